@@ -1,0 +1,1 @@
+"""TOML → recipes: strict, all errors at once, each with its place."""

@@ -1,0 +1,137 @@
+"""A TOML file with its overrides, which knows the place of each key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import Any
+
+import attrs
+import tomli
+
+from hebm.config.overrides import Override, Path, assign, parse
+from hebm.errors import ConfigError
+
+
+def dotted(path: Path) -> str:
+    """A path as a user writes it.
+
+    Example:
+        >>> dotted(("evaluate", "metrics", 1, "two words"))
+        'evaluate.metrics[1]."two words"'
+    """
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        plain = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+        text += ("." if text else "") + (part if plain else '"' + repr(part)[1:-1] + '"')
+    return text
+
+
+@attrs.define(eq=False)
+class Document:
+    """The text of a file, the table it stands for after the overrides, and where each came from.
+
+    Arguments:
+        name: the file, for messages.
+        text: its content.
+        overrides: what the command line set, in order.
+        table: the content with the overrides.
+        retyped: tables whose `type` an override changed.
+    """
+
+    name: str
+    text: str
+    overrides: tuple[Override, ...] = ()
+    table: dict[str, Any] = attrs.field(factory=dict)
+    retyped: set[Path] = attrs.field(factory=set)
+
+    def stale(self, path: Path) -> bool:
+        """Whether a key was written for another `type` than its table has now, an override having changed it."""
+        return path[:-1] in self.retyped and not any(path == override.path[: len(path)] for override in self.overrides)
+
+    def place(self, path: Path) -> str:
+        """`--set …`, or `file:line` of the key or of the innermost table around it that the file has."""
+        for override in reversed(self.overrides):
+            if path[: len(override.path)] == override.path:
+                return f"--set {override.text}"
+        for depth in range(len(path), 0, -1):
+            line = self._line(path[:depth])
+            if line is not None:
+                return f"{self.name}:{line}"
+            for override in reversed(self.overrides):
+                if override.path[:depth] == path[:depth]:  # a table that an override alone has made
+                    return f"--set {override.text}"
+        return self.name
+
+    def _line(self, path: Path) -> int | None:
+        return next((line for line, table in self._prefixes if _has(table, path)), None)
+
+    @cached_property
+    def _prefixes(self) -> tuple[tuple[int, dict[str, Any]], ...]:
+        """What each prefix of whole lines stands for that TOML accepts, with the line its last statement began at."""
+        return tuple(_prefixes(self.text.split("\n")))
+
+
+def _prefixes(lines: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    begun = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            table = tomli.loads("\n".join(lines[:end]))
+        except ValueError:
+            continue
+        yield begun, table
+        begun = end + 1
+
+
+def _has(value: Any, path: Path) -> bool:
+    for part in path:
+        if isinstance(part, str) and isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(part, int) and isinstance(value, list) and part < len(value):
+            value = value[part]
+        else:
+            return False
+    return True
+
+
+def read(path: str | FilePath, overrides: Sequence[str] = ()) -> Document:
+    """The document of a file with `--set` texts applied.
+
+    Raises `ConfigError` if the file cannot be read, is no TOML (with its line), or an override is malformed.
+    """
+    document = Document(str(path), _text(path), parse(overrides))
+    document.table = _parsed(document)
+    for override in document.overrides:
+        if assign(document.table, override):
+            document.retyped.add(override.path[:-1])
+    return document
+
+
+def _text(path: str | FilePath) -> str:
+    try:
+        return FilePath(path).read_bytes().decode().replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror or error}); `hebm init` writes a file to start from"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: is not UTF-8 text") from None
+    except ValueError as error:
+        raise ConfigError(f"{path!r}: is no file name ({error})") from None
+
+
+def _parsed(document: Document) -> dict[str, Any]:
+    try:
+        return tomli.loads(document.text)
+    except ValueError as error:
+        found = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = int(found[1]) if found else document.text.count("\n") + 1
+        raise ConfigError(f"{document.name}:{line}: is no TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{document.name}: is nested too deeply") from None

@@ -1,0 +1,147 @@
+"""Recipes: frozen attrs classes whose fields are TOML keys, validated the same way from a file and from Python."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+import attrs
+
+from hebm.config.values import check, is_union, is_variadic
+from hebm.errors import ConfigError, PluginError
+
+T = TypeVar("T")
+
+_MARK = "__hebm_recipe__"
+_LEAVES = (bool, int, float, str)
+
+
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    doc: str,
+    factory: Callable[[], Any] | None = None,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    pattern: str | None = None,
+    unit: str | None = None,
+) -> Any:
+    """A field of a recipe.
+
+    Arguments:
+        default: its value when the key is left out; without one the key is required.
+        doc: what it means, for `hebm plugins NAME`.
+        factory: makes the default anew, for values that cannot be shared.
+        low: the least allowed number; applies to every element of a tuple.
+        above: a number that the value must exceed.
+        high: the greatest allowed number.
+        choices: the allowed values.
+        pattern: a regular expression that the whole string must match; say in `doc` what it allows.
+        unit: the unit of a number, such as "nats".
+    """
+    bounds = {
+        "doc": doc,
+        "low": low,
+        "above": above,
+        "high": high,
+        "choices": choices,
+        "pattern": pattern,
+        "unit": unit,
+    }
+    metadata = {key: value for key, value in bounds.items() if value is not None}
+    if factory is not None:
+        return attrs.field(factory=factory, metadata=metadata)
+    return attrs.field(default=default, metadata=metadata)
+
+
+def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    owner = type(instance)
+    field = next(field for field in fields_of(owner) if field.name == attribute.name)
+    complaint = check(value, field)
+    if complaint:
+        raise ConfigError(f"{owner.__name__}.{attribute.name}: {complaint}")
+
+
+def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    validated = []
+    for field in fields:
+        own = field.validator
+        both = _validate if own is None or own is _validate else attrs.validators.and_(_validate, own)
+        validated.append(field.evolve(validator=both))
+    return validated
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(attrs.field,))
+def recipe(cls: type[T]) -> type[T]:
+    """Make a class a recipe: frozen, keyword-only, compared by value, every field checked against its annotation.
+
+    A field may be bool, int, float, str, a `Literal`, a tuple of such, a union of such, another recipe (annotated by
+    its abstract class), or a settings class (made by `recipe`, registered nowhere: a table without `type`).
+
+    Raises `ConfigError` at construction for a wrong type or a value out of range; nothing is coerced.
+    """
+    made = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
+    setattr(made, _MARK, True)
+    return made
+
+
+def is_recipe(cls: Any) -> bool:
+    """Whether a class itself (not only a parent of it) was made by `recipe`."""
+    return isinstance(cls, type) and _MARK in vars(cls)
+
+
+def group_of(annotation: Any) -> str | None:
+    """The registry group in which an annotation such as `EnergyRecipe` is looked up; None for anything else."""
+    group = getattr(annotation, "group", None) if isinstance(annotation, type) else None
+    return group if isinstance(group, str) else None
+
+
+def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
+    """The fields of a recipe that are keys, with their types resolved.
+
+    Raises `PluginError` where an annotation names something that its module does not import.
+    """
+    try:
+        attrs.resolve_types(cls)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise PluginError(
+            f"{cls.__module__}.{cls.__qualname__}: an annotation cannot be resolved ({error}); import the names used "
+            "in a recipe's annotations at run time, not under TYPE_CHECKING"
+        ) from error
+    return tuple(field for field in attrs.fields(cls) if field.init)
+
+
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """The value that a field has when its key is left out, None if it is required."""
+    if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+        return field.default.factory()  # type: ignore[union-attr]
+    return None if field.default is attrs.NOTHING else field.default
+
+
+def unfit_field(cls: type) -> str | None:
+    """A complaint about the first field that no TOML key could set or write back, or None."""
+    for field in fields_of(cls):
+        if field.name == "type" or field.name.startswith("_"):
+            return f"a field may not be called {field.name!r}"
+        if not _in_toml(field.type):
+            return f"field {field.name!r} has the type {field.type}, which no TOML key can hold"
+        if types.NoneType in typing.get_args(field.type) and field.default is not None:
+            return f"field {field.name!r} may be None, which TOML writes as a key left out: its default must be None"
+    return None
+
+
+def _in_toml(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if is_union(annotation):
+        return all(_in_toml(argument) for argument in arguments if argument is not types.NoneType)
+    if origin is Literal:
+        return all(isinstance(argument, (str, int)) for argument in arguments)
+    if origin is tuple:
+        return all(
+            _in_toml(argument) for argument in (arguments[:1] if is_variadic(arguments) else arguments)
+        ) and not (any(types.NoneType in typing.get_args(argument) for argument in arguments))
+    return annotation in _LEAVES or group_of(annotation) is not None or is_recipe(annotation)

@@ -1,0 +1,25 @@
+"""The table `[run]`: how an experiment is run, as distinct from what it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hebm.config.recipe import option, recipe
+
+
+@recipe
+class RunSettings:
+    """Device, precision, checkpoints and logging."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", doc="where to compute; auto takes a GPU if any")
+    dtype: Literal["float32", "float64"] = option("float32", doc="floating-point type of parameters and latents")
+    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", doc="type of matrix products under autocast")
+    compile: bool = option(False, doc="compile the models by torch.compile")
+    threads: int | None = option(None, low=1, doc="CPU threads per process; left out: as the machine sets it")
+    gradient_accumulation: int = option(1, low=1, doc="batches per optimiser step")
+    trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
+    keep: int = option(2, low=2, doc="how many checkpoints to keep")
+    checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")
+    log_every: int = option(50, low=1, unit="steps", doc="how often to write a line of metrics.jsonl")
+    sample_every: int = option(0, low=0, unit="steps", doc="how often to draw a grid of samples; 0 is never")
+    max_skipped: int = option(5, low=1, doc="stop after so many steps in a row with a loss or gradient not finite")

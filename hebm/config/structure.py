@@ -1,0 +1,180 @@
+"""Tables → recipes: strict, gathering every problem instead of stopping at the first.
+
+A nested table without `type`, or with its default's, changes that default; a bare name stands for a table with only
+`type`; lists become tuples; nothing is coerced.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from hebm import registry
+from hebm.config.document import Document, dotted
+from hebm.config.overrides import Path
+from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
+from hebm.config.values import describe, fits, is_union, is_variadic, out_of_bounds, show
+from hebm.errors import ConfigError, HebmError
+from hebm.suggest import did_you_mean
+
+T = TypeVar("T")
+
+INVALID: Any = object()
+"""Stands for a value with a problem that is already noted."""
+
+
+def structure(cls: type[T], document: Document) -> T:
+    """The recipe that a document stands for. Raises `ConfigError` with every problem and its place."""
+    reading = Reading(document.stale)
+    made = reading.fill(cls, document.table, ())
+    if not reading.problems:
+        return typing.cast(T, made)
+    lines = [": ".join(filter(None, (document.place(path), dotted(path), text))) for path, text in reading.problems]
+    if len(lines) > 1:
+        lines = [f"{document.name}: {len(lines)} problems", *lines]
+    raise ConfigError("\n  ".join(lines))
+
+
+class Reading:
+    """One walk through a table.
+
+    Arguments:
+        stale: whether an unknown key is to be dropped because it belongs to a `type` that was changed since.
+    """
+
+    def __init__(self, stale: Callable[[Path], bool] = lambda path: False) -> None:
+        self.stale = stale
+        self.problems: list[tuple[Path, str]] = []
+
+    def problem(self, path: Path, message: str) -> Any:
+        """Note a problem."""
+        self.problems.append((path, message))
+        return INVALID
+
+    def value(self, annotation: Any, raw: Any, path: Path, default: Callable[[], Any] = lambda: None) -> Any:
+        """What `raw` stands for under an annotation, or INVALID with its problems noted."""
+        if is_union(annotation):
+            return self._union(annotation, raw, path, default)
+        if group_of(annotation):
+            return self._component(annotation, raw, path, default)
+        if is_recipe(annotation):
+            return self._settings(annotation, raw, path, default)
+        if typing.get_origin(annotation) is tuple and isinstance(raw, list):
+            return self._tuple(annotation, raw, path)
+        return raw if fits(raw, annotation) else self._unexpected(annotation, raw, path)
+
+    def _unexpected(self, annotation: Any, raw: Any, path: Path) -> Any:
+        return self.problem(path, f"expected {describe(annotation)}, got {show(raw)}")
+
+    def _union(self, annotation: Any, raw: Any, path: Path, default: Callable[[], Any]) -> Any:
+        members = [member for member in typing.get_args(annotation) if member is not types.NoneType]
+        plausible = members if len(members) == 1 else [member for member in members if _plausible(member, raw)]
+        if len(plausible) == 1:
+            return self.value(plausible[0], raw, path, default)
+        for member in plausible:
+            attempt = Reading(self.stale)
+            made = attempt.value(member, raw, path, default)
+            if not attempt.problems:
+                return made
+        return self._unexpected(annotation, raw, path)
+
+    def _tuple(self, annotation: Any, raw: list[Any], path: Path) -> Any:
+        arguments = typing.get_args(annotation)
+        if not is_variadic(arguments) and len(raw) != len(arguments):
+            return self._unexpected(annotation, raw, path)
+        kinds = arguments[:1] * len(raw) if is_variadic(arguments) else arguments
+        items = [self.value(kind, item, (*path, i)) for i, (kind, item) in enumerate(zip(kinds, raw, strict=True))]
+        return INVALID if any(item is INVALID for item in items) else tuple(items)
+
+    def _settings(self, cls: type, raw: Any, path: Path, default: Callable[[], Any]) -> Any:
+        if not isinstance(raw, dict):
+            return self._unexpected(cls, raw, path)
+        return self._changed(cls, raw, path, default)
+
+    def _component(self, annotation: type, raw: Any, path: Path, default: Callable[[], Any]) -> Any:
+        table = {"type": raw} if isinstance(raw, str) else raw
+        if not isinstance(table, dict):
+            return self._unexpected(annotation, raw, path)
+        if "type" in table:
+            cls = self._named(annotation, table["type"], path if isinstance(raw, str) else (*path, "type"))
+            rest = {key: value for key, value in table.items() if key != "type"}
+            return INVALID if cls is INVALID else self._changed(cls, rest, path, default)
+        return self._untyped(annotation, table, path, default)
+
+    def _named(self, annotation: type, name: Any, path: Path) -> Any:
+        """The class registered under a name."""
+        group = group_of(annotation)
+        if not isinstance(name, str) or group is None:
+            return self._unexpected(str, name, path)
+        try:
+            cls = registry.find(group, name)
+        except HebmError as error:
+            return self.problem(path, str(error))
+        return cls if issubclass(cls, annotation) else self.problem(path, f"{name!r} is no {annotation.__name__}")
+
+    def _untyped(self, annotation: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
+        """A table without `type`: it changes the default, and where there is none it lacks its type."""
+        base = self._attempt(path, default)
+        if base is INVALID:
+            return INVALID
+        cls = annotation if base is None and is_recipe(annotation) else type(base)
+        if base is None and cls is not annotation:
+            names = ", ".join(registry.names(str(group_of(annotation)))) or "none installed"
+            return self.problem((*path, "type"), f"missing; expected one of {names}")
+        return self.fill(cls, table, path, base)
+
+    def _changed(self, cls: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
+        """A table of a known class: it changes the default if that is of the same class."""
+        base = self._attempt(path, default)
+        if base is INVALID:
+            return INVALID
+        return self.fill(cls, table, path, base if type(base) is cls else None)
+
+    def fill(self, cls: type, table: dict[str, Any], path: Path, base: Any = None) -> Any:
+        """A recipe from the keys of its table, the others from `base` or from its own defaults."""
+        fields = {field.name: field for field in fields_of(cls)}
+        for key in table:
+            if key not in fields and not self.stale((*path, key)):
+                allowed = ", ".join(fields) or "none"
+                self.problem((*path, key), f"unknown key{did_you_mean(key, fields)} (allowed: {allowed})")
+        given = {key: self._field(fields[key], table[key], (*path, key), base) for key in table if key in fields}
+        missing = [] if base is not None else [field for field in fields.values() if _required(field, table)]
+        for field in missing:
+            doc = field.metadata.get("doc")
+            kind = describe(field.type)
+            self.problem((*path, field.name), f"missing; expected {kind}" + (f": {doc}" if doc else ""))
+        if missing or any(value is INVALID for value in given.values()):
+            return INVALID
+        return self._attempt(path, lambda: cls(**given) if base is None else attrs.evolve(base, **given))
+
+    def _field(self, field: attrs.Attribute[Any], raw: Any, path: Path, base: Any) -> Any:
+        value = self.value(
+            field.type, raw, path, lambda: default_of(field) if base is None else getattr(base, field.name)
+        )
+        complaint = None if value is INVALID else out_of_bounds(value, field.metadata)
+        return self.problem(path, complaint) if complaint else value
+
+    def _attempt(self, path: Path, make: Callable[[], Any]) -> Any:
+        """What `make` makes, or INVALID: a component's own checks, and the look-up of a default, may complain."""
+        try:
+            return make()
+        except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            return self.problem(path, str(error) or type(error).__name__)
+
+
+def _plausible(member: Any, raw: Any) -> bool:
+    """Whether a member of a union could be meant, by the kind of value alone."""
+    component, table = group_of(member) is not None, is_recipe(member)
+    if isinstance(raw, dict):
+        return component or table
+    if isinstance(raw, list):
+        return typing.get_origin(member) is tuple
+    return component if isinstance(raw, str) and component else fits(raw, member) or not (component or table)
+
+
+def _required(field: attrs.Attribute[Any], table: dict[str, Any]) -> bool:
+    return field.default is attrs.NOTHING and field.name not in table

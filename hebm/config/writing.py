@@ -1,0 +1,91 @@
+"""Recipes → TOML: what is read back is equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import tomli_w
+
+from hebm import registry
+from hebm.config.document import Document, dotted
+from hebm.config.overrides import Path
+from hebm.config.recipe import fields_of, group_of
+from hebm.config.structure import structure
+from hebm.errors import ConfigError
+
+
+def to_table(recipe: Any) -> dict[str, Any]:
+    """A recipe as a TOML table: components with their `type`, tuples as lists, None left out.
+
+    Raises `PluginError` for a component that is registered under no name.
+    """
+    cls = type(recipe)
+    table: dict[str, Any] = {"type": registry.name_of(cls)} if group_of(cls) else {}
+    for field in fields_of(cls):
+        value = getattr(recipe, field.name)
+        if value is not None:
+            table[field.name] = _plain(value)
+    return table
+
+
+def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        return to_table(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def dumps(recipe: Any) -> str:
+    """The TOML text of an experiment or of any settings class, complete: reading it back gives an equal object.
+
+    Raises `ConfigError` where that is impossible: a None, set in Python, where the default of a nested component
+    has another value (TOML has no None).
+    """
+    table = to_table(recipe)
+    text = "\n".join(_lines(table)) + "\n"
+    again = structure(type(recipe), Document("resolved configuration", text, table=table))
+    for path, value, read in differences(recipe, again):
+        raise ConfigError(
+            f"{path}: {value!r} cannot be written to TOML, it would be read as {read!r}; set another value"
+        )
+    return text
+
+
+def _lines(table: dict[str, Any], path: Path = ()) -> Iterator[str]:
+    """One line per key, then the nested tables; tomli_w alone would give every list element a line."""
+    yield from (f"{key} = {inline(value)}" for key, value in table.items() if not isinstance(value, dict))
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from ("", f"[{dotted((*path, key))}]", *_lines(value, (*path, key)))
+
+
+def inline(value: Any) -> str:
+    """A value on one line, as TOML: for listings and messages."""
+    if attrs.has(type(value)):
+        value = to_table(value)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {inline(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+
+
+def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+    """Where two recipes differ: (the key's path, its value in `a`, its value in `b`), None for a key left out."""
+    ours, theirs = dict(_leaves(to_table(a))), dict(_leaves(to_table(b)))
+    paths = [*ours, *(path for path in theirs if path not in ours)]
+    differing = [path for path in paths if ours.get(path) != theirs.get(path)]
+    return [(dotted(path), ours.get(path), theirs.get(path)) for path in differing]
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Each value that is no table and no list of tables, with its path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path, value

@@ -1,0 +1,33 @@
+"""What can go wrong for a user: every message says what, where, what is allowed and what to do."""
+
+from __future__ import annotations
+
+
+class HebmError(Exception):
+    """Any error that a user can mend. Commands print it without a traceback and exit with `exit_status`."""
+
+    exit_status = 1
+
+
+class ConfigError(HebmError):
+    """A configuration that cannot run: unknown keys, wrong types, components that do not fit each other."""
+
+    exit_status = 2
+
+
+class PluginError(HebmError):
+    """A plugin that is missing, broken, ambiguous or of the wrong kind."""
+
+    exit_status = 2
+
+
+class DataError(HebmError):
+    """Images that cannot be read or do not have the expected shape, channels or range."""
+
+
+class CheckpointError(HebmError):
+    """A run folder or checkpoint that is damaged, locked, or belongs to another experiment."""
+
+
+class NonFiniteError(HebmError):
+    """A loss, gradient or sample became NaN or infinite and stayed so."""

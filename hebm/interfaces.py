@@ -1,0 +1,375 @@
+"""The interfaces between the core and its plugins: read this file first.
+
+    image x ──infer──▶ latents z ──T⁻¹──▶ u ────────learn────────▶ prior p(u)
+                                                                      │ sample (MCMC or ancestral)
+    image x ◀─decode── latents z ◀──T─── u ◀──────────draw────────────┘
+
+**Sign convention, obeyed everywhere:** f is the *log tilt*: a large f is a likely latent; the energy is −f.
+A learned prior tilts a base:  log p(u) = f(T(u)) + log N(u; 0, I) − log Z.
+
+**Order:** latent layers are listed top first. **Range:** images are in [−1, 1].
+
+What is registered under a name is a *recipe*: a frozen attrs class (`hebm.config.recipe`) whose fields are TOML keys
+and whose `build` makes the live object. Randomness comes in as `Noise`; no component reads the global generator
+except to initialise parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import attrs
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hebm.errors import ConfigError
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.noise import Noise
+
+if TYPE_CHECKING:
+    from hebm.data.images import Images
+    from hebm.densities import LogDensity
+    from hebm.evaluate.evaluation import Evaluation
+    from hebm.sampling import Observer
+    from hebm.train.phases import Phase
+
+# ---------------------------------------------------------------- values that travel between components
+
+
+@attrs.frozen
+class ImageSpec:
+    """What a backbone must know of the images.
+
+    Arguments:
+        channels, height, width: shape of one image.
+        classes: names of the labels, empty when there are none.
+        binary: True when targets are binarised (every pixel −1 or 1).
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: tuple[str, ...] = ()
+    binary: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Images on their way into a model, all in [−1, 1].
+
+    Arguments:
+        x: what the encoder sees, `(B, C, H, W)`.
+        target: what the likelihood scores (binarised, say), `(B, C, H, W)`.
+        labels: class indices `(B,)`, or None.
+        index: position of each image in its data set, `(B,)`.
+    """
+
+    x: Tensor
+    target: Tensor
+    labels: Tensor | None
+    index: Tensor
+
+
+@attrs.frozen
+class Progress:
+    """How far training is: `step` of `total`, the first step being 0."""
+
+    step: int
+    total: int
+
+
+@attrs.frozen(eq=False)
+class Loss:
+    """What a training step minimises.
+
+    Arguments:
+        total: scalar, differentiable; a mean over the batch.
+        terms: scalars to log by name (detached), in nats per image unless the name says otherwise.
+        negative: draws of the negative phase, for a scheme that needs them again; or None.
+        posterior: the posterior draw it was computed on, with its graph, for a scheme that adds to it; or None.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = attrs.field(factory=dict)
+    negative: Latents | None = None
+    posterior: Posterior | None = None
+
+
+@attrs.frozen(eq=False)
+class Draw:
+    """Samples from a prior: u `(B, D)` and the context they belong to, `(B, *context)` or None."""
+
+    u: Tensor
+    context: Tensor | None = None
+
+
+# ---------------------------------------------------------------- live objects
+
+
+class Backbone(nn.Module, ABC):
+    """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above), and its inference model if it has one."""
+
+    layout: LatentLayout
+
+    @abstractmethod
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """T: u `(B, D)` → z. Each row must depend on its own row alone."""
+
+    @abstractmethod
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """T⁻¹: z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
+
+    @abstractmethod
+    def likelihood(self, latents: Latents) -> Distribution:
+        """p(x|z), batch shape `(B,)`, `validate_args=False`; see `hebm.likelihoods`."""
+
+    @property
+    def can_infer(self) -> bool:
+        """Whether this backbone has an inference model q(z|x); without it, latents are inferred by MCMC."""
+        return type(self).infer is not Backbone.infer
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """A reparameterised draw from q(z|x), with log q and KL per layer."""
+        raise NotImplementedError(f"{type(self).__name__} has no inference model")
+
+    def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """−ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override to anneal or balance it."""
+        posterior = self.infer(batch, noise)
+        if posterior.kl is None:
+            raise NotImplementedError(f"{type(self).__name__}.infer gives no KL: override objective")
+        reconstruction = -self.likelihood(posterior.latents).log_prob(batch.target).mean()
+        kl = posterior.kl.sum(1).mean()
+        loss = reconstruction + kl
+        terms = {"elbo": -loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+        return Loss(loss, terms, posterior=posterior)
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """The modules of p(x, z): all but the inference model's. Schemes that infer by MCMC train these alone."""
+        return (self,)
+
+    def fit_statistics(self, images: Images) -> None:
+        """Called once before training, for buffers that depend on the data set."""
+
+    def folded(self) -> Backbone:
+        """An equal, cheaper copy for chains on a frozen backbone (never trained)."""
+        return self
+
+
+class EnergyFn(nn.Module, ABC):
+    """Scores latents: the log tilt f, large = likely."""
+
+    @abstractmethod
+    def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
+
+    def folded(self, t: Tensor | None = None) -> EnergyFn:
+        """An equal, cheaper view for one chain: what depends on t and the weights alone is computed once."""
+        return self
+
+
+class Stage(NamedTuple):
+    """One thing that a prior trains.
+
+    Arguments:
+        name: unique within the prior; it names the phase.
+        module: whose parameters this stage trains.
+        objective: called as `PriorLearner.objective` is.
+        with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
+    """
+
+    name: str
+    module: nn.Module
+    objective: Callable[..., Loss]
+    with_backbone: bool = False
+
+
+class PriorLearner(nn.Module, ABC):
+    """A prior over u. It holds no reference to a backbone: methods are given one.
+
+    `base` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
+    would hide the registered sub-module.
+    """
+
+    base: PriorLearner | None
+
+    @property
+    def context(self) -> tuple[int, ...] | None:
+        """Shape of the context that this prior draws: its base's, and for a root None unless it overrides this."""
+        return None if self.base is None else self.base.context
+
+    @abstractmethod
+    def sample(
+        self,
+        backbone: Backbone,
+        n: int,
+        noise: Noise,
+        labels: Tensor | None = None,
+        steps: int | None = None,
+        observe: Observer | None = None,
+    ) -> Draw:
+        """n draws of u.
+
+        Arguments:
+            backbone: gives T.
+            n: how many.
+            noise: its rows are the samples' global indices.
+            labels: class per sample `(n,)`, for priors that are conditional.
+            steps: length of each chain, instead of the sampler's own.
+            observe: sees every step of every chain.
+        """
+
+    def objective(
+        self,
+        backbone: Backbone,
+        posterior: Posterior,
+        noise: Noise,
+        progress: Progress,
+        labels: Tensor | None = None,
+    ) -> Loss:
+        """The loss of this prior on posterior draws (detached). Does not know which scheme made them."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to train")
+
+    def tilt(self, latents: Latents) -> Tensor:
+        """log p(z) − log p_β(z) up to a constant, per energy `(B, E)`, for scores and posterior chains."""
+        raise NotImplementedError(f"{type(self).__name__} has no tilt")
+
+    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity | None:
+        """The unnormalised log density over u, or None where there is no unnormalised marginal."""
+        return None
+
+    def stages(self) -> tuple[Stage, ...]:
+        """What this prior trains, one after another, its base's stages first."""
+        return () if self.base is None else self.base.stages()
+
+
+# ---------------------------------------------------------------- recipes: what is registered
+
+
+class BackboneRecipe(ABC):
+    """Group `hebm_backbones`."""
+
+    group: ClassVar[str] = "hebm_backbones"
+
+    @abstractmethod
+    def build(self, images: ImageSpec) -> Backbone:
+        """A backbone for images of this shape. Raises `ConfigError` if they do not fit."""
+
+
+class EnergyRecipe(ABC):
+    """Group `hebm_energies`."""
+
+    group: ClassVar[str] = "hebm_energies"
+
+    @abstractmethod
+    def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
+        """An energy over this layout with K = `logits` outputs, for t in {0, …, levels − 1}."""
+
+
+class PriorRecipe(ABC):
+    """Group `hebm_priors`."""
+
+    group: ClassVar[str] = "hebm_priors"
+
+    @abstractmethod
+    def build(self, backbone: Backbone) -> PriorLearner:
+        """A prior for this backbone's layout."""
+
+
+class StepNoise(NamedTuple):
+    """The random numbers of one sampler step, as far as the sampler asks for them in `Sampler.draws`.
+
+    Arguments:
+        normal: ξ ~ N(0, I), `(B, D)`.
+        uniform: on [0, 1), `(B,)`.
+    """
+
+    normal: Tensor | None = None
+    uniform: Tensor | None = None
+
+
+class Info(NamedTuple):
+    """What an observer may want to know of a step, computed anyway.
+
+    Arguments:
+        value: log density at the point whose gradient was used, `(B,)`.
+        grad: its gradient, `(B, D)`.
+        accepted: 1 where a proposal was accepted, `(B,)`; None for unadjusted samplers.
+    """
+
+    value: Tensor
+    grad: Tensor
+    accepted: Tensor | None = None
+
+
+class Sampler(ABC):
+    """Group `hebm_samplers`. A sampler's recipe is the sampler: frozen, pure, knowing nothing of models.
+
+    Its state is a NamedTuple whose first field is u. `h` is the one unit of step size:
+    u ← u + (h/2) ∇log p + √h ξ; a density's `scale` multiplies it.
+    """
+
+    group: ClassVar[str] = "hebm_samplers"
+    draws: ClassVar[tuple[str, ...]] = ("normal",)
+    steps: int
+
+    @abstractmethod
+    def init(self, density: LogDensity, u: Tensor) -> Any:
+        """The state at u `(B, D)`."""
+
+    @abstractmethod
+    def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
+        """One transition."""
+
+
+class DatasetRecipe(ABC):
+    """Group `hebm_datasets`. Its fields hold the data set's place and the batch's size; see `hebm.data`."""
+
+    group: ClassVar[str] = "hebm_datasets"
+    batch_size: int
+
+    @abstractmethod
+    def load(self, split: str) -> Images:
+        """The images of split "train" or "test". Raises `DataError` naming the file and what mends it."""
+
+
+class MetricRecipe(ABC):
+    """Group `hebm_metrics`."""
+
+    group: ClassVar[str] = "hebm_metrics"
+
+    @abstractmethod
+    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
+        """Entries for `metrics.json`: numbers, strings, or nested mappings of them."""
+
+
+class SchemeRecipe(ABC):
+    """Group `hebm_schemes`: a list of phases, and where latents of given images come from."""
+
+    group: ClassVar[str] = "hebm_schemes"
+
+    @abstractmethod
+    def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
+        """What is trained, in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""
+
+    @abstractmethod
+    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+        """Latents of given images, as this scheme infers them: by q(z|x) or by MCMC."""
+
+
+def check_base(prior: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:
+    """Raise `ConfigError` unless the root of `prior` draws the context that `layout` asks for."""
+    if prior.context == layout.context:
+        return
+    fix = (
+        'use a root without context, such as base = "gaussian"'
+        if layout.context is None
+        else f"use a root that draws a context of shape {layout.context}"
+    )
+    raise ConfigError(f"{key}: the prior draws context {prior.context}, the backbone expects {layout.context}; {fix}")

@@ -1,0 +1,96 @@
+"""Distributions of an image given latents, over pixels in [−1, 1], with batch shape `(B,)`.
+
+They are `torch.distributions.Distribution` objects (`log_prob`, `mean`), made without argument checks (those
+synchronise a GPU), with `draw(noise)` in place of `sample()`, which reads the global generator.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from hebm.noise import Noise
+
+
+class PixelDistribution(Distribution, ABC):
+    """p(x|z) over images `(C, H, W)` in [−1, 1], batch shape `(B,)`.
+
+    Arguments:
+        parameters: a tensor `(B, C, H, W)` that gives batch and image shape.
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, parameters: Tensor) -> None:
+        super().__init__(parameters.shape[:1], parameters.shape[1:], validate_args=False)
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E[x|z], `(B, C, H, W)` in [−1, 1]."""
+
+    @abstractmethod
+    def draw(self, noise: Noise) -> Tensor:
+        """A sample x ~ p(x|z), `(B, C, H, W)` in [−1, 1], from derived noise."""
+
+
+class GaussianPixels(PixelDistribution):
+    """p(x|z) = N(x; μ(z), s² I).
+
+    Arguments:
+        mean: μ(z), `(B, C, H, W)` in [−1, 1].
+        std: s, in units of x.
+    """
+
+    def __init__(self, mean: Tensor, std: float) -> None:
+        super().__init__(mean)
+        self._mean, self.std = mean, std
+
+    @property
+    def mean(self) -> Tensor:
+        """μ(z)."""
+        return self._mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ_pixels log N(x; μ, s²) with its constant, `(B,)`."""
+        error = (value - self._mean).square().flatten(1).sum(1)
+        constant = self._mean[0].numel() * (math.log(self.std) + 0.5 * math.log(2 * math.pi))
+        return -error / (2 * self.std**2) - constant
+
+    def draw(self, noise: Noise) -> Tensor:
+        """μ + s ξ, clamped to [−1, 1]."""
+        return (self._mean + self.std * noise.normal(*self._mean.shape)).clamp(-1, 1)
+
+
+class BernoulliPixels(PixelDistribution):
+    """p(x|z) = Π Bernoulli((x+1)/2; sigmoid(l(z))).
+
+    A grey target is scored by the same formula (its cross-entropy), which is a likelihood for binarised images only.
+
+    Arguments:
+        logits: l(z), `(B, C, H, W)`.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits)
+        self.logits = logits
+
+    @property
+    def mean(self) -> Tensor:
+        """2 sigmoid(l) − 1."""
+        return 2 * self.logits.sigmoid() - 1
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ_pixels of b l − softplus(l), with b = (x+1)/2, `(B,)`."""
+        terms = 0.5 * (value + 1) * self.logits - F.softplus(self.logits)
+        return terms.flatten(1).sum(1)
+
+    def draw(self, noise: Noise) -> Tensor:
+        """±1 per pixel."""
+        bits = noise.uniform(*self.logits.shape) < self.logits.sigmoid()
+        return 2 * bits.to(self.logits.dtype) - torch.ones_like(self.logits)

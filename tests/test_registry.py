@@ -1,0 +1,286 @@
+"""Registry semantics, on real distributions: a .dist-info with entry points beside a module, on the path."""
+
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import catalogue
+import pytest
+
+from hebm import registry
+from hebm.config.recipe import recipe
+from hebm.errors import PluginError
+from hebm.interfaces import EnergyRecipe, PriorRecipe
+
+FINE = """\
+from hebm.config.recipe import option, recipe
+from hebm.interfaces import PriorRecipe
+
+
+@recipe
+class Fine(PriorRecipe):
+    \"\"\"A prior that works.\"\"\"
+
+    width: int = option(3, doc="a number")
+
+    def build(self, backbone):
+        raise NotImplementedError
+"""
+BROKEN = {
+    "raises": ("raise RuntimeError('boom at import')", "RuntimeError: boom at import"),
+    "exits": ("import sys\nsys.exit('bye')", "SystemExit: bye"),
+    "syntax": ("class Fine(:\n", "SyntaxError"),
+    "dependency": ("import no_such_package_of_any_kind\nclass Fine: pass", "no_such_package_of_any_kind"),
+    "absent": ("", "Fine"),
+    "wrong-base": ("class Fine: pass", "no subclass of hebm.interfaces.PriorRecipe"),
+    "other-group": (FINE.replace("PriorRecipe", "EnergyRecipe"), "no subclass of hebm.interfaces.PriorRecipe"),
+    "no-class": ("def Fine(): pass", "no subclass of hebm.interfaces.PriorRecipe"),
+    "abstract": (FINE.replace("def build", "def construct"), "abstract: build"),
+    "undecorated": (FINE.replace("@recipe\n", ""), "not decorated with hebm.config.recipe.recipe"),
+    "bad-field": (FINE.replace("int = option(3,", "dict = option({},"), "no TOML key can hold"),
+    "unresolved": (FINE.replace("width: int", "width: 'Nowhere'"), "Nowhere"),
+}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on the path; its call installs a distribution there: name, {group: {name: "module:attr"}}, sources."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_BLOCKED", set())
+    monkeypatch.setattr(catalogue, "REGISTRY", dict(catalogue.REGISTRY))  # what one test loads, no other finds
+    registry._installed.cache_clear()
+    before = set(sys.modules)
+
+    def install(name, points, sources=(), version="1.0", folder=tmp_path):
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in points.items()]
+        info.joinpath("entry_points.txt").write_text("\n".join(lines))
+        for module, source in dict(sources).items():
+            folder.joinpath(f"{module}.py").write_text(source)
+        importlib.invalidate_caches()
+        registry._installed.cache_clear()
+        return folder
+
+    yield install
+    for module in set(sys.modules) - before:
+        if module.startswith("plug_"):
+            del sys.modules[module]
+    registry._installed.cache_clear()
+
+
+def prior(site, name, source, module=None, distribution=None, **options):
+    module = module or f"plug_{name.replace('-', '_')}"
+    return site(distribution or f"d-{name}", {"hebm_priors": {name: f"{module}:Fine"}}, {module: source}, **options)
+
+
+# ---------------------------------------------------------------- listing and finding
+
+
+def test_an_installed_plugin_is_listed_without_being_imported_and_found_when_asked_for(site):
+    prior(site, "fine", FINE)
+    assert "fine" in registry.names("hebm_priors")
+    entry = next(entry for entry in registry.status("hebm_priors") if entry.name == "fine")
+    assert (entry.summary, entry.error, str(entry.origins[0])) == ("A prior that works.", None, "d-fine 1.0")
+    assert "plug_fine" not in sys.modules
+    assert registry.find("hebm_priors", "fine")().width == 3
+    assert registry.find("hebm_priors", "fine") is registry.find("hebm_priors", "fine")
+
+
+def test_the_origin_has_file_and_line_before_and_after_loading(site):
+    folder = prior(site, "fine", FINE)
+    before = registry.origin("hebm_priors", "fine")
+    assert (before.file, before.line) == (str(folder / "plug_fine.py"), 6)
+    registry.find("hebm_priors", "fine")
+    after = registry.origin("hebm_priors", "fine")
+    assert (after.file, after.distribution, after.path) == (before.file, "d-fine", "plug_fine:Fine")
+    assert after.line in (5, 6)
+
+
+def test_an_unknown_name_names_what_there_is_and_the_near_one(site):
+    prior(site, "fine", FINE)
+    with pytest.raises(PluginError, match=r"hebm_priors has no 'fien'; did you mean 'fine'\? \(available: .*fine"):
+        registry.find("hebm_priors", "fien")
+    with pytest.raises(PluginError, match="did you mean 'hebm_priors'"):
+        registry.find("hebm_prior", "fine")
+
+
+def test_a_plugin_installed_meanwhile_is_found(site):
+    with pytest.raises(PluginError):
+        registry.find("hebm_priors", "fine")
+    prior(site, "fine", FINE)
+    assert registry.find("hebm_priors", "fine")
+
+
+# ---------------------------------------------------------------- broken ones
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plugin_is_reported_with_its_cause_and_hurts_nobody_else(site, kind):
+    source, cause = BROKEN[kind]
+    prior(site, "broken", source, module=f"plug_{kind.replace('-', '_')}")
+    prior(site, "fine", FINE)
+    assert {"broken", "fine"} <= set(registry.names("hebm_priors"))
+    assert registry.find("hebm_priors", "fine")
+    assert registry.name_of(registry.find("hebm_priors", "fine")()) == "fine"
+    status = {entry.name: entry for entry in registry.status("hebm_priors", load=True)}
+    assert status["fine"].error is None
+    assert cause in status["broken"].error
+    with pytest.raises(PluginError, match=r"hebm_priors 'broken' of d-broken 1\.0") as caught:
+        registry.find("hebm_priors", "broken")
+    assert cause in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("kind", ["syntax", "dependency", "absent"])
+def test_what_the_source_plainly_shows_is_listed_as_broken_without_an_import(site, kind):
+    source, cause = BROKEN[kind]
+    prior(site, "broken", source)
+    (entry,) = [entry for entry in registry.status("hebm_priors") if entry.name == "broken"]
+    assert cause in entry.error
+    assert "plug_broken" not in sys.modules
+
+
+def test_a_module_that_is_not_there_is_broken(site):
+    site("d-gone", {"hebm_priors": {"gone": "plug_gone.deeper:Fine", "odd": "not a module"}})
+    status = {entry.name: entry.error for entry in registry.status("hebm_priors")}
+    assert "no module 'plug_gone.deeper'" in status["gone"]
+    for name in ("gone", "odd"):
+        with pytest.raises(PluginError, match="cannot be imported"):
+            registry.find("hebm_priors", name)
+
+
+def test_a_command_must_be_a_click_command(site):
+    site("d-cmd", {"hebm_commands": {"odd": "plug_cmd:odd"}}, {"plug_cmd": "def odd(): pass"})
+    with pytest.raises(PluginError, match="no click command"):
+        registry.find("hebm_commands", "odd")
+
+
+# ---------------------------------------------------------------- two of one name
+
+
+def test_two_distributions_with_one_name_are_an_error_that_names_both_only_when_asked_for(site):
+    prior(site, "twin", FINE, module="plug_one", distribution="d-one")
+    prior(site, "twin", FINE, module="plug_two", distribution="d-two")
+    prior(site, "fine", FINE)
+    (entry,) = [entry for entry in registry.status("hebm_priors", load=True) if entry.name == "twin"]
+    assert "ambiguous" in entry.error
+    with pytest.raises(PluginError, match=r"ambiguous.*d-(one|two) 1\.0.* and d-(one|two) 1\.0.*HEBM_BLOCK"):
+        registry.find("hebm_priors", "twin")
+    assert registry.find("hebm_priors", "fine")
+
+
+def test_blocking_one_of_two_leaves_the_other(site, monkeypatch):
+    prior(site, "twin", FINE, module="plug_one", distribution="d-one")
+    prior(site, "twin", FINE, module="plug_two", distribution="d-two")
+    monkeypatch.setenv("HEBM_BLOCK", "other, D_One")
+    assert registry.find("hebm_priors", "twin").__module__ == "plug_two"
+    registry.block("d.two")
+    with pytest.raises(PluginError, match="blocked: d-one, d-two, other"):
+        registry.find("hebm_priors", "twin")
+
+
+def test_one_distribution_that_stands_twice_on_the_path_is_no_ambiguity(site, tmp_path, monkeypatch):
+    prior(site, "fine", FINE)
+    monkeypatch.syspath_prepend(str(tmp_path / "again"))
+    prior(site, "fine", FINE, folder=tmp_path / "again")
+    assert len(registry.status("hebm_priors")) == len(set(registry.names("hebm_priors")))
+    assert registry.find("hebm_priors", "fine")
+
+
+def test_a_distribution_without_metadata_hurts_nobody(site):
+    folder = prior(site, "fine", FINE)
+    next(folder.glob("*.dist-info")).joinpath("METADATA").unlink()
+    registry._installed.cache_clear()
+    assert registry.find("hebm_priors", "fine")
+
+
+# ---------------------------------------------------------------- by hand
+
+
+@recipe
+class Mine(PriorRecipe):
+    """Typed into a notebook."""
+
+    def build(self, backbone):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def mine():
+    registry.register("hebm_priors", "mine")(Mine)
+    yield Mine
+    registry.unregister("hebm_priors", "mine")
+
+
+def test_a_class_registered_by_hand_is_found_listed_and_named(mine):
+    assert registry.find("hebm_priors", "mine") is mine
+    assert registry.name_of(mine()) == registry.name_of(mine) == "mine"
+    origin = registry.origin("hebm_priors", "mine")
+    assert (str(origin), origin.file) == ("registered by hand", __file__)
+
+
+def test_registering_again_replaces_as_a_rerun_cell_does(mine):
+    again = recipe(type("Mine", (Mine,), {}))
+    registry.register("hebm_priors", "mine", again)
+    assert registry.find("hebm_priors", "mine") is again
+    with pytest.raises(PluginError, match="registered under no name"):
+        registry.name_of(mine())
+
+
+def test_the_name_of_an_installed_plugin_cannot_be_taken_by_hand(site):
+    prior(site, "fine", FINE)
+    with pytest.raises(PluginError, match="name of a plugin of d-fine"):
+        registry.register("hebm_priors", "fine", Mine)
+
+
+def test_a_class_of_the_wrong_kind_cannot_be_registered_by_hand():
+    with pytest.raises(PluginError, match=r"no subclass of hebm\.interfaces\.EnergyRecipe"):
+        registry.register("hebm_energies", "mine", Mine)
+
+
+def test_a_name_unregistered_is_gone(mine):
+    registry.unregister("hebm_priors", "mine")
+    assert "mine" not in registry.names("hebm_priors")
+
+
+# ---------------------------------------------------------------- this distribution
+
+
+def test_every_group_but_commands_has_an_abstract_recipe():
+    assert {*registry.interfaces(), registry.COMMANDS} == set(registry.GROUPS)
+    assert registry.interfaces()["hebm_energies"] is EnergyRecipe
+
+
+def test_the_names_installed_are_those_that_pyproject_declares():
+    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    declared = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert set(declared) <= set(registry.GROUPS)
+    for group, points in declared.items():
+        own = [e for e in registry.status(group) if e.origins[0].distribution == "hebm"]
+        assert {entry.name: entry.origins[0].path for entry in own} == points
+
+
+def test_the_names_are_these():
+    names = {group.removeprefix("hebm_"): " ".join(registry.names(group)) for group in registry.GROUPS}
+    assert names == {
+        "backbones": "two-layer two-layer-joint two-layer-multi-stage",
+        "energies": "mlp mlp-concat",
+        "priors": "gaussian joint",
+        "samplers": "langevin mala ula",
+        "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
+        "metrics": "fd fid gap-closed inception-score kid likelihood",
+        "schemes": "joint two-phase variational",
+        "commands": "check compare evaluate init plugins report run sample",
+    }
+
+
+def test_importing_the_registry_and_the_command_line_does_not_import_torch():
+    script = (
+        "import sys, hebm.registry, hebm.cli.main, hebm.cli.plugins, hebm.cli.init; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)
