@@ -1,0 +1,1 @@
+"""First-party plugins; they enter by the same entry points as anyone's."""

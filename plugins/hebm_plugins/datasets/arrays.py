@@ -1,0 +1,175 @@
+"""One's own images as NumPy arrays: .npy, or .npz with one array per key."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hebm.config.recipe import option, recipe
+from hebm.data.images import ArrayImages
+from hebm.data.recipe import ImageData
+from hebm.errors import ConfigError, DataError
+from hebm_plugins.datasets.splits import hold_out
+
+_BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
+
+
+@recipe
+class Arrays(ImageData):
+    """Images from .npy or .npz files. Object arrays (pickles) are refused.
+
+    With `path`, one .npz: `train`, `test` and the labels are its keys. Without, each is a file: an .npy, or an .npz
+    that holds one array.
+    """
+
+    path: str | None = option(None, doc="one .npz with everything; the options below are then its keys")
+    train: str = option("train", doc="the training images: a file, or a key of path")
+    test: str | None = option(None, doc="the test images: a file, or a key of path; left out: a part is held out")
+    train_labels: str | None = option(None, doc="their labels, (N,) integers: a file, or a key of path")
+    test_labels: str | None = option(None, doc="labels of the test images: a file, or a key of path")
+    layout: str = option("auto", doc="order of the axes", choices=("auto", "nhwc", "nchw", "nhw"))
+    range: str = option(
+        "auto",
+        doc="what the values mean: 0 … 255, 0 … 1 or −1 … 1; auto goes by type and values",
+        choices=("auto", "uint8", "unit", "symmetric"),
+    )
+    holdout: float = option(0.1, doc="part held out as test where `test` is left out", low=0, high=0.9)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the array's order."""
+        if self.test is None and self.test_labels is not None:
+            raise ConfigError("data.test_labels is set, but data.test is not: set both, or neither")
+        own = split == "test" and self.test is not None
+        name = self.test if own and self.test is not None else self.train
+        pixels = self._pixels(*self._array(name, "test" if own else "train"))
+        labels = self._labels(own)
+        if labels is not None and len(labels) != len(pixels):
+            raise DataError(f"{name}: {len(pixels)} images, but {len(labels)} labels; check data.{split}_labels")
+        if self.test is None:
+            kept = torch.tensor(sorted(hold_out([str(i) for i in range(len(pixels))], self.holdout, split))).long()
+            pixels, labels = pixels[kept], None if labels is None else labels[kept]
+        return ArrayImages(pixels, labels, self._classes())
+
+    def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
+        """An array and what to call it."""
+        if self.path is not None:
+            return _load(Path(self.path), name, option_name)
+        return _load(Path(name), None, option_name)
+
+    def _pixels(self, array: np.ndarray, where: str) -> Tensor:
+        images = _to_nchw(array, self.layout, where)
+        return _in_range(images, self.range, where)
+
+    def _labels(self, own_test: bool) -> Tensor | None:
+        name = self.test_labels if own_test else self.train_labels
+        if name is None:
+            return None
+        array, where = self._array(name, "test_labels" if own_test else "train_labels")
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            raise DataError(f"{where}: labels must be (N,) integers, got {array.dtype} of shape {array.shape}")
+        return torch.from_numpy(array.astype(np.int64))
+
+    def _classes(self) -> tuple[str, ...]:
+        """Names 0 … K − 1, by the training labels, so that both splits agree."""
+        labels = self._labels(own_test=False)
+        return () if labels is None or not len(labels) else tuple(map(str, range(int(labels.max()) + 1)))
+
+
+def _load(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
+    if not path.is_file():
+        what = "path" if key is not None else option_name
+        raise DataError(f"{path.absolute()}: no such file; set data.{what} to an .npy or .npz file")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _plain(loaded, path, key)
+        with loaded:
+            return _entry(loaded, path, key, option_name)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        fix = "save plain numbers with numpy.save or numpy.savez (arrays of Python objects are refused)"
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); {fix}") from error
+
+
+def _plain(array: np.ndarray, path: Path, key: str | None) -> tuple[np.ndarray, str]:
+    if key is not None:
+        raise DataError(f"{path}: is an .npy with one array, data.path must be an .npz; name it in data.train instead")
+    return array, str(path)
+
+
+def _entry(loaded: np.lib.npyio.NpzFile, path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
+    keys = ", ".join(loaded.files)
+    if key is None and len(loaded.files) != 1:
+        raise DataError(
+            f"{path}: holds {len(loaded.files)} arrays ({keys}); set data.path to it and data.train to a key"
+        )
+    if key is not None and key not in loaded.files:
+        raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
+    name = loaded.files[0] if key is None else key
+    return loaded[name], f"{path}[{name}]"
+
+
+def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
+    if layout == "auto":
+        layout = _guess_layout(array, where)
+    if array.ndim != len(layout):
+        fix = f"data.layout = {layout!r} needs {len(layout)}; choose nhw, nhwc or nchw"
+        raise DataError(f"{where}: shape {array.shape} has {array.ndim} axes, {fix}")
+    images = {"nhw": lambda a: a[:, None], "nchw": lambda a: a, "nhwc": lambda a: a.transpose(0, 3, 1, 2)}[layout](
+        array
+    )
+    if images.shape[1] not in (1, 3):
+        fix = "drop transparency, or set data.layout"
+        raise DataError(f"{where}: shape {array.shape} as {layout} has {images.shape[1]} channels, not 1 or 3; {fix}")
+    return images
+
+
+def _guess_layout(array: np.ndarray, where: str) -> str:
+    if array.ndim == 3:
+        return "nhw"
+    possible = [name for name, axis in (("nchw", 1), ("nhwc", 3)) if array.ndim == 4 and array.shape[axis] in (1, 3)]
+    if len(possible) == 1:
+        return possible[0]
+    why = "could be either nchw or nhwc" if possible else "is neither (N, H, W) nor has 1 or 3 channels"
+    raise DataError(f"{where}: shape {array.shape} {why}; set data.layout to nhw, nhwc or nchw")
+
+
+def _in_range(images: np.ndarray, value_range: str, where: str) -> Tensor:
+    """uint8 as it is; everything else as float32 in [−1, 1]."""
+    if images.dtype.kind not in "buif":
+        raise DataError(f"{where}: holds {images.dtype}, expected numbers; save images as uint8 or float32")
+    if not images.size:
+        return torch.empty(images.shape)
+    low, high = float(images.min()), float(images.max())
+    if value_range == "auto":
+        value_range = _guess_range(images, low, high, where)
+    allowed = _BOUNDS[value_range]
+    if not (allowed[0] <= low and high <= allowed[1]):  # NaN fails every comparison
+        span = f"values run from {low:g} to {high:g}"
+        raise DataError(f"{where}: {span}, but data.range = {value_range!r} allows {list(allowed)}; set data.range")
+    if value_range == "uint8":
+        return _bytes_or_floats(images)
+    floats = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
+    return floats if value_range == "symmetric" else floats.mul_(2).sub_(1)
+
+
+def _bytes_or_floats(images: np.ndarray) -> Tensor:
+    if images.dtype.kind == "f" and (images != np.round(images)).any():
+        return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).div_(127.5).sub_(1)
+    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
+
+
+def _guess_range(images: np.ndarray, low: float, high: float, where: str) -> str:
+    kind, span = images.dtype.kind, f"values run from {low:g} to {high:g}"
+    if kind == "b":
+        return "unit"
+    if kind in "ui" and low >= 0 and 1 < high <= 255:
+        return "uint8"
+    if kind == "f" and -1 <= low and high <= 1:
+        return "symmetric" if low < 0 else "unit"
+    fix = 'set data.range to "uint8" (0 … 255), "unit" (0 … 1) or "symmetric" (−1 … 1), or rescale them'
+    raise DataError(f"{where}: {span} and are {images.dtype}: their range cannot be told; {fix}")

@@ -1,0 +1,235 @@
+"""One's own images: a folder or an archive of image files.
+
+    root/*.png                          unlabelled; a part is held out as test
+    root/cat/*.png, root/dog/*.png      sub-folders are classes
+    root/train/…, root/test/…           splits (also val, valid or validation for test), with or without classes
+    root/train.tar.gz, root/test.zip    splits in archives
+    root.zip                            an archive of any of the first three
+
+Images are in the order of a hash of their names, so that the first n are a fair sample of all classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.config.recipe import option, recipe
+from hebm.data.decode import CorruptImage, Decoder
+from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
+from hebm.data.recipe import ImageData
+from hebm.errors import DataError
+from hebm_plugins.datasets.files import Files, is_archive, open_files
+from hebm_plugins.datasets.splits import by_hash, hold_out
+
+MEMORY = 2 << 30  # bytes of decoded, or of compressed images, that a split may keep in memory
+_TESTS = ("test", "val", "valid", "validation")
+
+
+@attrs.frozen
+class Found:
+    """The files of a split, in order.
+
+    Arguments:
+        files: where they are.
+        names: their names in `files`.
+        labels: class of each, or ().
+        classes: names of the classes.
+    """
+
+    files: Files
+    names: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def keep(self, positions: Sequence[int]) -> Found:
+        """Some of them."""
+        labels = tuple(self.labels[i] for i in positions) if self.labels else ()
+        return attrs.evolve(self, names=tuple(self.names[i] for i in positions), labels=labels)
+
+
+@attrs.frozen
+class FileDecoder:
+    """Position → pixels, for lazy reading; a class, so that it can travel to workers."""
+
+    found: Found
+    decoder: Decoder
+    encoded: dict[str, bytes] | None = None
+
+    def __call__(self, i: int) -> Tensor:
+        """Decodes file i."""
+        name = self.found.names[i]
+        data = self.found.files.read(name) if self.encoded is None else self.encoded[name]
+        return self.decoder(data, self.found.files.describe(name))
+
+
+@recipe
+class ImageFolder(ImageData):
+    """A folder, .zip or .tar(.gz) of images: class sub-folders, train/ and test/ if there are any."""
+
+    root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on")
+    size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
+    crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
+    holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
+    cache: bool = option(True, doc="decode all images once and keep them, if a split takes at most 2 GiB so")
+    corrupt: str = option("stop", doc="what to do with files that are no images", choices=("stop", "skip"))
+
+    def source(self, split: str) -> Images:
+        """Finds the files of a split and decodes them, now or when they are asked for."""
+        found = find(Path(self.root), split, self.holdout)
+        if not found.names:
+            raise DataError(_nothing(Path(self.root), split, self.holdout))
+        if self.limit is not None:
+            found = found.keep(range(min(self.limit, len(found.names))))
+        decoder = Decoder(self.channels, self.size, self.crop)
+        if self.corrupt == "skip":
+            found = _without_corrupt(found, decoder)
+        if self.cache:
+            images = decode_all(found, decoder)
+            if images is not None:
+                return images
+        return _lazy(found, decoder)
+
+
+def find(root: Path, split: str, holdout: float) -> Found:
+    """The files of a split under `root`, by the rules at the top of this file. Raises `DataError` if root is none."""
+    parts = _archived_splits(root) or _folder_splits(open_files(root))
+    mine = next((parts[name] for name in (("train",) if split == "train" else _TESTS) if name in parts), None)
+    whole = mine or parts.get("train") or parts.get("") or next(iter(parts.values()))
+    classes = sorted({c for part in parts.values() for c in _classes(part)})
+    found = _labelled(whole, classes)
+    if "" in parts or not any(name in parts for name in _TESTS):
+        return found.keep(hold_out(list(_inner(whole)), holdout, split))
+    return found.keep(by_hash(list(_inner(whole))))
+
+
+def decode_all(found: Found, decoder: Decoder) -> ArrayImages | None:
+    """All images in memory, `(N, C, H, W)` uint8, in one pass over the files; None if they take over 2 GiB."""
+    place = {name: i for i, name in enumerate(found.names)}
+    pixels: Tensor | None = None
+    for name, data in found.files.stream(place):
+        image = decoder(data, found.files.describe(name))
+        if pixels is None:
+            if len(place) * image.numel() > MEMORY:
+                return None
+            first, pixels = name, torch.empty(len(place), *image.shape, dtype=torch.uint8)
+        if image.shape != pixels.shape[1:]:
+            error = shape_mismatch(found.files.describe(name), _triple(image), _triple(pixels[0]))
+            raise DataError(f"{error} (the first image: {found.files.describe(first)})")
+        pixels[place[name]] = image
+    if pixels is None:
+        raise DataError(f"{found.files.path}: no readable images; check data.root")
+    return ArrayImages(pixels, _labels(found), found.classes)
+
+
+def _lazy(found: Found, decoder: Decoder) -> LazyImages:
+    encoded = None if found.files.seekable else _encoded(found)
+    decode = FileDecoder(found, decoder, encoded)
+    return LazyImages(len(found.names), decode, _labels(found), found.classes, found.names, f"{found.files.path}/")
+
+
+def _encoded(found: Found) -> dict[str, bytes]:
+    """The files of a compressed archive, which cannot be read in any other order than its own."""
+    kept, total = {}, 0
+    for name, data in found.files.stream(found.names):
+        kept[name], total = data, total + len(data)
+        if total > MEMORY:
+            fix = "unpack it and set data.root to the folder, or make it a .zip or an uncompressed .tar"
+            raise DataError(f"{found.files.path}: too big to read as a compressed archive; {fix}")
+    return kept
+
+
+def _without_corrupt(found: Found, decoder: Decoder) -> Found:
+    bad: dict[str, str] = {}
+    for name, data in found.files.stream(found.names):
+        try:
+            decoder(data, found.files.describe(name))
+        except CorruptImage as error:
+            bad[name] = str(error)
+    if bad:
+        warnings.warn(
+            f"{len(bad)} of {len(found.names)} images skipped; one is {next(iter(bad.values()))}", stacklevel=2
+        )
+    good = [i for i, name in enumerate(found.names) if name not in bad]
+    if not good:
+        raise DataError(f"{found.files.path}: none of {len(bad)} files can be read as an image; check data.root")
+    return found.keep(good)
+
+
+# ---------------------------------------------------------------- which files
+
+_Part = tuple[Files, str, tuple[str, ...]]  # where, the folder within (with its slash), the names
+
+
+def _archived_splits(root: Path) -> dict[str, _Part]:
+    """Splits in archives of their own in a folder: train.tar.gz, test.zip."""
+    if not root.is_dir():
+        return {}
+    archives = {path.name.split(".")[0]: path for path in sorted(root.iterdir()) if is_archive(path)}
+    if "train" not in archives:
+        return {}
+    return {name: _part(open_files(archives[name])) for name in ("train", *_TESTS) if name in archives}
+
+
+def _folder_splits(files: Files) -> dict[str, _Part]:
+    """Splits in folders, or everything as ""."""
+    _, prefix, names = _part(files, keep=("train", *_TESTS))
+    folders = {name[len(prefix) :].split("/")[0] for name in names if "/" in name[len(prefix) :]}
+    if "train" not in folders:
+        return {"": _part(files)}
+    inside = {name: f"{prefix}{name}/" for name in ("train", *_TESTS) if name in folders}
+    return {name: (files, p, tuple(n for n in names if n.startswith(p))) for name, p in inside.items()}
+
+
+def _part(files: Files, keep: Sequence[str] = ()) -> _Part:
+    """All names, and the folder that holds everything, as archives have it; folders named in `keep` are no such."""
+    prefix = ""
+    while True:
+        tops = {name[len(prefix) :].partition("/")[::2] for name in files.names}
+        folders = {top for top, rest in tops if rest}
+        if len(folders) != 1 or any(not rest for _, rest in tops) or folders <= set(keep):
+            return files, prefix, tuple(files.names)
+        prefix += f"{folders.pop()}/"
+
+
+def _inner(part: _Part) -> Iterator[str]:
+    _, prefix, names = part
+    return (name[len(prefix) :] for name in names)
+
+
+def _classes(part: _Part) -> set[str]:
+    """The sub-folders, if every image is in one."""
+    tops = [name.partition("/")[::2] for name in _inner(part)]
+    return {top for top, _ in tops} if all(rest for _, rest in tops) else set()
+
+
+def _labelled(part: _Part, classes: Sequence[str]) -> Found:
+    files, _, names = part
+    if len(classes) < 2 or not _classes(part):
+        return Found(files, names)
+    position = {name: i for i, name in enumerate(classes)}
+    labels = tuple(position[name.split("/")[0]] for name in _inner(part))
+    return Found(files, names, labels, tuple(classes))
+
+
+def _labels(found: Found) -> Tensor | None:
+    return torch.tensor(found.labels) if found.labels else None
+
+
+def _triple(image: Tensor) -> tuple[int, int, int]:
+    channels, height, width = image.shape
+    return channels, height, width
+
+
+def _nothing(root: Path, split: str, holdout: float) -> str:
+    inner = [path.name for path in root.iterdir() if is_archive(path)] if root.is_dir() else []
+    if inner:
+        return f"{root}: no image files, but the archive {inner[0]}: set data.root = {str(root / inner[0])!r}"
+    if split == "test" and holdout == 0:
+        return f"{root}: there are no test images and data.holdout is 0; raise it, or add a test folder"
+    return f"{root}: no image files for split {split!r}; put .png or .jpg files there, or change data.root"

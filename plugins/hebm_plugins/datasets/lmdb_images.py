@@ -1,0 +1,54 @@
+"""Encoded images in an LMDB database, as LSUN is published."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hebm.data.decode import Decoder
+from hebm.errors import DataError
+
+
+class LMDBImages:
+    """Position → pixels.
+
+    The database is opened for each image (LMDB maps it, which costs microseconds): an open one must not be inherited
+    by a worker process, nor opened there a second time.
+
+    Arguments:
+        folder: the database.
+        decoder: makes pixels of a value.
+        limit: how many keys to list.
+
+    Raises:
+        DataError: without the package lmdb, or without a database there.
+    """
+
+    def __init__(self, folder: Path, decoder: Decoder, limit: int | None = None) -> None:
+        self.folder, self.decoder = folder, decoder
+        with _open(folder) as database, database.begin() as transaction:
+            keys = transaction.cursor().iternext(keys=True, values=False)
+            self.keys = [bytes(key) for key in itertools.islice(keys, limit)]
+
+    def __call__(self, i: int) -> Tensor:
+        """Decodes value i."""
+        with _open(self.folder) as database, database.begin() as transaction:
+            data = bytes(transaction.get(self.keys[i]))
+        return self.decoder(data, f"{self.folder}, key {self.keys[i].decode('ascii', 'replace')}")
+
+
+def _open(folder: Path) -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise DataError(f"{folder}: reading LSUN needs the package lmdb: pip install lmdb") from error
+    if not folder.is_dir():
+        fix = "download and unzip it there, or set data.root and data.category"
+        raise DataError(f"{folder.absolute()}: no such database; {fix}")
+    try:
+        return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise DataError(f"{folder}: cannot be read ({error}); unzip it anew, or set data.root") from error

@@ -1,0 +1,203 @@
+"""The usual benchmark sets, as torchvision finds, checks and downloads them. It is imported only when one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from hebm.config.recipe import option, recipe
+from hebm.data.decode import Decoder
+from hebm.data.images import ArrayImages, LazyImages
+from hebm.data.recipe import ImageData
+from hebm.errors import DataError
+from hebm_plugins.datasets.download import Downloadable
+from hebm_plugins.datasets.files import Folder
+from hebm_plugins.datasets.splits import by_hash
+
+DIGITS = tuple(map(str, range(10)))
+_FACE = (15, 40, 163, 188)
+_SCENES: tuple[str, ...] = (
+    "bedroom",
+    "bridge",
+    "church_outdoor",
+    "classroom",
+    "conference_room",
+    "dining_room",
+    "kitchen",
+)
+_SCENES = (*_SCENES, "living_room", "restaurant", "tower")
+
+
+@recipe
+class MNIST(Downloadable):
+    """60,000 + 10,000 handwritten digits, grey 28×28."""
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.MNIST`."""
+        from torchvision.datasets import MNIST as Set
+
+        return Set(self.root, train=split == "train", download=download)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the file's order."""
+        found = self.found(split)
+        return ArrayImages(found.data.unsqueeze(1), found.targets, DIGITS)
+
+
+@recipe
+class FashionMNIST(Downloadable):
+    """60,000 + 10,000 articles of clothing, grey 28×28."""
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.FashionMNIST`."""
+        from torchvision.datasets import FashionMNIST as Set
+
+        return Set(self.root, train=split == "train", download=download)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the file's order."""
+        found = self.found(split)
+        return ArrayImages(found.data.unsqueeze(1), found.targets, found.classes)
+
+
+@recipe
+class CIFAR10(Downloadable):
+    """50,000 + 10,000 photographs of ten things, colour 32×32.
+
+    The published files are pickles; torchvision opens those alone whose checksums are the published ones.
+    """
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.CIFAR10`."""
+        from torchvision.datasets import CIFAR10 as Set
+
+        return Set(self.root, train=split == "train", download=download)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the files' order."""
+        found = self.found(split)
+        pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2)
+        return ArrayImages(pixels, torch.tensor(found.targets), found.classes)
+
+
+@recipe
+class SVHN(Downloadable):
+    """73,257 + 26,032 house numbers, colour 32×32."""
+
+    extra: bool = option(False, doc="add the 531,131 easier images of the extra split to the training images")
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.SVHN`."""
+        from torchvision.datasets import SVHN as Set
+
+        return Set(self.root, split=split, download=download)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the file's order, the extra ones last."""
+        parts = [self.found(split)]
+        if self.extra and split == "train":
+            parts.append(self.found("extra"))
+        pixels = np.concatenate([part.data for part in parts])
+        labels = np.concatenate([part.labels for part in parts])
+        return ArrayImages(torch.from_numpy(pixels), torch.from_numpy(labels), DIGITS)
+
+
+@recipe
+class Omniglot(Downloadable):
+    """19,280 + 13,180 characters of 30 + 20 alphabets, as bright strokes on black, grey, resized to `size`.
+
+    Train and test have different characters, hence different classes.
+    """
+
+    size: int = option(28, doc="side of the image", low=4, unit="px")
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.Omniglot`."""
+        from torchvision.datasets import Omniglot as Set
+
+        return Set(self.root, background=split == "train", download=download)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the order of a hash of the names; torchvision's own depends on the file system."""
+        files = Folder(Path(self.found(split).target_folder))
+        decoder = Decoder(channels=1, size=self.size)
+        characters = [name.rpartition("/")[0] for name in files.names]
+        classes = sorted(set(characters))
+        order = by_hash(files.names)[: self.limit]
+        strokes = [255 - decoder(files.read(files.names[i]), files.describe(files.names[i])) for i in order]
+        number = {character: i for i, character in enumerate(classes)}
+        labels = torch.tensor([number[characters[i]] for i in order])
+        return ArrayImages(torch.stack(strokes) if strokes else torch.empty(0, 1, 1, 1), labels, classes)
+
+
+@attrs.frozen
+class CelebADecoder:
+    """Position → pixels of a file in CelebA's folder."""
+
+    folder: Path
+    names: Sequence[str]
+    decoder: Decoder
+
+    def __call__(self, i: int) -> Tensor:
+        """Decodes file i."""
+        path = self.folder / self.names[i]
+        try:
+            return self.decoder(path.read_bytes(), str(path))
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read ({error}); unpack img_align_celeba.zip anew in data.root"
+            ) from error
+
+
+@recipe
+class CelebA(Downloadable):
+    """162,770 + 19,962 aligned faces, cropped and resized to `size`. Read as needed: set `workers`."""
+
+    size: int = option(64, doc="side of the image", low=8, unit="px")
+    crop: int | None = option(
+        None,
+        doc="side of a centre square to cut first; left out: the usual 148×148 box whose corner is 15, 40",
+        low=8,
+        high=178,
+        unit="px",
+    )
+
+    def open(self, split: str, download: bool) -> Any:
+        """`torchvision.datasets.CelebA`."""
+        from torchvision.datasets import CelebA as Set
+
+        return Set(self.root, split=split, download=download)
+
+    def source(self, split: str) -> LazyImages:
+        """In the order of the published partition."""
+        found = self.found(split)
+        folder = Path(self.root) / found.base_folder / "img_align_celeba"
+        decoder = Decoder(channels=3, size=self.size, crop=self.crop or _FACE)
+        return LazyImages(len(found), CelebADecoder(folder, found.filename, decoder), names=found.filename)
+
+
+@recipe
+class LSUN(ImageData):
+    """One category of LSUN scenes from the published LMDB databases; "test" is their small validation set.
+
+    There is no automatic download: fetch and unzip `<category>_train_lmdb.zip` and `<category>_val_lmdb.zip`. The
+    databases are read directly: torchvision's reader writes a pickle into the working folder and trusts it later.
+    """
+
+    root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on")
+    category: str = option("church_outdoor", doc="which scenes", choices=_SCENES)
+    size: int = option(64, doc="side of the image", low=8, unit="px")
+
+    def source(self, split: str) -> LazyImages:
+        """In the order of their keys, which are hashes."""
+        from hebm_plugins.datasets.lmdb_images import LMDBImages
+
+        folder = Path(self.root) / f"{self.category}_{'train' if split == 'train' else 'val'}_lmdb"
+        images = LMDBImages(folder, Decoder(channels=3, size=self.size), self.limit)
+        return LazyImages(len(images.keys), images, names=[key.decode("ascii", "replace") for key in images.keys])

@@ -1,0 +1,57 @@
+"""The root of all tilts: the backbone's own prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hebm.config.recipe import recipe
+from hebm.densities import LogDensity, TiltedPrior
+from hebm.interfaces import Backbone, Draw, PriorLearner, PriorRecipe, check_base
+from hebm.latents import LatentLayout, Latents
+from hebm.noise import Noise
+from hebm.sampling import Observer
+
+
+class GaussianPrior(PriorLearner):
+    """u ~ N(0, I): z = T(u) has the backbone's own prior. Nothing to train.
+
+    Arguments:
+        layout: of the backbone.
+    """
+
+    def __init__(self, layout: LatentLayout) -> None:
+        super().__init__()
+        self.base = None
+        self.layout = layout
+
+    def sample(
+        self,
+        backbone: Backbone,
+        n: int,
+        noise: Noise,
+        labels: Tensor | None = None,
+        steps: int | None = None,
+        observe: Observer | None = None,
+    ) -> Draw:
+        """u ~ N(0, I), exact: there is no chain to lengthen or observe."""
+        return Draw(noise.normal(n, self.layout.dim))
+
+    def tilt(self, latents: Latents) -> Tensor:
+        """f = 0, `(B, 1)`."""
+        return torch.zeros_like(latents.u[:, :1])
+
+    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity:
+        """log p(u) = −|u|²/2."""
+        return TiltedPrior(backbone, lambda latents: 0 * latents.u, context)
+
+
+@recipe
+class Gaussian(PriorRecipe):
+    """N(0, I) over u: the baseline, and the base of every tilt."""
+
+    def build(self, backbone: Backbone) -> GaussianPrior:
+        """Checks that the backbone asks for no context."""
+        prior = GaussianPrior(backbone.layout)
+        check_base(prior, backbone.layout, "prior")
+        return prior

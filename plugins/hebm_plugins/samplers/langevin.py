@@ -1,0 +1,47 @@
+"""Short-run Langevin dynamics in the papers' own terms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hebm.config.recipe import option, recipe
+from hebm.densities import LogDensity
+from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.sampling import step_sizes
+from hebm_plugins.samplers.ula import Point
+
+
+@recipe
+class Langevin(Sampler):
+    """u ← u + (h/2τ) ∇log p(u) + c √h ξ, ξ ~ N(0, I), with h given in the convention of a paper.
+
+    At c = 1 it targets p^(1/τ), up to its discretisation; c = 0 is gradient ascent.
+
+    | convention | the paper writes | h |
+    |---|---|---|
+    | `std` | u + (s²/2) ∇ + s ξ: joint EBM (arXiv 2306.06323), latent space EBM (arXiv 2006.08205) | s² |
+    | `step` | u + (h/2) ∇ + √h ξ: two-stage joint EBM, VAEBM | h |
+    | `drift` | u + s ∇ + √(2s) ξ: diffusion EBM (arXiv 2405.13910), multi-stage EBM | 2s |
+    """
+
+    steps: int = option(60, doc="transitions K of one chain", low=1)
+    step_size: float = option(0.4, doc="step size in the convention's own unit", above=0)
+    convention: str = option("std", doc="which formula step_size belongs to", choices=("std", "step", "drift"))
+    noise_scale: float = option(1.0, doc="c, multiplies the noise; 0 leaves it out", low=0)
+    temperature: float = option(1.0, doc="τ, divides the gradient: the target is p^(1/τ)", above=0)
+
+    @property
+    def h(self) -> float:
+        """The step size in the internal unit."""
+        return {"std": self.step_size**2, "step": self.step_size, "drift": 2 * self.step_size}[self.convention]
+
+    def init(self, density: LogDensity, u: Tensor) -> Point:
+        """The point itself."""
+        return Point(u)
+
+    def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
+        """One Euler step."""
+        value, grad = density.value_and_grad(state.u)
+        h, root = step_sizes(self.h, density.scale)
+        u = state.u + (0.5 / self.temperature) * h * grad + self.noise_scale * root * noise.normal
+        return Point(u), Info(value, grad)

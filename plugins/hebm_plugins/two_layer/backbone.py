@@ -1,0 +1,101 @@
+"""A top-down generator with flat latent layers, for any number of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hebm.interfaces import Backbone, Batch
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
+from hebm.noise import Noise
+from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, Normal, TopDownInference
+
+
+class TwoLayerBackbone(Backbone):
+    """p(x, z) = p(x|z_1) N(z_L; 0, s² I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i(z_{i+1})²), s = 1 + offset.
+
+    Arguments:
+        layout: flat layers, top first.
+        conditionals: N(z_i | z_{i+1}) for every layer but the top, top first.
+        generator: z_1 `(B, d_1)` → image parameters `(B, C, H, W)`.
+        pixel_std: σ of the Gaussian likelihood, or None for Bernoulli logits.
+        offset: the published code adds it to every σ, the top's included.
+        inference: q(z|x), or None.
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        conditionals: Sequence[ConditionalNormal],
+        generator: nn.Module,
+        pixel_std: float | None,
+        offset: float,
+        inference: TopDownInference | BottomUpInference | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout, self.pixel_std, self.top_std = layout, pixel_std, 1 + offset
+        self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
+
+    def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
+        """p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
+        if above is None:
+            return Normal(like.new_zeros(()), like.new_full((), self.top_std))
+        return self.conditionals[layer - 1](above)
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
+        z: list[Tensor] = []
+        sigma: list[Tensor] = []
+        for i, part in enumerate(self.layout.split(u)):
+            prior = self._prior(z[-1] if z else None, part, i)
+            z.append(prior.mean + prior.std * part)
+            sigma.append(prior.std)
+        return Latents(u, tuple(z), tuple(sigma))
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
+        above = (None, *z[:-1])
+        priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
+        u = [(part - prior.mean) / prior.std for part, prior in zip(z, priors, strict=True)]
+        return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
+
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
+        image = self.generator(latents.z[-1])
+        return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
+
+    @property
+    def can_infer(self) -> bool:
+        """True if it was built with an inference model."""
+        return self.inference is not None
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """p(z_i|z_{i+1}) and p(x|z_1)."""
+        return self.conditionals, self.generator
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
+
+        KL is analytic given the draw of the layer above for top-down inference, else the one-sample estimate
+        log q(z_i) − log p(z_i | z_{i+1}).
+        """
+        if self.inference is None:
+            return super().infer(batch, noise)
+        xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
+        z, q = self.inference(batch.x, xi)
+        latents = self.invert(z)
+        log_q = torch.stack([qi.log_prob(zi) for qi, zi in zip(q, z, strict=True)], dim=1)
+        above = (None, *z[:-1])
+        priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
+        if isinstance(self.inference, TopDownInference):
+            kl = [qi.kl(pi) for qi, pi in zip(q, priors, strict=True)]
+        else:
+            kl = [qi.log_prob(zi) - _expanded(pi, zi).log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
+        return Posterior(latents, log_q, torch.stack(kl, dim=1))
+
+
+def _expanded(normal: Normal, like: Tensor) -> Normal:
+    return Normal(normal.mean.expand_as(like), normal.std.expand_as(like))

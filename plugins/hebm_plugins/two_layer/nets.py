@@ -1,0 +1,160 @@
+"""The networks of the flat-latent generator."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.errors import ConfigError
+from hebm.interfaces import ImageSpec
+from hebm_plugins.energies.mlp import mlp
+
+
+class Normal(NamedTuple):
+    """Mean and standard deviation, each `(B, d)` or broadcastable."""
+
+    mean: Tensor
+    std: Tensor
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ_d log N(value; mean, std²), `(B,)`."""
+        standard = (value - self.mean) / self.std
+        return (-0.5 * standard.square() - self.std.log() - 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def kl(self, other: Normal) -> Tensor:
+        """KL(self ‖ other) summed over d, `(B,)`."""
+        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        return 0.5 * (ratio.square() + shift.square() - 1 - 2 * ratio.log()).sum(1)
+
+
+class ConditionalNormal(nn.Module):
+    """N(μ(h), (exp s(h) + offset)²), [μ, s] from one MLP.
+
+    Arguments:
+        sizes: input, hidden layers, and d (the net has 2d outputs).
+        activation: between layers.
+        offset: added to every σ (0.01 in the published code).
+    """
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, offset: float) -> None:
+        super().__init__()
+        self.net, self.offset = mlp((*sizes[:-1], 2 * sizes[-1]), activation), offset
+
+    def forward(self, h: Tensor) -> Normal:
+        """h `(B, size)` → the distribution."""
+        mean, log_std = self.net(h).chunk(2, dim=1)
+        return Normal(mean, log_std.exp() + self.offset)
+
+
+def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
+    """Size of the smallest feature map, image size / 2^doublings. Raises `ConfigError` if that is no whole number."""
+    factor = 2**doublings
+    if images.height % factor or images.width % factor:
+        raise ConfigError(
+            f"backbone.widths: {doublings} doublings need a height and width that {factor} divides, "
+            f"the images have {images.height}x{images.width}; give other widths or resize the images"
+        )
+    return images.height // factor, images.width // factor
+
+
+def conv_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, head: str, squash: bool) -> nn.Sequential:
+    """Transposed convolutions: 1×1 → the first map (k = its size) → doubled per width (k4 s2 p1) → image.
+
+    Arguments:
+        dim: of z_1.
+        widths: channels after each layer but the last.
+        images: size and channels.
+        head: "conv" ends with k3 s1 p1, "upsample" with k4 s2 p1.
+        squash: tanh at the end.
+    """
+    doublings = len(widths) - 1 + (head == "upsample")
+    layers: list[nn.Module] = [nn.Unflatten(1, (dim, 1, 1))]
+    layers += [nn.ConvTranspose2d(dim, widths[0], first_kernel(images, doublings))]
+    for a, b in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+    last = (4, 2, 1) if head == "upsample" else (3, 1, 1)
+    layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(widths[-1], images.channels, *last)]
+    return nn.Sequential(*layers, *[nn.Tanh()] * squash)
+
+
+def mlp_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, squash: bool) -> nn.Sequential:
+    """Linear layers with SiLU between, then the image's shape; tanh at the end if `squash`."""
+    net = mlp((dim, *widths, math.prod(images.shape)), "silu")
+    return nn.Sequential(*net, nn.Unflatten(1, images.shape), *[nn.Tanh()] * squash)
+
+
+def conv_encoder(widths: tuple[int, ...], images: ImageSpec, head: str, features: int) -> nn.Sequential:
+    """The generator's mirror image: k3 s1 p1 (or k4 s2 p1), halvings, one kernel as large as the last map."""
+    doublings = len(widths) - 1 + (head == "upsample")
+    first = (4, 2, 1) if head == "upsample" else (3, 1, 1)
+    channels = widths[::-1]
+    layers: list[nn.Module] = [nn.Conv2d(images.channels, channels[0], *first), nn.LeakyReLU(0.2)]
+    for a, b in zip(channels[:-1], channels[1:], strict=True):
+        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(channels[-1], features, first_kernel(images, doublings)), nn.Flatten())
+
+
+def mlp_encoder(widths: tuple[int, ...], images: ImageSpec, features: int) -> nn.Sequential:
+    """Linear layers over the flat image, widths in reverse."""
+    return nn.Sequential(nn.Flatten(), *mlp((math.prod(images.shape), *widths[::-1], features), "silu"))
+
+
+class TopDownInference(nn.Module):
+    """q(z|x) = q(z_L|h) Π q(z_i | z_{i+1}, h), h = encoder(x).
+
+    Arguments:
+        encoder: image → `(B, features)`.
+        z_dims: top first.
+        features, width, offset: size of h, hidden units, added to every σ.
+    """
+
+    def __init__(self, encoder: nn.Module, z_dims: tuple[int, ...], features: int, width: int, offset: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        inputs = (features, *(features + d for d in z_dims[:-1]))
+        self.layers = nn.ModuleList(
+            ConditionalNormal((a, width, d), "silu", offset) for a, d in zip(inputs, z_dims, strict=True)
+        )
+
+    def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Normal]]:
+        """z and its distribution per layer, top first; noise ξ_i `(B, d_i)`."""
+        h = F.silu(self.encoder(x))
+        z: list[Tensor] = []
+        q: list[Normal] = []
+        for layer, xi in zip(self.layers, noise, strict=True):
+            q.append(layer(torch.cat([h, z[-1]], dim=1) if z else h))
+            z.append(q[-1].mean + q[-1].std * xi)
+        return z, q
+
+
+class BottomUpInference(nn.Module):
+    """q(z|x) = q(z_1|x) Π q(z_{i+1} | z_i), the joint EBM paper's inference model.
+
+    Arguments:
+        encoder: image → `(B, 2 d_1)`, mean and log σ of z_1.
+        z_dims: top first.
+        width, offset: hidden units, added to every σ.
+    """
+
+    def __init__(self, encoder: nn.Module, z_dims: tuple[int, ...], width: int, offset: float) -> None:
+        super().__init__()
+        self.encoder, self.offset = encoder, offset
+        upwards = z_dims[::-1]
+        self.layers = nn.ModuleList(
+            ConditionalNormal((a, width, width, b), "leaky-relu", offset)
+            for a, b in zip(upwards[:-1], upwards[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Normal]]:
+        """z and its distribution per layer, top first; noise ξ_i `(B, d_i)`, top first."""
+        mean, log_std = self.encoder(x).chunk(2, dim=1)
+        q = [Normal(mean, log_std.exp() + self.offset)]
+        z = [q[0].mean + q[0].std * noise[-1]]
+        for layer, xi in zip(self.layers, noise[-2::-1], strict=True):
+            q.append(layer(z[-1]))
+            z.append(q[-1].mean + q[-1].std * xi)
+        return z[::-1], q[::-1]

@@ -1,0 +1,85 @@
+"""The recipe of the flat-latent generator."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import BackboneRecipe, ImageSpec
+from hebm.latents import LatentLayout
+from hebm_plugins.energies.mlp import ACTIVATIONS
+from hebm_plugins.two_layer import nets
+from hebm_plugins.two_layer.backbone import TwoLayerBackbone
+
+
+@recipe
+class TwoLayer(BackboneRecipe):
+    """The generator of the joint-learning papers, small by default, for any number L ≥ 1 of flat latent layers.
+
+    p(x, z) = p(x|z_1) N(z_L; 0, s² I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i²(z_{i+1})). Images of 8 to 64 pixels a side.
+    Presets of published sizes: `two-layer-joint` (arXiv 2306.06323), `two-layer-multi-stage` (Table 11).
+    """
+
+    z_dims: tuple[int, ...] = option((16, 32), doc="size of each latent layer, top first", low=1)
+    generator: str = option("conv", doc="network of p(x|z_1)", choices=("conv", "mlp"))
+    widths: tuple[int, ...] = option((64, 32), doc="channels (conv) or units (mlp), from z_1 to the image", low=1)
+    head: str = option("upsample", doc="last conv layer: k3 s1 or k4 s2", choices=("conv", "upsample"))
+    likelihood: str = option("gaussian", doc="p(x|z)", choices=("gaussian", "bernoulli"))
+    pixel_std: float = option(0.3, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
+    prior_width: int = option(128, doc="hidden units of p(z_i|z_{i+1})", low=1)
+    prior_depth: int = option(2, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    prior_activation: str = option("leaky-relu", doc="of p(z_i|z_{i+1})", choices=tuple(ACTIVATIONS))
+    sigma_offset: float = option(0.01, doc="added to every σ of the prior", low=0)
+    inference: str = option("top-down", doc="q(z|x)", choices=("top-down", "bottom-up", "none"))
+    inference_width: int = option(256, doc="features and hidden units of q(z|x)", low=1)
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` for no layers or no widths."""
+        for key in ("z_dims", "widths"):
+            if not getattr(self, key):
+                raise ConfigError(f"backbone.{key} is empty; give at least one number")
+
+    def build(self, images: ImageSpec) -> TwoLayerBackbone:
+        """Raises `ConfigError` for images outside 8 to 64 pixels, other than 1 or 3 channels, or unfit widths."""
+        _check_images(images)
+        above = zip(self.z_dims[:-1], self.z_dims[1:], strict=True)
+        hidden = (self.prior_width,) * self.prior_depth
+        conditionals = [
+            nets.ConditionalNormal((a, *hidden, b), self.prior_activation, self.sigma_offset) for a, b in above
+        ]
+        return TwoLayerBackbone(
+            layout=LatentLayout(tuple((d,) for d in self.z_dims)),
+            conditionals=conditionals,
+            generator=self._generator(images),
+            pixel_std=self.pixel_std if self.likelihood == "gaussian" else None,
+            offset=self.sigma_offset,
+            inference=self._inference(images),
+        )
+
+    def _generator(self, images: ImageSpec) -> nn.Module:
+        squash = self.likelihood == "gaussian"
+        if self.generator == "mlp":
+            return nets.mlp_generator(self.z_dims[-1], self.widths, images, squash)
+        return nets.conv_generator(self.z_dims[-1], self.widths, images, self.head, squash)
+
+    def _encoder(self, images: ImageSpec, features: int) -> nn.Module:
+        if self.generator == "mlp":
+            return nets.mlp_encoder(self.widths, images, features)
+        return nets.conv_encoder(self.widths, images, self.head, features)
+
+    def _inference(self, images: ImageSpec) -> nets.TopDownInference | nets.BottomUpInference | None:
+        width, offset = self.inference_width, self.sigma_offset
+        if self.inference == "none":
+            return None
+        if self.inference == "top-down":
+            return nets.TopDownInference(self._encoder(images, width), self.z_dims, width, width, offset)
+        return nets.BottomUpInference(self._encoder(images, 2 * self.z_dims[-1]), self.z_dims, width, offset)
+
+
+def _check_images(images: ImageSpec) -> None:
+    if images.channels not in (1, 3) or not all(8 <= side <= 64 for side in (images.height, images.width)):
+        raise ConfigError(
+            f"backbone: images of {images.channels} channels and {images.height}x{images.width} pixels do not fit; "
+            "1 or 3 channels and 8 to 64 pixels a side do: resize the images, or use another backbone"
+        )

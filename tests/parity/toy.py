@@ -1,0 +1,74 @@
+"""A foreign backbone and its energies, as a third party would write them: the published two-stage toy."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hebm.interfaces import Backbone, EnergyFn
+from hebm.latents import LatentLayout, Latents
+from hebm.likelihoods import GaussianPixels
+
+
+def soft_clamp(v):
+    return 5 * torch.tanh(v / 5)
+
+
+class Toy(Backbone):
+    """Three spatial layers that depend on all layers above through one feature map."""
+
+    def __init__(self, channels, features, side):
+        super().__init__()
+        shapes = ((channels, side, side), (channels, side, side), (channels, 2 * side, 2 * side))
+        self.layout = LatentLayout(shapes)
+        self.prior_ftr = nn.Parameter(torch.zeros(features, side, side))
+        self.comb0, self.comb1, self.comb2 = (nn.Conv2d(features + channels, features, 3, padding=1) for _ in range(3))
+        self.samp1, self.samp2 = (nn.Conv2d(features, 2 * channels, 3, padding=1) for _ in range(2))
+        self.head = nn.Conv2d(features, 3, 1)
+
+    def _walk(self, take):
+        """Top-down; `take(i, mean, std)` gives z_i."""
+        z, sigma, ft = [], [], self.prior_ftr.unsqueeze(0)
+        for i, combine in enumerate((self.comb0, self.comb1, self.comb2)):
+            mean, std = ft.new_zeros(()), ft.new_full((), 1.01)
+            if i:
+                mean, log_std = (soft_clamp(v) for v in (self.samp1, self.samp2)[i - 1](ft).chunk(2, dim=1))
+                std = log_std.exp() + 0.01
+            z.append(take(i, mean, std))
+            sigma.append(std)
+            ft = F.silu(combine(torch.cat([ft.expand(len(z[-1]), -1, -1, -1), z[-1]], dim=1)))
+            ft = F.interpolate(ft, scale_factor=2) if i == 1 else ft
+        return tuple(z), tuple(sigma), ft
+
+    def latents(self, u, context=None):
+        parts = self.layout.split(u)
+        z, sigma, ft = self._walk(lambda i, mean, std: mean + std * parts[i])
+        return Latents(u, z, sigma, features=ft)
+
+    def invert(self, z, context=None):
+        means = []
+        z, sigma, ft = self._walk(lambda i, mean, std: (means.append(mean), z[i])[1])
+        u = [(part - mean) / std for part, mean, std in zip(z, means, sigma, strict=True)]
+        return Latents(self.layout.join(u), z, sigma, features=ft)
+
+    def likelihood(self, latents):
+        return GaussianPixels(torch.tanh(self.head(latents.features)), 0.3)
+
+
+class ToyEnergy(EnergyFn):
+    """One convolutional net per layer: k4 s2 to 4×4, then linear layers (arXiv 2306.06323, two-stage)."""
+
+    def __init__(self, layout, width, hidden):
+        super().__init__()
+        self.nets = nn.ModuleList(self._net(shape, width, hidden) for shape in layout.shapes)
+
+    @staticmethod
+    def _net(shape, width, hidden):
+        n = (shape[1] // 4).bit_length() - 1
+        sizes = [shape[0], *[width] * n]
+        convs = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))]
+        sizes = [16 * width, *[hidden] * n]
+        linears = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
+        return nn.Sequential(*convs, nn.Flatten(), *linears, nn.Linear(hidden, 1))
+
+    def forward(self, latents, t=None):
+        return torch.stack([net(z) for net, z in zip(self.nets, latents.z, strict=True)], dim=1)

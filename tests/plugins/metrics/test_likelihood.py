@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny_models import LinearBackbone, RootPrior, TinyData, tiny_evaluation
+from torch import nn
+
+from hebm.errors import NonFiniteError
+from hebm.interfaces import Backbone
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import BernoulliPixels, GaussianPixels
+from hebm_plugins.metrics.likelihood import Likelihood
+
+STD = 0.5
+
+
+class FactorBackbone(Backbone):
+    """x_d = u_d + 0.5 ξ_d for every pixel: q may be the exact posterior N(0.8 x, 0.2), or wider."""
+
+    def __init__(self, widen=1.0, bernoulli=False):
+        super().__init__()
+        self.layout, self.widen, self.bernoulli = LatentLayout(((64,),)), widen, bernoulli
+        self.unused = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def latents(self, u, context=None):
+        return Latents(u, (u,), (torch.ones_like(u),))
+
+    def invert(self, z, context=None):
+        return self.latents(z[0])
+
+    def likelihood(self, latents):
+        mean = latents.u.unflatten(1, (1, 8, 8))
+        return BernoulliPixels(mean) if self.bernoulli else GaussianPixels(mean, STD)
+
+    def infer(self, batch, noise):
+        mean, std = 0.8 * batch.x.flatten(1), math.sqrt(0.2) * self.widen
+        xi = noise.normal(*mean.shape)
+        log_q = (-0.5 * xi.square() - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(1, keepdim=True)
+        kl = 0.5 * (mean.square() + std**2 - 1 - 2 * math.log(std)).sum(1, keepdim=True)
+        return Posterior(self.latents(mean + std * xi), log_q, kl)
+
+
+def measured(tmp_path, backbone, metric, **data):
+    evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData(**data))
+    evaluation.backbone = backbone
+    return metric.compute(evaluation)["likelihood"], evaluation
+
+
+def exact(evaluation):
+    x = evaluation.images["test"].read(torch.arange(400)).double().flatten(1)
+    return torch.distributions.Normal(0.0, math.sqrt(1 + STD**2)).log_prob(x).sum(1).mean().item()
+
+
+def test_importance_weights_with_the_exact_posterior_give_the_exact_likelihood(tmp_path):
+    found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood(k=2))
+    assert found["elbo"] == pytest.approx(exact(evaluation), rel=1e-6)
+    assert found["estimator"] == "importance-weighted"
+
+
+def test_elbo_with_the_exact_posterior_is_the_likelihood_within_noise(tmp_path):
+    found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood())
+    spread = math.sqrt(64 / 2) * 0.2 / STD**2 / math.sqrt(400)  # of log p(x|z) over draws of z
+    assert abs(found["elbo"] - exact(evaluation)) < 5 * spread + 0.1
+    assert found["bits_per_dim"] == pytest.approx(-found["elbo"] / (64 * math.log(2)))
+    assert (found["n"], found["k"], found["split"]) == (400, 1, "test")
+
+
+def test_a_worse_posterior_gives_a_lower_bound_and_more_draws_a_higher(tmp_path):
+    one, evaluation = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood())
+    many, _ = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood(k=20))
+    assert one["elbo"] < many["elbo"] < exact(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("bernoulli", "binarize", "scale"),
+    [(False, "off", "continuous"), (True, "off", "not a likelihood"), (True, "both", "binary pixels")],
+)
+def test_the_scale_of_the_number_is_stated(tmp_path, bernoulli, binarize, scale):
+    found, _ = measured(tmp_path, FactorBackbone(bernoulli=bernoulli), Likelihood(images=100), binarize=binarize)
+    assert scale in found["scale"]
+    assert found["n"] == 100
+
+
+def test_a_posterior_drawn_by_mcmc_has_no_bound(tmp_path):
+    class Chain(FactorBackbone):
+        def infer(self, batch, noise):
+            return Posterior(super().infer(batch, noise).latents)
+
+    found, _ = measured(tmp_path, Chain(), Likelihood())
+    assert found["elbo"] is None
+
+
+def test_a_nonfinite_bound_is_counted_and_refused(tmp_path):
+    class Broken(FactorBackbone):
+        def infer(self, batch, noise):
+            posterior = super().infer(batch, noise)
+            posterior.kl[batch.index == 7] = float("nan")
+            return posterior
+
+    with pytest.raises(NonFiniteError, match="1 of 400"):
+        measured(tmp_path, Broken(), Likelihood())
+
+
+def test_a_backbone_without_inference_has_no_bound(tmp_path):
+    class Generator(LinearBackbone):
+        infer = Backbone.infer
+
+    found, _ = measured(tmp_path, Generator(), Likelihood())
+    assert found["elbo"] is None
+    assert "inference" in found["reason"]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from tiny_models import LinearBackbone, ShiftedPrior, tiny_evaluation
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from hebm.errors import ConfigError
+from hebm.evaluate.extractors import Extractor
+from hebm.evaluate.result import evaluate
+from hebm_plugins.metrics.inception import FID, KID, InceptionScore
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """An Inception file with seeded random weights."""
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        empty = io.BytesIO()
+        torch.save({}, empty)
+        empty.seek(0)
+        net = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=empty)
+    torch.save(net.state_dict(), path)
+    return path
+
+
+def inception_evaluation(tmp_path, weights, **settings):
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    chosen = {"extractor": "inception", "extractor_weights": str(weights), "extractor_sha256": sha256, **settings}
+    return tiny_evaluation(tmp_path, **chosen)
+
+
+def as_pngs(pixels, folder):
+    folder.mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[0].numpy()).save(folder / f"{i:05d}.png")
+    return str(folder)
+
+
+def fidelity(tmp_path, weights, evaluation, *options):
+    """torch-fidelity's own command on PNGs of the same images."""
+    folders = [as_pngs(evaluation.pixels(kind), tmp_path / kind) for kind in ("prior", "data")]
+    command = [sys.executable, "-m", "torch_fidelity.fidelity", "--cpu", "--json", "--silent", "--no-cache"]
+    command += ["--feature-extractor-weights-path", str(weights), "--input1", folders[0], "--input2", folders[1]]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_kid_and_inception_score_equal_torch_fidelitys_command(tmp_path, weights):
+    metrics = (KID(subsets=4, subset_size=5), InceptionScore(splits=2))
+    evaluation = inception_evaluation(tmp_path, weights, samples=6, metrics=metrics)
+    found = evaluate(evaluation)
+    options = ["--kid", "--kid-subsets", "4", "--kid-subset-size", "5", "--isc", "--isc-splits", "2"]
+    expected = fidelity(tmp_path, weights, evaluation, *options)
+    assert found["kid"]["prior"]["mean"] == pytest.approx(
+        expected["kernel_inception_distance_mean"], rel=1e-4, abs=1e-7
+    )
+    assert found["kid"]["prior"]["std"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-4, abs=1e-7)
+    assert found["inception_score"]["prior"]["mean"] == pytest.approx(expected["inception_score_mean"], rel=1e-6)
+    assert found["extractor"]["name"] == "inception"
+    assert found["extractor"]["standard"] is False
+
+
+@pytest.mark.slow
+def test_fid_equals_torch_fidelitys_command(tmp_path, weights):
+    evaluation = inception_evaluation(tmp_path, weights, samples=64, metrics=(FID(),))
+    found = evaluate(evaluation)["fid"]
+    expected = fidelity(tmp_path, weights, evaluation, "--fid")["frechet_inception_distance"]
+    assert found["prior"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert evaluation.distance("prior") == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+class RawPixels(Extractor):
+    """The pixels themselves, in Inception's place: what FID does with features, without their cost."""
+
+    name = "inception"
+    widths = {"features": 64, "logits": 64}
+
+    def __call__(self, pixels):
+        flat = pixels.flatten(1).float() / 255
+        return {"features": flat, "logits": flat}
+
+    def describe(self):
+        return {"name": self.name, "sha256": None}
+
+
+def test_fid_is_the_frechet_distance_of_inceptions_features(tmp_path):
+    evaluation = tiny_evaluation(tmp_path, extractor="inception", metrics=(FID(),))
+    evaluation.extractors["inception"] = RawPixels()
+    found = evaluate(evaluation)["fid"]
+    assert found["prior"] == pytest.approx(evaluation.distance("prior"), rel=1e-4)
+    assert found["reconstruction"] < found["prior"] < found["gaussian"]
+
+
+def test_kid_of_too_few_images_names_its_option(tmp_path):
+    prior = ShiftedPrior(LinearBackbone().layout, 1.0)
+    with pytest.raises(ConfigError, match="subset_size = 300"):
+        KID().compute(tiny_evaluation(tmp_path, prior=prior))
