@@ -1,0 +1,1 @@
+"""Images in: one range, one order, one reader."""

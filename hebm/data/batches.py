@@ -1,0 +1,197 @@
+"""Batches: a pure function of (seed, step), so that nothing needs saving and any number of processes agree.
+
+Training walks an infinite list of positions; step s takes positions s·B … (s+1)·B − 1. Position p is image
+π_e(p mod N) of epoch e = p div N, where π_e is the permutation derived from (seed, "order", e): an epoch may end in
+the middle of a batch, and no image is dropped. Flips and binarisation are derived from (seed, what, step) with the
+row in the *whole* batch, whichever process or micro-batch asks for it. They are drawn on the CPU, whatever the device.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hebm.data.images import Images
+from hebm.data.recipe import ImageData
+from hebm.errors import ConfigError, DataError, HebmError
+from hebm.interfaces import Batch
+from hebm.noise import Noise, derive_seed
+
+Tensors: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor]
+
+
+class Batches:
+    """The batches of one process.
+
+    Arguments:
+        images: a split.
+        recipe: batch size, flips, binarisation, workers.
+        seed: the run's seed.
+        training: shuffle, wrap around and flip; otherwise file order, once, the last batch being what is left.
+        rows: which rows of every batch this process takes: (rank, world), a slice of the batch, or None for all.
+        device: where batches go.
+        dtype: floating-point type of x and target.
+
+    Raises:
+        ConfigError: if `world` does not divide the batch size.
+        DataError: if a batch needs more images than there are.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        recipe: ImageData,
+        seed: int,
+        training: bool = True,
+        rows: slice | tuple[int, int] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.images, self.recipe, self.seed, self.training = images, recipe, seed, training
+        self.device, self.dtype = torch.device(device), dtype
+        self._first, self._last = _bounds(recipe.batch_size, rows)
+        self._orders: dict[int, Tensor] = {}
+        if training and len(images) < recipe.batch_size:
+            fix = f"lower data.batch_size to at most {len(images)}, or bring more images"
+            raise DataError(f"{len(images)} image(s) cannot fill a batch of {recipe.batch_size}; {fix}")
+
+    def __len__(self) -> int:
+        """Steps in one pass over the data."""
+        return -(-len(self.images) // self.recipe.batch_size)
+
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """This process's rows of a step, or of one of its `parts` micro-batches.
+
+        Raises `ConfigError` if `parts` does not divide the rows.
+        """
+        return self._move(self.tensors(step, part, parts))
+
+    def in_order(self, start: int, n: int) -> Batch:
+        """Images start … start + n − 1 in file order, unflipped; binarised as a function of (seed, image) alone.
+
+        Raises `DataError` if there are not so many.
+        """
+        return self._move(self._in_order(start, n))
+
+    def iterate(self, start_step: int, stop_step: int, parts: int = 1) -> Iterator[Batch]:
+        """`batch(step, part)` for each step and, within it, each part; prepared in the background if asked for."""
+        steps = _Steps(self, start_step, stop_step, parts)
+        if self.recipe.workers == 0:
+            for i in range(len(steps)):
+                yield self._move(self.tensors(*steps.at(i)))
+            return
+        # A generator of its own: without one, the loader draws from the global generator.
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "workers"))
+        loader = DataLoader(
+            steps,
+            batch_size=None,
+            num_workers=self.recipe.workers,
+            generator=generator,
+            worker_init_fn=_leave_signals_to_the_main_process,
+            pin_memory=self.device.type == "cuda",
+        )
+        for item in loader:
+            if isinstance(item, str):
+                raise DataError(item)
+            yield self._move(item)
+
+    def tensors(self, step: int, part: int = 0, parts: int = 1) -> Tensors:
+        """(x, target, labels, index) of `batch`, on the CPU in float32."""
+        rows = self._last - self._first
+        if rows % parts:
+            raise ConfigError(
+                f"{rows} rows of a batch do not divide into {parts} micro-batches; change data.batch_size"
+            )
+        first = self._first + part * (rows // parts)
+        position = step * self.recipe.batch_size + first
+        if not self.training:
+            left = max(0, min(rows // parts, len(self.images) - position))
+            return self._in_order(min(position, len(self.images)), left)
+        index = self._indices(position, rows // parts)
+        x = self.images.read(index)
+        if self.recipe.flip:
+            flips = Noise(self.seed, "flip", step, start=first).uniform(len(x)) < 0.5
+            x = torch.where(flips.view(-1, 1, 1, 1), x.flip(3), x)
+        return self._finish(x, index, Noise(self.seed, "binarize", step, start=first))
+
+    def _in_order(self, start: int, n: int) -> Tensors:
+        if start < 0 or start + n > len(self.images):
+            fix = "ask for fewer (evaluate.samples), or bring more images"
+            raise DataError(f"images {start} to {start + n - 1} asked for, but the split has {len(self.images)}; {fix}")
+        index = torch.arange(start, start + n)
+        return self._finish(self.images.read(index), index, Noise(self.seed, "evaluate", "binarize", start=start))
+
+    def _finish(self, x: Tensor, index: Tensor, noise: Noise) -> Tensors:
+        labels = None if self.images.labels is None else self.images.labels[index]
+        target = x
+        if self.recipe.binarize != "off":
+            target = torch.where(noise.uniform(*x.shape) < (x + 1) / 2, 1.0, -1.0)
+        return (target if self.recipe.binarize == "both" else x), target, labels, index
+
+    def _indices(self, position: int, n: int) -> Tensor:
+        found, size = [], len(self.images)
+        while n:
+            epoch, offset = divmod(position, size)
+            found.append(self._order(epoch)[offset : offset + n])
+            position, n = position + len(found[-1]), n - len(found[-1])
+        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+
+    def _order(self, epoch: int) -> Tensor:
+        """π_e; the last two epochs are kept, since a batch may lie in both."""
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+            self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
+            self._orders[epoch] = torch.randperm(len(self.images), generator=generator)
+        return self._orders[epoch]
+
+    def _move(self, tensors: Tensors) -> Batch:
+        x, target, labels, index = tensors
+        same = target is x
+        x = x.to(self.device, self.dtype, non_blocking=True)
+        target = x if same else target.to(self.device, self.dtype, non_blocking=True)
+        labels = None if labels is None else labels.to(self.device, non_blocking=True)
+        return Batch(x, target, labels, index.to(self.device, non_blocking=True))
+
+
+class _Steps(Dataset[Tensors | str]):
+    """(step, part) pairs for background workers. An error travels as its message: its traceback is no user's."""
+
+    def __init__(self, batches: Batches, start: int, stop: int, parts: int) -> None:
+        self.batches, self.start, self.stop, self.parts = batches, start, stop, parts
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start) * self.parts
+
+    def at(self, i: int) -> tuple[int, int, int]:
+        return self.start + i // self.parts, i % self.parts, self.parts
+
+    def __getitem__(self, i: int) -> Tensors | str:
+        try:
+            return self.batches.tensors(*self.at(i))
+        except HebmError as error:
+            return str(error)
+
+
+def _bounds(batch_size: int, rows: slice | tuple[int, int] | None) -> tuple[int, int]:
+    if rows is None:
+        return 0, batch_size
+    if isinstance(rows, slice):
+        first, last, _ = rows.indices(batch_size)
+        return first, max(first, last)
+    rank, world = rows
+    if batch_size % world:
+        raise ConfigError(
+            f"data.batch_size = {batch_size} does not divide among {world} processes; use a multiple of {world}"
+        )
+    return rank * batch_size // world, (rank + 1) * batch_size // world
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """SIGINT and SIGTERM reach the whole process group; workers must live until the main process has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

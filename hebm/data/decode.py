@@ -1,0 +1,135 @@
+"""Image files to pixels: `(C, H, W)`, uint8, C = 1 or 3, with every conversion asked for and none silent.
+
+Order of work: turn as the camera says (EXIF), convert the mode, cut `crop`, resize the shorter side to `size`
+(bilinear, antialiased), cut the centre square.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import TypeAlias
+
+import attrs
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from hebm.errors import DataError
+
+Picture: TypeAlias = Image.Image
+
+# What PIL raises on damaged files. Image.DecompressionBombError is no OSError.
+DAMAGE: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+DAMAGE = (*DAMAGE, struct.error, zlib.error, Image.DecompressionBombError)
+
+_PLAIN = {"1": "L", "L": "L", "RGB": "RGB"}
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_KINDS = {"LA": "alpha", "La": "alpha", "RGBA": "alpha", "RGBa": "alpha", "PA": "a palette", "P": "a palette"}
+_KINDS |= {mode: "16 bits per value" for mode in _DEEP}
+
+
+class CorruptImage(DataError):
+    """A file that is no image, or a damaged one."""
+
+
+@attrs.frozen
+class Decoder:
+    """Makes pixels of an image file.
+
+    Arguments:
+        channels: 1 or 3 converts: colour to luma, grey to three equal channels, palettes to their colours, 16-bit
+            values to 8, transparency laid over white. None takes grey and RGB images as they are, and refuses others.
+        size: the image becomes this many pixels square; None leaves its size.
+        crop: cut before resizing: a centre square of so many pixels, or a box (left, top, right, bottom).
+    """
+
+    channels: int | None = None
+    size: int | None = None
+    crop: int | tuple[int, int, int, int] | None = None
+
+    def __call__(self, data: bytes | Picture, name: str) -> Tensor:
+        """Pixels `(C, H, W)`, uint8, of an encoded file or an opened image.
+
+        Arguments:
+            data: the file's bytes, or a PIL image.
+            name: what to call it in a message.
+
+        Raises:
+            DataError: a mode that needs `channels`, or a crop beyond the image.
+            CorruptImage: a file that is no image, or a damaged one.
+        """
+        try:
+            picture = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else data
+            picture.load()
+            if picture.info.get("exif"):
+                picture = ImageOps.exif_transpose(picture)
+        except DAMAGE as error:
+            # PIL quotes the address of the buffer it was given: noise to a user.
+            cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
+            fix = 'mend or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
+            raise CorruptImage(f"{name}: cannot be read as an image ({cause}); {fix}") from error
+        return pixels_of(self._cut(self._convert(picture, name), name))
+
+    def _convert(self, picture: Picture, name: str) -> Picture:
+        mode = picture.mode
+        if mode == "F":
+            raise DataError(f"{name}: holds floating-point values; save them as .npy and use data set arrays")
+        wanted = _PLAIN.get(mode) if self.channels is None else {1: "L", 3: "RGB"}[self.channels]
+        if wanted is None or (self.channels is None and "transparency" in picture.info):
+            kind = _KINDS.get(mode, "transparency" if mode in _PLAIN else "another colour space")
+            fix = "set data.channels = 1 (grey) or 3 (colour) to convert all images"
+            raise DataError(f"{name}: mode {mode} ({kind}) has no obvious 8-bit grey or RGB form; {fix}")
+        if mode in _DEEP:
+            picture = _eight_bits(picture, name)
+        elif _KINDS.get(mode) == "alpha" or mode == "PA" or "transparency" in picture.info:
+            rgba = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return picture if picture.mode == wanted else picture.convert(wanted)
+
+    def _cut(self, picture: Picture, name: str) -> Picture:
+        if self.crop is not None:
+            box = self.crop if isinstance(self.crop, tuple) else _centre(picture.size, self.crop)
+            if box[0] < 0 or box[1] < 0 or box[2] > picture.width or box[3] > picture.height:
+                size = f"{picture.width}×{picture.height} pixels"
+                raise DataError(f"{name}: is {size}, smaller than data.crop = {self.crop}; choose a smaller crop")
+            picture = picture.crop(box)
+        if self.size is None or picture.size == (self.size, self.size):
+            return picture
+        ratio = self.size / min(picture.size)
+        width, height = (max(self.size, round(side * ratio)) for side in picture.size)
+        resized = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return resized.crop(_centre(resized.size, self.size))
+
+
+def pixels_of(image: Picture | Tensor) -> Tensor:
+    """`(C, H, W)` of a PIL image in mode L or RGB; tensors pass."""
+    if isinstance(image, Tensor):
+        return image
+    array = torch.from_numpy(np.array(image, dtype=np.uint8))
+    return array.unsqueeze(0) if array.ndim == 2 else array.permute(2, 0, 1)
+
+
+def _eight_bits(picture: Picture, name: str) -> Picture:
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        span = f"{values.min()} to {values.max()}"
+        raise DataError(f"{name}: values from {span} are no 16-bit grey; save them as .npy and use data set arrays")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+
+
+def _centre(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return left, top, left + side, top + side

@@ -1,0 +1,208 @@
+"""A split of a data set: random access to images, in file order, not yet shuffled.
+
+**The one range:** an 8-bit value v becomes x = v/127.5 − 1, so images are float32 in [−1, 1], shape `(C, H, W)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hebm.data.decode import Picture, pixels_of
+from hebm.errors import DataError
+
+SAMPLE = 64
+
+
+def to_unit_range(pixels: Tensor) -> Tensor:
+    """To the one range: x = v/127.5 − 1 for 8-bit values v; float values are taken to be in [−1, 1] already."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float().div_(127.5).sub_(1)
+    return pixels.float()
+
+
+class Images(ABC):
+    """A split of a data set.
+
+    Attributes:
+        shape: (C, H, W) of every image.
+        classes: names of the labels, () when there are none.
+        labels: class indices `(N,)`, int64, or None.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...] = ()
+    labels: Tensor | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """N, the number of images."""
+
+    @abstractmethod
+    def read(self, indices: Tensor) -> Tensor:
+        """Images at positions `(B,)` as float32 `(B, C, H, W)` in [−1, 1]. Raises `DataError` naming a bad file."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of what makes this split: see `digest`; each class says what it feeds in."""
+
+    def digest(self, *parts: bytes | memoryview) -> str:
+        """SHA-256 (hex) over the image shape, N, class names, labels, and `parts`."""
+        sha = hashlib.sha256(repr((tuple(self.shape), len(self), tuple(self.classes))).encode())
+        labels = b"" if self.labels is None else self.labels.contiguous().numpy().tobytes()
+        for part in (labels, *parts):
+            sha.update(len(part).to_bytes(8, "little"))
+            sha.update(part)
+        return sha.hexdigest()
+
+    def sample_digest(self) -> bytes:
+        """SHA-256 of at most 64 evenly spaced images as they are read: honest where reading all would be slow."""
+        indices = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).long()
+        return hashlib.sha256(self.read(indices).contiguous().numpy().tobytes()).digest()
+
+
+class ArrayImages(Images):
+    """Images held in memory.
+
+    Arguments:
+        pixels: `(N, C, H, W)`, uint8, or float32 in [−1, 1].
+        labels: class indices `(N,)`, or None.
+        classes: names of the labels.
+
+    Raises:
+        DataError: if there are not four dimensions, or not one label per image.
+    """
+
+    def __init__(self, pixels: Tensor, labels: Tensor | None = None, classes: Sequence[str] = ()) -> None:
+        if pixels.ndim != 4:
+            raise DataError(f"expected images of shape (N, C, H, W), got an array of shape {tuple(pixels.shape)}")
+        self.pixels, self.classes = pixels.contiguous(), tuple(classes)
+        self.shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        self.labels = None if labels is None else labels.long()
+        _check_labels(self)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.pixels)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Rows of the array."""
+        return to_unit_range(self.pixels[indices])
+
+    def fingerprint(self) -> str:
+        """All bytes of the array."""
+        return self.digest(str(self.pixels.dtype).encode(), self.pixels.numpy().reshape(-1).view("uint8").data)
+
+
+class LazyImages(Images):
+    """Images decoded when they are asked for.
+
+    Arguments:
+        n: how many.
+        decode: position → a PIL image in mode L or RGB, or a tensor `(C, H, W)`, uint8 or float in [−1, 1]. To be
+            used with workers it must be picklable where processes are not forked: a class, not a closure.
+        labels: class indices `(N,)`, or None.
+        classes: names of the labels.
+        names: what image i is called, a file name say; part of the fingerprint.
+        where: what stands before a name in a message, a folder say; no part of the fingerprint.
+        shape: (C, H, W); the first image's when left out.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        decode: Callable[[int], Picture | Tensor],
+        labels: Tensor | None = None,
+        classes: Sequence[str] = (),
+        names: Sequence[str] = (),
+        where: str = "",
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        self._n, self.decode, self.names, self.where, self.classes = n, decode, names, where, tuple(classes)
+        self.labels = None if labels is None else labels.long()
+        self.shape = shape or (_shape(pixels_of(decode(0))) if n else (0, 0, 0))
+        _check_labels(self)
+
+    def __len__(self) -> int:
+        """N."""
+        return self._n
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Decodes each image; all must have one shape."""
+        return torch.stack([self._one(i) for i in indices.tolist()]) if len(indices) else torch.empty(0, *self.shape)
+
+    def _one(self, i: int) -> Tensor:
+        pixels = pixels_of(self.decode(i))
+        if _shape(pixels) != self.shape:
+            raise shape_mismatch(self.name(i), _shape(pixels), self.shape)
+        return to_unit_range(pixels)
+
+    def name(self, i: int) -> str:
+        """What to call image i in a message."""
+        return self.where + (self.names[i] if self.names else f"image {i}")
+
+    def fingerprint(self) -> str:
+        """All names, and 64 evenly spaced images as decoded."""
+        return self.digest("\n".join(self.names).encode(), self.sample_digest())
+
+
+class Adapted(Images):
+    """The first n images of another split, with one or three channels.
+
+    Arguments:
+        images: the split.
+        n: how many to keep; all when None.
+        channels: 1 makes luma 0.299 R + 0.587 G + 0.114 B of colour; 3 repeats grey; None leaves them.
+    """
+
+    def __init__(self, images: Images, n: int | None = None, channels: int | None = None) -> None:
+        self.images, self._n = images, min(len(images), len(images) if n is None else n)
+        self.classes = images.classes
+        self.labels = None if images.labels is None else images.labels[: self._n]
+        self.shape = (channels or images.shape[0], *images.shape[1:])
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return self._n
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The other's images, converted."""
+        x = self.images.read(indices)
+        if x.shape[1] == self.shape[0]:
+            return x
+        if self.shape[0] == 3:
+            return x.expand(-1, 3, -1, -1).contiguous()
+        return (x * x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp_(-1, 1)
+
+    def fingerprint(self) -> str:
+        """The whole split's fingerprint, besides the shape and number kept."""
+        return self.digest(self.images.fingerprint().encode())
+
+
+def shape_mismatch(name: str, shape: tuple[int, int, int], expected: tuple[int, int, int]) -> DataError:
+    """The error for an image that has other channels or another size than the first, naming the option that helps."""
+    if shape[0] != expected[0]:
+        fix = "set data.channels = 1 or 3 to convert all of them"
+        return DataError(f"{name}: has {shape[0]} channel(s), the first image has {expected[0]}; {fix}")
+    fix = "set data.size to resize and crop all of them (where the data set has it), or mend the file"
+    return DataError(f"{name}: is {shape[2]}×{shape[1]} pixels, the first image is {expected[2]}×{expected[1]}; {fix}")
+
+
+def _shape(pixels: Tensor) -> tuple[int, int, int]:
+    channels, height, width = pixels.shape
+    return channels, height, width
+
+
+def _check_labels(images: Images) -> None:
+    labels = images.labels
+    if labels is None:
+        return
+    if labels.shape != (len(images),):
+        raise DataError(f"expected one label per image, {len(images)}, got labels of shape {tuple(labels.shape)}")
+    if images.classes and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(images.classes):
+        span = f"{int(labels.min())} to {int(labels.max())}"
+        raise DataError(f"labels run from {span}, but there are {len(images.classes)} classes")

@@ -1,0 +1,71 @@
+"""What every data set's recipe has in common, and the checks that every split passes before a model sees it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+
+from hebm.config.recipe import option, recipe
+from hebm.data.images import Adapted, Images
+from hebm.errors import DataError
+from hebm.interfaces import DatasetRecipe, ImageSpec
+
+SPLITS = ("train", "test")
+
+
+@recipe
+class ImageData(DatasetRecipe):
+    """A data set of images. Implement `source`; `load` checks, converts channels and limits."""
+
+    batch_size: int = option(100, doc="images per training step, over all processes", low=1)
+    flip: bool = option(False, doc="mirror each training image left to right with probability 1/2")
+    binarize: str = option(
+        "off",
+        doc="draw pixels as ±1 with P(1) = (x+1)/2, anew at every access: for what the likelihood scores, or both",
+        choices=("off", "target", "both"),
+    )
+    channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: as they are", choices=(1, 3))
+    limit: int | None = option(None, doc="use only the first so many images of each split", low=1)
+    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
+
+    @abstractmethod
+    def source(self, split: str) -> Images:
+        """All images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
+
+    def load(self, split: str) -> Images:
+        """The images of a split, with `channels` and `limit` applied.
+
+        Raises:
+            DataError: no images, another number of channels than 1 or 3, or values outside [−1, 1].
+        """
+        if split not in SPLITS:
+            raise DataError(f"unknown split {split!r}; there are {' and '.join(map(repr, SPLITS))}")
+        images = self.source(split)
+        where = f"data set {type(self).__name__}, split {split!r}"
+        if not len(images):
+            raise DataError(f"{where}: no images; check data.root and the folder's contents")
+        if images.shape[0] not in (1, 3):
+            fix = "only grey (1) and colour (3) can be used: convert the images"
+            raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")
+        if self.limit is not None or self.channels not in (None, images.shape[0]):
+            images = Adapted(images, self.limit, self.channels)
+        _check_values(images, where)
+        return images
+
+
+def spec(images: Images, recipe: ImageData) -> ImageSpec:
+    """What a backbone must know of these images."""
+    channels, height, width = images.shape
+    return ImageSpec(channels, height, width, tuple(images.classes), binary=recipe.binarize != "off")
+
+
+def _check_values(images: Images, where: str) -> None:
+    """A few images are read as a test: a data set written by anyone may get the range wrong."""
+    x = images.read(torch.arange(min(8, len(images))))
+    if tuple(x.shape[1:]) != tuple(images.shape) or x.dtype != torch.float32:
+        promised = f"float32 {tuple(images.shape)}"
+        raise DataError(f"{where}: promises images {promised}, but reads {x.dtype} {tuple(x.shape[1:])}")
+    low, high = float(x.min()), float(x.max())
+    if not (-1 <= low and high <= 1):  # NaN fails every comparison
+        raise DataError(f"{where}: values run from {low:g} to {high:g}, allowed is [-1, 1]; check its value range")
