@@ -1,0 +1,38 @@
+"""What a run was made with: versions, data, machine. It goes into the run folder's `manifest.json`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import hebm
+
+
+def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
+    """The manifest of a run that starts here and now.
+
+    Arguments:
+        plugins: names of the distributions whose components the run uses.
+        data: the data set's fingerprint, anything JSON can hold.
+
+    Raises `importlib.metadata.PackageNotFoundError` for a distribution that is not installed.
+    """
+    return {
+        "hebm": hebm.__version__,
+        "plugins": {name: metadata.version(name) for name in sorted(set(plugins))},
+        "data": data,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": _hardware(),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": gpus}

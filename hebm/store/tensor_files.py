@@ -1,0 +1,80 @@
+"""One file of tensors: safetensors bytes with their size and SHA-256.
+
+safetensors notices a damaged header but not a flipped bit in the data: only the hash does. What is hashed and what
+is parsed are the same bytes, read once, so nothing can change between the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypedDict
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hebm.errors import CheckpointError
+
+
+class Seal(TypedDict):
+    """What a manifest says of a file: its size in bytes and its SHA-256 in lower-case hex."""
+
+    size: int
+    sha256: str
+
+
+def seal(data: bytes) -> Seal:
+    """The seal of these bytes."""
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors of any shape, device and stride as safetensors bytes, with no memory shared between them.
+
+    Raises `CheckpointError` for what safetensors cannot hold: sparse, quantised, meta and complex128 tensors.
+    """
+    seen: set[int] = set()
+    plain = {name: _plain(tensor, seen) for name, tensor in tensors.items()}
+    try:
+        if "__metadata__" in plain:
+            raise ValueError("__metadata__ is reserved by the format")
+        return safetensors.torch.save(plain)
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"these tensors cannot be saved as safetensors: {error}") from error
+
+
+def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
+    """The tensor on the CPU, contiguous; copied if a tensor before it lives in the same memory."""
+    try:
+        plain = tensor.detach().cpu().contiguous()
+        memory = plain.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"a {tensor.layout} tensor on {tensor.device} cannot be saved: {error}") from error
+    if memory in seen:
+        return plain.clone()
+    seen.add(memory)
+    return plain
+
+
+def read(path: Path, expected: Seal) -> bytes:
+    """The bytes of a file, if they are the ones that were written. Raises `CheckpointError` naming the file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read ({error.strerror or error})") from error
+    if len(data) != expected["size"]:
+        raise CheckpointError(f"{path.name} has {len(data)} bytes instead of {expected['size']}")
+    if seal(data)["sha256"] != expected["sha256"]:
+        raise CheckpointError(f"{path.name} is damaged or from another checkpoint (its SHA-256 differs)")
+    return data
+
+
+def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU. Raises `CheckpointError` naming the file unless its hash verifies."""
+    data = read(path, expected)
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is no safetensors file ({error})") from error

@@ -1,0 +1,51 @@
+"""Files are replaced whole or not at all."""
+
+import errno
+import os
+
+import pytest
+
+from hebm.errors import CheckpointError
+from hebm.store import durable
+
+
+def test_a_replaced_file_has_the_new_content_and_leaves_nothing_else(tmp_path):
+    durable.replace_file(tmp_path / "a", b"one")
+    durable.replace_file(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_replacement_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch, call):
+    durable.replace_file(tmp_path / "a", b"one")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        durable.replace_file(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_new_file_never_overwrites(tmp_path):
+    durable.write_file(tmp_path / "a", b"one")
+    with pytest.raises(FileExistsError):
+        durable.write_file(tmp_path / "a", b"two")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    (tmp_path / ".tmp-folder").mkdir()
+    (tmp_path / ".tmp-folder" / "x").write_text("x")
+    (tmp_path / ".tmp-file").write_text("x")
+    (tmp_path / "kept").write_text("x")
+    durable.remove_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_an_operating_system_error_becomes_a_message_with_cause_and_remedy():
+    with pytest.raises(CheckpointError, match=r"cannot save it: No space left on device; free space"):
+        with durable.reporting("save it"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,181 @@
+"""R7: a run folder holds one experiment; a resumed run that differs is refused with the differing keys."""
+
+import json
+import os
+
+import pytest
+
+from hebm.errors import CheckpointError
+from hebm.store.run_folder import RunFolder, config_changes
+
+CONFIG = """
+name = "digits"
+seed = 0
+[data]
+type = "digits"
+batch_size = 128
+workers = 0
+root = "data"
+[backbone]
+type = "two-layer"
+z_dims = [2, 10]
+[prior]
+type = "joint"
+[prior.sampler]
+type = "ula"
+steps = 20
+[train]
+type = "two-phase"
+[train.prior]
+steps = 1000
+[evaluate]
+samples = 1000
+[run]
+keep = 2
+"""
+MANIFEST = {
+    "hebm": "0.1",
+    "plugins": {"hebm": "0.1", "mine": "1.0"},
+    "data": "abc",
+    "torch": "2.5",
+    "hardware": {"cpus": 2},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "digits")
+    folder.create_or_open(CONFIG, MANIFEST)
+    return folder
+
+
+def test_a_new_run_has_its_configuration_and_a_manifest_with_an_id(run):
+    assert run.config.read_text() == CONFIG
+    manifest = json.loads(run.manifest.read_text())
+    assert MANIFEST.items() <= manifest.items()
+    assert len(manifest["run_id"]) == 32
+    assert sorted(os.listdir(run.path)) == ["config.toml", "manifest.json"]
+
+
+def test_two_runs_have_two_ids(tmp_path, run):
+    other = RunFolder(tmp_path / "other").create_or_open(CONFIG, MANIFEST)
+    assert other["run_id"] != run.read_manifest()["run_id"]
+
+
+def test_the_same_experiment_is_resumed_with_its_id_and_nothing_is_rewritten(run):
+    before = run.manifest.stat().st_mtime_ns, run.config.stat().st_mtime_ns
+    assert run.create_or_open(CONFIG, MANIFEST)["run_id"] == run.read_manifest()["run_id"]
+    assert (run.manifest.stat().st_mtime_ns, run.config.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seed = 0", "seed = 1", "seed: 0 → 1"),
+        ("steps = 20", "steps = 30", "prior.sampler.steps: 20 → 30"),
+        ("z_dims = [2, 10]", "z_dims = [2, 11]", "backbone.z_dims: [2, 10] → [2, 11]"),
+        ("batch_size = 128\n", "", "data.batch_size: 128 → (left out)"),
+        ("[train.prior]", "[train.prior]\nema = 0.9", "train.prior.ema: (left out) → 0.9"),
+        ('type = "ula"', 'type = "mala"', "prior.sampler.type: 'ula' → 'mala'"),
+        ("steps = 1000", "steps = 2000", "train.prior.steps: 1000 → 2000"),
+    ],
+)
+def test_a_different_training_key_is_refused_with_old_and_new_and_changes_nothing(run, old, new, said):
+    before = run.manifest.read_bytes(), run.config.read_bytes()
+    with pytest.raises(CheckpointError) as caught:
+        run.create_or_open(CONFIG.replace(old, new), MANIFEST)
+    assert [line for line in str(caught.value).splitlines() if line.startswith("  ")] == [f"  {said}"]
+    assert "--allow-changes" in str(caught.value)
+    assert (run.manifest.read_bytes(), run.config.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": "xyz"}, "data fingerprint: 'abc' → 'xyz'"),
+        ({"plugins": {"hebm": "0.1", "mine": "1.1"}}, "plugins.mine: '1.0' → '1.1'"),
+        ({"plugins": {"hebm": "0.1"}}, "plugins.mine: '1.0' → (left out)"),
+        ({"hebm": "0.2"}, "hebm version: '0.1' → '0.2'"),
+    ],
+)
+def test_different_data_or_versions_are_refused_with_old_and_new(run, change, said):
+    with pytest.raises(CheckpointError) as caught:
+        run.create_or_open(CONFIG, {**MANIFEST, **change})
+    assert f"\n  {said}\n" in str(caught.value)
+
+
+def test_all_that_differs_is_said_at_once(run):
+    with pytest.raises(CheckpointError) as caught:
+        run.create_or_open(CONFIG.replace("seed = 0", "seed = 1").replace("128", "64"), {**MANIFEST, "data": "xyz"})
+    assert str(caught.value).count("→") == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("keep = 2", "keep = 5"),
+        ("samples = 1000", "samples = 10"),
+        ("workers = 0", "workers = 4"),
+        ('root = "data"', 'root = "/elsewhere"'),
+        ('root = "data"', 'root = "data"\ndownload = false'),
+        ('name = "digits"', 'name = "renamed"'),
+        ("seed = 0", "seed=0  # the same in other words"),
+    ],
+)
+def test_what_does_not_change_training_may_differ_and_is_written_down(run, old, new):
+    run.create_or_open(CONFIG.replace(old, new), MANIFEST)
+    assert run.config.read_text() == CONFIG.replace(old, new)
+
+
+def test_a_key_that_only_begins_like_a_free_one_counts():
+    assert config_changes("[data]\nroot_seed = 1", "[data]\nroot_seed = 2") == ["data.root_seed: 1 → 2"]
+
+
+def test_another_machine_is_allowed_and_recorded(run):
+    manifest = run.create_or_open(CONFIG, {**MANIFEST, "torch": "2.6", "hardware": {"cpus": 64}})
+    assert manifest["history"] == [["torch: '2.5' → '2.6'", "hardware.cpus: 2 → 64"]]
+    assert run.read_manifest() == manifest
+
+
+def test_told_to_go_on_it_does_and_records_what_changed(run):
+    run_id = run.read_manifest()["run_id"]
+    manifest = run.create_or_open(CONFIG.replace("seed = 0", "seed = 1"), {**MANIFEST, "data": "xyz"}, allow=True)
+    assert manifest["run_id"] == run_id
+    assert manifest["history"] == [["seed: 0 → 1", "data fingerprint: 'abc' → 'xyz'"]]
+    run.create_or_open(CONFIG.replace("seed = 0", "seed = 1"), {**MANIFEST, "data": "xyz"})
+
+
+def test_checkpoints_without_a_manifest_are_not_taken_for_a_fresh_start(run):
+    run.checkpoints.mkdir()
+    run.manifest.unlink()
+    with pytest.raises(CheckpointError, match=r"no manifest\.json"):
+        run.create_or_open(CONFIG, MANIFEST)
+
+
+def test_killed_before_the_manifest_was_written_it_starts_afresh(tmp_path):
+    run = RunFolder(tmp_path)
+    run.config.write_text("half a con")
+    (tmp_path / ".tmp-manifest.json-77").write_text("{")
+    run.create_or_open(CONFIG, MANIFEST)
+    assert run.config.read_text() == CONFIG
+    assert sorted(os.listdir(tmp_path)) == ["config.toml", "manifest.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"run_id": 3}'])
+def test_a_damaged_manifest_is_refused_by_name(run, content):
+    run.manifest.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+        run.create_or_open(CONFIG, MANIFEST)
+
+
+@pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe"])
+def test_a_damaged_configuration_is_refused_by_name(run, content):
+    run.config.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.toml is damaged"):
+        run.create_or_open(CONFIG, MANIFEST)
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot make .*a part of this path is a file"):
+        RunFolder(tmp_path / "file" / "run").create_or_open(CONFIG, MANIFEST)
