@@ -1,0 +1,245 @@
+"""What metrics see of a trained model: images of every kind, their features, and distances between them.
+
+Kinds of images, all decoded in one way and by one backbone:
+
+    "data"              the reference images of the split
+    "reconstruction"    the same images, inferred by the training scheme and decoded
+    "gaussian"          the backbone's own prior: the root that the learned prior tilts
+    ("gaussian", τ)     the same draws with u scaled by τ, the control in which nothing is learned
+    "prior"             the prior in question; of a root, the draws of "gaussian" themselves
+
+The i-th image of a kind has its own derived noise, whatever the batch size or the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from hebm.data.batches import Batches
+from hebm.data.images import Images
+from hebm.data.recipe import ImageData
+from hebm.errors import ConfigError, DataError, NonFiniteError
+from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
+from hebm.evaluate.frechet import Moments, frechet_distance, moments
+from hebm.evaluate.references import Spread, to_pixels
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluate.shares import Gather, Processes
+from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, SchemeRecipe
+from hebm.latents import Latents
+from hebm.noise import Noise
+
+Kind = str | tuple[str, float]
+_KEPT_BYTES = 2**30
+
+
+class Evaluation:
+    """A trained model beside its data.
+
+    Arguments:
+        backbone, prior: on `device`; used in eval mode, put back as they were.
+        scheme: how latents of given images are inferred.
+        recipe: the data set's, for how batches are made.
+        images: splits "train" and "test".
+        settings: the `[evaluate]` table.
+        seed: of the run.
+        device: where to compute.
+        world, rank, gather: for several processes, see `Processes`; each computes whole batches.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prior: PriorLearner,
+        scheme: SchemeRecipe,
+        recipe: ImageData,
+        images: Mapping[str, Images],
+        settings: EvaluateSettings,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        world: int = 1,
+        rank: int = 0,
+        gather: Gather | None = None,
+    ) -> None:
+        self.backbone, self.prior, self.scheme, self.recipe = backbone, prior, scheme, recipe
+        self.images, self.settings, self.seed, self.device = images, settings, seed, torch.device(device)
+        self.processes = Processes(world, rank, gather)
+        self.references = Spread(images[settings.split], settings.samples)
+        if len(self.references) < 2:
+            raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
+        self._shares: dict[Kind, list[Tensor]] = {}
+        self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
+        self._moments: dict[Kind, Moments] = {}
+        self.extractors: dict[str, Extractor] = {}
+
+    # ------------------------------------------------------------ images
+
+    @property
+    def root(self) -> PriorLearner:
+        """The prior at the bottom of the tilts: the backbone's own."""
+        prior = self.prior
+        while prior.base is not None:
+            prior = prior.base
+        return prior
+
+    def count(self, kind: Kind) -> int:
+        """How many images of a kind are used: for data and reconstructions no more than the split has."""
+        return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
+
+    def noise(self, kind: Kind, start: int = 0) -> Noise:
+        """The noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
+        name = kind if isinstance(kind, str) else kind[0]
+        return Noise(self.seed, "sample", name, start=start, device=self.device, dtype=self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        parameter = next(self.backbone.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    def latents(self, kind: Kind, start: int, rows: int) -> Latents:
+        """Latents number `start` to `start + rows` of any kind but "data"."""
+        with evaluating(self.backbone, self.prior):
+            if kind == "reconstruction":
+                batch = self.batch(self.references, start, rows)
+                return self.scheme.posterior(self.backbone, self.prior, batch, self.noise(kind, start)).latents
+            draw = self._draw(kind, start, rows)
+            return self.backbone.latents(draw.u, draw.context)
+
+    def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
+        if kind == "prior" and self.prior.base is not None:
+            return self.prior.sample(self.backbone, rows, self.noise(kind, start))
+        scale = kind[1] if isinstance(kind, tuple) else 1.0
+        draw = self.root.sample(self.backbone, rows, self.noise("gaussian", start))
+        return draw if scale == 1 else Draw(scale * draw.u, draw.context)
+
+    def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
+        """Images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
+        if kind == "data":
+            return self.references.read(torch.arange(start, start + rows))
+        with evaluating(self.backbone, self.prior):
+            likelihood = self.backbone.likelihood(self.latents(kind, start, rows))
+            if self.settings.decode == "mean":
+                return likelihood.mean
+            draw = getattr(likelihood, "draw", None)
+            if draw is None:
+                raise ConfigError(
+                    f'evaluate.decode: {type(likelihood).__name__} has no draw(noise); use decode = "mean"'
+                )
+            sample: Tensor = draw(self.noise(kind, start).derive("decode"))
+            return sample
+
+    def draws(self, kind: Kind, n: int) -> Tensor:
+        """The first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
+        size = self.settings.rows
+        parts = [self.decoded(kind, start, min(size, n - start)) for start in range(0, n, size)]
+        return torch.cat(parts).clamp(-1, 1)
+
+    def pixels(self, kind: Kind) -> Tensor:
+        """All images of a kind, uint8 `(N, C, H, W)`. Raises `NonFiniteError` if any is not finite."""
+        return self._join(kind, self._share(kind), torch.empty((0, *self.references.shape), dtype=torch.uint8))
+
+    def batch(self, images: Images, start: int, rows: int) -> Batch:
+        """Images of a data set as the model is shown them, on its device."""
+        batches = Batches(images, self.recipe, self.seed, training=False, device=self.device, dtype=self._dtype)
+        return batches.in_order(start, rows)
+
+    def _share(self, kind: Kind) -> list[Tensor]:
+        """This process's batches of pixels; kept while they are small."""
+        if kind in self._shares:
+            return self._shares[kind]
+        nonfinite, share = 0, []
+        for start, rows in self._batches(kind):
+            images = self.decoded(kind, start, rows)
+            nonfinite += int((~images.flatten(1).isfinite().all(1)).sum())
+            share.append(to_pixels(images).cpu())
+        self._refuse(kind, nonfinite)
+        if isinstance(kind, str) and sum(part.numel() for part in share) <= _KEPT_BYTES:
+            self._shares[kind] = share
+        return share
+
+    def _refuse(self, kind: Kind, nonfinite: int) -> None:
+        nonfinite = self.processes.total(nonfinite, self.device)
+        if nonfinite:
+            raise NonFiniteError(
+                f"{nonfinite} of {self.count(kind)} images of kind {kind!r} are not finite; nothing is measured of the "
+                "rest. A chain that diverges needs a smaller step size; see the energies in metrics.jsonl"
+            )
+
+    def _batches(self, kind: Kind) -> list[tuple[int, int]]:
+        return self.processes.batches(self.count(kind), self.settings.rows)
+
+    def _join(self, kind: Kind, parts: list[Tensor], empty: Tensor) -> Tensor:
+        if self.processes.gather is not None:
+            parts, empty = [part.to(self.device) for part in parts], empty.to(self.device)
+        return self.processes.join(parts, empty, self.count(kind), self.settings.rows).cpu()
+
+    # ------------------------------------------------------------ features and distances
+
+    def extractor(self, name: str | None = None) -> Extractor:
+        """An extractor, made when first asked for; the settings' own by default."""
+        name = name or self.settings.extractor
+        if name not in self.extractors:
+            context = ExtractorContext(self.images, self.settings, self.device, self.processes)
+            self.extractors[name] = make_extractor(name, context)
+        return self.extractors[name]
+
+    def features(self, kind: Kind, layer: str = "features", extractor: str | None = None) -> Tensor:
+        """Features of all images of a kind, float32 `(N, F)` on the CPU."""
+        model = self.extractor(extractor)
+        key = (kind, model.name)
+        if key not in self._features:
+            made = [model(part) for part in self._share(kind)]
+            found = {
+                name: self._join(kind, [part[name].cpu() for part in made], torch.empty(0, width))
+                for name, width in model.widths.items()
+            }
+            if not isinstance(kind, str):
+                return found[layer]
+            self._features[key] = found
+        return self._features[key][layer]
+
+    def distance(self, kind: Kind) -> float:
+        """The Fréchet distance of a kind to "data", in the settings' extractor."""
+        return frechet_distance(self._moments_of(kind), self._moments_of("data"))
+
+    def _moments_of(self, kind: Kind) -> Moments:
+        if kind not in self._moments:
+            self._moments[kind] = moments(self.features(kind))
+        return self._moments[kind]
+
+    # ------------------------------------------------------------ figures per image
+
+    def per_image(self, split: str, score: Callable[[Batch, Noise], Tensor], most: int | None = None) -> Tensor:
+        """A score of each image of a split, `(N,)`, in order.
+
+        Arguments:
+            split: "train" or "test".
+            score: of a batch and its noise, `(B,)`.
+            most: how many images at most, evenly spread.
+        """
+        whole = self.images[split]
+        images = Spread(whole, len(whole) if most is None else most)
+        parts = []
+        with evaluating(self.backbone, self.prior):
+            for start, rows in self.processes.batches(len(images), self.settings.rows):
+                noise = self.noise("per-image", start).derive(split)
+                parts.append(score(self.batch(images, start, rows), noise).double())
+        empty = torch.empty(0, dtype=torch.float64, device=self.device)
+        return self.processes.join(parts, empty, len(images), self.settings.rows).cpu()
+
+
+@contextmanager
+def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
+    """Inside, modules are in eval mode and no graph is kept; afterwards each part is as it was."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True

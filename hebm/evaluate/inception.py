@@ -1,0 +1,105 @@
+"""The `inception` extractor: torch-fidelity's InceptionV3 with the weights that published FIDs use.
+
+The file is hashed before anything in it is interpreted, then read by PyTorch's restricted reader, and only the very
+bytes that passed both go to torch-fidelity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+    URL_INCEPTION_V3,
+    FeatureExtractorInceptionV3,
+)
+
+from hebm.errors import ConfigError, HebmError
+from hebm.evaluate.extractors import Extractor, ExtractorContext
+
+STANDARD_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_LAYERS = {"features": "2048", "logits": "logits_unbiased"}
+_ALTERNATIVES = (
+    "set evaluate.extractor_weights to a copy of the file, "
+    'or use evaluate.extractor = "classifier", which needs no download'
+)
+
+
+class InceptionExtractor(Extractor):
+    """2048 pooled features and 1008 logits without bias, of images resized as TensorFlow 1 did.
+
+    Grey images are shown as three equal channels.
+
+    Arguments:
+        weights: the whole content of the weights' file; checked by `verified_weights`.
+        device: where to compute.
+    """
+
+    name: ClassVar[str] = "inception"
+    widths: Mapping[str, int] = {"features": 2048, "logits": 1008}
+
+    def __init__(self, weights: bytes, device: torch.device) -> None:
+        self.sha256 = hashlib.sha256(weights).hexdigest()
+        self.device = device
+        net = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), io.BytesIO(weights))
+        self.net = net.to(device)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        """uint8 `(B, 1 or 3, H, W)` → features and logits."""
+        colour = pixels.to(self.device).expand(-1, 3, -1, -1)
+        return dict(zip(_LAYERS, self.net(colour), strict=True))
+
+    def describe(self) -> dict[str, str | float | bool | None]:
+        """Name and the weights' sha256."""
+        return {"name": self.name, "sha256": self.sha256, "standard": self.sha256 == STANDARD_SHA256}
+
+
+def inception_extractor(context: ExtractorContext) -> InceptionExtractor:
+    """Inception with the weights that the settings name, else the standard ones, downloaded once.
+
+    Raises `HebmError` if they are missing and cannot be downloaded, `ConfigError` if the file is another one.
+    """
+    settings = context.settings
+    path = Path(settings.extractor_weights).expanduser() if settings.extractor_weights else _standard_file()
+    return InceptionExtractor(verified_weights(path, settings.extractor_sha256 or STANDARD_SHA256), context.device)
+
+
+def verified_weights(path: Path, sha256: str) -> bytes:
+    """The content of a weights file, if its sha256 is the expected one and it holds nothing but tensors."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise HebmError(f"Inception weights {path}: {error.strerror or error}; {_ALTERNATIVES}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256.lower():
+        raise ConfigError(
+            f"Inception weights {path}: sha256 is {found}, expected {sha256}; the file was not opened. Delete it to "
+            "download the standard one, or name another file's hash in evaluate.extractor_sha256"
+        )
+    try:
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ConfigError(f"Inception weights {path}: not a file of tensors only; {_ALTERNATIVES}") from error
+    return content
+
+
+def _standard_file() -> Path:
+    """Where torch-fidelity keeps the standard weights; downloaded if they are not there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=STANDARD_SHA256, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise HebmError(
+            f"cannot download Inception weights from {URL_INCEPTION_V3}: {error}; {_ALTERNATIVES}"
+        ) from error
+    return path

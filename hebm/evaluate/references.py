@@ -1,0 +1,42 @@
+"""Which images of a data set stand for it, and how images become pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hebm.data.images import Images
+
+
+class Spread(Images):
+    """n of a data set's images, evenly spread: a folder sorted by class gives every class.
+
+    Image i is number ⌊i · len / n⌋ of the data set; with n = len they are all, in order.
+
+    Arguments:
+        images: the data set.
+        n: how many at most.
+    """
+
+    def __init__(self, images: Images, n: int) -> None:
+        self.images, self.shape, self.classes = images, images.shape, images.classes
+        count = min(n, len(images))
+        self.index = torch.arange(count) * len(images) // max(1, count)
+        self.labels = None if images.labels is None else images.labels[self.index]
+
+    def __len__(self) -> int:
+        """How many are taken."""
+        return len(self.index)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Images at positions `(B,)` of those taken, `(B, C, H, W)` in [−1, 1]."""
+        return self.images.read(self.index[indices])
+
+    def fingerprint(self) -> str:
+        """The whole set's, besides the number taken."""
+        return self.digest(self.images.fingerprint().encode())
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """8-bit pixels of images in [−1, 1]: round(127.5 (x + 1)), what lies outside the range cut off."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

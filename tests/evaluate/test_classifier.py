@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from tiny_models import TinyData, tiny_evaluation
+
+from hebm.config.recipe import recipe
+from hebm.data.images import ArrayImages
+from hebm.data.recipe import ImageData
+from hebm.errors import ConfigError
+from hebm.evaluate import classifier
+from hebm.evaluate.classifier import LabelledPixels, new_net, train
+
+
+@recipe
+class SklearnDigits(ImageData):
+    def source(self, split):
+        digits = load_digits()
+        pixels = torch.from_numpy(digits.images / 16 * 255).round().to(torch.uint8).unsqueeze(1)
+        test = torch.arange(len(pixels)) % 5 == 0
+        keep = test if split == "test" else ~test
+        return ArrayImages(pixels[keep], torch.from_numpy(digits.target)[keep], tuple("0123456789"))
+
+
+def extractor_of(tmp_path, data):
+    return tiny_evaluation(tmp_path, data=data).extractor()
+
+
+def test_digits_are_recognised_within_seconds(tmp_path):
+    started = time.perf_counter()
+    description = extractor_of(tmp_path, SklearnDigits()).describe()
+    assert description["accuracy"] >= 0.95
+    assert time.perf_counter() - started < 60  # a few seconds on an idle machine
+
+
+def test_training_repeats_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 20)
+    first, second = (extractor_of(tmp_path / name, TinyData()).describe() for name in "ab")
+    assert first == second
+    assert len(first["sha256"]) == 64
+
+
+def test_global_generator_is_not_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 3)
+    before = torch.get_rng_state()
+    extractor_of(tmp_path, TinyData())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "flip", "truncate", "empty", "accuracy"])
+def test_a_damaged_cache_is_trained_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(classifier, "_STEPS", 20)
+    expected = extractor_of(tmp_path, TinyData()).describe()
+    (path,) = (tmp_path / "extractors").glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-5] ^= 1
+    elif damage == "accuracy":
+        at = content.index(b'"accuracy":"') + len(b'"accuracy":"')
+        content[at] = ord("1") if content[at] == ord("0") else ord("0")
+    path.write_bytes({"truncate": content[:-100], "empty": b""}.get(damage, content))
+    trained = []
+    monkeypatch.setattr(classifier, "train", lambda *args: trained.append(args) or train(*args))
+    assert extractor_of(tmp_path, TinyData()).describe() == expected
+    assert len(trained) == (damage != "nothing")
+    assert extractor_of(tmp_path, TinyData()).describe() == expected
+    assert len(trained) == (damage != "nothing"), "the mended cache is used"
+
+
+def test_other_data_get_other_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 3)
+    first, second = (extractor_of(tmp_path, TinyData(rows=n)).describe() for n in (300, 301))
+    assert first["sha256"] != second["sha256"]
+
+
+def test_a_cache_that_cannot_be_written_is_only_a_loss(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(classifier, "_STEPS", 3)
+    (tmp_path / "extractors").write_text("a file where the folder should be")
+    assert extractor_of(tmp_path, TinyData()).describe()["accuracy"] is not None
+    assert "made again" in caplog.text
+
+
+def test_unlabelled_images_name_the_alternative(tmp_path):
+    evaluation = tiny_evaluation(tmp_path)
+    evaluation.images["train"].labels = None
+    with pytest.raises(ConfigError, match='extractor = "inception"'):
+        evaluation.features("data")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (3, 96, 72), (1, 9, 17)])
+def test_any_image_size_gives_features(shape, monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 2)
+    pixels = torch.randint(0, 256, (6, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    net = new_net(shape, 3)
+    train(net, LabelledPixels(pixels, torch.arange(6) % 3), torch.device("cpu"))
+    features, logits = net(pixels)
+    assert features.shape == (6, classifier.WIDTH)
+    assert logits.shape == (6, 3)

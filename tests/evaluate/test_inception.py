@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pickle
+import socket
+
+import pytest
+import torch
+from tiny_models import tiny_evaluation
+
+from hebm.errors import ConfigError, HebmError
+from hebm.evaluate import inception
+from hebm.evaluate.inception import STANDARD_SHA256, verified_weights
+
+
+class Bomb:
+    """Creates a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_another_files_hash_is_refused_before_it_is_opened(tmp_path, monkeypatch):
+    path, mark = tmp_path / "weights.pth", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("opened"))
+    with pytest.raises(ConfigError, match="not opened"):
+        tiny_evaluation(tmp_path, extractor="inception", extractor_weights=str(path)).extractor()
+    assert not mark.exists()
+
+
+def test_a_pickle_with_the_expected_hash_does_not_run(tmp_path):
+    import hashlib
+
+    path, mark = tmp_path / "weights.pth", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(ConfigError, match="tensors only"):
+        verified_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert not mark.exists()
+
+
+def test_a_missing_file_names_the_option_and_the_classifier(tmp_path):
+    with pytest.raises(HebmError, match=r"evaluate\.extractor_weights.*classifier"):
+        verified_weights(tmp_path / "none.pth", STANDARD_SHA256)
+
+
+def test_no_network_names_the_option_and_the_classifier(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(HebmError, match=r"cannot download.*evaluate\.extractor_weights.*classifier"):
+        tiny_evaluation(tmp_path, extractor="inception").extractor()
+
+
+def test_the_standard_hash_is_that_of_the_files_name():
+    assert f"-{STANDARD_SHA256[:8]}.pth" in inception.URL_INCEPTION_V3

@@ -1,0 +1,109 @@
+"""A linear two-layer generator, a shifted prior, and a data set drawn from known latents: all that metrics look at."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hebm.config.recipe import recipe
+from hebm.data.images import ArrayImages
+from hebm.data.recipe import ImageData
+from hebm.errors import ConfigError
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.interfaces import Backbone, Draw, PriorLearner, SchemeRecipe
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import GaussianPixels
+
+SHAPE = (1, 8, 8)
+
+
+class LinearBackbone(Backbone):
+    """x = tanh(W z₁), z₁ = A z₂ + 0.5 u₁, z₂ = u₂; the posterior is a delta at the least-squares solution."""
+
+    def __init__(self):
+        super().__init__()
+        self.layout = LatentLayout(((3,), (6,)))
+        generator = torch.Generator().manual_seed(0)
+        self.top = nn.Parameter(torch.randn(3, 6, generator=generator))
+        self.out = nn.Parameter(torch.randn(6, 64, generator=generator) / 3)
+        self.drop = nn.Dropout(0.5)
+
+    def latents(self, u, context=None):
+        u2, u1 = self.layout.split(u)
+        return Latents(u, (u2, u2 @ self.top + 0.5 * u1), (torch.ones_like(u2), torch.full_like(u1, 0.5)))
+
+    def invert(self, z, context=None):
+        return Latents(
+            self.layout.join([z[0], (z[1] - z[0] @ self.top) / 0.5]), tuple(z), (torch.ones(1), torch.ones(1))
+        )
+
+    def likelihood(self, latents):
+        return GaussianPixels(torch.tanh(self.drop(latents.z[1]) @ self.out).unflatten(1, SHAPE), 0.3)
+
+    def infer(self, batch, noise):
+        logits = batch.target.clamp(-0.999, 0.999).atanh().flatten(1)
+        z1 = logits @ torch.linalg.pinv(self.out)
+        z2 = z1 @ torch.linalg.pinv(self.top)
+        latents = self.invert([z2, z1])
+        kl = latents.u.square().sum(1, keepdim=True).expand(-1, 2)
+        return Posterior(latents, log_q=torch.zeros_like(kl), kl=kl)
+
+
+class RootPrior(PriorLearner):
+    def __init__(self, layout):
+        super().__init__()
+        self.base, self.layout = None, layout
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+        return Draw(noise.normal(n, self.layout.dim))
+
+
+class ShiftedPrior(PriorLearner):
+    """Moves every draw of its base by what the data's latents are moved; one row can be made NaN."""
+
+    def __init__(self, layout, shift, broken=()):
+        super().__init__()
+        self.base, self.shift, self.broken = RootPrior(layout), shift, set(broken)
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+        start = noise.start
+        u = self.base.sample(backbone, n, noise.derive("base")).u + self.shift
+        for row in self.broken & set(range(start, start + n)):
+            u[row - start] = float("nan")
+        return Draw(u)
+
+
+class InferScheme(SchemeRecipe):
+    def phases(self, backbone, prior):
+        raise ConfigError("nothing to train")
+
+    def posterior(self, backbone, prior, batch, noise):
+        return backbone.infer(batch, noise)
+
+
+@recipe
+class TinyData(ImageData):
+    """Images of a `LinearBackbone` whose u has mean 1: the Gaussian prior misses them, `ShiftedPrior(1)` does not."""
+
+    rows: int = 400
+
+    def source(self, split):
+        generator = torch.Generator().manual_seed(int(split == "test"))
+        u = 1 + torch.randn(self.rows, 9, generator=generator)
+        backbone = LinearBackbone().eval()
+        with torch.no_grad():
+            x = backbone.likelihood(backbone.latents(u)).mean
+        pixels = ((x + 1) * 127.5).round().to(torch.uint8)
+        return ArrayImages(pixels, (u[:, 0] > 1).long(), ("low", "high"))
+
+
+def tiny_evaluation(tmp_path, prior=None, data=None, seed=0, world=1, rank=0, gather=None, **settings):
+    data = data or TinyData()
+    backbone = LinearBackbone()
+    prior = prior or ShiftedPrior(backbone.layout, 1.0)
+    settings = EvaluateSettings(**{"metrics": (), "samples": 300, "cache": str(tmp_path), **settings})
+    images = {split: data.load(split) for split in ("train", "test")}
+    return Evaluation(
+        backbone, prior, InferScheme(), data, images, settings, seed, world=world, rank=rank, gather=gather
+    )
