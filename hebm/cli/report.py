@@ -1,0 +1,17 @@
+"""`hebm report`: the page of a run, drawn anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def command(run: Path) -> None:
+    """Draw report.html of the run folder RUN anew, from what lies in it: no model, no data."""
+    from hebm.report.page import write_report  # only when called: plotting takes a second to import
+    from hebm.store.run_folder import RunFolder
+
+    click.echo(write_report(RunFolder(run)))

@@ -1,0 +1,141 @@
+"""A backbone and a prior, as one generative model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hebm.config.experiment import Experiment
+from hebm.config.experiment import load as load_experiment
+from hebm.errors import CheckpointError, NonFiniteError
+from hebm.interfaces import Backbone, ImageSpec, PriorLearner
+from hebm.noise import BLOCK, Noise, derive_seed
+from hebm.store.checkpoints import load_latest
+from hebm.store.run_folder import RunFolder
+from hebm.train.state import Tensors, load_module
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Model(nn.Module):
+    """p(x) = ∫ p(x|T(u)) p(u) du.
+
+    Arguments:
+        backbone: gives T and p(x|z).
+        prior: gives p(u).
+    """
+
+    def __init__(self, backbone: Backbone, prior: PriorLearner) -> None:
+        super().__init__()
+        self.backbone, self.prior = backbone, prior
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        start: int = 0,
+        labels: Tensor | None = None,
+        steps: int | None = None,
+        decode: str = "mean",
+        batch_size: int = 8 * BLOCK,
+    ) -> Tensor:
+        """n images `(n, C, H, W)` in [−1, 1], in eval mode.
+
+        Arguments:
+            n: how many.
+            seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
+            start: number of the first sample.
+            labels: class per sample `(n,)`, for conditional priors.
+            steps: length of the chains, instead of the prior's own.
+            decode: "mean" is E[x|z], "sample" a draw from p(x|z).
+            batch_size: how many at a time.
+
+        Raises `NonFiniteError` if a sample is not finite.
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            parts = [
+                self._batch(first, min(batch_size, n - first), seed, start, labels, steps, decode)
+                for first in range(0, n, batch_size)
+            ]
+        finally:
+            for module, training in modes:
+                module.training = training
+        return torch.cat(parts)
+
+    def _batch(
+        self, first: int, rows: int, seed: int, start: int, labels: Tensor | None, steps: int | None, decode: str
+    ) -> Tensor:
+        parameter = next(self.backbone.parameters())
+        noise = Noise(seed, "sample", start=start + first, device=parameter.device, dtype=parameter.dtype)
+        chosen = None if labels is None else labels[first : first + rows]
+        draw = self.prior.sample(self.backbone, rows, noise.derive("prior"), chosen, steps)
+        likelihood = self.backbone.likelihood(self.backbone.latents(draw.u, draw.context))
+        images = likelihood.mean if decode == "mean" else likelihood.draw(noise.derive("decode"))
+        bad = int((~images.flatten(1).isfinite().all(1)).sum())
+        if bad:
+            raise NonFiniteError(
+                f"{bad} of {rows} samples are not finite: their chains diverged; lower the sampler's step size"
+            )
+        return images
+
+    @classmethod
+    def load(cls, run: str | Path, device: str = "cpu", warn: Callable[[str], None] = lambda _: None) -> Model:
+        """The model of a run folder, with averaged weights where the run keeps them.
+
+        Arguments:
+            run: the folder.
+            device: where to put it.
+            warn: told of damaged checkpoints that were passed over.
+
+        Raises `CheckpointError` if there is no usable checkpoint.
+        """
+        folder = RunFolder(Path(run))
+        manifest = folder.read_manifest()
+        experiment = load_experiment(folder.config)
+        images = ImageSpec(**{**manifest["images"], "classes": tuple(manifest["images"]["classes"])})
+        model = build(experiment, images)
+        checkpoint = load_latest(folder.checkpoints, manifest["run_id"], warn)
+        if checkpoint is None:
+            raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")
+        for name, module in (("backbone", model.backbone), ("prior", model.prior)):
+            load_module(module, _averaged(checkpoint.tensors, name), name)
+        return model.to(device)
+
+
+def build(experiment: Experiment, images: ImageSpec) -> Model:
+    """Backbone and prior with initial weights derived from the experiment's seed.
+
+    Arguments:
+        experiment: says what to build.
+        images: shape and classes of the data.
+    """
+    dtype = DTYPES[experiment.run.dtype]
+    with seeded(experiment.seed, "backbone"):
+        backbone = experiment.backbone.build(images).to(dtype)
+    with seeded(experiment.seed, "prior"):
+        prior = experiment.prior.build(backbone).to(dtype)
+    return Model(backbone, prior)
+
+
+@contextmanager
+def seeded(seed: int, table: str) -> Iterator[None]:
+    """Inside, the global generator is seeded from (seed, table), for module constructors; afterwards it is as before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "init", table) >> 1)
+        yield
+
+
+def _averaged(tensors: Tensors, name: str) -> dict[str, Tensor]:
+    """The averaged weights of a module if the checkpoint has them, else the last ones."""
+    average = tensors.get(f"{name}-ema")
+    if average is None:
+        return dict(tensors[name])
+    prefix = "module."
+    return {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}

@@ -1,0 +1,203 @@
+"""One run from its configuration to its metrics: train, evaluate, picture, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from hebm import registry
+from hebm.config.experiment import Experiment
+from hebm.config.recipe import fields_of, group_of
+from hebm.config.settings import RunSettings
+from hebm.config.writing import dumps
+from hebm.data.batches import Batches
+from hebm.data.images import Images
+from hebm.data.recipe import spec
+from hebm.errors import CheckpointError, ConfigError, HebmError
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.result import evaluate
+from hebm.interfaces import ImageSpec
+from hebm.model import DTYPES, Model, build
+from hebm.store.checkpoints import list_checkpoints
+from hebm.store.lock import RunLock
+from hebm.store.metrics import write_json_atomic
+from hebm.store.provenance import describe_run
+from hebm.store.run_folder import RunFolder
+from hebm.train.loop import Listener, Trainer
+from hebm.train.phases import Phase
+
+
+@attrs.frozen(eq=False)
+class Assembly:
+    """Everything that a configuration names, built.
+
+    Arguments:
+        experiment: the configuration.
+        images: splits "train" and "test".
+        spec: what the backbone knows of them.
+        model: backbone and prior, initial weights.
+        phases: what will be trained.
+    """
+
+    experiment: Experiment
+    images: Mapping[str, Images]
+    spec: ImageSpec
+    model: Model
+    phases: tuple[Phase, ...]
+
+
+def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Assembly:
+    """Load the data, build the model, list the phases. Raises `ConfigError` or `DataError` for what does not fit."""
+    data = experiment.data
+    images = {split: data.load(split) for split in ("train", "test")}
+    image_spec = spec(images["train"], data)
+    model = build(experiment, image_spec).to(device)
+    phases = experiment.train.phases(model.backbone, model.prior)
+    return Assembly(experiment, images, image_spec, model, phases)
+
+
+def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
+    """Devices, processes, precision and trackers as the `[run]` table says. Raises `ConfigError` for what is not there."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(settings.device, True):
+        raise ConfigError(f'run.device: {settings.device!r} is not available here; use "auto" or "cpu"')
+    return Accelerator(
+        cpu=settings.device == "cpu",
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        log_with=list(settings.trackers) or None,
+        project_dir=folder,
+    )
+
+
+def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
+    """This process's training batches."""
+    experiment = assembly.experiment
+    rows = (accelerator.process_index, accelerator.num_processes)
+    dtype = DTYPES[experiment.run.dtype]
+    return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
+
+
+def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
+    """What metrics see of a model, each process taking its share."""
+    experiment, world = assembly.experiment, accelerator.num_processes
+    return Evaluation(
+        assembly.model.backbone,
+        assembly.model.prior,
+        experiment.train,
+        experiment.data,
+        assembly.images,
+        experiment.evaluate,
+        experiment.seed,
+        accelerator.device,
+        world,
+        accelerator.process_index,
+        accelerator.gather if world > 1 else None,
+    )
+
+
+def distributions(recipe: Any) -> set[str]:
+    """The distributions whose components a recipe names, at any depth."""
+    found: set[str] = set()
+    if group_of(type(recipe)):
+        origin = registry.origin(group_of(type(recipe)), registry.name_of(type(recipe)))
+        found |= {origin.distribution} if origin.distribution else set()
+    for field in fields_of(type(recipe)):
+        value = getattr(recipe, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            found |= distributions(part) if attrs.has(type(part)) else set()
+    return found
+
+
+@contextmanager
+def opened(
+    folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allow: bool
+) -> Iterator[tuple[str, bool]]:
+    """Hold the run folder on the main process; every process gets (run id, whether the run is finished already).
+
+    Raises on every process what the main process met.
+    """
+    lock, answer = RunLock(folder.path), ["", False, None]
+    if accelerator.is_main_process:
+        try:
+            folder.create()
+            lock.__enter__()
+            answer = [*_identify(folder, assembly, allow), None]
+        except HebmError as error:
+            answer = ["", False, error]
+    answer = broadcast_object_list(answer) if accelerator.num_processes > 1 else answer
+    if answer[2] is not None:
+        lock.__exit__(None, None, None)
+        raise answer[2]
+    try:
+        yield str(answer[0]), bool(answer[1])
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, bool]:
+    experiment = assembly.experiment
+    text = dumps(experiment)
+    finished = folder.metrics.exists() and folder.config.exists() and folder.config.read_text() == text
+    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
+    manifest = {
+        **describe_run(distributions(experiment), fingerprints),
+        "images": attrs.asdict(assembly.spec),
+    }
+    run_id = folder.create_or_open(text, manifest, allow)["run_id"]
+    if not finished:
+        folder.metrics.unlink(missing_ok=True)
+    return run_id, finished
+
+
+def train(
+    assembly: Assembly,
+    folder: RunFolder,
+    run_id: str,
+    accelerator: Accelerator,
+    listener: Listener,
+    stop: Callable[[], int] = lambda: 0,
+) -> None:
+    """Train to the end, from wherever the folder's checkpoints are. Raises `Stopped` if asked to stop."""
+    experiment, model = assembly.experiment, assembly.model
+    if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
+        model.backbone.fit_statistics(assembly.images["train"])
+    batches = make_batches(assembly, accelerator)
+    Trainer(
+        model.backbone,
+        model.prior,
+        assembly.phases,
+        batches,
+        folder,
+        run_id,
+        accelerator,
+        experiment.run,
+        experiment.seed,
+        listener,
+        stop,
+    ).train()
+
+
+def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
+    """Evaluate, write metrics.json and the report; returns the metrics."""
+    evaluation = make_evaluation(assembly, accelerator)
+    metrics = evaluate(evaluation)
+    if accelerator.is_main_process:
+        write_json_atomic(folder.metrics, metrics)
+    accelerator.wait_for_everyone()
+    return metrics
+
+
+def as_finished(folder: RunFolder) -> None:
+    """Raise `CheckpointError` unless the folder holds a run."""
+    if not folder.manifest.exists():
+        raise CheckpointError(f"{folder.path} is no run folder (it has no manifest.json); start one with hebm run")

@@ -1,0 +1,1 @@
+"""Training: phases, optimisers and the loop."""

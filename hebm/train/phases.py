@@ -1,0 +1,54 @@
+"""A phase of training: one module whose `forward` is the loss, and what it updates."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import nn
+
+from hebm.interfaces import Batch, Loss, Progress
+from hebm.noise import Noise
+from hebm.train.optimization import Optimization
+
+
+class Group(NamedTuple):
+    """Parameters with one optimiser.
+
+    Arguments:
+        owner: the module that is averaged and saved whole, "backbone" or "prior" by the group's name.
+        trained: the sub-modules of it whose parameters are updated.
+        optimization: how.
+    """
+
+    owner: nn.Module
+    trained: tuple[nn.Module, ...]
+    optimization: Optimization
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is updated, by its name within the owner."""
+        wanted = {id(p) for module in self.trained for p in module.parameters()}
+        return {name: p for name, p in self.owner.named_parameters() if id(p) in wanted}
+
+
+class Phase(nn.Module, ABC):
+    """One phase. It alone is wrapped for several processes: gradients of what goes through `forward` are averaged.
+
+    Arguments:
+        name: unique within the run.
+        steps: how many.
+        groups: parameter groups by name; nothing else requires gradients during the phase.
+    """
+
+    def __init__(self, name: str, steps: int, groups: Mapping[str, Group]) -> None:
+        super().__init__()
+        self.name, self.steps, self.groups = name, steps, dict(groups)
+
+    @abstractmethod
+    def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """The loss of one batch; noise is derived from the step, its rows are the batch's."""
+
+    def begin(self) -> None:
+        """Called once when the phase starts or resumes: set train and eval modes, fold what is frozen."""
+        self.train()

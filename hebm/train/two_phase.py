@@ -1,0 +1,127 @@
+"""Scheme two-phase: the backbone by its own objective, then the prior on the frozen backbone's posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, Batch, Loss, Posterior, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.noise import Noise
+from hebm.train.optimization import PhaseOptimization
+from hebm.train.phases import Group, Phase
+
+
+class BackbonePhase(Phase):
+    """Phase 1: the backbone's objective plus the prior stages that are terms of it, in one sum.
+
+    Arguments:
+        backbone: trained.
+        prior: owner of the stages.
+        stages: those that learn with the backbone.
+        optimization: of the whole sum.
+        bits: divide the loss by ln 2 · C · H · W.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prior: PriorLearner,
+        stages: tuple[Stage, ...],
+        optimization: PhaseOptimization,
+        bits: bool,
+    ) -> None:
+        groups = {"backbone": Group(backbone, (backbone,), optimization)}
+        if stages:
+            groups["prior"] = Group(prior, tuple(stage.module for stage in stages), optimization)
+        super().__init__("backbone", optimization.steps, groups)
+        self.backbone, self.trained = backbone, nn.ModuleList(stage.module for stage in stages)
+        self.objectives: tuple[Callable[..., Loss], ...] = tuple(stage.objective for stage in stages)
+        self.bits = bits
+
+    def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """−ELBO, in nats per image or bits per dimension."""
+        loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
+        total, terms = loss.total, dict(loss.terms)
+        for objective in self.objectives:
+            extra = objective(self.backbone, loss.posterior, noise.derive("prior"), progress, batch.labels)
+            total, terms = total + extra.total, {**terms, **extra.terms}
+        unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
+        return Loss(total / unit, terms)
+
+
+class PriorPhase(Phase):
+    """Phase 2: one stage of the prior on posterior draws of the frozen backbone.
+
+    Arguments:
+        backbone: frozen, in eval mode.
+        prior: owner of the stage.
+        stage: what is trained.
+        optimization: how.
+    """
+
+    def __init__(
+        self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization
+    ) -> None:
+        groups = {"prior": Group(prior, (stage.module,), optimization)}
+        super().__init__(stage.name, optimization.steps, groups)
+        self.trained, self.objective = stage.module, stage.objective
+        # in a tuple: a frozen backbone is neither this phase's sub-module nor its parameters
+        self._backbones = (backbone, backbone)
+
+    def begin(self) -> None:
+        """Freeze the backbone and fold its copy for chains."""
+        super().begin()
+        backbone = self._backbones[0].eval()
+        self._backbones = (backbone, backbone.folded())
+
+    def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """The stage's objective on one posterior draw per image."""
+        backbone, folded = self._backbones
+        with torch.no_grad():
+            drawn = backbone.infer(batch, noise.derive("posterior"))
+        posterior = Posterior(drawn.latents.detach(), drawn.log_q, drawn.kl)
+        return self.objective(folded, posterior, noise.derive("prior"), progress, batch.labels)
+
+
+@recipe
+class TwoPhase(SchemeRecipe):
+    """Phase 1 trains the backbone by its ELBO (with the prior stages that are terms of it), phase 2 the prior.
+
+    Needs a backbone with an inference model. Made for deep hierarchies, whose backbone is trained once.
+    """
+
+    backbone: PhaseOptimization = option(
+        factory=lambda: PhaseOptimization(steps=3000, schedule="cosine", clip=200.0), doc="phase 1"
+    )
+    prior: PhaseOptimization = option(
+        factory=lambda: PhaseOptimization(steps=2000, schedule="linear", decay_from=0.7, ema=0.999),
+        doc="phase 2, each stage of the prior",
+    )
+    unit: str = option("nats", doc="of phase 1's loss, which its clip refers to", choices=("nats", "bits/dim"))
+
+    def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
+        """The backbone's phase, then one for each stage of the prior."""
+        require_inference(backbone, "two-phase")
+        stages = prior.stages()
+        together = tuple(stage for stage in stages if stage.with_backbone)
+        first = BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim")
+        later = [PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone]
+        return (first, *later)
+
+    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+        """z ~ q(z|x)."""
+        return backbone.infer(batch, noise)
+
+
+def require_inference(backbone: Backbone, scheme: str) -> None:
+    """Raise `ConfigError` for a backbone without q(z|x)."""
+    if not backbone.can_infer:
+        raise ConfigError(
+            f"train.type: scheme {scheme!r} needs a backbone with an inference model, {type(backbone).__name__} was "
+            'built without; set backbone.inference = "top-down", or use train.type = "joint"'
+        )

@@ -1,0 +1,76 @@
+"""Scheme variational: generator, inference model and energy together, by the ELBO with the tilted prior in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hebm.config.recipe import option, recipe
+from hebm.densities import frozen
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, Batch, Loss, Posterior, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.noise import Noise
+from hebm.train.joint import log_normaliser
+from hebm.train.optimization import Optimization
+from hebm.train.phases import Group, Phase
+from hebm.train.two_phase import require_inference
+
+
+class VariationalPhase(Phase):
+    """ELBO = E_q[log p(x|z) + f(z)] − KL(q ‖ p_β) − log Z.
+
+    Arguments:
+        backbone, prior: trained.
+        stage: of the prior, or None if it has nothing to train.
+        scheme: steps and optimisation.
+    """
+
+    def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage | None, scheme: Variational) -> None:
+        groups = {"backbone": Group(backbone, (backbone,), scheme.backbone)}
+        if stage is not None:
+            groups["prior"] = Group(prior, (stage.module,), scheme.prior)
+        super().__init__("variational" if stage is None else f"variational-{stage.name}", scheme.steps, groups)
+        self.backbone, self.prior, self.mle = backbone, prior, scheme.beta_grad == "mle"
+        self.objective: Callable[..., Loss] | None = None if stage is None else stage.objective
+
+    def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """−ELBO up to log Z, whose gradients are the negative phases of f and of p_β."""
+        loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
+        if self.objective is None or loss.posterior is None:
+            return loss
+        with frozen(self.prior):
+            tilt = self.prior.tilt(loss.posterior.latents).sum(1).mean()
+        positive = Posterior(loss.posterior.latents.detach())
+        energy = self.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
+        log_z = log_normaliser(self.backbone, energy.negative if self.mle else None)
+        total = loss.total - tilt + energy.total + log_z
+        return Loss(total, {**loss.terms, **energy.terms, "tilt": tilt.detach()})
+
+
+@recipe
+class Variational(SchemeRecipe):
+    """The ELBO holds the tilted prior: the inference model is drawn to where f is large (arXiv 2306.06323).
+
+    Needs a backbone whose objective returns its posterior, as the default one does.
+    """
+
+    steps: int = option(5000, doc="training steps, of each stage of the prior", low=0)
+    backbone: Optimization = option(factory=lambda: Optimization(learning_rate=3e-4), doc="generator and inference")
+    prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
+    beta_grad: str = option(
+        "mle", doc="gradient of p(z_i|z_above): with the negative phase, or without", choices=("mle", "posterior")
+    )
+
+    def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
+        """One for each stage of the prior; one for the backbone alone if there is none."""
+        require_inference(backbone, "variational")
+        if prior.density(backbone) is None:
+            raise ConfigError(
+                f"train.type: scheme 'variational' needs a prior with an unnormalised density, {type(prior).__name__} "
+                'has none; use train.type = "two-phase"'
+            )
+        stages: tuple[Stage | None, ...] = prior.stages() or (None,)
+        return tuple(VariationalPhase(backbone, prior, stage, self) for stage in stages)
+
+    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+        """z ~ q(z|x)."""
+        return backbone.infer(batch, noise)
