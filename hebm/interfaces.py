@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import attrs
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from hebm.errors import ConfigError
 from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Backbone(nn.Module, ABC):
         """T⁻¹: z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
 
     @abstractmethod
-    def likelihood(self, latents: Latents) -> Distribution:
-        """p(x|z), batch shape `(B,)`, `validate_args=False`; see `hebm.likelihoods`."""
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """p(x|z): a `torch.distributions.Distribution` of batch shape `(B,)` with `draw(noise)`."""
 
     @property
     def can_infer(self) -> bool:
@@ -329,10 +329,13 @@ class Sampler(ABC):
 
 
 class DatasetRecipe(ABC):
-    """Group `hebm_datasets`. Its fields hold the data set's place and the batch's size; see `hebm.data`."""
+    """Group `hebm_datasets`. Derive from `hebm.data.recipe.ImageData`, which has these fields and does the checks."""
 
     group: ClassVar[str] = "hebm_datasets"
     batch_size: int
+    flip: bool
+    binarize: str
+    workers: int
 
     @abstractmethod
     def load(self, split: str) -> Images:

@@ -48,8 +48,8 @@ class LatentLayout:
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Views of a flat `(B, D)` tensor, one of shape `(B, *shape_i)` per layer, top first."""
-        parts = flat.split(self.sizes, dim=1)
-        return tuple(part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True))
+        parts = torch.split(flat, list(self.sizes), dim=1)
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""

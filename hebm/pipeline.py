@@ -20,11 +20,13 @@ from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
-from hebm.errors import CheckpointError, ConfigError, HebmError
+from hebm.errors import ConfigError, HebmError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
 from hebm.model import DTYPES, Model, build
+from hebm.report.figures import collect_from
+from hebm.report.page import write_report
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
@@ -147,11 +149,12 @@ def opened(
 def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, bool]:
     experiment = assembly.experiment
     text = dumps(experiment)
-    finished = folder.metrics.exists() and folder.config.exists() and folder.config.read_text() == text
+    whole = all(path.exists() for path in (folder.config, folder.metrics, folder.report))
+    finished = whole and folder.config.read_text() == text
     fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
     manifest = {
         **describe_run(distributions(experiment), fingerprints),
-        "images": attrs.asdict(assembly.spec),
+        "images": {**attrs.asdict(assembly.spec), "classes": list(assembly.spec.classes)},
     }
     run_id = folder.create_or_open(text, manifest, allow)["run_id"]
     if not finished:
@@ -192,12 +195,9 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> 
     evaluation = make_evaluation(assembly, accelerator)
     metrics = evaluate(evaluation)
     if accelerator.is_main_process:
+        collect_from(evaluation, folder.samples)
         write_json_atomic(folder.metrics, metrics)
+        write_report(folder)
     accelerator.wait_for_everyone()
     return metrics
 
-
-def as_finished(folder: RunFolder) -> None:
-    """Raise `CheckpointError` unless the folder holds a run."""
-    if not folder.manifest.exists():
-        raise CheckpointError(f"{folder.path} is no run folder (it has no manifest.json); start one with hebm run")

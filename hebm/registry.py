@@ -18,7 +18,7 @@ from importlib import metadata
 from typing import Any, TypeVar, overload
 
 import attrs
-import catalogue  # type: ignore[import-untyped]
+import catalogue
 import click
 
 from hebm.config.recipe import fields_of, is_recipe, unfit_field

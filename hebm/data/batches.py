@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hebm.data.images import Images
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError, HebmError
-from hebm.interfaces import Batch
+from hebm.interfaces import Batch, DatasetRecipe
 from hebm.noise import Noise, derive_seed
 
 Tensors: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor]
@@ -45,7 +44,7 @@ class Batches:
     def __init__(
         self,
         images: Images,
-        recipe: ImageData,
+        recipe: DatasetRecipe,
         seed: int,
         training: bool = True,
         rows: slice | tuple[int, int] | None = None,

@@ -54,7 +54,7 @@ class ImageData(DatasetRecipe):
         return images
 
 
-def spec(images: Images, recipe: ImageData) -> ImageSpec:
+def spec(images: Images, recipe: DatasetRecipe) -> ImageSpec:
     """What a backbone must know of these images."""
     channels, height, width = images.shape
     return ImageSpec(channels, height, width, tuple(images.classes), binary=recipe.binarize != "off")

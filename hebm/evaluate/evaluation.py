@@ -21,14 +21,13 @@ from torch import Tensor
 
 from hebm.data.batches import Batches
 from hebm.data.images import Images
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError, NonFiniteError
 from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import Spread, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Gather, Processes
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, SchemeRecipe
+from hebm.interfaces import Backbone, Batch, DatasetRecipe, Draw, PriorLearner, SchemeRecipe
 from hebm.latents import Latents
 from hebm.noise import Noise
 
@@ -55,7 +54,7 @@ class Evaluation:
         backbone: Backbone,
         prior: PriorLearner,
         scheme: SchemeRecipe,
-        recipe: ImageData,
+        recipe: DatasetRecipe,
         images: Mapping[str, Images],
         settings: EvaluateSettings,
         seed: int = 0,

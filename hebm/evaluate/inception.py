@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )

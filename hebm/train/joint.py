@@ -10,8 +10,8 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import GeneratorPosterior, Tilt
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, Posterior, PriorLearner, Progress, Sampler, SchemeRecipe, Stage
-from hebm.latents import Latents
+from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, SchemeRecipe, Stage
+from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.train.optimization import Optimization
@@ -93,7 +93,8 @@ class JointPhase(Phase):
 def _default_posterior() -> Sampler:
     from hebm.registry import find  # when asked: the registry imports what it lists
 
-    return find("hebm_samplers", "langevin")(steps=40, step_size=0.1)
+    sampler: Sampler = find("hebm_samplers", "langevin")(steps=40, step_size=0.1)
+    return sampler
 
 
 @recipe

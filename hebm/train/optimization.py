@@ -38,17 +38,17 @@ class Optimization:
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser at its full learning rate."""
-        kind = OPTIMIZERS[self.optimizer]
-        return kind(
+        optimizer: torch.optim.Optimizer = OPTIMIZERS[self.optimizer](
             parameters, lr=self.learning_rate, betas=self.betas, eps=self.epsilon, weight_decay=self.weight_decay
         )
+        return optimizer
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of step 0 ≤ step < total."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         progress = step / max(total, 1)
         p = max(0.0, progress - self.decay_from) / (1 - self.decay_from) if self.decay_from < 1 else 0.0
-        factors = {
+        factors: dict[str, float] = {
             "constant": 1.0,
             "linear": 1 - (1 - self.final) * p,
             "cosine": self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * p)),
@@ -70,7 +70,7 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     Buffers are copied.
     """
 
-    def update(average: Tensor, current: Tensor, n: Tensor) -> Tensor:
+    def update(average: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
         d = min(decay, (1 + float(n)) / (10 + float(n)))
         return d * average + (1 - d) * current
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, Posterior, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.optimization import PhaseOptimization
 from hebm.train.phases import Group, Phase

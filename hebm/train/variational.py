@@ -7,7 +7,8 @@ from collections.abc import Callable
 from hebm.config.recipe import option, recipe
 from hebm.densities import frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, Posterior, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, SchemeRecipe, Stage
+from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.joint import log_normaliser
 from hebm.train.optimization import Optimization

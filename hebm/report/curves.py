@@ -1,0 +1,102 @@
+"""Training curves from `metrics.jsonl`: a panel for each figure of each phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from hebm.report.figure_data import Numbers
+from hebm.report.panels import Panel, curves
+
+_MOST_POINTS = 400
+_BOOKKEEPING = ("phase", "step", "total_step")
+
+
+@attrs.frozen
+class PhaseCurves:
+    """One phase of training.
+
+    Arguments:
+        name: of the phase.
+        steps: how many it has done.
+        panels: its curves.
+        constant: figures that never changed, with their value: no curve is drawn of them.
+    """
+
+    name: str
+    steps: int
+    panels: tuple[Panel, ...]
+    constant: Mapping[str, float | None]
+
+
+def training_curves(records: Sequence[Mapping[str, Any]]) -> list[PhaseCurves]:
+    """The curves of each phase, in the order of training."""
+    names = list(dict.fromkeys(str(record.get("phase", "training")) for record in records))
+    return [_phase(name, [r for r in records if str(r.get("phase", "training")) == name]) for name in names]
+
+
+def _phase(name: str, records: Sequence[Mapping[str, Any]]) -> PhaseCurves:
+    steps = [int(record.get("step", record["total_step"])) for record in records]
+    series = {key: [_number(record.get(key)) for record in records] for key in _keys(records)}
+    constant = {key: values[-1] for key, values in series.items() if len(set(values)) == 1 and len(values) > 1}
+    panels = []
+    for keys in _families([key for key in series if key not in constant]):
+        lines = {_label(key, keys): thinned(steps, series[key]) for key in keys}
+        panels.append(curves(_title(keys), lines))
+    return PhaseCurves(name, steps[-1], tuple(panels), constant)
+
+
+def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures that are numbers, the loss first; null stands for what was not finite."""
+    found = dict.fromkeys(key for record in records for key, value in record.items() if _is_figure(key, value))
+    return sorted(found, key=lambda key: key != "loss")
+
+
+def _is_figure(key: str, value: Any) -> bool:
+    return key not in _BOOKKEEPING and (value is None or _number(value) is not None)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _families(keys: Sequence[str]) -> list[list[str]]:
+    """Figures that share their first word are drawn together: f_positive with f_negative."""
+    families: dict[str, list[str]] = {}
+    for key in keys:
+        families.setdefault(key.partition("_")[0], []).append(key)
+    return list(families.values())
+
+
+def _common(keys: Sequence[str]) -> list[str]:
+    """The words that all names of a family begin with."""
+    split = [key.split("_") for key in keys]
+    shared = []
+    for words in zip(*split, strict=False):
+        if len(set(words)) > 1:
+            break
+        shared.append(words[0])
+    return shared
+
+
+def _title(keys: Sequence[str]) -> str:
+    return " ".join(_common(keys))
+
+
+def _label(key: str, keys: Sequence[str]) -> str:
+    return " ".join(key.split("_")[len(_common(keys)) :]) or key
+
+
+def thinned(steps: Sequence[int], values: Numbers) -> tuple[list[int], Numbers]:
+    """At most `_MOST_POINTS` points: means over runs of equal length, each at its last step; None where all are."""
+    size = -(-len(steps) // _MOST_POINTS)
+    starts = range(0, len(steps), size)
+    return [steps[min(s + size, len(steps)) - 1] for s in starts], [_mean(values[s : s + size]) for s in starts]
+
+
+def _mean(values: Numbers) -> float | None:
+    """Of a run with a missing value None: a divergence is not averaged away."""
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if len(found) == len(values) else None

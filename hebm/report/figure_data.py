@@ -1,0 +1,100 @@
+"""What the report shows of a trained model, as plain numbers beside the images: the page is drawn from it alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.errors import CheckpointError
+from hebm.store.durable import reporting
+from hebm.store.metrics import write_json_atomic
+
+FILE = "figures.json"
+"""Its name in the run's folder of samples."""
+
+Numbers = list[float | None]
+"""None stands for what is not finite."""
+
+
+@attrs.frozen
+class Band:
+    """A quantity along the chains: its mean, 10 % and 90 % quantile over the finite ones, after each of `steps`."""
+
+    steps: list[int]
+    mean: Numbers
+    low: Numbers
+    high: Numbers
+
+
+@attrs.frozen
+class ChainData:
+    """The short-run chain of the learned prior.
+
+    Arguments:
+        length: transitions in all.
+        chains: how many the bands are taken over.
+        nonfinite: how many of them ended with a NaN or an infinity.
+        log_density: what the sampler climbs, up to a constant.
+        grad_norm: norm of its gradient in u.
+        f: the log tilt, or None for a prior that has none.
+        frames: steps of the strip's columns.
+        acceptance: mean rate, or None for unadjusted samplers.
+    """
+
+    length: int
+    chains: int
+    nonfinite: int
+    log_density: Band
+    grad_norm: Band
+    f: Band | None
+    frames: list[int]
+    acceptance: float | None = None
+
+
+@attrs.frozen
+class Figures:
+    """All that the report draws besides metrics and training curves.
+
+    Arguments:
+        images: file names of grids by kind: "data", "reconstruction", "gaussian", "prior", and "chain".
+        chain: None for a prior that runs no chain.
+        tilts: f of draws by kind: "posterior", "prior", "gaussian"; empty for a prior without a tilt.
+    """
+
+    images: dict[str, str]
+    chain: ChainData | None = None
+    tilts: dict[str, Numbers] = attrs.field(factory=dict)
+
+    def write(self, samples: Path) -> None:
+        """Write `figures.json` into the folder of samples. Raises `CheckpointError`."""
+        write_json_atomic(samples / FILE, attrs.asdict(self))
+
+
+def read_figures(samples: Path) -> Figures | None:
+    """The figures in a run's folder of samples, None before there are any.
+
+    Raises `CheckpointError` for a damaged file.
+    """
+    path = samples / FILE
+    if not path.exists():
+        return None
+    with reporting(f"read {path}"):
+        data = path.read_bytes()
+    try:
+        return _figures(json.loads(data))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm evaluate") from error
+
+
+def _figures(read: Mapping[str, Any]) -> Figures:
+    chain = read["chain"]
+    return Figures(dict(read["images"]), None if chain is None else _chain(chain), dict(read["tilts"]))
+
+
+def _chain(read: Mapping[str, Any]) -> ChainData:
+    bands = {name: Band(**read[name]) for name in ("log_density", "grad_norm", "f") if read[name] is not None}
+    return ChainData(**{**read, **bands})

@@ -1,0 +1,64 @@
+"""Grids of images as PNG files: small images enlarged by a whole factor, so that every pixel is seen as it is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hebm.evaluate.references import to_pixels
+from hebm.store.durable import replace_file, reporting
+
+SMALLEST = 32
+"""Least side of an image in a grid, in pixels of the PNG."""
+
+_GAP = 2
+_BROKEN = (214, 39, 40)
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
+    """Write images `(N, C, H, W)` in [−1, 1] as one PNG, row by row; values outside the range are cut off.
+
+    An image with a NaN or an infinity is a red tile: it is never passed over. Raises `CheckpointError` if the file
+    cannot be written.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(tiled(images.detach().float().cpu(), columns).permute(1, 2, 0).numpy()).save(buffer, "PNG")
+    with reporting(f"write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, buffer.getvalue())
+
+
+def save_strip(frames: Sequence[Tensor], path: Path) -> None:
+    """Write chains step by step: row i is chain i, column k is `frames[k]`, `(N, C, H, W)` in [−1, 1]."""
+    save_grid(torch.stack(list(frames), dim=1).flatten(0, 1), path, len(frames))
+
+
+def tiled(images: Tensor, columns: int) -> Tensor:
+    """The picture of a grid, uint8 `(3, height, width)`, of images `(N, C, H, W)` in [−1, 1]; the gaps are white."""
+    tiles = enlarged(_coloured(images))
+    columns = max(1, min(columns, len(tiles)))
+    height, width = (side + _GAP for side in tiles.shape[2:])
+    rows = -(-len(tiles) // columns)
+    picture = torch.full((3, rows * height + _GAP, columns * width + _GAP), 255, dtype=torch.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = _GAP + i // columns * height, _GAP + i % columns * width
+        picture[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile
+    return picture
+
+
+def enlarged(pixels: Tensor) -> Tensor:
+    """Images `(N, C, H, W)`, each pixel repeated as often as makes the shorter side at least `SMALLEST`."""
+    factor = max(1, -(-SMALLEST // min(pixels.shape[2:])))
+    return pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
+def _coloured(images: Tensor) -> Tensor:
+    broken = ~images.flatten(1).isfinite().all(1)
+    pixels = to_pixels(images.nan_to_num()).expand(-1, 3, -1, -1).clone()
+    pixels[broken] = torch.tensor(_BROKEN, dtype=torch.uint8).view(3, 1, 1)
+    return pixels

@@ -1,0 +1,159 @@
+"""Small plots as SVG, drawn on figure objects: no window, no pyplot, no backend chosen for the process."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hebm.report.figure_data import Band, Numbers
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#222222")
+KINDS = {
+    "gaussian": ("Gaussian prior", "#8c8c8c"),
+    "scaled_gaussian": ("Gaussian prior, best temperature", "#bdbdbd"),
+    "prior": ("learned prior", "#d55e00"),
+    "posterior": ("posterior", "#0072b2"),
+    "reconstruction": ("reconstruction", "#0072b2"),
+}
+"""Name and colour of each kind of draw, the same in every plot."""
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "hebm",
+}
+_SIZE = (3.6, 2.5)
+
+
+@attrs.frozen
+class Panel:
+    """A plot for the page: its title (also the text for who cannot see it) and a `data:` address."""
+
+    title: str
+    source: str
+
+
+def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel: str = "step") -> Panel:
+    """Lines (x, y) by name; None leaves a gap. A logarithmic axis where all is positive and spans a factor of 50."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(title, xlabel)
+        for colour, (name, (x, y)) in zip(_endless(len(lines)), lines.items(), strict=True):
+            marker = "." if sum(value is not None for value in y) < 8 else ""
+            axes.plot(x, _floats(y), color=colour, lw=1.3, label=name, marker=marker)
+        _scale(axes, [value for _, y in lines.values() for value in y])
+        if len(lines) > 1:
+            axes.legend()
+        return Panel(title, _svg(figure))
+
+
+def band(title: str, data: Band) -> Panel:
+    """Mean and 10 to 90 % band along a chain."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(title, "step of the chain")
+        low, mean, high = (_floats(part) for part in (data.low, data.mean, data.high))
+        axes.fill_between(data.steps, low, high, color="#d55e00", alpha=0.2, lw=0, label="10–90 %")
+        axes.plot(data.steps, mean, color="#d55e00", lw=1.5, label="mean", marker="." if len(mean) < 20 else "")
+        axes.legend()
+        return Panel(title, _svg(figure))
+
+
+def histogram(title: str, values: Mapping[str, Numbers], xlabel: str) -> Panel:
+    """Densities of several sets of numbers over common bins; the outermost 0.5 % on each side are not shown."""
+    finite = {kind: np.array([v for v in found if v is not None]) for kind, found in values.items()}
+    finite = {kind: found for kind, found in finite.items() if found.size}
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(title, xlabel, (7.2, 2.7))
+        edges = _edges(list(finite.values()))
+        for kind in sorted(finite, key=lambda kind: kind != "gaussian"):
+            name, colour = KINDS.get(kind, (kind, "#222222"))
+            label = f"{name} (mean {finite[kind].mean():.3g})"
+            axes.hist(finite[kind], edges, density=True, histtype="stepfilled", color=colour, alpha=0.25, lw=0)
+            axes.hist(finite[kind], edges, density=True, histtype="step", color=colour, lw=1.5, label=label)
+        axes.set_ylabel("density")
+        axes.set_yticks([])
+        if finite:
+            axes.legend()
+        return Panel(title, _svg(figure))
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def data_address(content: bytes, kind: str) -> str:
+    """A `data:` address, so that the page needs no other file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return data_address(buffer.getvalue(), "image/svg+xml")
+
+
+def _axes(title: str, xlabel: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(xlabel)
+    return figure, axes
+
+
+def _scale(axes: Axes, values: Sequence[float | None]) -> None:
+    found = [value for value in values if value is not None]
+    if found and min(found) > 0 and max(found) > 50 * min(found):
+        axes.set_yscale("log")
+    elif len(found) > 20:
+        _cut_start(axes, found)
+
+
+def _cut_start(axes: Axes, found: Sequence[float]) -> None:
+    """Leave a steep start off the scale where it would flatten all that follows, and say so."""
+    low, high = np.quantile(found, [0.02, 0.98])
+    bottom, top = min(found), max(found)
+    margin = 0.15 * (high - low)
+    if high > low and top - bottom > 4 * (high - low):
+        axes.set_ylim(max(bottom, low - margin) - margin, min(top, high + margin) + margin)
+        axes.text(0.98, 0.03, f"off scale: {bottom:.3g} to {top:.3g}", transform=axes.transAxes, ha="right", fontsize=7)
+
+
+def _edges(sets: Sequence[np.ndarray]) -> list[float]:
+    if not sets:
+        return [-1.0, 0.0, 1.0]
+    low = min(np.quantile(found, 0.005) for found in sets)
+    high = max(np.quantile(found, 0.995) for found in sets)
+    margin = max(0.03 * (high - low), 1e-6 * max(1.0, abs(high)))
+    edges: list[float] = np.linspace(low - margin, high + margin, 49).tolist()
+    return edges
+
+
+def _endless(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _floats(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]

@@ -1,0 +1,40 @@
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hebm.cli.main import main
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+from finished_run import finished_run
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [str(finished_run(tmp_path, name=name, seed=seed).path) for seed, name in enumerate(("first", "second"))]
+
+
+def test_compare_prints_the_table_and_writes_what_is_asked_for(folders, tmp_path):
+    page, sheet = tmp_path / "compare.html", tmp_path / "compare.csv"
+    result = CliRunner().invoke(main, ["compare", *folders, "-o", str(page), "-o", str(sheet)])
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.output.splitlines()[:4]] == ["run", "first", "second", "mean"]
+    assert page.stat().st_size > 10_000
+    assert sheet.read_text().startswith("run,")
+
+
+def test_figures_that_do_not_mean_the_same_are_refused_unless_asked_for(folders, tmp_path):
+    other = str(finished_run(tmp_path, name="other", n=50000).path)
+    refused = CliRunner().invoke(main, ["compare", *folders, other])
+    assert refused.exit_code == 2
+    assert "n: first has 2000, second has 2000, other has 50000" in refused.output
+    shown = CliRunner().invoke(main, ["compare", *folders, other, "--anyway"])
+    assert shown.exit_code == 0
+    assert "measured differently: n:" in shown.output
+
+
+def test_a_run_that_is_not_there_is_named(folders, tmp_path):
+    result = CliRunner().invoke(main, ["compare", folders[0], str(tmp_path / "missing")])
+    assert result.exit_code == 1
+    assert "missing is no run folder" in result.output

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from hebm.interfaces import Info
+from hebm.report.chain import Recorder, band, evenly, summary
+
+
+def recorded(length, states=4, restart=None):
+    recorder = Recorder(states)
+    for step in range(length):
+        number = step if restart is None else step % restart
+        recorder(number, (torch.full((3, 2), step + 1.0),), Info(torch.full((3,), float(step)), torch.ones(3, 2)))
+    return recorder
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40, 1000])
+def test_states_are_evenly_spaced_and_few_whatever_the_length(length):
+    recorder = recorded(length)
+    states = recorder.states(torch.zeros(3, 2), torch.full((3, 2), float(length)))
+    steps = [step for step, _ in states]
+    assert (steps[0], steps[-1]) == (0, length)
+    assert steps == sorted(set(steps))
+    assert len(steps) <= 10
+    assert len(set(torch.tensor(steps[:-1]).diff().tolist())) <= 1
+    assert all(float(u[0, 0]) == step for step, u in states)
+
+
+def test_chains_one_after_another_are_seen_as_one():
+    assert recorded(30, restart=10).length == 30
+
+
+def test_kept_states_are_copies():
+    recorder, u = Recorder(4), torch.zeros(2, 2)
+    recorder(0, (u,), Info(torch.zeros(2), torch.zeros(2, 2)))
+    u += 1
+    assert recorder.kept[0][1].abs().max() == 0
+
+
+def test_both_ends_are_among_evenly_chosen_indices():
+    assert evenly(3, 5) == [0, 1, 2]
+    assert evenly(16, 4) == [0, 5, 10, 15]
+
+
+def test_a_band_is_over_the_finite_chains_alone():
+    values = torch.arange(11.0)
+    spoiled = torch.cat([values, torch.tensor([torch.nan, torch.inf])])
+    found = band([0], [spoiled])
+    assert (found.mean, found.low, found.high) == ([5.0], [1.0], [9.0])
+
+
+def test_a_summary_counts_the_chains_that_ended_not_finite():
+    recorder = recorded(5)
+    end = torch.zeros(3, 2)
+    end[1, 0] = torch.inf
+    states = recorder.states(torch.zeros(3, 2), end)
+    found = summary(recorder, states, [u[:, 0] for _, u in states])
+    assert (found.chains, found.nonfinite, found.length, found.acceptance) == (3, 1, 5, None)
+    assert found.log_density.mean == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert found.f is not None
+    assert found.f.steps == [step for step, _ in states]

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hebm.errors import CheckpointError
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.interfaces import Batch, Draw, ImageSpec, PriorLearner
+from hebm.noise import Noise
+from hebm.report.figure_data import FILE, read_figures
+from hebm.report.figures import FigureSettings, collect, collect_from
+from hebm.report.grids import tiled
+from hebm.train.two_phase import TwoPhase
+from hebm_plugins.datasets.digits import Digits
+from hebm_plugins.priors.gaussian import Gaussian
+from hebm_plugins.priors.joint import Joint
+from hebm_plugins.samplers.mala import MALA
+from hebm_plugins.samplers.ula import ULA
+from hebm_plugins.two_layer.recipe import TwoLayer
+
+SMALL = FigureSettings(draws=160, columns=4, chains=2, frames=5, rows=64)
+NOISE = Noise(3, "sample")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    return TwoLayer(z_dims=(4, 8), widths=(16, 8), inference_width=16).build(ImageSpec(1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = Digits().load("train")
+    index = torch.arange(160)
+    x = images.read(index)
+    return Batch(x, x, images.labels[index], index)
+
+
+class Shift(PriorLearner):
+    """A prior that tilts its base but has neither chain nor tilt."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+        return Draw(self.base.sample(backbone, n, noise).u + 1)
+
+
+def joint(backbone, sampler):
+    torch.manual_seed(1)
+    return Joint(sampler=sampler).build(backbone)
+
+
+def test_a_chain_is_shown_from_the_base_draw_to_the_draw_of_the_prior(backbone, batch, tmp_path):
+    prior = joint(backbone, ULA(steps=20, step_size=0.1))
+    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    chain = figures.chain
+    assert (chain.length, chain.chains, chain.nonfinite) == (20, 64, 0)
+    assert chain.frames[0] == 0
+    assert chain.frames[-1] == 20
+    assert len(chain.frames) == 5
+    draws = prior.sample(backbone, 64, NOISE.derive("prior")).u
+    starts = prior.base.sample(backbone, 64, NOISE.derive("prior", "base")).u
+    with torch.no_grad():
+        backbone.eval()
+        f = [prior.tilt(backbone.latents(u)).sum(1).mean().item() for u in (starts, draws)]
+    assert [chain.f.mean[0], chain.f.mean[-1]] == pytest.approx(f, abs=1e-5)
+    strip = np.asarray(Image.open(tmp_path / "chain.png"))
+    assert strip.shape == (2 * 34 + 2, 5 * 34 + 2, 3)
+
+
+def test_the_images_shown_are_the_first_that_are_measured_whether_watched_or_not(backbone, batch, tmp_path):
+    prior = joint(backbone, ULA(steps=5, step_size=0.1))
+    collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    backbone.eval()
+    with torch.no_grad():
+        draw = prior.sample(backbone, 64, NOISE.derive("prior"))
+        images = backbone.likelihood(backbone.latents(draw.u)).mean[:16]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "prior.png")), tiled(images, 4).permute(1, 2, 0).numpy())
+
+
+def test_tilts_are_there_for_every_kind_and_survive_the_file(backbone, batch, tmp_path):
+    prior = joint(backbone, MALA(steps=6, step_size=0.1))
+    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    assert {kind: len(found) for kind, found in figures.tilts.items()} == dict.fromkeys(
+        ("posterior", "prior", "gaussian"), 160
+    )
+    assert 0 <= figures.chain.acceptance <= 1
+    assert read_figures(tmp_path) == figures
+
+
+def test_a_diverging_chain_is_counted_and_written(backbone, batch, tmp_path):
+    prior = joint(backbone, ULA(steps=300, step_size=5.0))
+    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    assert figures.chain.nonfinite == 64
+    assert read_figures(tmp_path).chain.f.mean[-1] is None
+
+
+def test_the_root_has_neither_chain_nor_tilts_and_its_draws_are_the_gaussian_ones(backbone, batch, tmp_path):
+    figures = collect(backbone, Gaussian().build(backbone), TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    assert figures.chain is None
+    assert figures.tilts == {}
+    assert (tmp_path / "prior.png").read_bytes() == (tmp_path / "gaussian.png").read_bytes()
+    assert not (tmp_path / "chain.png").exists()
+
+
+def test_a_prior_without_chain_or_tilt_still_shows_its_images(backbone, batch, tmp_path):
+    figures = collect(backbone, Shift(Gaussian().build(backbone)), TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    assert (figures.chain, figures.tilts) == (None, {})
+    assert (tmp_path / "prior.png").read_bytes() != (tmp_path / "gaussian.png").read_bytes()
+
+
+def test_models_are_left_in_the_mode_they_were_in(backbone, batch, tmp_path):
+    prior = joint(backbone, ULA(steps=2, step_size=0.1))
+    backbone.train()
+    prior.eval()
+    before = torch.get_rng_state()
+    collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    assert backbone.training
+    assert not prior.training
+    assert all(parameter.requires_grad for parameter in prior.parameters())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": {}, "chain": {"length": 1}, "tilts": {}}'])
+def test_a_damaged_file_is_named(content, tmp_path):
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(CheckpointError, match=r"figures\.json is damaged"):
+        read_figures(tmp_path)
+
+
+def test_no_file_is_no_figures(tmp_path):
+    assert read_figures(tmp_path) is None
+
+
+def test_the_figures_of_an_evaluation_are_its_own_first_images(backbone, tmp_path):
+    data = Digits()
+    images = {split: data.load(split) for split in ("train", "test")}
+    prior = joint(backbone, ULA(steps=3, step_size=0.1))
+    settings = EvaluateSettings(metrics=(), samples=128, batch_size=64)
+    evaluation = Evaluation(backbone, prior, TwoPhase(), data, images, settings, seed=5)
+    collect_from(evaluation, tmp_path, SMALL)
+    for kind in ("gaussian", "prior"):
+        expected = tiled(evaluation.draws(kind, 16), 4).permute(1, 2, 0).numpy()
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"{kind}.png")), expected)

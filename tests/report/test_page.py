@@ -1,0 +1,89 @@
+import re
+
+import pytest
+from finished_run import finished_run
+
+from hebm.errors import CheckpointError
+from hebm.report.page import write_report
+from hebm.store.run_folder import RunFolder
+
+
+def test_the_page_of_a_finished_run_shows_every_part(tmp_path):
+    folder = finished_run(tmp_path)
+    assert write_report(folder) == folder.report
+    page = folder.report.read_text()
+    for part in ("77.9 %", "29.0 %", "FD 51.9", "N = 2,000", "extractor classifier", "seed 0"):
+        assert part in page
+    assert page.count("data:image/png") == 5
+    for part in ("chain of 10 steps", "1 of which ended not finite", "acceptance rate 61.0 %"):
+        assert part in page
+    for part in ("type = &#34;joint&#34;", "hebm run config.toml", "train f00d", "Log tilt f"):
+        assert part in page
+    assert "notice" not in page.partition("</style>")[2]
+
+
+def test_the_page_asks_for_no_other_file(tmp_path):
+    page = write_report(finished_run(tmp_path)).read_text()
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert sources
+    assert all(source.startswith("data:image/") for source in sources)
+    assert not re.findall(r"@import|url\(|<script|https?://", page)
+
+
+def test_drawing_it_anew_gives_the_same_page(tmp_path):
+    folder = finished_run(tmp_path)
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_a_run_that_is_not_evaluated_yet_says_so(tmp_path):
+    folder = finished_run(tmp_path, with_samples=False)
+    folder.metrics.unlink()
+    folder.metrics_log.unlink()
+    page = write_report(folder).read_text()
+    for part in ("Not evaluated yet", "no sample grids yet", "not been recorded", "logged nothing yet"):
+        assert part in page
+
+
+def test_what_comes_from_files_cannot_become_markup(tmp_path):
+    folder = finished_run(tmp_path, evil={"<script>alert(1)</script>": "<img src=x>"})
+    folder.config.write_text(folder.config.read_text().replace('"demo"', '"<b>demo</b>"'))
+    page = write_report(folder).read_text()
+    assert "<script>" not in page
+    assert "<img src=x>" not in page
+    assert "<b>demo" not in page
+
+
+def test_grids_drawn_during_training_are_shown_in_order(tmp_path):
+    folder = finished_run(tmp_path)
+    for step in range(100, 2000, 100):
+        (folder.samples / f"step-{step:08d}.png").write_bytes((folder.samples / "data.png").read_bytes())
+    (folder.samples / "step-notes.png").write_bytes(b"")
+    shown = re.findall(r"<span>step ([\d,]+)</span>", write_report(folder).read_text())
+    assert len(shown) <= 8
+    assert shown[-1] == "1,900"
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(CheckpointError, match="is no run folder"):
+            write_report(RunFolder(folder))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("metrics.json", "{"), ("metrics.json", "3"), ("config.toml", "a = = b")]
+)
+def test_a_damaged_file_is_named(tmp_path, name, content):
+    folder = finished_run(tmp_path)
+    (folder.path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{re.escape(name)} is damaged"):
+        write_report(folder)
+
+
+def test_metrics_of_another_kind_make_a_page_too(tmp_path):
+    folder = finished_run(tmp_path)
+    folder.metrics.write_text('{"n": 10, "likelihood": {"elbo": -3.5}, "extractor": null, "fd": null}')
+    page = write_report(folder).read_text()
+    assert "not measured" in page
+    assert "-3.50" in page
