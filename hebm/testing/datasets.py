@@ -1,0 +1,89 @@
+"""What a data set promises. Every check is called with a recipe whose files are at hand."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from hebm.data.images import Images
+from hebm.errors import DataError
+from hebm.interfaces import DatasetRecipe
+from hebm.testing.promises import expect_equal, expect_shape, no_global_randomness, promise
+
+SPLITS = ("train", "test")
+
+
+def _first(images: Images, most: int = 16) -> torch.Tensor:
+    return torch.arange(min(most, len(images)))
+
+
+def check_splits(recipe: DatasetRecipe) -> None:
+    """Both splits load, are not empty and agree in shape and classes; an unknown split is a `DataError`."""
+    train, test = (recipe.load(split) for split in SPLITS)
+    promise(len(train) > 0 and len(test) > 0, "images in both splits", f"{len(train)}, {len(test)}", "hold some out")
+    same = (tuple(train.shape), tuple(train.classes)) == (tuple(test.shape), tuple(test.classes))
+    promise(same, "one shape and one list of classes", f"{train.shape}, {test.shape}", "convert the images in source()")
+    try:
+        recipe.load("no-such-split")
+    except DataError:
+        return
+    promise(False, "load('no-such-split') raises DataError", "no error", "derive from hebm.data.recipe.ImageData")
+
+
+def check_range(recipe: DatasetRecipe) -> None:
+    """`read` gives float32 `(B, C, H, W)` in [−1, 1], not all equal."""
+    for split in SPLITS:
+        images = recipe.load(split)
+        x = images.read(_first(images))
+        mend = "return uint8 pixels through ArrayImages or LazyImages, which convert to the one range"
+        expect_shape(f"{split} images", x, (len(_first(images)), *images.shape), mend)
+        promise(x.dtype == torch.float32, "float32", str(x.dtype), mend)
+        low, high = float(x.min()), float(x.max())
+        promise(-1 <= low < high <= 1, "values in [-1, 1], not all equal", f"{low:g} to {high:g}", mend)
+
+
+def check_random_access(recipe: DatasetRecipe) -> None:
+    """Image i is the same however it is asked for: alone, in another order, from another load."""
+    images, again = recipe.load("train"), recipe.load("train")
+    whole = images.read(_first(images))
+    mend = "no augmentation in read(), no state between calls, files in sorted order"
+    back = images.read(_first(images).flip(0)).flip(0)
+    expect_equal("reading in another order gives the same images", back, whole, mend)
+    expect_equal("an image read alone is the same", images.read(torch.tensor([0])), whole[:1], mend)
+    expect_equal("another load gives the same images", again.read(_first(again)), whole, mend)
+
+
+def check_labels(recipe: DatasetRecipe) -> None:
+    """Labels are None or int64 `(N,)` in the range of the classes."""
+    for split in SPLITS:
+        images = recipe.load(split)
+        labels, n = images.labels, len(images.classes)
+        if labels is None:
+            continue
+        expect_shape(f"{split} labels", labels, (len(images),), "one label per image")
+        promise(labels.dtype == torch.int64, "int64 labels", str(labels.dtype), "labels.long()")
+        span = int(labels.min()), int(labels.max())
+        inside = span[0] >= 0 and (n == 0 or span[1] < n)
+        promise(inside, f"labels of {n} classes", f"{span[0]} to {span[1]}", "index into classes, from 0")
+
+
+def check_fingerprint(recipe: DatasetRecipe) -> None:
+    """A split's fingerprint is 64 hex digits, repeats, and differs from the other split's."""
+    first, again, test = (recipe.load(split).fingerprint() for split in ("train", "train", "test"))
+    mend = "return self.digest(...) of what makes the split, neither time nor absolute paths in it"
+    promise(re.fullmatch("[0-9a-f]{64}", first) is not None, "64 hex digits", first[:80], mend)
+    promise(first == again, "the same split has the same fingerprint", "two different ones", mend)
+    promise(first != test, "another split has another fingerprint", "the same one", mend)
+
+
+def check_batch_size(recipe: DatasetRecipe) -> None:
+    """`batch_size` is a positive number."""
+    promise(recipe.batch_size >= 1, "batch_size >= 1", str(recipe.batch_size), "option(..., low=1)")
+
+
+def check_no_global_rng(recipe: DatasetRecipe) -> None:
+    """Loading and reading touch no global generator."""
+    with no_global_randomness("the data set"):
+        images = recipe.load("train")
+        images.read(_first(images))

@@ -1,0 +1,151 @@
+"""What an energy promises. Every check is called with a recipe, a layout, and how many levels t runs over."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hebm.interfaces import EnergyFn, EnergyRecipe
+from hebm.latents import LatentLayout, Latents
+from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
+from hebm.testing.promises import (
+    expect_close,
+    expect_equal,
+    expect_finite,
+    expect_gradients,
+    no_global_randomness,
+    promise,
+)
+from hebm.testing.subjects import ReferenceBackbone, contexts, perturbed, points, seeded
+
+ROWS = 5
+
+
+def _built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int = 1) -> EnergyFn:
+    return perturbed(seeded(lambda: recipe.build(layout, logits, levels))).eval()
+
+
+def _latents(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
+    """T of the reference backbone at fixed points, or at u."""
+    backbone = perturbed(seeded(lambda: ReferenceBackbone(layout))).to(dtype)
+    at = points(ROWS, layout.dim, dtype) if u is None else u
+    return backbone.latents(at, contexts(layout, len(at), dtype))
+
+
+def _times(levels: int, rows: int = ROWS) -> Tensor | None:
+    return None if levels == 1 else torch.arange(rows) % levels
+
+
+def check_shape(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`forward` is `(B, E, K)`: E = 1 or L, K = logits; finite."""
+    for logits in (1, 3):
+        f = _built(recipe, layout, levels, logits)(_latents(layout), _times(levels))
+        mend = "return (B, 1, K) for one net over all layers or (B, L, K) for one net per layer"
+        allowed = f"({ROWS}, 1 or {len(layout)}, {logits})"
+        fits = f.ndim == 3 and f.shape[0] == ROWS and f.shape[1] in (1, len(layout)) and f.shape[2] == logits
+        promise(fits, f"logits = {logits} gives f of shape {allowed}", str(tuple(f.shape)), mend)
+        expect_finite("f", f, "start with small weights")
+
+
+def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """Each row depends on its own row alone: a row by itself is equal, NaN in others changes no bit."""
+    energy, u, t = _built(recipe, layout, levels), points(ROWS, layout.dim), _times(levels)
+    spoiled = u.clone()
+    spoiled[1] = math.nan
+    with torch.no_grad():
+        whole = energy(_latents(layout), t)
+        beside_nan = energy(_latents(layout, u=spoiled), t)
+        alone = energy(_row(_latents(layout), 2), None if t is None else t[2:3])
+    mend = "no batch statistics in eval mode, no reductions over dimension 0"
+    expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, mend)
+    keep = [0, *range(2, ROWS)]
+    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], mend)
+
+
+def _row(latents: Latents, i: int) -> Latents:
+    z, sigma = ([part[i : i + 1] for part in parts] for parts in (latents.z, latents.sigma))
+    context = None if latents.context is None else latents.context[i : i + 1]
+    return Latents(latents.u[i : i + 1], tuple(z), tuple(sigma), context)
+
+
+def check_parameter_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """The gradient of f reaches every parameter."""
+    energy = _built(recipe, layout, levels, logits=3)
+    f = energy(_latents(layout).detach(), _times(levels)).square().sum()
+    mend = "drop parameters that are not used: several processes would wait for their gradients"
+    expect_gradients(f, energy.named_parameters(), "the gradient of f reaches every parameter", mend)
+
+
+def check_latent_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """The gradient of f reaches every layer, through its z or its u: chains follow it."""
+    fixed = _latents(layout).detach()
+    u, z = fixed.u.requires_grad_(), tuple(part.requires_grad_() for part in fixed.z)
+    f = _built(recipe, layout, levels)(Latents(u, z, fixed.sigma, fixed.context), _times(levels))
+    mend = "stay differentiable in latents.z or latents.u; no detach, no rounding"
+    promise(f.requires_grad, "f is differentiable in z or u", "it is in neither", mend)
+    grads = torch.autograd.grad(f.sum(), (u, *z), allow_unused=True, materialize_grads=True)
+    for grad in grads:
+        expect_finite("the gradient of f", grad, "avoid sqrt and norms at 0")
+    by_layer = zip(layout.split(grads[0]), grads[1:], strict=True)
+    still = [i for i, parts in enumerate(by_layer) if not any(bool(part.any()) for part in parts)]
+    promise(not still, "f depends on every layer", f"zero gradient in layer(s) {still}, top first", mend)
+
+
+def check_detached(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """The tilt needs only what `Latents.detach()` keeps: u, z, sigma and the context, no features of some backbone."""
+    energy, latents = _built(recipe, layout, levels), _latents(layout)
+    with torch.no_grad():
+        whole, detached = energy(latents, _times(levels)), energy(latents.detach(), _times(levels))
+    expect_equal("f of detached latents is f", detached, whole, "do not read latents.features")
+
+
+def check_folded(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`folded(t)` computes the same, to 1e-5."""
+    energy, latents, t = _built(recipe, layout, levels), _latents(layout), _times(levels)
+    with torch.no_grad():
+        wanted, seen = energy(latents, t), energy.folded(t)(latents, t)
+    expect_close("folded(t) computes the same", seen, wanted, 1e-5, "fold what depends on t and weights alone")
+
+
+def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`.double()` gives float64 results close to those in float32."""
+    energy, t = _built(recipe, layout, levels), _times(levels)
+    with torch.no_grad():
+        single = energy(_latents(layout), t)
+        wide = points(ROWS, layout.dim).double()
+        double = energy.double()(_latents(layout, torch.float64, wide), t)
+    mend = "make tensors by z.new_zeros(...) or with dtype=z.dtype"
+    promise(double.dtype == torch.float64, "float64 in, float64 out", str(double.dtype), mend)
+    if layout.context is None:  # a context is drawn anew in each type
+        expect_close("float64 agrees with float32", double.float(), single, 1e-3, mend)
+
+
+def check_no_global_rng(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """The tilt reads no global generator, in train and eval mode."""
+    energy, latents = _built(recipe, layout, levels), _latents(layout)
+    for training in (False, True):
+        with no_global_randomness("the energy"):
+            energy.train(training)(latents, _times(levels))
+
+
+def _evaluating(layout: LatentLayout, levels: int, energy: nn.Module) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = energy(_latents(layout), _times(levels))
+    return out
+
+
+def check_state_dict(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """What is learned survives safetensors."""
+    expect_state_dict(lambda: recipe.build(layout, 1, levels), lambda net: _evaluating(layout, levels, net))
+
+
+def check_deepcopy(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """A deep copy is equal and independent."""
+    expect_deepcopy(lambda: recipe.build(layout, 1, levels), lambda net: _evaluating(layout, levels, net))
+
+
+def check_seeded_build(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """Building is a function of torch's seed."""
+    expect_seeded_build(lambda: recipe.build(layout, 1, levels))

@@ -1,0 +1,277 @@
+"""What a prior promises. Every check is called with a recipe and a live backbone (float32)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, check_base
+from hebm.latents import Posterior
+from hebm.noise import Noise
+from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
+from hebm.testing.promises import (
+    ConformanceError,
+    expect_close,
+    expect_equal,
+    expect_finite,
+    expect_gradients,
+    expect_shape,
+    no_global_randomness,
+    promise,
+)
+from hebm.testing.subjects import PoisonedNoise, contexts, perturbed, points, seeded
+
+ROWS = 5
+BLOCK = 64
+
+
+def _built(
+    recipe: PriorRecipe, backbone: Backbone, dtype: torch.dtype = torch.float32
+) -> tuple[PriorLearner, Backbone]:
+    """A prior away from its start, and a backbone of the same type."""
+    twin = copy.deepcopy(backbone).to(dtype).eval()
+    return perturbed(seeded(lambda: recipe.build(twin))).to(dtype).eval(), twin
+
+
+def _posterior(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Posterior:
+    """Draws as scheme joint makes them: detached, without log q and KL."""
+    with torch.no_grad():
+        u = points(ROWS, backbone.layout.dim, dtype, "posterior")
+        return Posterior(backbone.latents(u, contexts(backbone.layout, ROWS, dtype)).detach())
+
+
+def _loss(stage: Stage, backbone: Backbone) -> Loss:
+    return stage.objective(backbone, _posterior(backbone), Noise(0, "objective"), Progress(9, 10))
+
+
+def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """`sample(backbone, n, noise)` gives finite u `(n, D)` in the noise's type, and the layout's context."""
+    for dtype in (torch.float32, torch.float64):
+        prior, twin = _built(recipe, backbone, dtype)
+        for steps in (None, 1):
+            draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), steps=steps)
+            mend = "return Draw(u, context) with one row per sample"
+            expect_shape("u", draw.u, (ROWS, twin.layout.dim), mend)
+            promise(draw.u.dtype == dtype, f"u of type {dtype}", str(draw.u.dtype), "make tensors in the noise's dtype")
+            promise(not draw.u.requires_grad, "u holds no graph", "it requires gradients", "draw under torch.no_grad()")
+            expect_finite("u", draw.u, "take a smaller step, or bound the tilt")
+            _expect_context(draw, twin)
+
+
+def _expect_context(draw: Draw, backbone: Backbone) -> None:
+    shape = backbone.layout.context
+    mend = "hold the context that the base drew: Draw(u, start.context)"
+    if shape is None:
+        promise(draw.context is None, "no context, as the layout says", "a context", mend)
+    else:
+        expect_shape("the draw's context", draw.context, (len(draw.u), *shape), mend)
+
+
+def check_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Sample i is a function of (noise key, i): rows 64 to 127 drawn alone are those of the whole."""
+    prior, twin = _built(recipe, backbone, torch.float64)
+    noise = Noise(0, "sample", dtype=torch.float64)
+    whole = prior.sample(twin, 2 * BLOCK, noise.derive("a")).u
+    again = prior.sample(twin, 2 * BLOCK, noise.derive("a")).u
+    second = prior.sample(twin, BLOCK, noise.derive("a").at(BLOCK)).u
+    other = prior.sample(twin, 2 * BLOCK, noise.derive("b")).u
+    mend = "take every random number from noise, rows being samples; use noise.derive for parts, never a new Noise"
+    expect_equal("the same key gives the same samples", again, whole, mend)
+    expect_close("rows 64..127 alone are those of the whole", second, whole[BLOCK:], 1e-4, mend)
+    promise(not torch.equal(other, whole), "another key gives other samples", "the same", mend)
+
+
+def check_nan_start(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A chain that is NaN from its start leaves every other chain unchanged bit for bit."""
+    prior, twin = _built(recipe, backbone)
+    clean = prior.sample(twin, ROWS, Noise(0, "sample")).u
+    beside = prior.sample(twin, ROWS, PoisonedNoise(0, "sample")).u
+    keep = [i for i in range(ROWS) if i != PoisonedNoise.row]
+    mend = "no sums, norms or statistics over the batch in a chain"
+    expect_equal("a NaN chain leaves the others unchanged", beside[keep], clean[keep], mend)
+
+
+def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """An observer changes no sample."""
+    prior, twin = _built(recipe, backbone)
+    seen: list[Tensor] = []
+    watched = prior.sample(twin, ROWS, Noise(0, "sample"), observe=lambda step, state, info: seen.append(state[0])).u
+    plain = prior.sample(twin, ROWS, Noise(0, "sample")).u
+    expect_equal("samples are the same when observed", watched, plain, "pass observe on to hebm.sampling.run")
+    mend = "an observer sees u (n, D) as the state's first field"
+    for u in seen[:1]:
+        expect_shape("the observed state", u, (ROWS, twin.layout.dim), mend)
+
+
+def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Each stage's loss is a finite scalar that reaches all its parameters and none of the backbone's."""
+    prior, twin = _built(recipe, backbone)
+    for stage in prior.train().stages():
+        with no_global_randomness(f"the objective of stage {stage.name!r}"):
+            loss = _loss(stage, twin)
+        expect_shape("loss.total", loss.total, (), "average over the batch")
+        expect_finite("loss.total", loss.total, "bound the tilt")
+        what = f"the loss of stage {stage.name!r} reaches all its parameters"
+        expect_gradients(loss.total, stage.module.named_parameters(), what, "use or drop them", nonzero=False)
+        attached = [name for name, term in loss.terms.items() if term.requires_grad or term.ndim]
+        promise(not attached, "terms are detached scalars", f"not so: {', '.join(attached)}", "term.detach()")
+        if not stage.with_backbone:
+            _expect_backbone_untouched(loss, twin)
+
+
+def _expect_backbone_untouched(loss: Loss, backbone: Backbone) -> None:
+    parameters = [p for p in backbone.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(loss.total, parameters, allow_unused=True, retain_graph=True) if parameters else ()
+    reached = sum(g is not None for g in grads)
+    mend = "detach what comes from the backbone: backbone.latents(u, context).detach()"
+    promise(reached == 0, "no gradient in the backbone", f"{reached} of its parameters get one", mend)
+
+
+def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """`loss.negative`, where there is one, is detached latents `(B, D)` with z = T(u) and the positives' context."""
+    prior, twin = _built(recipe, backbone)
+    for stage in prior.stages():
+        negative = _loss(stage, twin).negative
+        if negative is None:
+            continue
+        expect_shape("negative.u", negative.u, (ROWS, twin.layout.dim), "one negative per positive")
+        promise(not negative.flat_z.requires_grad, "negatives are detached", "they hold a graph", "call .detach()")
+        with torch.no_grad():
+            again = twin.latents(negative.u, _posterior(twin).latents.context)
+        mend = "negative = backbone.latents(u, posterior.latents.context).detach()"
+        expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, mend)
+
+
+def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Stage names are unique, stages train sub-modules of the prior, and every parameter belongs to one."""
+    prior, _ = _built(recipe, backbone)
+    stages, inside = prior.stages(), {id(module) for module in prior.modules()}
+    names = [stage.name for stage in stages]
+    promise(len(set(names)) == len(names) and all(names), "unique stage names", str(names), "number them")
+    foreign = [stage.name for stage in stages if id(stage.module) not in inside]
+    promise(not foreign, "a stage trains a sub-module of the prior", f"not so: {foreign}", "set it as an attribute")
+    covered = {id(p) for stage in stages for p in stage.module.parameters()}
+    left = [name for name, p in prior.named_parameters() if p.requires_grad and id(p) not in covered]
+    mend = "return a Stage for it, and *super().stages() for the base's"
+    promise(not left, "every parameter belongs to a stage", f"no stage trains {', '.join(left)}", mend)
+
+
+def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """`tilt(latents)` is `(B, E)`, and 0 for a root. Passes where the prior has no density and no tilt."""
+    prior, twin = _built(recipe, backbone)
+    latents = _posterior(twin).latents
+    try:
+        f = prior.tilt(latents)
+    except NotImplementedError:
+        lacking = prior.density(twin, latents.context) is None
+        promise(lacking, "a prior with a density has a tilt", "tilt is not implemented", "return f per energy, (B, E)")
+        return
+    promise(f.ndim == 2 and len(f) == ROWS, f"tilt of shape ({ROWS}, E)", str(tuple(f.shape)), "one column per energy")
+    expect_finite("the tilt", f, "start with small weights")
+    if prior.base is None:
+        mend = "tilt a base instead: give the recipe a field `base: PriorRecipe`, and build it"
+        promise(not bool(f.any()), "a root's tilt is 0: schemes leave it out of posterior chains", "another tilt", mend)
+
+
+def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """The density's gradient is that of its value, by central differences in float64. Passes without a density."""
+    prior, twin = _built(recipe, backbone, torch.float64)
+    density = prior.density(twin, contexts(twin.layout, ROWS, torch.float64))
+    if density is None:
+        return
+    u, step = points(ROWS, twin.layout.dim, torch.float64), 1e-6
+    value, grad = density.value_and_grad(u)
+    mend = "value_and_grad must return log p(u) (B,) and its gradient (B, D)"
+    expect_shape("log p(u)", value, (ROWS,), mend)
+    expect_shape("its gradient", grad, tuple(u.shape), mend)
+    for direction in (points(ROWS, twin.layout.dim, torch.float64, f"direction-{i}") for i in range(3)):
+        ends = [density.value_and_grad(u + sign * step * direction).value for sign in (1, -1)]
+        wanted = (ends[0] - ends[1]) / (2 * step)
+        expect_close("gradient = finite difference", (grad * direction).sum(1), wanted, 1e-5, mend)
+
+
+def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A NaN row leaves value and gradient of the other rows unchanged bit for bit. Passes without a density."""
+    prior, twin = _built(recipe, backbone)
+    density = prior.density(twin, contexts(twin.layout, ROWS))
+    if density is None:
+        return
+    u = points(ROWS, twin.layout.dim)
+    spoiled = u.clone()
+    spoiled[1] = math.nan
+    keep, mend = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch"
+    for name, clean, beside in zip(
+        ("value", "gradient"), density.value_and_grad(u), density.value_and_grad(spoiled), strict=True
+    ):
+        expect_equal(f"a NaN row leaves the {name} of the others unchanged", beside[keep], clean[keep], mend)
+
+
+def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """The root of the prior draws the context that the layout asks for."""
+    prior, twin = _built(recipe, backbone)
+    promise(hasattr(prior, "base"), "the attribute `base`: a prior, or None for a root", "none", "set it in __init__")
+    try:
+        check_base(prior, twin.layout)
+    except ConfigError as error:
+        mend = "call hebm.interfaces.check_base in build, and build the base from the recipe's `base`"
+        raise ConformanceError(f"promised: a base that fits\n    seen: {error}\n    mend: {mend}") from error
+
+
+def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """The prior holds no reference to a backbone, after it was built, sampled and trained on one."""
+    prior, twin = _built(recipe, backbone)
+    prior.sample(twin, ROWS, Noise(0, "sample"))
+    for stage in prior.stages():
+        _loss(stage, twin)
+    held = [f"{name or 'the prior'}.{key}" for name, key in _backbones_in(prior)]
+    shared = {id(p) for p in prior.parameters()} & {id(p) for p in twin.parameters()}
+    mend = "keep its layout only; every method is given the backbone (a stored one would be trained and saved twice)"
+    promise(not held, "no reference to a backbone", f"one in {', '.join(held)}", mend)
+    promise(not shared, "no parameter of the backbone", f"{len(shared)} shared parameters", mend)
+
+
+def _backbones_in(prior: nn.Module) -> Iterator[tuple[str, str]]:
+    """(module's name, attribute) of every backbone kept in a module's attributes, or in containers there."""
+    for name, module in prior.named_modules():
+        for key, value in [*vars(module).items(), *module.named_children()]:
+            if any(isinstance(item, Backbone) for item in _items(value)):
+                yield name, key
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+
+
+def check_no_global_rng(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Sampling reads no global generator."""
+    prior, twin = _built(recipe, backbone)
+    with no_global_randomness("sampling"):
+        prior.sample(twin, ROWS, Noise(0, "sample"))
+
+
+def _draws(backbone: Backbone, prior: nn.Module) -> Tensor:
+    if not isinstance(prior, PriorLearner):
+        raise TypeError(f"{type(prior).__name__} is no PriorLearner")
+    return prior.sample(backbone, ROWS, Noise(0, "sample")).u
+
+
+def check_state_dict(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """What is learned survives safetensors."""
+    expect_state_dict(lambda: recipe.build(backbone), lambda prior: _draws(backbone, prior))
+
+
+def check_deepcopy(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A deep copy is equal and independent."""
+    expect_deepcopy(lambda: recipe.build(backbone), lambda prior: _draws(backbone, prior))
+
+
+def check_seeded_build(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Building is a function of torch's seed."""
+    expect_seeded_build(lambda: recipe.build(backbone))

@@ -1,0 +1,96 @@
+"""What a failed check says, and the comparisons that checks are made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class ConformanceError(AssertionError):
+    """A promise that a component does not keep: what was promised, what was seen, how to mend it."""
+
+
+def promise(kept: bool | Tensor, promised: str, seen: str, mend: str) -> None:
+    """Raise `ConformanceError` unless `kept`."""
+    if not kept:
+        raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    mend: {mend}")
+
+
+def expect_shape(name: str, tensor: object, shape: Sequence[int], mend: str) -> None:
+    """Raise unless `tensor` is a tensor of this shape."""
+    seen = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+    promise(seen == tuple(shape), f"{name} has shape {tuple(shape)}", str(seen), mend)
+
+
+def expect_finite(name: str, tensor: Tensor, mend: str) -> None:
+    """Raise if `tensor` holds a NaN or an infinity."""
+    bad = int((~tensor.isfinite()).sum())
+    promise(bad == 0, f"{name} is finite", f"{bad} of {tensor.numel()} values are not", mend)
+
+
+def expect_close(name: str, seen: Tensor, wanted: Tensor, tolerance: float, mend: str) -> None:
+    """Raise unless |seen − wanted| ≤ tolerance · (1 + max |wanted|), NaN being equal to nothing."""
+    with torch.no_grad():
+        error, allowed = float((seen - wanted).abs().max()), tolerance * (1 + float(wanted.abs().max()))
+    promise(error <= allowed, f"{name} to {tolerance:g}", f"off by {error:.3g}, allowed {allowed:.3g}", mend)
+
+
+def expect_equal(name: str, seen: Tensor, wanted: Tensor, mend: str) -> None:
+    """Raise unless both tensors are equal bit for bit."""
+    differing = int((seen != wanted).sum()) if seen.shape == wanted.shape else -1
+    found = (
+        f"{differing} of {wanted.numel()} values differ" if differing >= 0 else f"shapes {seen.shape}, {wanted.shape}"
+    )
+    promise(differing == 0, f"{name}, bit for bit", found, mend)
+
+
+def expect_gradients(
+    loss: Tensor, parameters: Iterable[tuple[str, nn.Parameter]], promised: str, mend: str, nonzero: bool = True
+) -> None:
+    """Raise unless the gradient of a scalar reaches every parameter, and is finite.
+
+    Arguments:
+        loss: scalar, differentiable.
+        parameters: names and parameters.
+        promised: for the message.
+        mend: for the message.
+        nonzero: also ask for some element that is not 0.
+    """
+    named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    promise(loss.requires_grad or not named, promised, "the result depends on no parameter", mend)
+    grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=True) if named else ()
+    unreached = [
+        name for (name, _), g in zip(named, grads, strict=True) if g is None or (nonzero and not bool(g.any()))
+    ]
+    promise(not unreached, promised, f"no gradient in {', '.join(unreached)}", mend)
+    broken = [name for (name, _), g in zip(named, grads, strict=True) if g is not None and not g.isfinite().all()]
+    promise(not broken, f"{promised}, finite", f"NaN or infinite in {', '.join(broken)}", mend)
+
+
+@contextmanager
+def no_global_randomness(what: str) -> Iterator[None]:
+    """Raise if a global generator (torch, numpy, random) moved inside."""
+    before = _generators()
+    yield
+    after = _generators()
+    moved = [name for name in before if before[name] != after[name]]
+    promise(
+        not moved,
+        f"{what} touches no global generator",
+        f"the generator of {' and '.join(moved)} moved",
+        "draw from the Noise given (noise.normal, noise.uniform, draw(noise)); no Dropout, no Distribution.sample",
+    )
+
+
+def _generators() -> dict[str, object]:
+    """The states of the global generators, by name."""
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy.random": repr(np.random.get_state()),
+        "random": random.getstate(),
+    }

@@ -1,0 +1,183 @@
+"""What a sampler promises. Every check is called with a sampler."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hebm.densities import LogDensity
+from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.noise import Noise
+from hebm.sampling import draw_step_noise, run
+from hebm.testing.promises import expect_close, expect_equal, expect_shape, no_global_randomness, promise
+from hebm.testing.subjects import GaussianTarget, LinearTarget, points
+
+ROWS, DIM = 5, 2
+CHAINS, STEPS, ERRORS = 8192, 100, 4.0
+MEAN = torch.tensor([0.5, -1.0], dtype=torch.float64)
+COV = torch.tensor([[1.0, 0.3], [0.3, 0.7]], dtype=torch.float64)
+SLOPE = torch.ones(DIM, dtype=torch.float64)
+
+
+class _NaNAway(LinearTarget):
+    """Flat, but NaN everywhere except at the points it was made with."""
+
+    def __init__(self, u: Tensor) -> None:
+        super().__init__(torch.zeros(u.shape[1], dtype=u.dtype))
+        self.u = u
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """0 at home, NaN elsewhere."""
+        away = (u.detach() != self.u).any(1)
+        return (0 * u).sum(1) + torch.where(away, math.nan, 0.0)
+
+
+def _target(scale: float | Tensor = 1.0) -> GaussianTarget:
+    return GaussianTarget(MEAN, COV, scale)
+
+
+def _start(rows: int = ROWS) -> Tensor:
+    return points(rows, DIM, torch.float64)
+
+
+def _noise(sampler: Sampler, u: Tensor, name: str = "step") -> StepNoise:
+    return draw_step_noise(sampler, u, Noise(0, name, dtype=u.dtype))
+
+
+def _step(sampler: Sampler, density: LogDensity, u: Tensor, noise: StepNoise) -> tuple[Any, Info]:
+    with torch.no_grad():
+        return sampler.step(density, sampler.init(density, u), noise)
+
+
+def _move(sampler: Sampler, slope: float, normal: float, scale: float | Tensor = 1.0) -> Tensor:
+    """Displacement `(ROWS, D)` of one step on log p = slope · Σu with the given ξ, acceptance certain."""
+    u = torch.zeros(ROWS, DIM, dtype=torch.float64)
+    fed = StepNoise(
+        torch.full_like(u, normal) if "normal" in sampler.draws else None,
+        torch.full_like(u[:, 0], 0.5) if "uniform" in sampler.draws else None,
+    )
+    moved: Tensor = _step(sampler, LinearTarget(slope * SLOPE, scale), u, fed)[0][0]
+    return moved
+
+
+def check_state(sampler: Sampler) -> None:
+    """The state is a NamedTuple whose first field is u `(B, D)`; Info has value `(B,)` and gradient `(B, D)`."""
+    u = _start()
+    mend = "return (State(u, ...), Info(value, grad, accepted)), State a NamedTuple with u first"
+    initial = sampler.init(_target(), u)
+    promise(isinstance(initial, tuple) and hasattr(initial, "_fields"), "a NamedTuple", type(initial).__name__, mend)
+    expect_equal("init(density, u)[0] = u", initial[0], u, mend)
+    state, info = _step(sampler, _target(), u, _noise(sampler, u))
+    expect_shape("state[0]", state[0], (ROWS, DIM), mend)
+    promise(state[0].dtype == u.dtype, f"u stays {u.dtype}", str(state[0].dtype), "make tensors in the type of u")
+    expect_shape("info.value", info.value, (ROWS,), mend)
+    expect_shape("info.grad", info.grad, (ROWS, DIM), mend)
+    if info.accepted is not None:
+        expect_shape("info.accepted", info.accepted, (ROWS,), mend)
+    promise(sampler.steps >= 1, "steps >= 1", str(sampler.steps), "bound it by low=1")
+
+
+def check_declared_draws(sampler: Sampler) -> None:
+    """`draws` names the random numbers of a step, and a step needs no others."""
+    unknown = set(sampler.draws) - set(StepNoise._fields)
+    promise(not unknown, f"draws among {StepNoise._fields}", str(sampler.draws), "correct the class attribute")
+    u = _start()
+    try:
+        _step(sampler, _target(), u, _noise(sampler, u))
+    except (TypeError, AttributeError) as error:
+        mend = 'declare it: draws = ("normal", "uniform")'
+        promise(False, f"a step needs only {sampler.draws}", f"{type(error).__name__}: {error}", mend)
+
+
+def check_pure(sampler: Sampler) -> None:
+    """A step is a function of density, state and noise: it repeats, and changes none of them."""
+    u, density = _start(), _target()
+    noise, state = _noise(sampler, u), sampler.init(density, u)
+    kept = [part.clone() for part in state]
+    with torch.no_grad():
+        first, _ = sampler.step(density, state, noise)
+        first = [part.clone() for part in first]
+        sampler.step(density, sampler.init(density, u + 1), _noise(sampler, u, "other"))
+        second, _ = sampler.step(density, state, noise)
+    mend = "keep nothing on the sampler; put what the next step needs into the state, and never write in place"
+    for before, after in zip(kept, state, strict=True):
+        expect_equal("the state given is unchanged", after, before, mend)
+    for a, b in zip(second, first, strict=True):
+        expect_equal("the same step gives the same result", a, b, mend)
+
+
+def check_no_global_rng(sampler: Sampler) -> None:
+    """A chain reads no global generator, and repeats under the same noise."""
+    with no_global_randomness("the sampler"):
+        a, b = (run(sampler, _target(), _start(), Noise(0, "chain", dtype=torch.float64), 3).u for _ in range(2))
+    expect_equal("the same noise gives the same chain", a, b, "use the numbers in StepNoise only")
+
+
+def check_stationary(sampler: Sampler) -> None:
+    """It keeps N(m, S): exactly if it adjusts, else with the bias of ULA, S (I − (h/4) S⁻¹)⁻¹; to 4 standard errors."""
+    h = float(_move(sampler, 0.0, 1.0)[0, 0]) ** 2
+    mend = "u' = u + (h/2) grad log p + sqrt(h) xi; for tempered samplers, check a recipe with temperature 1"
+    promise(h > 0, "noise moves u", "it does not", mend)
+    wanted = 0.4
+    density, u = _target(scale=wanted / h), _start(CHAINS)
+    adjusted = _step(sampler, density, u, _noise(sampler, u))[1].accepted is not None
+    start = MEAN + u @ torch.linalg.cholesky(COV).T
+    with torch.no_grad():
+        chain = run(sampler, density, start, Noise(0, "chain", dtype=torch.float64), STEPS).u
+    biased = COV @ torch.linalg.inv(torch.eye(DIM, dtype=torch.float64) - wanted / 4 * torch.linalg.inv(COV))
+    off = {name: _standard_errors(chain, cov) for name, cov in (("exact", COV), ("with ULA's bias", biased))}
+    if adjusted:
+        del off["with ULA's bias"]
+    seen = ", ".join(f"{errors:.1f} from the moments {name}" for name, errors in off.items())
+    promise(min(off.values()) <= ERRORS, f"moments within {ERRORS:g} standard errors", f"{seen} (at h = 0.4)", mend)
+
+
+def _standard_errors(sample: Tensor, cov: Tensor) -> float:
+    """The largest deviation of mean and covariance from N(MEAN, cov), in standard errors."""
+    n, var = len(sample), cov.diagonal()
+    mean_error = (sample.mean(0) - MEAN).abs() / (var / n).sqrt()
+    centred = sample - MEAN
+    spread = ((var.outer(var) + cov.square()) / n).sqrt()
+    cov_error = (centred.T @ centred / n - cov).abs() / spread
+    largest = torch.cat([mean_error, cov_error.flatten()]).max()
+    return float(largest) if bool(largest.isfinite()) else math.inf
+
+
+def check_scale(sampler: Sampler) -> None:
+    """A density's `scale`, a number or `(B, 1)`, multiplies h: drift by scale, noise by √scale, row by row."""
+    mend = "h, root = hebm.sampling.step_sizes(h, density.scale)"
+    rows = torch.tensor([0.25, 1.0, 4.0, 0.25, 9.0], dtype=torch.float64).unsqueeze(1)
+    for what, slope, normal, power in (("drift", 1.0, 0.0, 1.0), ("noise", 0.0, 1.0, 0.5)):
+        plain = _move(sampler, slope, normal)
+        expect_close(f"scale 0.25 on the {what}", _move(sampler, slope, normal, 0.25), plain * 0.25**power, 1e-9, mend)
+        seen = _move(sampler, slope, normal, rows)
+        expect_close(f"a scale per row on the {what}", seen, plain * rows**power, 1e-9, mend)
+
+
+def check_nan_chain(sampler: Sampler) -> None:
+    """A chain that starts as NaN leaves every other chain unchanged bit for bit, and is counted."""
+    u, noise = _start(), Noise(0, "chain", dtype=torch.float64)
+    spoiled = u.clone()
+    spoiled[1] = math.nan
+    clean = run(sampler, _target(), u, noise.derive(), 5)
+    beside = run(sampler, _target(), spoiled, noise.derive(), 5)
+    keep, mend = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch; no repair of NaN"
+    expect_equal("a NaN chain leaves the others unchanged", beside.u[keep], clean.u[keep], mend)
+    counted = int(beside.nonfinite) - int(clean.nonfinite)
+    promise(counted == 1, "the chain that is NaN stays so and is counted", f"{counted} counted", mend)
+
+
+def check_nan_rejected(sampler: Sampler) -> None:
+    """An adjusted sampler rejects a proposal whose density is NaN. Passes for unadjusted ones."""
+    u = _start()
+    state, info = _step(sampler, _NaNAway(u), u, _noise(sampler, u))
+    if info.accepted is None:
+        return
+    mend = "accept = log(uniform) < log_ratio, which is False for NaN, and select by torch.where"
+    expect_equal("a NaN proposal leaves u where it was", state[0], u, mend)
+    promise(not bool(info.accepted.any()), "accepted = 0", str(info.accepted.tolist()), mend)
+    finite = all(bool(part.isfinite().all()) for part in state)
+    promise(finite, "the state stays finite", "NaN in the state", mend)

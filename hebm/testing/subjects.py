@@ -1,0 +1,200 @@
+"""Small live objects that checks use: a reference backbone, known densities, batches, poisoned noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from hebm.data.images import ArrayImages
+from hebm.densities import LogDensity, ValueAndGrad
+from hebm.interfaces import Backbone, Batch, ImageSpec
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import GaussianPixels
+from hebm.noise import Noise
+
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+
+SMALL_IMAGES = ImageSpec(1, 8, 8)
+SMALL_LAYOUT = LatentLayout(((3,), (4,)))
+
+
+def seeded(build: Callable[[], T], seed: int = 0) -> T:
+    """Call a constructor with the global generator seeded, and restore the generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def perturbed(module: M, size: float = 0.02) -> M:
+    """Move every parameter a little, in place: what starts at 0 would hide gradients and dependence."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            flat = Noise(0, "perturbed", name, dtype=parameter.dtype).normal(parameter.numel())
+            parameter.add_(size * flat.view_as(parameter))
+    return module
+
+
+def points(rows: int, dim: int, dtype: torch.dtype = torch.float32, name: str = "points") -> Tensor:
+    """Standard normal u `(rows, dim)`, always the same."""
+    return Noise(0, name, dtype=dtype).normal(rows, dim)
+
+
+def contexts(layout: LatentLayout, rows: int, dtype: torch.dtype = torch.float32) -> Tensor | None:
+    """Standard normal contexts `(rows, *context)`, or None where there is none."""
+    return None if layout.context is None else Noise(0, "context", dtype=dtype).normal(rows, *layout.context)
+
+
+def image_batch(images: ImageSpec, rows: int, dtype: torch.dtype = torch.float32) -> Batch:
+    """Random images in [−1, 1], ±1 where targets are binary; labels in turn if there are classes."""
+    x = 2 * Noise(0, "images", dtype=dtype).uniform(rows, *images.shape) - 1
+    target = x.sign() if images.binary else x
+    labels = torch.arange(rows) % len(images.classes) if images.classes else None
+    return Batch(x, target, labels, torch.arange(rows))
+
+
+def image_set(images: ImageSpec, rows: int = 16) -> ArrayImages:
+    """The same images as a data set, for `Backbone.fit_statistics`."""
+    batch = image_batch(images, rows)
+    return ArrayImages(batch.target, batch.labels, images.classes)
+
+
+class ReferenceBackbone(Backbone):
+    """z_i = μ_i(c, z_above) + σ_i(c, z_above) u_i, linear in all layers above; x ~ N(tanh g(z), 0.3²); q Gaussian in u.
+
+    Any layout, any context; a few hundred parameters. Energies and priors are checked on it.
+
+    Arguments:
+        layout: its latents.
+        images: shape of x.
+    """
+
+    def __init__(self, layout: LatentLayout = SMALL_LAYOUT, images: ImageSpec = SMALL_IMAGES) -> None:
+        super().__init__()
+        self.layout, self.images = layout, images
+        above = 1 + math.prod(layout.context or (0,))
+        self.layers = nn.ModuleList()
+        for size in layout.sizes:
+            self.layers.append(nn.Linear(above, 2 * size, bias=False))
+            above += size
+        pixels = math.prod(images.shape)
+        self.generator = nn.Linear(layout.dim, pixels)
+        self.inference = nn.Linear(pixels, 2 * layout.dim)
+
+    def _start(self, u: Tensor, context: Tensor | None) -> Tensor:
+        ones = torch.ones_like(u[:, :1])
+        return ones if context is None else torch.cat([ones, context.flatten(1)], dim=1)
+
+    def _conditional(self, layer: int, above: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.layers[layer](above).chunk(2, dim=1)
+        return mean.unflatten(1, shape), (0.5 * log_std.tanh()).exp().unflatten(1, shape)
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """T, layer by layer."""
+        above, z, sigma = self._start(u, context), [], []
+        for i, (part, shape) in enumerate(zip(self.layout.split(u), self.layout.shapes, strict=True)):
+            mean, std = self._conditional(i, above, shape)
+            z.append(mean + std * part)
+            sigma.append(std)
+            above = torch.cat([above, z[-1].flatten(1)], dim=1)
+        return Latents(u, tuple(z), tuple(sigma), context)
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """T⁻¹, layer by layer."""
+        above, u, sigma = self._start(z[0].flatten(1), context), [], []
+        for i, (part, shape) in enumerate(zip(z, self.layout.shapes, strict=True)):
+            mean, std = self._conditional(i, above, shape)
+            u.append((part - mean) / std)
+            sigma.append(std)
+            above = torch.cat([above, part.flatten(1)], dim=1)
+        return Latents(self.layout.join(u), tuple(z), tuple(sigma), context)
+
+    def likelihood(self, latents: Latents) -> GaussianPixels:
+        """N(tanh g(z), 0.3² I)."""
+        return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """The conditionals and g."""
+        return self.layers, self.generator
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """q(u|x) = N(m(x), s(x)²), which T carries to z; KL is analytic in u."""
+        mean, log_std = self.inference(batch.x.flatten(1)).chunk(2, dim=1)
+        xi = noise.normal(*mean.shape)
+        latents = self.latents(mean + log_std.exp() * xi, contexts(self.layout, len(xi), xi.dtype))
+        density = -0.5 * xi.square() - log_std - 0.5 * math.log(2 * math.pi)
+        jacobian = [s.expand_as(z).flatten(1).log() for s, z in zip(latents.sigma, latents.z, strict=True)]
+        kl = 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std
+        return Posterior(latents, self._per_layer(density - torch.cat(jacobian, dim=1)), self._per_layer(kl))
+
+    def _per_layer(self, flat: Tensor) -> Tensor:
+        return torch.stack([part.flatten(1).sum(1) for part in self.layout.split(flat)], dim=1)
+
+
+class GaussianTarget(LogDensity):
+    """log p(u) = −½ (u − m)ᵀ S⁻¹ (u − m).
+
+    Arguments:
+        mean: m, `(D,)`.
+        cov: S, `(D, D)`.
+        scale: multiplies the sampler's h.
+    """
+
+    def __init__(self, mean: Tensor, cov: Tensor, scale: float | Tensor = 1.0) -> None:
+        self.mean, self.precision, self.scale = mean, torch.linalg.inv(cov), scale
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """The whole of it."""
+        grad = (self.mean - u) @ self.precision
+        return ValueAndGrad(0.5 * (grad * (u - self.mean)).sum(1), grad)
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """Nothing."""
+        return (0 * u).sum(1)
+
+
+class LinearTarget(LogDensity):
+    """log p(u) = gᵀu: its gradient is the same everywhere, and it is flat for g = 0.
+
+    Arguments:
+        slope: g, `(D,)`.
+        scale: multiplies the sampler's h.
+    """
+
+    def __init__(self, slope: Tensor, scale: float | Tensor = 1.0) -> None:
+        self.slope, self.scale = slope, scale
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """The whole of it."""
+        return ValueAndGrad(u @ self.slope, self.slope.expand_as(u))
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """Nothing."""
+        return (0 * u).sum(1)
+
+
+class PoisonedNoise(Noise):
+    """Noise whose row with global index `row` is NaN in every draw of normals."""
+
+    row = 1
+
+    def derive(self, *path: int | str) -> PoisonedNoise:
+        """Poisoned as well."""
+        return PoisonedNoise(
+            self.seed, *self.path, *path, start=self.start, device=self.device, dtype=self.dtype, block=self.block
+        )
+
+    def at(self, start: int) -> PoisonedNoise:
+        """Poisoned as well."""
+        return PoisonedNoise(self.seed, *self.path, start=start, device=self.device, dtype=self.dtype, block=self.block)
+
+    def normal(self, rows: int, *shape: int) -> Tensor:
+        """Standard normal, but for the one row."""
+        out = super().normal(rows, *shape)
+        if self.start <= self.row < self.start + rows:
+            out[self.row - self.start] = math.nan
+        return out

@@ -1,0 +1,1 @@
+"""A plugin for hebm: the prior `quadratic-tilt`."""

@@ -1,0 +1,106 @@
+"""Every component that this distribution registers keeps the promises of its interface."""
+
+from importlib import metadata
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hebm.interfaces import ImageSpec
+from hebm.latents import LatentLayout
+from hebm.registry import find
+from hebm.testing import cases, check_dataset, check_recipe, parametrize
+
+POINTS = [(point.group, point.name) for point in metadata.distribution("hebm").entry_points]
+GROUPS = {group: sorted({name for g, name in POINTS if g == group}) for group, _ in POINTS}
+
+# published sizes are reduced: a check needs the structure, not the width
+REDUCED = {
+    "two-layer": [
+        {"z_dims": (3, 4), "widths": (6, 4), "prior_width": 5, "inference_width": 7},
+        {"z_dims": (4,), "widths": (6,), "generator": "mlp", "likelihood": "bernoulli", "inference_width": 7},
+        {"z_dims": (2, 3, 4), "widths": (6, 4), "head": "conv", "prior_width": 5, "inference": "bottom-up"},
+    ],
+    "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
+    "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
+}
+
+
+def made(group, name):
+    """The recipes by which a registered class is checked: reduced, or with its defaults."""
+    return [find(group, name)(**fields) for fields in REDUCED.get(name, [{}])]
+
+
+def walk(group, **options):
+    return [case for name in GROUPS[group] for recipe in made(group, name) for case in cases(recipe, **options)]
+
+
+@parametrize(walk("hebm_backbones"))
+def test_backbones_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_backbones", images=ImageSpec(3, 16, 8, classes=("a", "b"), binary=True)))
+def test_backbones_keep_their_promises_on_other_images(check):
+    check()
+
+
+@parametrize([*walk("hebm_energies"), *walk("hebm_energies", layout=LatentLayout(((2, 2, 2), (1, 4, 4))))])
+def test_energies_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_priors"))
+def test_priors_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_samplers"))
+def test_samplers_keep_their_promises(check):
+    check()
+
+
+@pytest.mark.parametrize("name", GROUPS["hebm_priors"])
+def test_priors_keep_their_promises_on_the_first_party_backbone(name):
+    backbone = made("hebm_backbones", "two-layer")[0].build(ImageSpec(1, 8, 8))
+    for case in cases(find("hebm_priors", name)(), backbone=backbone):
+        case()
+
+
+@pytest.mark.parametrize("group", ["hebm_schemes", "hebm_metrics", "hebm_datasets"])
+def test_other_recipes_are_frozen_documented_and_go_to_toml_and_back(group):
+    required = {"image-folder": {"root": "images"}}
+    for name in GROUPS[group]:
+        check_recipe(find(group, name)(**required.get(name, {})))
+
+
+def test_digits_keeps_the_promises_of_a_data_set():
+    check_dataset(find("hebm_datasets", "digits")())
+
+
+def test_arrays_keeps_the_promises_of_a_data_set(tmp_path):
+    generator = np.random.default_rng(0)
+    files = {}
+    for split, n in (("train", 20), ("test", 12)):
+        files[split] = str(tmp_path / f"{split}.npy")
+        np.save(files[split], generator.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8))
+    check_dataset(find("hebm_datasets", "arrays")(**files))
+
+
+def test_image_folder_keeps_the_promises_of_a_data_set(tmp_path):
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for i in range(4):
+                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
+    check_dataset(find("hebm_datasets", "image-folder")(root=str(tmp_path)))
+
+
+def test_every_group_of_components_is_walked():
+    walked = {"hebm_backbones", "hebm_energies", "hebm_priors", "hebm_samplers"}
+    walked |= {"hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_commands", "console_scripts"}
+    assert set(GROUPS) <= walked
+    assert torch.get_default_dtype() is torch.float32

@@ -1,0 +1,149 @@
+"""Densities: value and gradient as their formulas say, no graph left, parameters as they were, rows independent."""
+
+import math
+
+import pytest
+import torch
+
+from hebm.densities import GeneratorPosterior, LatentSpace, TiltedPrior, frozen
+from hebm.latents import LatentLayout
+from hebm.testing import ReferenceBackbone
+from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
+from hebm_plugins.energies.mlp import MLP
+
+ROWS = 5
+
+
+@pytest.fixture
+def backbone():
+    return seeded(ReferenceBackbone).double()
+
+
+@pytest.fixture
+def energy(backbone):
+    return seeded(lambda: MLP(width=8, zero_init=False).build(backbone.layout)).double()
+
+
+@pytest.fixture
+def tilt(energy):
+    return lambda latents: energy(latents).squeeze(2)
+
+
+@pytest.fixture
+def u(backbone):
+    return points(ROWS, backbone.layout.dim, torch.float64)
+
+
+def densities(backbone, tilt):
+    target = image_batch(SMALL_IMAGES, ROWS, torch.float64).target
+    return {
+        "tilted": TiltedPrior(backbone, tilt),
+        "official": TiltedPrior(backbone, tilt, jacobian=True),
+        "posterior": GeneratorPosterior(backbone, target, tilt),
+        "untilted posterior": GeneratorPosterior(backbone, target),
+        "latent space": LatentSpace(backbone, tilt),
+        "latent space posterior": LatentSpace(backbone, tilt, target),
+    }
+
+
+NAMES = ("tilted", "official", "posterior", "untilted posterior", "latent space", "latent space posterior")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_is_that_of_the_value(backbone, tilt, u, name):
+    density = densities(backbone, tilt)[name]
+    grad = density.value_and_grad(u).grad
+    for i in range(u.shape[1]):
+        step = torch.zeros_like(u)
+        step[:, i] = 1e-6
+        slope = (density.value_and_grad(u + step).value - density.value_and_grad(u - step).value) / 2e-6
+        assert torch.allclose(grad[:, i], slope, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_hold_no_graph_and_u_is_left_alone(backbone, tilt, u, name):
+    before = u.clone()
+    value, grad = densities(backbone, tilt)[name].value_and_grad(u)
+    assert value.shape == (ROWS,)
+    assert grad.shape == u.shape
+    assert not value.requires_grad
+    assert not grad.requires_grad
+    assert not u.requires_grad
+    assert torch.equal(u, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_nan_row_changes_no_bit_of_the_others(backbone, tilt, u, name):
+    density = densities(backbone, tilt)[name]
+    spoiled = u.clone()
+    spoiled[1] = math.nan
+    clean, beside = density.value_and_grad(u), density.value_and_grad(spoiled)
+    keep = [0, 2, 3, 4]
+    assert torch.equal(clean.value[keep], beside.value[keep])
+    assert torch.equal(clean.grad[keep], beside.grad[keep])
+    assert bool(beside.value[1].isnan())
+
+
+def test_formulas(backbone, tilt, u):
+    latents = backbone.latents(u)
+    f, quadratic = tilt(latents).sum(1), -0.5 * u.square().sum(1)
+    target = image_batch(SMALL_IMAGES, ROWS, torch.float64).target
+    log_likelihood = backbone.likelihood(latents).log_prob(target)
+    made = densities(backbone, tilt)
+    expected = {
+        "tilted": f + quadratic,
+        "official": f + quadratic - latents.log_sigma,
+        "posterior": f + quadratic + log_likelihood,
+        "untilted posterior": quadratic + log_likelihood,
+    }
+    for name, value in expected.items():
+        assert torch.allclose(made[name].value_and_grad(u).value, value, atol=1e-12), name
+    z = latents.flat_z
+    assert torch.allclose(made["latent space"].value_and_grad(z).value, f + latents.base_log_prob, atol=1e-9)
+    both = f + latents.base_log_prob + log_likelihood
+    assert torch.allclose(made["latent space posterior"].value_and_grad(z).value, both, atol=1e-9)
+
+
+def test_the_functional_form_for_compiled_chains_is_equal(backbone, tilt, u):
+    density = TiltedPrior(backbone, tilt)
+    remainder, grad = density._functional(u)
+    with torch.no_grad():
+        assert torch.allclose(remainder, density.remainder(u), atol=1e-12)
+    assert torch.allclose(grad + density.gaussian(u).grad, density.value_and_grad(u).grad, atol=1e-12)
+
+
+def test_densities_work_where_gradients_are_off(backbone, tilt, u):
+    density = TiltedPrior(backbone, tilt)
+    with torch.no_grad():
+        assert torch.equal(density.value_and_grad(u).grad, density.value_and_grad(u).grad)
+
+
+def test_the_context_is_held():
+    layout = LatentLayout(((2,), (3,)), context=(2,))
+    backbone = seeded(lambda: ReferenceBackbone(layout)).double()
+    u, context = points(ROWS, layout.dim, torch.float64), contexts(layout, ROWS, torch.float64)
+    density = TiltedPrior(backbone, lambda latents: latents.flat_z, context)
+    expected = backbone.latents(u, context).flat_z.sum(1) - 0.5 * u.square().sum(1)
+    assert torch.allclose(density.value_and_grad(u).value, expected)
+
+
+def test_a_density_freezes_the_modules_that_it_uses(backbone, energy):
+    density = TiltedPrior(backbone, energy)
+    assert density.modules == (backbone, energy)
+    with frozen(*density.modules):
+        assert not any(p.requires_grad for module in density.modules for p in module.parameters())
+    assert all(p.requires_grad for module in density.modules for p in module.parameters())
+
+
+def test_frozen_leaves_every_parameter_as_it_was_even_after_an_error(backbone):
+    still = next(backbone.parameters())
+    still.requires_grad_(False)
+
+    def fail():
+        with frozen(backbone):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not still.requires_grad
+    assert sum(p.requires_grad for p in backbone.parameters()) == len(list(backbone.parameters())) - 1

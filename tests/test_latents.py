@@ -1,0 +1,74 @@
+"""Layouts and latents: views, not copies; T's log-determinant and base density as their formulas say."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from hebm.latents import LatentLayout, Latents, Posterior
+
+LAYOUT = LatentLayout(((3,), (2, 2, 2)))
+
+
+def test_sizes_count_the_elements_of_each_layer_top_first():
+    assert LAYOUT.sizes == (3, 8)
+    assert LAYOUT.dim == 11
+    assert len(LAYOUT) == 2
+
+
+def test_split_gives_views_in_the_layers_shapes_and_join_undoes_it():
+    flat = torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
+    top, bottom = LAYOUT.split(flat)
+    assert top.shape == (5, 3)
+    assert bottom.shape == (5, 2, 2, 2)
+    assert top.data_ptr() == flat.data_ptr()
+    assert torch.equal(LAYOUT.join((top, bottom)), flat)
+    top[0, 0] = 7.0
+    assert flat[0, 0] == 7.0
+
+
+def test_split_refuses_a_tensor_of_another_size():
+    with pytest.raises(RuntimeError):
+        LAYOUT.split(torch.zeros(5, 12))
+
+
+def test_layouts_compare_and_hash_by_value():
+    assert LatentLayout(((3,), (2, 2, 2))) == LAYOUT
+    assert hash(LatentLayout(((3,), (2, 2, 2)))) == hash(LAYOUT)
+    assert LatentLayout(((3,),), context=(1,)) != LatentLayout(((3,),))
+
+
+def test_log_sigma_counts_a_broadcast_sigma_once_for_every_element():
+    z = (torch.zeros(2, 3), torch.zeros(2, 4))
+    latents = Latents(torch.zeros(2, 7), z, (torch.tensor(2.0), torch.full((2, 1), 0.5)))
+    expected = 3 * math.log(2) + 4 * math.log(0.5)
+    assert torch.allclose(latents.log_sigma, torch.tensor([expected, expected]))
+
+
+def test_base_log_prob_is_the_backbones_own_density_of_z():
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    mean, sigma = torch.randn(4, 3, generator=generator).double(), torch.rand(4, 3, generator=generator).double() + 0.5
+    latents = Latents(u, (mean + sigma * u,), (sigma,))
+    expected = Normal(mean, sigma).log_prob(latents.flat_z).sum(1)
+    assert torch.allclose(latents.base_log_prob, expected, atol=1e-12)
+
+
+def test_detach_keeps_values_and_drops_graph_and_features():
+    weight = torch.ones(1, requires_grad=True)
+    u = torch.ones(2, 3)
+    latents = Latents(u * weight, (u * weight,), (u * weight,), context=u * weight, features=u * weight)
+    detached = latents.detach()
+    held = (detached.u, *detached.z, *detached.sigma, detached.context)
+    assert not any(tensor.requires_grad for tensor in held)
+    assert all(torch.equal(tensor, u) for tensor in held)
+    assert detached.features is None
+
+
+def test_latents_and_posteriors_are_frozen():
+    latents = Latents(torch.zeros(1, 1), (torch.zeros(1, 1),), (torch.ones(1, 1),))
+    with pytest.raises(AttributeError):
+        latents.u = torch.ones(1, 1)
+    with pytest.raises(AttributeError):
+        Posterior(latents).kl = torch.ones(1, 1)

@@ -1,0 +1,117 @@
+"""Derived noise: a function of (seed, path, draw, row) and of nothing else."""
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hebm.noise import BLOCK, Noise, derive_seed
+
+ROWS = 3 * BLOCK + 10
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "integers"])
+@pytest.mark.parametrize("batch", [1, 7, BLOCK, 100, ROWS])
+def test_a_row_is_the_same_whatever_the_batch_size(kind, batch):
+    whole = draw(Noise(3, "role", 5), kind, ROWS)
+    parts = [draw(Noise(3, "role", 5, start=i), kind, min(batch, ROWS - i)) for i in range(0, ROWS, batch)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def draw(noise, kind, rows):
+    return noise.integers(10, rows, 2) if kind == "integers" else getattr(noise, kind)(rows, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_draw_of_a_key_is_the_same_whatever_the_rows(dtype):
+    whole, tail = Noise(0, "a", dtype=dtype), Noise(0, "a", start=70, dtype=dtype)
+    for _ in range(3):
+        assert torch.equal(whole.normal(100, 4)[70:], tail.normal(30, 4))
+    assert whole.normal(1).dtype == dtype
+
+
+def test_another_process_draws_the_same_rows():
+    script = (
+        "from hebm.noise import Noise; n = Noise(1, 'chain', 2, start=64); n.normal(64, 3); "
+        "print(n.normal(64, 3).numpy().tobytes().hex())"
+    )
+    seen = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+    whole = Noise(1, "chain", 2)
+    whole.normal(128, 3)
+    assert whole.normal(128, 3)[64:].numpy().tobytes().hex() == seen
+
+
+def test_the_order_of_deriving_and_drawing_is_irrelevant():
+    root = Noise(0, "run")
+    early = root.derive("chain", 3).normal(5)
+    root.normal(1000)
+    root.derive("other").normal(5)
+    assert torch.equal(root.derive("chain", 3).normal(5), early)
+    assert torch.equal(root.derive("chain").derive(3).normal(5), early)
+    assert torch.equal(root.derive("chain", 3).at(0).normal(5), early)
+
+
+def test_other_seeds_paths_and_draws_give_other_numbers():
+    noises = [Noise(0, "a"), Noise(1, "a"), Noise(0, "b"), Noise(0, "a", 0), Noise(0, "a", 1), Noise(0, "a", "1")]
+    seen = [noise.normal(4) for noise in noises] + [noises[0].normal(4)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_paths_cannot_be_confused():
+    paths = [("ab",), ("a", "b"), ("a", 1), ("a", "1"), ("a1",), (0, "a"), ("0", "a")]
+    assert len({derive_seed(*path) for path in paths}) == len(paths)
+
+
+def test_a_seed_is_the_same_on_every_machine_and_version():
+    assert derive_seed(0, "a", 1) == 3351783613946858116
+
+
+def test_no_global_generator_is_read_or_written():
+    before = torch.get_rng_state(), np.random.get_state()[2], random.getstate()
+    first = Noise(0, "a").normal(100, 3)
+    after = torch.get_rng_state(), np.random.get_state()[2], random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+    with torch.random.fork_rng():
+        torch.manual_seed(123)
+        assert torch.equal(Noise(0, "a").normal(100, 3), first)
+
+
+def test_normals_have_the_moments_of_the_normal_distribution():
+    x = Noise(0, "moments", dtype=torch.float64).normal(4096, 64)
+    n = x.numel()
+    assert abs(float(x.mean())) < 4 / n**0.5
+    assert abs(float(x.square().mean()) - 1) < 4 * (2 / n) ** 0.5
+    assert abs(float(x.pow(4).mean()) - 3) < 4 * (96 / n) ** 0.5
+
+
+def test_rows_blocks_draws_and_keys_are_uncorrelated():
+    noise, n = Noise(0, "a", dtype=torch.float64), BLOCK * 128
+    first, second = noise.normal(n), noise.normal(n)
+    other = Noise(0, "b", dtype=torch.float64).normal(n)
+    neighbour = Noise(1, "a", dtype=torch.float64).normal(n)
+    pairs = [
+        (first[1:], first[:-1]),
+        (first[BLOCK:], first[:-BLOCK]),
+        (first, second),
+        (first, other),
+        (first, neighbour),
+    ]
+    for a, b in pairs:
+        assert abs(float((a * b).mean())) < 4 / len(a) ** 0.5
+
+
+def test_uniforms_and_integers_stay_in_their_range_and_fill_it():
+    u = Noise(0, "u").uniform(10_000)
+    assert 0 <= float(u.min()) < 0.01
+    assert 0.99 < float(u.max()) < 1
+    counts = Noise(0, "i").integers(5, 10_000).bincount(minlength=5)
+    assert len(counts) == 5
+    assert bool(((counts - 2000).abs() < 4 * (10_000 * 0.2 * 0.8) ** 0.5).all())
+
+
+def test_zero_rows_are_zero_rows():
+    assert Noise(0, "a").normal(0, 3).shape == (0, 3)

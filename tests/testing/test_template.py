@@ -1,0 +1,88 @@
+"""The template is a distribution that anyone can build, install and use by name."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = Path(__file__).parents[2] / "plugins" / "hebm-plugin-template"
+
+
+def python(*arguments, cwd, site=None):
+    """Run this interpreter; `site` is a folder of installed distributions to put on its path."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if site is not None:
+        environment["PYTHONPATH"] = str(site)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The template as someone copied it."""
+    ignored = shutil.ignore_patterns("__pycache__", "dist", "build", "runs", ".*")
+    return shutil.copytree(TEMPLATE, tmp_path_factory.mktemp("template") / "copy", ignore=ignored)
+
+
+@pytest.fixture(scope="module")
+def site(copy, tmp_path_factory):
+    """A folder with the template's wheel installed; its sources are gone afterwards."""
+    folder = tmp_path_factory.mktemp("site")
+    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    built = python("-m", "pip", "wheel", "--quiet", "--no-deps", *offline, "-w", folder / "wheels", copy, cwd=copy)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (folder / "wheels").glob("hebm_quadratic_tilt-*.whl")
+    installed = python(
+        "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel, cwd=copy
+    )
+    assert installed.returncode == 0, installed.stderr
+    shutil.rmtree(copy / "src")
+    return folder
+
+
+def test_its_own_tests_pass_once_it_is_installed(copy, site):
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=copy, site=site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_it_is_listed_with_its_origin(copy, site):
+    done = python("-m", "hebm.cli.main", "plugins", "quadratic-tilt", cwd=copy, site=site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "hebm-quadratic-tilt" in done.stdout
+    assert "floor" in done.stdout
+
+
+@pytest.mark.parametrize("scheme", ["two-phase", "joint"])
+def test_a_file_that_names_it_runs(copy, site, tmp_path, scheme):
+    # one of the two measures as well
+    steps = {
+        "two-phase": {"train.backbone.steps": 4, "train.prior.steps": 4},
+        "joint": {"train.steps": 4, "evaluate.metrics": []},
+    }
+    values = {
+        "train.type": f'"{scheme}"',
+        **steps[scheme],
+        "data.limit": 256,
+        "evaluate.samples": 128,
+        "evaluate.cache": f'"{(tmp_path / "cache").as_posix()}"',
+    }
+    text = (copy / "example.toml").read_text()
+    (tmp_path / "example.toml").write_text(text if scheme == "two-phase" else text.partition("[train]")[0])
+    chosen = [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
+    done = python("-m", "hebm.cli.main", "run", "example.toml", *chosen, cwd=tmp_path, site=site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / "digits-quadratic-tilt"
+    assert 'type = "quadratic-tilt"' in (run / "config.toml").read_text()
+    assert "hebm-quadratic-tilt" in (run / "manifest.json").read_text()
+    assert (run / "metrics.json").is_file()
+
+
+def test_the_prior_is_short():
+    source = TEMPLATE / "src" / "hebm_quadratic_tilt" / "prior.py"
+    assert len(source.read_text().splitlines()) < 100
