@@ -1,3 +1,56 @@
-"""Learned priors of hierarchical latent-variable generators."""
+"""Learned priors of hierarchical latent-variable generators.
+
+The names below are loaded on first use, and so is every registered component under its class's name:
+`hebm.Joint` is what `type = "joint"` means in a file. `import hebm` alone imports neither torch nor a plugin.
+
+Example:
+    >>> import hebm
+    >>> hebm.ULA(steps=10).step_size
+    0.1
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Backbone": "hebm.interfaces",
+    "Batch": "hebm.interfaces",
+    "Draw": "hebm.interfaces",
+    "EnergyFn": "hebm.interfaces",
+    "Experiment": "hebm.config.experiment",
+    "ImageSpec": "hebm.interfaces",
+    "LatentLayout": "hebm.latents",
+    "Latents": "hebm.latents",
+    "Loss": "hebm.interfaces",
+    "Model": "hebm.model",
+    "Noise": "hebm.noise",
+    "PriorLearner": "hebm.interfaces",
+    "load": "hebm.config.experiment",
+    "option": "hebm.config.recipe",
+    "recipe": "hebm.config.recipe",
+    "register": "hebm.registry",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, or a registered component by its class's name. Raises `AttributeError`, `PluginError`."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name[:1].isupper():
+        from hebm import registry
+
+        found = registry.by_class_name(name)
+        if found is not None:
+            return found
+    raise AttributeError(f"module 'hebm' has no attribute {name!r}; hebm plugins lists the components")
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -357,6 +357,10 @@ class SchemeRecipe(ABC):
 
     group: ClassVar[str] = "hebm_schemes"
 
+    def prepare(self, backbone: Backbone, images: Images) -> None:
+        """Called once before a run's first step, with the training images."""
+        backbone.fit_statistics(images)
+
     @abstractmethod
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """What is trained, in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""

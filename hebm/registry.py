@@ -158,6 +158,21 @@ def find(group: str, name: str) -> Any:
     return _STORE[group].get(key)
 
 
+def by_class_name(name: str) -> Any:
+    """The component whose class is called `name`, or None. Raises `PluginError` if several are, or it is broken."""
+    claims = [
+        (group, registered)
+        for group in GROUPS
+        if group != COMMANDS
+        for registered, origins in _declared(group).items()
+        if any(origin.attr == name for origin in origins)
+    ]
+    if len(claims) > 1:
+        where = " and ".join(f"{group} {registered!r}" for group, registered in claims)
+        raise PluginError(f"{name!r} is ambiguous: it is {where}; use hebm.registry.find(group, name)")
+    return find(*claims[0]) if claims else None
+
+
 def _title(group: str, name: str) -> str:
     return f"{group} {name!r}"
 

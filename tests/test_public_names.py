@@ -1,0 +1,37 @@
+"""`import hebm` is light, and gives what the README uses."""
+
+import subprocess
+import sys
+
+import pytest
+
+import hebm
+
+
+def test_importing_hebm_imports_neither_torch_nor_a_plugin():
+    code = "import sys, hebm; sys.exit(any(m in sys.modules for m in ('torch', 'hebm_plugins', 'catalogue')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", hebm.__all__)
+def test_every_public_name_can_be_had(name):
+    assert getattr(hebm, name) is not None
+
+
+def test_components_are_there_under_their_class_names():
+    from hebm_plugins.priors.joint import Joint
+
+    assert hebm.Joint is Joint
+
+
+def test_an_unknown_name_is_an_attribute_error_that_says_where_to_look():
+    with pytest.raises(AttributeError, match="hebm plugins"):
+        hebm.Jiont  # noqa: B018
+
+
+def test_the_readmes_python_runs():
+    images = hebm.Digits().load("train")
+    assert images.shape == (1, 8, 8)
+    backbone = hebm.TwoLayer(z_dims=(8, 24), generator="mlp", widths=(16,)).build(hebm.ImageSpec(1, 8, 8))
+    prior = hebm.Joint(energy=hebm.MLP(width=16), sampler=hebm.ULA(steps=2, step_size=0.1)).build(backbone)
+    assert hebm.Model(backbone, prior).sample(16, seed=0).shape == (16, 1, 8, 8)
