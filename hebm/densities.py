@@ -66,14 +66,14 @@ class LogDensity(ABC):
         return ValueAndGrad(-0.5 * u.square().sum(1), -u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
+        """Value log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
         if torch.compiler.is_compiling():
             remainder, grad = self._functional(u)
         else:
             with torch.enable_grad():
                 leaf = u.detach().requires_grad_()
                 remainder = self.remainder(leaf)
-                (grad,) = torch.autograd.grad(remainder.sum(), leaf)
+                (grad,) = torch.autograd.grad(remainder, leaf, torch.ones_like(remainder))
         value, quadratic = self.gaussian(u)
         return ValueAndGrad(value + remainder.detach(), quadratic + grad)
 
@@ -127,7 +127,7 @@ class GeneratorPosterior(LogDensity):
         self.modules = (backbone, *_module_of(tilt))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """log p(x|T(u)) + f(T(u))."""
+        """The sum log p(x|T(u)) + f(T(u))."""
         latents = self.backbone.latents(u, self.context)
         log_likelihood = self.backbone.likelihood(latents).log_prob(self.target)
         return log_likelihood if self.tilt is None else log_likelihood + self.tilt(latents).sum(1)

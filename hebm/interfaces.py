@@ -240,7 +240,9 @@ class PriorLearner(nn.Module, ABC):
         """log p(z) − log p_β(z) up to a constant, per energy `(B, E)`, for scores and posterior chains."""
         raise NotImplementedError(f"{type(self).__name__} has no tilt")
 
-    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity | None:
+    def density(
+        self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None
+    ) -> LogDensity | None:
         """The unnormalised log density over u, or None where there is no unnormalised marginal."""
         return None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import attrs
@@ -56,7 +57,7 @@ class LatentLayout:
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)
 
 
-@attrs.frozen(eq=False)
+@dataclass(frozen=True, eq=False, slots=True)  # no attrs class: torch.compile cannot trace its constructor
 class Latents:
     """A point of latent space, in both coordinates.
 

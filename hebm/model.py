@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hebm.compilation import compiled
 from hebm.config.experiment import Experiment
 from hebm.config.experiment import load as load_experiment
 from hebm.errors import CheckpointError, NonFiniteError
@@ -101,12 +102,15 @@ class Model(nn.Module):
         experiment = load_experiment(folder.config)
         images = ImageSpec(**{**manifest["images"], "classes": tuple(manifest["images"]["classes"])})
         model = build(experiment, images)
-        checkpoint = load_latest(folder.checkpoints, manifest["run_id"], warn)
-        if checkpoint is None:
-            raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")
-        for name, module in (("backbone", model.backbone), ("prior", model.prior)):
-            load_module(module, _averaged(checkpoint.tensors, name), name)
+        weights = trained_weights(run, warn)
+        load_module(model.backbone, weights["backbone"], "backbone")
+        load_module(model.prior, weights["prior"], "prior")
         return model.to(device)
+
+    def restore(self, tensors: Tensors) -> None:
+        """Take a checkpoint's weights, averaged where there are any. Raises `CheckpointError` if they do not fit."""
+        for name, module in (("backbone", self.backbone), ("prior", self.prior)):
+            load_module(module, _averaged(tensors, name), name)
 
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:
@@ -120,16 +124,29 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
     with seeded(experiment.seed, "backbone"):
         backbone = experiment.backbone.build(images).to(dtype)
     with seeded(experiment.seed, "prior"):
-        prior = experiment.prior.build(backbone).to(dtype)
+        recipe = compiled(experiment.prior) if experiment.run.compile else experiment.prior
+        prior = recipe.build(backbone).to(dtype)
     return Model(backbone, prior)
 
 
 @contextmanager
 def seeded(seed: int, table: str) -> Iterator[None]:
-    """Inside, the global generator is seeded from (seed, table), for module constructors; afterwards it is as before."""
+    """Inside, the global generator is seeded from (seed, table), for module constructors; afterwards as before."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "init", table) >> 1)
         yield
+
+
+def trained_weights(run: str | Path, warn: Callable[[str], None] = lambda _: None) -> Tensors:
+    """State dicts "backbone" and "prior" of a run's newest checkpoint, averaged weights where it keeps them.
+
+    Raises `CheckpointError` if there is no usable checkpoint.
+    """
+    folder = RunFolder(Path(run))
+    checkpoint = load_latest(folder.checkpoints, folder.read_manifest()["run_id"], warn)
+    if checkpoint is None:
+        raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")
+    return {name: _averaged(checkpoint.tensors, name) for name in ("backbone", "prior")}
 
 
 def _averaged(tensors: Tensors, name: str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import attrs
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from hebm import registry
+from hebm.compilation import compiled
 from hebm.config.experiment import Experiment
 from hebm.config.recipe import fields_of, group_of
 from hebm.config.settings import RunSettings
@@ -20,14 +23,14 @@ from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
-from hebm.errors import ConfigError, HebmError
+from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
 from hebm.model import DTYPES, Model, build
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
-from hebm.store.checkpoints import list_checkpoints
+from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_run
@@ -61,24 +64,53 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
     images = {split: data.load(split) for split in ("train", "test")}
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
-    phases = experiment.train.phases(model.backbone, model.prior)
+    scheme = compiled(experiment.train) if experiment.run.compile else experiment.train
+    phases = scheme.phases(model.backbone, model.prior)
+    names = [phase.name for phase in phases]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
     return Assembly(experiment, images, image_spec, model, phases)
 
 
 def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
-    """Devices, processes, precision and trackers as the `[run]` table says. Raises `ConfigError` for what is not there."""
+    """Devices, processes, precision and trackers of the `[run]` table. Raises `ConfigError` for what is not there."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(settings.device, True):
-        raise ConfigError(f'run.device: {settings.device!r} is not available here; use "auto" or "cpu"')
-    return Accelerator(
-        cpu=settings.device == "cpu",
+    cpu = _on_cpu(settings.device)
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in settings.trackers:
+        if tracker not in installed:
+            known = ", ".join(installed) or "none"
+            raise ConfigError(f"run.trackers: {tracker!r} is not installed (installed: {known}); pip install it")
+    accelerator = Accelerator(
+        cpu=cpu,
         mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=settings.gradient_accumulation,
+        # a plugin: it outranks the environment variable that `accelerate launch` sets
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.gradient_accumulation),
         log_with=list(settings.trackers) or None,
         project_dir=folder,
     )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
+    return accelerator
+
+
+def _on_cpu(device: str) -> bool:
+    """Whether a run computes on the CPU. Raises `ConfigError` for a device that is not here, or not often enough."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, True):
+        raise ConfigError(f'run.device: {device!r} is not available here; use "auto" or "cpu"')
+    if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "RANK" not in os.environ:
+        raise ConfigError(
+            "`accelerate launch --cpu` starts one process, whatever --num_processes says; use `hebm run --processes N` "
+            "or `accelerate launch --multi_gpu --num_processes N`, which is for CPUs too"
+        )
+    if device == "cpu" or not any(available.values()):
+        return True
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if available["cuda"] and processes > gpus:
+        raise ConfigError(f'run.device: {processes} processes need as many GPUs, here are {gpus}; or use "cpu"')
+    return False
 
 
 def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
@@ -110,8 +142,9 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
 def distributions(recipe: Any) -> set[str]:
     """The distributions whose components a recipe names, at any depth."""
     found: set[str] = set()
-    if group_of(type(recipe)):
-        origin = registry.origin(group_of(type(recipe)), registry.name_of(type(recipe)))
+    group = group_of(type(recipe))
+    if group:
+        origin = registry.origin(group, registry.name_of(type(recipe)))
         found |= {origin.distribution} if origin.distribution else set()
     for field in fields_of(type(recipe)):
         value = getattr(recipe, field.name)
@@ -121,14 +154,13 @@ def distributions(recipe: Any) -> set[str]:
 
 
 @contextmanager
-def opened(
-    folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allow: bool
-) -> Iterator[tuple[str, bool]]:
+def opened(folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allow: bool) -> Iterator[tuple[str, bool]]:
     """Hold the run folder on the main process; every process gets (run id, whether the run is finished already).
 
     Raises on every process what the main process met.
     """
-    lock, answer = RunLock(folder.path), ["", False, None]
+    lock = RunLock(folder.path)
+    answer: list[Any] = ["", False, None]
     if accelerator.is_main_process:
         try:
             folder.create()
@@ -158,7 +190,8 @@ def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, 
     }
     run_id = folder.create_or_open(text, manifest, allow)["run_id"]
     if not finished:
-        folder.metrics.unlink(missing_ok=True)
+        for path in (folder.metrics, folder.report):
+            path.unlink(missing_ok=True)
     return run_id, finished
 
 
@@ -173,7 +206,7 @@ def train(
     """Train to the end, from wherever the folder's checkpoints are. Raises `Stopped` if asked to stop."""
     experiment, model = assembly.experiment, assembly.model
     if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
-        model.backbone.fit_statistics(assembly.images["train"])
+        experiment.train.prepare(model.backbone, assembly.images["train"])
     batches = make_batches(assembly, accelerator)
     Trainer(
         model.backbone,
@@ -201,3 +234,13 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> 
     accelerator.wait_for_everyone()
     return metrics
 
+
+def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> None:
+    """Give the assembled model a finished run's weights. Raises `CheckpointError` if its training is not complete."""
+    checkpoint = load_latest(folder.checkpoints, run_id, warn)
+    last = assembly.phases[-1]
+    if checkpoint is None or (checkpoint.phase, checkpoint.step) != (last.name, last.steps):
+        done = 0 if checkpoint is None else checkpoint.total_step
+        steps = sum(phase.steps for phase in assembly.phases)
+        raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")
+    assembly.model.restore(checkpoint.tensors)

@@ -62,7 +62,9 @@ def _sizes(assembly: Any) -> None:
     for split, images in assembly.images.items():
         click.echo(f"{split}: {len(images)} images of {'x'.join(map(str, images.shape))}")
     model = assembly.model
-    click.echo(f"latents, top first: {', '.join(map(str, model.backbone.layout.shapes))}; D = {model.backbone.layout.dim}")
+    click.echo(
+        f"latents, top first: {', '.join(map(str, model.backbone.layout.shapes))}; D = {model.backbone.layout.dim}"
+    )
     for name in ("backbone", "prior"):
         parameters = sum(p.numel() for p in getattr(model, name).parameters())
         click.echo(f"{name}: {parameters:,} parameters")

@@ -6,35 +6,41 @@ from pathlib import Path
 
 import click
 
-from hebm.cli.options import launched, processes_option, run_argument, set_option
+from hebm.cli.launch import launched, one_voice
+from hebm.cli.options import allow_option, processes_option, run_argument, set_option, warner
 
 
 @click.command()
 @run_argument
 @set_option
 @processes_option
-def command(run: Path, overrides: tuple[str, ...], processes: int) -> None:
+@allow_option
+@one_voice()
+def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes: bool) -> None:
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused.
     """
     from hebm.config.experiment import load
-    from hebm.store.run_folder import RunFolder
+    from hebm.config.writing import dumps
+    from hebm.errors import ConfigError
+    from hebm.store.run_folder import RunFolder, config_changes
 
     folder = RunFolder(run)
     folder.read_manifest()
     experiment = load(folder.config, overrides)
+    changes = config_changes(folder.config.read_text(), dumps(experiment))
+    if changes:
+        raise ConfigError(f"--set: these keys decided what {run} was trained to be; start another run: {changes}")
     if launched(processes):
         return
     from hebm import pipeline
     from hebm.cli.table import metrics_table
-    from hebm.model import Model
 
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
     assembly = pipeline.assemble(experiment, accelerator.device)
-    with pipeline.opened(folder, assembly, accelerator, allow=False):
-        trained = Model.load(run, str(accelerator.device), lambda message: click.echo(f"note: {message}", err=True))
-        assembly.model.load_state_dict(trained.state_dict())
+    with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, _):
+        pipeline.restore(assembly, folder, run_id, warner(accelerator.is_main_process))
         pipeline.measure(assembly, folder, accelerator)
         if accelerator.is_main_process:
             click.echo(metrics_table(folder))

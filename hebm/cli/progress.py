@@ -11,6 +11,7 @@ import click
 import torch
 from tqdm import tqdm
 
+from hebm.errors import NonFiniteError
 from hebm.interfaces import Backbone, PriorLearner
 from hebm.model import Model
 
@@ -27,12 +28,12 @@ class Progress:
     def __init__(self, samples: Path, track: Callable[[Mapping[str, Any]], None], quiet: bool = False) -> None:
         self.samples, self.track, self.quiet = samples, track, quiet
         self.bar: tqdm[None] | None = None
-        self.steps = 0
+        self.steps = self.tenth = 0
 
     def started(self, phase: str, step: int, steps: int) -> None:
         """Open a bar on a terminal, say a line elsewhere."""
         self.close()
-        self.steps = steps
+        self.steps, self.tenth = steps, step * 10 // max(steps, 1)
         if not self.quiet and sys.stderr.isatty():
             self.bar = tqdm(total=steps, initial=step, desc=phase, unit="step", dynamic_ncols=True)
         elif not self.quiet:
@@ -49,17 +50,22 @@ class Progress:
         """Give the line to trackers; without a bar, print about ten lines a phase."""
         self.track(record)
         step = record["step"]
-        if self.bar is None and not self.quiet and (step * 10 // self.steps > (step - 50) * 10 // self.steps):
+        tenth, before = step * 10 // self.steps, self.tenth
+        self.tenth = tenth
+        if self.bar is None and not self.quiet and tenth > before:
             eta = (self.steps - step) / max(record["steps_per_second"], 1e-9)
             rate = f"{record['steps_per_second']:.3g} steps/s, {eta:.0f} s left"
             click.echo(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g} ({rate})", err=True)
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Save a grid of 64 samples."""
+        """Save a grid of 64 samples; if their chains diverge, say so and train on."""
         from hebm.report.grids import save_grid  # matplotlib waits until a grid is asked for
 
-        self.samples.mkdir(parents=True, exist_ok=True)
-        images = Model(backbone, prior).sample(64)
+        try:
+            images = Model(backbone, prior).sample(64)
+        except NonFiniteError as error:
+            self.said(f"no grid at step {total_step}: {error}")
+            return
         save_grid(images.to("cpu", torch.float32), self.samples / f"step-{total_step:08d}.png", 8)
 
     def said(self, message: str) -> None:

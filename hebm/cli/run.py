@@ -7,20 +7,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hebm.cli.options import config_argument, launched, processes_option, set_option
+from hebm.cli.launch import launched, one_voice
+from hebm.cli.options import allow_option, config_argument, processes_option, set_option
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from hebm.config.experiment import Experiment
+    from hebm.pipeline import Assembly
+    from hebm.store.run_folder import RunFolder
 
 
 @click.command()
 @config_argument
 @set_option
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs live.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs live."
+)
 @processes_option
-@click.option("--allow-changes", is_flag=True, help="Resume although configuration, data or versions changed.")
+@allow_option
 @click.option("--quiet", is_flag=True, help="No progress.")
+@one_voice()
 def command(
     config: Path, overrides: tuple[str, ...], runs: Path, processes: int, allow_changes: bool, quiet: bool
 ) -> None:
@@ -34,31 +45,54 @@ def command(
     if launched(processes):
         return
     from hebm import pipeline
-    from hebm.cli.progress import Progress
     from hebm.cli.table import metrics_table
     from hebm.store.run_folder import RunFolder
-    from hebm.train.loop import Stopped
 
     folder = RunFolder(runs / experiment.name)
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
     assembly = pipeline.assemble(experiment, accelerator.device)
-    with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished), _signals() as stop:
-        progress = Progress(folder.samples, _tracker(accelerator, experiment), quiet)
+    with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished):
         if not finished:
-            try:
-                pipeline.train(assembly, folder, run_id, accelerator, progress, stop)
-            except Stopped as stopped:
-                progress.close()
-                click.echo(f"note: {stopped}", err=True)
-                raise click.exceptions.Exit(128 + stopped.signal) from None
-            progress.close()
-            pipeline.measure(assembly, folder, accelerator)
-        accelerator.end_training()
+            _train(assembly, folder, run_id, accelerator, quiet)
+            _measure(assembly, folder, accelerator)
         if accelerator.is_main_process:
             click.echo(metrics_table(folder))
 
 
-def _tracker(accelerator: Any, experiment: Any) -> Callable[[Mapping[str, Any]], None]:
+def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> None:
+    """Train to the end; asked to stop by signal n, exit with 128 + n once everything is saved."""
+    from hebm import pipeline
+    from hebm.cli.progress import Progress
+    from hebm.train.loop import Stopped
+
+    progress = Progress(folder.samples, _tracker(accelerator, assembly.experiment), quiet)
+    try:
+        with _signals() as stop:
+            pipeline.train(assembly, folder, run_id, accelerator, progress, stop)
+    except Stopped as stopped:
+        progress.close()
+        if accelerator.is_main_process:
+            click.echo(f"note: {stopped}", err=True)
+        raise click.exceptions.Exit(128 + stopped.signal) from None
+    finally:
+        progress.close()
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> None:
+    """Evaluate; a Ctrl-C leaves the trained run to be evaluated next time."""
+    from hebm import pipeline
+
+    try:
+        pipeline.measure(assembly, folder, accelerator)
+    except KeyboardInterrupt:
+        if accelerator.is_main_process:
+            click.echo("note: evaluation stopped; start the run again to evaluate it", err=True)
+        raise click.exceptions.Exit(128 + signal.SIGINT) from None
+
+
+def _tracker(accelerator: Accelerator, experiment: Experiment) -> Callable[[Mapping[str, Any]], None]:
     """Passes lines of metrics to accelerate's trackers, if the run names any."""
     if not experiment.run.trackers:
         return lambda record: None
@@ -80,7 +114,7 @@ def _signals() -> Iterator[Callable[[], int]]:
         received.append(number)
         signal.signal(number, previous[number])
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: received[0] if received else 0
     finally:

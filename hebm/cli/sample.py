@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from hebm.cli.options import launched, processes_option, run_argument
+from hebm.cli.launch import launched, one_voice
+from hebm.cli.options import processes_option, run_argument, warner
 
 
 @click.command()
@@ -15,10 +17,19 @@ from hebm.cli.options import launched, processes_option, run_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder for PNGs, or FILE.npz.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Sample i depends on it and i.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
-@click.option("--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw.")
+@click.option(
+    "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute.")
+@click.option(
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda", "mps")),
+    default="cpu",
+    show_default=True,
+    help="Where to compute.",
+)
 @processes_option
+@one_voice()
 def command(
     run: Path,
     number: int,
@@ -27,7 +38,7 @@ def command(
     steps: int | None,
     decode: str,
     batch_size: int,
-    device: str,
+    device: Literal["auto", "cpu", "cuda", "mps"],
     processes: int,
 ) -> None:
     """Draw images from the trained RUN: the i-th is the same for any number of processes.
@@ -36,15 +47,15 @@ def command(
     """
     if launched(processes):
         return
-    from accelerate import Accelerator
-
+    from hebm import pipeline
+    from hebm.config.settings import RunSettings
     from hebm.evaluate.references import to_pixels
     from hebm.evaluate.shares import Processes
     from hebm.model import Model
     from hebm.report.files import save_images
 
-    accelerator = Accelerator(cpu=device == "cpu")
-    model = Model.load(run, str(accelerator.device), lambda message: click.echo(f"note: {message}", err=True))
+    accelerator = pipeline.make_accelerator(RunSettings(device=device))
+    model = Model.load(run, str(accelerator.device), warner(accelerator.is_main_process))
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = max(64, batch_size // 64 * 64)  # whole noise blocks: a batch is the same whoever computes it

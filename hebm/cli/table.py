@@ -23,7 +23,9 @@ def metrics_table(folder: RunFolder) -> str:
     rest = [(key, value) for key, value in _numbers(metrics) if key not in shown]
     lines += [f"  {key:<48} {value:9.4g}" for key, value in rest]
     extractor = metrics.get("extractor") or {}
-    conditions = f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
+    conditions = (
+        f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
+    )
     lines.append(f"  ({conditions}, extractor {extractor.get('name', 'none')})")
     lines.append(f"  report: {folder.report}")
     return "\n".join(lines)

@@ -13,10 +13,12 @@ class RunSettings:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", doc="where to compute; auto takes a GPU if any")
     dtype: Literal["float32", "float64"] = option("float32", doc="floating-point type of parameters and latents")
-    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", doc="type of matrix products under autocast")
-    compile: bool = option(False, doc="compile the models by torch.compile")
+    mixed_precision: Literal["no", "bf16"] = option("no", doc="type of matrix products under autocast")
+    compile: bool = option(
+        False, doc="compile each sampler step (T, energies, gradient, update) as one graph; a CPU needs a C++ compiler"
+    )
     threads: int | None = option(None, low=1, doc="CPU threads per process; left out: as the machine sets it")
-    gradient_accumulation: int = option(1, low=1, doc="batches per optimiser step")
+    gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
     keep: int = option(2, low=2, doc="how many checkpoints to keep")
     checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")

@@ -40,18 +40,19 @@ class Guard:
 
 
 def nonfinite_report(
-    phase: Phase, batch: Batch, noise: Noise, progress: Progress, terms: Mapping[str, Tensor], limit: int
+    phase: str, progress: Progress, terms: Mapping[str, float], offender: str, limit: int
 ) -> NonFiniteError:
-    """The error that ends a run: step, terms, and the first module whose output or parameter is not finite."""
-    figures = ", ".join(f"{name}={float(value):.4g}" for name, value in terms.items())
+    """The error that ends a run: step (the first being 1), terms, and what was not finite first."""
+    figures = ", ".join(f"{name}={value:.4g}" for name, value in terms.items())
     return NonFiniteError(
-        f"phase {phase.name!r}, step {progress.step}: {limit} steps in a row had a loss or gradient that is not "
-        f"finite ({figures}). First: {_first_offender(phase, batch, noise, progress)}. The last good checkpoint is "
-        "kept; lower the learning rate or the sampler's step size, or set a clip, and start the run again"
+        f"phase {phase!r}, step {progress.step + 1}: {limit} step(s) in a row had a loss or gradient that is not "
+        f"finite ({figures}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; lower the "
+        "learning rate or the sampler's step size, or set a clip, and start the run again with --allow-changes"
     )
 
 
-def _first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress) -> str:
+def first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress) -> str:
+    """The first parameter, module's output or gradient that is not finite on this batch, or ""."""
     for name, parameter in phase.named_parameters():
         if not parameter.isfinite().all():
             return f"parameter {name}"
@@ -61,6 +62,7 @@ def _first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress
         for name, module in phase.named_modules()
         if name
     ]
+    phase.zero_grad(set_to_none=True)  # clipping by a norm that is not finite has spoilt them all
     try:
         phase(batch, noise, progress).total.backward()
     finally:
@@ -69,7 +71,7 @@ def _first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress
     if found:
         return f"output of module {found[0]}"
     bad = [n for n, p in phase.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    return f"gradient of {bad[0]}" if bad else "the loss itself"
+    return f"gradient of {bad[0]}" if bad else ""
 
 
 def _note(found: list[str], name: str, output: object) -> None:

@@ -18,9 +18,7 @@ from hebm.train.optimization import Optimization
 from hebm.train.phases import Group, Phase
 
 
-def posterior_chain(
-    backbone: Backbone, prior: PriorLearner, sampler: Sampler, target: Tensor, noise: Noise
-) -> Chain:
+def posterior_chain(backbone: Backbone, prior: PriorLearner, sampler: Sampler, target: Tensor, noise: Noise) -> Chain:
     """A short run on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
 
     Arguments:
@@ -120,7 +118,7 @@ class JointMCMC(SchemeRecipe):
         if prior.density(backbone) is None:
             raise ConfigError(
                 f"train.type: scheme 'joint' needs a prior with an unnormalised density, {type(prior).__name__} has "
-                "none; use train.type = \"two-phase\""
+                'none; use train.type = "two-phase"'
             )
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)

@@ -10,20 +10,24 @@ from typing import Any, Protocol
 import attrs
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from hebm.config.settings import RunSettings
 from hebm.data.batches import Batches
-from hebm.errors import CheckpointError
+from hebm.errors import CheckpointError, NonFiniteError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress
 from hebm.noise import Noise
 from hebm.store.checkpoints import Checkpoint, load_latest, save
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
-from hebm.train.guard import Guard, gradient_norm, nonfinite_report
+from hebm.train.guard import Guard, first_offender, gradient_norm, nonfinite_report
 from hebm.train.optimization import averaged
 from hebm.train.phases import Phase
 from hebm.train.state import GroupState, load_module
+
+COUNT = "nonfinite"
+"""Terms whose names begin so are counts: summed over rows and processes, and since the run began."""
 
 
 class Listener(Protocol):
@@ -48,8 +52,8 @@ class Listener(Protocol):
 class Stopped(Exception):
     """Training was asked to stop; everything is saved. `signal` is the signal's number."""
 
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}; start the run again to continue")
+    def __init__(self, signal: int, total_step: int) -> None:
+        super().__init__(f"stopped by signal {signal}, saved at step {total_step}; start the run again to continue")
         self.signal = signal
 
 
@@ -98,16 +102,24 @@ class Trainer:
         self.noise = Noise(seed, "train", device=accelerator.device, dtype=next(backbone.parameters()).dtype)
         self.stop, self.guard, self.log = stop, Guard(settings.max_skipped), MetricsLog(folder.metrics_log)
         self.main = accelerator.is_main_process
+        self.counts: dict[str, Tensor] = {}
         self.first_row = accelerator.process_index * batches.recipe.batch_size // accelerator.num_processes
 
     def train(self) -> None:
-        """Train from the newest good checkpoint, or from the start, to the end of the last phase."""
-        checkpoint = load_latest(self.folder.checkpoints, self.run_id, self._said, set_aside=self.main)
+        """Train from the newest good checkpoint, or from the start, to the end of the last phase.
+
+        Raises `Stopped` if asked to stop, `NonFiniteError` after too many steps in a row that were not finite,
+        `CheckpointError` if checkpoints cannot be read or written.
+        """
+        with self.accelerator.main_process_first():  # damaged ones are set aside before others look
+            checkpoint = load_latest(self.folder.checkpoints, self.run_id, self._said, set_aside=self.main)
         place = self._restore(checkpoint)
         for index in range(place.phase, len(self.phases)):
             if index > place.phase:
                 place, checkpoint = Place(index, 0, place.total), None
             place = self._run_phase(place, checkpoint)
+        if signal := self._asked_to_stop():
+            raise Stopped(signal, place.total)
 
     # ------------------------------------------------------------ one phase
 
@@ -121,10 +133,13 @@ class Trainer:
         phase.begin()
         wrapped = self.accelerator.prepare(phase) if groups and self._trains(phase) else phase
         self._tell("started", phase.name, place.step, phase.steps)
-        end = Place(place.phase, phase.steps, place.total + phase.steps - place.step)
-        if place.step < phase.steps:
-            self._run_steps(place, phase, wrapped, groups)
+        left = max(0, phase.steps - place.step)
+        end = Place(place.phase, place.step + left, place.total + left)
+        self._run_steps(place, phase, wrapped, groups)
+        if left or checkpoint is None:
             self._save(end, groups)
+        del wrapped
+        self.accelerator.free_memory()  # else this phase's hooks still average gradients in the next
         self.accelerator.wait_for_everyone()
         for group in groups:
             if group.average is not None:
@@ -133,7 +148,7 @@ class Trainer:
 
     def _run_steps(self, place: Place, phase: Phase, wrapped: Any, groups: list[GroupState]) -> None:
         started = time.monotonic()
-        stop_at = place.total + phase.steps - place.step
+        stop_at = place.total + max(0, phase.steps - place.step)
         for offset, parts in enumerate(self._steps(place.total, stop_at)):
             now = Place(place.phase, place.step + offset, place.total + offset)
             record = self._step(now, phase, wrapped, groups, parts)
@@ -164,13 +179,19 @@ class Trainer:
                 loss: Loss = wrapped(part, noise, progress)
                 self.accelerator.backward(loss.total)
             losses.append(loss)
-        figures = _mean_figures(losses)
+        figures = self._counted(_mean_figures(losses))
         norms = {
             f"grad_norm_{g.name}": gradient_norm(list(g.group.parameters().values()), g.group.optimization.clip)
             for g in groups
         }
         self._update(groups, {**figures, **norms}, phase, parts, progress, now)
         return {**figures, **norms}
+
+    def _counted(self, figures: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The figures but the counts, which are added up."""
+        for name in [name for name in figures if name.startswith(COUNT)]:
+            self.counts[name] = figures.pop(name).float() + self.counts.get(name, 0.0)
+        return figures
 
     def _update(
         self,
@@ -192,10 +213,18 @@ class Trainer:
                 if group.average is not None:
                     group.average.update_parameters(group.group.owner)
         elif self.guard.failed():
-            noise = self.noise.derive(now.total).at(self.first_row)
-            raise nonfinite_report(phase, parts[0], noise, progress, figures, self.guard.limit)
+            raise self._nonfinite(figures, phase, parts[0], progress, now)
         for group in groups:
             group.optimizer.zero_grad(set_to_none=True)
+
+    def _nonfinite(
+        self, figures: Mapping[str, Tensor], phase: Phase, batch: Batch, progress: Progress, now: Place
+    ) -> NonFiniteError:
+        """The error that ends the run, the same on every process."""
+        noise = self.noise.derive(now.total).at(self.first_row)
+        found: list[str] = gather_object([first_offender(phase, batch, noise, progress)])
+        means = {name: self._reduced(value, "mean") for name, value in figures.items()}
+        return nonfinite_report(phase.name, progress, means, next(filter(None, found), ""), self.guard.limit)
 
     def _after_step(
         self, done: Place, phase: Phase, groups: list[GroupState], record: Mapping[str, Tensor], rate: float
@@ -206,20 +235,21 @@ class Trainer:
             loss = self._log(done, phase, groups, record, rate)
         self._tell("stepped", loss)
         if settings.sample_every and done.total % settings.sample_every == 0 and self.main:
-            averages = {g.name: g.average.module for g in groups if g.average is not None}
+            averages: dict[str, Any] = {g.name: g.average.module for g in groups if g.average is not None}
             chosen = averages.get("backbone", self.backbone), averages.get("prior", self.prior)
             with torch.no_grad():
                 self.listener.previewed(*chosen, done.total)
         signal = self._asked_to_stop()
-        if signal or (done.total % settings.checkpoint_every == 0 and not last):
+        due = done.total % settings.checkpoint_every == 0 and not last
+        if signal or (due and not self.guard.in_a_row):  # what makes steps fail may be in the weights already
             self._save(done, groups)
         if signal:
-            raise Stopped(signal)
+            raise Stopped(signal, done.total)
 
     def _log(
         self, done: Place, phase: Phase, groups: list[GroupState], record: Mapping[str, Tensor], rate: float
     ) -> float:
-        figures = {name: float(self.accelerator.reduce(value.detach(), "mean")) for name, value in record.items()}
+        figures = {name: self._reduced(value, "mean") for name, value in record.items()} | self._totals()
         rates = {f"learning_rate_{g.name}": g.optimizer.param_groups[0]["lr"] for g in groups}
         line = {"phase": phase.name, "step": done.step, "total_step": done.total, **figures, **rates}
         line |= {"skipped": self.guard.skipped, "steps_per_second": round(rate, 3)}
@@ -227,6 +257,14 @@ class Trainer:
             self.log.append(line)
             self.listener.logged(line)
         return figures["loss"]
+
+    def _reduced(self, value: Tensor, how: str) -> float:
+        """The mean or sum over processes."""
+        return float(self.accelerator.reduce(value.detach(), how))
+
+    def _totals(self) -> dict[str, float]:
+        """The counts, over all processes."""
+        return {name: self._reduced(value, "sum") for name, value in self.counts.items()}
 
     # ------------------------------------------------------------ state
 
@@ -248,6 +286,7 @@ class Trainer:
         return GroupState(name, group, optimizer, average)
 
     def _save(self, place: Place, groups: list[GroupState]) -> None:
+        counts = self._totals()
         if self.main:
             tensors: dict[str, Mapping[str, Tensor]] = {
                 "backbone": self.backbone.state_dict(),
@@ -255,7 +294,7 @@ class Trainer:
             }
             for group in groups:
                 tensors.update(group.tensors())
-            state = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
+            state = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row, "counts": counts}
             name = self.phases[place.phase].name
             checkpoint = Checkpoint(name, place.step, place.total, tensors, state)
             save(self.folder.checkpoints, checkpoint, self.settings.keep, self.run_id)
@@ -273,6 +312,8 @@ class Trainer:
         load_module(self.backbone, checkpoint.tensors["backbone"], "backbone")
         load_module(self.prior, checkpoint.tensors["prior"], "prior")
         self.guard.skipped, self.guard.in_a_row = checkpoint.state["skipped"], checkpoint.state["in_a_row"]
+        for name, value in checkpoint.state["counts"].items():
+            self.counts[name] = torch.tensor(value if self.main else 0.0, device=self.accelerator.device)
         if self.main:
             self.log.truncate_after(checkpoint.total_step)
         return Place(names.index(checkpoint.phase), checkpoint.step, checkpoint.total_step)
@@ -293,7 +334,9 @@ class Trainer:
 
 
 def _mean_figures(losses: list[Loss]) -> dict[str, Tensor]:
-    """Loss and terms averaged over micro-batches."""
-    totals = torch.stack([loss.total.detach() for loss in losses]).mean()
-    terms = {name: torch.stack([loss.terms[name] for loss in losses]).mean() for name in losses[0].terms}
-    return {"loss": totals, **terms}
+    """Loss and terms averaged over micro-batches; counts summed."""
+    figures = {"loss": torch.stack([loss.total.detach() for loss in losses]).mean()}
+    for name in losses[0].terms:
+        values = torch.stack([loss.terms[name] for loss in losses])
+        figures[name] = values.sum() if name.startswith(COUNT) else values.mean()
+    return figures

@@ -22,7 +22,9 @@ OPTIMIZERS = {
 class Optimization:
     """How one group of parameters is trained."""
 
-    optimizer: str = option("adam", doc="update rule (adam: weight decay is L2 in the gradient)", choices=(*OPTIMIZERS,))
+    optimizer: str = option(
+        "adam", doc="update rule (adam: weight decay is L2 in the gradient)", choices=(*OPTIMIZERS,)
+    )
     learning_rate: float = option(1e-3, doc="before the schedule", above=0)
     betas: tuple[float, float] = option((0.9, 0.999), doc="decay of first and second moment", low=0, high=1)
     epsilon: float = option(1e-8, doc="added to the denominator", above=0)

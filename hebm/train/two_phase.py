@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,6 +16,10 @@ from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.optimization import PhaseOptimization
 from hebm.train.phases import Group, Phase
+from hebm.train.state import load_module
+
+if TYPE_CHECKING:
+    from hebm.data.images import Images
 
 
 class BackbonePhase(Phase):
@@ -65,9 +70,7 @@ class PriorPhase(Phase):
         optimization: how.
     """
 
-    def __init__(
-        self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization
-    ) -> None:
+    def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization) -> None:
         groups = {"prior": Group(prior, (stage.module,), optimization)}
         super().__init__(stage.name, optimization.steps, groups)
         self.trained, self.objective = stage.module, stage.objective
@@ -103,6 +106,9 @@ class TwoPhase(SchemeRecipe):
         factory=lambda: PhaseOptimization(steps=2000, schedule="linear", decay_from=0.7, ema=0.999),
         doc="phase 2, each stage of the prior",
     )
+    backbone_from: str | None = option(
+        None, doc="run folder whose trained backbone is taken, for several priors on one backbone; leaves out phase 1"
+    )
     unit: str = option("nats", doc="of phase 1's loss, which its clip refers to", choices=("nats", "bits/dim"))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
@@ -110,9 +116,26 @@ class TwoPhase(SchemeRecipe):
         require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
-        first = BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim")
-        later = [PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone]
-        return (first, *later)
+        later = tuple(PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
+        if self.backbone_from is None:
+            return BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim"), *later
+        if together:
+            names = ", ".join(stage.name for stage in together)
+            raise ConfigError(f"train.backbone_from: stage {names} of the prior learns with the backbone; leave it out")
+        return later
+
+    def prepare(self, backbone: Backbone, images: Images) -> None:
+        """Statistics of the data, or the backbone of another run with all its buffers.
+
+        Raises `CheckpointError` if that run has no checkpoint or its backbone does not fit.
+        """
+        if self.backbone_from is None:
+            super().prepare(backbone, images)
+            return
+        from hebm.model import trained_weights  # the model's module imports configuration, which lists schemes
+
+        weights = trained_weights(self.backbone_from)
+        load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
 
     def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""

@@ -36,8 +36,13 @@ class VariationalPhase(Phase):
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """−ELBO up to log Z, whose gradients are the negative phases of f and of p_β."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
-        if self.objective is None or loss.posterior is None:
+        if self.objective is None:
             return loss
+        if loss.posterior is None:
+            raise ConfigError(
+                f"train.type: scheme 'variational' needs the posterior draw in the Loss that "
+                f'{type(self.backbone).__name__}.objective returns; use train.type = "two-phase"'
+            )
         with frozen(self.prior):
             tilt = self.prior.tilt(loss.posterior.latents).sum(1).mean()
         positive = Posterior(loss.posterior.latents.detach())

@@ -43,5 +43,7 @@ def close(actual, expected, tolerance=1e-8):
 def linears(vectors, prefix, names):
     """State-dict entries of a Sequential of Linear and activation, from named layers."""
     return {
-        f"{2 * i}.{kind}": vectors[f"{prefix}{name}.{kind}"] for i, name in enumerate(names) for kind in ("weight", "bias")
+        f"{2 * i}.{kind}": vectors[f"{prefix}{name}.{kind}"]
+        for i, name in enumerate(names)
+        for kind in ("weight", "bias")
     }

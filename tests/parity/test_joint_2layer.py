@@ -73,7 +73,14 @@ def test_chain_after_every_step(backbone, energy, phase, steps, size):
     target = V["x"] if phase == "post" else None
     density = LatentSpace(backbone, tilt_of(energy), target)
     states = States()
-    run(Langevin(steps=steps, step_size=size), density, cat(f"{phase}/init"), FedNoise(cat(f"{phase}/noise")), None, states)
+    run(
+        Langevin(steps=steps, step_size=size),
+        density,
+        cat(f"{phase}/init"),
+        FedNoise(cat(f"{phase}/noise")),
+        None,
+        states,
+    )
     close(torch.stack(states.u), cat(f"{phase}/traj"))
 
 
@@ -111,7 +118,10 @@ def test_losses(losses):
 
 def parameters(backbone, energy):
     """(our parameter, the vectors' name, group)."""
-    yield from ((p, f"px_z1/decode.{int(n.split('.')[0]) - 1}.{n.split('.')[1]}", 1e-4) for n, p in backbone.generator.named_parameters())
+    yield from (
+        (p, f"px_z1/decode.{int(n.split('.')[0]) - 1}.{n.split('.')[1]}", 1e-4)
+        for n, p in backbone.generator.named_parameters()
+    )
     nets = [
         (backbone.conditionals[0].net, "pz1_z2", [*HIDDEN, "logit.out"], 1e-4),
         (energy.nets[0], "e2", ["energy.fc1", "energy.fc2", "energy.out"], 2e-5),

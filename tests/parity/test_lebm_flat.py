@@ -16,7 +16,9 @@ V = load("lebm_flat")
 
 @pytest.fixture
 def backbone():
-    net = TwoLayer(z_dims=(5,), widths=(6,), head="upsample", sigma_offset=0.0, inference="none").build(ImageSpec(3, 8, 8))
+    net = TwoLayer(z_dims=(5,), widths=(6,), head="upsample", sigma_offset=0.0, inference="none").build(
+        ImageSpec(3, 8, 8)
+    )
     net = net.double()
     recorded = [V[f"g/{i}.{kind}"] for i in (0, 2) for kind in ("weight", "bias")]
     net.generator.load_state_dict(dict(zip(net.generator.state_dict(), recorded, strict=True)))

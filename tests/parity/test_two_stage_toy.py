@@ -82,7 +82,11 @@ def test_losses_gradients_and_one_update(backbone, prior):
     optimization = Optimization(learning_rate=2e-5, betas=(0.99, 0.999), weight_decay=3e-5)
     before = [p.grad.norm().clone() for p in prior.energy.parameters()]
     optimization.build(prior.energy.parameters()).step()
-    pairs = [(f"{i}/{n}", p) for i, net in enumerate(prior.energy.nets) for n, p in zip(names(net, i), net.parameters(), strict=True)]
+    pairs = [
+        (f"{i}/{n}", p)
+        for i, net in enumerate(prior.energy.nets)
+        for n, p in zip(names(net, i), net.parameters(), strict=True)
+    ]
     for (name, parameter), norm in zip(pairs, before, strict=True):
         close(norm, V[f"gradnorm{name}"])
         if f"after{name}" in V:

@@ -65,7 +65,9 @@ class ToyEnergy(EnergyFn):
     def _net(shape, width, hidden):
         n = (shape[1] // 4).bit_length() - 1
         sizes = [shape[0], *[width] * n]
-        convs = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))]
+        convs = [
+            m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))
+        ]
         sizes = [16 * width, *[hidden] * n]
         linears = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
         return nn.Sequential(*convs, nn.Flatten(), *linears, nn.Linear(hidden, 1))

@@ -45,9 +45,7 @@ class JointPrior(PriorLearner):
         """f_i, `(B, E)`."""
         return self.energy(latents).squeeze(2)
 
-    def density(
-        self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None
-    ) -> TiltedPrior:
+    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """f(T(u)) − |u|²/2, less Σ log σ(u) for the official target."""
         return TiltedPrior(backbone, self.tilt, context, jacobian=self.official_target)
 

@@ -32,21 +32,24 @@ class Normal(NamedTuple):
 
 
 class ConditionalNormal(nn.Module):
-    """N(μ(h), (exp s(h) + offset)²), [μ, s] from one MLP.
+    """N(μ(h), (exp s(h) + offset)²), [μ, s] from one MLP, |s| < bound by s → bound · tanh(s / bound).
 
     Arguments:
         sizes: input, hidden layers, and d (the net has 2d outputs).
         activation: between layers.
         offset: added to every σ (0.01 in the published code).
+        bound: of log σ, or None.
     """
 
-    def __init__(self, sizes: tuple[int, ...], activation: str, offset: float) -> None:
+    def __init__(self, sizes: tuple[int, ...], activation: str, offset: float, bound: float | None = None) -> None:
         super().__init__()
-        self.net, self.offset = mlp((*sizes[:-1], 2 * sizes[-1]), activation), offset
+        self.net, self.offset, self.bound = mlp((*sizes[:-1], 2 * sizes[-1]), activation), offset, bound
 
     def forward(self, h: Tensor) -> Normal:
         """h `(B, size)` → the distribution."""
         mean, log_std = self.net(h).chunk(2, dim=1)
+        if self.bound is not None:
+            log_std = self.bound * torch.tanh(log_std / self.bound)
         return Normal(mean, log_std.exp() + self.offset)
 
 

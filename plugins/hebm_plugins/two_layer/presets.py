@@ -18,6 +18,7 @@ class TwoLayerJoint(TwoLayer):
     head: str = option("conv", doc="last conv layer: k3 s1 or k4 s2", choices=("conv", "upsample"))
     prior_width: int = option(200, doc="hidden units of p(z_i|z_{i+1})", low=1)
     prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    log_sigma_bound: float = option(0.0, doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none", low=0)
     inference: str = option("none", doc="q(z|x)", choices=("top-down", "bottom-up", "none"))
 
 
@@ -32,4 +33,5 @@ class TwoLayerMultiStage(TwoLayer):
     widths: tuple[int, ...] = option((512, 256, 128), doc="channels, from z_1 to the image", low=1)
     prior_width: int = option(256, doc="hidden units of p(z_i|z_{i+1})", low=1)
     prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    log_sigma_bound: float = option(0.0, doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none", low=0)
     inference: str = option("none", doc="q(z|x)", choices=("top-down", "bottom-up", "none"))

@@ -31,6 +31,11 @@ class TwoLayer(BackboneRecipe):
     prior_depth: int = option(2, doc="hidden layers of p(z_i|z_{i+1})", low=1)
     prior_activation: str = option("leaky-relu", doc="of p(z_i|z_{i+1})", choices=tuple(ACTIVATIONS))
     sigma_offset: float = option(0.01, doc="added to every σ of the prior", low=0)
+    log_sigma_bound: float = option(
+        3.0,
+        doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none: then a tilt may grow as exp exp u, and chains diverge",
+        low=0,
+    )
     inference: str = option("top-down", doc="q(z|x)", choices=("top-down", "bottom-up", "none"))
     inference_width: int = option(256, doc="features and hidden units of q(z|x)", low=1)
 
@@ -46,7 +51,10 @@ class TwoLayer(BackboneRecipe):
         above = zip(self.z_dims[:-1], self.z_dims[1:], strict=True)
         hidden = (self.prior_width,) * self.prior_depth
         conditionals = [
-            nets.ConditionalNormal((a, *hidden, b), self.prior_activation, self.sigma_offset) for a, b in above
+            nets.ConditionalNormal(
+                (a, *hidden, b), self.prior_activation, self.sigma_offset, self.log_sigma_bound or None
+            )
+            for a, b in above
         ]
         return TwoLayerBackbone(
             layout=LatentLayout(tuple((d,) for d in self.z_dims)),

@@ -1,0 +1,161 @@
+"""The MCMC loop against a bare loop, the usual loop, the published chain and a compiled step.
+
+python benchmarks/speed/kernel.py --threads 1 2 --json kernel.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from interleaved import Ratio, Times, as_json, ratio, show, take_turns, write
+from models import MODELS, Subject, published_chain
+from torch import Tensor
+
+from hebm.compilation import Compiled
+from hebm.densities import LogDensity, frozen
+from hebm.noise import Noise
+from hebm.sampling import Trace, run
+from hebm_plugins.samplers.ula import ULA
+
+S = 0.4  # the joint EBM's step: h = s²
+TOLERANCE = 1e-5
+
+
+@torch.no_grad()
+def bare_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps: int) -> Tensor:
+    """ULA with nothing around it."""
+    h, root = sampler.step_size, math.sqrt(sampler.step_size)
+    with frozen(*density.modules):
+        for _ in range(steps):
+            _, grad = density.value_and_grad(u)
+            u = u + 0.5 * h * grad + root * noise.normal(*u.shape)
+    return u
+
+
+def usual_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps: int) -> Tensor:
+    """The same, with −|u|²/2 in the graph: one `autograd.grad` of the whole log density."""
+    h, root = sampler.step_size, math.sqrt(sampler.step_size)
+    with frozen(*density.modules):
+        for _ in range(steps):
+            leaf = u.detach().requires_grad_()
+            value = density.remainder(leaf) - 0.5 * leaf.square().sum(1)
+            (grad,) = torch.autograd.grad(value.sum(), leaf)
+            u = u + 0.5 * h * grad + root * noise.normal(*u.shape)
+    return u
+
+
+@torch.no_grad()
+def plain_noise_loop(sampler: ULA, density: LogDensity, u: Tensor, generator: torch.Generator, steps: int) -> Tensor:
+    """The bare loop with one `torch.randn` a step, never seeded again."""
+    h, root = sampler.step_size, math.sqrt(sampler.step_size)
+    with frozen(*density.modules):
+        for _ in range(steps):
+            _, grad = density.value_and_grad(u)
+            u = u + 0.5 * h * grad + root * torch.randn(u.shape, generator=generator)
+    return u
+
+
+def noise_in_one_block(batch: int) -> Noise:
+    """The same numbers at every call."""
+    return Noise(0, "speed", block=max(64, batch))
+
+
+def check_equal(subject: Subject, sampler: ULA, twin: Compiled | None, steps: int) -> float | None:
+    """Raise unless `run` equals the bare loop bit for bit and the other forms up to rounding; the compiled error."""
+    density, batch = subject.prior.density(subject.backbone), subject.batch
+    u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
+    ours = run(sampler, density, u, noise_in_one_block(batch), steps).u
+    bare = bare_loop(sampler, density, u, noise_in_one_block(batch), steps)
+    usual = usual_loop(sampler, density, u, noise_in_one_block(batch), steps)
+    if not torch.equal(ours, bare):
+        raise SystemExit(f"run differs from the bare loop by {float((ours - bare).abs().max()):.1e}; it must not")
+    if not torch.allclose(ours, usual, atol=TOLERANCE):
+        raise SystemExit(f"run differs from the usual loop by {float((ours - usual).abs().max()):.1e}")
+    if twin is None:
+        return None
+    error = float((run(twin, density, u, noise_in_one_block(batch), steps).u - ours).abs().max())
+    if error > TOLERANCE:
+        raise SystemExit(f"the compiled step differs by {error:.1e}, allowed is {TOLERANCE:.0e}")
+    return error
+
+
+def time_variants(subject: Subject, sampler: ULA, twin: Compiled | None, steps: int, repeats: int) -> Times:
+    """Seconds per step of every form of the chain."""
+    density, batch = subject.prior.density(subject.backbone), subject.batch
+    u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
+    generator = torch.Generator().manual_seed(0)
+    variants = {
+        "run": lambda: run(sampler, density, u, noise_in_one_block(batch), steps),
+        "bare": lambda: bare_loop(sampler, density, u, noise_in_one_block(batch), steps),
+        "trace": lambda: run(sampler, density, u, noise_in_one_block(batch), steps, Trace()),
+        "usual": lambda: usual_loop(sampler, density, u, noise_in_one_block(batch), steps),
+        "published": lambda: published_chain(subject, steps, S, generator),
+    }
+    if twin is not None:
+        variants["compiled"] = lambda: run(twin, density, u, noise_in_one_block(batch), steps)
+    return take_turns(variants, repeats, steps)
+
+
+def time_noise(subject: Subject, sampler: ULA, steps: int, repeats: int, batch: int = 256) -> Times:
+    """Seconds per step of 256 chains, their noise in one block, in four, and not derived."""
+    density = subject.prior.density(subject.backbone)
+    u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
+    generator = torch.Generator().manual_seed(0)
+    variants = {
+        "plain": lambda: plain_noise_loop(sampler, density, u, generator, steps),
+        "one": lambda: run(sampler, density, u, Noise(0, "speed", block=batch), steps),
+        "four": lambda: run(sampler, density, u, Noise(0, "speed", block=batch // 4), steps),
+    }
+    return take_turns(variants, repeats, steps)
+
+
+def measure(name: str, steps: int, repeats: int, compile: bool) -> tuple[list[Ratio], float | None]:
+    """The rows of one model, and the largest difference of its compiled chain."""
+    subject, sampler = MODELS[name](), ULA.from_std(S)
+    twin = Compiled(sampler) if compile else None
+    error = check_equal(subject, sampler, twin, steps)
+    t = time_variants(subject, sampler, twin, steps, repeats)
+    noise = time_noise(subject, sampler, steps, repeats)
+    joint = 1.0 if len(subject.backbone.layout) > 1 else None  # of one layer, the published form is a bare loop
+    rows = [
+        ratio(name, "run / bare loop, bit-equal", t["run"], t["bare"], 1.05),
+        ratio(name, "run with energy trace / bare loop", t["trace"], t["bare"], 1.08),
+        ratio(name, "run / usual loop (Gaussian terms by autograd)", t["run"], t["usual"], 1.0),
+        ratio(name, "run / published chain", t["run"], t["published"], joint),
+        ratio(name, "256 chains: derived noise, 1 block / one torch.randn", noise["one"], noise["plain"]),
+        ratio(name, "256 chains: derived noise, 4 blocks / 1 block", noise["four"], noise["one"]),
+    ]
+    if twin is not None:
+        rows += [
+            ratio(name, "compiled run / run", t["compiled"], t["run"], 1.0),
+            ratio(name, "compiled run / published chain", t["compiled"], t["published"], 1.0),
+        ]
+    return rows, error
+
+
+def main() -> None:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--steps", type=int, default=20, help="of a chain")
+    parser.add_argument("--repeats", type=int, default=100, help="how often each variant is timed")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    given = parser.parse_args()
+    results = []
+    for threads in given.threads:
+        torch.set_num_threads(threads)
+        measured = {name: measure(name, given.steps, given.repeats, given.compile) for name in given.models}
+        rows = [row for found, _ in measured.values() for row in found]
+        errors = {name: error for name, (_, error) in measured.items()}
+        show("Langevin step, per step", rows)
+        results.append(as_json(rows, steps=given.steps, repeats=given.repeats, compiled_error=errors))
+    write(given.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Several processes of one command on this machine: started, signalled and ended together, with one voice for errors.
+
+The launcher hands SIGINT and SIGTERM on and waits. Once a process fails, the others have a moment to end by
+themselves and are then ended; the launcher's exit status is that of the first to fail. If the launcher dies, its
+processes are told to save and stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import click
+
+from hebm.errors import HebmError
+
+GRACE = 5.0
+"""Seconds between a failure, SIGTERM and SIGKILL for those that are left."""
+
+_LIFELINE = "HEBM_LAUNCHER"
+_HANDED_ON = (signal.SIGINT, signal.SIGTERM)
+
+
+def launched(processes: int) -> bool:
+    """Start this very command again in several processes and wait for them. False if there is nothing to start.
+
+    Raises `click.exceptions.Exit` with the status of the first process that failed.
+    """
+    if _LIFELINE in os.environ:
+        threading.Thread(target=_stop_without_launcher, args=(int(os.environ[_LIFELINE]),), daemon=True).start()
+    if processes == 1 or "RANK" in os.environ:
+        return False
+    status = _run([sys.executable, "-m", "hebm.cli.main", *_without_processes(sys.argv[1:])], processes)
+    if status:
+        raise click.exceptions.Exit(status)
+    return True
+
+
+def _run(command: list[str], processes: int) -> int:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    # where the processes meet; held here, so that its port is surely free
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    lifeline, held = os.pipe()
+    common = {
+        # one thread each unless told otherwise: processes that share a machine's cores slow each other down
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        _LIFELINE: str(lifeline),
+    }
+    children: list[subprocess.Popen[bytes]] = []
+    with _handing_on(children):
+        for rank in range(processes):
+            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            # a session of their own: Ctrl-C reaches them through the launcher alone, once
+            child = subprocess.Popen(command, env=environment, pass_fds=[lifeline], start_new_session=True)
+            children.append(child)
+        status = _wait(children)
+    os.close(lifeline)
+    os.close(held)
+    return status
+
+
+@contextmanager
+def _handing_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def hand_on(number: int, frame: object) -> None:
+        for child in children:
+            child.send_signal(number)
+
+    previous = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    """Until all have ended: 0, or the exit status of the first that failed (128 + n if a signal n ended it)."""
+    first, failed_at = 0, 0.0
+    while any(child.poll() is None for child in children):
+        if not first:
+            first, failed_at = _failure(children), time.monotonic()
+        elif time.monotonic() > failed_at + GRACE:
+            late = time.monotonic() > failed_at + 2 * GRACE
+            for child in children:
+                child.send_signal(signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(0.05)
+    return first or _failure(children)
+
+
+def _failure(children: list[subprocess.Popen[bytes]]) -> int:
+    codes = [child.returncode for child in children if child.returncode]
+    return (codes[0] if codes[0] > 0 else 128 - codes[0]) if codes else 0
+
+
+def _stop_without_launcher(lifeline: int) -> None:
+    """Nobody writes to the pipe: reading returns when the launcher, which holds its other end, is gone."""
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _without_processes(arguments: list[str]) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument == "--processes":
+            skip = not skip
+        elif not argument.startswith("--processes="):
+            kept.append(argument)
+    return kept
+
+
+# ---------------------------------------------------------------- one voice
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Inside, an error is said by the first process of a launch that meets it; the others end without a word."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):  # an orderly end, though both are RuntimeErrors
+        raise
+    except (HebmError, RuntimeError) as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        if not _first_to_say():
+            raise click.exceptions.Exit(getattr(error, "exit_status", 1)) from None
+        if not isinstance(error, HebmError) and _peer_is_lost(error):
+            raise HebmError("another process of this run has died; start the run again to continue") from None
+        raise
+
+
+def _first_to_say() -> bool:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=GRACE))
+        return store.add("hebm-error", 1) == 1
+    except (KeyError, RuntimeError):  # no meeting point any more: rather twice than not at all
+        return True
+
+
+def _peer_is_lost(error: RuntimeError) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "Connection closed by peer" in str(error) or "Connection reset" in str(error)

@@ -1,0 +1,44 @@
+"""The speed scripts run, check what they compare, and write their figures. Times are not judged here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
+
+
+def figures(script, folder, *options):
+    """The figures that a script wrote."""
+    out = folder / "figures.json"
+    command = [sys.executable, SPEED / script, "--json", out, "--repeats", "2", "--steps", "2", *options]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(out.read_text())
+    return result, done.stdout
+
+
+def test_kernel_prints_and_writes_every_ratio_of_every_model(tmp_path):
+    result, printed = figures("kernel.py", tmp_path, "--models", "mlp", "default", "--no-compile")
+    assert len(result["ratios"]) == 12
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    assert result["torch"] in printed
+
+
+def test_training_step_prints_and_writes_growth_and_memory(tmp_path):
+    options = ("--models", "default", "--chains", "4", "--memory-chains", "8")
+    result, printed = figures("training_step.py", tmp_path, *options)
+    assert [row["model"] for row in result["ratios"]] == ["default"]
+    assert {axis: len(points) for axis, points in result["growth_ms"].items()} == {"chains": 4, "steps": 4, "layers": 4}
+    assert set(result["peak_mib"]) == {"2", "16"}
+    assert "layers" in printed
+
+
+@pytest.mark.slow
+def test_kernel_checks_and_times_the_compiled_step(tmp_path):
+    result, _ = figures("kernel.py", tmp_path, "--models", "default")
+    assert result["compiled_error"]["default"] <= 1e-5
+    assert len(result["ratios"]) == 8
