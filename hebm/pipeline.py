@@ -102,8 +102,8 @@ def _on_cpu(device: str) -> bool:
         raise ConfigError(f'run.device: {device!r} is not available here; use "auto" or "cpu"')
     if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "RANK" not in os.environ:
         raise ConfigError(
-            "`accelerate launch --cpu` starts one process, whatever --num_processes says; use `hebm run --processes N` "
-            "or `accelerate launch --multi_gpu --num_processes N`, which is for CPUs too"
+            "accelerate launch started one process where several were asked for, as it does on CPUs; use "
+            "`hebm run --processes N`, or `accelerate launch --multi_gpu --num_processes N`, which is for CPUs too"
         )
     if device == "cpu" or not any(available.values()):
         return True
@@ -239,7 +239,7 @@ def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[
     """Give the assembled model a finished run's weights. Raises `CheckpointError` if its training is not complete."""
     checkpoint = load_latest(folder.checkpoints, run_id, warn)
     last = assembly.phases[-1]
-    if checkpoint is None or (checkpoint.phase, checkpoint.step) != (last.name, last.steps):
+    if checkpoint is None or checkpoint.phase != last.name or checkpoint.step < last.steps:
         done = 0 if checkpoint is None else checkpoint.total_step
         steps = sum(phase.steps for phase in assembly.phases)
         raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")

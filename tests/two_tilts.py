@@ -1,6 +1,7 @@
 """A prior of two stages, f = f_1 + f_2, for tests of what happens between phases."""
 
 from real_runs import train
+from torch import nn
 
 from hebm import registry
 from hebm.config.recipe import recipe
@@ -8,7 +9,6 @@ from hebm.interfaces import Stage
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.joint import Joint, JointPrior
-from torch import nn
 
 
 class Sum(nn.Module):

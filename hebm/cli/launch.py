@@ -102,8 +102,11 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _failure(children: list[subprocess.Popen[bytes]]) -> int:
+    """0, or the status that tells most: a signal, or the highest (1 is also that of who lost another process)."""
     codes = [child.returncode for child in children if child.returncode]
-    return (codes[0] if codes[0] > 0 else 128 - codes[0]) if codes else 0
+    if not codes:
+        return 0
+    return 128 - min(codes) if min(codes) < 0 else max(codes)
 
 
 def _stop_without_launcher(lifeline: int) -> None:

@@ -22,7 +22,8 @@ def posterior_chain(backbone: Backbone, prior: PriorLearner, sampler: Sampler, t
     """A short run on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
 
     Arguments:
-        backbone, prior: give T, p(x|z) and f.
+        backbone: gives T and p(x|z).
+        prior: gives f.
         sampler: the chain.
         target: x, `(B, C, H, W)`.
         noise: of the start and the steps.

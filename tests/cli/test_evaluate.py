@@ -1,0 +1,53 @@
+"""`hebm evaluate`: other measurements of the same run, and nothing else."""
+
+import json
+import shutil
+
+import pytest
+from real_runs import hebm, log, steps_saved, tiny, train, write_config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    assert hebm("run", write_config(folder, tiny()), "--runs", folder).status == 0
+    return folder / "tiny"
+
+
+@pytest.fixture
+def run(tmp_path, finished):
+    return shutil.copytree(finished, tmp_path / "tiny")
+
+
+def test_other_settings_rewrite_the_metrics_and_leave_the_training_alone(run):
+    before = log(run), steps_saved(run)
+    process = hebm("evaluate", run, "--set", "evaluate.samples=192", "--set", "evaluate.split=test")
+    assert process.status == 0, process.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["n"], metrics["split"]) == (192, "test")
+    assert "n 192" in process.stdout
+    assert (log(run), steps_saved(run)) == before
+    assert "samples = 192" in (run / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("change", ["prior.sampler.steps=5", "seed=1", "train.backbone.steps=7"])
+def test_what_decided_the_weights_cannot_be_changed(run, change):
+    before = (run / "metrics.json").read_text(), (run / "config.toml").read_text()
+    process = hebm("evaluate", run, "--set", change, "--allow-changes")
+    assert process.status == 2
+    assert change.partition("=")[0] in process.stderr
+    assert ((run / "metrics.json").read_text(), (run / "config.toml").read_text()) == before
+
+
+def test_a_run_that_is_not_finished_is_not_evaluated_as_if_it_were(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    process = hebm("evaluate", tmp_path / "tiny")
+    assert process.status == 1
+    assert "has trained 9 of 12 steps; finish it with hebm run first" in process.stderr
+    assert not (tmp_path / "tiny" / "metrics.json").exists()
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path):
+    process = hebm("evaluate", tmp_path)
+    assert process.status == 1
+    assert "manifest.json" in process.stderr

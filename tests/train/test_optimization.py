@@ -1,0 +1,78 @@
+"""Schedules are closed forms of the step; averages are the recursion they claim to be."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hebm.train.optimization import OPTIMIZERS, Optimization, averaged
+
+
+def rates(total=100, **options):
+    optimization = Optimization(learning_rate=2.0, **options)
+    return [optimization.rate(step, total) for step in range(total)]
+
+
+def test_a_constant_rate_is_constant():
+    assert set(rates()) == {2.0}
+
+
+def test_warm_up_rises_to_the_full_rate_in_so_many_steps():
+    found = rates(warmup=4)
+    assert found[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "formula"),
+    [
+        ("linear", lambda p: 1 - 0.9 * p),
+        ("cosine", lambda p: 0.1 + 0.45 * (1 + math.cos(math.pi * p))),
+        ("exponential", lambda p: 0.1**p),
+    ],
+)
+@pytest.mark.parametrize("start", [0.0, 0.7])
+def test_a_schedule_falls_from_its_start_to_its_final_factor(schedule, formula, start):
+    found = rates(schedule=schedule, final=0.1, decay_from=start)
+    expected = [2 * formula(max(0.0, step / 100 - start) / (1 - start)) for step in range(100)]
+    assert found == pytest.approx(expected)
+    assert found[0] == 2.0
+    assert all(a >= b for a, b in zip(found, found[1:], strict=False))
+
+
+def test_a_schedule_that_never_starts_is_constant():
+    assert set(rates(schedule="linear", decay_from=1.0)) == {2.0}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_lowers_a_loss(name):
+    x = nn.Parameter(torch.ones(3))
+    optimizer = Optimization(optimizer=name, learning_rate=0.1, weight_decay=0.01).build([x])
+    for _ in range(20):
+        optimizer.zero_grad()
+        x.square().sum().backward()
+        optimizer.step()
+    assert float(x.detach().abs().max()) < 0.5
+
+
+def test_an_average_follows_early_and_decays_later():
+    net = nn.Linear(2, 1)
+    average = averaged(net, 0.5)
+    expected = None
+    for n in range(12):
+        with torch.no_grad():
+            net.weight.fill_(float(n**2))
+        average.update_parameters(net)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = float(n**2) if expected is None else decay * expected + (1 - decay) * n**2
+    assert average.module.weight.flatten().tolist() == pytest.approx([expected] * 2)
+
+
+def test_buffers_of_an_average_are_the_last_ones():
+    net = nn.BatchNorm1d(2)
+    average = averaged(net, 0.9)
+    net.running_mean.fill_(7.0)
+    average.update_parameters(net)
+    net.running_mean.fill_(8.0)
+    average.update_parameters(net)
+    assert average.module.running_mean.tolist() == [8.0, 8.0]
