@@ -202,13 +202,16 @@ def train(
     accelerator: Accelerator,
     listener: Listener,
     stop: Callable[[], int] = lambda: 0,
-) -> None:
-    """Train to the end, from wherever the folder's checkpoints are. Raises `Stopped` if asked to stop."""
+) -> float:
+    """Train to the end, from wherever the folder's checkpoints are; the seconds that it took in all.
+
+    Raises `Stopped` if asked to stop.
+    """
     experiment, model = assembly.experiment, assembly.model
     if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
         experiment.train.prepare(model.backbone, assembly.images["train"])
     batches = make_batches(assembly, accelerator)
-    Trainer(
+    trainer = Trainer(
         model.backbone,
         model.prior,
         assembly.phases,
@@ -220,13 +223,23 @@ def train(
         experiment.seed,
         listener,
         stop,
-    ).train()
+    )
+    trainer.train()
+    return trainer.seconds
 
 
-def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
-    """Evaluate, write metrics.json and the report; returns the metrics."""
+def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float) -> dict[str, Any]:
+    """Evaluate, write metrics.json and the report; returns the metrics.
+
+    Arguments:
+        assembly: trained.
+        folder: of the run.
+        accelerator: devices and processes.
+        training: the seconds that training took, for the record.
+    """
     evaluation = make_evaluation(assembly, accelerator)
     metrics = evaluate(evaluation)
+    metrics |= {"seconds": round(training + metrics["seconds"], 3), "seconds_training": round(training, 3)}
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
         write_json_atomic(folder.metrics, metrics)
@@ -235,8 +248,11 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> 
     return metrics
 
 
-def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> None:
-    """Give the assembled model a finished run's weights. Raises `CheckpointError` if its training is not complete."""
+def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> float:
+    """Give the assembled model a finished run's weights; the seconds that its training took.
+
+    Raises `CheckpointError` if its training is not complete.
+    """
     checkpoint = load_latest(folder.checkpoints, run_id, warn)
     last = assembly.phases[-1]
     if checkpoint is None or checkpoint.phase != last.name or checkpoint.step < last.steps:
@@ -244,3 +260,4 @@ def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[
         steps = sum(phase.steps for phase in assembly.phases)
         raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")
     assembly.model.restore(checkpoint.tensors)
+    return float(checkpoint.state["seconds"])

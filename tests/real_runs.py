@@ -158,7 +158,8 @@ def differences(one, other, samples=70):
     found = [f"log {a} {b}" for a, b in zip(log(one), log(other), strict=False) if a != b]
     found += [] if len(log(one)) == len(log(other)) else ["length of the log"]
     a, b = newest(one), newest(other)
-    found += [key for key in ("phase", "step", "total_step", "state") if getattr(a, key) != getattr(b, key)]
+    found += [key for key in ("phase", "step", "total_step") if getattr(a, key) != getattr(b, key)]
+    found += ["state"] if {**a.state, "seconds": 0} != {**b.state, "seconds": 0} else []
     found += [f"{stem}/{name}" for stem, name, x, y in pairs(a, b) if not torch.equal(x, y)]
     if samples and not torch.equal(Model.load(one).sample(samples), Model.load(other).sample(samples)):
         found.append("samples")

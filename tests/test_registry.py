@@ -1,6 +1,7 @@
 """Registry semantics, on real distributions: a .dist-info with entry points beside a module, on the path."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -266,7 +267,9 @@ def test_the_names_installed_are_those_that_pyproject_declares():
 
 
 def test_the_names_are_these():
-    names = {group.removeprefix("hebm_"): " ".join(registry.names(group)) for group in registry.GROUPS}
+    script = "import json; from hebm import registry as r; print(json.dumps({g: r.names(g) for g in r.GROUPS}))"
+    output = subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, capture_output=True).stdout
+    names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
         "backbones": "two-layer two-layer-joint two-layer-multi-stage",
         "energies": "mlp mlp-concat",

@@ -40,7 +40,7 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
     assembly = pipeline.assemble(experiment, accelerator.device)
     with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, _):
-        pipeline.restore(assembly, folder, run_id, warner(accelerator.is_main_process))
-        pipeline.measure(assembly, folder, accelerator)
+        seconds = pipeline.restore(assembly, folder, run_id, warner(accelerator.is_main_process))
+        pipeline.measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
             click.echo(metrics_table(folder))

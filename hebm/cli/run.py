@@ -53,14 +53,14 @@ def command(
     assembly = pipeline.assemble(experiment, accelerator.device)
     with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished):
         if not finished:
-            _train(assembly, folder, run_id, accelerator, quiet)
-            _measure(assembly, folder, accelerator)
+            seconds = _train(assembly, folder, run_id, accelerator, quiet)
+            _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
             click.echo(metrics_table(folder))
 
 
-def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> None:
-    """Train to the end; asked to stop by signal n, exit with 128 + n once everything is saved."""
+def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> float:
+    """Train to the end, in how many seconds; asked to stop by signal n, exit with 128 + n once everything is saved."""
     from hebm import pipeline
     from hebm.cli.progress import Progress
     from hebm.train.loop import Stopped
@@ -68,7 +68,7 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
     progress = Progress(folder.samples, _tracker(accelerator, assembly.experiment), quiet)
     try:
         with _signals() as stop:
-            pipeline.train(assembly, folder, run_id, accelerator, progress, stop)
+            return pipeline.train(assembly, folder, run_id, accelerator, progress, stop)
     except Stopped as stopped:
         progress.close()
         if accelerator.is_main_process:
@@ -80,12 +80,12 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
             tracker.finish()
 
 
-def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator) -> None:
+def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float) -> None:
     """Evaluate; a Ctrl-C leaves the trained run to be evaluated next time."""
     from hebm import pipeline
 
     try:
-        pipeline.measure(assembly, folder, accelerator)
+        pipeline.measure(assembly, folder, accelerator, seconds)
     except KeyboardInterrupt:
         if accelerator.is_main_process:
             click.echo("note: evaluation stopped; start the run again to evaluate it", err=True)

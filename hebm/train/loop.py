@@ -103,6 +103,7 @@ class Trainer:
         self.stop, self.guard, self.log = stop, Guard(settings.max_skipped), MetricsLog(folder.metrics_log)
         self.main = accelerator.is_main_process
         self.counts: dict[str, Tensor] = {}
+        self._seconds, self._since = 0.0, time.monotonic()
         self.first_row = accelerator.process_index * batches.recipe.batch_size // accelerator.num_processes
 
     def train(self) -> None:
@@ -120,6 +121,11 @@ class Trainer:
             place = self._run_phase(place, checkpoint)
         if signal := self._asked_to_stop():
             raise Stopped(signal, place.total)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this run's training so far, what was lost between a checkpoint and a kill left out."""
+        return self._seconds + time.monotonic() - self._since
 
     # ------------------------------------------------------------ one phase
 
@@ -294,7 +300,12 @@ class Trainer:
             }
             for group in groups:
                 tensors.update(group.tensors())
-            state = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row, "counts": counts}
+            state = {
+                "skipped": self.guard.skipped,
+                "in_a_row": self.guard.in_a_row,
+                "counts": counts,
+                "seconds": round(self.seconds, 3),
+            }
             name = self.phases[place.phase].name
             checkpoint = Checkpoint(name, place.step, place.total, tensors, state)
             save(self.folder.checkpoints, checkpoint, self.settings.keep, self.run_id)
@@ -312,6 +323,7 @@ class Trainer:
         load_module(self.backbone, checkpoint.tensors["backbone"], "backbone")
         load_module(self.prior, checkpoint.tensors["prior"], "prior")
         self.guard.skipped, self.guard.in_a_row = checkpoint.state["skipped"], checkpoint.state["in_a_row"]
+        self._seconds = checkpoint.state["seconds"]
         for name, value in checkpoint.state["counts"].items():
             self.counts[name] = torch.tensor(value if self.main else 0.0, device=self.accelerator.device)
         if self.main:

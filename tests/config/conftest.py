@@ -95,6 +95,9 @@ class Pictures(DatasetRecipe):
 
     root: str = option(doc="the folder")
     batch_size: int = option(32, low=1, doc="images per step")
+    flip: bool = option(False, doc="mirror")
+    binarize: str = option("off", doc="binarise", choices=("off", "target", "both"))
+    workers: int = option(0, doc="background processes", low=0)
 
     def load(self, split):
         raise NotImplementedError
@@ -105,6 +108,9 @@ class Dots(DatasetRecipe):
     """Data without."""
 
     batch_size: int = option(32, low=1, doc="images per step")
+    flip: bool = option(False, doc="mirror")
+    binarize: str = option("off", doc="binarise", choices=("off", "target", "both"))
+    workers: int = option(0, doc="background processes", low=0)
     dots: int = option(3, doc="of them")
 
     def load(self, split):

@@ -1,5 +1,6 @@
 """The kit can fail: each deliberately broken component is caught by the check that names its promise."""
 
+import dataclasses
 import random
 from typing import NamedTuple
 
@@ -36,19 +37,19 @@ from hebm.testing import ConformanceError, ReferenceBackbone, cases, check_all
 class NotInvertible(ReferenceBackbone):
     def invert(self, z, context=None):
         latents = super().invert(z, context)
-        return attrs.evolve(latents, u=latents.u * 1.001)
+        return dataclasses.replace(latents, u=latents.u * 1.001)
 
 
 class WrongLogDet(ReferenceBackbone):
     def latents(self, u, context=None):
         latents = super().latents(u, context)
-        return attrs.evolve(latents, sigma=tuple(2 * s for s in latents.sigma))
+        return dataclasses.replace(latents, sigma=tuple(2 * s for s in latents.sigma))
 
 
 class BatchCoupled(ReferenceBackbone):
     def latents(self, u, context=None):
         latents = super().latents(u, context)
-        return attrs.evolve(latents, z=tuple(z + 0.1 * z.mean(0) for z in latents.z))
+        return dataclasses.replace(latents, z=tuple(z + 0.1 * z.mean(0) for z in latents.z))
 
 
 class GlobalRandom(ReferenceBackbone):
@@ -103,7 +104,7 @@ class StrangerPosterior(ReferenceBackbone):
     def infer(self, batch, noise):
         posterior = super().infer(batch, noise)
         z = tuple(z + 1 for z in posterior.latents.z)
-        return attrs.evolve(posterior, latents=attrs.evolve(posterior.latents, z=z))
+        return attrs.evolve(posterior, latents=dataclasses.replace(posterior.latents, z=z))
 
 
 class CheckedLikelihood(ReferenceBackbone):
@@ -129,7 +130,7 @@ class HiddenState(ReferenceBackbone):
 
     def latents(self, u, context=None):
         latents = super().latents(u, context)
-        return attrs.evolve(latents, z=tuple(z + self.shift for z in latents.z))
+        return dataclasses.replace(latents, z=tuple(z + self.shift for z in latents.z))
 
 
 class SinglePrecision(ReferenceBackbone):
