@@ -267,9 +267,11 @@ def register(group: str, name: str, found: Any = None) -> Any:
     Raises `PluginError` if a distribution declares the name, or the class does not fit the group.
 
     Example:
-        >>> @register("hebm_priors", "mine")
-        ... @recipe
-        ... class Mine(PriorRecipe): ...
+        >>> from hebm import MLP
+        >>> wide = register("hebm_energies", "wide", type("Wide", (MLP,), {}))
+        >>> find("hebm_energies", "wide") is wide
+        True
+        >>> unregister("hebm_energies", "wide")
     """
     if found is None:
         return functools.partial(register, group, name)

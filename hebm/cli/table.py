@@ -21,7 +21,7 @@ def metrics_table(folder: RunFolder) -> str:
     lines += [f"  FD {kind.replace('_', ' '):<45} {value:9.4g}" for kind, value in _numbers(metrics.get("fd"))]
     shown = ("fd", "versions", "extractor", "gap_closed", "gap_closed_scaled_gaussian", "n", "n_reference", "seed")
     rest = [(key, value) for key, value in _numbers(metrics) if key not in shown]
-    lines += [f"  {key:<48} {value:9.4g}" for key, value in rest]
+    lines += [f"  {key.replace('_', ' '):<48} {value:9.4g}" for key, value in rest]
     extractor = metrics.get("extractor") or {}
     conditions = (
         f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
