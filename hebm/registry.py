@@ -267,9 +267,12 @@ def register(group: str, name: str, found: Any = None) -> Any:
     Raises `PluginError` if a distribution declares the name, or the class does not fit the group.
 
     Example:
-        >>> from hebm import MLP
-        >>> wide = register("hebm_energies", "wide", type("Wide", (MLP,), {}))
-        >>> find("hebm_energies", "wide") is wide
+        >>> from hebm import MLP, recipe
+        >>> @register("hebm_energies", "wide")
+        ... @recipe
+        ... class Wide(MLP):
+        ...     "An MLP of this notebook."
+        >>> find("hebm_energies", "wide") is Wide
         True
         >>> unregister("hebm_energies", "wide")
     """
