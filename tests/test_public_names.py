@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,13 @@ import hebm
 def test_importing_hebm_imports_neither_torch_nor_a_plugin():
     code = "import sys, hebm; sys.exit(any(m in sys.modules for m in ('torch', 'hebm_plugins', 'catalogue')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_in_the_core_mentions_first_party_plugins():
+    files = [
+        path for path in Path(hebm.__file__).parent.rglob("*") if path.suffix in (".py", ".txt", ".toml", ".jinja")
+    ]
+    assert [path.name for path in files if "hebm_plugins" in path.read_text()] == []
 
 
 @pytest.mark.parametrize("name", hebm.__all__)
