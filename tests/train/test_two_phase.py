@@ -6,6 +6,9 @@ import pytest
 import torch
 from real_runs import log, newest, tiny, train
 
+from hebm import pipeline
+from hebm.config.experiment import from_table
+from hebm.errors import CheckpointError
 from hebm.interfaces import Progress
 
 PROGRESS = Progress(0, 10)
@@ -62,3 +65,20 @@ def test_phase_2_starts_from_the_averaged_backbone(tmp_path):
     for name, tensor in start["backbone"].items():
         assert torch.equal(tensor, end["backbone-ema"][f"module.{name}"])
     assert any(not torch.equal(tensor, end["backbone"][name]) for name, tensor in start["backbone"].items())
+
+
+def test_a_prior_can_be_trained_on_another_runs_backbone(tmp_path):
+    first, second = tmp_path / "tiny", tmp_path / "second" / "tiny"
+    assert train(tiny(), first)
+    experiment = tiny(train={"backbone_from": str(first)})
+    assert [phase.name for phase in pipeline.assemble(from_table(experiment)).phases] == ["prior"]
+    assert train(experiment, second)
+    trained, taken = (newest(folder).tensors["backbone"] for folder in (first, second))
+    assert all(torch.equal(tensor, taken[name]) for name, tensor in trained.items())
+
+
+def test_a_backbone_of_another_shape_is_refused(tmp_path):
+    assert train(tiny(), tmp_path / "tiny")
+    experiment = tiny(train={"backbone_from": str(tmp_path / "tiny")}, backbone={"z_dims": [3, 6]})
+    with pytest.raises(CheckpointError, match="other shape"):
+        train(experiment, tmp_path / "second" / "tiny")
