@@ -222,13 +222,21 @@ class Zygote:
         environ = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
         self.folder = tempfile.TemporaryDirectory(prefix="hebm-test-")
         command = [sys.executable, str(here / "zygote.py")]
-        self.server = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.said = Path(self.folder.name) / "zygote"
+        with open(self.said, "wb") as said:
+            self.server = subprocess.Popen(
+                command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+            )
 
     def start(self, call, argument, path=(), **environ):
         out = Path(tempfile.mkdtemp(dir=self.folder.name))
         request = {"call": call, "argument": argument, "environ": environ, "path": list(path), "out": str(out)}
-        self.server.stdin.write(json.dumps(request).encode() + b"\n")
-        self.server.stdin.flush()
+        try:
+            self.server.stdin.write(json.dumps(request).encode() + b"\n")
+            self.server.stdin.flush()
+        except BrokenPipeError:
+            ended = self.server.wait()
+            raise AssertionError(f"the zygote ended with {ended}: {self.said.read_text()}") from None
         return Running(int(self.server.stdout.readline()), out)
 
     def hebm(self, *arguments, path=(), **environ):

@@ -34,9 +34,9 @@ def test_t_is_its_formula():
     top, middle, bottom = backbone.layout.split(u)
     z3 = 1.01 * top
     mean, log_std = backbone.conditionals[0].net(z3).chunk(2, 1)
-    z2 = mean + (log_std.exp() + 0.01) * middle
+    z2 = mean + ((3 * torch.tanh(log_std / 3)).exp() + 0.01) * middle
     mean, log_std = backbone.conditionals[1].net(z2).chunk(2, 1)
-    z1 = mean + (log_std.exp() + 0.01) * bottom
+    z1 = mean + ((3 * torch.tanh(log_std / 3)).exp() + 0.01) * bottom
     assert torch.allclose(backbone.latents(u).flat_z, torch.cat([z3, z2, z1], 1), atol=1e-12)
 
 
