@@ -34,9 +34,9 @@ class EvaluateSettings:
     decode: str = option("mean", choices=("mean", "sample"), doc="image of a latent: E[x|z], or a draw from p(x|z)")
     batch_size: int = option(512, low=BLOCK, doc="images at a time, rounded down to whole noise blocks of 64")
     temperatures: tuple[float, ...] = option(
-        (0.8, 0.9, 1.1, 1.2, 1.4, 1.7, 2.0, 2.4),
+        (0.8, 0.9, 1.1, 1.25, 1.5),
         above=0,
-        doc="scales of u tried for the control, in which nothing is learned",
+        doc="scales of u tried for the control, in which nothing is learned; further ones if the best is at an end",
     )
     cache: str = option("~/.cache/hebm", doc="folder where trained classifier extractors are kept")
 

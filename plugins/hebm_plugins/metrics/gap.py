@@ -11,6 +11,8 @@ from hebm.evaluate.gap import gap_closed
 from hebm.interfaces import MetricRecipe
 from hebm_plugins.metrics.distances import KINDS
 
+_FACTOR, _FURTHER = 1.25, 12
+
 
 @recipe
 class GapClosed(MetricRecipe):
@@ -23,11 +25,28 @@ class GapClosed(MetricRecipe):
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`gap_closed` and `gap_closed_scaled_gaussian` (null if reconstructions are no better), `fd.*` they are of."""
         fd: dict[str, float] = {kind: evaluation.distance(kind) for kind in KINDS}
-        scaled = {1.0: fd["gaussian"]}
-        scaled |= {t: evaluation.distance(("gaussian", t)) for t in evaluation.settings.temperatures if t != 1}
+        scaled = scaled_gaussian(evaluation, fd["gaussian"])
         best = min(scaled, key=scaled.__getitem__)
         return {
             "gap_closed": gap_closed(fd["gaussian"], fd["prior"], fd["reconstruction"]),
             "gap_closed_scaled_gaussian": gap_closed(fd["gaussian"], scaled[best], fd["reconstruction"]),
             "fd": {**fd, "scaled_gaussian": scaled[best], "scaled_gaussian_temperature": float(best)},
         }
+
+
+def scaled_gaussian(evaluation: Evaluation, unscaled: float) -> dict[float, float]:
+    """FD by temperature: the settings' grid, and beyond its ends for as long as the best one is at an end.
+
+    Arguments:
+        evaluation: draws T(τ u) and measures them.
+        unscaled: the FD at τ = 1.
+    """
+    grid = (t for t in evaluation.settings.temperatures if t != 1)
+    found = {1.0: unscaled} | {t: evaluation.distance(("gaussian", t)) for t in grid}
+    for _ in range(_FURTHER if len(found) > 1 else 0):
+        best = min(found, key=found.__getitem__)
+        if best not in (min(found), max(found)):
+            break
+        further = best * _FACTOR if best == max(found) else best / _FACTOR
+        found[further] = evaluation.distance(("gaussian", further))
+    return found
