@@ -50,7 +50,8 @@ def _describe(recipe: Any, indent: int = 0) -> None:
     group = group_of(cls)
     if group:
         place = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
-        click.echo(f"{'  ' * indent}{group.removeprefix('hebm_').removesuffix('s')} {name_of(cls)}  {place}")
+        kind = group.removeprefix("hebm_").removesuffix("s").replace("energie", "energy")
+        click.echo(f"{'  ' * indent}{kind} {name_of(cls)}  {place}")
     for field in fields_of(cls):
         value = getattr(recipe, field.name)
         for part in value if isinstance(value, tuple) else (value,):

@@ -1,0 +1,49 @@
+"""`hebm check` builds everything, tries it, and writes nothing."""
+
+from click.testing import CliRunner
+
+from hebm.cli.main import main
+
+CONFIG = """
+[data]
+type = "digits"
+batch_size = 32
+[backbone]
+type = "two-layer"
+z_dims = [2, 3]
+generator = "mlp"
+widths = [8]
+[prior]
+type = "joint"
+energy = { type = "mlp", width = 4 }
+sampler = { type = "ula", steps = 2 }
+"""
+
+
+def check(tmp_path, text, *options):
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    result = CliRunner().invoke(main, ["check", str(path), *options])
+    assert [file.name for file in tmp_path.iterdir()] == ["x.toml"]
+    return result
+
+
+def test_it_says_what_there_is_and_tries_two_steps_of_every_phase(tmp_path):
+    result = check(tmp_path, CONFIG)
+    assert result.exit_code == 0, result.output
+    for part in (
+        "energy mlp",
+        "mlp.py:",
+        "phase backbone: 3000 steps",
+        "phase prior: 2000 steps",
+        "step 2: loss",
+        "ready",
+    ):
+        assert part in result.output
+
+
+def test_what_does_not_fit_is_an_error_with_its_mend(tmp_path):
+    result = check(tmp_path, CONFIG, "--set", "backbone.inference=none")
+    assert result.exit_code == 2
+    assert "top-down" in result.output
+    assert "Traceback" not in result.output
