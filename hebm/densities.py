@@ -4,7 +4,7 @@ Each is a log density over flat u `(B, D)`, up to a constant, rows independent. 
 Gaussian terms by hand and the rest by one call of autograd on u alone.
 
 References:
-    Learning Energy-Based Prior Model with Diffusion-Amortized / Latent space EBM, arXiv 2006.08205, Eq. 2.
+    Learning Latent Space Energy-Based Prior Model, arXiv 2006.08205.
     Learning Latent Space Hierarchical EBM Diffusion Models, arXiv 2405.13910, Eq. 8.
     Learning Joint Latent Space EBM Prior Model for Multi-layer Generator, arXiv 2306.06323.
 """

@@ -67,7 +67,7 @@ class ConcatEnergy(EnergyFn):
 
 @recipe
 class MLPConcat(EnergyRecipe):
-    """One net over all layers: f(z) = MLP([z_L, …, z_1]), the coupled form of arXiv 2310.09492."""
+    """One net over all layers: f(z) = MLP([z_L, …, z_1]), coupling the layers, as the hierarchical-features EBM (ICCV 2023) does."""
 
     width: int = option(128, doc="units of every hidden layer", low=1)
     depth: int = option(2, doc="hidden layers", low=1)
