@@ -67,7 +67,7 @@ class ConcatEnergy(EnergyFn):
 
 @recipe
 class MLPConcat(EnergyRecipe):
-    """One net over all layers: f(z) = MLP([z_L, …, z_1]), coupling the layers, as the hierarchical-features EBM (ICCV 2023) does."""
+    """One net over all layers: f(z) = MLP([z_L, …, z_1]), as in the hierarchical-features EBM (ICCV 2023)."""
 
     width: int = option(128, doc="units of every hidden layer", low=1)
     depth: int = option(2, doc="hidden layers", low=1)
