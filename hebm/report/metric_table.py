@@ -73,7 +73,7 @@ def conditions(metrics: Mapping[str, Any]) -> str:
     texts.append(f"images are {'E[x|z]' if metrics.get('decode') == 'mean' else 'draws from p(x|z)'}")
     texts.append(f"range {metrics['range']}" if "range" in metrics else "")
     texts.append(f"seed {metrics.get('seed')}")
-    texts.append(f"measured in {significant(metrics.get('seconds'))} s")
+    texts.append(f"training and evaluation took {significant(metrics.get('seconds'))} s")
     return "; ".join(text for text in texts if text) + "."
 
 
