@@ -11,7 +11,8 @@ from hebm.interfaces import Backbone, Batch
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
-from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, Normal, TopDownInference
+from hebm.normals import Normal
+from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, TopDownInference
 
 
 class TwoLayerBackbone(Backbone):
@@ -51,7 +52,7 @@ class TwoLayerBackbone(Backbone):
         sigma: list[Tensor] = []
         for i, part in enumerate(self.layout.split(u)):
             prior = self._prior(z[-1] if z else None, part, i)
-            z.append(prior.mean + prior.std * part)
+            z.append(prior.at(part))
             sigma.append(prior.std)
         return Latents(u, tuple(z), tuple(sigma))
 
@@ -59,7 +60,7 @@ class TwoLayerBackbone(Backbone):
         """u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
         above = (None, *z[:-1])
         priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
-        u = [(part - prior.mean) / prior.std for part, prior in zip(z, priors, strict=True)]
+        u = [prior.standardised(part) for part, prior in zip(z, priors, strict=True)]
         return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
@@ -93,9 +94,5 @@ class TwoLayerBackbone(Backbone):
         if isinstance(self.inference, TopDownInference):
             kl = [qi.kl(pi) for qi, pi in zip(q, priors, strict=True)]
         else:
-            kl = [qi.log_prob(zi) - _expanded(pi, zi).log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
+            kl = [qi.log_prob(zi) - pi.log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
         return Posterior(latents, log_q, torch.stack(kl, dim=1))
-
-
-def _expanded(normal: Normal, like: Tensor) -> Normal:
-    return Normal(normal.mean.expand_as(like), normal.std.expand_as(like))

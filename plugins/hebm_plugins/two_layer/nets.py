@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +10,8 @@ from torch.nn import functional as F
 
 from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
+from hebm.normals import Normal
 from hebm_plugins.energies.mlp import mlp
-
-
-class Normal(NamedTuple):
-    """Mean and standard deviation, each `(B, d)` or broadcastable."""
-
-    mean: Tensor
-    std: Tensor
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Σ_d log N(value; mean, std²), `(B,)`."""
-        standard = (value - self.mean) / self.std
-        return (-0.5 * standard.square() - self.std.log() - 0.5 * math.log(2 * math.pi)).sum(1)
-
-    def kl(self, other: Normal) -> Tensor:
-        """KL(self ‖ other) summed over d, `(B,)`."""
-        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
-        return 0.5 * (ratio.square() + shift.square() - 1 - 2 * ratio.log()).sum(1)
 
 
 class ConditionalNormal(nn.Module):
@@ -130,7 +113,7 @@ class TopDownInference(nn.Module):
         q: list[Normal] = []
         for layer, xi in zip(self.layers, noise, strict=True):
             q.append(layer(torch.cat([h, z[-1]], dim=1) if z else h))
-            z.append(q[-1].mean + q[-1].std * xi)
+            z.append(q[-1].at(xi))
         return z, q
 
 
@@ -156,8 +139,8 @@ class BottomUpInference(nn.Module):
         """z and its distribution per layer, top first; noise ξ_i `(B, d_i)`, top first."""
         mean, log_std = self.encoder(x).chunk(2, dim=1)
         q = [Normal(mean, log_std.exp() + self.offset)]
-        z = [q[0].mean + q[0].std * noise[-1]]
+        z = [q[0].at(noise[-1])]
         for layer, xi in zip(self.layers, noise[-2::-1], strict=True):
             q.append(layer(z[-1]))
-            z.append(q[-1].mean + q[-1].std * xi)
+            z.append(q[-1].at(xi))
         return z[::-1], q[::-1]

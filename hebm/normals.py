@@ -1,0 +1,37 @@
+"""Diagonal normals: what latent layers are made of, for prior and posterior alike."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Normal(NamedTuple):
+    """N(mean, diag std²) per row.
+
+    Arguments:
+        mean, std: `(B, *shape)`, or broadcastable to it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def at(self, noise: Tensor) -> Tensor:
+        """mean + std ξ, for ξ `(B, *shape)`."""
+        return self.mean + self.std * noise
+
+    def standardised(self, value: Tensor) -> Tensor:
+        """(value − mean) / std."""
+        return (value - self.mean) / self.std
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ log N(value; mean, std²) over all dimensions but the first, `(B,)`."""
+        terms = -0.5 * self.standardised(value).square() - self.std.log() - 0.5 * math.log(2 * math.pi)
+        return terms.flatten(1).sum(1)
+
+    def kl(self, other: Normal) -> Tensor:
+        """KL(self ‖ other) = Σ ½ ((μ − μ')/σ')² + ½ (σ/σ')² − ½ − log(σ/σ'), `(B,)`. `self` has the full shape."""
+        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        return (0.5 * (shift.square() + ratio.square() - 1) - ratio.log()).flatten(1).sum(1)

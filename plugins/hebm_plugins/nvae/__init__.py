@@ -1,0 +1,1 @@
+"""NVAE (arXiv 2007.03898), as published."""
