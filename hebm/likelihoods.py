@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,18 +17,30 @@ from torch.nn import functional as F
 
 from hebm.noise import Noise
 
+UNKNOWN = "as the backbone's likelihood defines it"
+CONTINUOUS = "density of continuous x in [-1, 1]: not bits per dimension of 8-bit images"
+
 
 class PixelDistribution(Distribution, ABC):
     """p(x|z) over images `(C, H, W)` in [−1, 1], batch shape `(B,)`.
+
+    Say in `scale` what a log-probability is of: numbers are compared only where that agrees.
 
     Arguments:
         parameters: a tensor `(B, C, H, W)` that gives batch and image shape.
     """
 
     arg_constraints = {}
+    binary: ClassVar[bool] = False
+    """Whether only images of −1 and 1 have a likelihood; the score of a grey one is then a cross-entropy."""
 
     def __init__(self, parameters: Tensor) -> None:
         super().__init__(parameters.shape[:1], parameters.shape[1:], validate_args=False)
+
+    @property
+    def scale(self) -> str:
+        """What a log-probability is of, in words, for results. Override it by a property or a class attribute."""
+        return UNKNOWN
 
     @property
     @abstractmethod
@@ -46,6 +59,8 @@ class GaussianPixels(PixelDistribution):
         mean: μ(z), `(B, C, H, W)` in [−1, 1].
         std: s, in units of x.
     """
+
+    scale = CONTINUOUS
 
     def __init__(self, mean: Tensor, std: float) -> None:
         super().__init__(mean)
@@ -75,6 +90,9 @@ class BernoulliPixels(PixelDistribution):
     Arguments:
         logits: l(z), `(B, C, H, W)`.
     """
+
+    scale = "binary pixels"
+    binary = True
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__(logits)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
-from hebm.likelihoods import BernoulliPixels, GaussianPixels
+from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
 
 SHAPE = (4, 3, 2, 5)
@@ -62,3 +62,21 @@ def test_draws_have_the_mean_of_the_distribution():
     assert abs(float(GaussianPixels(mean, 0.1).draw(noise).mean()) - 0.2) < 4 * 0.1 / 64
     expected = 2 / (1 + math.exp(-0.7)) - 1
     assert abs(float(BernoulliPixels(logits).draw(noise).mean()) - expected) < 4 / 64
+
+
+def test_every_distribution_says_what_its_log_probability_is_of(parameters):
+    assert "not bits per dimension" in GaussianPixels(parameters, 0.3).scale
+    assert BernoulliPixels(parameters).scale == "binary pixels"
+    assert BernoulliPixels.binary
+    assert not GaussianPixels.binary
+
+
+def test_a_distribution_that_says_nothing_of_its_scale_has_a_default(parameters):
+    class Silent(PixelDistribution):
+        mean = None
+
+        def draw(self, noise):
+            return None
+
+    assert "backbone's likelihood" in Silent(parameters).scale
+    assert not Silent(parameters).binary

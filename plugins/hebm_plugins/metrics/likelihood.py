@@ -14,7 +14,7 @@ from hebm.config.recipe import option, recipe
 from hebm.errors import NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.interfaces import Batch, MetricRecipe
-from hebm.likelihoods import BernoulliPixels, GaussianPixels
+from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 
 
@@ -87,22 +87,20 @@ class _Scale:
     """What the log probabilities were of: learned from what was scored."""
 
     def __init__(self) -> None:
-        self.likelihood: type[Distribution] | None = None
+        self.likelihood: Distribution | None = None
         self.binary = True
         self.unbounded = False
 
     def note(self, likelihood: Distribution, target: Tensor) -> None:
-        """Remember the family, and whether all pixels were −1 or 1."""
-        self.likelihood = type(likelihood)
+        """Remember the distribution, and whether all pixels were −1 or 1."""
+        self.likelihood = likelihood
         self.binary = self.binary and bool((target.abs() == 1).all())
 
-    def describe(self) -> dict[str, str | None]:
+    def describe(self) -> dict[str, str]:
         """The family, binarisation and scale, in words."""
-        family = self.likelihood or Distribution
-        if issubclass(family, BernoulliPixels):
-            scale = "binary pixels" if self.binary else "cross-entropy of grey pixels: not a likelihood"
-        elif issubclass(family, GaussianPixels):
-            scale = "density of continuous x in [-1, 1]: not bits per dimension of 8-bit images"
-        else:
-            scale = "as the backbone's likelihood defines it"
-        return {"family": family.__name__, "targets": "binarised" if self.binary else "as read", "scale": scale}
+        found = getattr(self.likelihood, "scale", None)
+        scale = found if isinstance(found, str) else UNKNOWN
+        if not self.binary and getattr(self.likelihood, "binary", False):
+            scale = "cross-entropy of grey pixels: not a likelihood"
+        targets = "binarised" if self.binary else "as read"
+        return {"family": type(self.likelihood).__name__, "targets": targets, "scale": scale}

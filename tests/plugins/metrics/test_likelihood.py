@@ -83,6 +83,40 @@ def test_the_scale_of_the_number_is_stated(tmp_path, bernoulli, binarize, scale)
     assert found["n"] == 100
 
 
+class Levels(GaussianPixels):
+    """A family with a scale of its own, as an attribute of the object."""
+
+    @property
+    def scale(self):
+        return "probability of 5-bit images"
+
+
+class Plain(torch.distributions.Independent):
+    """Of torch's kind, with no scale in words."""
+
+    scale = torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "family", "scale"),
+    [
+        (lambda mean: Levels(mean, STD), "Levels", "probability of 5-bit images"),
+        (
+            lambda mean: Plain(torch.distributions.Normal(mean, STD), 3),
+            "Plain",
+            "as the backbone's likelihood defines it",
+        ),
+    ],
+)
+def test_the_scale_of_a_third_party_distribution_is_its_own_or_a_default(tmp_path, make, family, scale):
+    class Other(FactorBackbone):
+        def likelihood(self, latents):
+            return make(latents.u.unflatten(1, (1, 8, 8)))
+
+    found, _ = measured(tmp_path, Other(), Likelihood(images=100))
+    assert (found["family"], found["scale"], found["targets"]) == (family, scale, "as read")
+
+
 def test_a_posterior_drawn_by_mcmc_has_no_bound(tmp_path):
     class Chain(FactorBackbone):
         def infer(self, batch, noise):

@@ -1,0 +1,1 @@
+"""Distributions of an image that several backbones share."""

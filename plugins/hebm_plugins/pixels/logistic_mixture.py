@@ -1,0 +1,122 @@
+"""Colour images as a mixture of discretised logistics, of PixelCNN++ (arXiv 1701.05517) as NVAE uses it.
+
+Per pixel, a mixture of M components π_m; in each, the colours are logistic, one after another:
+
+    R ~ L(μ_R, s_R),   G ~ L(μ_G + c_0 R, s_G),   B ~ L(μ_B + c_1 R + c_2 G, s_B)
+
+and the probability of a level x is the mass between its neighbours' midpoints, σ((x + h − μ)/s) − σ((x − h − μ)/s) with
+h = 1 / (2^b − 1); the lowest and the highest level take the tails.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hebm.errors import ConfigError
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import Noise
+from hebm_plugins.pixels.bits import reduce_bits
+from hebm_plugins.precision import full_precision
+
+LEAST_LOG_SCALE = -7.0
+MARGIN = 1e-5  # of the uniform numbers, to 0 and to 1
+THIN = 1e-5  # a mass below this is taken as density times width, which does not cancel
+# What counts as lowest and highest level, as published: at 8 bits, level 254 (0.992) counts as highest too.
+LOWEST, HIGHEST = -0.999, 0.99
+
+
+class LogisticMixturePixels(PixelDistribution):
+    """p(x|z) over colour images of 2^b levels per colour. What it scores is first reduced to b bits.
+
+    Arguments:
+        parameters: `(B, 10M, H, W)`: M mixture logits, then per colour M means, M log scales (at least −7) and M
+            coefficients (before tanh), those of colour 0, 1, 2 being c_0, c_1, c_2.
+        bits: b, from 1 to 8.
+
+    Raises `ConfigError` if the channels are not ten per component.
+    """
+
+    def __init__(self, parameters: Tensor, bits: int = 8) -> None:
+        if parameters.shape[1] % 10 or not parameters.shape[1]:
+            raise ConfigError(
+                f"likelihood: a mixture of M logistics over colour images takes 10 M channels of parameters, "
+                f"got {parameters.shape[1]}"
+            )
+        count = parameters.shape[1] // 10
+        self.logits, rest = full_precision(parameters).split((count, 9 * count), dim=1)
+        self.means, log_scales, coefficients = rest.unflatten(1, (3, 3 * count)).chunk(3, dim=2)
+        self.log_scales, self.coefficients = log_scales.clamp(min=LEAST_LOG_SCALE), coefficients.tanh()
+        self.bits = bits
+        super().__init__(self.means[:, :, 0])
+
+    @property
+    def scale(self) -> str:
+        """Levels have probabilities: bits per dimension are those of the literature on images of so many bits."""
+        return f"probability of {self.bits}-bit images: bits per dimension of {self.bits}-bit images"
+
+    @property
+    def mean(self) -> Tensor:
+        """The three colours with μ and c averaged over π, `(B, 3, H, W)` in [−1, 1]; as published, not quite E[x]."""
+        weights = self.logits.softmax(1).unsqueeze(1)
+        return _coloured((weights * self.means).sum(2), (weights * self.coefficients).sum(2))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ_pixels log p(x), `(B,)`, for value `(B, 3, H, W)` in [−1, 1]."""
+        return self.log_prob_map(value).flatten(1).sum(1)
+
+    def log_prob_map(self, value: Tensor) -> Tensor:
+        """log Σ_m π_m Π_colours p_m(x), per pixel, `(B, H, W)`."""
+        x = reduce_bits(value, self.bits).unsqueeze(2)
+        red, green, _ = x.unbind(1)
+        c0, c1, c2 = self.coefficients.unbind(1)
+        shifts = torch.stack((torch.zeros_like(c0), c0 * red, c1 * red + c2 * green), dim=1)
+        masses = _log_mass(x, self.means + shifts, self.log_scales, 2**self.bits - 1)
+        return (masses.sum(1) + self.logits.log_softmax(1)).logsumexp(1)
+
+    def draw(self, noise: Noise, temperature: float = 1.0) -> Tensor:
+        """A sample, `(B, 3, H, W)` in [−1, 1], not rounded to levels (as published)."""
+        mixture, logistic = noise.uniform(*self.logits.shape), noise.uniform(*self.means[:, :, 0].shape)
+        return self.from_uniforms(_inside(mixture), _inside(logistic), temperature)
+
+    def from_uniforms(self, mixture: Tensor, logistic: Tensor, temperature: float = 1.0) -> Tensor:
+        """The sample that uniform numbers give: m = argmax(log π / t − log(−log u)), x = μ + (s/t) log(v / (1 − v)).
+
+        Arguments:
+            mixture: u, `(B, M, H, W)` in (0, 1).
+            logistic: v, `(B, 3, H, W)` in (0, 1).
+            temperature: t. The published code divides s by it too: below 1, levels spread more. Samples there have 1.
+        """
+        chosen = (self.logits / temperature - (-mixture.log()).log()).argmax(1, keepdim=True)
+        index = chosen.unsqueeze(1).expand(-1, 3, -1, -1, -1)
+        means, log_scales, coefficients = (
+            p.gather(2, index).squeeze(2) for p in (self.means, self.log_scales, self.coefficients)
+        )
+        return _coloured(means + log_scales.exp() / temperature * logistic.logit(), coefficients)
+
+
+def _inside(uniform: Tensor) -> Tensor:
+    """[0, 1) → (0, 1)."""
+    return MARGIN + (1 - 2 * MARGIN) * uniform
+
+
+def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
+    """Each colour with its share of the ones before it, clamped to [−1, 1]."""
+    c0, c1, c2 = coefficients.unbind(1)
+    red = x[:, 0].clamp(-1, 1)
+    green = (x[:, 1] + c0 * red).clamp(-1, 1)
+    blue = (x[:, 2] + c1 * red + c2 * green).clamp(-1, 1)
+    return torch.stack((red, green, blue), dim=1)
+
+
+def _log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, intervals: int) -> Tensor:
+    """log of the mass of level x, `(B, 3, M, H, W)`; levels are 2 / intervals apart."""
+    error, precision = x - mean, (-log_scale).exp()
+    above, below, middle = (precision * (error + shift) for shift in (1 / intervals, -1 / intervals, 0))
+    mass = above.sigmoid() - below.sigmoid()
+    density = middle - log_scale - 2 * F.softplus(middle) - math.log(intervals / 2)
+    inner = torch.where(mass > THIN, mass.clamp(min=1e-10).log(), density)
+    return torch.where(x < LOWEST, F.logsigmoid(above), torch.where(x > HIGHEST, F.logsigmoid(-below), inner))
