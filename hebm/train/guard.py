@@ -79,6 +79,6 @@ def _note(found: list[str], name: str, output: object) -> None:
         found.append(name)
 
 
-def gradient_norm(parameters: list[nn.Parameter], clip: float | None) -> Tensor:
-    """The norm of the gradient before clipping; gradients are scaled down to `clip` in place."""
-    return torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
+def gradient_norm(parameters: list[nn.Parameter], clip: float) -> Tensor:
+    """The norm of the gradient before clipping; gradients are scaled down to `clip` in place, unless it is 0."""
+    return torch.nn.utils.clip_grad_norm_(parameters, clip or float("inf"))

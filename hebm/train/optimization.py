@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.train.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
@@ -30,13 +31,29 @@ class Optimization:
     epsilon: float = option(1e-8, doc="added to the denominator", above=0)
     weight_decay: float = option(0.0, doc="weight decay", low=0)
     schedule: str = option(
-        "constant", doc="of the learning rate after warm-up", choices=("constant", "linear", "cosine", "exponential")
+        "constant",
+        doc="of the learning rate after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
+        choices=(*DECAYS, EPOCH_COSINE),
     )
+    epoch: int = option(1, doc="steps per epoch, for epoch-cosine alone", low=1, unit="steps")
     decay_from: float = option(0.0, doc="fraction of the steps after which the schedule starts", low=0, high=1)
     final: float = option(1e-2, doc="factor of the learning rate that the schedule ends at", above=0, high=1)
     warmup: int = option(0, doc="steps over which the rate rises from 0", low=0)
-    clip: float | None = option(None, doc="greatest norm of the gradient; none by default", above=0)
+    clip: float = option(0.0, doc="greatest norm of the gradient; 0 = off", low=0)
     ema: float = option(0.0, doc="decay of the averaged weights that replace the last ones; 0 = off", low=0, high=1)
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` for a warm-up or a start that the schedule epoch-cosine does not have."""
+        if self.schedule != EPOCH_COSINE:
+            return
+        if self.warmup % self.epoch or self.warmup == 1:
+            raise ConfigError(
+                f"schedule {EPOCH_COSINE!r}: a warm-up of {self.warmup} steps does not fit epochs of {self.epoch}; "
+                "warmup must be a multiple of epoch, and not 1 (the rate would stay at 0): "
+                f"set it to 0 or {max(self.epoch, 2)}"
+            )
+        if self.decay_from:
+            raise ConfigError(f"schedule {EPOCH_COSINE!r} starts right after warmup: leave out decay_from")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser at its full learning rate."""
@@ -47,16 +64,19 @@ class Optimization:
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of step 0 ≤ step < total."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        progress = step / max(total, 1)
-        p = max(0.0, progress - self.decay_from) / (1 - self.decay_from) if self.decay_from < 1 else 0.0
-        factors: dict[str, float] = {
-            "constant": 1.0,
-            "linear": 1 - (1 - self.final) * p,
-            "cosine": self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * p)),
-            "exponential": self.final**p,
-        }
-        return self.learning_rate * warm * factors[self.schedule]
+        if self.schedule == EPOCH_COSINE:
+            self.check_steps(total)
+            return self.learning_rate * epoch_cosine(step, total, self.epoch, self.warmup, self.final)
+        warm = warm_up(step, self.warmup)
+        return self.learning_rate * warm * decayed(self.schedule, step, total, self.decay_from, self.final)
+
+    def check_steps(self, total: int) -> None:
+        """Raise `ConfigError` if `total` steps leave the schedule no epoch after its warm-up."""
+        if self.schedule == EPOCH_COSINE and epochs_left(total, self.epoch, self.warmup) < 1:
+            raise ConfigError(
+                f"schedule {EPOCH_COSINE!r}: {total} steps leave none after a warm-up of {self.warmup}; "
+                f"give more steps, at least warmup + epoch = {self.warmup + self.epoch}, or a shorter warm-up"
+            )
 
 
 @recipe
@@ -64,6 +84,12 @@ class PhaseOptimization(Optimization):
     """How one phase trains its parameters, and for how long."""
 
     steps: int = option(2000, doc="training steps of the phase", low=0)
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` if the steps leave none after the warm-up of epoch-cosine."""
+        super().__attrs_post_init__()
+        if self.steps:
+            self.check_steps(self.steps)
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:

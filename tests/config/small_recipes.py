@@ -124,13 +124,14 @@ class Optimiser:
 
     steps: int = option(10, low=0, doc="how many")
     rate: float = option(1e-3, above=0, doc="learning rate")
+    limit: float | None = option(None, above=0, doc="of something")
 
 
 @recipe
 class Plan(SchemeRecipe):
     """A scheme with nested settings."""
 
-    backbone: Optimiser = option(factory=lambda: Optimiser(steps=99), doc="phase 1")
+    backbone: Optimiser = option(factory=lambda: Optimiser(steps=99, limit=1.0), doc="phase 1")
     stops: tuple[tuple[int, ...], ...] = option((), doc="lists of lists")
 
     def phases(self, backbone, prior):

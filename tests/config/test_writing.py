@@ -121,8 +121,8 @@ def test_differences_are_the_keys_that_differ_with_both_values(toys):
 
 
 def test_a_none_that_toml_cannot_say_is_refused_when_written_not_lost(toys):
-    two_phase = registry.find("hebm_schemes", "two-phase")()
-    assert two_phase.backbone.clip is not None
-    unclipped = attrs.evolve(two_phase, backbone=attrs.evolve(two_phase.backbone, clip=None))
-    with pytest.raises(ConfigError, match=r"train\.backbone\.clip: None cannot be written"):
-        dumps(compose(toys, train=unclipped))
+    plan = toys["plan"]()
+    assert plan.backbone.limit is not None
+    unlimited = attrs.evolve(plan, backbone=attrs.evolve(plan.backbone, limit=None))
+    with pytest.raises(ConfigError, match=r"train\.backbone\.limit: None cannot be written"):
+        dumps(compose(toys, train=unlimited))

@@ -1,12 +1,17 @@
 """Schedules are closed forms of the step; averages are the recursion they claim to be."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from hebm.train.optimization import OPTIMIZERS, Optimization, averaged
+from hebm.errors import ConfigError
+from hebm.train.optimization import OPTIMIZERS, Optimization, PhaseOptimization, averaged
+
+SCHEDULES = Path(__file__).parents[1] / "vectors" / "nvae" / "unit" / "schedules.json"
 
 
 def rates(total=100, **options):
@@ -42,6 +47,59 @@ def test_a_schedule_falls_from_its_start_to_its_final_factor(schedule, formula, 
 
 def test_a_schedule_that_never_starts_is_constant():
     assert set(rates(schedule="linear", decay_from=1.0)) == {2.0}
+
+
+def test_epoch_cosine_is_the_published_recursion_at_every_step():
+    toy = json.loads(SCHEDULES.read_text())["lr_toy"]
+    epoch, total = toy["iters_per_epoch"], toy["epochs"] * toy["iters_per_epoch"]
+    optimization = Optimization(
+        learning_rate=toy["lr"],
+        schedule="epoch-cosine",
+        epoch=epoch,
+        warmup=toy["warmup_epochs"] * epoch,
+        final=toy["lr_min"] / toy["lr"],
+    )
+    found = [optimization.rate(step, total) for step in range(total)]
+    assert found == pytest.approx(toy["per_iteration"], abs=1e-12, rel=0)
+
+
+def test_epoch_cosine_without_warm_up_falls_from_the_full_rate_to_the_final_one():
+    found = rates(total=12, schedule="epoch-cosine", epoch=3, final=0.1)
+    assert found[::3] == pytest.approx([2.0, 2 * (0.1 + 0.9 * 0.75), 2 * (0.1 + 0.9 * 0.25), 0.2])
+    assert all(found[step] == found[step - step % 3] for step in range(12))
+
+
+@pytest.mark.parametrize("total", [7, 8, 9])
+def test_a_shorter_last_epoch_counts_as_one(total):
+    found = rates(total=total, schedule="epoch-cosine", epoch=3, final=0.1)
+    assert found[-1] == pytest.approx(0.2)
+    assert found[3] == pytest.approx(2 * 0.55)
+
+
+def test_a_single_epoch_after_the_warm_up_stays_where_that_ended():
+    assert rates(total=6, schedule="epoch-cosine", epoch=3, warmup=3)[2:] == pytest.approx([4 / 3] * 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 3, "warmup": 4}, "multiple of epoch"),
+        ({"warmup": 1}, "stay at 0"),
+        ({"decay_from": 0.5}, "decay_from"),
+    ],
+)
+def test_a_warm_up_or_start_that_epoch_cosine_does_not_have_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Optimization(schedule="epoch-cosine", **options)
+
+
+def test_steps_that_leave_no_epoch_after_the_warm_up_are_refused():
+    with pytest.raises(ConfigError, match="9 steps leave none"):
+        PhaseOptimization(schedule="epoch-cosine", epoch=3, warmup=9, steps=9)
+    with pytest.raises(ConfigError, match="9 steps leave none"):
+        Optimization(schedule="epoch-cosine", epoch=3, warmup=9).rate(0, 9)
+    PhaseOptimization(schedule="epoch-cosine", epoch=3, warmup=9, steps=10)
+    PhaseOptimization(schedule="epoch-cosine", epoch=3, warmup=9, steps=0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
