@@ -44,6 +44,7 @@ class Model(nn.Module):
         steps: int | None = None,
         decode: str = "mean",
         batch_size: int = 8 * BLOCK,
+        temperature: float = 1.0,
     ) -> Tensor:
         """n images `(n, C, H, W)` in [−1, 1], in eval mode.
 
@@ -55,14 +56,18 @@ class Model(nn.Module):
             steps: length of the chains, instead of the prior's own.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
             batch_size: how many at a time.
+            temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
 
         Raises `NonFiniteError` if a sample is not finite.
         """
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
+            backbone = self.backbone.folded()
             parts = [
-                self._batch(first, min(batch_size, n - first), seed, start, labels, steps, decode)
+                self._batch(
+                    backbone, first, min(batch_size, n - first), seed, start, labels, steps, decode, temperature
+                )
                 for first in range(0, n, batch_size)
             ]
         finally:
@@ -71,13 +76,22 @@ class Model(nn.Module):
         return torch.cat(parts)
 
     def _batch(
-        self, first: int, rows: int, seed: int, start: int, labels: Tensor | None, steps: int | None, decode: str
+        self,
+        backbone: Backbone,
+        first: int,
+        rows: int,
+        seed: int,
+        start: int,
+        labels: Tensor | None,
+        steps: int | None,
+        decode: str,
+        temperature: float,
     ) -> Tensor:
         parameter = next(self.backbone.parameters())
         noise = Noise(seed, "sample", start=start + first, device=parameter.device, dtype=parameter.dtype)
         chosen = None if labels is None else labels[first : first + rows]
-        draw = self.prior.sample(self.backbone, rows, noise.derive("prior"), chosen, steps)
-        likelihood = self.backbone.likelihood(self.backbone.latents(draw.u, draw.context))
+        draw = self.prior.sample(backbone, rows, noise.derive("prior"), chosen, steps)
+        likelihood = backbone.likelihood(backbone.latents(temperature * draw.u, draw.context))
         images = likelihood.mean if decode == "mean" else likelihood.draw(noise.derive("decode"))
         bad = int((~images.flatten(1).isfinite().all(1)).sum())
         if bad:
@@ -110,7 +124,7 @@ class Model(nn.Module):
     def restore(self, tensors: Tensors) -> None:
         """Take a checkpoint's weights, averaged where there are any. Raises `CheckpointError` if they do not fit."""
         for name, module in (("backbone", self.backbone), ("prior", self.prior)):
-            load_module(module, _averaged(tensors, name), name)
+            load_module(module, averaged_weights(tensors, name), name)
 
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:
@@ -146,11 +160,11 @@ def trained_weights(run: str | Path, warn: Callable[[str], None] = lambda _: Non
     checkpoint = load_latest(folder.checkpoints, folder.read_manifest()["run_id"], warn)
     if checkpoint is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")
-    return {name: _averaged(checkpoint.tensors, name) for name in ("backbone", "prior")}
+    return {name: averaged_weights(checkpoint.tensors, name) for name in ("backbone", "prior")}
 
 
-def _averaged(tensors: Tensors, name: str) -> dict[str, Tensor]:
-    """The averaged weights of a module if the checkpoint has them, else the last ones."""
+def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
+    """The averaged weights of a module, "backbone" or "prior", if a checkpoint's tensors have them, else the last."""
     average = tensors.get(f"{name}-ema")
     if average is None:
         return dict(tensors[name])

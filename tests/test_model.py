@@ -9,6 +9,7 @@ from hebm.config.experiment import from_table
 from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, NonFiniteError
 from hebm.model import Model, build, seeded
+from hebm.noise import Noise
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,14 @@ def test_seed_and_steps_and_decoding_matter(model):
     assert torch.equal(plain, model.sample(4))
     for other in (model.sample(4, seed=1), model.sample(4, steps=1), model.sample(4, decode="sample")):
         assert not torch.equal(plain, other)
+
+
+def test_temperature_scales_what_the_prior_drew(model):
+    noise = Noise(0, "sample").derive("prior")
+    with torch.no_grad():
+        u = model.prior.sample(model.backbone, 64, noise).u
+        expected = model.backbone.likelihood(model.backbone.latents(0.7 * u)).mean
+    torch.testing.assert_close(model.sample(64, temperature=0.7), expected)
 
 
 def test_sampling_leaves_modes_and_the_global_generator_alone(model):

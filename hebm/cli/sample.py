@@ -20,6 +20,9 @@ from hebm.cli.options import processes_option, run_argument, warner
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
 )
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Scales the prior's u."
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
 @click.option(
     "--device",
@@ -37,6 +40,7 @@ def command(
     seed: int,
     steps: int | None,
     decode: str,
+    temperature: float,
     batch_size: int,
     device: Literal["auto", "cpu", "cuda", "mps"],
     processes: int,
@@ -60,7 +64,7 @@ def command(
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = max(64, batch_size // 64 * 64)  # whole noise blocks: a batch is the same whoever computes it
     parts = [
-        to_pixels(model.sample(rows, seed, start, steps=steps, decode=decode, batch_size=size))
+        to_pixels(model.sample(rows, seed, start, steps=steps, decode=decode, batch_size=size, temperature=temperature))
         for start, rows in share.batches(number, size)
     ]
     empty = to_pixels(model.sample(1, seed))[:0]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -84,6 +85,12 @@ class Evaluation:
             prior = prior.base
         return prior
 
+    @cached_property
+    def generator(self) -> Backbone:
+        """The backbone's folded copy, which is equal: what chains and decoding run on."""
+        with evaluating(self.backbone):
+            return self.backbone.folded()
+
     def count(self, kind: Kind) -> int:
         """How many images of a kind are used: for data and reconstructions no more than the split has."""
         return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
@@ -105,13 +112,13 @@ class Evaluation:
                 batch = self.batch(self.references, start, rows)
                 return self.scheme.posterior(self.backbone, self.prior, batch, self.noise(kind, start)).latents
             draw = self._draw(kind, start, rows)
-            return self.backbone.latents(draw.u, draw.context)
+            return self.generator.latents(draw.u, draw.context)
 
     def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
         if kind == "prior" and self.prior.base is not None:
-            return self.prior.sample(self.backbone, rows, self.noise(kind, start))
+            return self.prior.sample(self.generator, rows, self.noise(kind, start))
         scale = kind[1] if isinstance(kind, tuple) else 1.0
-        draw = self.root.sample(self.backbone, rows, self.noise("gaussian", start))
+        draw = self.root.sample(self.generator, rows, self.noise("gaussian", start))
         return draw if scale == 1 else Draw(scale * draw.u, draw.context)
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
@@ -119,7 +126,8 @@ class Evaluation:
         if kind == "data":
             return self.references.read(torch.arange(start, start + rows))
         with evaluating(self.backbone, self.prior):
-            likelihood = self.backbone.likelihood(self.latents(kind, start, rows))
+            decoder = self.backbone if kind == "reconstruction" else self.generator
+            likelihood = decoder.likelihood(self.latents(kind, start, rows))
             if self.settings.decode == "mean":
                 return likelihood.mean
             draw = getattr(likelihood, "draw", None)

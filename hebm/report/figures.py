@@ -74,14 +74,18 @@ def collect(
     Raises `CheckpointError` if the folder cannot be written.
     """
     with evaluating(backbone, prior):
-        return _Collector(backbone, prior, scheme, batch, noise, samples, settings or FigureSettings()).collect()
+        generator = backbone.folded()
+        return _Collector(
+            backbone, generator, prior, scheme, batch, noise, samples, settings or FigureSettings()
+        ).collect()
 
 
 @attrs.frozen(eq=False)
 class _Collector:
-    """The arguments of `collect`, shared by its parts."""
+    """The arguments of `collect`, shared by its parts, and the backbone's folded copy."""
 
     backbone: Backbone
+    generator: Backbone
     prior: PriorLearner
     scheme: SchemeRecipe
     batch: Batch
@@ -121,7 +125,7 @@ class _Collector:
 
     def _decode(self, u: Tensor, context: Tensor | None) -> Tensor:
         context = None if context is None else context[: len(u)]
-        mean: Tensor = self.backbone.likelihood(self.backbone.latents(u, context)).mean
+        mean: Tensor = self.generator.likelihood(self.generator.latents(u, context)).mean
         return mean
 
     def _save(self, kind: str, images: Tensor) -> str:
@@ -132,7 +136,7 @@ class _Collector:
         prior = self.prior
         while kind == "gaussian" and prior.base is not None:
             prior = prior.base
-        return prior.sample(self.backbone, rows, self.noise.derive(kind).at(start))
+        return prior.sample(self.generator, rows, self.noise.derive(kind).at(start))
 
     # ------------------------------------------------------------ the chain
 
@@ -140,10 +144,10 @@ class _Collector:
         """The first draws of the prior and what their chain did; None for a prior that runs none."""
         recorder = Recorder(self.settings.frames - 2)
         rows, noise = self.settings.rows, self.noise.derive("prior")
-        draw = self.prior.sample(self.backbone, rows, noise, observe=recorder)
+        draw = self.prior.sample(self.generator, rows, noise, observe=recorder)
         if not recorder.length:
             return draw, None
-        start = self.prior.sample(self.backbone, rows, self.noise.derive("prior"), steps=0)
+        start = self.prior.sample(self.generator, rows, self.noise.derive("prior"), steps=0)
         states = recorder.states(start.u, draw.u)
         tilts = [f for f in (self._f(Draw(u, draw.context)) for _, u in states) if f is not None]
         chosen = [states[i] for i in evenly(len(states), self.settings.frames)]
@@ -157,7 +161,7 @@ class _Collector:
     def _f(self, draw: Draw) -> Tensor | None:
         """The log tilt f = Σ_e f_e of draws, `(B,)`; None for a prior without a tilt."""
         try:
-            return self.prior.tilt(self.backbone.latents(draw.u, draw.context)).sum(1)
+            return self.prior.tilt(self.generator.latents(draw.u, draw.context)).sum(1)
         except NotImplementedError:
             return None
 

@@ -33,13 +33,14 @@ def test_a_folder_of_pngs_and_an_array_hold_the_same_images(run, tmp_path):
     assert np.array_equal(array, to_pixels(Model.load(run).sample(70)).permute(0, 2, 3, 1).numpy())
 
 
-def test_seed_steps_and_decoding_are_options(run, tmp_path):
+def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
     ways = {"plain": (), "seed": ("--seed", "1"), "steps": ("--steps", "9"), "decode": ("--decode", "sample")}
+    ways["temperature"] = ("--temperature", "0.5")
     found = {}
     for name, options in ways.items():
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)
         found[name] = np.load(tmp_path / f"{name}.npz")["images"]
-    assert all(not np.array_equal(found["plain"], found[name]) for name in ("seed", "steps", "decode"))
+    assert all(not np.array_equal(found["plain"], found[name]) for name in ways if name != "plain")
     steps = to_pixels(Model.load(run).sample(8, steps=9)).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(found["steps"], steps)
 
