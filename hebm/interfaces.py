@@ -29,6 +29,7 @@ from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 
 if TYPE_CHECKING:
+    from hebm.config.experiment import Experiment
     from hebm.data.images import Images
     from hebm.densities import LogDensity
     from hebm.evaluate.evaluation import Evaluation
@@ -156,6 +157,14 @@ class Backbone(nn.Module, ABC):
 
     def fit_statistics(self, images: Images) -> None:
         """Called once before training, for buffers that depend on the data set."""
+
+    def settle(self, noise: Noise) -> None:
+        """Called once when the backbone's training has ended, or it was taken from another run, and before anything is
+        learned on it or sampled from it: for statistics that are measured on the final weights.
+
+        Only scheme two-phase has such a moment; where it keeps averaged weights, they are settled too. Deterministic
+        given `noise`, and the same on every process of several. The default does nothing.
+        """
 
     def folded(self) -> Backbone:
         """An equal, cheaper copy for chains on a frozen backbone (never trained)."""
@@ -359,8 +368,14 @@ class SchemeRecipe(ABC):
 
     group: ClassVar[str] = "hebm_schemes"
 
-    def prepare(self, backbone: Backbone, images: Images) -> None:
-        """Called once before a run's first step, with the training images."""
+    def prepare(self, backbone: Backbone, images: Images, noise: Noise) -> None:
+        """Called once before a run's first step.
+
+        Arguments:
+            backbone: with its initial weights.
+            images: the training images.
+            noise: for what is drawn meanwhile; the same on every process.
+        """
         backbone.fit_statistics(images)
 
     @abstractmethod
@@ -370,6 +385,49 @@ class SchemeRecipe(ABC):
     @abstractmethod
     def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
         """Latents of given images, as this scheme infers them: by q(z|x) or by MCMC."""
+
+
+@attrs.frozen(eq=False)
+class Ported:
+    """A trained backbone on its way from the checkpoint of another code, or to it.
+
+    Arguments:
+        experiment: what it was trained as, as far as that can be said here; its name does not count.
+        images: shape of the images it was trained on; their classes are unknown.
+        backbone: its state dict; entries that the other code does not have keep their initial values.
+        moments: the optimiser's state, `"<parameter>/<moment>"`; empty if it is not known.
+        step: training steps that were taken.
+        leftovers: all else that the file holds, so that it can be written back: plain values and tensors, in
+            collections; None for a run that came from no file.
+        notes: what a user should know, a line each.
+    """
+
+    experiment: Experiment
+    images: ImageSpec
+    backbone: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor] = attrs.field(factory=dict)
+    step: int = 0
+    leftovers: Any = None
+    notes: tuple[str, ...] = ()
+
+
+class CheckpointFormat(ABC):
+    """Group `hebm_formats`: the checkpoints of a published code. It is given contents: files are not its business."""
+
+    group: ClassVar[str] = "hebm_formats"
+    allowed: ClassVar[tuple[type, ...]] = ()
+    """Classes besides tensors and plain containers that its files hold; they must be harmless to construct."""
+
+    @abstractmethod
+    def read(self, content: Any) -> Ported:
+        """A file's content in this project's terms. Raises `CheckpointError` listing all that does not fit."""
+
+    @abstractmethod
+    def write(self, ported: Ported) -> Any:
+        """A run in the other code's terms: given what `read` gave, the same content, bit for bit.
+
+        Raises `CheckpointError` for what the other code cannot express.
+        """
 
 
 def check_base(prior: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:

@@ -28,6 +28,7 @@ from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
 from hebm.model import DTYPES, Model, build
+from hebm.noise import Noise
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
 from hebm.store.checkpoints import list_checkpoints, load_latest
@@ -35,7 +36,7 @@ from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_run
 from hebm.store.run_folder import RunFolder
-from hebm.train.loop import Listener, Trainer
+from hebm.train.loop import Listener, Trainer, unfinished
 from hebm.train.phases import Phase
 
 
@@ -209,7 +210,8 @@ def train(
     """
     experiment, model = assembly.experiment, assembly.model
     if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
-        experiment.train.prepare(model.backbone, assembly.images["train"])
+        noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
+        experiment.train.prepare(model.backbone, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     trainer = Trainer(
         model.backbone,
@@ -255,7 +257,7 @@ def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[
     """
     checkpoint = load_latest(folder.checkpoints, run_id, warn)
     last = assembly.phases[-1]
-    if checkpoint is None or checkpoint.phase != last.name or checkpoint.step < last.steps:
+    if checkpoint is None or checkpoint.phase != last.name or unfinished(checkpoint, last):
         done = 0 if checkpoint is None else checkpoint.total_step
         steps = sum(phase.steps for phase in assembly.phases)
         raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")

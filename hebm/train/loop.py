@@ -142,8 +142,9 @@ class Trainer:
         left = max(0, phase.steps - place.step)
         end = Place(place.phase, place.step + left, place.total + left)
         self._run_steps(place, phase, wrapped, groups)
-        if left or checkpoint is None:
-            self._save(end, groups)
+        if checkpoint is None or unfinished(checkpoint, phase):
+            self._finish(phase, groups)
+            self._save(end, groups, finished=True)
         del wrapped
         self.accelerator.free_memory()  # else this phase's hooks still average gradients in the next
         self.accelerator.wait_for_everyone()
@@ -151,6 +152,12 @@ class Trainer:
             if group.average is not None:
                 group.group.owner.load_state_dict(group.average.module.state_dict())
         return end
+
+    def _finish(self, phase: Phase, groups: list[GroupState]) -> None:
+        """Once a phase: `Phase.finish` on what was trained and on its averages."""
+        averages = [group.average.module for group in groups if group.average is not None]
+        for owner in (*(group.group.owner for group in groups), *averages):
+            phase.finish(owner, self.noise.derive("finish", phase.name))
 
     def _run_steps(self, place: Place, phase: Phase, wrapped: Any, groups: list[GroupState]) -> None:
         started = time.monotonic()
@@ -248,7 +255,7 @@ class Trainer:
         signal = self._asked_to_stop()
         due = done.total % settings.checkpoint_every == 0 and not last
         if signal or (due and not self.guard.in_a_row):  # what makes steps fail may be in the weights already
-            self._save(done, groups)
+            self._save(done, groups, finished=last and type(phase).finish is Phase.finish)
         if signal:
             raise Stopped(signal, done.total)
 
@@ -291,7 +298,7 @@ class Trainer:
         average = averaged(group.owner, group.optimization.ema) if group.optimization.ema else None
         return GroupState(name, group, optimizer, average)
 
-    def _save(self, place: Place, groups: list[GroupState]) -> None:
+    def _save(self, place: Place, groups: list[GroupState], finished: bool) -> None:
         counts = self._totals()
         if self.main:
             tensors: dict[str, Mapping[str, Tensor]] = {
@@ -301,6 +308,7 @@ class Trainer:
             for group in groups:
                 tensors.update(group.tensors())
             state = {
+                "finished": finished,
                 "skipped": self.guard.skipped,
                 "in_a_row": self.guard.in_a_row,
                 "counts": counts,
@@ -343,6 +351,11 @@ class Trainer:
     def _tell(self, event: str, *arguments: Any) -> None:
         if self.main:
             getattr(self.listener, event)(*arguments)
+
+
+def unfinished(checkpoint: Checkpoint, phase: Phase) -> bool:
+    """Whether a checkpoint of this phase lacks steps of it, or what `Phase.finish` does after them."""
+    return checkpoint.step < phase.steps or not checkpoint.state.get("finished", True)
 
 
 def _mean_figures(losses: list[Loss]) -> dict[str, Tensor]:

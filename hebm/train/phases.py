@@ -52,3 +52,11 @@ class Phase(nn.Module, ABC):
     def begin(self) -> None:
         """Called once when the phase starts or resumes: set train and eval modes, fold what is frozen."""
         self.train()
+
+    def finish(self, owner: nn.Module, noise: Noise) -> None:
+        """Called once when all steps are done, before the checkpoint that ends the phase: for what follows training.
+
+        Arguments:
+            owner: a group's owner as trained, or its averaged copy, each in its turn.
+            noise: the same for each of them, and on every process.
+        """

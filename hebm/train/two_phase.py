@@ -59,6 +59,11 @@ class BackbonePhase(Phase):
         unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
         return Loss(total / unit, terms)
 
+    def finish(self, owner: nn.Module, noise: Noise) -> None:
+        """Settle the backbone."""
+        if isinstance(owner, Backbone):
+            owner.settle(noise)
+
 
 class PriorPhase(Phase):
     """Phase 2: one stage of the prior on posterior draws of the frozen backbone.
@@ -124,18 +129,19 @@ class TwoPhase(SchemeRecipe):
             raise ConfigError(f"train.backbone_from: stage {names} of the prior learns with the backbone; leave it out")
         return later
 
-    def prepare(self, backbone: Backbone, images: Images) -> None:
-        """Statistics of the data, or the backbone of another run with all its buffers.
+    def prepare(self, backbone: Backbone, images: Images, noise: Noise) -> None:
+        """Statistics of the data, or the backbone of another run with all its buffers, settled anew.
 
         Raises `CheckpointError` if that run has no checkpoint or its backbone does not fit.
         """
         if self.backbone_from is None:
-            super().prepare(backbone, images)
+            super().prepare(backbone, images, noise)
             return
         from hebm.model import trained_weights  # the model's module imports configuration, which lists schemes
 
         weights = trained_weights(self.backbone_from)
         load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
+        backbone.settle(noise)
 
     def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""
