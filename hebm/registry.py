@@ -37,6 +37,7 @@ GROUPS = (
     "hebm_datasets",
     "hebm_metrics",
     "hebm_schemes",
+    "hebm_formats",
     COMMANDS,
 )
 BLOCK_VARIABLE = "HEBM_BLOCK"

@@ -8,6 +8,7 @@ runs/<name>/  config.toml     the resolved configuration
               checkpoints/    step-00001234/ …
               samples/        images
               report.html     the page
+              imported/       of an imported run: what its file held besides the weights
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def imported(self) -> Path:
+        """What the file of an imported run held besides its weights, as one checkpoint."""
+        return self.path / "imported"
+
+    @property
     def samples(self) -> Path:
         """The folder of images."""
         return self.path / "samples"
@@ -104,11 +110,16 @@ class RunFolder:
         if not self.manifest.exists():
             return self._start(config_text, manifest)
         old = self.read_manifest()
+        adopted = _adopted(old, manifest)
         old_config = self._read_config()
-        changes = config_changes(old_config, config_text) + _changes(_identity(old), _identity(manifest))
+        changes = config_changes(old_config, config_text) + _changes(_identity(adopted), _identity(manifest))
+        if adopted is not old:
+            changes += _changes(_only(adopted, ("images",)), _only(manifest, ("images",)))
         if changes and not allow:
             raise CheckpointError(_refusal(self.path, changes))
-        return self._update(old, old_config, config_text, manifest, changes)
+        if adopted is not old:
+            write_json_atomic(self.manifest, adopted)
+        return self._update(adopted, old_config, config_text, manifest, changes)
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest of the run here. Raises `CheckpointError` if it is missing or damaged."""
@@ -143,7 +154,8 @@ class RunFolder:
     def _update(
         self, old: dict[str, Any], old_config: str, config_text: str, manifest: Mapping[str, Any], changes: list[str]
     ) -> dict[str, Any]:
-        changes = changes + _changes(_without(old, COMPARED), _without(manifest, COMPARED))
+        free = _changes(_without(old, COMPARED), _without(manifest, COMPARED))
+        changes = [*changes, *(change for change in free if change not in changes)]
         if changes:
             old = {**old, **manifest, "history": [*old.get("history", []), changes]}
             write_json_atomic(self.manifest, old)
@@ -189,6 +201,14 @@ def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a resumed run must share, under names that no configuration key has."""
     labels = {"data": "data fingerprint", "hebm": "hebm version"}
     return {labels.get(key, key): value for key, value in _only(manifest, COMPARED).items()}
+
+
+def _adopted(old: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """An imported run has seen no images (its data are null): the first that fit its backbone become its data."""
+    if old.get("data", "") is not None:
+        return old
+    classes = manifest["images"]["classes"]
+    return {**old, "data": manifest["data"], "images": {**old["images"], "classes": classes}}
 
 
 def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -1,26 +1,34 @@
-"""R8: nothing in the package writes or reads a pickle."""
+"""R8: nothing in the project writes or reads a pickle, but for files of other codes, at the places listed here."""
 
 import re
 from pathlib import Path
 
 import hebm
+import hebm_plugins
 
 FORBIDDEN = re.compile(
     r"\b(import|from) (cPickle|dill|cloudpickle|joblib|shelve|marshal)\b|\bfrom pickle\b"
     r"|\bpickle\.(?!UnpicklingError|PickleError)|(?<!safetensors\.)\btorch\.(save|load)\("
-    r"|\.save_state\(|\.load_state\(|allow_pickle\s*=\s*True"
+    r"|\.save_state\(|\.load_state\(|allow_pickle\s*=\s*True|weights_only\s*=\s*False|add_safe_globals"
 )
+DOORS = [
+    'hebm/evaluate/inception.py: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)',
+    'hebm/store/foreign.py: return torch.load(path, map_location="cpu", weights_only=True)',
+    "hebm/store/foreign.py: torch.save(content, file)",
+]
 
 
-def test_no_module_mentions_pickle_or_what_pickles():
-    """Foreign `.pt` files may come in by one door only, with `weights_only=True` on the same line."""
-    found = [
-        f"{path.name}:{number}: {line.strip()}"
-        for path in Path(hebm.__file__).parent.rglob("*.py")
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if FORBIDDEN.search(line) and "weights_only=True" not in line
-    ]
-    assert found == []
+def found():
+    for package in (hebm, hebm_plugins):
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            for line in path.read_text().splitlines():
+                if FORBIDDEN.search(line):
+                    yield f"{path.relative_to(root.parent).as_posix()}: {line.strip()}"
+
+
+def test_no_module_mentions_pickle_or_what_pickles_but_these_for_files_of_other_codes():
+    assert list(found()) == DOORS
 
 
 def test_the_search_would_find_what_it_forbids():
@@ -28,7 +36,9 @@ def test_the_search_would_find_what_it_forbids():
         "pickle.loads(x)",
         "torch.save(x, f)",
         "torch.load(f)",
+        "torch.load(f, weights_only=True)",
         "np.load(f, allow_pickle=True)",
         "from pickle import load",
+        "torch.serialization.add_safe_globals([os.system])",
     ):
         assert FORBIDDEN.search(line)

@@ -179,3 +179,43 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot make .*a part of this path is a file"):
         RunFolder(tmp_path / "file" / "run").create_or_open(CONFIG, MANIFEST)
+
+
+# ---------------------------------------------------------------- a run that was imported: it has seen no data
+
+IMAGES = {"channels": 1, "height": 28, "width": 28, "classes": [], "binary": True}
+IMPORTED = {**MANIFEST, "data": None, "images": IMAGES}
+FIRST = {**MANIFEST, "data": {"train": "abc"}, "images": {**IMAGES, "classes": ["0", "1"]}}
+
+
+@pytest.fixture
+def imported(tmp_path):
+    folder = RunFolder(tmp_path / "imported")
+    folder.create_or_open(CONFIG, IMPORTED)
+    return folder
+
+
+def test_an_imported_run_takes_the_first_data_it_meets_for_its_own_and_keeps_to_them(imported):
+    manifest = imported.create_or_open(CONFIG, FIRST)
+    assert manifest == imported.read_manifest()
+    assert (manifest["data"], manifest["images"], manifest["history"]) == (FIRST["data"], FIRST["images"], [])
+    imported.create_or_open(CONFIG, FIRST)
+    with pytest.raises(CheckpointError, match="data fingerprint"):
+        imported.create_or_open(CONFIG, {**FIRST, "data": {"train": "xyz"}})
+
+
+def test_data_of_another_shape_are_refused_and_not_taken(imported):
+    with pytest.raises(CheckpointError, match=r"images\.height: 28 → 32"):
+        imported.create_or_open(CONFIG, {**FIRST, "images": {**FIRST["images"], "height": 32}})
+    assert imported.read_manifest()["data"] is None
+    imported.create_or_open(CONFIG, FIRST)
+
+
+def test_told_to_go_on_with_another_shape_it_records_that_once(imported):
+    manifest = imported.create_or_open(CONFIG, {**FIRST, "images": {**FIRST["images"], "height": 32}}, allow=True)
+    assert manifest["history"] == [["images.height: 28 → 32"]]
+
+
+def test_an_imported_run_is_held_to_its_versions_as_any_other(imported):
+    with pytest.raises(CheckpointError, match=r"hebm version: '0\.1' → '0\.2'"):
+        imported.create_or_open(CONFIG, {**FIRST, "hebm": "0.2"})

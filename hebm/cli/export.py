@@ -1,0 +1,23 @@
+"""`hebm export`: a run's backbone as a checkpoint of published code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hebm.cli.options import run_argument, warner
+
+
+@click.command("export")
+@click.argument("format", metavar="FORMAT")
+@run_argument
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write, such as checkpoint.pt."
+)
+def command(format: str, run: Path, output: Path) -> None:
+    """Write the backbone of RUN as a checkpoint in FORMAT; of an imported run, the very content that was imported."""
+    from hebm.porting import export_checkpoint
+
+    ported = export_checkpoint(format, run, output, warner(True))
+    click.echo(f"{len(ported.backbone)} tensors of step {ported.step} in {output}")

@@ -1,0 +1,46 @@
+"""`hebm import`: a run folder from a published checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hebm.porting import Imported
+
+
+@click.command("import")
+@click.argument("format", metavar="FORMAT")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The run folder to make, such as runs/NAME."
+)
+def command(format: str, checkpoint: Path, output: Path) -> None:
+    """Make a run folder of a published CHECKPOINT; `hebm plugins --group formats` lists every FORMAT.
+
+    The file is read without running anything in it. Nothing is written unless everything fits.
+    """
+    from hebm.porting import import_checkpoint
+
+    for line in _summary(import_checkpoint(format, checkpoint, output)):
+        click.echo(line)
+
+
+def _summary(imported: Imported) -> Iterator[str]:
+    from hebm.config.writing import dumps
+
+    backbone, run = imported.model.backbone, imported.folder.path
+    for section in dumps(imported.ported.experiment).strip().split("\n\n"):
+        if section.startswith(("[data", "[backbone")):
+            yield f"{section}\n"
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    shapes = [f"{len(list(same))} x {shape}" for shape, same in groupby(backbone.layout.shapes)]
+    yield f"parameters  {count:,}"
+    yield f"latents     {', '.join(shapes)}, top first; {backbone.layout.dim:,} in all"
+    yield from (f"note        {note}" for note in imported.ported.notes)
+    yield f"wrote       {run}"
+    yield f"next        hebm sample {run} -o images, or train.backbone_from = {str(run)!r} for a prior on it"

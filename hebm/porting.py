@@ -1,0 +1,147 @@
+"""Run folders from the checkpoints of published code, and back: what `hebm import` and `hebm export` do.
+
+An imported folder is a run whose training is over: it is sampled, evaluated and built upon like any other. What the
+file held besides the weights stays in `imported/`, so that exporting gives back the same content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import Tensor, nn
+
+from hebm import registry
+from hebm.config.experiment import from_table
+from hebm.config.experiment import load as load_experiment
+from hebm.config.writing import dumps, to_table
+from hebm.errors import CheckpointError
+from hebm.interfaces import CheckpointFormat, ImageSpec, Ported
+from hebm.model import Model, averaged_weights, build
+from hebm.pipeline import distributions
+from hebm.store import checkpoints, foreign
+from hebm.store.checkpoints import Checkpoint
+from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
+from hebm.store.provenance import describe_run
+from hebm.store.run_folder import RunFolder
+from hebm.store.trees import flatten, rebuild
+from hebm.train.state import load_module
+
+PHASE = "backbone"
+"""The phase of scheme two-phase whose end an imported checkpoint is."""
+
+MOMENTS = f"optimizer-{PHASE}"
+LEFTOVERS = "leftovers"
+
+
+@attrs.frozen(eq=False)
+class Imported:
+    """What an import made: the folder, the model it holds, and what was read."""
+
+    folder: RunFolder
+    model: Model
+    ported: Ported
+
+
+def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
+    """Make a run folder of a published checkpoint; nothing is written unless everything fits.
+
+    Arguments:
+        name: of the format, in group `hebm_formats`.
+        source: the file.
+        target: the run folder, which must not exist; its last part names the run.
+
+    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format, `ConfigError` for a
+    folder's name that no run may have.
+    """
+    kind: CheckpointFormat = registry.find("hebm_formats", name)()
+    if os.path.lexists(target):
+        raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
+    ported = kind.read(foreign.load(source, kind.allowed))
+    table = {**to_table(ported.experiment), "name": target.resolve().name}
+    ported = attrs.evolve(ported, experiment=from_table(table))
+    left = flatten(ported.leftovers)
+    model = build(ported.experiment, ported.images)
+    load_module(model.backbone, _completed(model.backbone, ported.backbone), "backbone")
+    temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
+    with reporting(f"write {target}"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(RunFolder(temporary), name, ported, model, left)
+            os.rename(temporary, target)
+        except (OSError, CheckpointError):
+            discard(temporary)
+            raise
+        sync_folder(target.parent)
+    return Imported(RunFolder(target), model, ported)
+
+
+def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the initial values of buffers that the other code does not have."""
+    parameters = dict(backbone.named_parameters())
+    initial = {name: value for name, value in backbone.state_dict().items() if name not in parameters}
+    return {**initial, **tensors}
+
+
+def _write(folder: RunFolder, name: str, ported: Ported, model: Model, left: tuple[Any, Mapping[str, Tensor]]) -> None:
+    experiment, images = ported.experiment, ported.images
+    manifest = {
+        **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
+        "images": {**attrs.asdict(images), "classes": list(images.classes)},
+    }
+    run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
+    rest = Checkpoint("imported", 0, ported.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
+    checkpoints.save(folder.imported, rest, 2, run_id)
+    weights: dict[str, Mapping[str, Tensor]] = {
+        "backbone": _completed(model.backbone, ported.backbone),
+        "prior": model.prior.state_dict(),
+        MOMENTS: ported.moments,
+    }
+    state = {"finished": True, "skipped": 0, "in_a_row": 0, "counts": {}, "seconds": 0.0}
+    checkpoints.save(folder.checkpoints, Checkpoint(PHASE, ported.step, ported.step, weights, state), 2, run_id)
+
+
+def _owner(name: str) -> set[str]:
+    distribution = registry.origin("hebm_formats", name).distribution
+    return {distribution} if distribution else set()
+
+
+def export_checkpoint(name: str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None) -> Ported:
+    """Write a run's backbone as the checkpoint of a published code; averaged weights where the run keeps them.
+
+    Arguments:
+        name: of the format, in group `hebm_formats`.
+        run: the run folder, imported or trained here.
+        target: the file, which must not exist.
+        warn: told of damaged checkpoints that were passed over.
+
+    Raises `CheckpointError` if there is no usable checkpoint or the format cannot express the run.
+    """
+    kind: CheckpointFormat = registry.find("hebm_formats", name)()
+    folder = RunFolder(run)
+    manifest = folder.read_manifest()
+    checkpoint = checkpoints.load_latest(folder.checkpoints, manifest["run_id"], warn)
+    if checkpoint is None:
+        raise CheckpointError(f"{run} has no checkpoint yet; start it with hebm run")
+    images = ImageSpec(**{**manifest["images"], "classes": tuple(manifest["images"]["classes"])})
+    ported = Ported(
+        load_experiment(folder.config),
+        images,
+        averaged_weights(checkpoint.tensors, "backbone"),
+        checkpoint.tensors.get(MOMENTS, {}),
+        checkpoint.total_step,
+        _leftovers(folder, manifest["run_id"], name),
+    )
+    foreign.save(kind.write(ported), target)
+    return ported
+
+
+def _leftovers(folder: RunFolder, run_id: str, name: str) -> Any:
+    """What an import in this format left over, or None."""
+    kept = checkpoints.load_latest(folder.imported, run_id, lambda _: None)
+    if kept is None or kept.state["format"] != name:
+        return None
+    return rebuild(kept.state["tree"], kept.tensors[LEFTOVERS])

@@ -1,0 +1,79 @@
+"""Other codes' `.pt` files: the one door by which a pickle comes in or goes out.
+
+A file is read with `weights_only=True`: tensors, plain containers, and the few harmless classes that its format names.
+Anything else that a pickle asks for, such as a call, is refused before it happens.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hebm.errors import CheckpointError
+from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
+
+_DAMAGE: tuple[type[Exception], ...] = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+_DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, struct.error)
+_DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
+"""What reading an arbitrary file as a checkpoint may raise, but for the unpickler's own refusal."""
+
+
+def load(path: Path, allowed: tuple[type, ...]) -> Any:
+    """What a `.pt` file holds, its tensors on the CPU.
+
+    Arguments:
+        path: the file.
+        allowed: classes besides tensors and plain containers that it may hold.
+
+    Raises `CheckpointError` for a file that is missing, damaged, no checkpoint, or holds anything else.
+    """
+    with reporting(f"read {path}"), open(path, "rb"):
+        pass
+    try:
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(path, allowed, error)) from error
+    except _DAMAGE as error:
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        fix = "a truncated download is the usual reason: compare its size, and fetch it again"
+        raise CheckpointError(f"{path} is no checkpoint, or a damaged one ({cause}); {fix}") from error
+
+
+def _refusal(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
+    names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
+    cause = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), str(error))
+    return (
+        f"{path} was not opened: it is no checkpoint of this format, or asks to run code "
+        f"({cause.strip()[:200]}); tensors, plain containers{names} are allowed. Nothing of it was run; "
+        "fetch the file anew from where it was published"
+    )
+
+
+def save(content: Any, path: Path) -> None:
+    """Write a `.pt` file that other code reads; durable, and whole or not there.
+
+    Raises `CheckpointError` if there is one already, or it cannot be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    with reporting(f"write {path}"):
+        if os.path.lexists(path):
+            raise CheckpointError(f"{path} exists already; give another name, or remove it first")
+        try:
+            with open(temporary, "xb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            discard(temporary)
+            if isinstance(error, OSError):
+                raise
+            raise CheckpointError(f"cannot write {path}: {error}; is the disk full?") from error
+        sync_folder(path.parent)

@@ -1,0 +1,141 @@
+"""R8: other codes' files come in by one door, and run nothing on the way."""
+
+import argparse
+import io
+import os
+import pickle
+import random
+import warnings
+
+import pytest
+import torch
+
+from hebm.errors import CheckpointError
+from hebm.store import foreign
+
+NAMESPACE = (argparse.Namespace,)
+
+
+class Evil:
+    """Unpickled the plain way, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def saved(content, **options):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """`file(bytes)` writes them and returns the path."""
+
+    def write(data):
+        path = tmp_path / "checkpoint.pt"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_containers_and_the_allowed_class_come_in(file, zipped):
+    content = {"w": torch.arange(3.0), "args": argparse.Namespace(a=1), "list": [1, (2.5, "x", None)]}
+    found = foreign.load(file(saved(content, _use_new_zipfile_serialization=zipped)), NAMESPACE)
+    assert torch.equal(found["w"], content["w"])
+    assert (found["args"], found["list"]) == (content["args"], content["list"])
+
+
+@pytest.mark.parametrize("how", ["raw pickle", "zip", "legacy", "within the allowed class"])
+def test_a_pickle_that_asks_to_run_code_does_not_and_the_error_says_so(file, tmp_path, how):
+    evil = Evil(tmp_path / "owned")
+    data = {
+        "raw pickle": lambda: pickle.dumps(evil),
+        "zip": lambda: saved({"state_dict": evil}),
+        "legacy": lambda: saved({"state_dict": evil}, _use_new_zipfile_serialization=False),
+        "within the allowed class": lambda: saved(argparse.Namespace(x=evil)),
+    }[how]()
+    with pytest.raises(CheckpointError, match=r"run code.*Nothing of it was run") as caught:
+        foreign.load(file(data), NAMESPACE)
+    assert "argparse.Namespace are allowed" in str(caught.value)
+    assert not (tmp_path / "owned").exists()
+    pickle.loads(pickle.dumps(evil))  # the fixture is what it says
+    assert (tmp_path / "owned").exists()
+
+
+def test_a_class_is_allowed_for_the_file_that_names_it_alone(file):
+    path = file(saved(argparse.Namespace(a=1)))
+    assert foreign.load(path, NAMESPACE).a == 1
+    with pytest.raises(CheckpointError, match="Namespace"):
+        foreign.load(path, ())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"\x80\x02", b"PK\x03\x04", b"not a checkpoint at all" * 99, saved({"a": 1})[:-40]]
+)
+def test_what_is_no_checkpoint_is_an_error_that_names_the_file(file, data):
+    path = file(data)
+    with pytest.raises(CheckpointError, match="checkpoint") as caught:
+        foreign.load(path, NAMESPACE)
+    assert str(path) in str(caught.value)
+
+
+def test_any_damage_is_an_error_of_ours_and_nothing_else(file):
+    generator = random.Random(0)
+    whole = [
+        saved({"w": torch.ones(9), "a": argparse.Namespace(x=[1])}, _use_new_zipfile_serialization=z) for z in (1, 0)
+    ]
+    for i in range(400):
+        data = bytearray(whole[i % 2])
+        for _ in range(generator.randrange(1, 6)):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        path = file(bytes(data[: generator.choice([len(data), generator.randrange(len(data))])]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                foreign.load(path, NAMESPACE)
+            except CheckpointError:
+                continue
+
+
+def test_a_missing_file_and_a_folder_are_clear_errors(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot read .*No such file"):
+        foreign.load(tmp_path / "none.pt", NAMESPACE)
+    with pytest.raises(CheckpointError, match=r"cannot read .*directory"):
+        foreign.load(tmp_path, NAMESPACE)
+
+
+def test_what_is_saved_is_loaded_again_and_nothing_else_is_left(tmp_path):
+    foreign.save({"w": torch.ones(2), "args": argparse.Namespace(a=1)}, tmp_path / "x.pt")
+    assert foreign.load(tmp_path / "x.pt", NAMESPACE)["args"].a == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_no_file_is_overwritten(tmp_path):
+    (tmp_path / "x.pt").write_text("mine")
+    with pytest.raises(CheckpointError, match="exists already"):
+        foreign.save({}, tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch, error):
+    def failing(content, file):
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(CheckpointError, match=r"cannot write .*x\.pt"):
+        foreign.save({}, tmp_path / "x.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
+    with pytest.raises(CheckpointError, match=r"cannot write .*No such file"):
+        foreign.save({}, tmp_path / "none" / "x.pt")

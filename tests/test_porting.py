@@ -1,0 +1,176 @@
+"""Import and export as any format gets them: a run folder like any other, and nothing where something fails."""
+
+import attrs
+import pytest
+import torch
+from real_runs import newest, tiny, train
+
+from hebm import registry
+from hebm.config.experiment import from_table, load
+from hebm.config.recipe import recipe
+from hebm.errors import CheckpointError, ConfigError, PluginError
+from hebm.interfaces import CheckpointFormat, ImageSpec, Ported
+from hebm.model import Model, build
+from hebm.porting import export_checkpoint, import_checkpoint
+from hebm.store import foreign
+
+IMAGES = ImageSpec(1, 8, 8)
+
+
+def experiment():
+    return from_table(tiny(prior="gaussian", train={"backbone": {"steps": 5}}))
+
+
+@recipe
+class Plain(CheckpointFormat):
+    """Another code's files: weights under our names with a prefix, beside anything else."""
+
+    def read(self, content):
+        weights = {name.removeprefix("net."): value for name, value in content["net"].items()}
+        rest = {key: value for key, value in content.items() if key != "net"}
+        return Ported(experiment(), IMAGES, weights, {}, 5, rest, ("a note",))
+
+    def write(self, ported):
+        return {"net": {f"net.{name}": value for name, value in ported.backbone.items()}, **(ported.leftovers or {})}
+
+
+@pytest.fixture(autouse=True)
+def plain():
+    registry.register("hebm_formats", "plain", Plain)
+    yield
+    registry.unregister("hebm_formats", "plain")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """`file(weights=…)` writes a checkpoint in that format."""
+
+    def write(weights=None, **rest):
+        weights = build(experiment(), IMAGES).backbone.state_dict() if weights is None else weights
+        path = tmp_path / "in.pt"
+        torch.save({"net": {f"net.{name}": value for name, value in weights.items()}, **rest}, path)
+        return path
+
+    return write
+
+
+def test_an_imported_folder_is_a_run_under_its_folders_name(file, tmp_path):
+    imported = import_checkpoint("plain", file(extra=(1, "x")), tmp_path / "runs" / "mine")
+    run = tmp_path / "runs" / "mine"
+    assert load(run / "config.toml").name == "mine"
+    assert (imported.folder.path, imported.ported.notes) == (run, ("a note",))
+    assert imported.folder.read_manifest()["data"] is None
+    assert torch.equal(Model.load(run).sample(3), imported.model.sample(3))
+    assert [path.name for path in run.parent.iterdir()] == ["mine"]
+
+
+def test_export_gives_back_what_was_imported(file, tmp_path):
+    source = file(extra={"a": (1, [torch.ones(2)])})
+    import_checkpoint("plain", source, tmp_path / "mine")
+    export_checkpoint("plain", tmp_path / "mine", tmp_path / "out.pt")
+    before, after = (foreign.load(path, ()) for path in (source, tmp_path / "out.pt"))
+    assert list(before) == list(after)
+    assert all(torch.equal(before["net"][name], after["net"][name]) for name in before["net"])
+    assert torch.equal(after["extra"]["a"][1][0], torch.ones(2))
+
+
+def test_buffers_that_the_other_code_lacks_keep_their_initial_values_and_parameters_may_not_be_lacking(
+    file, tmp_path, monkeypatch
+):
+    from hebm_plugins.two_layer.backbone import TwoLayerBackbone
+
+    begin = TwoLayerBackbone.__init__
+
+    def with_buffer(self, *arguments, **options):
+        begin(self, *arguments, **options)
+        self.register_buffer("extra", torch.tensor([3.0]))
+
+    weights = build(experiment(), IMAGES).backbone.state_dict()
+    monkeypatch.setattr(TwoLayerBackbone, "__init__", with_buffer)
+    import_checkpoint("plain", file(weights), tmp_path / "mine")
+    assert Model.load(tmp_path / "mine").backbone.extra == 3
+    first, *rest = weights
+    with pytest.raises(CheckpointError, match=f"missing \\['{first}'\\]"):
+        import_checkpoint("plain", file({name: weights[name] for name in rest}), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_exists_is_not_touched(file, tmp_path):
+    for target in (tmp_path / "folder", tmp_path / "link"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "link").is_symlink() or (tmp_path / "link").symlink_to("nowhere")
+        with pytest.raises(CheckpointError, match="exists already"):
+            import_checkpoint("plain", file(), target)
+    assert not list((tmp_path / "folder").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "error", "said"),
+    [
+        ("mine", "plian", PluginError, "did you mean 'plain'"),
+        ("no name of a run", "plain", ConfigError, "name"),
+    ],
+)
+def test_unknown_formats_and_names_that_no_run_may_have_are_errors(name, kind, error, said, file, tmp_path):
+    source = file()
+    with pytest.raises(error, match=said):
+        import_checkpoint(kind, source, tmp_path / name)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_write_that_fails_leaves_nothing(file, tmp_path, monkeypatch):
+    from hebm.store import checkpoints
+
+    def full(*arguments):
+        raise CheckpointError("cannot save: No space left on device")
+
+    source = file()
+    monkeypatch.setattr(checkpoints, "_write", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        import_checkpoint("plain", source, tmp_path / "mine")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_run_trained_here_is_exported_with_its_averaged_weights(tmp_path):
+    assert train(tiny(), tmp_path / "tiny")
+    ported = export_checkpoint("plain", tmp_path / "tiny", tmp_path / "out.pt")
+    average = newest(tmp_path / "tiny").tensors
+    assert (ported.step, ported.leftovers) == (12, None)
+    assert set(average) == {"backbone", "prior", "prior-ema", "optimizer-prior"}
+    exported = foreign.load(tmp_path / "out.pt", ())["net"]
+    assert all(torch.equal(exported[f"net.{name}"], value) for name, value in average["backbone"].items())
+
+
+def test_what_the_format_cannot_express_writes_nothing(file, tmp_path, monkeypatch):
+    import_checkpoint("plain", file(), tmp_path / "mine")
+
+    def refuse(self, ported):
+        raise CheckpointError("grey alone")
+
+    monkeypatch.setattr(Plain, "write", refuse)
+    with pytest.raises(CheckpointError, match="grey alone"):
+        export_checkpoint("plain", tmp_path / "mine", tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
+
+
+def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_errors(file, tmp_path):
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        export_checkpoint("plain", tmp_path, tmp_path / "out.pt")
+    run = import_checkpoint("plain", file(), tmp_path / "mine").folder
+    for path in run.checkpoints.iterdir():
+        path.rename(tmp_path / path.name)
+    with pytest.raises(CheckpointError, match="no checkpoint yet"):
+        export_checkpoint("plain", run.path, tmp_path / "out.pt")
+
+
+def test_a_ported_backbone_is_a_value_with_defaults():
+    ported = Ported(experiment(), IMAGES, {})
+    assert attrs.asdict(ported, recurse=False) == {
+        "experiment": experiment(),
+        "images": IMAGES,
+        "backbone": {},
+        "moments": {},
+        "step": 0,
+        "leftovers": None,
+        "notes": (),
+    }
