@@ -271,14 +271,15 @@ def test_the_names_are_these():
     output = subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, capture_output=True).stdout
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
-        "backbones": "two-layer two-layer-joint two-layer-multi-stage",
+        "backbones": "hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
         "energies": "mlp mlp-concat",
         "priors": "gaussian joint",
         "samplers": "langevin mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
         "metrics": "fd fid gap-closed inception-score kid likelihood",
         "schemes": "joint two-phase variational",
-        "commands": "check compare evaluate init plugins report run sample",
+        "formats": "nvae",
+        "commands": "check compare evaluate export import init plugins report run sample",
     }
 
 

@@ -37,6 +37,22 @@ def test_training_step_prints_and_writes_growth_and_memory(tmp_path):
     assert "layers" in printed
 
 
+def test_nvae_chain_checks_and_times_every_form_of_the_chain(tmp_path):
+    result, printed = figures("nvae_chain.py", tmp_path, "--cases", "small", "--batch", "1", "--no-memory")
+    assert len(result["ratios"]) == 4
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    assert result["errors"]["small"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_nvae_chain_measures_memory_that_does_not_grow_with_the_steps(tmp_path):
+    options = ("--cases", "small", "--batch", "1", "--memory-side", "128")
+    result, printed = figures("nvae_chain.py", tmp_path, *options)
+    short, long = (result["peak_mib"][steps]["peak"] for steps in ("2", "16"))
+    assert long < 1.2 * short
+    assert "128 x 128" in printed
+
+
 @pytest.mark.slow
 def test_kernel_checks_and_times_the_compiled_step(tmp_path):
     result, _ = figures("kernel.py", tmp_path, "--models", "default")

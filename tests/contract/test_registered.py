@@ -22,6 +22,24 @@ REDUCED = {
         {"z_dims": (4,), "widths": (6,), "generator": "mlp", "likelihood": "bernoulli", "inference_width": 7},
         {"z_dims": (2, 3, 4), "widths": (6, 4), "head": "conv", "prior_width": 5, "inference": "bottom-up"},
     ],
+    "nvae": [
+        {"channels": 4, "groups": 2, "latent_channels": 2, "encoder_cells": 1, "decoder_cells": 1, "flows": 1},
+        {
+            "channels": 4,
+            "decoder_channels": 6,
+            "groups": 2,
+            "adaptive_groups": True,
+            "latent_channels": 2,
+            "encoder_cells": 1,
+            "decoder_cells": 1,
+            "architecture": "res_bnelu",
+            "squeeze_excite": False,
+            "residual_posterior": False,
+            "bits": 5,
+            "pad": 2,
+        },
+    ],
+    "nvae-tiny": [{"channels": 4, "groups": 2, "latent_channels": 2}],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }
@@ -68,7 +86,7 @@ def test_priors_keep_their_promises_on_the_first_party_backbone(name):
         case()
 
 
-@pytest.mark.parametrize("group", ["hebm_schemes", "hebm_metrics", "hebm_datasets"])
+@pytest.mark.parametrize("group", ["hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_formats"])
 def test_other_recipes_are_frozen_documented_and_go_to_toml_and_back(group):
     required = {"image-folder": {"root": "images"}}
     for name in GROUPS[group]:
@@ -101,6 +119,7 @@ def test_image_folder_keeps_the_promises_of_a_data_set(tmp_path):
 
 def test_every_group_of_components_is_walked():
     walked = {"hebm_backbones", "hebm_energies", "hebm_priors", "hebm_samplers"}
-    walked |= {"hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_commands", "console_scripts"}
+    walked |= {"hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_formats"}
+    walked |= {"hebm_commands", "console_scripts"}
     assert set(GROUPS) <= walked
     assert torch.get_default_dtype() is torch.float32

@@ -1,0 +1,110 @@
+"""The NVAEs that are timed, and the published form of a chain on the very same nets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.interfaces import ImageSpec
+from hebm.latents import Latents
+from hebm.model import seeded
+from hebm.noise import Noise
+from hebm_plugins.nvae.backbone import NVAEBackbone
+from hebm_plugins.nvae.recalibration import Recalibration, recalibrate
+from hebm_plugins.nvae.recipe import NVAE
+
+S2 = 1e-5  # the joint EBM's step: h = s²
+
+
+class Case(NamedTuple):
+    """What is timed.
+
+    Arguments:
+        recipe: of the backbone.
+        side: of its images.
+        batch: chains.
+        bar: what our step may cost at most, over the published one.
+    """
+
+    recipe: NVAE
+    side: int
+    batch: int
+    bar: float
+
+
+CASES = {
+    # 2 scales of 4 groups, 32 channels
+    "small": Case(NVAE(groups=4), 32, 8, 1 / 1.4),
+    # the published widths, fewer groups: 4 of 30, and 2 per scale of 5, 10 and 20
+    "cifar10": Case(NVAE(channels=128, scales=1, groups=4), 32, 4, 1.0),
+    "celeba-64": Case(NVAE(channels=64, scales=3, groups=2), 64, 2, 1.0),
+}
+LARGE = NVAE(channels=30, scales=5, groups=1, bits=5)
+"""The published width for CelebA-HQ 256 x 256, with 1 group per scale of 4, 4, 4, 8 and 16."""
+
+
+class GroupEnergies(nn.Module):
+    """f = Σ_i f_i(z_i): a strided convolution, the mean over positions and a linear layer for each group.
+
+    Arguments:
+        shapes: of the groups' latents.
+        width: hidden channels.
+    """
+
+    def __init__(self, shapes: tuple[tuple[int, ...], ...], width: int = 16) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(shape[0], width, 4, 2, 1) for shape in shapes)
+        self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in shapes)
+
+    def tilt(self, latents: Latents) -> Tensor:
+        """f_i `(B, G)`."""
+        pairs = zip(self.convs, self.heads, latents.z, strict=True)
+        return torch.cat([head(F.leaky_relu(conv(z), 0.2).mean((2, 3))) for conv, head, z in pairs], dim=1)
+
+
+class Subject(NamedTuple):
+    """An NVAE in eval mode as it was trained, its folded copy, and energies on its latents."""
+
+    backbone: NVAEBackbone
+    folded: NVAEBackbone
+    energies: GroupEnergies
+
+
+def make(recipe: NVAE, side: int) -> Subject:
+    """With weights of a constructor and BatchNorm statistics of its samples."""
+    with seeded(0, "speed"):
+        backbone = recipe.build(ImageSpec(channels=3, height=side, width=side))
+        energies = GroupEnergies(backbone.layout.shapes)
+    recalibrate(backbone, Noise(0, "statistics"), Recalibration(passes=2, rows=2))
+    backbone.eval()
+    return Subject(backbone, backbone.folded(), energies)
+
+
+def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """∇_u [Σ f_i(z_i) + Σ log p(z_i | z_above)] per group, as the joint EBM's authors compute it.
+
+    The image's logits are decoded at every step and not used; weight norm and BatchNorm are applied as in training's
+    code, parameters require gradients, and the Gaussian terms are left to autograd.
+    """
+    leaves = tuple(part.detach().requires_grad_() for part in parts)
+    decoder = subject.backbone.decoder
+    descent = decoder.descend(len(leaves[0]), lambda point: point.prior.at(leaves[point.index]))
+    _ = decoder.image(descent.feature, descent.z[-1])
+    log_p = torch.stack([prior.log_prob(z) for prior, z in zip(descent.priors, descent.z, strict=True)]).sum(0)
+    latents = Latents(torch.cat([leaf.flatten(1) for leaf in leaves], 1), descent.z, ())
+    value = subject.energies.tilt(latents).sum(1) + log_p
+    return torch.autograd.grad(value.sum(), leaves)
+
+
+def published_chain(subject: Subject, u: Tensor, steps: int) -> Tensor:
+    """The published chain: u per group, a `torch.randn` each."""
+    generator = torch.Generator().manual_seed(0)
+    parts = subject.backbone.layout.split(u)
+    for _ in range(steps):
+        grads = published_gradient(subject, parts)
+        noise = [torch.randn(part.shape, generator=generator) for part in parts]
+        parts = tuple(p + 0.5 * S2 * g + S2**0.5 * n for p, g, n in zip(parts, grads, noise, strict=True))
+    return subject.backbone.layout.join(parts)

@@ -1,0 +1,147 @@
+"""NVAE as a backbone: T and T⁻¹ by its prior's top-down pass, q(z|x) along the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import Noise
+from hebm.normals import Normal
+from hebm_plugins.nvae.convolutions import kernel_of
+from hebm_plugins.nvae.decoder import Decoder, Descent, Point
+from hebm_plugins.nvae.encoder import Encoder
+from hebm_plugins.nvae.folding import folded
+from hebm_plugins.nvae.objective import NVAEObjective
+from hebm_plugins.nvae.recalibration import Recalibration, recalibrate
+from hebm_plugins.nvae.spectral import SpectralSum, batch_norm_penalty
+from hebm_plugins.nvae.structure import Structure
+from hebm_plugins.pixels.bits import reduce_bits
+
+
+class NVAEBackbone(Backbone):
+    """p(x, z) = p(x|z) N(z_0; 0, 1.01²) Π_i N(z_i; μ_i(z_above), σ_i(z_above)²), μ = 5 tanh(·/5),
+    σ = exp(5 tanh(·/5)) + 0.01; q(z|x) along the same pass (arXiv 2007.03898).
+
+    Arguments:
+        structure: the sizes.
+        encoder, decoder: built from it.
+        layout: the latent shapes, top first.
+        pixels: image parameters `(B, channels, H, W)` → p(x|z).
+        bits: what images are reduced to before they are seen.
+        pad: black pixels on each side of the image, which the likelihood does not score.
+        settings: the training objective's.
+        recalibration: of BatchNorm, once training has ended.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        encoder: Encoder,
+        decoder: Decoder,
+        layout: LatentLayout,
+        pixels: Callable[[Tensor], PixelDistribution],
+        bits: int,
+        pad: int,
+        settings: NVAEObjective,
+        recalibration: Recalibration,
+    ) -> None:
+        super().__init__()
+        self.structure, self.layout, self.pixels = structure, layout, pixels
+        self.bits, self.pad, self.settings, self.recalibration = bits, pad, settings, recalibration
+        self.encoder, self.decoder = encoder, decoder
+        self.spectral = SpectralSum([conv.weight.shape for conv in self.convolutions()])
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        """Every convolution of encoder and decoder, whose spectral norms are penalised."""
+        return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+
+    # ------------------------------------------------------------ generation
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
+        parts = self.layout.split(u)
+        return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.index])))
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
+        return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.index]))
+
+    def _standardised(self, descent: Descent) -> Latents:
+        u = [prior.standardised(z) for prior, z in zip(descent.priors, descent.z, strict=True)]
+        return _latents(self.layout.join(u), descent)
+
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """p(x|z), from the last group's feature on; from the beginning where `latents` is without features."""
+        if latents.features is None:
+            latents = self.invert(latents.z)
+        return self.pixels(self._cropped(self.decoder.image(latents.features, latents.z[-1])))
+
+    def _cropped(self, image: Tensor) -> Tensor:
+        return F.pad(image, (-self.pad,) * 4)
+
+    # ------------------------------------------------------------ inference
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """z ~ q(z|x) through the flows, log q and KL per group `(B, G)`.
+
+        KL is analytic without flows, else the one-sample estimate log q(z before flows) − log p(z after), which may
+        be negative; a flow's log |det| is 0.
+        """
+        xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
+        features = self.encoder(self._input(batch.x))
+        before: list[Tensor] = []
+        posteriors: list[Normal] = []
+
+        def draw(point: Point) -> Tensor:
+            posteriors.append(self.encoder.posterior(features[point.index], point))
+            before.append(posteriors[-1].at(xi[point.index]))
+            return self.encoder.groups[point.index].transport(before[-1])
+
+        descent = self.decoder.descend(len(batch.x), draw)
+        log_q = torch.stack([q.log_prob(z) for q, z in zip(posteriors, before, strict=True)], dim=1)
+        return Posterior(self._standardised(descent), log_q, self._kl(posteriors, log_q, descent))
+
+    def _input(self, x: Tensor) -> Tensor:
+        x = x if self.bits == 8 else reduce_bits(x, self.bits)
+        return F.pad(x, (self.pad,) * 4, value=-1.0)
+
+    def _kl(self, posteriors: list[Normal], log_q: Tensor, descent: Descent) -> Tensor:
+        if self.structure.flows:
+            log_p = [prior.log_prob(z) for prior, z in zip(descent.priors, descent.z, strict=True)]
+            return log_q - torch.stack(log_p, dim=1)
+        return torch.stack([q.kl(prior) for q, prior in zip(posteriors, descent.priors, strict=True)], dim=1)
+
+    # ------------------------------------------------------------ training
+
+    def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """−log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
+        posterior = self.infer(batch, noise)
+        log_likelihood = self.likelihood(posterior.latents).log_prob(batch.target)
+        return self.settings.loss(log_likelihood, posterior, self.structure.groups, self.penalty, progress)
+
+    def penalty(self, iterations: int) -> Tensor:
+        """Spectral norms of all kernels plus max |γ| of every BatchNorm; moves the power iteration's vectors."""
+        kernels = [kernel_of(conv) for conv in self.convolutions()]
+        return self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """The decoder."""
+        return (self.decoder,)
+
+    def settle(self, noise: Noise) -> None:
+        """Estimate the decoder's BatchNorm statistics anew from samples, if `recalibration` asks for it."""
+        recalibrate(self, noise, self.recalibration)
+
+    def folded(self) -> NVAEBackbone:
+        """A copy for evaluation with eval BatchNorm and weight norm folded into plain convolutions."""
+        return folded(self)
+
+
+def _latents(u: Tensor, descent: Descent) -> Latents:
+    return Latents(u, descent.z, tuple(prior.std for prior in descent.priors), features=descent.feature)

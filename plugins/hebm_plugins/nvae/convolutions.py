@@ -1,0 +1,82 @@
+"""Weight-normalised convolutions, plain and masked.
+
+    W_eff[o] = exp(g[o]) · W[o] / (‖W[o]‖ + 1e-5),    g = log_weight_norm,
+
+the norm over input channels and both spatial axes. It holds in training and evaluation alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_EPSILON = 1e-5
+
+
+class WNConv2d(nn.Conv2d):
+    """A weight-normalised convolution that keeps the size of its input (stride 1).
+
+    Arguments:
+        inputs, outputs: channels.
+        size: of the kernel, odd.
+        stride, dilation, groups, bias: as of `nn.Conv2d`.
+
+    The norm starts at that of torch's default initialisation: g = log(‖W‖ + 0.01).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        padding = dilation * (size - 1) // 2
+        super().__init__(inputs, outputs, size, stride, padding, dilation, groups, bias)
+        self.log_weight_norm = nn.Parameter((self._norm(self.weight) + 1e-2).log().detach())
+
+    @staticmethod
+    def _norm(weight: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+
+    def direction(self) -> Tensor:
+        """W before normalisation, `(O, I / groups, k, k)`."""
+        return self.weight
+
+    def kernel(self) -> Tensor:
+        """W_eff, `(O, I / groups, k, k)`."""
+        weight = self.direction()
+        return weight * (self.log_weight_norm.exp() / (self._norm(weight) + _EPSILON))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of x `(B, I, H, W)`."""
+        return self._conv_forward(x, self.kernel(), self.bias)
+
+
+class MaskedWNConv2d(WNConv2d):
+    """A weight-normalised convolution whose weight is masked before its norm is taken.
+
+    Arguments:
+        inputs, outputs, size, groups, bias: as of `WNConv2d`.
+        mask: 0 or 1 per weight, `(O, I / groups, k, k)`.
+    """
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: int, mask: Tensor, groups: int = 1, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, size, groups=groups, bias=bias)
+        self.register_buffer("mask", mask, persistent=False)
+        with torch.no_grad():
+            self.log_weight_norm.copy_((self._norm(self.direction()) + 1e-2).log())
+
+    def direction(self) -> Tensor:
+        """The masked weight."""
+        return self.weight * self.mask
+
+
+def kernel_of(conv: nn.Conv2d) -> Tensor:
+    """The kernel that a convolution applies, whatever its kind, `(O, I / groups, k, k)`."""
+    return conv.kernel() if isinstance(conv, WNConv2d) else conv.weight

@@ -1,0 +1,135 @@
+"""The generator p(x, z): one top-down pass through the groups, then the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.normals import Normal
+from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.nvae.cells import Cell
+from hebm_plugins.nvae.convolutions import WNConv2d
+from hebm_plugins.nvae.ops import UP
+from hebm_plugins.nvae.structure import Structure
+
+
+class Raw(NamedTuple):
+    """Mean and log σ as a net gives them, before they are clamped; `(B, L, r, r)` each."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    @classmethod
+    def of(cls, output: Tensor) -> Raw:
+        """From a net's output `(B, 2L, r, r)`."""
+        mean, log_std = output.chunk(2, dim=1)
+        return cls(mean, log_std)
+
+
+class Point(NamedTuple):
+    """Where a top-down pass stands: at group `index`, with decoder feature s, its raw prior and the prior."""
+
+    index: int
+    feature: Tensor
+    raw: Raw | None
+    prior: Normal
+
+
+Choose = Callable[[Point], Tensor]
+"""Gives z of a group `(B, L, r, r)`, as it is drawn, inferred, or known."""
+
+
+class Descent(NamedTuple):
+    """A whole pass: z and p(z_i | z_above) per group, top-down, and the feature before the last z enters it."""
+
+    z: tuple[Tensor, ...]
+    priors: tuple[Normal, ...]
+    feature: Tensor
+
+
+class PriorGroup(nn.Module):
+    """One group: cells on the way to it, p(z_i | z_above), z's way into the feature, and up to the next scale.
+
+    Arguments:
+        structure: the sizes.
+        index: of the group, top-down; the first has neither cells nor a learned prior.
+    """
+
+    def __init__(self, structure: Structure, index: int) -> None:
+        super().__init__()
+        channels = structure.decoder_channels * structure.shrink(structure.scales[index])
+        latent, count = structure.latent_channels, structure.decoder_cells if index else 0
+        ops, se = structure.ops.decoder, structure.squeeze_excite
+        self.cells = nn.ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
+        self.normal = WNConv2d(channels, 2 * latent, 1) if index else None
+        self.combine = WNConv2d(channels + latent, channels, 1)
+        self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
+
+    def enter(self, feature: Tensor) -> Tensor:
+        """The feature that p(z_i | z_above) is read from."""
+        for cell in self.cells:
+            feature = cell(feature)
+        return feature
+
+    def prior(self, feature: Tensor) -> tuple[Raw | None, Normal]:
+        """p(z_i | z_above), also before the clamp. The first group's is that of raw zeros: N(0, 1.01²)."""
+        if self.normal is None:
+            return None, clamped_normal(feature.new_zeros(()), feature.new_zeros(()))
+        raw = Raw.of(self.normal(F.elu(feature)))
+        return raw, clamped_normal(*raw)
+
+    def absorb(self, feature: Tensor, z: Tensor) -> Tensor:
+        """The feature for the next group, or for the image."""
+        feature = self.combine(torch.cat([feature, z], dim=1))
+        return feature if self.up is None else self.up(feature)
+
+
+class Decoder(nn.Module):
+    """p(z) and the image's parameters.
+
+    Arguments:
+        structure: the sizes.
+        height, width: of the image, padding included.
+        outputs: channels of the image's parameters.
+
+    Attributes:
+        memory_format: of the features.
+    """
+
+    memory_format = torch.contiguous_format
+
+    def __init__(self, structure: Structure, height: int, width: int, outputs: int) -> None:
+        super().__init__()
+        shrink, channels = structure.shrink(0), structure.decoder_channels
+        self.feature = nn.Parameter(torch.rand(channels * shrink, height // shrink, width // shrink))
+        self.groups = nn.ModuleList(PriorGroup(structure, i) for i in range(len(structure.scales)))
+        ops, se = structure.ops.post, structure.squeeze_excite
+        self.post = nn.ModuleList(
+            Cell(ops, channels * 2 ** (block - 1 if cell else block), 1 if cell else UP, se)
+            for block in range(structure.blocks, 0, -1)
+            for cell in range(structure.post_cells)
+        )
+        self.head = WNConv2d(channels, outputs, 3)
+
+    def descend(self, rows: int, choose: Choose) -> Descent:
+        """Top-down through all groups, z_i being what `choose` gives; stops at the last z."""
+        feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
+        z: list[Tensor] = []
+        priors: list[Normal] = []
+        for i, group in enumerate(self.groups):
+            feature = group.enter(self.groups[i - 1].absorb(feature, z[-1]) if z else feature)
+            raw, prior = group.prior(feature)
+            z.append(choose(Point(i, feature, raw, prior)))
+            priors.append(prior)
+        return Descent(tuple(z), tuple(priors), feature)
+
+    def image(self, feature: Tensor, z: Tensor) -> Tensor:
+        """The image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
+        feature = self.groups[-1].absorb(feature, z)
+        for cell in self.post:
+            feature = cell(feature)
+        return self.head(F.elu(feature))

@@ -1,0 +1,114 @@
+"""The inference model q(z|x): a bottom-up pass over the image, read by every group of the top-down pass."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.normals import Normal
+from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.nvae.cells import Cell
+from hebm_plugins.nvae.convolutions import WNConv2d
+from hebm_plugins.nvae.decoder import Point, Raw
+from hebm_plugins.nvae.flows import Flow
+from hebm_plugins.nvae.structure import Structure
+
+
+class BottomUp(nn.Module):
+    """The cells below one group, and the cell that goes down to the next coarser scale if it is the scale's last.
+
+    Arguments:
+        structure: the sizes.
+        index: of the group, top-down.
+    """
+
+    def __init__(self, structure: Structure, index: int) -> None:
+        super().__init__()
+        channels = structure.encoder_channels * structure.shrink(structure.scales[index])
+        ops, se = structure.ops.encoder, structure.squeeze_excite
+        self.cells = nn.ModuleList(Cell(ops, channels, 1, se) for _ in range(structure.encoder_cells))
+        self.down = Cell(ops, channels, 2, se) if index and structure.ends_scale(index - 1) else None
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature that the group reads, and the one that goes on."""
+        for cell in self.cells:
+            feature = cell(feature)
+        return feature, feature if self.down is None else self.down(feature)
+
+
+class PosteriorGroup(nn.Module):
+    """q(z_i | z_above, x) = N(clamp(raw_q + raw_p)), then flows; the first group's is not relative to the prior.
+
+    Arguments:
+        structure: the sizes.
+        index: of the group, top-down.
+    """
+
+    def __init__(self, structure: Structure, index: int) -> None:
+        super().__init__()
+        shrink, latent = structure.shrink(structure.scales[index]), structure.latent_channels
+        channels = structure.encoder_channels * shrink
+        self.combine = WNConv2d(structure.decoder_channels * shrink, channels, 1) if index else None
+        self.normal = WNConv2d(channels, 2 * latent, 3)
+        self.flows = nn.ModuleList(Flow(latent) for _ in range(structure.flows))
+
+    def raw(self, feature: Tensor, point: Point, residual: bool) -> Raw:
+        """Mean and log σ before the clamp, with the prior's added if `residual`.
+
+        Arguments:
+            feature: of the encoder, for this group.
+            point: where the top-down pass stands.
+            residual: whether the net gives the difference to the prior.
+        """
+        joined = feature if self.combine is None else feature + self.combine(point.feature)
+        raw = Raw.of(self.normal(joined))
+        if not residual or point.raw is None:
+            return raw
+        return Raw(raw.mean + point.raw.mean, raw.log_std + point.raw.log_std)
+
+    def transport(self, z: Tensor) -> Tensor:
+        """z after the flows."""
+        for flow in self.flows:
+            z = flow(z)
+        return z
+
+
+class Encoder(nn.Module):
+    """The bottom-up net and the posteriors of all groups.
+
+    Arguments:
+        structure: the sizes.
+        channels: of the image.
+        residual: q is relative to p.
+    """
+
+    def __init__(self, structure: Structure, channels: int, residual: bool) -> None:
+        super().__init__()
+        base, count = structure.encoder_channels, len(structure.scales)
+        ops, se, last = structure.ops.pre, structure.squeeze_excite, structure.pre_cells - 1
+        self.residual = residual
+        self.stem = WNConv2d(channels, base, 3)
+        self.pre = nn.ModuleList(
+            Cell(ops, base * 2**block, 2 if cell == last else 1, se)
+            for block in range(structure.blocks)
+            for cell in range(structure.pre_cells)
+        )
+        self.steps = nn.ModuleList(BottomUp(structure, i) for i in reversed(range(count)))
+        self.top = WNConv2d(base * structure.shrink(0), base * structure.shrink(0), 1)
+        self.groups = nn.ModuleList(PosteriorGroup(structure, i) for i in range(count))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The feature for each group, top-down, of images x `(B, C, H, W)`."""
+        feature = self.stem(x)
+        for cell in self.pre:
+            feature = cell(feature)
+        kept: list[Tensor] = []
+        for step in self.steps:
+            read, feature = step(feature)
+            kept.append(read)
+        kept[-1] = F.elu(self.top(F.elu(kept[-1])))
+        return kept[::-1]
+
+    def posterior(self, feature: Tensor, point: Point) -> Normal:
+        """q(z_i | z_above, x) before the flows."""
+        return clamped_normal(*self.groups[point.index].raw(feature, point, self.residual))

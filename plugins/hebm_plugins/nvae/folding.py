@@ -1,0 +1,117 @@
+"""Folding: an equal net for evaluation in which weight norm and BatchNorm are gone into plain convolutions.
+
+With a = γ / √(var + ε) and s = β − a·mean, BatchNorm is x ↦ a x + s. It folds
+
+- into the convolution before it:  W[o] ← a[o] W[o],  b[o] ← a[o] b[o] + s[o];
+- into a 1×1 convolution after it (no padding):  b[o] ← b[o] + Σ_c W[o, c] s[c],  W[o, c] ← W[o, c] a[c].
+
+The first BatchNorm of a cell of `ConvOp`s stays: an activation parts it from the convolution, and the skip path needs
+its input.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm_plugins.nvae.cells import Cell
+from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
+from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, nearest
+
+if TYPE_CHECKING:
+    from hebm_plugins.nvae.backbone import NVAEBackbone
+
+
+class FoldedBottleneck(nn.Module):
+    """Three convolutions with biases; an up-sampling op is up-sampled after the first, where it costs a quarter.
+
+    Arguments:
+        op: what it is equal to.
+    """
+
+    def __init__(self, op: InvertedBottleneck) -> None:
+        super().__init__()
+        self.upsample = op.upsample
+        self.expand = into_previous(after_affine(op.norm, op.expand), op.expand_norm)
+        self.spatial = into_previous(op.spatial, op.spatial_norm)
+        self.project = into_previous(op.project, op.project_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x `(B, I, H, W)` → `(B, O, H', W')`."""
+        x = F.silu(self.expand(x))
+        x = F.silu(self.spatial(nearest(x) if self.upsample else x))
+        return self.project(x)
+
+
+def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """a and s of BatchNorm with its running statistics, `(C,)` each."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale, norm.bias - scale * norm.running_mean
+
+
+def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = None) -> nn.Conv2d:
+    """An ordinary convolution of the same geometry, with this kernel and bias, or its own effective ones."""
+    kernel, bias = kernel_of(conv) if kernel is None else kernel, conv.bias if bias is None else bias
+    made = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        bias is not None,
+        device="meta",
+    )
+    made.weight = nn.Parameter(kernel.detach().clone(), requires_grad=False)
+    made.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+    return made
+
+
+def into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """norm(conv(x)) as one convolution."""
+    scale, shift = affine(norm)
+    bias = shift if conv.bias is None else scale * conv.bias + shift
+    return plain(conv, kernel_of(conv) * scale[:, None, None, None], bias)
+
+
+def after_affine(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """conv(norm(x)) as one convolution, for a 1×1 `conv`."""
+    scale, shift = affine(norm)
+    kernel = kernel_of(conv)
+    bias = kernel.flatten(1) @ shift
+    return plain(conv, kernel * scale[None, :, None, None], bias if conv.bias is None else bias + conv.bias)
+
+
+def _fold_cell(cell: Cell) -> None:
+    """Bottlenecks become three convolutions; in a chain of `ConvOp`s the later norms go into the convolution before."""
+    for i, op in enumerate(cell.ops):
+        if isinstance(op, InvertedBottleneck):
+            cell.ops[i] = FoldedBottleneck(op)
+        elif i and isinstance(op, ConvOp) and isinstance(op.norm, nn.BatchNorm2d):
+            cell.ops[i - 1].conv = into_previous(cell.ops[i - 1].conv, op.norm)
+            op.norm = nn.Identity()
+
+
+def _fold_weight_norm(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, WNConv2d):
+            setattr(module, name, plain(child))
+        else:
+            _fold_weight_norm(child)
+
+
+@torch.no_grad()
+def folded(backbone: NVAEBackbone) -> NVAEBackbone:
+    """A frozen copy with folded parameters, equal to the original in eval mode; never trained, never saved."""
+    twin = copy.deepcopy(backbone).eval().requires_grad_(False)
+    for module in list(twin.modules()):
+        if isinstance(module, Cell):
+            _fold_cell(module)
+    _fold_weight_norm(twin)
+    twin.decoder.memory_format = torch.channels_last  # 5x5 convolutions by channel are fastest so
+    return twin.to(memory_format=torch.channels_last)

@@ -1,0 +1,138 @@
+"""The recipe of NVAE, and a small preset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import BackboneRecipe, ImageSpec
+from hebm.latents import LatentLayout
+from hebm.likelihoods import BernoulliPixels, PixelDistribution
+from hebm_plugins.nvae.backbone import NVAEBackbone
+from hebm_plugins.nvae.cells import ARCHITECTURES
+from hebm_plugins.nvae.decoder import Decoder
+from hebm_plugins.nvae.encoder import Encoder
+from hebm_plugins.nvae.objective import NVAEObjective
+from hebm_plugins.nvae.recalibration import Recalibration
+from hebm_plugins.nvae.structure import Structure, groups_per_scale
+from hebm_plugins.pixels.clamped_normal import ClampedNormalPixels
+from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
+
+
+@recipe
+class NVAE(BackboneRecipe):
+    """NVAE (arXiv 2007.03898): many groups of latents at several scales, each [L, r, r]; every published size.
+
+    Scales are halved from the finest, `image side / 2^blocks`, to the coarsest, `/ 2^(blocks + scales − 1)`; channels
+    double as often. `benchmarks/nvae` has one file for each published configuration.
+    """
+
+    channels: int = option(32, doc="of the encoder at the image's resolution", low=1)
+    decoder_channels: int | None = option(None, doc="of the decoder; left out: as the encoder's", low=1)
+    scales: int = option(2, doc="resolutions that have latents", low=1)
+    groups: int = option(10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
+    adaptive_groups: bool = option(False, doc="half as many groups at each coarser scale")
+    min_groups: int = option(1, doc="the least that adaptive_groups leaves", low=1)
+    latent_channels: int = option(20, doc="L of every group", low=1)
+    blocks: int = option(1, doc="halvings of the image before the finest latents", low=0)
+    pre_cells: int = option(2, doc="cells of each such block of the encoder", low=1)
+    post_cells: int = option(2, doc="cells of each such block of the decoder", low=1)
+    encoder_cells: int = option(2, doc="cells per group of the encoder", low=0)
+    decoder_cells: int = option(2, doc="cells per group of the decoder", low=0)
+    architecture: str = option("res_mbconv", doc="which ops the cells have", choices=tuple(ARCHITECTURES))
+    squeeze_excite: bool = option(True, doc="scale every cell's channels by what they hold")
+    residual_posterior: bool = option(True, doc="q(z_i|·) gives its difference to p(z_i|z_above)")
+    flows: int = option(0, doc="volume-preserving flows per group of the posterior", low=0)
+    likelihood: str | None = option(
+        None,
+        doc="p(x|z); left out: bernoulli for grey images, a mixture of discretised logistics for colour",
+        choices=("logistic-mixture", "gaussian", "bernoulli"),
+    )
+    mixtures: int = option(10, doc="components of the logistic mixture", low=1)
+    bits: int = option(8, doc="per colour: images are reduced to so many before they are seen", low=1, high=8)
+    log_sigma_floor: float | None = option(
+        None, doc="least log σ at which the gaussian likelihood scores (arXiv 2010.00654: -2)"
+    )
+    pad: int = option(0, doc="black pixels added on each side, which the likelihood does not score", low=0, unit="px")
+    objective: NVAEObjective = option(factory=NVAEObjective, doc="the loss")
+    recalibration: Recalibration = option(factory=Recalibration, doc="BatchNorm statistics once training has ended")
+
+    @property
+    def structure(self) -> Structure:
+        """The sizes."""
+        return Structure(
+            groups=groups_per_scale(self.scales, self.groups, self.adaptive_groups, self.min_groups),
+            latent_channels=self.latent_channels,
+            encoder_channels=self.channels,
+            decoder_channels=self.decoder_channels or self.channels,
+            blocks=self.blocks,
+            pre_cells=self.pre_cells,
+            post_cells=self.post_cells,
+            encoder_cells=self.encoder_cells,
+            decoder_cells=self.decoder_cells,
+            ops=ARCHITECTURES[self.architecture],
+            squeeze_excite=self.squeeze_excite,
+            flows=self.flows,
+        )
+
+    def layout(self, images: ImageSpec) -> LatentLayout:
+        """[L, H/2^k, W/2^k] per group, top first. Raises `ConfigError` for a side that does not divide."""
+        structure, sides = self.structure, (images.height + 2 * self.pad, images.width + 2 * self.pad)
+        factor = structure.shrink(0)
+        if any(side % factor for side in sides):
+            raise ConfigError(
+                f"backbone: {self.blocks} blocks and {self.scales} scales need sides that {factor} divides, the images "
+                f"are {images.height}x{images.width} with pad = {self.pad}; set backbone.pad, or fewer scales"
+            )
+        shrinks = [structure.shrink(scale) for scale in structure.scales]
+        return LatentLayout(tuple((self.latent_channels, sides[0] // k, sides[1] // k) for k in shrinks))
+
+    def build(self, images: ImageSpec) -> NVAEBackbone:
+        """Raises `ConfigError` for images that do not fit the scales or the likelihood."""
+        layout, structure = self.layout(images), self.structure
+        outputs, pixels = self._pixels(images)
+        height, width = images.height + 2 * self.pad, images.width + 2 * self.pad
+        return NVAEBackbone(
+            structure=structure,
+            encoder=Encoder(structure, images.channels, self.residual_posterior),
+            decoder=Decoder(structure, height, width, outputs),
+            layout=layout,
+            pixels=pixels,
+            bits=self.bits,
+            pad=self.pad,
+            settings=self.objective,
+            recalibration=self.recalibration,
+        )
+
+    def _pixels(self, images: ImageSpec) -> tuple[int, Callable[[Tensor], PixelDistribution]]:
+        """Channels of the image's parameters, and what they are parameters of."""
+        likelihood = self.likelihood or ("bernoulli" if images.channels == 1 else "logistic-mixture")
+        if likelihood == "bernoulli":
+            return images.channels, BernoulliPixels
+        if images.channels != 3:
+            raise ConfigError(
+                f"backbone.likelihood: {likelihood!r} is for colour images, these have {images.channels} channel(s); "
+                'use "bernoulli", or set data.channels = 3'
+            )
+        if likelihood == "gaussian":
+            return 6, partial(ClampedNormalPixels, log_sigma_floor=self.log_sigma_floor, bits=self.bits)
+        return 10 * self.mixtures, partial(LogisticMixturePixels, bits=self.bits)
+
+
+@recipe
+class NVAETiny(NVAE):
+    """An NVAE for two CPU cores: 2 scales of 3 groups, 16 channels, 4 latent channels, cells without bottlenecks."""
+
+    channels: int = option(16, doc="of the encoder at the image's resolution", low=1)
+    groups: int = option(3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
+    latent_channels: int = option(4, doc="L of every group", low=1)
+    blocks: int = option(2, doc="halvings of the image before the finest latents", low=0)
+    pre_cells: int = option(1, doc="cells of each such block of the encoder", low=1)
+    post_cells: int = option(1, doc="cells of each such block of the decoder", low=1)
+    encoder_cells: int = option(1, doc="cells per group of the encoder", low=0)
+    decoder_cells: int = option(1, doc="cells per group of the decoder", low=0)
+    architecture: str = option("res_bnswish", doc="which ops the cells have", choices=tuple(ARCHITECTURES))

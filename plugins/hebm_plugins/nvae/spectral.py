@@ -1,0 +1,78 @@
+"""What keeps an NVAE's nets smooth: spectral norms of its convolutions and scales of its BatchNorm layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm_plugins.nvae.batch_norm import BatchNorm
+
+_EPSILON = 1e-3
+
+
+class SpectralSum(nn.Module):
+    """Σ_l u_lᵀ W_l v_l over convolutions l, their kernels read as matrices W `(O, I / groups · k · k)`.
+
+    By power iteration, v ← Wᵀu / max(‖Wᵀu‖, 1e-3), u ← Wv / max(‖Wv‖, 1e-3); it comes up to the sum of the largest
+    singular values from below. The u are buffers, so that a run goes on where it was; v follows from u. Kernels of one
+    matrix shape are iterated together.
+
+    Arguments:
+        shapes: of the kernels, in the order in which `forward` gets them.
+
+    NVAE: arXiv 2007.03898, section 3.2.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.members: dict[tuple[int, int], list[int]] = {}
+        for index, (rows, *rest) in enumerate(shapes):
+            self.members.setdefault((rows, math.prod(rest)), []).append(index)
+        for (rows, columns), indices in self.members.items():
+            self.register_buffer(_name(rows, columns), torch.randn(len(indices), rows))
+
+    def forward(self, kernels: Sequence[Tensor], iterations: int) -> Tensor:
+        """The sum, a scalar, differentiable in the kernels; the iteration is carried on.
+
+        Arguments:
+            kernels: of the shapes that this was built for.
+            iterations: how many, at least 1; each call goes on from the last one's u.
+        """
+        norms = []
+        with torch.autocast(kernels[0].device.type, enabled=False):
+            for (rows, columns), indices in self.members.items():
+                matrices = torch.stack([kernels[index].reshape(rows, columns) for index in indices])
+                u, v = self._iterate(matrices.detach(), self.get_buffer(_name(rows, columns)), iterations)
+                norms.append((torch.bmm(matrices, v) * u).sum())
+        return torch.stack(norms).sum()
+
+    @staticmethod
+    @torch.no_grad()
+    def _iterate(matrices: Tensor, buffer: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """u `(n, O, 1)` and v `(n, rest, 1)` of matrices `(n, O, rest)`, and u into the buffer: new tensors, since the
+        backward pass of an earlier call may hold the ones before.
+        """
+        u, v = buffer.unsqueeze(2).to(matrices.dtype), buffer.new_empty(0)
+        for _ in range(iterations):
+            v = F.normalize(torch.bmm(matrices.mT, u), dim=1, eps=_EPSILON)
+            u = F.normalize(torch.bmm(matrices, v), dim=1, eps=_EPSILON)
+        buffer.copy_(u.squeeze(2))
+        return u, v
+
+
+def batch_norm_penalty(modules: Iterable[nn.Module]) -> Tensor:
+    """Σ max |γ| over the BatchNorm layers among `modules`, a scalar; 0 if there are none."""
+    scales: dict[int, list[Tensor]] = {}
+    for module in modules:
+        if isinstance(module, BatchNorm):
+            scales.setdefault(module.num_features, []).append(module.weight)
+    sums = [torch.stack(equal).abs().amax(1).sum() for equal in scales.values()]
+    return torch.stack(sums).sum() if sums else torch.zeros(())
+
+
+def _name(rows: int, columns: int) -> str:
+    return f"u_{rows}x{columns}"

@@ -1,0 +1,61 @@
+"""The sizes of an NVAE: its scales, groups and channels."""
+
+from __future__ import annotations
+
+import attrs
+
+from hebm_plugins.nvae.cells import Ops
+
+
+@attrs.frozen
+class Structure:
+    """Scales are counted top-down: scale 0 is the coarsest. Channels double with every halving of the resolution.
+
+    Arguments:
+        groups: latent groups per scale, coarsest first.
+        latent_channels: L of every group.
+        encoder_channels, decoder_channels: at the image's resolution.
+        blocks: halvings before the finest latent.
+        pre_cells, post_cells: cells per such block, in encoder and decoder.
+        encoder_cells, decoder_cells: per group.
+        ops: of the cells.
+        squeeze_excite: in every cell.
+        flows: per group of the posterior.
+    """
+
+    groups: tuple[int, ...]
+    latent_channels: int
+    encoder_channels: int
+    decoder_channels: int
+    blocks: int
+    pre_cells: int
+    post_cells: int
+    encoder_cells: int
+    decoder_cells: int
+    ops: Ops
+    squeeze_excite: bool
+    flows: int
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The scale of each group, top-down."""
+        return tuple(scale for scale, n in enumerate(self.groups) for _ in range(n))
+
+    def shrink(self, scale: int) -> int:
+        """How many image pixels a side make one latent pixel; channels are multiplied by as much."""
+        return int(2 ** (self.blocks + len(self.groups) - 1 - scale))
+
+    def ends_scale(self, group: int) -> bool:
+        """Whether a group (top-down index) is the last of its scale, the finest scale left out."""
+        scales = self.scales
+        return group + 1 < len(scales) and scales[group + 1] != scales[group]
+
+
+def groups_per_scale(scales: int, groups: int, adaptive: bool, least: int) -> tuple[int, ...]:
+    """Groups of each scale, coarsest first: as many everywhere, or (`adaptive`) halved from scale to scale, the finest
+    having `groups` and none of the others fewer than `least`.
+    """
+    counts = [groups]
+    for _ in range(scales - 1):
+        counts.append(max(least, counts[-1] // 2) if adaptive else groups)
+    return tuple(reversed(counts))

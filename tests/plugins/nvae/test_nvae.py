@@ -1,0 +1,157 @@
+"""The NVAE recipe and what it builds: every architecture, folding, reduced images, and errors that name the fix."""
+
+import pytest
+import torch
+
+from hebm.densities import TiltedPrior
+from hebm.errors import ConfigError
+from hebm.interfaces import Batch, ImageSpec, Progress
+from hebm.noise import Noise
+from hebm.testing.subjects import perturbed
+from hebm_plugins.nvae.cells import ARCHITECTURES
+from hebm_plugins.nvae.convolutions import WNConv2d
+from hebm_plugins.nvae.recipe import NVAE, NVAETiny
+from hebm_plugins.pixels.clamped_normal import ClampedNormalPixels
+from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
+
+COLOUR = ImageSpec(3, 16, 16)
+GREY = ImageSpec(1, 16, 16)
+SMALL = {"channels": 8, "groups": 2, "latent_channels": 2, "encoder_cells": 1, "decoder_cells": 1, "blocks": 1}
+
+
+def built(images=COLOUR, **fields):
+    """A small NVAE in float64 whose BatchNorm statistics are not those of its initialisation."""
+    torch.manual_seed(0)
+    backbone = perturbed(NVAE(**{**SMALL, **fields}).build(images).double(), 0.1)
+    batch = images_of(images, 8)
+    backbone.train()
+    backbone.objective(batch, Noise(0, "warm", dtype=torch.float64), Progress(1, 10))
+    return backbone.eval()
+
+
+def images_of(images, rows):
+    x = 2 * Noise(0, "images", dtype=torch.float64).uniform(rows, *images.shape) - 1
+    return Batch(x, x, None, torch.arange(rows))
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@torch.no_grad()
+def test_every_architecture_is_equal_when_folded(architecture):
+    images = ImageSpec(3, 8, 8)
+    backbone = built(images, architecture=architecture, flows=1)
+    batch, u = images_of(images, 3), Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
+    twin = backbone.folded()
+    for one, other in ((backbone, twin), (backbone, twin.folded())):
+        a, b = (model.infer(batch, Noise(0, "q", dtype=torch.float64)) for model in (one, other))
+        torch.testing.assert_close(a.latents.u, b.latents.u, rtol=1e-9, atol=1e-9)
+        a, b = (model.likelihood(model.latents(u)).mean for model in (one, other))
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same():
+    backbone = built()
+    twin = backbone.folded()
+    assert not [module for module in twin.modules() if isinstance(module, WNConv2d)]
+    assert len([m for m in twin.decoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]) == 0
+    u = Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
+
+    def tilt(latents):
+        return torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1)
+
+    one, other = (TiltedPrior(model, tilt).value_and_grad(u) for model in (backbone, twin))
+    torch.testing.assert_close(one.value, other.value, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_folding_leaves_the_original_alone():
+    backbone = built()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.folded()
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_a_prior_chain_does_not_run_the_image_net():
+    backbone = built()
+    backbone.decoder.head.register_forward_hook(lambda *_: pytest.fail("the image net ran"))
+    backbone.latents(torch.zeros(2, backbone.layout.dim, dtype=torch.float64))
+
+
+@torch.no_grad()
+def test_the_likelihood_goes_on_where_t_stopped_and_without_features_starts_anew():
+    backbone = built()
+    latents = backbone.latents(torch.ones(2, backbone.layout.dim, dtype=torch.float64))
+    torch.testing.assert_close(backbone.likelihood(latents).mean, backbone.likelihood(latents.detach()).mean)
+
+
+@torch.no_grad()
+def test_fewer_bits_are_seen_by_the_encoder_and_scored_by_the_likelihood():
+    backbone = built(bits=5)
+    levels = torch.arange(256, dtype=torch.float64).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
+    within = (levels // 8 * 8 + (levels + 3) % 8).clamp(max=255)  # other images, equal in 5 bits
+    found = []
+    for image in (levels, within):
+        x = image / 127.5 - 1
+        posterior = backbone.infer(Batch(x, x, None, torch.arange(1)), Noise(0, "q", dtype=torch.float64))
+        found.append((posterior.latents.u, backbone.likelihood(posterior.latents).log_prob(x)))
+    assert not torch.equal(levels, within)
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+@torch.no_grad()
+def test_padding_is_black_and_neither_scored_nor_shown():
+    backbone = built(ImageSpec(1, 12, 12), pad=2)
+    x = images_of(ImageSpec(1, 12, 12), 2).x
+    seen = []
+    backbone.encoder.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    posterior = backbone.infer(Batch(x, x, None, torch.arange(2)), Noise(0, "q", dtype=torch.float64))
+    assert seen[0].shape == (2, 1, 16, 16)
+    assert torch.equal(seen[0][..., 2:-2, 2:-2], x)
+    assert (seen[0][..., :2] == -1).all()
+    assert backbone.likelihood(posterior.latents).mean.shape == x.shape
+
+
+def test_the_layout_lists_the_coarsest_groups_first_and_halves_their_number():
+    layout = NVAE(scales=3, groups=8, adaptive_groups=True, min_groups=3, latent_channels=5).layout(COLOUR)
+    assert layout.shapes == ((5, 2, 2),) * 3 + ((5, 4, 4),) * 4 + ((5, 8, 8),) * 8
+
+
+def test_the_likelihood_is_chosen_by_the_images():
+    flat = torch.zeros(1, NVAE(**SMALL).layout(GREY).dim)
+    for images, kind, fields in (
+        (COLOUR, LogisticMixturePixels, {}),
+        (COLOUR, ClampedNormalPixels, {"likelihood": "gaussian"}),
+        (GREY, "BernoulliPixels", {}),
+    ):
+        backbone = NVAE(**SMALL, **fields).build(images)
+        name = kind if isinstance(kind, str) else kind.__name__
+        assert type(backbone.likelihood(backbone.latents(flat))).__name__ == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "images", "message"),
+    [
+        ({"scales": 4, "blocks": 2}, COLOUR, r"sides that 32 divides, the images are 16x16.*backbone\.pad"),
+        ({"likelihood": "gaussian"}, GREY, r'backbone\.likelihood: \'gaussian\' is for colour.*use "bernoulli"'),
+        ({"architecture": "mbconv_den", "channels": 3}, COLOUR, r"backbone\.architecture: 9 inner channels.*8 groups"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error_that_names_the_key(fields, images, message):
+    with pytest.raises(ConfigError, match=message):
+        NVAE(**{**SMALL, **fields}).build(images)
+
+
+def test_learning_lowers_the_bound():
+    torch.manual_seed(0)
+    backbone = NVAETiny(channels=4, groups=2).build(GREY)
+    x = (torch.arange(256).reshape(1, 1, 16, 16) // 16 % 4 < 2).float().expand(16, 1, 16, 16) * 2 - 1
+    batch, optimizer = Batch(x, x, None, torch.arange(16)), torch.optim.Adamax(backbone.parameters(), lr=1e-2)
+    losses = []
+    for step in range(30):
+        loss = backbone.objective(batch, Noise(0, "train", step), Progress(step, 30))
+        loss.total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(-float(loss.terms["elbo"]))
+    assert losses[-1] < 0.75 * losses[0]
