@@ -1,0 +1,103 @@
+"""A convolutional hierarchical VAE with bottom-up inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import Noise
+from hebm.normals import Normal
+from hebm_plugins.hvae.inference import BottomUp, SharedPath
+
+
+class HVAEBackbone(Backbone):
+    """p(x, z) = p(x|z_1) N(z_L; 0, I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i(z_{i+1})²).
+
+    Arguments:
+        layout: flat or spatial layers, top first.
+        conditionals: p(z_i|z_{i+1}) for every layer but the top, top first.
+        generator: z_1 → pixel parameters `(B, P, H, W)`.
+        pixels: pixel parameters → p(x|z).
+        inference: q(z|x).
+        kl_warmup: fraction of the training steps over which the KL's weight rises from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        conditionals: Sequence[nn.Module],
+        generator: nn.Module,
+        pixels: Callable[[Tensor], PixelDistribution],
+        inference: BottomUp | SharedPath,
+        kl_warmup: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layout, self.pixels, self.kl_warmup = layout, pixels, kl_warmup
+        self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
+
+    def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
+        """p(z_layer|z_above); `like` gives the top layer's device and type."""
+        if above is None:
+            return Normal(like.new_zeros(()), like.new_ones(()))
+        prior: Normal = self.conditionals[layer - 1](above)
+        return prior
+
+    def _priors(self, z: Sequence[Tensor]) -> list[Normal]:
+        """p(z_i|z_{i+1}) at given z, top first."""
+        return [self._prior(a, part, i) for i, (a, part) in enumerate(zip((None, *z[:-1]), z, strict=True))]
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """z_L = u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
+        z: list[Tensor] = []
+        sigma: list[Tensor] = []
+        for i, part in enumerate(self.layout.split(u)):
+            prior = self._prior(z[-1] if z else None, part, i)
+            z.append(prior.at(part))
+            sigma.append(prior.std)
+        return Latents(u, tuple(z), tuple(sigma))
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """u_L = z_L, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
+        return self._standardised(z, self._priors(z))
+
+    def _standardised(self, z: Sequence[Tensor], priors: Sequence[Normal]) -> Latents:
+        u = [prior.standardised(part) for part, prior in zip(z, priors, strict=True)]
+        return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
+
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """p(x|z_1)."""
+        return self.pixels(self.generator(latents.z[-1]))
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """p(z_i|z_{i+1}) and p(x|z_1)."""
+        return self.conditionals, self.generator
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
+
+        The KL of a layer is analytic where q(z_i|·) and z_{i+1} are independent given what q was told: every layer of
+        a shared path, the top of a bottom-up chain. Elsewhere it is log q(z_i|·) − log p(z_i|z_{i+1}) of the draw.
+        """
+        xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
+        z, q = self.inference(batch.x, xi)
+        priors = self._priors(z)
+        log_q = [qi.log_prob(zi) for qi, zi in zip(q, z, strict=True)]
+        analytic = len(z) if isinstance(self.inference, SharedPath) else 1
+        kl = [qi.kl(pi) for qi, pi in zip(q[:analytic], priors[:analytic], strict=True)]
+        kl += [log_q[i] - priors[i].log_prob(z[i]) for i in range(analytic, len(z))]
+        return Posterior(self._standardised(z, priors), torch.stack(log_q, dim=1), torch.stack(kl, dim=1))
+
+    def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """E_q[−log p(x|z)] + w Σ_i KL(q_i ‖ p_i), w = min(1, step / (kl_warmup · steps)); nats per image."""
+        loss = super().objective(batch, noise, progress)
+        warm = self.kl_warmup * progress.total
+        if progress.step >= warm or loss.posterior is None or loss.posterior.kl is None:
+            return loss
+        weight = progress.step / warm
+        total = loss.total - (1 - weight) * loss.posterior.kl.sum(1).mean()
+        return Loss(total, loss.terms, posterior=loss.posterior)

@@ -1,0 +1,62 @@
+"""From a network's outputs to p(x|z): which distribution, and how many outputs a pixel takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from hebm.errors import ConfigError
+from hebm.interfaces import ImageSpec
+from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
+from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
+
+LIKELIHOODS = ("bernoulli", "gaussian", "logistic-mixture")
+COLOURS = 3
+
+
+class PixelOutput(NamedTuple):
+    """How p(x|z) is made.
+
+    Arguments:
+        channels: P, outputs per pixel.
+        distribution: outputs `(B, P, H, W)` → p(x|z).
+    """
+
+    channels: int
+    distribution: Callable[[Tensor], PixelDistribution]
+
+
+def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures: int, bits: int) -> PixelOutput:
+    """The output for a likelihood of `LIKELIHOODS`; None chooses by the images.
+
+    Bernoulli for binarised images, a mixture of discretised logistics for colour, a Gaussian for grey.
+
+    Arguments:
+        images: their channels, and whether they are binarised.
+        likelihood: one of `LIKELIHOODS`, or None.
+        std: σ of the Gaussian, in units of x.
+        mixtures: components of the mixture of logistics.
+        bits: bits per colour that it scores.
+
+    Raises `ConfigError` for a mixture of logistics over grey images.
+    """
+    colour = images.channels == COLOURS
+    chosen = likelihood or ("bernoulli" if images.binary else "logistic-mixture" if colour else "gaussian")
+    if chosen == "bernoulli":
+        return PixelOutput(images.channels, BernoulliPixels)
+    if chosen == "gaussian":
+        return PixelOutput(images.channels, partial(_gaussian, std=std))
+    if not colour:
+        raise ConfigError(
+            f'backbone.likelihood: "logistic-mixture" is for colour images, these have {images.channels} channel(s); '
+            'use "bernoulli" with data.binarize, or "gaussian", or set data.channels = 3'
+        )
+    return PixelOutput(10 * mixtures, partial(LogisticMixturePixels, bits=bits))
+
+
+def _gaussian(outputs: Tensor, std: float) -> GaussianPixels:
+    """N(tanh h, std²)."""
+    return GaussianPixels(outputs.tanh(), std)
