@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hebm.interfaces import Backbone
-from hebm.latents import Latents
+from hebm.latents import Hold, Latents
 
 Tilt = Callable[[Latents], Tensor]
 """Log tilts per energy, `(B, E)`; their sum over E is f."""
@@ -108,6 +108,72 @@ class TiltedPrior(LogDensity):
         latents = self.backbone.latents(u, self.context)
         f = self.tilt(latents).sum(1)
         return f - latents.log_sigma if self.jacobian else f
+
+
+class ConditionalPrior(LogDensity):
+    """log p(u_t | u_{t+1}) = f(T(u_t; c), t) / b − |u_t|²/2 − m |α u_t − u_{t+1}|² / (2σ²)  (arXiv 2405.13910, Eq. 13).
+
+    At f = 0 and m = 1 it is N(α u_{t+1}, σ² I), since α² + σ² = 1.
+
+    Arguments:
+        backbone: gives T.
+        tilt: f per energy, of level t.
+        above: u_{t+1}, `(B, D)`.
+        alpha, sigma: of the step from t to t + 1, `(B, 1)`.
+        recovery: m, `(B, 1)`; the paper has 1.
+        energy_scale: b, `(B, 1)`; the paper has 1.
+        scale: of a sampler's step size, `(B, 1)`.
+        context: c, held fixed, `(B, *context)`, or None.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tilt: Tilt,
+        above: Tensor,
+        alpha: Tensor,
+        sigma: Tensor,
+        recovery: Tensor,
+        energy_scale: Tensor,
+        scale: Tensor,
+        context: Tensor | None = None,
+    ) -> None:
+        self.backbone, self.tilt, self.above, self.context = backbone, tilt, above, context
+        self.alpha, self.precision = alpha, recovery / sigma.square()
+        self.energy_scale, self.scale = energy_scale, scale
+        self.modules = (backbone, *_module_of(tilt))
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """The two quadratic terms, and their gradient −u − m α (α u − u_{t+1}) / σ²."""
+        residual = self.alpha * u - self.above
+        value = -0.5 * (u.square() + self.precision * residual.square()).sum(1)
+        return ValueAndGrad(value, -u - self.alpha * self.precision * residual)
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """f(T(u)) / b."""
+        return self.tilt(self.backbone.latents(u, self.context)).sum(1) / self.energy_scale.squeeze(1)
+
+
+class Held(LogDensity):
+    """Another log density over the coordinates of u that are not held, the others being given.
+
+    Arguments:
+        density: over the whole u `(B, D)`.
+        hold: which coordinates are given, and their values.
+    """
+
+    def __init__(self, density: LogDensity, hold: Hold) -> None:
+        self.density, self.hold = density, hold
+        self.scale, self.modules = density.scale, density.modules
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """The whole density's quadratic term at free coordinates u `(B, D − held)`."""
+        value, grad = self.density.gaussian(self.hold.filled(u))
+        return ValueAndGrad(value, self.hold.free(grad))
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """The rest of it."""
+        return self.density.remainder(self.hold.filled(u))
 
 
 class GeneratorPosterior(LogDensity):

@@ -24,11 +24,14 @@ import attrs
 from torch import Tensor, nn
 
 from hebm.errors import ConfigError
-from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hebm.analyse.section import Section
     from hebm.config.experiment import Experiment
     from hebm.data.images import Images
     from hebm.densities import LogDensity
@@ -47,6 +50,7 @@ class ImageSpec:
         channels, height, width: shape of one image.
         classes: names of the labels, empty when there are none.
         binary: True when targets are binarised (every pixel −1 or 1).
+        attributes: names of the A binary attributes that images have instead of classes, empty when there are none.
     """
 
     channels: int
@@ -54,6 +58,7 @@ class ImageSpec:
     width: int
     classes: tuple[str, ...] = ()
     binary: bool = False
+    attributes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,7 +73,7 @@ class Batch:
     Arguments:
         x: what the encoder sees, `(B, C, H, W)`.
         target: what the likelihood scores (binarised, say), `(B, C, H, W)`.
-        labels: class indices `(B,)`, or None.
+        labels: class indices `(B,)`, or attributes `(B, A)` in {0, 1}; int64, or None.
         index: position of each image in its data set, `(B,)`.
     """
 
@@ -213,6 +218,11 @@ class PriorLearner(nn.Module, ABC):
         """Shape of the context that this prior draws: its base's, and for a root None unless it overrides this."""
         return None if self.base is None else self.base.context
 
+    @property
+    def labelled(self) -> bool:
+        """Whether `sample` heeds its labels. Where it does not, a user who asks for labels is refused."""
+        return False
+
     @abstractmethod
     def sample(
         self,
@@ -222,6 +232,7 @@ class PriorLearner(nn.Module, ABC):
         labels: Tensor | None = None,
         steps: int | None = None,
         observe: Observer | None = None,
+        hold: Hold | None = None,
     ) -> Draw:
         """n draws of u.
 
@@ -229,10 +240,19 @@ class PriorLearner(nn.Module, ABC):
             backbone: gives T.
             n: how many.
             noise: its rows are the samples' global indices.
-            labels: class per sample `(n,)`, for priors that are conditional.
+            labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and
+                any at all for a prior that is not `labelled`, draws from the marginal.
             steps: length of each chain, instead of the sampler's own.
             observe: sees every step of every chain.
+            hold: coordinates of u that are given; the others are drawn given them.
         """
+
+    def regenerate(self, backbone: Backbone, u: Tensor, held: Tensor, noise: Noise) -> Tensor:
+        """u `(B, D)` with the coordinates that are not `held` `(D,)` drawn anew given the others.
+
+        A prior with levels of noise may pass through the lowest, and move what is held by as much.
+        """
+        return self.sample(backbone, len(u), noise, hold=Hold(u, held)).u
 
     def objective(
         self,
@@ -361,6 +381,20 @@ class MetricRecipe(ABC):
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """Entries for `metrics.json`: numbers, strings, or nested mappings of them."""
+
+
+class AnalysisRecipe(ABC):
+    """Group `hebm_analyses`: what `hebm analyse` looks into, beyond what an evaluation measures."""
+
+    group: ClassVar[str] = "hebm_analyses"
+
+    def refusal(self, evaluation: Evaluation) -> str | None:
+        """Why this model or its data cannot be analysed so, for a user; None if they can."""
+        return None
+
+    @abstractmethod
+    def run(self, evaluation: Evaluation, folder: Path) -> Section:
+        """What was found. Pictures and tables for programs go into `folder`, which exists and is empty."""
 
 
 class SchemeRecipe(ABC):

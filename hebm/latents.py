@@ -11,7 +11,7 @@ contiguous tensor. `LatentLayout` gives the per-layer views.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,43 @@ class LatentLayout:
         parts = torch.split(flat, list(self.sizes), dim=1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
+    def hold(self, u: Tensor, layers: Collection[int]) -> Hold:
+        """Hold chosen layers (0 is the top) at their values in u `(n, D)`."""
+        parts = [torch.full((size,), i in layers, device=u.device) for i, size in enumerate(self.sizes)]
+        return Hold(u, torch.cat(parts))
+
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)
+
+
+@attrs.frozen(eq=False)
+class Hold:
+    """Coordinates of u that are given; the others are drawn given them.
+
+    Arguments:
+        u: `(n, D)`; what is not held does not count.
+        held: which coordinates are, `(D,)`, of bools.
+    """
+
+    u: Tensor
+    held: Tensor
+
+    def apply(self, u: Tensor) -> Tensor:
+        """u `(n, D)` with the held coordinates as given."""
+        return torch.where(self.held, self.u, u)
+
+    def free(self, u: Tensor) -> Tensor:
+        """The other coordinates of u `(n, D)`, `(n, D − held)`."""
+        return u[:, ~self.held]
+
+    def filled(self, free: Tensor) -> Tensor:
+        """The whole u `(n, D)` around its free coordinates; differentiable in them."""
+        return self.u.masked_scatter(~self.held, free)
+
+    def moved(self, u: Tensor) -> Hold:
+        """The same coordinates held at their values in another u."""
+        return Hold(u, self.held)
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # no attrs class: torch.compile cannot trace its constructor

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from hebm.compilation import compiled
 from hebm.config.experiment import Experiment
 from hebm.config.experiment import load as load_experiment
-from hebm.errors import CheckpointError, NonFiniteError
+from hebm.errors import CheckpointError, ConfigError, NonFiniteError
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner
 from hebm.noise import BLOCK, Noise, derive_seed
 from hebm.store.checkpoints import load_latest
+from hebm.store.provenance import images_of
 from hebm.store.run_folder import RunFolder
 from hebm.train.state import Tensors, load_module
 
@@ -52,14 +53,17 @@ class Model(nn.Module):
             n: how many.
             seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
             start: number of the first sample.
-            labels: class per sample `(n,)`, for conditional priors.
+            labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either.
             steps: length of the chains, instead of the prior's own.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
             batch_size: how many at a time.
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
 
-        Raises `NonFiniteError` if a sample is not finite.
+        Raises:
+            NonFiniteError: if a sample is not finite.
+            ConfigError: for labels where the prior heeds none, or not n of them.
         """
+        _check_labels(self.prior, labels, n)
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -89,7 +93,7 @@ class Model(nn.Module):
     ) -> Tensor:
         parameter = next(self.backbone.parameters())
         noise = Noise(seed, "sample", start=start + first, device=parameter.device, dtype=parameter.dtype)
-        chosen = None if labels is None else labels[first : first + rows]
+        chosen = None if labels is None else labels[first : first + rows].to(parameter.device)
         draw = self.prior.sample(backbone, rows, noise.derive("prior"), chosen, steps)
         likelihood = backbone.likelihood(backbone.latents(temperature * draw.u, draw.context))
         images = likelihood.mean if decode == "mean" else likelihood.draw(noise.derive("decode"))
@@ -114,8 +118,7 @@ class Model(nn.Module):
         folder = RunFolder(Path(run))
         manifest = folder.read_manifest()
         experiment = load_experiment(folder.config)
-        images = ImageSpec(**{**manifest["images"], "classes": tuple(manifest["images"]["classes"])})
-        model = build(experiment, images)
+        model = build(experiment, images_of(manifest))
         weights = trained_weights(run, warn)
         load_module(model.backbone, weights["backbone"], "backbone")
         load_module(model.prior, weights["prior"], "prior")
@@ -125,6 +128,16 @@ class Model(nn.Module):
         """Take a checkpoint's weights, averaged where there are any. Raises `CheckpointError` if they do not fit."""
         for name, module in (("backbone", self.backbone), ("prior", self.prior)):
             load_module(module, averaged_weights(tensors, name), name)
+
+
+def _check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
+    if labels is None:
+        return
+    if not prior.labelled:
+        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
+        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+    if len(labels) != n:
+        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")
 
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:

@@ -34,7 +34,7 @@ from hebm.report.page import write_report
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
-from hebm.store.provenance import describe_run
+from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.train.loop import Listener, Trainer, unfinished
 from hebm.train.phases import Phase
@@ -187,7 +187,7 @@ def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, 
     fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
     manifest = {
         **describe_run(distributions(experiment), fingerprints),
-        "images": {**attrs.asdict(assembly.spec), "classes": list(assembly.spec.classes)},
+        "images": describe_images(assembly.spec),
     }
     run_id = folder.create_or_open(text, manifest, allow)["run_id"]
     if not finished:

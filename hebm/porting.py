@@ -19,13 +19,13 @@ from hebm.config.experiment import from_table
 from hebm.config.experiment import load as load_experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
-from hebm.interfaces import CheckpointFormat, ImageSpec, Ported
+from hebm.interfaces import CheckpointFormat, Ported
 from hebm.model import Model, averaged_weights, build
 from hebm.pipeline import distributions
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
-from hebm.store.provenance import describe_run
+from hebm.store.provenance import describe_images, describe_run, images_of
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
 from hebm.train.state import load_module
@@ -90,7 +90,7 @@ def _write(folder: RunFolder, name: str, ported: Ported, model: Model, left: tup
     experiment, images = ported.experiment, ported.images
     manifest = {
         **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
-        "images": {**attrs.asdict(images), "classes": list(images.classes)},
+        "images": describe_images(images),
     }
     run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
     rest = Checkpoint("imported", 0, ported.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
@@ -126,10 +126,9 @@ def export_checkpoint(name: str, run: Path, target: Path, warn: Callable[[str], 
     checkpoint = checkpoints.load_latest(folder.checkpoints, manifest["run_id"], warn)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet; start it with hebm run")
-    images = ImageSpec(**{**manifest["images"], "classes": tuple(manifest["images"]["classes"])})
     ported = Ported(
         load_experiment(folder.config),
-        images,
+        images_of(manifest),
         averaged_weights(checkpoint.tensors, "backbone"),
         checkpoint.tensors.get(MOMENTS, {}),
         checkpoint.total_step,

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hebm.densities import LogDensity, frozen
+from hebm.densities import Held, LogDensity, frozen
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.latents import Hold
 from hebm.noise import Noise
 
 Observer = Callable[[int, Any, Info], None]
@@ -55,6 +56,7 @@ def run(
     noise: Noise,
     steps: int | None = None,
     observe: Observer | None = None,
+    hold: Hold | None = None,
 ) -> Chain:
     """Run a chain from each row of u `(B, D)`.
 
@@ -65,14 +67,18 @@ def run(
         noise: the k-th step takes its k-th draws.
         steps: how many, instead of `sampler.steps`.
         observe: called after each step.
+        hold: coordinates of u that are given; the chain moves, and an observer sees, the others alone.
     """
+    if hold is not None:
+        density, u = Held(density, hold), hold.free(u)
     with frozen(*density.modules):
         state = sampler.init(density, u)
         for k in range(sampler.steps if steps is None else steps):
             state, info = sampler.step(density, state, draw_step_noise(sampler, u, noise))
             if observe is not None:
                 observe(k, state, info)
-    return Chain(state[0], (~state[0].isfinite().all(1)).sum())
+    end = state[0] if hold is None else hold.filled(state[0])
+    return Chain(end, (~end.isfinite().all(1)).sum())
 
 
 class Trace:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm.densities import GeneratorPosterior, LatentSpace, TiltedPrior, frozen
+from hebm.densities import ConditionalPrior, GeneratorPosterior, Held, LatentSpace, TiltedPrior, frozen
 from hebm.latents import LatentLayout
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
@@ -43,10 +43,20 @@ def densities(backbone, tilt):
         "untilted posterior": GeneratorPosterior(backbone, target),
         "latent space": LatentSpace(backbone, tilt),
         "latent space posterior": LatentSpace(backbone, tilt, target),
+        "conditional": conditional(backbone, tilt),
     }
 
 
+def conditional(backbone, tilt):
+    """Rows of two levels: with and without the localising term."""
+    above = points(ROWS, backbone.layout.dim, torch.float64, "above")
+    column = torch.tensor([0.0, 1, 0, 1, 1], dtype=torch.float64).unsqueeze(1)
+    alpha = 0.6 + 0.2 * column
+    return ConditionalPrior(backbone, tilt, above, alpha, (1 - alpha**2).sqrt(), column, 0.5 + column, 0.1 + column)
+
+
 NAMES = ("tilted", "official", "posterior", "untilted posterior", "latent space", "latent space posterior")
+NAMES = (*NAMES, "conditional")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,6 +108,10 @@ def test_formulas(backbone, tilt, u):
     }
     for name, value in expected.items():
         assert torch.allclose(made[name].value_and_grad(u).value, value, atol=1e-12), name
+    at = made["conditional"]
+    m, residual = torch.tensor([0.0, 1, 0, 1, 1], dtype=torch.float64), at.alpha * u - at.above
+    localising = m * residual.square().sum(1) / (2 * (1 - at.alpha.squeeze(1) ** 2))
+    assert torch.allclose(at.value_and_grad(u).value, f / (0.5 + m) + quadratic - localising, atol=1e-12)
     z = latents.flat_z
     assert torch.allclose(made["latent space"].value_and_grad(z).value, f + latents.base_log_prob, atol=1e-9)
     both = f + latents.base_log_prob + log_likelihood
@@ -116,6 +130,31 @@ def test_densities_work_where_gradients_are_off(backbone, tilt, u):
     density = TiltedPrior(backbone, tilt)
     with torch.no_grad():
         assert torch.equal(density.value_and_grad(u).grad, density.value_and_grad(u).grad)
+
+
+def test_without_a_tilt_the_conditional_is_the_gaussian_of_the_reverse_step(backbone):
+    density = conditional(backbone, lambda latents: 0 * latents.u)
+    rows = [1, 3, 4]
+    best = (density.alpha * density.above)[rows]
+    whole = density.above.clone()
+    whole[rows] = best
+    value, grad = density.value_and_grad(whole)
+    assert grad[rows].abs().max() < 1e-12
+    sigma = (1 - density.alpha[rows] ** 2).sqrt()
+    shifted = whole.clone()
+    shifted[rows] += sigma
+    drop = (value - density.value_and_grad(shifted).value)[rows]
+    assert torch.allclose(drop, torch.full_like(drop, 0.5 * backbone.layout.dim), atol=1e-12)
+
+
+def test_holding_coordinates_leaves_the_density_of_the_others(backbone, tilt, u):
+    hold = backbone.layout.hold(u + 1, {0})
+    for name, density in densities(backbone, tilt).items():
+        held = Held(density, hold)
+        whole, part = density.value_and_grad(hold.apply(u)), held.value_and_grad(hold.free(u))
+        assert torch.allclose(part.value, whole.value, atol=1e-12), name
+        assert torch.allclose(part.grad, hold.free(whole.grad), atol=1e-12), name
+        assert held.modules == density.modules
 
 
 def test_the_context_is_held():

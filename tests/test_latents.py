@@ -33,6 +33,16 @@ def test_split_refuses_a_tensor_of_another_size():
         LAYOUT.split(torch.zeros(5, 12))
 
 
+def test_holding_layers_splits_u_into_what_is_given_and_what_is_free():
+    layout = LatentLayout(((2,), (1, 2), (1,)))
+    given, drawn = torch.arange(10.0).view(2, 5), -torch.ones(2, 5)
+    hold = layout.hold(given, {0, 2})
+    assert hold.held.tolist() == [True, True, False, False, True]
+    assert torch.equal(hold.apply(drawn), torch.tensor([[0.0, 1, -1, -1, 4], [5, 6, -1, -1, 9]]))
+    assert torch.equal(hold.filled(hold.free(drawn)), hold.apply(drawn))
+    assert torch.equal(hold.moved(drawn).apply(given), torch.where(hold.held, drawn, given))
+
+
 def test_layouts_compare_and_hash_by_value():
     assert LatentLayout(((3,), (2, 2, 2))) == LAYOUT
     assert hash(LatentLayout(((3,), (2, 2, 2)))) == hash(LAYOUT)

@@ -7,7 +7,8 @@ from real_runs import newest, tiny, train
 
 from hebm.config.experiment import from_table
 from hebm.data.recipe import spec
-from hebm.errors import CheckpointError, NonFiniteError
+from hebm.errors import CheckpointError, ConfigError, NonFiniteError
+from hebm.interfaces import Draw
 from hebm.model import Model, build, seeded
 from hebm.noise import Noise
 
@@ -119,3 +120,34 @@ def test_the_global_generator_is_as_before_after_building():
     with seeded(0, "backbone"):
         torch.rand(3)
     assert torch.equal(state, torch.get_rng_state())
+
+
+class Heeding(torch.nn.Module):
+    """A prior that keeps the labels it is given."""
+
+    labelled = True
+
+    def __init__(self, dim):
+        super().__init__()
+        self.dim, self.heard = dim, []
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        self.heard.append(labels)
+        return Draw(noise.normal(n, self.dim))
+
+
+def test_each_sample_has_its_own_label_in_batches_of_any_size(model):
+    heeding = Heeding(model.backbone.layout.dim)
+    for labels in (torch.arange(10), torch.arange(20).view(10, 2) % 3 - 1):
+        heeding.heard.clear()
+        Model(model.backbone, heeding).sample(10, labels=labels, batch_size=4)
+        assert [len(part) for part in heeding.heard] == [4, 4, 2]
+        assert torch.equal(torch.cat(heeding.heard), labels)
+
+
+def test_labels_are_refused_where_the_prior_heeds_none_and_where_they_are_too_few(model):
+    assert not model.prior.labelled
+    with pytest.raises(ConfigError, match="was not trained with labels; leave the labels out, or train a prior"):
+        model.sample(2, labels=torch.tensor([1, 2]))
+    with pytest.raises(ConfigError, match="1 of them for 2 samples"):
+        Model(model.backbone, Heeding(8)).sample(2, labels=torch.tensor([1]))

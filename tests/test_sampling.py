@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm.densities import TiltedPrior
+from hebm.densities import Held, TiltedPrior
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, draw_step_noise, run, step_sizes
 from hebm.testing import ReferenceBackbone
@@ -134,6 +134,15 @@ def test_observers_change_nothing_and_see_every_step(sampler, density, u):
     assert len(trace.accepted) == (5 if isinstance(sampler, MALA) else 0)
     assert len(states.u) == 3
     assert torch.equal(states.u[-1], plain)
+
+
+@named
+def test_held_coordinates_stay_and_the_others_move_as_their_own_density_says(sampler, density, backbone, u):
+    hold = backbone.layout.hold(u + 1, {1})
+    end = run(sampler, density, u, Noise(0, "chain"), hold=hold).u
+    assert torch.equal(end[:, hold.held], (u + 1)[:, hold.held])
+    alone = run(sampler, Held(density, hold), hold.free(u), Noise(0, "chain")).u
+    assert torch.equal(hold.free(end), alone)
 
 
 def test_a_sampler_gets_the_draws_that_it_declares():

@@ -44,6 +44,14 @@ def test_nvae_chain_checks_and_times_every_form_of_the_chain(tmp_path):
     assert result["errors"]["small"] <= 1e-4
 
 
+def test_conditional_step_checks_and_times_every_form_of_the_chain(tmp_path):
+    options = ("--cases", "small", "flat", "--batch", "3")
+    result, printed = figures("conditional_step.py", tmp_path, *options)
+    assert len(result["ratios"]) == 10
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    assert max(result["errors"].values()) <= 1e-4
+
+
 @pytest.mark.slow
 def test_nvae_chain_measures_memory_that_does_not_grow_with_the_steps(tmp_path):
     options = ("--cases", "small", "--batch", "1", "--memory-side", "128")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import processes_option, run_argument, warner
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @click.command()
@@ -16,6 +19,10 @@ from hebm.cli.options import processes_option, run_argument, warner
 @click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="How many images.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder for PNGs, or FILE.npz.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Sample i depends on it and i.")
+@click.option("--label", metavar="CLASS", help="All images of this class: its name, or its number from 0.")
+@click.option(
+    "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
@@ -38,6 +45,8 @@ def command(
     number: int,
     output: Path,
     seed: int,
+    label: str | None,
+    attributes: str | None,
     steps: int | None,
     decode: str,
     temperature: float,
@@ -59,16 +68,51 @@ def command(
     from hebm.report.files import save_images
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
+    asked = asked_labels(run, label, attributes)
     model = Model.load(run, str(accelerator.device), warner(accelerator.is_main_process))
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = max(64, batch_size // 64 * 64)  # whole noise blocks: a batch is the same whoever computes it
-    parts = [
-        to_pixels(model.sample(rows, seed, start, steps=steps, decode=decode, batch_size=size, temperature=temperature))
-        for start, rows in share.batches(number, size)
-    ]
-    empty = to_pixels(model.sample(1, seed))[:0]
-    pixels = share.join(parts, empty, number, size)
+
+    def draw(rows: int, start: int) -> Tensor:
+        labels = None if asked is None else asked.expand(rows, *asked.shape[1:])
+        return to_pixels(model.sample(rows, seed, start, labels, steps, decode, size, temperature))
+
+    parts = [draw(rows, start) for start, rows in share.batches(number, size)]
+    pixels = share.join(parts, draw(1, 0)[:0], number, size)
     if accelerator.is_main_process:
         save_images(pixels.cpu(), output)
         click.echo(f"{number} images in {output}")
+
+
+def asked_labels(run: Path, label: str | None, attributes: str | None) -> Tensor | None:
+    """One row of labels, a class `(1,)` or attributes `(1, A)`, by the names that the run's images have; or None.
+
+    Arguments:
+        run: the run folder.
+        label: a class, by name or number.
+        attributes: names separated by commas; a leading minus sign asks for images without.
+
+    Raises `ConfigError` for unknown names, and if both are asked for or the images have the other kind.
+    """
+    if label is None and attributes is None:
+        return None
+    import torch
+
+    from hebm.data.labels import attribute_values, class_index
+    from hebm.errors import ConfigError
+    from hebm.store.provenance import images_of
+    from hebm.store.run_folder import RunFolder
+
+    if label is not None and attributes is not None:
+        raise ConfigError("--label and --attributes: images have classes or attributes, never both; give one of them")
+    images = images_of(RunFolder(run).read_manifest())
+    if label is not None and images.attributes:
+        known = ", ".join(images.attributes)
+        raise ConfigError(f"--label: the images of {run} have attributes, not classes; use --attributes with: {known}")
+    if attributes is not None and images.classes:
+        known = ", ".join(images.classes)
+        raise ConfigError(f"--attributes: the images of {run} have classes, not attributes; use --label with: {known}")
+    if label is not None:
+        return torch.tensor([class_index(label, images.classes)])
+    return torch.tensor([attribute_values(attributes or "", images.attributes)])

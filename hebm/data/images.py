@@ -31,11 +31,13 @@ class Images(ABC):
     Attributes:
         shape: (C, H, W) of every image.
         classes: names of the labels, () when there are none.
-        labels: class indices `(N,)`, int64, or None.
+        attributes: names of A binary attributes, for images that have these instead of classes; otherwise ().
+        labels: class indices `(N,)`, or attributes `(N, A)` in {0, 1}; int64, or None.
     """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     labels: Tensor | None = None
 
     @abstractmethod
@@ -51,13 +53,24 @@ class Images(ABC):
         """SHA-256 (hex) of what makes this split: see `digest`; each class says what it feeds in."""
 
     def digest(self, *parts: bytes | memoryview) -> str:
-        """SHA-256 (hex) over the image shape, N, class names, labels, and `parts`."""
+        """SHA-256 (hex) over the image shape, N, class names, class labels, and `parts`.
+
+        Attributes are not in it: add `attribute_digest`, or what fixes them.
+        """
         sha = hashlib.sha256(repr((tuple(self.shape), len(self), tuple(self.classes))).encode())
-        labels = b"" if self.labels is None else self.labels.contiguous().numpy().tobytes()
+        labels = b"" if self.labels is None or self.attributes else self.labels.contiguous().numpy().tobytes()
         for part in (labels, *parts):
             sha.update(len(part).to_bytes(8, "little"))
             sha.update(part)
         return sha.hexdigest()
+
+    def attribute_digest(self) -> tuple[bytes, ...]:
+        """SHA-256 of the attributes' names and values as a part for `digest`; none where there are no attributes."""
+        if self.labels is None or not self.attributes:
+            return ()
+        sha = hashlib.sha256(repr(tuple(self.attributes)).encode())
+        sha.update(self.labels.contiguous().numpy().tobytes())
+        return (sha.digest(),)
 
     def sample_digest(self) -> bytes:
         """SHA-256 of at most 64 evenly spaced images as they are read: honest where reading all would be slow."""
@@ -70,17 +83,24 @@ class ArrayImages(Images):
 
     Arguments:
         pixels: `(N, C, H, W)`, uint8, or float32 in [−1, 1].
-        labels: class indices `(N,)`, or None.
+        labels: class indices `(N,)`, attributes `(N, A)` in {0, 1}, or None.
         classes: names of the labels.
+        attributes: names of the A attributes.
 
     Raises:
-        DataError: if there are not four dimensions, or not one label per image.
+        DataError: if there are not four dimensions, or not one label per image, or labels that do not fit the names.
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor | None = None, classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        pixels: Tensor,
+        labels: Tensor | None = None,
+        classes: Sequence[str] = (),
+        attributes: Sequence[str] = (),
+    ) -> None:
         if pixels.ndim != 4:
             raise DataError(f"expected images of shape (N, C, H, W), got an array of shape {tuple(pixels.shape)}")
-        self.pixels, self.classes = pixels.contiguous(), tuple(classes)
+        self.pixels, self.classes, self.attributes = pixels.contiguous(), tuple(classes), tuple(attributes)
         self.shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
         self.labels = None if labels is None else labels.long()
         _check_labels(self)
@@ -95,7 +115,8 @@ class ArrayImages(Images):
 
     def fingerprint(self) -> str:
         """All bytes of the array."""
-        return self.digest(str(self.pixels.dtype).encode(), self.pixels.numpy().reshape(-1).view("uint8").data)
+        content = self.pixels.numpy().reshape(-1).view("uint8").data
+        return self.digest(str(self.pixels.dtype).encode(), content, *self.attribute_digest())
 
 
 class LazyImages(Images):
@@ -105,11 +126,14 @@ class LazyImages(Images):
         n: how many.
         decode: position → a PIL image in mode L or RGB, or a tensor `(C, H, W)`, uint8 or float in [−1, 1]. To be
             used with workers it must be picklable where processes are not forked: a class, not a closure.
-        labels: class indices `(N,)`, or None.
+        labels: class indices `(N,)`, attributes `(N, A)` in {0, 1}, or None.
         classes: names of the labels.
         names: what image i is called, a file name say; part of the fingerprint.
         where: what stands before a name in a message, a folder say; no part of the fingerprint.
         shape: (C, H, W); the first image's when left out.
+        attributes: names of the A attributes.
+
+    Raises `DataError` for labels that do not fit the names, and as `decode` does.
     """
 
     def __init__(
@@ -121,8 +145,10 @@ class LazyImages(Images):
         names: Sequence[str] = (),
         where: str = "",
         shape: tuple[int, int, int] | None = None,
+        attributes: Sequence[str] = (),
     ) -> None:
-        self._n, self.decode, self.names, self.where, self.classes = n, decode, names, where, tuple(classes)
+        self._n, self.decode, self.names, self.where = n, decode, names, where
+        self.classes, self.attributes = tuple(classes), tuple(attributes)
         self.labels = None if labels is None else labels.long()
         self.shape = shape or (_shape(pixels_of(decode(0))) if n else (0, 0, 0))
         _check_labels(self)
@@ -147,7 +173,7 @@ class LazyImages(Images):
 
     def fingerprint(self) -> str:
         """All names, and 64 evenly spaced images as decoded."""
-        return self.digest("\n".join(self.names).encode(), self.sample_digest())
+        return self.digest("\n".join(self.names).encode(), self.sample_digest(), *self.attribute_digest())
 
 
 class Adapted(Images):
@@ -161,7 +187,7 @@ class Adapted(Images):
 
     def __init__(self, images: Images, n: int | None = None, channels: int | None = None) -> None:
         self.images, self._n = images, min(len(images), len(images) if n is None else n)
-        self.classes = images.classes
+        self.classes, self.attributes = images.classes, images.attributes
         self.labels = None if images.labels is None else images.labels[: self._n]
         self.shape = (channels or images.shape[0], *images.shape[1:])
 
@@ -198,11 +224,27 @@ def _shape(pixels: Tensor) -> tuple[int, int, int]:
 
 
 def _check_labels(images: Images) -> None:
-    labels = images.labels
-    if labels is None:
-        return
-    if labels.shape != (len(images),):
-        raise DataError(f"expected one label per image, {len(images)}, got labels of shape {tuple(labels.shape)}")
-    if images.classes and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(images.classes):
+    if images.attributes:
+        _check_attributes(images)
+    elif images.labels is not None:
+        _check_classes(images.labels, len(images), len(images.classes))
+
+
+def _check_classes(labels: Tensor, n: int, classes: int) -> None:
+    if labels.shape != (n,):
+        raise DataError(f"expected one label per image, {n}, got labels of shape {tuple(labels.shape)}")
+    if classes and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         span = f"{int(labels.min())} to {int(labels.max())}"
-        raise DataError(f"labels run from {span}, but there are {len(images.classes)} classes")
+        raise DataError(f"labels run from {span}, but there are {classes} classes")
+
+
+def _check_attributes(images: Images) -> None:
+    labels, shape = images.labels, (len(images), len(images.attributes))
+    if images.classes:
+        raise DataError(f"images with {len(images.classes)} classes cannot have attributes too; leave out either")
+    if labels is None or labels.shape != shape:
+        got = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
+        raise DataError(f"expected a label per image and attribute, {shape}, got {got}")
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        span = f"{int(labels.min())} to {int(labels.max())}"
+        raise DataError(f"attributes run from {span}, allowed is 0 (no) and 1 (yes)")

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 
 from hebm.config.recipe import option, recipe
+from hebm.data.chosen import FewAttributes, left_out, of_classes
 from hebm.data.images import Adapted, Images
 from hebm.errors import DataError
 from hebm.interfaces import DatasetRecipe, ImageSpec
@@ -28,15 +29,21 @@ class ImageData(DatasetRecipe):
     channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: as they are", choices=(1, 3))
     limit: int | None = option(None, doc="use only the first so many images of each split", low=1)
     workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
+    without: tuple[str, ...] = option(
+        (), doc="classes, by name or number, left out of the training split; the test split keeps them"
+    )
+
+    attributes: tuple[str, ...] = option((), doc="use these attributes alone, in this order; empty: all there are")
 
     @abstractmethod
     def source(self, split: str) -> Images:
         """All images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
 
     def load(self, split: str) -> Images:
-        """The images of a split, with `channels` and `limit` applied.
+        """The images of a split, with `channels`, `without`, `attributes` and `limit` applied.
 
         Raises:
+            ConfigError: `without` or `attributes` names what there is not.
             DataError: no images, another number of channels than 1 or 3, or values outside [−1, 1].
         """
         if split not in SPLITS:
@@ -48,6 +55,11 @@ class ImageData(DatasetRecipe):
         if images.shape[0] not in (1, 3):
             fix = "only grey (1) and colour (3) can be used: convert the images"
             raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")
+        if self.without:
+            unseen = left_out(self.without, images)
+            images = of_classes(images, unseen, inside=False) if split == "train" else images
+        if self.attributes:
+            images = FewAttributes(images, self.attributes)
         if self.limit is not None or self.channels not in (None, images.shape[0]):
             images = Adapted(images, self.limit, self.channels)
         _check_values(images, where)
@@ -57,7 +69,8 @@ class ImageData(DatasetRecipe):
 def spec(images: Images, recipe: DatasetRecipe) -> ImageSpec:
     """What a backbone must know of these images."""
     channels, height, width = images.shape
-    return ImageSpec(channels, height, width, tuple(images.classes), binary=recipe.binarize != "off")
+    binary = recipe.binarize != "off"
+    return ImageSpec(channels, height, width, tuple(images.classes), binary, tuple(images.attributes))
 
 
 def _check_values(images: Images, where: str) -> None:

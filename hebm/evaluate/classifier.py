@@ -97,12 +97,12 @@ class LabelledPixels(NamedTuple):
 def classifier_extractor(context: ExtractorContext) -> ClassifierExtractor:
     """The extractor for a data set: from the cache, or trained on its train split by the first process.
 
-    Raises `ConfigError` where the images have no labels.
+    Raises `ConfigError` where the images have no classes; attributes are none.
     """
     images, processes = context.images["train"], context.processes
     if images.labels is None or len(images.classes) < 2:
         raise ConfigError(
-            'evaluate.extractor: "classifier" needs labelled images, and these have none; '
+            'evaluate.extractor: "classifier" needs images with class labels, and these have none; '
             'use evaluate.extractor = "inception"'
         )
     net = new_net(images.shape, len(images.classes))

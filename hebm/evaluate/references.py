@@ -19,7 +19,8 @@ class Spread(Images):
     """
 
     def __init__(self, images: Images, n: int) -> None:
-        self.images, self.shape, self.classes = images, images.shape, images.classes
+        self.images, self.shape = images, images.shape
+        self.classes, self.attributes = images.classes, images.attributes
         count = min(n, len(images))
         self.index = torch.arange(count) * len(images) // max(1, count)
         self.labels = None if images.labels is None else images.labels[self.index]

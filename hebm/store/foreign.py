@@ -41,7 +41,7 @@ def load(path: Path, allowed: tuple[type, ...]) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(path, allowed, error)) from error
     except _DAMAGE as error:
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        cause = _cause(str(error).strip().partition("\n")[0]) or type(error).__name__
         fix = "a truncated download is the usual reason: compare its size, and fetch it again"
         raise CheckpointError(f"{path} is no checkpoint, or a damaged one ({cause}); {fix}") from error
 
@@ -51,9 +51,16 @@ def _refusal(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingErro
     cause = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), str(error))
     return (
         f"{path} was not opened: it is no checkpoint of this format, or asks to run code "
-        f"({cause.strip()[:200]}); tensors, plain containers{names} are allowed. Nothing of it was run; "
+        f"({_cause(cause)[:200]}); tensors, plain containers{names} are allowed. Nothing of it was run; "
         "fetch the file anew from where it was published"
     )
+
+
+def _cause(message: str) -> str:
+    """What torch says is wrong, without its advice: to open the file in a way that runs what is in it."""
+    for advice in (" Please use ", " In PyTorch 2.6", " Re-running "):
+        message = message.partition(advice)[0]
+    return message.strip().removesuffix(".")
 
 
 def save(content: Any, path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+import attrs
 import torch
 
 import hebm
+from hebm.interfaces import ImageSpec
 
 
 def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
@@ -31,6 +33,18 @@ def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": _hardware(),
     }
+
+
+def describe_images(images: ImageSpec) -> dict[str, Any]:
+    """The manifest's entry "images", in JSON's own types."""
+    return {**attrs.asdict(images), "classes": list(images.classes), "attributes": list(images.attributes)}
+
+
+def images_of(manifest: Mapping[str, Any]) -> ImageSpec:
+    """What `describe_images` wrote into a manifest; the first runs' have no attributes."""
+    entry = manifest["images"]
+    names = {key: tuple(entry.get(key, ())) for key in ("classes", "attributes")}
+    return ImageSpec(**{**entry, **names})
 
 
 def _hardware() -> dict[str, Any]:

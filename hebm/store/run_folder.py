@@ -7,6 +7,7 @@ runs/<name>/  config.toml     the resolved configuration
               metrics.json    what evaluation found
               checkpoints/    step-00001234/ …
               samples/        images
+              analyses/       chains/ … what `hebm analyse` found
               report.html     the page
               imported/       of an imported run: what its file held besides the weights
 """
@@ -82,6 +83,11 @@ class RunFolder:
     def samples(self) -> Path:
         """The folder of images."""
         return self.path / "samples"
+
+    @property
+    def analyses(self) -> Path:
+        """What `hebm analyse` found: a folder for each analysis."""
+        return self.path / "analyses"
 
     @property
     def report(self) -> Path:
@@ -207,8 +213,8 @@ def _adopted(old: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]
     """An imported run has seen no images (its data are null): the first that fit its backbone become its data."""
     if old.get("data", "") is not None:
         return old
-    classes = manifest["images"]["classes"]
-    return {**old, "data": manifest["data"], "images": {**old["images"], "classes": classes}}
+    names = _only(manifest["images"], ("classes", "attributes"))
+    return {**old, "data": manifest["data"], "images": {**old["images"], **names}}
 
 
 def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -22,14 +22,18 @@ _ITEMS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset"
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """A tree as JSON, every tensor, collection and non-finite float in it an object with one key; and its tensors.
 
-    Raises `CheckpointError`, with the path, for a value that is neither plain, a tensor nor a collection of such.
+    Raises `CheckpointError`, with the path, for a value that is neither plain, a tensor nor a collection of such, and
+    for a collection that holds itself.
 
     Example:
         >>> flatten({"steps": (1, 2.5)})[0]
         {'dict': [['steps', {'tuple': [1, 2.5]}]]}
     """
     tensors: dict[str, Tensor] = {}
-    return _flatten(tree, "", tensors), tensors
+    try:
+        return _flatten(tree, "", tensors), tensors
+    except RecursionError as error:
+        raise CheckpointError("a collection in it holds itself, or is nested too deep to be kept; remove it") from error
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -18,12 +18,16 @@ def _first(images: Images, most: int = 16) -> torch.Tensor:
     return torch.arange(min(most, len(images)))
 
 
+def _agreed(images: Images) -> tuple[tuple[int | str, ...], ...]:
+    return tuple(images.shape), tuple(images.classes), tuple(images.attributes)
+
+
 def check_splits(recipe: DatasetRecipe) -> None:
-    """Both splits load, are not empty and agree in shape and classes; an unknown split is a `DataError`."""
+    """Both splits load, are not empty and agree in shape, classes and attributes; an unknown one is a `DataError`."""
     train, test = (recipe.load(split) for split in SPLITS)
     promise(len(train) > 0 and len(test) > 0, "images in both splits", f"{len(train)}, {len(test)}", "hold some out")
-    same = (tuple(train.shape), tuple(train.classes)) == (tuple(test.shape), tuple(test.classes))
-    promise(same, "one shape and one list of classes", f"{train.shape}, {test.shape}", "convert the images in source()")
+    same = _agreed(train) == _agreed(test)
+    promise(same, "one shape, one list of names", f"{train.shape}, {test.shape}", "convert the images in source()")
     try:
         recipe.load("no-such-split")
     except DataError:
@@ -55,17 +59,21 @@ def check_random_access(recipe: DatasetRecipe) -> None:
 
 
 def check_labels(recipe: DatasetRecipe) -> None:
-    """Labels are None or int64 `(N,)` in the range of the classes."""
+    """Labels are None, int64 `(N,)` in the range of the classes, or int64 `(N, A)` in {0, 1} for A attributes."""
     for split in SPLITS:
         images = recipe.load(split)
-        labels, n = images.labels, len(images.classes)
+        labels, n, wide = images.labels, len(images.classes), len(images.attributes)
+        promise(not (n and wide), "classes or attributes", "both", "leave out either")
         if labels is None:
             continue
-        expect_shape(f"{split} labels", labels, (len(images),), "one label per image")
+        shape = (len(images), wide) if wide else (len(images),)
+        expect_shape(f"{split} labels", labels, shape, "one label per image (and attribute)")
         promise(labels.dtype == torch.int64, "int64 labels", str(labels.dtype), "labels.long()")
-        span = int(labels.min()), int(labels.max())
-        inside = span[0] >= 0 and (n == 0 or span[1] < n)
-        promise(inside, f"labels of {n} classes", f"{span[0]} to {span[1]}", "index into classes, from 0")
+        span, most = (int(labels.min()), int(labels.max())), 2 if wide else n
+        inside = span[0] >= 0 and (most == 0 or span[1] < most)
+        names = f"{wide} attributes" if wide else f"{n} classes"
+        mend = "index into classes, from 0; attributes are 0 or 1"
+        promise(inside, f"labels of {names}", f"{span[0]} to {span[1]}", mend)
 
 
 def check_fingerprint(recipe: DatasetRecipe) -> None:

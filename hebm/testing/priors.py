@@ -108,6 +108,21 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
         expect_shape("the observed state", u, (ROWS, twin.layout.dim), mend)
 
 
+def check_hold(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Held coordinates come back as given; the others are drawn."""
+    prior, twin = _built(recipe, backbone)
+    given = points(ROWS, twin.layout.dim, name="held")
+    hold = twin.layout.hold(given, {0})
+    u = prior.sample(twin, ROWS, Noise(0, "sample"), hold=hold).u
+    other = prior.sample(twin, ROWS, Noise(1, "sample"), hold=hold).u
+    mend = "pass hold on to hebm.sampling.run, or return Draw(hold.apply(u))"
+    expect_equal("held coordinates are as given", u[:, hold.held], given[:, hold.held], mend)
+    if not bool(hold.held.all()):
+        free = hold.free(u)
+        promise(not torch.equal(free, hold.free(given)), "the others are drawn", "they are as given too", mend)
+        promise(not torch.equal(free, hold.free(other)), "the others follow the noise", "the same for two keys", mend)
+
+
 def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Each stage's loss is a finite scalar that reaches all its parameters and none of the backbone's."""
     prior, twin = _built(recipe, backbone)

@@ -50,17 +50,22 @@ def contexts(layout: LatentLayout, rows: int, dtype: torch.dtype = torch.float32
 
 
 def image_batch(images: ImageSpec, rows: int, dtype: torch.dtype = torch.float32) -> Batch:
-    """Random images in [−1, 1], ±1 where targets are binary; labels in turn if there are classes."""
+    """Random images in [−1, 1], ±1 where targets are binary; classes in turn, attributes at random."""
     x = 2 * Noise(0, "images", dtype=dtype).uniform(rows, *images.shape) - 1
     target = x.sign() if images.binary else x
-    labels = torch.arange(rows) % len(images.classes) if images.classes else None
-    return Batch(x, target, labels, torch.arange(rows))
+    return Batch(x, target, _labels(images, rows), torch.arange(rows))
+
+
+def _labels(images: ImageSpec, rows: int) -> Tensor | None:
+    if images.attributes:
+        return (Noise(0, "attributes").uniform(rows, len(images.attributes)) < 0.5).long()
+    return torch.arange(rows) % len(images.classes) if images.classes else None
 
 
 def image_set(images: ImageSpec, rows: int = 16) -> ArrayImages:
     """The same images as a data set, for `Backbone.fit_statistics`."""
     batch = image_batch(images, rows)
-    return ArrayImages(batch.target, batch.labels, images.classes)
+    return ArrayImages(batch.target, batch.labels, images.classes, images.attributes)
 
 
 class ReferenceBackbone(Backbone):

@@ -1,10 +1,15 @@
 """`hebm sample`: a folder, an array, and what it refuses."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
-from real_runs import hebm, tiny, train
+from real_runs import hebm, tiny, train, write_config
 
+from hebm.cli.sample import asked_labels
+from hebm.errors import ConfigError
 from hebm.evaluate.references import to_pixels
 from hebm.model import Model
 
@@ -57,3 +62,123 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     assert process.status == 1
     assert "manifest.json" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+# ---------------------------------------------------------------- labels
+
+SHIFTED = """
+import torch
+from hebm.config.recipe import recipe
+from hebm.interfaces import Draw, PriorLearner, PriorRecipe
+
+
+class ShiftedPrior(PriorLearner):
+    \"\"\"u = 1 + sum of the labels, the same for all coordinates; 0 without labels.\"\"\"
+
+    labelled = True
+
+    def __init__(self, dim):
+        super().__init__()
+        self.base, self.dim = None, dim
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        shift = torch.zeros(n) if labels is None else 1 + labels.view(n, -1).sum(1).to(noise.dtype)
+        return Draw(shift[:, None].expand(n, self.dim).contiguous())
+
+
+@recipe
+class Shifted(PriorRecipe):
+    \"\"\"For tests.\"\"\"
+
+    def build(self, backbone):
+        return ShiftedPrior(backbone.layout.dim)
+"""
+
+
+def with_images(run, folder, **names):
+    """A copy of the run whose images have these classes or attributes; without any, as the first runs were."""
+    shutil.copytree(run, folder)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for key in ("classes", "attributes"):
+        manifest["images"].pop(key)
+    manifest["images"] |= names
+    path.write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def labelled(run, plugin, tmp_path):
+    """(run folder, path): the tiny run's backbone under a prior that heeds labels."""
+    site = plugin("hebm_priors", "shifted", "shifted_prior:Shifted", SHIFTED)
+    table = tiny(train={"backbone": {"steps": 1}}, evaluate={"samples": 8})
+    table["prior"] = {"type": "shifted"}
+    del table["train"]["prior"]
+    process = hebm("run", write_config(tmp_path, table), "--runs", tmp_path / "runs", path=[site])
+    assert process.status == 0, process.stderr
+    return tmp_path / "runs" / "tiny", [site]
+
+
+def drawn(run, path, output, *options):
+    process = hebm("sample", run, "-o", output, *options, path=path)
+    assert process.status == 0, process.stderr
+    return np.load(output)["images"]
+
+
+def test_a_label_is_asked_for_all_images_by_name_or_number(labelled, tmp_path):
+    run, path = labelled
+    plain = drawn(run, path, tmp_path / "plain.npz", "-n", "70", "--batch-size", "64")
+    three = drawn(run, path, tmp_path / "3.npz", "-n", "70", "--batch-size", "64", "--label", "3")
+    assert len(three) == 70
+    assert (three == three[0]).all()
+    assert not np.array_equal(three[0], plain[0])
+    renamed = with_images(run, tmp_path / "named", classes=list("abcdefghij"))
+    for i, name in enumerate(("D", "3")):
+        assert np.array_equal(drawn(renamed, path, tmp_path / f"d{i}.npz", "-n", "70", "--label", name), three)
+
+
+def test_attributes_reach_the_prior_as_asked_not_asked_and_without(labelled, tmp_path):
+    run, path = labelled
+    faces = with_images(run, tmp_path / "faces", attributes=["Male", "Blond_Hair", "Smiling"])
+    asked = {
+        name: drawn(faces, path, tmp_path / f"{name}.npz", "-n", "2", "--attributes", name)
+        for name in ("male", "male,smiling", "-male,blond hair,smiling", "-male,-smiling")
+    }
+    images = {name: array.tobytes() for name, array in asked.items()}
+    assert images["male,smiling"] != images["male"]  # 1 + 1 − 1 and 1 − 1 − 1
+    by_number = drawn(run, path, tmp_path / "2.npz", "-n", "2", "--label", "2").tobytes()
+    assert images["-male,blond hair,smiling"] == by_number  # 0 + 1 + 1
+    assert images["-male,-smiling"] == images["male"]  # 0 − 1 + 0 and 1 − 1 − 1
+
+
+def test_names_become_labels(run, tmp_path):
+    classes = with_images(run, tmp_path / "classes", classes=["cat", "dog"])
+    faces = with_images(run, tmp_path / "faces", classes=[], attributes=["Male", "Blond_Hair", "Smiling"])
+    assert asked_labels(classes, None, None) is None
+    assert asked_labels(classes, "dog", None).tolist() == [1]
+    assert asked_labels(faces, None, "smiling,-blond hair").tolist() == [[-1, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "attributes", "message"),
+    [
+        ({"classes": ["cat", "dog"]}, "cot", None, "no such class; did you mean 'cat'.*cat, dog"),
+        ({"classes": ["cat", "dog"]}, None, "male", "have classes, not attributes; use --label with: cat, dog"),
+        ({"attributes": ["Male", "Young"]}, "1", None, "not classes; use --attributes with: Male, Young"),
+        ({"attributes": ["Male", "Young"]}, None, "mole", "did you mean 'Male'"),
+        ({"attributes": ["Male", "Young"]}, "1", "male", "give one of them"),
+        ({}, "1", None, "no classes"),
+        ({}, None, "male", "no attributes"),
+    ],
+)
+def test_what_the_images_do_not_have_is_refused(run, tmp_path, names, label, attributes, message):
+    with pytest.raises(ConfigError, match=message):
+        asked_labels(with_images(run, tmp_path / "copy", **names), label, attributes)
+
+
+def test_a_prior_without_labels_says_so_and_writes_nothing(run, tmp_path):
+    process = hebm("sample", run, "-o", tmp_path / "x.npz", "--label", "3")
+    assert process.status == 2
+    assert "this prior (JointPrior) was not trained with labels; leave the labels out" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "x.npz").exists()

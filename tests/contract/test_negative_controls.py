@@ -270,8 +270,9 @@ class Root(PriorLearner):
         super().__init__()
         self.base, self.dim = None, dim
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        return Draw(noise.normal(n, self.dim))
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        u = noise.normal(n, self.dim)
+        return Draw(u if hold is None else hold.apply(u))
 
 
 class SoundPrior(PriorLearner):
@@ -287,9 +288,9 @@ class SoundPrior(PriorLearner):
     def density(self, backbone, context=None, labels=None):
         return TiltedPrior(backbone, self.tilt, context)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
         start = self.base.sample(backbone, n, noise.derive("base"))
-        u = run(SoundULA(), self.density(backbone), start.u, noise.derive("chain"), steps, observe).u
+        u = run(SoundULA(), self.density(backbone), start.u, noise.derive("chain"), steps, observe, hold).u
         return Draw(u, start.context)
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
@@ -342,18 +343,18 @@ class GraphInTerms(SoundPrior):
 
 
 class GlobalStart(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
         return Draw(torch.randn(n, backbone.layout.dim, dtype=noise.dtype))
 
 
 class IgnoresRows(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        return super().sample(backbone, n, noise.at(0), steps=steps, observe=observe)
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        return super().sample(backbone, n, noise.at(0), steps=steps, observe=observe, hold=hold)
 
 
 class BatchCentred(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        u = super().sample(backbone, n, noise, steps=steps, observe=observe).u
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        u = super().sample(backbone, n, noise, steps=steps, observe=observe, hold=hold).u
         return Draw(u - u.mean(0))
 
 
@@ -403,11 +404,17 @@ class HalfNegatives(SoundPrior):
 
 
 class WatchedDiffers(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        return super().sample(backbone, n, noise, steps=steps if observe is None else 1, observe=observe)
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        return super().sample(backbone, n, noise, steps=steps if observe is None else 1, observe=observe, hold=hold)
+
+
+class MovesWhatIsHeld(SoundPrior):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        return super().sample(backbone, n, noise, labels, steps, observe)
 
 
 BROKEN_PRIORS = [
+    (MovesWhatIsHeld, "hold"),
     (KeepsBackbone, "no-backbone"),
     (KeepsBackboneInList, "no-backbone"),
     (ReachesBackbone, "objective"),
@@ -588,6 +595,9 @@ class Data(DatasetRecipe):
         images = ArrayImages(pixels, None if self.fault == "labels" else labels, ("a", "b"))
         if self.fault == "labels":
             images.labels = labels
+        if self.fault == "attributes":
+            images = ArrayImages(pixels, torch.stack([labels, labels], dim=1), attributes=("x", "y"))
+            images.labels = 2 * images.labels
         if self.fault == "augments":
             calls = []
             read = images.read
@@ -601,6 +611,7 @@ BROKEN_DATA = [
     ("range", "range"),
     ("any split", "splits"),
     ("labels", "labels"),
+    ("attributes", "labels"),
     ("augments", "random-access"),
     ("fingerprint", "fingerprint"),
     ("same splits", "fingerprint"),
@@ -679,8 +690,8 @@ class ContextRoot(Root):
 
     context = (3,)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        return Draw(noise.normal(n, self.dim), noise.derive("context").normal(n, 3))
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        return Draw(super().sample(backbone, n, noise, hold=hold).u, noise.derive("context").normal(n, 3))
 
 
 class ContextPrior(SoundPrior):
@@ -690,10 +701,10 @@ class ContextPrior(SoundPrior):
         super().__init__(backbone)
         self.base = ContextRoot(backbone.layout.dim)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        start = self.base.sample(backbone, n, noise.derive("base"))
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        start = self.base.sample(backbone, n, noise.derive("base"), hold=hold)
         density = self.density(backbone, start.context)
-        return Draw(run(SoundULA(), density, start.u, noise.derive("chain"), steps, observe).u, start.context)
+        return Draw(run(SoundULA(), density, start.u, noise.derive("chain"), steps, observe, hold).u, start.context)
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
         positive = posterior.latents

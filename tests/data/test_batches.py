@@ -194,3 +194,11 @@ def test_dtype_is_the_run_s():
     batch = make(dtype=torch.float64, binarize="target").batch(0)
     assert batch.x.dtype == batch.target.dtype == torch.float64
     assert torch.equal(batch.x, make(binarize="target").batch(0).x.double())
+
+
+def test_attributes_come_with_their_images():
+    images = Numbered().load("train")
+    bits = torch.stack([images.labels == 1, images.labels == 2], dim=1).long()
+    attributed = Batches(ArrayImages(images.pixels, bits, attributes=("one", "two")), Numbered(batch_size=12), seed=0)
+    for step in range(4):
+        assert torch.equal(attributed.batch(step).labels, bits[make().batch(step).index])

@@ -65,3 +65,13 @@ def test_options_out_of_range_are_refused(fields):
 def test_the_spec_says_what_a_backbone_needs(binarize, binary):
     data = Given(binarize=binarize)
     assert spec(data.load("train"), data) == ImageSpec(1, 4, 4, ("only",), binary)
+
+
+def test_the_spec_names_attributes():
+    class Faces(Given):
+        def source(self, split):
+            return ArrayImages(torch.zeros(3, 1, 4, 4), torch.ones(3, 2), attributes=("male", "smiling"))
+
+    data = Faces(limit=2)
+    assert spec(data.load("train"), data) == ImageSpec(1, 4, 4, attributes=("male", "smiling"))
+    assert data.load("train").labels.shape == (2, 2)

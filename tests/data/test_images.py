@@ -4,6 +4,7 @@ from PIL import Image
 
 from hebm.data.images import Adapted, ArrayImages, LazyImages, to_unit_range
 from hebm.errors import DataError
+from hebm.evaluate.references import Spread
 
 
 def bytes_images(n=10, channels=1, side=4, seed=0):
@@ -89,3 +90,66 @@ def test_adapted_keeps_the_first_images_and_converts_channels():
     again = Adapted(grey, channels=3).read(torch.arange(4))
     assert torch.equal(again, y.expand(-1, 3, -1, -1))
     assert grey.fingerprint() != Adapted(colour, n=5, channels=1).fingerprint()
+
+
+FIRST_FINGERPRINTS = ["7a285756591f5169", "9b1020832346113f", "034f09d101bbb80d", "1a6d109acd57c886"]
+
+
+def bits(n=10, a=3):
+    return torch.arange(n * a).view(n, a) % 2
+
+
+def test_attributes_go_with_their_images_through_every_wrapper():
+    names = ("x", "y", "z")
+    images = ArrayImages(bytes_images(), bits(), attributes=names)
+    lazy = LazyImages(10, lambda i: images.pixels[i], bits(), attributes=names)
+    for whole in (images, lazy):
+        for taken, index in ((Adapted(whole, n=4), [0, 1, 2, 3]), (Spread(whole, 5), [0, 2, 4, 6, 8])):
+            assert taken.attributes == names
+            assert taken.classes == ()
+            assert torch.equal(taken.labels, bits()[index])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (bits()[:, :2], (), r"\(10, 3\)"),
+        (bits()[:, 0], (), r"\(10, 3\)"),
+        (None, (), "got none"),
+        (2 * bits() - 1, (), "from -1 to 1, allowed is 0"),
+        (bits(), ("cat", "dog"), "classes cannot have attributes"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused(labels, classes, message):
+    with pytest.raises(DataError, match=message):
+        ArrayImages(bytes_images(), labels, classes, ("x", "y", "z"))
+
+
+def test_fingerprints_see_attributes_and_their_names():
+    def fingerprints(labels=None, names="xyz"):
+        labels, pixels = bits() if labels is None else labels, bytes_images()
+        images = ArrayImages(pixels, labels, attributes=names)
+        lazy = LazyImages(10, lambda i: pixels[i], labels, attributes=names)
+        return {
+            images.fingerprint(),
+            lazy.fingerprint(),
+            Adapted(images, 4).fingerprint(),
+            Adapted(lazy, 4).fingerprint(),
+        }
+
+    changed = bits()
+    changed[9, 2] = 1 - changed[9, 2]
+    assert fingerprints() == fingerprints()
+    assert len(fingerprints() | fingerprints(changed) | fingerprints(names="xyw")) == 12
+
+
+def test_fingerprints_are_those_of_the_first_version():
+    """Runs that were started before there were attributes resume."""
+    pixels = (torch.arange(10 * 16) % 256).to(torch.uint8).view(10, 1, 4, 4)
+    labels, classes = torch.arange(10) % 2, ("a", "b")
+    made = [
+        ArrayImages(pixels, labels, classes),
+        LazyImages(10, lambda i: pixels[i], labels, classes, list("0123456789")),
+    ]
+    made += [Adapted(made[0], 4), ArrayImages(pixels)]
+    assert [images.fingerprint()[:16] for images in made] == FIRST_FINGERPRINTS

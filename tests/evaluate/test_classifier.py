@@ -90,6 +90,14 @@ def test_unlabelled_images_name_the_alternative(tmp_path):
         evaluation.features("data")
 
 
+def test_attributes_are_no_classes(tmp_path):
+    evaluation = tiny_evaluation(tmp_path)
+    images = evaluation.images["train"]
+    images.labels, images.classes, images.attributes = torch.zeros(len(images), 2).long(), (), ("x", "y")
+    with pytest.raises(ConfigError, match=r'needs images with class labels.*extractor = "inception"'):
+        evaluation.features("data")
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (3, 96, 72), (1, 9, 17)])
 def test_any_image_size_gives_features(shape, monkeypatch):
     monkeypatch.setattr(classifier, "_STEPS", 2)

@@ -55,8 +55,9 @@ class RootPrior(PriorLearner):
         super().__init__()
         self.base, self.layout = None, layout
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
-        return Draw(noise.normal(n, self.layout.dim))
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        u = noise.normal(n, self.layout.dim)
+        return Draw(u if hold is None else hold.apply(u))
 
 
 class ShiftedPrior(PriorLearner):
@@ -66,7 +67,7 @@ class ShiftedPrior(PriorLearner):
         super().__init__()
         self.base, self.shift, self.broken = RootPrior(layout), shift, set(broken)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
         start = noise.start
         u = self.base.sample(backbone, n, noise.derive("base")).u + self.shift
         for row in self.broken & set(range(start, start + n)):

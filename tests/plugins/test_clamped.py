@@ -23,9 +23,10 @@ def test_mean_and_deviation_are_the_published_ones(vectors):
 
 
 @pytest.mark.parametrize("temperature", [0.3, 0.7])
-def test_a_temperature_scales_the_deviation_floor_included(vectors, temperature):
+def test_a_temperature_scales_the_deviation_floor_included_and_not_the_mean(vectors, temperature):
     found = raw_normal(vectors)
     assert_parity(temperature * found.std, vectors[f"normal.t{temperature}.sigma"])
+    assert_parity(found.mean, vectors[f"normal.t{temperature}.mu"])
 
 
 def test_density_and_kl_are_the_published_ones(vectors):

@@ -65,7 +65,7 @@ class ContextRoot(GaussianPrior):
 
     context = (2,)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
         draw = super().sample(backbone, n, noise)
         return type(draw)(draw.u, noise.derive("context").normal(n, 2))
 

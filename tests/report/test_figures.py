@@ -44,7 +44,7 @@ class Shift(PriorLearner):
         super().__init__()
         self.base = base
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None):
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
         return Draw(self.base.sample(backbone, n, noise).u + 1)
 
 

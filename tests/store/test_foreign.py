@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import random
+import tarfile
 import warnings
 
 import pytest
@@ -102,6 +103,25 @@ def test_any_damage_is_an_error_of_ours_and_nothing_else(file):
                 foreign.load(path, NAMESPACE)
             except CheckpointError:
                 continue
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "tar", "a module"])
+def test_torchs_advice_to_open_a_file_unsafely_is_not_passed_on(file, kind):
+    buffer = io.BytesIO()
+    if kind == "torchscript":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.script(torch.nn.Identity()), buffer)
+    elif kind == "tar":
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("x"))
+    else:
+        torch.save(torch.nn.Identity(), buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(CheckpointError) as caught:
+            foreign.load(file(buffer.getvalue()), NAMESPACE)
+    assert not [word for word in ("safe_globals", "False", "Re-running") if word in str(caught.value)]
 
 
 def test_a_missing_file_and_a_folder_are_clear_errors(tmp_path):

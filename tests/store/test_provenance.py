@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import hebm
-from hebm.store.provenance import describe_run
+from hebm.interfaces import ImageSpec
+from hebm.store.provenance import describe_images, describe_run, images_of
 
 
 def test_versions_of_hebm_torch_and_every_plugin_are_recorded_as_json():
@@ -22,3 +23,17 @@ def test_versions_of_hebm_torch_and_every_plugin_are_recorded_as_json():
 def test_a_distribution_that_is_not_installed_is_an_error():
     with pytest.raises(metadata.PackageNotFoundError):
         describe_run(["no-such-distribution"], None)
+
+
+@pytest.mark.parametrize(
+    "images", [ImageSpec(1, 8, 8), ImageSpec(3, 8, 9, ("a", "b"), True), ImageSpec(3, 8, 8, attributes=("x", "y"))]
+)
+def test_images_are_read_back_as_they_were_described(images):
+    entry = describe_images(images)
+    assert json.loads(json.dumps(entry)) == entry  # else a resumed run would differ from itself
+    assert images_of({"images": entry}) == images
+
+
+def test_a_manifest_from_before_there_were_attributes_is_read():
+    old = {"channels": 1, "height": 8, "width": 8, "classes": ["a", "b"], "binary": True}
+    assert images_of({"images": old}) == ImageSpec(1, 8, 8, ("a", "b"), True)

@@ -204,6 +204,11 @@ def test_an_imported_run_takes_the_first_data_it_meets_for_its_own_and_keeps_to_
         imported.create_or_open(CONFIG, {**FIRST, "data": {"train": "xyz"}})
 
 
+def test_attributes_are_taken_over_as_classes_are(imported):
+    images = {**IMAGES, "attributes": ["male", "smiling"]}
+    assert imported.create_or_open(CONFIG, {**FIRST, "images": images})["images"] == images
+
+
 def test_data_of_another_shape_are_refused_and_not_taken(imported):
     with pytest.raises(CheckpointError, match=r"images\.height: 28 → 32"):
         imported.create_or_open(CONFIG, {**FIRST, "images": {**FIRST["images"], "height": 32}})

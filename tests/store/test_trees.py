@@ -71,6 +71,13 @@ def test_what_cannot_be_kept_is_an_error_with_its_path(value):
         flatten({"args": [0, value]})
 
 
+def test_a_collection_that_holds_itself_is_an_error():
+    ring = [1]
+    ring.append({"again": ring})
+    with pytest.raises(CheckpointError, match="holds itself"):
+        flatten({"ring": ring})
+
+
 @pytest.mark.parametrize(
     "tree", [{"a": 1, "b": 2}, {"nothing": []}, {"tensor": "9"}, {"dict": [1]}, [1], {"float": "x"}]
 )

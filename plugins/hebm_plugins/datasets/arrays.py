@@ -16,6 +16,7 @@ from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
 from hebm_plugins.datasets.splits import hold_out
 
+_ATTRIBUTES = "attributes"
 _BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
 
 
@@ -23,14 +24,16 @@ _BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
 class Arrays(ImageData):
     """Images from .npy or .npz files. Object arrays (pickles) are refused.
 
-    With `path`, one .npz: `train`, `test` and the labels are its keys. Without, each is a file: an .npy, or an .npz
-    that holds one array.
+    With `path`, one .npz: `train`, `test` and the labels are its keys; its key `attributes`, where there is one, names
+    the columns of labels `(N, A)`. Without, each is a file: an .npy, or an .npz that holds one array.
     """
 
     path: str | None = option(None, doc="one .npz with everything; the options below are then its keys")
     train: str = option("train", doc="the training images: a file, or a key of path")
     test: str | None = option(None, doc="the test images: a file, or a key of path; left out: a part is held out")
-    train_labels: str | None = option(None, doc="their labels, (N,) integers: a file, or a key of path")
+    train_labels: str | None = option(
+        None, doc="their labels, (N,) classes or (N, A) attributes of 0 and 1: a file, or a key of path"
+    )
     test_labels: str | None = option(None, doc="labels of the test images: a file, or a key of path")
     layout: str = option("auto", doc="order of the axes", choices=("auto", "nhwc", "nchw", "nhw"))
     range: str = option(
@@ -53,7 +56,7 @@ class Arrays(ImageData):
         if self.test is None:
             kept = torch.tensor(sorted(hold_out([str(i) for i in range(len(pixels))], self.holdout, split))).long()
             pixels, labels = pixels[kept], None if labels is None else labels[kept]
-        return ArrayImages(pixels, labels, self._classes())
+        return ArrayImages(pixels, labels, self._classes(), self._attributes())
 
     def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
         """An array and what to call it."""
@@ -70,14 +73,52 @@ class Arrays(ImageData):
         if name is None:
             return None
         array, where = self._array(name, "test_labels" if own_test else "train_labels")
-        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            raise DataError(f"{where}: labels must be (N,) integers, got {array.dtype} of shape {array.shape}")
-        return torch.from_numpy(array.astype(np.int64))
+        return _to_labels(array, where)
 
     def _classes(self) -> tuple[str, ...]:
         """Names 0 … K − 1, by the training labels, so that both splits agree."""
         labels = self._labels(own_test=False)
-        return () if labels is None or not len(labels) else tuple(map(str, range(int(labels.max()) + 1)))
+        if labels is None or labels.ndim != 1 or not len(labels):
+            return ()
+        return tuple(map(str, range(int(labels.max()) + 1)))
+
+    def _attributes(self) -> tuple[str, ...]:
+        """The npz's own names of the columns, or 0 … A − 1, by the training labels."""
+        labels = self._labels(own_test=False)
+        if labels is None or labels.ndim != 2:
+            return ()
+        return _names(Path(self.path), labels.shape[1]) if self.path else tuple(map(str, range(labels.shape[1])))
+
+
+def _to_labels(array: np.ndarray, where: str) -> Tensor:
+    """`(N,)` classes as they are; `(N, A)` attributes as 0 and 1."""
+    if array.ndim not in (1, 2) or not (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
+        allowed = "(N,) integers, or (N, A) with attributes of 0 and 1"
+        raise DataError(f"{where}: labels must be {allowed}, got {array.dtype} of shape {array.shape}")
+    labels = torch.from_numpy(array.astype(np.int64))
+    if labels.ndim == 1:
+        return labels
+    values = set(labels.unique().tolist())
+    if not (values <= {0, 1} or values <= {-1, 1}):
+        shown = ", ".join(map(str, sorted(values)[:6]))
+        raise DataError(f"{where}: attributes must be 0 and 1, or -1 and 1 throughout, got {shown}")
+    return (labels == 1).long()
+
+
+def _names(path: Path, count: int) -> tuple[str, ...]:
+    """What the key `attributes` names them, or 0 … A − 1."""
+    if _ATTRIBUTES not in _keys(path):
+        return tuple(map(str, range(count)))
+    array, where = _load(path, _ATTRIBUTES, "path")
+    if array.dtype.kind != "U" or array.shape != (count,):
+        needed = f"the names of the labels' {count} columns, strings of shape ({count},)"
+        raise DataError(f"{where}: must be {needed}; got {array.dtype} of shape {array.shape}")
+    return tuple(map(str, array.tolist()))
+
+
+def _keys(path: Path) -> list[str]:
+    with np.load(path, allow_pickle=False) as loaded:
+        return list(loaded.files)
 
 
 def _load(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:

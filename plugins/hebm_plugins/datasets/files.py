@@ -71,6 +71,10 @@ class Files(ABC):
         return f"{self.path}/{name}"
 
     @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name, an image or not."""
+
+    @abstractmethod
     def _list(self) -> Iterator[str]: ...
 
     @abstractmethod
@@ -83,6 +87,10 @@ class Files(ABC):
 
 class Folder(Files):
     """A folder and its sub-folders; symbolic links to folders are not followed."""
+
+    def has(self, name: str) -> bool:
+        """Asks the file system."""
+        return (self.path / name).is_file()
 
     def _list(self) -> Iterator[str]:
         for folder, _, files in os.walk(self.path):
@@ -104,6 +112,10 @@ class Zip(Files):
         """Without open files, for workers that are not forked."""
         return {**self.__dict__, "_archives": {}}
 
+    def has(self, name: str) -> bool:
+        """Asks the archive's directory."""
+        return name in self._archive().NameToInfo
+
     def _list(self) -> Iterator[str]:
         yield from (info.filename for info in self._archive().infolist() if not info.is_dir())
 
@@ -124,6 +136,10 @@ class Tar(Files):
         self.seekable = path.name.lower().endswith(".tar")
         self._places: dict[str, tuple[int, int]] = {}
         super().__init__(path)
+
+    def has(self, name: str) -> bool:
+        """Asks what was listed on opening."""
+        return name in self._places
 
     def _list(self) -> Iterator[str]:
         with tarfile.open(self.path, "r:*") as archive:

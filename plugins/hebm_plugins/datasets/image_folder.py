@@ -6,13 +6,15 @@
     root/train.tar.gz, root/test.zip    splits in archives
     root.zip                            an archive of any of the first three
 
+With `labels`, a CSV names the class or the attributes of each image (`label_table`), instead of sub-folders.
+
 Images are in the order of a hash of their names, so that the first n are a fair sample of all classes.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -24,6 +26,7 @@ from hebm.data.decode import CorruptImage, Decoder
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
 from hebm.data.recipe import ImageData
 from hebm.errors import DataError
+from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
 from hebm_plugins.datasets.files import Files, is_archive, open_files
 from hebm_plugins.datasets.splits import by_hash, hold_out
 
@@ -38,19 +41,16 @@ class Found:
     Arguments:
         files: where they are.
         names: their names in `files`.
-        labels: class of each, or ().
-        classes: names of the classes.
+        labels: of each.
     """
 
     files: Files
     names: tuple[str, ...]
-    labels: tuple[int, ...] = ()
-    classes: tuple[str, ...] = ()
+    labels: Labels
 
     def keep(self, positions: Sequence[int]) -> Found:
         """Some of them."""
-        labels = tuple(self.labels[i] for i in positions) if self.labels else ()
-        return attrs.evolve(self, names=tuple(self.names[i] for i in positions), labels=labels)
+        return Found(self.files, tuple(self.names[i] for i in positions), self.labels.keep(positions))
 
 
 @attrs.frozen
@@ -77,11 +77,14 @@ class ImageFolder(ImageData):
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
     holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
     cache: bool = option(True, doc="decode all images once and keep them, if a split takes at most 2 GiB so")
+    labels: str | None = option(
+        None, doc="a CSV with a header: file, class, or file and several 0/1 attributes; beside the images, or absolute"
+    )
     corrupt: str = option("stop", doc="what to do with files that are no images", choices=("stop", "skip"))
 
     def source(self, split: str) -> Images:
         """Finds the files of a split and decodes them, now or when they are asked for."""
-        found = find(Path(self.root), split, self.holdout)
+        found = find(Path(self.root), split, self.holdout, self.labels)
         if not found.names:
             raise DataError(_nothing(Path(self.root), split, self.holdout))
         if self.limit is not None:
@@ -96,16 +99,26 @@ class ImageFolder(ImageData):
         return _lazy(found, decoder)
 
 
-def find(root: Path, split: str, holdout: float) -> Found:
-    """The files of a split under `root`, by the rules at the top of this file. Raises `DataError` if root is none."""
+def find(root: Path, split: str, holdout: float, labels: str | None = None) -> Found:
+    """The files of a split under `root`, by the rules at the top of this file.
+
+    Arguments:
+        root: a folder or archive.
+        split: "train" or "test".
+        holdout: the part held out as test where there is none.
+        labels: a CSV to label them; None: by sub-folders.
+
+    Raises `DataError` if root is none, or for what does not fit in the CSV.
+    """
     parts = _archived_splits(root) or _folder_splits(open_files(root))
-    mine = next((parts[name] for name in (("train",) if split == "train" else _TESTS) if name in parts), None)
-    whole = mine or parts.get("train") or parts.get("") or next(iter(parts.values()))
-    classes = sorted({c for part in parts.values() for c in _classes(part)})
-    found = _labelled(whole, classes)
+    names = [*(("train",) if split == "train" else _TESTS), "train", *parts]
+    mine = next(name for name in names if name in parts)
+    whole = parts[mine]
+    labelled = _by_folder(parts) if labels is None else labels_of(parts, labels, root)
+    found = Found(whole.files, whole.names, labelled[mine])
     if "" in parts or not any(name in parts for name in _TESTS):
-        return found.keep(hold_out(list(_inner(whole)), holdout, split))
-    return found.keep(by_hash(list(_inner(whole))))
+        return found.keep(hold_out(whole.inner, holdout, split))
+    return found.keep(by_hash(whole.inner))
 
 
 def decode_all(found: Found, decoder: Decoder) -> ArrayImages | None:
@@ -124,13 +137,21 @@ def decode_all(found: Found, decoder: Decoder) -> ArrayImages | None:
         pixels[place[name]] = image
     if pixels is None:
         raise DataError(f"{found.files.path}: no readable images; check data.root")
-    return ArrayImages(pixels, _labels(found), found.classes)
+    return ArrayImages(pixels, found.labels.tensor(), found.labels.classes, found.labels.attributes)
 
 
 def _lazy(found: Found, decoder: Decoder) -> LazyImages:
     encoded = None if found.files.seekable else _encoded(found)
-    decode = FileDecoder(found, decoder, encoded)
-    return LazyImages(len(found.names), decode, _labels(found), found.classes, found.names, f"{found.files.path}/")
+    decode, labels = FileDecoder(found, decoder, encoded), found.labels
+    return LazyImages(
+        len(found.names),
+        decode,
+        labels.tensor(),
+        labels.classes,
+        found.names,
+        f"{found.files.path}/",
+        attributes=labels.attributes,
+    )
 
 
 def _encoded(found: Found) -> dict[str, bytes]:
@@ -163,10 +184,8 @@ def _without_corrupt(found: Found, decoder: Decoder) -> Found:
 
 # ---------------------------------------------------------------- which files
 
-_Part = tuple[Files, str, tuple[str, ...]]  # where, the folder within (with its slash), the names
 
-
-def _archived_splits(root: Path) -> dict[str, _Part]:
+def _archived_splits(root: Path) -> dict[str, Part]:
     """Splits in archives of their own in a folder: train.tar.gz, test.zip."""
     if not root.is_dir():
         return {}
@@ -176,49 +195,44 @@ def _archived_splits(root: Path) -> dict[str, _Part]:
     return {name: _part(open_files(archives[name])) for name in ("train", *_TESTS) if name in archives}
 
 
-def _folder_splits(files: Files) -> dict[str, _Part]:
+def _folder_splits(files: Files) -> dict[str, Part]:
     """Splits in folders, or everything as ""."""
-    _, prefix, names = _part(files, keep=("train", *_TESTS))
-    folders = {name[len(prefix) :].split("/")[0] for name in names if "/" in name[len(prefix) :]}
+    whole = _part(files, keep=("train", *_TESTS))
+    folders = {name.split("/")[0] for name in whole.inner if "/" in name}
     if "train" not in folders:
         return {"": _part(files)}
-    inside = {name: f"{prefix}{name}/" for name in ("train", *_TESTS) if name in folders}
-    return {name: (files, p, tuple(n for n in names if n.startswith(p))) for name, p in inside.items()}
+    inside = {name: f"{whole.prefix}{name}/" for name in ("train", *_TESTS) if name in folders}
+    return {name: Part(files, p, tuple(n for n in whole.names if n.startswith(p))) for name, p in inside.items()}
 
 
-def _part(files: Files, keep: Sequence[str] = ()) -> _Part:
+def _part(files: Files, keep: Sequence[str] = ()) -> Part:
     """All names, and the folder that holds everything, as archives have it; folders named in `keep` are no such."""
     prefix = ""
     while True:
         tops = {name[len(prefix) :].partition("/")[::2] for name in files.names}
         folders = {top for top, rest in tops if rest}
         if len(folders) != 1 or any(not rest for _, rest in tops) or folders <= set(keep):
-            return files, prefix, tuple(files.names)
+            return Part(files, prefix, tuple(files.names))
         prefix += f"{folders.pop()}/"
 
 
-def _inner(part: _Part) -> Iterator[str]:
-    _, prefix, names = part
-    return (name[len(prefix) :] for name in names)
-
-
-def _classes(part: _Part) -> set[str]:
-    """The sub-folders, if every image is in one."""
-    tops = [name.partition("/")[::2] for name in _inner(part)]
-    return {top for top, _ in tops} if all(rest for _, rest in tops) else set()
-
-
-def _labelled(part: _Part, classes: Sequence[str]) -> Found:
-    files, _, names = part
-    if len(classes) < 2 or not _classes(part):
-        return Found(files, names)
+def _by_folder(parts: Mapping[str, Part]) -> dict[str, Labels]:
+    """By the sub-folders of all splits, if there are several; none in a split with images outside them."""
+    inside = {name: _classes(part) for name, part in parts.items()}
+    classes = tuple(sorted(set().union(*inside.values())))
     position = {name: i for i, name in enumerate(classes)}
-    labels = tuple(position[name.split("/")[0]] for name in _inner(part))
-    return Found(files, names, labels, tuple(classes))
+    return {
+        name: Labels(tuple(position[image.split("/")[0]] for image in part.inner), classes)
+        if len(classes) > 1 and inside[name]
+        else Labels()
+        for name, part in parts.items()
+    }
 
 
-def _labels(found: Found) -> Tensor | None:
-    return torch.tensor(found.labels) if found.labels else None
+def _classes(part: Part) -> set[str]:
+    """The sub-folders, if every image is in one."""
+    tops = [name.partition("/")[::2] for name in part.inner]
+    return {top for top, _ in tops} if all(rest for _, rest in tops) else set()
 
 
 def _triple(image: Tensor) -> tuple[int, int, int]:

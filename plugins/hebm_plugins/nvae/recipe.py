@@ -31,7 +31,7 @@ class NVAE(BackboneRecipe):
     double as often. `benchmarks/nvae` has one file for each published configuration.
     """
 
-    channels: int = option(32, doc="of the encoder at the image's resolution", low=1)
+    channels: int = option(32, doc="of the encoder at the image's resolution", low=2)
     decoder_channels: int | None = option(None, doc="of the decoder; left out: as the encoder's", low=1)
     scales: int = option(2, doc="resolutions that have latents", low=1)
     groups: int = option(10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
@@ -127,7 +127,7 @@ class NVAE(BackboneRecipe):
 class NVAETiny(NVAE):
     """An NVAE for two CPU cores: 2 scales of 3 groups, 16 channels, 4 latent channels, cells without bottlenecks."""
 
-    channels: int = option(16, doc="of the encoder at the image's resolution", low=1)
+    channels: int = option(16, doc="of the encoder at the image's resolution", low=2)
     groups: int = option(3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
     latent_channels: int = option(4, doc="L of every group", low=1)
     blocks: int = option(2, doc="halvings of the image before the finest latents", low=0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from hebm.config.recipe import recipe
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.interfaces import Backbone, Draw, PriorLearner, PriorRecipe, check_base
-from hebm.latents import LatentLayout, Latents
+from hebm.latents import Hold, LatentLayout, Latents
 from hebm.noise import Noise
 from hebm.sampling import Observer
 
@@ -33,9 +33,11 @@ class GaussianPrior(PriorLearner):
         labels: Tensor | None = None,
         steps: int | None = None,
         observe: Observer | None = None,
+        hold: Hold | None = None,
     ) -> Draw:
         """u ~ N(0, I), exact: there is no chain to lengthen or observe."""
-        return Draw(noise.normal(n, self.layout.dim))
+        u = noise.normal(n, self.layout.dim)
+        return Draw(u if hold is None else hold.apply(u))
 
     def tilt(self, latents: Latents) -> Tensor:
         """f = 0, `(B, 1)`."""

@@ -19,7 +19,7 @@ from hebm.interfaces import (
     Stage,
     check_base,
 )
-from hebm.latents import Latents, Posterior
+from hebm.latents import Hold, Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Observer, run
 from hebm_plugins.energies.mlp import MLP
@@ -41,6 +41,11 @@ class JointPrior(PriorLearner):
         super().__init__()
         self.base, self.energy, self.sampler, self.official_target = base, energy, sampler, official_target
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the base is: it draws where chains start."""
+        return self.base is not None and self.base.labelled
+
     def tilt(self, latents: Latents) -> Tensor:
         """f_i, `(B, E)`."""
         return self.energy(latents).squeeze(2)
@@ -57,11 +62,12 @@ class JointPrior(PriorLearner):
         labels: Tensor | None = None,
         steps: int | None = None,
         observe: Observer | None = None,
+        hold: Hold | None = None,
     ) -> Draw:
         """A short-run chain from a draw of the base, its context held."""
-        start = self.base.sample(backbone, n, noise.derive("base"), labels)
+        start = self.base.sample(backbone, n, noise.derive("base"), labels, hold=hold)
         density = self.density(backbone, start.context)
-        chain = run(self.sampler, density, start.u, noise.derive("chain"), steps, observe)
+        chain = run(self.sampler, density, start.u, noise.derive("chain"), steps, observe, hold)
         return Draw(chain.u, start.context)
 
     def objective(

@@ -179,3 +179,45 @@ def test_a_missing_file_says_where_it_looked(tmp_path):
         Arrays(path=str(tmp_path / "no.npz")).load("train")
     with pytest.raises(DataError, match=r"must be an \.npz"):
         Arrays(path=saved(tmp_path / "a.npy", BYTES)).load("train")
+
+
+BITS = np.arange(24).reshape(12, 2) % 3 == 0
+
+
+@pytest.mark.parametrize("values", [BITS, BITS.astype(np.uint8), 2 * BITS.astype(np.int8) - 1])
+def test_labels_with_columns_are_attributes(values, tmp_path):
+    path = saved(tmp_path / "set.npz", None, train=BYTES, y=values, attributes=np.array(["male", "smiling"]))
+    data = Arrays(path=path, train_labels="y", holdout=0)
+    images = data.load("train")
+    assert images.attributes == ("male", "smiling")
+    assert images.classes == ()
+    assert torch.equal(images.labels[torch.arange(12)], torch.from_numpy(BITS.astype(np.int64)))
+
+
+def test_attributes_without_names_are_numbered(tmp_path):
+    path = saved(tmp_path / "set.npz", None, train=BYTES, y=BITS)
+    assert Arrays(path=path, train_labels="y").load("train").attributes == ("0", "1")
+    bits = saved(tmp_path / "bits.npy", BITS)
+    assert Arrays(train=saved(tmp_path / "x.npy", BYTES), train_labels=bits).load("test").attributes == ("0", "1")
+
+
+def test_names_of_attributes_beside_class_labels_do_not_matter(tmp_path):
+    path = saved(tmp_path / "set.npz", None, train=BYTES, y=np.arange(12) % 2, attributes=np.arange(3))
+    images = Arrays(path=path, train_labels="y").load("train")
+    assert (images.classes, images.attributes) == (("0", "1"), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        (BITS * 2, ["a", "b"], r"\[y\]: attributes must be 0 and 1.*got 0, 2"),
+        (np.arange(24).reshape(12, 2) % 3 - 1, ["a", "b"], "got -1, 0, 1"),
+        (BITS, ["a", "b", "c"], r"\[attributes\]: must be the names of the labels' 2 columns"),
+        (BITS, [1, 2], r"\[attributes\]: must be .* got int64"),
+        (BITS[:, :, None], ["a", "b"], r"\[y\]: labels must be .*\(12, 2, 1\)"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused(values, names, message, tmp_path):
+    path = saved(tmp_path / "set.npz", None, train=BYTES, y=values, attributes=np.array(names))
+    with pytest.raises(DataError, match=message):
+        Arrays(path=path, train_labels="y").load("train")

@@ -15,6 +15,7 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
+from hebm.data.images import Adapted, LazyImages
 from hebm.errors import DataError
 from hebm_plugins.datasets.torchvision_sets import CIFAR10, MNIST, SVHN, CelebA, FashionMNIST, Omniglot
 
@@ -134,7 +135,7 @@ def write_celeba(root, monkeypatch):
         picture[40:188, 15:163] = 60 * i + 30  # the usual box, and nothing else
         Image.fromarray(picture).save(folder / "img_align_celeba" / name, "PNG")
     rows = {
-        "list_attr_celeba.txt": ["4", "Smiling Young", *(f"{name} 1 -1" for name in names)],
+        "list_attr_celeba.txt": ["4", "Smiling Young ", *(f"{name} {(-1) ** i}  -1" for i, name in enumerate(names))],
         "identity_CelebA.txt": [f"{name} 7" for name in names],
         "list_bbox_celeba.txt": ["4", "image_id x y w h", *(f"{name} 1 2 3 4" for name in names)],
         "list_landmarks_align_celeba.txt": ["4", "a b", *(f"{name} 1 2" for name in names)],
@@ -160,6 +161,24 @@ def test_celeba_is_cropped_to_the_usual_box_and_resized(tmp_path, monkeypatch):
     (folder / "000002.jpg").unlink()
     with pytest.raises(DataError, match=r"000002\.jpg: cannot be read.*data\.root"):
         train.read(torch.tensor([1]))
+
+
+def test_celeba_has_its_attributes_as_zeros_and_ones(tmp_path, monkeypatch):
+    write_celeba(tmp_path, monkeypatch)
+    for split in ("train", "test"):
+        images = CelebA(root=str(tmp_path), download=False).load(split)
+        assert images.attributes == ("Smiling", "Young")
+        assert images.classes == ()
+        assert images.labels.tolist() == [[1, 0], [0, 0]]
+
+
+def test_celeba_has_the_fingerprint_that_it_had_before_its_attributes_were_read(tmp_path, monkeypatch):
+    write_celeba(tmp_path, monkeypatch)
+    images = CelebA(root=str(tmp_path), download=False).load("train")
+    without = LazyImages(2, images.decode, names=images.names)
+    assert images.fingerprint() == without.fingerprint()
+    limited = CelebA(root=str(tmp_path), download=False, limit=1).load("train")
+    assert limited.fingerprint() == Adapted(without, 1).fingerprint()
 
 
 def no_network(monkeypatch):

@@ -51,6 +51,7 @@ def test_parameters_and_latents_are_as_many_as_published(published):
     assert round(sum(p.numel() for p in parameters) / 1e6, 3) == summary["params_M"]
     assert (len(parameters), len(backbone.layout)) == (summary["parameters"], summary["num_groups"])
     assert backbone.layout.dim == summary["latent_dims_total"]
+    assert list(reversed(backbone.structure.groups)) == summary["groups_per_scale_fine_to_coarse"]
 
 
 @pytest.mark.parametrize("architecture", ["res_bnelu", "mbconv_sep11", "mbconv_res", "mbconv_den", "res53_mbconv"])

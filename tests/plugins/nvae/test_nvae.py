@@ -142,6 +142,50 @@ def test_what_cannot_be_built_is_an_error_that_names_the_key(fields, images, mes
         NVAE(**{**SMALL, **fields}).build(images)
 
 
+def test_fewer_channels_than_a_halving_skip_path_has_parts_are_refused():
+    NVAE(**{**SMALL, "channels": 2, "decoder_channels": 1}).build(COLOUR)
+    for kind in (NVAE, NVAETiny):
+        with pytest.raises(ConfigError, match=r"channels: must be at least 2"):
+            kind(channels=1)
+
+
+def test_gradients_of_two_micro_batches_add_up_to_those_of_each():
+    """The second forward pass moves the power iteration before the first one's backward pass."""
+    backbone = NVAETiny(channels=4, groups=1, latent_channels=2).build(GREY).double().eval()
+    parameters, found = list(backbone.parameters()), []
+    for together in (False, True):
+        backbone.spectral.load_state_dict({name: torch.ones_like(b) for name, b in backbone.spectral.named_buffers()})
+        losses = []
+        for step in (1, 2):
+            loss = backbone.objective(images_of(GREY, 2), Noise(0, "q", step, dtype=torch.float64), Progress(step, 4))
+            losses.append(loss.total if together else torch.autograd.grad(loss.total, parameters))
+        sums = (
+            [a + b for a, b in zip(*losses, strict=True)]
+            if not together
+            else torch.autograd.grad(sum(losses), parameters)
+        )
+        found.append(sums)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("likelihood", ["logistic-mixture", "gaussian"])
+def test_under_a_bf16_autocast_latents_and_losses_are_float32(likelihood):
+    backbone = NVAETiny(channels=4, groups=1, latent_channels=2, flows=1, likelihood=likelihood).build(COLOUR)
+    batch = Batch(*(images_of(COLOUR, 4).x.float(),) * 2, None, torch.arange(4))
+    plain = backbone.eval().infer(batch, Noise(0, "q"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = backbone.objective(batch, Noise(0, "q"), Progress(1, 4))
+    found = loss.posterior
+    kinds = {
+        t.dtype for t in (loss.total, found.log_q, found.kl, found.latents.u, *found.latents.z, *found.latents.sigma)
+    }
+    assert kinds == {torch.float32}
+    loss.total.backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters())
+    torch.testing.assert_close(found.kl, plain.kl, rtol=0.1, atol=0.5)
+
+
 def test_learning_lowers_the_bound():
     torch.manual_seed(0)
     backbone = NVAETiny(channels=4, groups=2).build(GREY)

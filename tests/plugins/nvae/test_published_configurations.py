@@ -93,7 +93,7 @@ def test_the_optimiser_is_the_published_one(published):
     training = published[0].train.backbone
     assert (training.optimizer, training.betas, training.epsilon) == ("adamax", (0.9, 0.999), 1e-3)
     assert (training.weight_decay, training.ema) == (3e-4, 0.0)
-    assert training.clip >= 1e9  # the scheme clips by default, and TOML has no null
+    assert training.clip == 0  # off; the scheme itself clips unless told not to
     assert training.rate(0, training.steps) == 0.0
     assert training.rate(training.steps - 1, training.steps) == pytest.approx(1e-4)
     peak = max(training.rate(step, training.steps) for step in range(training.warmup + training.epoch))

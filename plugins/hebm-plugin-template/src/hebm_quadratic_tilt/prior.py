@@ -9,7 +9,7 @@ from hebm.config.recipe import option, recipe
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, check_base
-from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Observer
 from hebm_plugins.priors.gaussian import Gaussian
@@ -62,11 +62,13 @@ class QuadraticTiltPrior(PriorLearner):
         labels: Tensor | None = None,
         steps: int | None = None,
         observe: Observer | None = None,
+        hold: Hold | None = None,
     ) -> Draw:
-        """m + √v u₀ for a draw u₀ of the base: there is no chain to lengthen or observe."""
+        """m + √v u₀ for a draw u₀ of the base: there is no chain to lengthen or observe, and u has no correlations."""
         start = self.base.sample(backbone, n, noise.derive("base"), labels)
         mean, precision = self.quadratic()
-        return Draw(mean + start.u / precision.sqrt(), start.context)
+        u = mean + start.u / precision.sqrt()
+        return Draw(u if hold is None else hold.apply(u), start.context)
 
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None

@@ -1,0 +1,89 @@
+"""Some of a split: the images of all classes but a few, or a few of the attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hebm.data.images import Images
+from hebm.data.labels import attribute_values, class_index
+from hebm.errors import ConfigError, DataError
+
+
+class Chosen(Images):
+    """Images at chosen positions of another split; classes keep their names and numbers.
+
+    Arguments:
+        images: the split.
+        index: positions, `(n,)`.
+    """
+
+    def __init__(self, images: Images, index: Tensor) -> None:
+        self.images, self.index, self.shape = images, index, images.shape
+        self.classes, self.attributes = images.classes, images.attributes
+        self.labels = None if images.labels is None else images.labels[index]
+
+    def __len__(self) -> int:
+        """How many are chosen."""
+        return len(self.index)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The other's images."""
+        return self.images.read(self.index[indices])
+
+    def fingerprint(self) -> str:
+        """The whole split's, and the positions."""
+        return self.digest(self.images.fingerprint().encode(), self.index.numpy().tobytes())
+
+
+class FewAttributes(Images):
+    """The same images with some of their attributes, in an order of one's own.
+
+    Arguments:
+        images: the split.
+        names: of the attributes, however they are spelt. Raises `ConfigError` with all names for an unknown one.
+    """
+
+    def __init__(self, images: Images, names: Sequence[str]) -> None:
+        asked = [attribute_values(name, images.attributes) for name in names]
+        columns = [values.index(1) for values in asked if 1 in values]
+        if images.labels is None or len(set(columns)) < len(names):
+            raise ConfigError(f"data.attributes = {list(names)}: name each attribute once, without a sign")
+        self.images, self.shape = images, images.shape
+        self.attributes = tuple(images.attributes[i] for i in columns)
+        self.labels = images.labels[:, columns]
+
+    def __len__(self) -> int:
+        """As many."""
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The other's images."""
+        return self.images.read(indices)
+
+    def fingerprint(self) -> str:
+        """The whole split's, and the attributes."""
+        return self.digest(self.images.fingerprint().encode(), *self.attribute_digest())
+
+
+def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
+    """The indices of classes named or numbered. Raises `ConfigError` for unknown ones, or where there are no classes."""
+    if images.labels is None or not images.classes:
+        kind = "attributes, not classes" if images.attributes else "no labels"
+        raise ConfigError(f"data.without = {list(without)}: these images have {kind}; leave it out")
+    try:
+        return tuple(sorted({class_index(name, images.classes) for name in without}))
+    except ConfigError as error:
+        raise ConfigError(f"data.without: {error}") from error
+
+
+def of_classes(images: Images, classes: Sequence[int], inside: bool) -> Chosen:
+    """The images of these classes, or all others. Raises `DataError` if there are none."""
+    labels = images.labels if images.labels is not None else torch.empty(0, dtype=torch.int64)
+    index = (torch.isin(labels, torch.tensor(classes)) == inside).nonzero().squeeze(1)
+    if not len(index):
+        names = ", ".join(images.classes[i] for i in classes)
+        raise DataError(f"data.without: no image is {'of' if inside else 'left without'} the classes {names}")
+    return Chosen(images, index)

@@ -1,0 +1,87 @@
+"""Image files in a folder as they lie there: all of them, in the order of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hebm.data.decode import CorruptImage, Decoder
+from hebm.data.images import Images, to_unit_range
+from hebm.errors import DataError
+from hebm.store.durable import reporting
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+
+
+class FileImages(Images):
+    """Every image file of a folder and of the folders in it, in the shape that a model is used to.
+
+    Channels are converted, and the centre square is resized; images of the model's own size are taken as they are.
+    Hidden files are left out.
+
+    Arguments:
+        folder: where they are.
+        shape: (C, H, W) to be had.
+        skip: leave out files that are no images, instead of stopping at the first.
+
+    Attributes:
+        names: of the files, in the folder, with / between parts.
+        skipped: what was wrong with each file that was left out.
+
+    Raises `DataError` naming the file for one that cannot be read, for a model whose images are not square where a
+    file has another size, and if there are none.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], skip: bool = False) -> None:
+        self.folder, self.shape, self.skipped = folder, shape, []
+        self.names = [path.relative_to(folder).as_posix() for path in _paths(folder)]
+        if skip:
+            self.names = [name for name in self.names if self._good(name)]
+        if not self.names:
+            left = f" that can be read ({len(self.skipped)} cannot)" if self.skipped else ""
+            raise DataError(
+                f"{folder}: no image files{left}; put {', '.join(ENDINGS[:3])} files there, or name another"
+            )
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def __len__(self) -> int:
+        """How many files."""
+        return len(self.names)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Decodes each file. Raises `DataError` naming one that cannot be."""
+        return torch.stack([to_unit_range(self._pixels(self.names[i])) for i in indices.tolist()])
+
+    def fingerprint(self) -> str:
+        """All names, and 64 evenly spaced images as decoded."""
+        return self.digest("\n".join(self.names).encode(), self.sample_digest())
+
+    def _good(self, name: str) -> bool:
+        try:
+            self._pixels(name)
+        except CorruptImage as error:
+            self.skipped.append(f"left out: {error}")
+            return False
+        return True
+
+    def _pixels(self, name: str) -> Tensor:
+        path, (channels, height, width) = self.folder / name, self.shape
+        with reporting(f"read {path}"):
+            data = path.read_bytes()
+        pixels = Decoder(channels)(data, str(path))
+        if pixels.shape == self.shape:
+            return pixels
+        if height != width:
+            size = f"is {pixels.shape[2]}×{pixels.shape[1]} pixels, the model's images are {width}×{height}"
+            raise DataError(f"{path}: {size}; resize it (only square ones are resized here)")
+        return Decoder(channels, size=height)(data, str(path))
+
+
+def _paths(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())

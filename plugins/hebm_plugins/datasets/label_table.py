@@ -1,0 +1,132 @@
+"""A CSV that labels images, as a table of lines.
+
+    file,kind                     one column besides the file's name: classes, numbered in the order of their names
+    cats/1.png,cat
+    dogs/1.png,dog
+
+    file,smiling,eyeglasses       several: binary attributes, each 1 or 0, 1 or −1, true or false
+    1.png,1,0
+    2.png,0,0
+
+The first line is the header; UTF-8, commas, quotes where a name has a comma in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+import attrs
+
+from hebm.data.labels import normal_form
+from hebm.errors import DataError
+from hebm_plugins.datasets.files import is_image
+
+Value: TypeAlias = str | tuple[int, ...]
+"""A class's name, or attributes in {0, 1}."""
+
+_BITS = {"1": 1, "0": 0, "-1": -1, "true": 1, "false": 0}
+
+
+@attrs.frozen
+class Row:
+    """One line: its number, for messages, and the image's label."""
+
+    line: int
+    value: Value
+
+
+@attrs.frozen
+class LabelTable:
+    """The lines of a CSV by the file's name.
+
+    Arguments:
+        where: what to call it in a message.
+        attributes: names of the attributes, () where the table has classes.
+        rows: file name → line.
+    """
+
+    where: str
+    attributes: tuple[str, ...]
+    rows: Mapping[str, Row]
+
+
+def read_table(data: bytes, where: str) -> LabelTable:
+    """Parse a CSV.
+
+    Arguments:
+        data: the file's bytes.
+        where: what to call it in a message.
+
+    Raises `DataError`, with the line's number, for what is no such table.
+    """
+    lines = _lines(data, where)
+    number, header = next(lines, (1, []))
+    columns = _columns(header, f"{where}, line {number}")
+    attributes = columns if len(columns) > 1 else ()
+    rows: dict[str, Row] = {}
+    for number, cells in lines:
+        place = f"{where}, line {number}"
+        if len(cells) != len(columns) + 1:
+            raise DataError(f"{place}: has {len(cells)} cells, the header has {len(columns) + 1}; mend the line")
+        name = cells[0].removeprefix("./")
+        if name in rows:
+            raise DataError(f"{place}: {name!r} stands in line {rows[name].line} already; remove one of them")
+        rows[name] = Row(number, _bits(cells[1:], columns, place) if attributes else _class(cells[1], place))
+    return LabelTable(where, attributes, _zeros_for_minus_ones(rows, where) if attributes else rows)
+
+
+def _lines(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, cells) of each line that is not empty, spaces around the cells cut off."""
+    try:
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: is not UTF-8 (byte {error.start}); save the table as UTF-8") from error
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                yield reader.line_num, list(map(str.strip, cells))
+    except csv.Error as error:
+        raise DataError(f"{where}, line {reader.line_num}: is not CSV ({error}); mend the line") from error
+
+
+def _columns(header: list[str], where: str) -> tuple[str, ...]:
+    """The names after the first."""
+    example = "the first line is a header, such as file,class or file,smiling,male"
+    if len(header) < 2:
+        raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")
+    if is_image(header[0]):
+        raise DataError(f"{where}: begins with the image {header[0]!r}; {example}: add one")
+    forms = list(map(normal_form, header[1:]))
+    for i, form in enumerate(forms):
+        if not form or form in forms[:i]:
+            what = "stands there twice" if form else "is empty"
+            raise DataError(f"{where}: the name {header[i + 1]!r} {what}; give each column a name of its own")
+    return tuple(header[1:])
+
+
+def _class(cell: str, where: str) -> str:
+    if not cell:
+        raise DataError(f"{where}: the class is empty; name one, or remove image and line")
+    return cell
+
+
+def _bits(cells: list[str], columns: tuple[str, ...], where: str) -> tuple[int, ...]:
+    for cell, column in zip(cells, columns, strict=True):
+        if cell.lower() not in _BITS:
+            fix = "allowed are 1 and 0, 1 and -1, true and false"
+            raise DataError(f"{where}: {column} is {cell!r}; {fix} (a table with one column may have any classes)")
+    return tuple(_BITS[cell.lower()] for cell in cells)
+
+
+def _zeros_for_minus_ones(rows: dict[str, Row], where: str) -> dict[str, Row]:
+    """−1 means no where no line has 0; beside 0 it might mean that nobody knows."""
+    minus = next((row.line for row in rows.values() if -1 in row.value), None)
+    zero = next((row.line for row in rows.values() if 0 in row.value), None)
+    if minus is None:
+        return rows
+    if zero is not None:
+        raise DataError(f"{where}: no is 0 in line {zero}, but -1 in line {minus}; use one of them throughout")
+    return {name: Row(row.line, tuple(int(bit == 1) for bit in row.value)) for name, row in rows.items()}

@@ -1,0 +1,47 @@
+"""Convolutional energies that know the level of a diffusion."""
+
+from __future__ import annotations
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import EnergyRecipe
+from hebm.latents import LatentLayout
+from hebm_plugins.energies.conv_time_nets import PlainNet, ResidualNet
+from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy
+
+NETS: dict[str, type[ResidualNet | PlainNet]] = {"residual": ResidualNet, "plain": PlainNet}
+_CHANNELS = {"residual": 128, "plain": 64}
+
+
+@recipe
+class ConvTime(EnergyRecipe):
+    """One net per spatial layer and level: f(z, t) = Σ_i f_i(z_i, t) (arXiv 2405.13910).
+
+    The published nets are `net = "residual"` with 128 channels for CIFAR-10 (2.1 M parameters for a layer of
+    20×16×16) and `net = "plain"` with 64 channels for CelebA-HQ-256. Published for layers from 8×8 on; smaller ones
+    are halved once. Without labels f starts small but not at 0: a spectrally normalised map cannot be 0.
+    """
+
+    net: str = option("residual", doc="residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS))
+    channels: int | None = option(None, doc="of every convolution; left out: 128 if residual, 64 if plain", low=1)
+    spectral_norm: bool = option(True, doc="hold the largest singular value of every weight near 1")
+    coordinate: str = option("z", doc="what the nets see: latents z or standardised u", choices=("z", "u"))
+
+    def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
+        """One net for each layer of this layout; the same for any number of levels.
+
+        Raises `ConfigError` for a layer that is no map with both sides from 2 on.
+        """
+        for shape in layout.shapes:
+            _check(shape)
+        channels = self.channels or _CHANNELS[self.net]
+        nets = [NETS[self.net](shape, channels, logits, self.spectral_norm) for shape in layout.shapes]
+        return LayerwiseTimeEnergy(nets, self.coordinate, layout, together=True)
+
+
+def _check(shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or min(shape[1:]) < 2:
+        raise ConfigError(
+            f"energy 'conv-time' needs latent layers of shape (channels, height, width) with both sides from 2 on, "
+            f'this backbone has one of shape {shape}; use energy.type = "mlp-time"'
+        )

@@ -1,0 +1,146 @@
+"""The two published convolutional nets of the diffusion-learned prior (arXiv 2405.13910), for any map from 2×2 on.
+
+e are the sinusoids of t and s = silu(time net of e). No map has a bias; every convolution has padding 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm_plugins.energies.conv_time_folding import FoldedHead, FoldedPlain, FoldedResidual
+from hebm_plugins.energies.layerwise_time import TimeNet
+from hebm_plugins.energies.spectral_norm import ConvMap, LinearMap
+from hebm_plugins.energies.time_embedding import SINUSOIDS, TimeMLP
+
+Shape = tuple[int, ...]
+
+
+def halvings(shape: Shape, end: int) -> int:
+    """How often a map `(c, h, w)` is halved: until its longer side is `end` (or less than twice that), at least once.
+
+    It stops before a side would vanish; 0 for a map that cannot be halved at all.
+    """
+    longer, shorter = max(shape[1:]), min(shape[1:])
+    return min(max(1, longer.bit_length() - end.bit_length()), shorter.bit_length() - 1)
+
+
+class HalvingBlock(nn.Module):
+    """C_3(silu(C_4(x) + W s)) + C_4'(x), after silu(x) if `activate`; C_4 and C_4' halve the map."""
+
+    def __init__(self, inputs: int, outputs: int, spectral: bool, activate: bool) -> None:
+        super().__init__()
+        self.activate = activate
+        self.halve = ConvMap(inputs, outputs, 4, 2, spectral)
+        self.time = LinearMap(SINUSOIDS, outputs, spectral)
+        self.smooth = ConvMap(outputs, outputs, 3, 1, spectral)
+        self.shortcut = ConvMap(inputs, outputs, 4, 2, spectral)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        """Maps of half the size, of x `(B, c, H, W)` and time features s `(B, 128)`."""
+        x = F.silu(x) if self.activate else x
+        return self.smooth(F.silu(self.halve(x) + self.time(s)[:, :, None, None])) + self.shortcut(x)
+
+
+class DenseBlock(nn.Module):
+    """W_2 silu(W_1 silu(x) + W_t s) + W_3 silu(x), half as many features."""
+
+    def __init__(self, inputs: int, outputs: int, spectral: bool) -> None:
+        super().__init__()
+        self.first = LinearMap(inputs, outputs, spectral)
+        self.time = LinearMap(SINUSOIDS, outputs, spectral)
+        self.second = LinearMap(outputs, outputs, spectral)
+        self.shortcut = LinearMap(inputs, outputs, spectral)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        """Features `(B, outputs)` of x `(B, inputs)` and time features s `(B, 128)`."""
+        x = F.silu(x)
+        return self.second(F.silu(self.first(x) + self.time(s))) + self.shortcut(x)
+
+
+class DenseHead(nn.Module):
+    """Two dense blocks, H → H/2 → H/4, and W silu(x): one or more logits."""
+
+    def __init__(self, features: int, logits: int, spectral: bool) -> None:
+        super().__init__()
+        sizes = [max(1, features // divisor) for divisor in (1, 2, 4)]
+        self.blocks = nn.ModuleList(DenseBlock(sizes[i], sizes[i + 1], spectral) for i in range(2))
+        self.out = LinearMap(sizes[2], logits, spectral)
+
+    def forward(self, x: Tensor, s: Tensor) -> Tensor:
+        """Logits `(B, K)` of features x `(B, H)` and time features s `(B, 128)`."""
+        for block in self.blocks:
+            x = block(x, s)
+        return self.out(F.silu(x))
+
+
+def _cells(shape: Shape, n: int) -> int:
+    """Positions that are left of a map `(c, h, w)` after n halvings."""
+    return (shape[1] >> n) * (shape[2] >> n)
+
+
+class ResidualNet(TimeNet):
+    """The CIFAR-10 net: t shifts the input channels, residual blocks down to 2×2, two dense blocks.
+
+    Arguments:
+        shape: of the layer, `(c, h, w)`, sides from 2 on.
+        channels: of every convolution.
+        logits: K.
+        spectral: normalise every weight.
+    """
+
+    def __init__(self, shape: Shape, channels: int, logits: int, spectral: bool) -> None:
+        super().__init__()
+        n = halvings(shape, 2)
+        self.shift, self.time = TimeMLP(shape[0], spectral), TimeMLP(SINUSOIDS, spectral)
+        inputs = [shape[0], *[channels] * (n - 1)]
+        self.blocks = nn.ModuleList(HalvingBlock(c, channels, spectral, i > 0) for i, c in enumerate(inputs))
+        self.head = DenseHead(channels * _cells(shape, n), logits, spectral)
+
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
+        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        x, s = z + self.shift(e)[:, :, None, None], F.silu(self.time(e))
+        for block in self.blocks:
+            x = block(x, s)
+        return self.head(x.flatten(1), s)
+
+    @classmethod
+    def fold(cls, nets: Sequence[ResidualNet], e: Tensor) -> FoldedResidual:
+        """S nets of one shape, at the levels that e stands for."""
+        features = [F.silu(net.time(e)) for net in nets]
+        head = FoldedHead([net.head for net in nets], features)
+        return FoldedResidual([net.shift(e) for net in nets], [net.blocks for net in nets], features, head)
+
+
+class PlainNet(TimeNet):
+    """The CelebA-HQ-256 net: convolutions down to 4×4, then two dense blocks, which alone see t.
+
+    Arguments:
+        shape: of the layer, `(c, h, w)`, sides from 2 on.
+        channels: of every convolution.
+        logits: K.
+        spectral: normalise every weight.
+    """
+
+    def __init__(self, shape: Shape, channels: int, logits: int, spectral: bool) -> None:
+        super().__init__()
+        n = halvings(shape, 4)
+        self.time = TimeMLP(SINUSOIDS, spectral)
+        inputs = [shape[0], *[channels] * (n - 1)]
+        self.convs = nn.ModuleList(ConvMap(c, channels, 4, 2, spectral) for c in inputs)
+        self.head = DenseHead(channels * _cells(shape, n), logits, spectral)
+
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
+        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        x = self.convs[0](z)
+        for conv in self.convs[1:]:
+            x = conv(F.silu(x))
+        return self.head(x.flatten(1), F.silu(self.time(e)))
+
+    @classmethod
+    def fold(cls, nets: Sequence[PlainNet], e: Tensor) -> FoldedPlain:
+        """S nets of one shape, at the levels that e stands for."""
+        head = FoldedHead([net.head for net in nets], [F.silu(net.time(e)) for net in nets])
+        return FoldedPlain([net.convs for net in nets], head)

@@ -1,0 +1,112 @@
+"""Energies f_i(z_i, t) by one net per layer, and the folding of such nets for a chain."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from hebm.interfaces import EnergyFn
+from hebm.latents import LatentLayout, Latents
+from hebm_plugins.energies.time_embedding import distinct, sinusoids
+
+
+class TimeNet(nn.Module, ABC):
+    """A net on one layer and sinusoids of t."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
+        """f `(B, K)` of z `(B, *shape)` and sinusoids e, `(B, 128)` or one row for all."""
+
+    @classmethod
+    @abstractmethod
+    def fold(cls, nets: Sequence[Self], e: Tensor) -> nn.Module:
+        """S nets of one shape, what depends on e and the weights alone computed: `(B, S, *shape)` → `(B, S, K)`.
+
+        Called without gradients. Each weight is taken once: in training every spectral norm advances by one iteration.
+        """
+
+
+def _parts(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tensor, ...]:
+    return latents.z if coordinate == "z" else layout.split(latents.u)
+
+
+class LayerwiseTimeEnergy(EnergyFn):
+    """f_i(z_i, t) by one net per layer, the tilt at level t being their sum (arXiv 2405.13910).
+
+    Arguments:
+        nets: one per layer, top first.
+        coordinate: "z" or "u".
+        layout: splits u.
+        together: evaluate the nets of equally shaped layers as one, once they are folded.
+    """
+
+    def __init__(self, nets: Sequence[TimeNet], coordinate: str, layout: LatentLayout, together: bool) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        self.coordinate, self.layout, self.together = coordinate, layout, together
+
+    def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, L, K)` at levels t `(B,)`, None being level 0; in training spectral norms advance."""
+        e = self._sinusoids(t)
+        parts = _parts(latents, self.layout, self.coordinate)
+        return torch.stack([net(part, e) for net, part in zip(self.nets, parts, strict=True)], dim=1)
+
+    def _sinusoids(self, t: Tensor | None) -> Tensor:
+        return sinusoids(t, next(self.parameters()))
+
+    @torch.no_grad()
+    def folded(self, t: Tensor | None = None) -> FoldedLayerwise:
+        """The same f for chains at the levels t: weights normalised, all that t and they decide computed once.
+
+        It holds constants, so only z has a gradient. In training mode every spectral norm advances by one iteration
+        here and then stays (the published code advances it at every step of the chain).
+        """
+        e = self._sinusoids(distinct(t))
+        groups = self._groups()
+        nets = [type(self.nets[group[0]]).fold([self.nets[i] for i in group], e) for group in groups]
+        return FoldedLayerwise(nets, groups, self.coordinate, self.layout)
+
+    def _groups(self) -> list[list[int]]:
+        """Layers whose nets are equal in kind and shape of every weight, or each on its own."""
+        if not self.together:
+            return [[i] for i in range(len(self.nets))]
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for i, (net, shape) in enumerate(zip(self.nets, self.layout.shapes, strict=True)):
+            groups.setdefault((shape, *(p.shape for p in net.parameters())), []).append(i)
+        return list(groups.values())
+
+
+class FoldedLayerwise(EnergyFn):
+    """`LayerwiseTimeEnergy` at fixed levels, with fixed weights.
+
+    Arguments:
+        nets: one per group, `(B, S, *shape)` → `(B, S, K)`.
+        groups: the layers of each group.
+        coordinate: "z" or "u".
+        layout: splits u.
+    """
+
+    def __init__(
+        self, nets: Sequence[nn.Module], groups: Sequence[Sequence[int]], coordinate: str, layout: LatentLayout
+    ) -> None:
+        super().__init__()
+        self.nets, self.groups, self.coordinate, self.layout = nn.ModuleList(nets), groups, coordinate, layout
+        listed = [i for group in groups for i in group]
+        self._order = None if listed == sorted(listed) else [listed.index(i) for i in range(len(listed))]
+
+    def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, L, K)` at the levels it was folded for, whatever t says."""
+        parts = _parts(latents, self.layout, self.coordinate)
+        found = [net(_beside(parts, group)) for net, group in zip(self.nets, self.groups, strict=True)]
+        f = found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        return f if self._order is None else f[:, self._order]
+
+
+def _beside(parts: Sequence[Tensor], group: Sequence[int]) -> Tensor:
+    """The layers of a group, `(B, S, *shape)`."""
+    first = parts[group[0]]
+    return first.unsqueeze(1) if len(group) == 1 else torch.stack([parts[i] for i in group], dim=1)

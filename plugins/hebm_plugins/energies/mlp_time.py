@@ -1,0 +1,121 @@
+"""Multi-layer perceptrons that know the level of a diffusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import EnergyRecipe
+from hebm.latents import LatentLayout
+from hebm_plugins.energies.conv_time_folding import transposed
+from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy, TimeNet
+from hebm_plugins.energies.mlp import ACTIVATIONS, per_layer
+from hebm_plugins.energies.spectral_norm import LinearMap
+from hebm_plugins.energies.time_embedding import TimeMLP
+
+
+class MLPTimeNet(TimeNet):
+    """x ← a(W_k x + b_k + V_k s) for every hidden layer k, then W x + b; s = silu(time net of sinusoids of t).
+
+    Arguments:
+        size: elements of the layer; a map is flattened.
+        width: of every hidden layer.
+        depth: hidden layers.
+        logits: K.
+        activation: a, by name.
+        spectral: normalise every weight.
+    """
+
+    def __init__(self, size: int, width: int, depth: int, logits: int, activation: str, spectral: bool) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]()
+        self.time = TimeMLP(width, spectral, bias=True)
+        inputs = [size, *[width] * (depth - 1)]
+        self.hidden = nn.ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
+        self.times = nn.ModuleList(LinearMap(width, width, spectral) for _ in inputs)
+        self.out = LinearMap(width, logits, spectral, bias=True)
+
+    def forward(self, z: Tensor, e: Tensor) -> Tensor:
+        """f `(B, K)` of z `(B, *shape)` and sinusoids e `(B, 128)`."""
+        x, s = z.flatten(1), F.silu(self.time(e))
+        for hidden, time in zip(self.hidden, self.times, strict=True):
+            x = self.activation(hidden(x) + time(s))
+        return self.out(x)
+
+    def biases(self, e: Tensor) -> list[Tensor]:
+        """b_k + V_k s per hidden layer, `(B, width)`."""
+        s = F.silu(self.time(e))
+        return [hidden.bias + time(s) for hidden, time in zip(self.hidden, self.times, strict=True)]
+
+    @classmethod
+    def fold(cls, nets: Sequence[MLPTimeNet], e: Tensor) -> FoldedMLP:
+        """S nets of one shape, at the levels that e stands for."""
+        biases = [torch.stack(same) for same in zip(*(net.biases(e) for net in nets), strict=True)]
+        biases.append(torch.stack([net.out.bias for net in nets]).unsqueeze(1))
+        layers = [*zip(*(net.hidden for net in nets), strict=True), [net.out for net in nets]]
+        return FoldedMLP([transposed(layer) for layer in layers], biases, nets[0].activation)
+
+
+class FoldedMLP(nn.Module):
+    """S perceptrons of one shape as batched products.
+
+    Arguments:
+        weights: per layer, `(S, I, O)`.
+        biases: per layer, `(S, B, O)` or one row.
+        activation: between layers.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weights = nn.ParameterList(nn.Parameter(w, requires_grad=False) for w in weights)
+        # a copy: one level needs no more than one row, and biases may be views of parameters
+        self.biases = nn.ParameterList(nn.Parameter(b.clone(), requires_grad=False) for b in biases)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """f `(B, S, K)` of z `(B, S, *shape)`."""
+        x = z.flatten(2).transpose(0, 1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, self.activation(x) if i else x, weight)
+        return x.transpose(0, 1)
+
+
+@recipe
+class MLPTime(EnergyRecipe):
+    """One perceptron per layer and level, f(z, t) = Σ_i MLP_i(z_i, t), t added to every hidden layer (flat latents).
+
+    For the diffusion-learned prior (arXiv 2405.13910) on layers that are no maps, where nothing is published.
+    """
+
+    width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
+    depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
+    activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
+    coordinate: str = option("z", doc="what the nets see: latents z or standardised u", choices=("z", "u"))
+    zero_init: bool = option(True, doc="start at f = 0, the base prior itself; not with spectral_norm")
+    spectral_norm: bool = option(False, doc="hold the largest singular value of every weight near 1")
+
+    def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
+        """One net for each layer of this layout; the same for any number of levels.
+
+        Raises `ConfigError` for `zero_init` with `spectral_norm`: a normalised weight cannot be 0.
+        """
+        if self.zero_init and self.spectral_norm:
+            raise ConfigError(
+                "energy 'mlp-time': zero_init = true and spectral_norm = true exclude each other, a normalised weight "
+                "cannot be 0; set energy.zero_init = false"
+            )
+        widths = per_layer(self.width, len(layout), "energy.width")
+        depths = per_layer(self.depth, len(layout), "energy.depth")
+        nets = [
+            MLPTimeNet(size, width, depth, logits, self.activation, self.spectral_norm)
+            for size, width, depth in zip(layout.sizes, widths, depths, strict=True)
+        ]
+        for net in nets if self.zero_init else ():
+            nn.init.zeros_(net.out.weight)
+            nn.init.zeros_(net.out.bias)
+        return LayerwiseTimeEnergy(nets, self.coordinate, layout, together=True)

@@ -1,0 +1,1 @@
+"""The diffusion-learned energy-based prior (arXiv 2405.13910)."""
