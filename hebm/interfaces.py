@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hebm.data.images import Images
     from hebm.densities import LogDensity
     from hebm.evaluate.evaluation import Evaluation
+    from hebm.evaluate.settings import EvaluateSettings
     from hebm.sampling import Observer
     from hebm.train.phases import Phase
 
@@ -172,7 +173,7 @@ class Backbone(nn.Module, ABC):
         """
 
     def folded(self) -> Backbone:
-        """An equal, cheaper copy for chains on a frozen backbone (never trained)."""
+        """An equal, cheaper copy of a frozen backbone, for inference and chains (never trained)."""
         return self
 
 
@@ -377,6 +378,9 @@ class MetricRecipe(ABC):
     """Group `hebm_metrics`."""
 
     group: ClassVar[str] = "hebm_metrics"
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:  # noqa: B027 optional
+        """Called before training: raise `ConfigError` if it could not be computed for these splits and settings."""
 
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:

@@ -63,6 +63,8 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
     """Load the data, build the model, list the phases. Raises `ConfigError` or `DataError` for what does not fit."""
     data = experiment.data
     images = {split: data.load(split) for split in ("train", "test")}
+    for metric in experiment.evaluate.metrics:
+        metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
     scheme = compiled(experiment.train) if experiment.run.compile else experiment.train

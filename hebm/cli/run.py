@@ -26,18 +26,21 @@ if TYPE_CHECKING:
 @config_argument
 @set_option
 @click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs live."
+    "--runs",
+    type=click.Path(path_type=Path),
+    help="Where runs live: NAME is a folder there.  [default: runs, or where CONFIG is a run's own config.toml]",
 )
 @processes_option
 @allow_option
 @click.option("--quiet", is_flag=True, help="No progress.")
 @one_voice()
 def command(
-    config: Path, overrides: tuple[str, ...], runs: Path, processes: int, allow_changes: bool, quiet: bool
+    config: Path, overrides: tuple[str, ...], runs: Path | None, processes: int, allow_changes: bool, quiet: bool
 ) -> None:
     """Train, sample, evaluate and report the experiment CONFIG; started again, it resumes.
 
-    Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html.
+    Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. CONFIG may be a run's
+    own config.toml: then it is that run which goes on.
     """
     from hebm.config.experiment import load  # the heavy imports wait until a run is certain
 
@@ -48,7 +51,7 @@ def command(
     from hebm.cli.table import metrics_table
     from hebm.store.run_folder import RunFolder
 
-    folder = RunFolder(runs / experiment.name)
+    folder = RunFolder(_place(config, runs, experiment.name))
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
     assembly = pipeline.assemble(experiment, accelerator.device)
     with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished):
@@ -57,6 +60,16 @@ def command(
             _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
             click.echo(metrics_table(folder))
+
+
+def _place(config: Path, runs: Path | None, name: str) -> Path:
+    """Where the run is: the folder that a run's own config.toml lies in, or NAME among the runs."""
+    from hebm.store.run_folder import RunFolder
+
+    home = RunFolder(config.parent)
+    if runs is None and config.resolve() == home.config.resolve() and home.manifest.exists():
+        return home.path if name == home.path.resolve().name else home.path.parent / name
+    return (runs or Path("runs")) / name
 
 
 def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> float:

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hebm.data.images import Images
-from hebm.errors import ConfigError
-from hebm.evaluate.extractors import Extractor, ExtractorContext
+from hebm.evaluate.extractors import Extractor, ExtractorContext, check_extractor
 from hebm.evaluate.references import Spread, to_pixels
 from hebm.evaluate.weights_cache import digest, load_weights, save_weights
 from hebm.noise import Noise, derive_seed
@@ -100,11 +99,7 @@ def classifier_extractor(context: ExtractorContext) -> ClassifierExtractor:
     Raises `ConfigError` where the images have no classes; attributes are none.
     """
     images, processes = context.images["train"], context.processes
-    if images.labels is None or len(images.classes) < 2:
-        raise ConfigError(
-            'evaluate.extractor: "classifier" needs images with class labels, and these have none; '
-            'use evaluate.extractor = "inception"'
-        )
+    check_extractor("classifier", images)
     net = new_net(images.shape, len(images.classes))
     accuracy: float | None = None
     if processes.rank == 0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
+from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Processes
 
@@ -43,6 +44,15 @@ class ExtractorContext:
     settings: EvaluateSettings
     device: torch.device
     processes: Processes
+
+
+def check_extractor(name: str, images: Images) -> None:
+    """Raise `ConfigError` if the extractor of this name cannot be had for a data set, by its training split."""
+    if name == "classifier" and (images.labels is None or len(images.classes) < 2):
+        raise ConfigError(
+            'evaluate.extractor: "classifier" needs images with class labels, and these have none; '
+            'use evaluate.extractor = "inception"'
+        )
 
 
 def make_extractor(name: str, context: ExtractorContext) -> Extractor:

@@ -13,6 +13,8 @@ from hebm.train.phases import Group
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
 
+_SHOWN = 5
+
 
 class GroupState:
     """The live state of one parameter group during its phase.
@@ -61,6 +63,13 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
     misshaped = sorted(k for k in set(own) & set(tensors) if own[k].shape != tensors[k].shape)
     if missing or surplus or misshaped:
         raise CheckpointError(
-            f"{what} of the checkpoint does not fit: missing {missing}, surplus {surplus}, other shape {misshaped}"
+            f"{what} of the checkpoint does not fit: missing {_some(missing)}; surplus {_some(surplus)}; other shape "
+            f"{_some(misshaped)}. It was made by another configuration: compare the run's config.toml with this one"
         )
     module.load_state_dict(dict(tensors))
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}" if names else "none"

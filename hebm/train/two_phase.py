@@ -80,21 +80,20 @@ class PriorPhase(Phase):
         super().__init__(stage.name, optimization.steps, groups)
         self.trained, self.objective = stage.module, stage.objective
         # in a tuple: a frozen backbone is neither this phase's sub-module nor its parameters
-        self._backbones = (backbone, backbone)
+        self._frozen = (backbone,)
 
     def begin(self) -> None:
-        """Freeze the backbone and fold its copy for chains."""
+        """Freeze the backbone and fold it."""
         super().begin()
-        backbone = self._backbones[0].eval()
-        self._backbones = (backbone, backbone.folded())
+        self._frozen = (self._frozen[0].eval().folded(),)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """The stage's objective on one posterior draw per image."""
-        backbone, folded = self._backbones
+        (backbone,) = self._frozen
         with torch.no_grad():
             drawn = backbone.infer(batch, noise.derive("posterior"))
         posterior = Posterior(drawn.latents.detach(), drawn.log_q, drawn.kl)
-        return self.objective(folded, posterior, noise.derive("prior"), progress, batch.labels)
+        return self.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
 
 @recipe

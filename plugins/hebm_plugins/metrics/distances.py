@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hebm.config.recipe import recipe
+from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.extractors import check_extractor
+from hebm.evaluate.settings import EvaluateSettings
 from hebm.interfaces import MetricRecipe
 
 KINDS = ("gaussian", "prior", "reconstruction")
@@ -15,6 +18,10 @@ KINDS = ("gaussian", "prior", "reconstruction")
 @recipe
 class FrechetDistance(MetricRecipe):
     """FD of the backbone's own prior, of the learned one, and of reconstructions. Lower is better."""
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
+        """Raises `ConfigError` where the extractor cannot be had."""
+        check_extractor(settings.extractor, images["train"])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`fd.gaussian`, `fd.prior`, `fd.reconstruction`."""

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hebm.config.recipe import recipe
+from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.gap import gap_closed
+from hebm.evaluate.settings import EvaluateSettings
 from hebm.interfaces import MetricRecipe
 from hebm_plugins.metrics.distances import KINDS
 
@@ -21,6 +24,10 @@ class GapClosed(MetricRecipe):
     The control is the same figure for the Gaussian at its best temperature, 1 included: a chain that only inflates u
     closes that much, so a learned prior counts for what it adds to it.
     """
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
+        """Raises `ConfigError` where the extractor cannot be had."""
+        check_extractor(settings.extractor, images["train"])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`gap_closed` and `gap_closed_scaled_gaussian` (null if reconstructions are no better), `fd.*` they are of."""

@@ -113,5 +113,5 @@ def folded(backbone: NVAEBackbone) -> NVAEBackbone:
         if isinstance(module, Cell):
             _fold_cell(module)
     _fold_weight_norm(twin)
-    twin.decoder.memory_format = torch.channels_last  # 5x5 convolutions by channel are fastest so
+    twin.decoder.memory_format = torch.channels_last  # 5x5 convolutions by channel like it
     return twin.to(memory_format=torch.channels_last)

@@ -30,11 +30,18 @@ def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping
     complaints["other shape"] = [
         f"{n} {tuple(value.shape)}, expected {tuple(w.shape)}" for n, value, w in pairs if value.shape != w.shape
     ]
+    complaints["not finite"] = [n for n, value, _ in pairs if _broken(value)]
     kinds = [(n, _kind(value.dtype, value), _kind(w.dtype)) for n, value, w in pairs]
     complaints["other type"] = [f"{n} {kind}, expected {want}" for n, kind, want in kinds if kind != want]
     said = "".join(f"\n  {what}: {listed(which)}" for what, which in complaints.items() if which)
     if said:
         raise CheckpointError(f"the weights do not fit the model that the checkpoint's args describe:{said}")
+
+
+def _broken(value: Tensor) -> bool:
+    """Whether a plain tensor of floats holds a NaN or an infinity."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    return plain and not bool(value.isfinite().all())
 
 
 def _kind(dtype: torch.dtype, value: Tensor | None = None) -> str:
