@@ -38,6 +38,7 @@ GROUPS = (
     "hebm_metrics",
     "hebm_schemes",
     "hebm_formats",
+    "hebm_analyses",
     COMMANDS,
 )
 BLOCK_VARIABLE = "HEBM_BLOCK"

@@ -272,14 +272,15 @@ def test_the_names_are_these():
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
         "backbones": "hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
-        "energies": "mlp mlp-concat",
-        "priors": "gaussian joint",
+        "energies": "conv-time mlp mlp-concat mlp-time",
+        "priors": "diffusion gaussian joint",
         "samplers": "langevin mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
         "metrics": "fd fid gap-closed inception-score kid likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "commands": "check compare evaluate export import init plugins report run sample",
+        "analyses": "anomaly chains hierarchical interpolation ood temperature",
+        "commands": "analyse check compare detect evaluate export import init plugins report run sample",
     }
 
 

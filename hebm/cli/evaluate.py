@@ -29,7 +29,7 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
     folder = RunFolder(run)
     folder.read_manifest()
     experiment = load(folder.config, overrides)
-    changes = config_changes(folder.config.read_text(), dumps(experiment))
+    changes = config_changes(dumps(load(folder.config)), dumps(experiment))
     if changes:
         raise ConfigError(f"--set: these keys decided what {run} was trained to be; start another run: {changes}")
     if launched(processes):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -31,12 +31,24 @@ def structure(cls: type[T], document: Document) -> T:
     """The recipe that a document stands for. Raises `ConfigError` with every problem and its place."""
     reading = Reading(document.stale)
     made = reading.fill(cls, document.table, ())
-    if not reading.problems:
-        return typing.cast(T, made)
-    lines = [": ".join(filter(None, (document.place(path), dotted(path), text))) for path, text in reading.problems]
-    if len(lines) > 1:
-        lines = [f"{document.name}: {len(lines)} problems", *lines]
-    raise ConfigError("\n  ".join(lines))
+    reading.require_none(document)
+    return typing.cast(T, made)
+
+
+def structure_components(interface: Any, tables: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    """A component for each name of a table of tables.
+
+    Arguments:
+        interface: what all of them are, such as `MetricRecipe`.
+        tables: a component's table, with its `type`, by name.
+        document: where the tables come from.
+
+    Raises `ConfigError` with every problem and its place.
+    """
+    reading = Reading(document.stale)
+    made = {name: reading.value(interface, table, (name,)) for name, table in tables.items()}
+    reading.require_none(document)
+    return made
 
 
 class Reading:
@@ -54,6 +66,15 @@ class Reading:
         """Note a problem."""
         self.problems.append((path, message))
         return INVALID
+
+    def require_none(self, document: Document) -> None:
+        """Raise `ConfigError` with every problem noted, each with its place in the document."""
+        if not self.problems:
+            return
+        lines = [": ".join(filter(None, (document.place(path), dotted(path), text))) for path, text in self.problems]
+        if len(lines) > 1:
+            lines = [f"{document.name}: {len(lines)} problems", *lines]
+        raise ConfigError("\n  ".join(lines))
 
     def value(self, annotation: Any, raw: Any, path: Path, default: Callable[[], Any] = lambda: None) -> Any:
         """What `raw` stands for under an annotation, or INVALID with its problems noted."""

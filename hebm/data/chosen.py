@@ -69,7 +69,7 @@ class FewAttributes(Images):
 
 
 def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
-    """The indices of classes named or numbered. Raises `ConfigError` for unknown ones, or where there are no classes."""
+    """The indices of classes named or numbered. Raises `ConfigError` for unknown ones, or if there are no classes."""
     if images.labels is None or not images.classes:
         kind = "attributes, not classes" if images.attributes else "no labels"
         raise ConfigError(f"data.without = {list(without)}: these images have {kind}; leave it out")

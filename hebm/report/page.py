@@ -11,6 +11,8 @@ from typing import Any
 import attrs
 import jinja2
 
+from hebm.analyse.section import Picture as Illustration
+from hebm.analyse.section import Section, read_sections
 from hebm.errors import CheckpointError
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
@@ -92,6 +94,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "strip": _strip(folder, figures),
         "chain_panels": _chain_panels(figures.chain) if figures and figures.chain else [],
         "histogram": _histogram(figures),
+        "sections": _sections(folder),
         "phases": training_curves(records),
         "config": text,
         "facts": _facts(folder.read_manifest()),
@@ -146,11 +149,7 @@ def _grids(folder: RunFolder, figures: Figures | None, metrics: Mapping[str, Any
 
 def picture_source(folder: RunFolder, name: str | None) -> str | None:
     """A PNG of the folder of samples as a `data:` address, None if it is not there."""
-    path = folder.samples / Path(name).name if name else None
-    if path is None or not path.is_file():
-        return None
-    with reporting(f"read {path}"):
-        return data_address(path.read_bytes(), "image/png")
+    return _address(folder.samples / Path(name).name) if name else None
 
 
 def _previews(folder: RunFolder) -> list[Picture]:
@@ -175,6 +174,27 @@ def _histogram(figures: Figures | None) -> Panel | None:
     if figures is None or not figures.tilts:
         return None
     return histogram("Log tilt f of draws", figures.tilts, "f (large = likely; up to a constant)")
+
+
+# ---------------------------------------------------------------- analyses
+
+
+def _sections(folder: RunFolder) -> list[tuple[Section, list[tuple[Illustration, str | None]]]]:
+    """What `hebm analyse` found: each section with its pictures and their addresses, None for one that is not there."""
+    return [
+        (
+            section,
+            [(picture, _address(folder.analyses / name / Path(picture.file).name)) for picture in section.pictures],
+        )
+        for name, section in read_sections(folder.analyses).items()
+    ]
+
+
+def _address(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with reporting(f"read {path}"):
+        return data_address(path.read_bytes(), "image/png")
 
 
 # ---------------------------------------------------------------- versions

@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 
-from hebm.errors import CheckpointError
+from hebm.errors import CheckpointError, HebmError
 from hebm.store.durable import remove_unfinished, replace_file, reporting
 from hebm.store.metrics import write_json_atomic
 
@@ -118,7 +118,8 @@ class RunFolder:
         old = self.read_manifest()
         adopted = _adopted(old, manifest)
         old_config = self._read_config()
-        changes = config_changes(old_config, config_text) + _changes(_identity(adopted), _identity(manifest))
+        changes = config_changes(self._resolved(old_config), config_text)
+        changes += _changes(_identity(adopted), _identity(manifest))
         if adopted is not old:
             changes += _changes(_only(adopted, ("images",)), _only(manifest, ("images",)))
         if changes and not allow:
@@ -148,6 +149,16 @@ class RunFolder:
         except ValueError as error:
             raise CheckpointError(f"{self.config} is damaged: {error}; put back a good copy") from error
         return text
+
+    def _resolved(self, text: str) -> str:
+        """The configuration here with the defaults of newer keys; as it is where it cannot be read now."""
+        from hebm.config.experiment import load  # it lists schemes, which know this module
+        from hebm.config.writing import dumps
+
+        try:
+            return dumps(load(self.config))
+        except HebmError:
+            return text
 
     def _start(self, config_text: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if self.checkpoints.exists():

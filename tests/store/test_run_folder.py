@@ -4,7 +4,10 @@ import json
 import os
 
 import pytest
+from real_runs import tiny
 
+from hebm.config.experiment import from_table
+from hebm.config.writing import dumps
 from hebm.errors import CheckpointError
 from hebm.store.run_folder import RunFolder, config_changes
 
@@ -224,3 +227,12 @@ def test_told_to_go_on_with_another_shape_it_records_that_once(imported):
 def test_an_imported_run_is_held_to_its_versions_as_any_other(imported):
     with pytest.raises(CheckpointError, match=r"hebm version: '0\.1' → '0\.2'"):
         imported.create_or_open(CONFIG, {**FIRST, "hebm": "0.2"})
+
+
+def test_a_key_that_is_newer_than_a_run_has_its_default_there(tmp_path):
+    folder = RunFolder(tmp_path / "tiny")
+    text = dumps(from_table(tiny()))
+    older = "\n".join(line for line in text.splitlines() if not line.startswith(("flip =", "epoch =")))
+    assert older != text
+    folder.create_or_open(older, {"hebm": "0", "plugins": {}, "data": {"train": "x"}})
+    assert folder.create_or_open(text, {"hebm": "0", "plugins": {}, "data": {"train": "x"}})["run_id"]

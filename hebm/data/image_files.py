@@ -35,7 +35,8 @@ class FileImages(Images):
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], skip: bool = False) -> None:
-        self.folder, self.shape, self.skipped = folder, shape, []
+        self.folder, self.shape = folder, shape
+        self.skipped: list[str] = []
         self.names = [path.relative_to(folder).as_posix() for path in _paths(folder)]
         if skip:
             self.names = [name for name in self.names if self._good(name)]
@@ -64,7 +65,7 @@ class FileImages(Images):
         try:
             self._pixels(name)
         except CorruptImage as error:
-            self.skipped.append(f"left out: {error}")
+            self.skipped.append(f"left out: {str(error).partition('; ')[0]}")
             return False
         return True
 
@@ -72,13 +73,21 @@ class FileImages(Images):
         path, (channels, height, width) = self.folder / name, self.shape
         with reporting(f"read {path}"):
             data = path.read_bytes()
-        pixels = Decoder(channels)(data, str(path))
+        pixels = _decoded(Decoder(channels), data, path)
         if pixels.shape == self.shape:
             return pixels
         if height != width:
             size = f"is {pixels.shape[2]}×{pixels.shape[1]} pixels, the model's images are {width}×{height}"
             raise DataError(f"{path}: {size}; resize it (only square ones are resized here)")
-        return Decoder(channels, size=height)(data, str(path))
+        return _decoded(Decoder(channels, size=height), data, path)
+
+
+def _decoded(decoder: Decoder, data: bytes, path: Path) -> Tensor:
+    try:
+        return decoder(data, str(path))
+    except CorruptImage as error:
+        cause = str(error).partition("; ")[0]  # what follows is advice for a data set
+        raise CorruptImage(f"{cause}; mend or remove it, or leave such files out by --corrupt skip") from error
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -1,0 +1,172 @@
+"""Analyses of a finished run, each into a folder of its own that is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm import pipeline, registry
+from hebm.analyse.section import Section
+from hebm.config.document import Document
+from hebm.config.experiment import load
+from hebm.config.overrides import assign, parse
+from hebm.config.structure import structure_components
+from hebm.config.writing import dumps, to_table
+from hebm.errors import CheckpointError, ConfigError, PluginError
+from hebm.evaluate.evaluation import Evaluation
+from hebm.interfaces import AnalysisRecipe
+from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
+from hebm.store.lock import RunLock
+from hebm.store.run_folder import RunFolder, config_changes
+
+GROUP = AnalysisRecipe.group
+
+
+@attrs.frozen(eq=False)
+class Opened:
+    """A finished run under its lock.
+
+    Arguments:
+        evaluation: its model beside its data.
+        folder: where it lies.
+        conditions: what results must be read with.
+    """
+
+    evaluation: Evaluation
+    folder: RunFolder
+    conditions: Mapping[str, Any]
+
+
+def split_overrides(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`--set` texts of the run's own tables, and those of analyses (`ood.images=500`). Raises `ConfigError`."""
+    known = registry.names(GROUP)
+    of_analyses = tuple(text for text, override in zip(texts, parse(texts), strict=True) if override.path[0] in known)
+    return tuple(text for text in texts if text not in of_analyses), of_analyses
+
+
+def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisRecipe]:
+    """The analyses of these names with their options.
+
+    Arguments:
+        names: as registered.
+        texts: `--set` texts, `NAME.KEY=VALUE`.
+
+    Raises `PluginError` for an unknown or broken name, `ConfigError` for options that do not fit.
+    """
+    for name in names:
+        registry.find(GROUP, name)
+    document = Document("--set", "", parse(texts))
+    for override in document.overrides:
+        if override.path[0] not in names:
+            raise ConfigError(f"--set {override.text}: {override.path[0]!r} is not asked for; add it to the names")
+        if assign(document.table, override):
+            document.retyped.add(override.path[:-1])
+    tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
+    return structure_components(AnalysisRecipe, tables, document)
+
+
+@contextmanager
+def opened(
+    path: Path,
+    overrides: Sequence[str] = (),
+    allow: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Iterator[Opened]:
+    """A finished run's model and data, the folder's lock held.
+
+    Arguments:
+        path: the run folder.
+        overrides: `--set` texts; only what decided no weight may be set.
+        allow: go on although the images are not those it was trained on.
+        warn: told of damaged checkpoints that were passed over.
+
+    Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or the images are others.
+    """
+    folder = RunFolder(path)
+    manifest = folder.read_manifest()
+    experiment = load(folder.config, overrides)
+    changes = config_changes(dumps(load(folder.config)), dumps(experiment))
+    if changes:
+        raise ConfigError(f"--set: these keys decided what {path} was trained to be; start another run: {changes}")
+    accelerator = pipeline.make_accelerator(experiment.run, folder.path)
+    assembly = pipeline.assemble(experiment, accelerator.device)
+    if not allow:
+        _require_same_images(folder, manifest, assembly)
+    with RunLock(folder.path):
+        pipeline.restore(assembly, folder, manifest["run_id"], warn)
+        conditions = {"seed": experiment.seed, "hebm": manifest.get("hebm"), "run_id": manifest["run_id"]}
+        yield Opened(pipeline.make_evaluation(assembly, accelerator), folder, conditions)
+
+
+def _require_same_images(folder: RunFolder, manifest: Mapping[str, Any], assembly: pipeline.Assembly) -> None:
+    found = {split: images.fingerprint() for split, images in assembly.images.items()}
+    if manifest.get("data") not in (None, found):
+        raise CheckpointError(
+            f"{folder.path}: the images are not those that it was trained on (data fingerprint); put them back, "
+            "or go on in spite of it with --allow-changes"
+        )
+
+
+def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
+    """Run one analysis; its folder `analyses/NAME` is replaced when all of it is there.
+
+    Raises `ConfigError` with the reason if it refuses, `CheckpointError` if the folder cannot be written.
+    """
+    reason = recipe.refusal(run.evaluation)
+    if reason:
+        raise ConfigError(f"{name}: {reason}")
+    folder = run.folder.analyses / name
+    with _scratch(folder) as scratch:
+        section = recipe.run(run.evaluation, scratch)
+        section.write(scratch, {**run.conditions, "options": to_table(recipe)})
+        with reporting(f"write {folder}"):
+            _replace_folder(scratch, folder)
+    return section
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder beside another one, gone afterwards; so is what killed processes left there."""
+    scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    with reporting(f"make {scratch}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder.parent)
+        scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        discard(scratch)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put a whole folder where another may be. Raises `OSError`."""
+    old = path.with_name(f"{TEMPORARY}old-{path.name}-{os.getpid()}")
+    sync_folder(new)
+    if path.exists():
+        remove(old)
+        os.replace(path, old)
+    os.replace(new, path)
+    sync_folder(path.parent)
+    remove(old)
+
+
+def available(texts: Sequence[str] = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
+    """Every registered analysis that can be loaded, and what is wrong with the others.
+
+    Arguments:
+        texts: `--set` texts, `NAME.KEY=VALUE`.
+
+    Raises `ConfigError` for options that do not fit.
+    """
+    broken: dict[str, str] = {}
+    for name in registry.names(GROUP):
+        try:
+            registry.find(GROUP, name)
+        except PluginError as error:
+            broken[name] = str(error)
+    return choose([name for name in registry.names(GROUP) if name not in broken], texts), broken

@@ -1,0 +1,106 @@
+"""A section of the report: words, pictures and tables, as an analysis gives them and a run folder keeps them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.errors import CheckpointError
+from hebm.store.durable import replace_file, reporting
+from hebm.store.metrics import write_json_atomic
+
+FILE = "section.json"
+
+
+@attrs.frozen
+class Picture:
+    """A PNG beside the section's file.
+
+    Arguments:
+        file: its name.
+        title: what it shows, also for who cannot see it.
+        caption: how to read it.
+        pixels: True for a grid of images, whose pixels are shown as they are.
+    """
+
+    file: str
+    title: str
+    caption: str = ""
+    pixels: bool = False
+
+
+@attrs.frozen
+class Table:
+    """Cells as text; each row begins with its name."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@attrs.frozen
+class Section:
+    """What an analysis found.
+
+    Arguments:
+        title: of the section.
+        text: paragraphs: what was done, and what came out, failures included.
+        pictures, tables: in the order in which they are shown.
+        numbers: the results for programs: what JSON can hold.
+    """
+
+    title: str
+    text: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    numbers: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def write(self, folder: Path, conditions: Mapping[str, Any]) -> None:
+        """Write `section.json`.
+
+        Arguments:
+            folder: of the analysis, with the pictures.
+            conditions: what the results must be read with: seed, steps, options.
+
+        Raises `CheckpointError` if it cannot be written.
+        """
+        write_json_atomic(folder / FILE, {**attrs.asdict(self), "conditions": dict(conditions)})
+
+
+def read_section(folder: Path) -> Section:
+    """The section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
+    path = folder / FILE
+    with reporting(f"read {path}"):
+        data = path.read_bytes()
+    try:
+        read = json.loads(data)
+        pictures = tuple(Picture(**picture) for picture in read["pictures"])
+        tables = tuple(_table(**table) for table in read["tables"])
+        return Section(read["title"], tuple(read["text"]), pictures, tables, read["numbers"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm analyse") from error
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:
+    return Table(title, tuple(header), tuple(tuple(row) for row in rows), caption)
+
+
+def read_sections(analyses: Path) -> dict[str, Section]:
+    """The sections in a run's folder of analyses by name, in alphabetical order; none before there are any."""
+    folders = sorted(path.parent for path in analyses.glob(f"[!.]*/{FILE}")) if analyses.is_dir() else []
+    return {folder.name: read_section(folder) for folder in folders}
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write or replace a table for programs. Raises `CheckpointError`."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    with reporting(f"write {path}"):
+        replace_file(path, buffer.getvalue().encode())

@@ -1,0 +1,69 @@
+"""`hebm analyse`: look into a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hebm.cli.options import allow_option, run_argument, set_option, warner
+
+if TYPE_CHECKING:
+    from hebm.analyse.running import Opened
+    from hebm.interfaces import AnalysisRecipe
+
+
+@click.command()
+@run_argument
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@set_option
+@allow_option
+def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow_changes: bool) -> None:
+    """Analyse the trained RUN; `hebm plugins --group analyses` lists every NAME.
+
+    Without names, all that this run can be analysed by. Options of an analysis are set by its name: --set
+    ood.data.type=svhn. Each writes RUN/analyses/NAME, and report.html shows them all.
+    """
+    from hebm.analyse.running import available, choose, opened, split_overrides
+    from hebm.errors import HebmError
+    from hebm.report.page import write_report
+
+    of_run, of_analyses = split_overrides(overrides)
+    found, broken = (choose(names, of_analyses), {}) if names else available(of_analyses)
+    for name, cause in broken.items():
+        click.echo(f"note: {name}: {cause}", err=True)
+    with opened(run, of_run, allow_changes, warner(True)) as whole:
+        able = _able(whole, found, asked_for=bool(names))
+        failed = [problem for name, recipe in able.items() if (problem := _problem(whole, name, recipe))]
+        click.echo(f"report          {write_report(whole.folder)}")
+    if failed:
+        raise HebmError(f"{len(failed)} of {len(able)} analyses failed: {'; '.join(failed)}")
+
+
+def _able(run: Opened, recipes: Mapping[str, AnalysisRecipe], asked_for: bool) -> dict[str, AnalysisRecipe]:
+    """Those that do not refuse. Raises `ConfigError` with all reasons if one that was asked for by name does."""
+    from hebm.errors import ConfigError
+
+    refusals = {name: recipe.refusal(run.evaluation) for name, recipe in recipes.items()}
+    reasons = [f"{name}: {reason}" for name, reason in refusals.items() if reason]
+    if asked_for and reasons:
+        raise ConfigError("\n".join(reasons))
+    for reason in reasons:
+        click.echo(f"skipped {reason}")
+    return {name: recipe for name, recipe in recipes.items() if not refusals[name]}
+
+
+def _problem(run: Opened, name: str, recipe: AnalysisRecipe) -> str | None:
+    """Run one; what went wrong, if something did: the others are run all the same."""
+    from hebm.analyse.running import analyse
+    from hebm.errors import HebmError
+
+    try:
+        analyse(run, name, recipe)
+    except HebmError as error:
+        click.echo(f"failed  {name}: {error}", err=True)
+        return f"{name}: {error}"
+    click.echo(f"{name:<14}  {run.folder.analyses / name}")
+    return None

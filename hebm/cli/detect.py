@@ -1,0 +1,96 @@
+"""`hebm detect`: score one's own images by a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hebm.cli.options import run_argument, warner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hebm.data.images import Images
+    from hebm.evaluate.scores import Scorer
+    from hebm.interfaces import SchemeRecipe
+
+
+@click.command()
+@run_argument
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The CSV to write."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the posterior's draws.")
+@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Draws a score is the mean of.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
+@click.option(
+    "--corrupt",
+    type=click.Choice(("stop", "skip")),
+    default="stop",
+    show_default=True,
+    help="What to do with files that are no images.",
+)
+@click.option("--device", type=click.Choice(("cpu", "cuda", "mps")), default="cpu", show_default=True)
+def command(
+    run: Path, folder: Path, output: Path, seed: int, draws: int, batch_size: int, corrupt: str, device: str
+) -> None:
+    """Score the images in FOLDER, its sub-folders included, by the trained RUN: how like its training data they are.
+
+    A line for each file: its path in FOLDER; `total`, the log tilt f summed over all layers; and L>k, its sum over the
+    layers above the k-th from the bottom. High is like the training data. Images are converted to the run's channels,
+    and their centre square is resized.
+    """
+    from hebm.analyse.section import write_csv
+    from hebm.data.image_files import FileImages
+    from hebm.store.provenance import images_of
+    from hebm.store.run_folder import RunFolder
+
+    shape = images_of(RunFolder(run).read_manifest()).shape
+    images = FileImages(folder, shape, skip=corrupt == "skip")
+    for problem in images.skipped:
+        click.echo(f"note: {problem}", err=True)
+    scores = _scores(run, images, seed, draws, batch_size, device)
+    header = ("file", "total", *(f"L>{k}" for k in range(1, scores.shape[1])))
+    write_csv(output, header, [(name, *row) for name, row in zip(images.names, scores.tolist(), strict=True)])
+    click.echo(f"{len(images)} images in {output}")
+
+
+def _scores(run: Path, images: Images, seed: int, draws: int, batch_size: int, device: str) -> Tensor:
+    """s_k of each image, `(N, E)`."""
+    import torch
+
+    from hebm.config.experiment import load
+    from hebm.data.batches import Batches
+    from hebm.evaluate.scores import finite_scores
+    from hebm.model import DTYPES
+    from hebm.noise import BLOCK, Noise
+    from hebm.store.run_folder import RunFolder
+
+    experiment = load(RunFolder(run).config)
+    dtype = DTYPES[experiment.run.dtype]
+    scorer = _scorer(run, experiment.train, draws, device)
+    batches = Batches(images, experiment.data, seed, training=False, device=device, dtype=dtype)
+    noise = Noise(seed, "detect", device=device, dtype=dtype)
+    size = max(1, batch_size // BLOCK) * BLOCK  # whole noise blocks: a batch size changes no score
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(images), size):
+            batch = batches.in_order(start, min(size, len(images) - start))
+            parts.append(scorer.scores(batch, noise.at(start)).double().cpu())
+    return finite_scores(torch.cat(parts), str(images))
+
+
+def _scorer(run: Path, scheme: SchemeRecipe, draws: int, device: str) -> Scorer:
+    """The run's model in eval mode. Raises `ConfigError` for a prior without a tilt."""
+    from hebm.errors import ConfigError
+    from hebm.evaluate.scores import Scorer, has_tilt
+    from hebm.model import Model
+
+    model = Model.load(run, device, warner(True)).eval()
+    if not has_tilt(model.prior):
+        fix = "give a run with a learned prior"
+        raise ConfigError(f"{run}: its prior has no tilt, there is nothing to score by; {fix}")
+    return Scorer(model.backbone, model.prior, scheme, model.backbone.folded(), draws)

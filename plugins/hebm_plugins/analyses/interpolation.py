@@ -1,0 +1,86 @@
+"""Interpolation: the way from one image to another through the latents.
+
+References:
+    Sampling Generative Networks, arXiv 1609.04468 (spherical interpolation of Gaussian latents).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hebm.analyse.section import Picture, Section
+from hebm.config.recipe import option, recipe
+from hebm.evaluate.evaluation import Evaluation, evaluating
+from hebm.evaluate.references import Spread
+from hebm.interfaces import AnalysisRecipe
+from hebm.report.grids import save_grid
+from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+
+_PARALLEL = 1e-4
+
+
+@recipe
+class Interpolation(AnalysisRecipe):
+    """u(s) = sin((1−s)Ω)/sin Ω u_a + sin(sΩ)/sin Ω u_b, Ω the angle between u_a and u_b (arXiv 1609.04468)."""
+
+    ends: str = option(
+        "posterior", choices=("posterior", "prior"), doc="between latents of test images, or draws of the prior"
+    )
+    rows: int = option(8, low=1, doc="pairs")
+    columns: int = option(9, low=3, doc="points on the way, ends included")
+
+    def refusal(self, evaluation: Evaluation) -> str | None:
+        """A context would have to be interpolated, too; there must be test images for two rows of them."""
+        if evaluation.prior.context is not None:
+            return CONTEXT
+        if self.ends == "posterior" and len(evaluation.images["test"]) < 2 * self.rows:
+            return (
+                f"there are fewer than {2 * self.rows} test images; lower interpolation.rows, or take the prior's draws"
+            )
+        return None
+
+    def run(self, evaluation: Evaluation, folder: Path) -> Section:
+        """One grid, a row for each pair."""
+        images, u = self._ends(evaluation)
+        s = torch.linspace(0, 1, self.columns).to(u)
+        ways = torch.stack([slerp(u[: self.rows], u[self.rows :], float(at)) for at in s], dim=1)
+        ways_x = images_of(evaluation, ways.flatten(0, 1)).unflatten(0, (self.rows, -1))
+        if images is not None:
+            first, last = images[: self.rows, None], images[self.rows :, None]
+            ways_x = torch.cat([first, ways_x, last], dim=1)
+        save_grid(ways_x.flatten(0, 1), folder / "ways.png", ways_x.shape[1])
+        what = "two draws of the prior" if images is None else "the latents of two test images"
+        note = (
+            "" if images is None else "The outermost columns are the images themselves, beside their reconstructions."
+        )
+        text = (
+            f"Each row goes from one of {what} to the other along a great circle of u, so that the points on the way "
+        )
+        text += "are as far from the origin as the ends are. No chain is run: this shows the decoder and the latents."
+        picture = Picture("ways.png", f"Between {what}", note, pixels=True)
+        return Section("Interpolation", (text,), (picture,), numbers={"points": s.tolist()})
+
+    def _ends(self, evaluation: Evaluation) -> tuple[Tensor | None, Tensor]:
+        """Images `(2 rows, C, H, W)` or None, and u `(2 rows, D)`."""
+        n = 2 * self.rows
+        if self.ends == "prior":
+            return None, draws(evaluation, n, evaluation.noise("prior"))
+        batch = evaluation.batch(Spread(evaluation.images["test"], n), 0, n)
+        with evaluating(evaluation.backbone, evaluation.prior):
+            noise = evaluation.noise("interpolation")
+            latents = evaluation.scheme.posterior(evaluation.backbone, evaluation.prior, batch, noise).latents
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(latents.u.device)
+        return batch.x[order], latents.u[order]  # a set sorted by class would pair like with like
+
+
+def slerp(a: Tensor, b: Tensor, s: float) -> Tensor:
+    """The point at s ∈ [0, 1] of the great circle from a to b, `(B, D)`; a straight line where they are parallel."""
+    norms = torch.linalg.vector_norm(a, dim=1, keepdim=True), torch.linalg.vector_norm(b, dim=1, keepdim=True)
+    cosine = ((a * b).sum(1, keepdim=True) / (norms[0] * norms[1]).clamp(min=1e-30)).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    sine = torch.sin(angle)
+    arc = (torch.sin((1 - s) * angle) * a + torch.sin(s * angle) * b) / sine.clamp(min=_PARALLEL)
+    return torch.where(sine < _PARALLEL, (1 - s) * a + s * b, arc)

@@ -1,0 +1,104 @@
+"""Out-of-distribution detection by the log tilt of the upper layers.
+
+References:
+    Learning Latent Space Hierarchical EBM Diffusion Models, arXiv 2405.13910, section 5.3 and Figure 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hebm.analyse.section import Picture, Section
+from hebm.config.recipe import option, recipe
+from hebm.data.fitted import Fitted, UpsideDown
+from hebm.data.images import Images
+from hebm.errors import ConfigError
+from hebm.evaluate.detection import Detection
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.references import Spread
+from hebm.evaluate.scores import has_tilt
+from hebm.interfaces import AnalysisRecipe, DatasetRecipe
+from hebm.registry import name_of
+from hebm.report.grids import save_grid
+from hebm_plugins.analyses.telling_apart import (
+    INFERENCE,
+    REGENERATED,
+    against_control,
+    all_scores,
+    curves,
+    histograms,
+    in_words,
+    plain,
+    save_detections,
+    tables,
+)
+
+NO_TILT = "its prior has no tilt: there is no energy to score by"
+_SHOWN = 16
+
+
+@recipe
+class OutOfDistribution(AnalysisRecipe):
+    """AUROC, AUPRC and FPR95 of Σ f over the layers above k, test images against a second data set (arXiv 2405.13910).
+
+    By inference, and, for a prior with levels of noise, by its regenerating scheme: layers above k held, those below
+    drawn by the prior. Beside them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
+    with a density the sum of both.
+    """
+
+    data: DatasetRecipe | None = option(None, doc="the second data set, its test split; None: see `second`")
+    second: str = option("flipped", choices=("flipped",), doc="without `data`: the same test images upside down")
+    images: int = option(2000, low=2, doc="images of each set at most, evenly spread")
+    draws: int = option(1, low=1, doc="posterior draws that a score is the mean of")
+    thresholds: int = option(10, low=1, doc="how many k at most the regenerating scheme is run for, evenly spread")
+
+    def refusal(self, evaluation: Evaluation) -> str | None:
+        """A prior without a tilt."""
+        return None if has_tilt(evaluation.prior) else NO_TILT
+
+    def run(self, evaluation: Evaluation, folder: Path) -> Section:
+        """Tables, curves, histograms. Raises `ConfigError` or `DataError` for a second data set that does not fit."""
+        outside, name, remark = self._second(evaluation.images["test"])
+        few = [Spread(images, self.images) for images in (evaluation.images["test"], outside)]
+        scores = all_scores(evaluation, few, self.draws, self.thresholds)
+        found = {kind: both.detections() for kind, both in scores.items()}
+        save_detections(folder, found)
+        shown = evaluation.batch(Spread(outside, _SHOWN), 0, min(_SHOWN, len(outside))).x
+        save_grid(shown, folder / "outside.png", _SHOWN)
+        pictures = (
+            Picture("outside.png", f"Outside: {name}", "As the model is shown them.", pixels=True),
+            *curves(folder, found),
+            *histograms(folder, scores, ("test images", name)),
+        )
+        what = f"Test images ({len(few[0])}) against {name} ({len(few[1])}).{remark} {_TEXT}"
+        return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))
+
+    def _second(self, inside: Images) -> tuple[Images, str, str]:
+        """The images outside, what to call them, and what was done to them."""
+        if not len(inside):
+            raise ConfigError("ood: the run's data set has no test images")
+        if self.data is None:
+            return UpsideDown(inside), "the same upside down", ""
+        name = name_of(self.data)
+        other = self.data.load("test")
+        if not len(other):
+            raise ConfigError(f"ood.data: {name} has no test images")
+        fitted = Fitted(other, inside.shape, name)
+        _, height, width = other.shape
+        return fitted, name, f" The latter were resized from {width}×{height} pixels." if fitted.resized else ""
+
+
+def _words(found: Mapping[str, Mapping[int, Detection]]) -> Iterator[str]:
+    yield f"By inference: {in_words(found[INFERENCE])}"
+    if REGENERATED in found:
+        yield f"Regenerated: {in_words(found[REGENERATED])}"
+    elif len(found[INFERENCE]) > 1:
+        yield "This prior moves nothing that is held, so a regenerating scheme would give the same scores."
+    yield against_control(found)
+
+
+_TEXT = (
+    "The score of an image is the log tilt f of its latents, summed over the layers above the k-th from the bottom; "
+    "high is like the training data. Low layers hold what all images share, and may score any image high."
+)

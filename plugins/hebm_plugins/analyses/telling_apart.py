@@ -1,0 +1,186 @@
+"""Scores of two sets of images, and what they say: tables in the form of the papers', curves, histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.analyse.plots import Line, save_curves, save_histograms
+from hebm.analyse.section import Picture, Table, write_csv
+from hebm.data.images import Images
+from hebm.evaluate.detection import Detection, detection
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.scores import Scorer, regenerates, scan
+from hebm.interfaces import Batch
+from hebm.noise import Noise
+from hebm.report.chain import evenly
+
+Score = Callable[[Batch, Noise], Tensor]
+INFERENCE, REGENERATED, LOG_PRIOR = "by inference", "regenerated", "by inference, with −|u|²/2"
+CONTROL = "control: −|u|²/2, nothing learned"
+_SIDES = ("inside", "outside")
+FIGURES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95"}
+
+
+@attrs.frozen(eq=False)
+class Scores:
+    """One kind of score on two sets.
+
+    Arguments:
+        inside: score of each image that is like the training data by k, `(N,)`.
+        outside: of the others, `(M,)`.
+    """
+
+    inside: Mapping[int, Tensor]
+    outside: Mapping[int, Tensor]
+
+    def detections(self) -> dict[int, Detection]:
+        """How well each k tells them apart; the images inside are the positives."""
+        return {k: detection(self.inside[k], self.outside[k]) for k in self.inside}
+
+
+def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thresholds: int) -> dict[str, Scores]:
+    """Scores of two sets by kind: by inference, regenerated where the prior has a scheme for it, the log prior
+    Σ f − |u|²/2 where it has an unnormalised one, and the control.
+
+    Arguments:
+        evaluation: the model.
+        sets: images inside, and outside.
+        draws: posterior draws a score is the mean of.
+        thresholds: how many k at most are regenerated, evenly spread.
+    """
+    scorer = Scorer.of(evaluation, draws)
+    found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
+    energies = list(found[INFERENCE].inside)
+    if regenerates(evaluation.prior) and evaluation.prior.context is None:
+        chosen = [energies[i] for i in evenly(len(energies), thresholds)]
+        found[REGENERATED] = _regenerated(evaluation, sets, scorer, chosen)
+    control = _by_column(evaluation, sets, scorer.gaussian)
+    if scorer.has_density:
+        found[LOG_PRIOR] = _sum(found[INFERENCE], control)
+    return {**found, CONTROL: Scores(*({k: side[k] for k in energies} for side in (control.inside, control.outside)))}
+
+
+def _sum(a: Scores, b: Scores) -> Scores:
+    """Two scores added, at every k that the first has."""
+    sides = ((a.inside, b.inside), (a.outside, b.outside))
+    return Scores(*({k: mine[k] + other[k] for k in mine} for mine, other in sides))
+
+
+def _by_column(evaluation: Evaluation, sets: Sequence[Images], score: Score) -> Scores:
+    parts = [scan(evaluation, images, score, name) for images, name in zip(sets, _SIDES, strict=True)]
+    return Scores(*({k: part[:, k] for k in range(part.shape[1])} for part in parts))
+
+
+def _regenerated(evaluation: Evaluation, sets: Sequence[Images], scorer: Scorer, ks: Sequence[int]) -> Scores:
+    def side(images: Images, name: str) -> dict[int, Tensor]:
+        return {k: scan(evaluation, images, partial(scorer.regenerated, k=k), name) for k in ks}
+
+    return Scores(*(side(images, name) for images, name in zip(sets, _SIDES, strict=True)))
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def tables(found: Mapping[str, Mapping[int, Detection]], most: int = 10) -> tuple[Table, ...]:
+    """A table for each figure: a row for each kind of score, a column for the layers above each k."""
+    every = sorted({k for detections in found.values() for k in detections})
+    columns = [every[i] for i in evenly(len(every), most)]
+    header = ("", *(f"L>{k}" for k in columns))
+    made = []
+    for field, title in FIGURES.items():
+        rows = [(name, *(_cell(detections.get(k), field) for k in columns)) for name, detections in found.items()]
+        made.append(Table(title, header, tuple(rows), _CAPTIONS[field]))
+    return tuple(made)
+
+
+_CAPTIONS = {
+    "auroc": "P(score inside > score outside). L>k: the layers above k, counted from the bottom; 0.5 says nothing.",
+    "auprc": "Average precision, the images inside being the positives.",
+    "fpr95": "Share of the images outside whose score is above what 95 % of those inside reach; lower is better.",
+}
+
+
+def _cell(found: Detection | None, field: str) -> str:
+    return "–" if found is None else f"{getattr(found, field):.4f}"
+
+
+def save_detections(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> None:
+    """`detection.csv`, a row for each kind of score and k. Raises `CheckpointError`."""
+    rows = [(name, k, *figures) for name, detections in found.items() for k, figures in detections.items()]
+    write_csv(folder / "detection.csv", ("score", "k", *Detection._fields), rows)
+
+
+def curves(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> tuple[Picture, ...]:
+    """AUROC over k; none where there is one k only."""
+    if max(map(len, found.values())) < 2:
+        return ()
+    lines = {name: Line(list(ks), [ks[k].auroc for k in ks]) for name, ks in found.items()}
+    save_curves(folder / "auroc.png", {"AUROC": lines}, "k: layers above the k-th from the bottom", level=0.5)
+    return (Picture("auroc.png", "AUROC over k", "Below the dashes the score is higher outside than inside."),)
+
+
+def histograms(folder: Path, scores: Mapping[str, Scores], labels: tuple[str, str]) -> tuple[Picture, ...]:
+    """Histograms of both sets for the lowest, a middle and the highest k, for each kind of score but the control."""
+    made = []
+    for name, file in ((INFERENCE, "inference.png"), (REGENERATED, "regenerated.png")):
+        if name not in scores:
+            continue
+        found = scores[name]
+        ks = list(found.inside)
+        panels = {
+            f"L>{k}": {labels[0]: found.inside[k], labels[1]: found.outside[k]}
+            for k in (ks[i] for i in evenly(len(ks), 3))
+        }
+        save_histograms(folder / file, panels, "Σ f of the layers above k")
+        made.append(Picture(file, f"Scores {name}", "High is like the training data."))
+    return tuple(made)
+
+
+def in_words(found: Mapping[int, Detection]) -> str:
+    """What AUROC says of one kind of score, failures included."""
+    best = max(found, key=lambda k: found[k].auroc)
+    figure = f"{found[best].auroc:.3f}"
+    upside_down = [f"L>{k}" for k in found if found[k].auroc < 0.5]
+    if len(upside_down) == len(found):
+        return f"it fails, at every k the score is higher outside than inside; the best AUROC is {figure}."
+    where = f" It fails at {', '.join(upside_down)}, where it is higher outside than inside." if upside_down else ""
+    return f"the best AUROC is {figure}, of the layers above {best} (L>{best}).{where}"
+
+
+def against_control(found: Mapping[str, Mapping[int, Detection]]) -> str:
+    """The best AUROC of each kind of score, and whether f alone tells more than what needs no learning."""
+    best = {name: max(d.auroc for d in ks.values()) for name, ks in found.items()}
+    listed = "; ".join(f"{name}, {auroc:.3f}" for name, auroc in best.items())
+    learned = max(auroc for name, auroc in best.items() if name in (INFERENCE, REGENERATED))
+    verdict = (
+        "f alone tells no more than the control." if learned <= best[CONTROL] else "f tells more than the control."
+    )
+    return f"The best AUROC of each score: {listed}. {verdict}"
+
+
+def plain(found: Mapping[str, Mapping[int, Detection]]) -> dict[str, dict[str, dict[str, float]]]:
+    """All figures, as JSON holds them."""
+    return {name: {str(k): d._asdict() for k, d in ks.items()} for name, ks in found.items()}
+
+
+def log_joint(scorer: Scorer) -> Score:
+    """log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) up to a constant, `(B, 2)`, of one posterior draw.
+
+    The first alone, `(B, 1)`, for a prior without an unnormalised marginal.
+    """
+
+    def score(batch: Batch, noise: Noise) -> Tensor:
+        latents = scorer.inferred(batch, noise.derive(0))
+        likelihood = scorer.backbone.likelihood(latents).log_prob(batch.target)
+        if not scorer.has_density:
+            return likelihood.unsqueeze(1)
+        prior = scorer.prior.tilt(latents).sum(1) - 0.5 * latents.u.square().sum(1)
+        return torch.stack([likelihood, likelihood + prior], dim=1)
+
+    return score

@@ -1,0 +1,46 @@
+"""Temperature: the same draws, nearer to the mode of the latents and further from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hebm.analyse.section import Picture, Section
+from hebm.config.recipe import option, recipe
+from hebm.evaluate.evaluation import Evaluation
+from hebm.interfaces import AnalysisRecipe
+from hebm.report.grids import save_grid
+from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+
+
+@recipe
+class Temperature(AnalysisRecipe):
+    """z_i = μ_i(z_above) + τ σ_i(z_above) u_i with the u that the prior drew: a row per τ, a column per draw."""
+
+    temperatures: tuple[float, ...] = option((0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="τ, a row each")
+    columns: int = option(12, low=1, doc="draws")
+
+    def refusal(self, evaluation: Evaluation) -> str | None:
+        """A context would have to be kept beside u."""
+        return CONTEXT if evaluation.prior.context is not None else None
+
+    def run(self, evaluation: Evaluation, folder: Path) -> Section:
+        """A grid of the prior's draws, and one of the backbone's own prior."""
+        kinds = {"prior": ("learned prior", evaluation.prior), "gaussian": ("backbone's own prior", evaluation.root)}
+        if evaluation.prior.base is None:
+            del kinds["prior"]
+        pictures = []
+        for kind, (title, prior) in kinds.items():
+            u = draws(evaluation, self.columns, evaluation.noise(kind), prior=prior)
+            scaled = torch.cat([tau * u for tau in self.temperatures])
+            save_grid(images_of(evaluation, scaled), folder / f"{kind}.png", self.columns)
+            rows = ", ".join(f"{tau:g}" for tau in self.temperatures)
+            pictures.append(Picture(f"{kind}.png", f"Draws of the {title}", f"Rows, from the top: τ = {rows}.", True))
+        return Section("Temperature", (_TEXT,), tuple(pictures), numbers={"temperatures": list(self.temperatures)})
+
+
+_TEXT = (
+    "The u of the first draws is scaled by τ before it is decoded: each column is one draw. Below 1, images become "
+    "more typical and less varied; every figure of an evaluation is of τ = 1."
+)

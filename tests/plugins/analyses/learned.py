@@ -1,0 +1,41 @@
+"""Evaluations of learned priors on the linear two-layer generator, untrained but tilted."""
+
+import torch
+from tiny_models import LinearBackbone, RootPrior, tiny_evaluation
+
+from hebm.testing.subjects import perturbed, seeded
+from hebm_plugins.energies.mlp import MLP
+from hebm_plugins.energies.mlp_time import MLPTime
+from hebm_plugins.priors.diffusion.recipe import Diffusion
+from hebm_plugins.priors.joint import Joint
+from hebm_plugins.samplers.ula import ULA
+
+RECIPES = {
+    "joint": Joint(energy=MLP(width=8), sampler=ULA(steps=8, step_size=0.1)),
+    "diffusion": Diffusion(levels=3, energy=MLPTime(width=8), sampler=ULA(steps=4, step_size=1.0)),
+}
+
+
+def evaluation(tmp_path, prior="joint", **options):
+    """With a prior of this name, or with the root."""
+    backbone = LinearBackbone()
+    made = (
+        RootPrior(backbone.layout)
+        if prior == "root"
+        else perturbed(seeded(lambda: RECIPES[prior].build(backbone)), 0.1)
+    )
+    return tiny_evaluation(tmp_path, prior=made, **{"samples": 128, "batch_size": 64, **options})
+
+
+def finite(section):
+    """All numbers of a section that are no None."""
+    found, left = [], [section.numbers]
+    while left:
+        item = left.pop()
+        left += list(item.values()) if isinstance(item, dict) else list(item) if isinstance(item, list) else []
+        found += [item] if isinstance(item, float) else []
+    return bool(torch.tensor(found).isfinite().all())
+
+
+def every_file_is_there(section, folder):
+    return all((folder / picture.file).is_file() for picture in section.pictures)

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from learned import evaluation, every_file_is_there, finite
+
+from hebm.errors import ConfigError
+from hebm_plugins.analyses import hierarchical
+from hebm_plugins.analyses.drawing import draws
+from hebm_plugins.analyses.hierarchical import Hierarchical
+
+
+@pytest.mark.parametrize("prior", ["root", "joint", "diffusion"])
+def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
+    made = evaluation(tmp_path, prior)
+    recipe = Hierarchical(rows=3, columns=4)
+    assert recipe.refusal(made) is None
+    section = recipe.run(made, tmp_path)
+    assert [picture.file for picture in section.pictures] == ["layers-0.png", "layers-1.png"]
+    assert every_file_is_there(section, tmp_path)
+    assert finite(section)
+    assert (tmp_path / "shares.csv").read_text().startswith("drawn anew,share")
+
+
+@pytest.mark.parametrize("prior", ["joint", "diffusion"])
+def test_layers_outside_a_set_are_those_of_the_held_draw(tmp_path, prior):
+    made = evaluation(tmp_path, prior)
+    recipe = Hierarchical(rows=3, columns=4)
+    held = draws(made, 3, made.noise("prior"))
+    u = recipe._drawn(made, held, (1,)).unflatten(0, (3, 4))
+    assert torch.equal(u[:, 0], held)
+    assert torch.equal(u[:, :, :3], held[:, None, :3].expand(-1, 4, -1))
+    assert (u[:, 1:, 3:] != held[:, None, 3:]).all()
+
+
+def test_deep_models_are_cut_into_six_neighbouring_groups():
+    sets = Hierarchical()._sets(15)
+    assert len(sets) == 6
+    assert [layer for layers in sets for layer in layers] == list(range(15))
+    assert hierarchical._title(sets[0]) == "layers 0 to 2 anew"
+    assert hierarchical._title((0, 2)) == "layers 0, 2 anew"
+
+
+def test_a_layer_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no layer 2; allowed are 0 \(top\) to 1"):
+        Hierarchical(sets=((0, 2),)).run(evaluation(tmp_path), tmp_path)
+
+
+def test_the_share_is_one_where_nothing_is_held_and_zero_where_rows_do_not_change():
+    images = torch.randn(40, 41, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert hierarchical._share(images) == pytest.approx(1, abs=0.02)
+    assert hierarchical._share(images[:, :1].expand(-1, 5, -1, -1, -1)) == 0
