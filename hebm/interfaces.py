@@ -219,6 +219,11 @@ class PriorLearner(nn.Module, ABC):
         """Shape of the context that this prior draws: its base's, and for a root None unless it overrides this."""
         return None if self.base is None else self.base.context
 
+    def check(self, images: ImageSpec) -> None:
+        """Called before training: raise `ConfigError` if this prior's labels are not those of the images."""
+        if self.base is not None:
+            self.base.check(images)
+
     @property
     def labelled(self) -> bool:
         """Whether `sample` heeds its labels. Where it does not, a user who asks for labels is refused."""

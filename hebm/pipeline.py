@@ -67,6 +67,7 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
+    model.prior.check(image_spec)
     scheme = compiled(experiment.train) if experiment.run.compile else experiment.train
     phases = scheme.phases(model.backbone, model.prior)
     names = [phase.name for phase in phases]

@@ -17,9 +17,10 @@ from hebm_plugins.nvae.batch_norm import BatchNorm
 class Recalibration:
     """BatchNorm statistics of the decoder follow generated images once training has ended (the published code: 500).
 
-    In training they follow decoded posterior draws; the published code measures them on draws from the prior before it
-    samples. That changes the decoder that likelihoods are measured with too: measure bits/dim on the run without it. A
-    run whose backbone another one takes over (`train.backbone_from`) keeps its own statistics.
+    In training they follow decoded posterior draws; the published code measures them anew on draws from the prior. That
+    changes the decoder that likelihoods are measured with too: measure bits/dim on the run without it. A run whose
+    backbone another one takes over (`train.backbone_from`) keeps its own statistics; the run that takes it measures them
+    by its own setting.
     """
 
     passes: int = option(0, doc="batches generated for it after training; 0 = off", low=0)

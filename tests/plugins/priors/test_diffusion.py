@@ -6,7 +6,7 @@ import torch
 
 from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Progress
+from hebm.interfaces import ImageSpec, Progress
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.sampling import Trace
@@ -212,7 +212,7 @@ def test_the_gradient_of_a_class_is_that_of_the_marginal_plus_its_log_probabilit
 
 def test_attributes_are_carried_by_layers_of_their_own():
     coupling = couple(0, 2, (1, 0), 3)
-    assert coupling == Coupling((1, 0, None), 2)
+    assert coupling == Coupling((1, 0, None), 2, 2)
     logits = torch.arange(12.0).reshape(2, 3, 2)
     asked = coupling.tilt(logits, torch.tensor([[1, 0], [-1, 1]]))
     assert asked[0].tolist() == [0.0, 3.0, 4.0]
@@ -264,8 +264,27 @@ def test_the_cross_entropy_is_that_of_the_positives_at_guided_levels(backbone):
 
 def test_a_data_set_without_labels_cannot_train_them(backbone):
     prior = made(backbone, classes=3)
-    with pytest.raises(NotImplementedError, match=r"prior\.classes = 0"):
+    with pytest.raises(ConfigError, match=r"these images have none"):
         prior.objective(backbone, posterior_of(backbone), noise("o"), Progress(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "images", "message"),
+    [
+        ({"classes": 3}, ImageSpec(1, 8, 8, classes=("a", "b")), r"prior\.classes = 3, but the images have 2 classes"),
+        ({"classes": 3}, ImageSpec(1, 8, 8), r"prior\.classes = 3, but the images have 0 classes"),
+        ({"attributes": 2}, ImageSpec(1, 8, 8, attributes=("x",)), r"prior\.attributes = 2.*have 1 attributes"),
+    ],
+)
+def test_labels_must_be_those_of_the_images(backbone, fields, images, message):
+    with pytest.raises(ConfigError, match=message):
+        made(backbone, **fields).check(images)
+
+
+def test_labels_that_fit_and_no_labels_pass(backbone):
+    made(backbone).check(ImageSpec(1, 8, 8, classes=("a", "b")))
+    made(backbone, classes=2).check(ImageSpec(1, 8, 8, classes=("a", "b")))
+    made(backbone, attributes=1).check(ImageSpec(1, 8, 8, attributes=("x",)))
 
 
 def test_sampling_a_class_is_sampling_with_its_label(backbone):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hebm.errors import ConfigError
+from hebm.interfaces import ImageSpec
 
 UNASKED = -1
 """In place of a class: any."""
@@ -23,15 +24,27 @@ class Coupling:
     Arguments:
         columns: per energy, the label's column, or None; () couples nothing.
         logits: how many each energy has, K.
+        attributes: how many binary attributes; 0 for one label of K classes.
     """
 
     columns: tuple[int | None, ...] = ()
     logits: int = 1
+    attributes: int = 0
 
     @property
     def labelled(self) -> bool:
         """Whether any energy carries a label."""
         return any(column is not None for column in self.columns)
+
+    def check(self, images: ImageSpec) -> None:
+        """Raise `ConfigError` unless the images have these labels."""
+        kind, made = ("attributes", self.attributes) if self.attributes else ("classes", self.logits)
+        there = len(images.attributes if self.attributes else images.classes)
+        if self.labelled and there != made:
+            raise ConfigError(
+                f"prior.{kind} = {made}, but the images have {there} {kind}; give that number, choose {kind} in "
+                "[data], or leave it at 0"
+            )
 
     def tilt(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """f_i, or f_i(·|y) where a label is asked for, `(B, E)`.
@@ -95,4 +108,4 @@ def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int
             f"prior.label_layers = {list(chosen)}: {attributes} attributes need {attributes} layers of their own"
         )
     column = {layer: j if attributes else 0 for j, layer in enumerate(chosen)}
-    return Coupling(tuple(column.get(e) for e in range(energies)), classes or 2)
+    return Coupling(tuple(column.get(e) for e in range(energies)), classes or 2, attributes)

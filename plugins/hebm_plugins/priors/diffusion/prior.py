@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hebm.densities import ConditionalPrior
-from hebm.interfaces import Backbone, Draw, EnergyFn, Info, Loss, PriorLearner, Progress, Sampler, Stage
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, Draw, EnergyFn, ImageSpec, Info, Loss, PriorLearner, Progress, Sampler, Stage
 from hebm.latents import Hold, Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, Observer, run
@@ -83,6 +84,11 @@ class DiffusionPrior(PriorLearner):
     def labelled(self) -> bool:
         """Whether labels are coupled to an energy."""
         return self.coupling.labelled
+
+    def check(self, images: ImageSpec) -> None:
+        """Raises `ConfigError` unless the images have as many classes or attributes as labels were made for."""
+        super().check(images)
+        self.coupling.check(images)
 
     def tilt(self, latents: Latents) -> Tensor:
         """f_i(z_i, 0), `(B, E)`: summed over labels."""
@@ -223,7 +229,7 @@ class DiffusionPrior(PriorLearner):
         """The mean cross-entropy over the batch, of the levels that carry labels."""
         labels = self._heeded(t, labels)
         if labels is None:
-            raise NotImplementedError("a prior with labels needs a data set with labels; set prior.classes = 0")
+            raise ConfigError("prior: it was made for labels, these images have none; set classes and attributes to 0")
         return self.coupling.cross_entropy(logits, labels).mean(), {}
 
     def stages(self) -> tuple[Stage, ...]:
