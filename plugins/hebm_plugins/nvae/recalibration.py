@@ -19,7 +19,7 @@ class Recalibration:
 
     In training they follow decoded posterior draws; the published code measures them anew on draws from the prior. That
     changes the decoder that likelihoods are measured with too: measure bits/dim on the run without it. A run whose
-    backbone another one takes over (`train.backbone_from`) keeps its own statistics; the run that takes it measures them
+    backbone another one takes over (`train.backbone_from`) keeps its own statistics; the taking run measures them
     by its own setting.
     """
 
