@@ -90,7 +90,7 @@ def test_buffers_that_the_other_code_lacks_keep_their_initial_values_and_paramet
     import_checkpoint("plain", file(weights), tmp_path / "mine")
     assert Model.load(tmp_path / "mine").backbone.extra == 3
     first, *rest = weights
-    with pytest.raises(CheckpointError, match=f"missing \\['{first}'\\]"):
+    with pytest.raises(CheckpointError, match=f"missing {first}"):
         import_checkpoint("plain", file({name: weights[name] for name in rest}), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -133,6 +133,7 @@ def one_voice() -> Iterator[None]:
     """Inside, an error is said by the first process of a launch that meets it; the others end without a word."""
     try:
         yield
+        _part()
     except (click.exceptions.Exit, click.Abort):  # an orderly end, though both are RuntimeErrors
         raise
     except (HebmError, RuntimeError) as error:
@@ -143,6 +144,16 @@ def one_voice() -> Iterator[None]:
         if not isinstance(error, HebmError) and _peer_is_lost(error):
             raise HebmError("another process of this run has died; start the run again to continue") from None
         raise
+
+
+def _part() -> None:
+    """Leave the other processes in good order: threads of theirs that are still there when Python ends abort it."""
+    if "WORLD_SIZE" not in os.environ:
+        return
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _first_to_say() -> bool:

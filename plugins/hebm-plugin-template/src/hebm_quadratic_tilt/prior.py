@@ -76,9 +76,7 @@ class QuadraticTiltPrior(PriorLearner):
         """−E[f(u⁺)] in nats per image: f is normalised, so no negative phase is needed; schemes use the draws."""
         loss = -self.tilt(posterior.latents).sum(1).mean()
         u = self.sample(backbone, len(posterior.latents.u), noise, labels).u
-        with torch.no_grad():
-            negative = backbone.latents(u, posterior.latents.context).detach()
-        return Loss(loss, {"gain": -loss.detach()}, negative)
+        return Loss(loss, {"gain": -loss.detach()}, backbone.latents(u, posterior.latents.context).detach())
 
     def stages(self) -> tuple[Stage, ...]:
         """The base's, then a and b."""
