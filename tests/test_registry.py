@@ -276,7 +276,7 @@ def test_the_names_are_these():
         "priors": "diffusion gaussian joint",
         "samplers": "langevin mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
-        "metrics": "fd fid gap-closed inception-score kid likelihood",
+        "metrics": "fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains hierarchical interpolation ood temperature",

@@ -1,0 +1,58 @@
+"""Label agreement: near 1 for a prior that heeds labels, near chance for one that only says it does."""
+
+import pytest
+from tiny_models import ShiftedPrior, tiny_evaluation
+
+from hebm.errors import ConfigError
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.interfaces import Draw
+from hebm.latents import LatentLayout
+from hebm_plugins.metrics.labels import LabelAgreement
+
+LAYOUT = LatentLayout(((3,), (6,)))
+
+
+class Asked(ShiftedPrior):
+    """Class 1 has u_0 > 1, class 0 u_0 < 1, as in the data; or it does not care."""
+
+    labelled = True
+
+    def __init__(self, heeds):
+        super().__init__(LAYOUT, 1.0)
+        self.heeds = heeds
+
+    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+        u = super().sample(backbone, n, noise).u
+        if self.heeds:
+            u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * labels - 1)
+        return Draw(u)
+
+
+def agreement(tmp_path, prior, samples=200):
+    return LabelAgreement(samples=samples).compute(tiny_evaluation(tmp_path, prior=prior))["label_agreement"]
+
+
+def test_a_prior_that_heeds_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
+    found = agreement(tmp_path, Asked(heeds=True))
+    assert found["all"] > 0.8
+    assert found["all"] > found["classifier_accuracy"] - 0.12
+    assert set(found["classes"]) == {"low", "high"}
+    assert found["all"] == pytest.approx(sum(found["classes"].values()) / 2)
+
+
+def test_a_prior_that_does_not_agrees_by_chance(tmp_path):
+    assert 0.35 < agreement(tmp_path, Asked(heeds=False))["all"] < 0.65
+
+
+def test_a_prior_without_labels_has_none(tmp_path):
+    found = agreement(tmp_path, ShiftedPrior(LAYOUT, 1.0))
+    assert found["all"] is None
+    assert "labels" in found["reason"]
+
+
+def test_images_without_classes_are_refused_before_training(tmp_path):
+    images = tiny_evaluation(tmp_path).images
+    for split in images.values():
+        split.labels = None
+    with pytest.raises(ConfigError, match="class labels"):
+        LabelAgreement().check(images, EvaluateSettings(metrics=()))
