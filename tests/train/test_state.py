@@ -53,8 +53,6 @@ def test_a_module_is_loaded_whole_or_not_at_all():
     net = nn.Linear(2, 3)
     before = net.weight.clone()
     wrong = {"weight": torch.zeros(3, 3), "extra": torch.zeros(1)}
-    with pytest.raises(
-        CheckpointError, match=r"missing bias; surplus extra; other shape weight\. It was made"
-    ):
+    with pytest.raises(CheckpointError, match=r"missing bias; surplus extra; other shape weight\. It was made"):
         load_module(net, wrong, "backbone")
     assert torch.equal(net.weight, before)
