@@ -188,15 +188,17 @@ def test_it_has_no_unnormalised_marginal(backbone):
 
 # ---------------------------------------------------------------- labels
 
+SCALE = torch.tensor([[1.0], [0.1]])
 LOGITS = torch.tensor([[[1.0, 2.0, 3.0], [0.0, 0.5, -1.0]], [[0.0, 0.0, 0.0], [4.0, 1.0, 2.0]]])
 
 
 def test_coupled_energies_are_marginal_or_of_the_class_asked_for():
     coupling = Coupling((0, None), 3)
-    marginal = coupling.tilt(LOGITS)
-    torch.testing.assert_close(marginal[:, 0], LOGITS[:, 0].logsumexp(1))
+    marginal = coupling.tilt(LOGITS, SCALE)
+    torch.testing.assert_close(marginal[0, 0], LOGITS[0, 0].logsumexp(0))
+    torch.testing.assert_close(marginal[1, 0], 0.1 * (LOGITS[1, 0] / 0.1).logsumexp(0))
     torch.testing.assert_close(marginal[:, 1], LOGITS[:, 1, 0])
-    asked = coupling.tilt(LOGITS, torch.tensor([2, -1]))
+    asked = coupling.tilt(LOGITS, SCALE, torch.tensor([2, -1]))
     assert asked[0, 0] == 3.0
     assert asked[1, 0] == marginal[1, 0]
 
@@ -204,8 +206,9 @@ def test_coupled_energies_are_marginal_or_of_the_class_asked_for():
 def test_the_gradient_of_a_class_is_that_of_the_marginal_plus_its_log_probability():
     logits = LOGITS.clone().requires_grad_()
     coupling, label = Coupling((0, 0), 3), torch.tensor([1, 2])
-    conditional = coupling.tilt(logits, label).sum()
-    other = coupling.tilt(logits).sum() - coupling.cross_entropy(logits, label).sum()
+    conditional = coupling.tilt(logits, SCALE, label).sum()
+    log_probability = -SCALE.squeeze(1) * coupling.cross_entropy(logits, SCALE, label)
+    other = coupling.tilt(logits, SCALE).sum() + log_probability.sum()
     a, b = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (conditional, other))
     torch.testing.assert_close(a, b)
 
@@ -214,7 +217,7 @@ def test_attributes_are_carried_by_layers_of_their_own():
     coupling = couple(0, 2, (1, 0), 3)
     assert coupling == Coupling((1, 0, None), 2, 2)
     logits = torch.arange(12.0).reshape(2, 3, 2)
-    asked = coupling.tilt(logits, torch.tensor([[1, 0], [-1, 1]]))
+    asked = coupling.tilt(logits, torch.ones(2, 1), torch.tensor([[1, 0], [-1, 1]]))
     assert asked[0].tolist() == [0.0, 3.0, 4.0]
     assert asked[1, 0] == 7.0
     assert asked[1, 1] == logits[1, 1].logsumexp(0)
@@ -254,7 +257,7 @@ def test_the_cross_entropy_is_that_of_the_positives_at_guided_levels(backbone):
     pair = prior.pair(posterior.latents.u, t, noise("o").derive("forward"))
     logits = prior.energy(backbone.latents(pair.u), t)
     expected = sum(
-        torch.nn.functional.cross_entropy(logits[i, e : e + 1], labels[i : i + 1])
+        torch.nn.functional.cross_entropy(logits[i, e : e + 1] / prior.levels.scale[0], labels[i : i + 1])
         for i in range(ROWS)
         for e in (0, 1)
         if t[i] == 0

@@ -1,6 +1,8 @@
 """Labels coupled to energies: a layer's logits are energies of its label's classes (arXiv 2405.13910, section 3.3).
 
-f_i(z_i) = log Σ_y exp l_iy(z_i),     p(y | z_i) = exp(l_iy − f_i),     f_i(z_i | y) = l_iy(z_i)
+f_i(z_i) = b log Σ_y exp(l_iy(z_i) / b),     p(y | z_i) = exp((l_iy − f_i) / b),     f_i(z_i | y) = l_iy(z_i)
+
+b is what divides f in the density: 1 in the paper, b_t at the published code's scale. All are then one model.
 """
 
 from __future__ import annotations
@@ -46,33 +48,34 @@ class Coupling:
                 "[data], or leave it at 0"
             )
 
-    def tilt(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
+    def tilt(self, logits: Tensor, scale: Tensor, labels: Tensor | None = None) -> Tensor:
         """f_i, or f_i(·|y) where a label is asked for, `(B, E)`.
 
         Arguments:
             logits: l, `(B, E, K)`.
+            scale: b, `(B, 1)`.
             labels: `(B,)`, or `(B, A)` with one column per label; −1 asks for none.
         """
         if not self.labelled:
             return logits[..., 0]
-        parts = [self._one(logits[:, e], column, labels) for e, column in enumerate(self.columns)]
+        parts = [self._one(logits[:, e], column, scale, labels) for e, column in enumerate(self.columns)]
         return torch.stack(parts, dim=1)
 
-    def _one(self, logits: Tensor, column: int | None, labels: Tensor | None) -> Tensor:
+    def _one(self, logits: Tensor, column: int | None, scale: Tensor, labels: Tensor | None) -> Tensor:
         """Of one energy `(B, K)`."""
         if column is None:
             return logits[:, 0]
-        marginal = logits.logsumexp(1)
+        marginal = scale.squeeze(1) * (logits / scale).logsumexp(1)
         if labels is None:
             return marginal
         label = as_columns(labels)[:, column]
         chosen = logits.gather(1, label.clamp(min=0).unsqueeze(1)).squeeze(1)
         return torch.where(label == UNASKED, marginal, chosen)
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def cross_entropy(self, logits: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
         """−Σ_i log p(y_i | z_i) over the energies that carry a label, `(B,)`."""
         found = [
-            F.cross_entropy(logits[:, e], as_columns(labels)[:, column], reduction="none", ignore_index=UNASKED)
+            F.cross_entropy(logits[:, e] / scale, as_columns(labels)[:, column], reduction="none", ignore_index=UNASKED)
             for e, column in enumerate(self.columns)
             if column is not None
         ]

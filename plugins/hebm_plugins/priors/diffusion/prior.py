@@ -92,7 +92,8 @@ class DiffusionPrior(PriorLearner):
 
     def tilt(self, latents: Latents) -> Tensor:
         """f_i(z_i, 0), `(B, E)`: summed over labels."""
-        return self.coupling.tilt(self.energy(latents, _level(0, latents.u)))
+        t = _level(0, latents.u)
+        return self.coupling.tilt(self.energy(latents, t), self.levels.at("energy_scale", t, latents.u))
 
     # ------------------------------------------------------------ the reverse process
 
@@ -124,7 +125,7 @@ class DiffusionPrior(PriorLearner):
         pick = self.levels.at
         density = ConditionalPrior(
             backbone,
-            self._tilt(t, self._heeded(t, labels)),
+            self._tilt(t, pick("energy_scale", t, above), self._heeded(t, labels)),
             above,
             *(pick(name, t, above) for name in ("alpha", "sigma", "recovery", "energy_scale", "scale")),
             context,
@@ -132,9 +133,9 @@ class DiffusionPrior(PriorLearner):
         density.modules = (backbone, self.energy)
         return run(self.sampler, density, above, noise, steps, observe, hold)
 
-    def _tilt(self, t: Tensor, labels: Tensor | None) -> Callable[[Latents], Tensor]:
+    def _tilt(self, t: Tensor, scale: Tensor, labels: Tensor | None) -> Callable[[Latents], Tensor]:
         energy = self.energy.folded(t) if self.fold else self.energy
-        return lambda latents: self.coupling.tilt(energy(latents, t), labels)
+        return lambda latents: self.coupling.tilt(energy(latents, t), scale, labels)
 
     def _heeded(self, t: Tensor, labels: Tensor | None) -> Tensor | None:
         """The labels that guide level t: at level 0, or everywhere."""
@@ -210,9 +211,9 @@ class DiffusionPrior(PriorLearner):
         chain = self.level(backbone, t, pair.above, noise.derive("chain"), context)
         with torch.no_grad():
             positive, negative = (backbone.latents(at, context).detach() for at in (pair.u, chain.u))
-        logits = self.energy(positive, t)
-        f_positive, f_negative = self.coupling.tilt(logits), self.coupling.tilt(self.energy(negative, t))
-        scale = self.levels.at("energy_scale", t, u)
+        logits, scale = self.energy(positive, t), self.levels.at("energy_scale", t, u)
+        f_positive = self.coupling.tilt(logits, scale)
+        f_negative = self.coupling.tilt(self.energy(negative, t), scale)
         loss = ((f_negative - f_positive) / scale).sum(1).mean()
         terms = {
             "f_positive": f_positive.detach().sum(1).mean(),
@@ -222,15 +223,15 @@ class DiffusionPrior(PriorLearner):
         }
         if not self.labelled:
             return Loss(loss, terms)
-        entropy, agreement = self._labelled(logits, t, labels)
-        return Loss(loss + self.label_weight * entropy, {**terms, "cross_entropy": entropy.detach(), **agreement})
+        entropy = self._cross_entropy(logits, scale, t, labels)
+        return Loss(loss + self.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()})
 
-    def _labelled(self, logits: Tensor, t: Tensor, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean cross-entropy over the batch, of the levels that carry labels."""
+    def _cross_entropy(self, logits: Tensor, scale: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """Its mean over the batch, of the levels that carry labels."""
         labels = self._heeded(t, labels)
         if labels is None:
             raise ConfigError("prior: it was made for labels, these images have none; set classes and attributes to 0")
-        return self.coupling.cross_entropy(logits, labels).mean(), {}
+        return self.coupling.cross_entropy(logits, scale, labels).mean()
 
     def stages(self) -> tuple[Stage, ...]:
         """The base's, then the energies of all levels."""

@@ -27,8 +27,9 @@ class Diffusion(PriorRecipe):
     | `first_level` | level 0 is the posterior's u with noise 0.01 | it is clean |
 
     `sampler.step_size` is in units of these steps: 1 is the published one, about 0.2 suits `energy_scale = "paper"`.
-    With labels (`classes`, or `attributes`) a layer's net has a logit per class, f_i being their logsumexp, and the
-    cross-entropy of the labels is added to the loss; sampling with labels takes the logits asked for.
+    With labels (`classes`, or `attributes`) a layer's net has a logit per class, f_i being their logsumexp (at the
+    scale of the density), and the cross-entropy of the labels is added to the loss; sampling with labels takes the
+    logits asked for.
     """
 
     levels: int = option(3, doc="T, conditional models from noise to the posterior", low=1)
