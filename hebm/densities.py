@@ -232,6 +232,6 @@ class LatentSpace(LogDensity):
 
 
 def _module_of(tilt: Tilt | None) -> tuple[nn.Module, ...]:
-    """The module that owns a tilt: itself, or the one whose bound method it is."""
-    owner = getattr(tilt, "__self__", tilt)
+    """The module that owns a tilt: itself, or the one whose bound method it is, arguments given or not."""
+    owner = getattr(getattr(tilt, "func", tilt), "__self__", tilt)
     return (owner,) if isinstance(owner, nn.Module) else ()

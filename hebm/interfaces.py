@@ -111,10 +111,17 @@ class Loss:
 
 @attrs.frozen(eq=False)
 class Draw:
-    """Samples from a prior: u `(B, D)` and the context they belong to, `(B, *context)` or None."""
+    """Samples from a prior.
+
+    Arguments:
+        u: `(B, D)`.
+        context: what they belong to, `(B, *context)`, or None.
+        figures: of how they were drawn, by name, one per sample `(B,)`: an effective sample size, say.
+    """
 
     u: Tensor
     context: Tensor | None = None
+    figures: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
 # ---------------------------------------------------------------- live objects
@@ -184,6 +191,11 @@ class EnergyFn(nn.Module, ABC):
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
 
+    def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, K)` of energy `layer` alone, 0 the first; override it where that spares the others."""
+        f: Tensor = self(latents, t)[:, layer]
+        return f
+
     def folded(self, t: Tensor | None = None) -> EnergyFn:
         """An equal, cheaper view for one chain: what depends on t and the weights alone is computed once."""
         return self
@@ -197,12 +209,18 @@ class Stage(NamedTuple):
         module: whose parameters this stage trains.
         objective: called as `PriorLearner.objective` is.
         with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
+        begin: called as `begin(backbone, noise)` when the stage's training starts or resumes, always with the same
+            noise: for what its steps share. What it makes must follow from the noise and from what is saved.
+        tilt: the log tilt `(B, E)` under which latents are inferred by MCMC while this stage learns; None for the
+            prior's own.
     """
 
     name: str
     module: nn.Module
     objective: Callable[..., Loss]
     with_backbone: bool = False
+    begin: Callable[[Backbone, Noise], None] | None = None
+    tilt: Callable[[Latents], Tensor] | None = None
 
 
 class PriorLearner(nn.Module, ABC):
@@ -252,6 +270,18 @@ class PriorLearner(nn.Module, ABC):
             observe: sees every step of every chain.
             hold: coordinates of u that are given; the others are drawn given them.
         """
+
+    def milestones(self) -> Mapping[str, PriorLearner]:
+        """The priors that a draw passes through, by name, from the first step away from the base to this prior itself:
+        after each stage, or each level of noise. Empty for a prior that gets there at once.
+
+        They share this prior's modules and are for sampling and scoring, not for training.
+        """
+        return {}
+
+    def factors(self) -> Mapping[str, PriorLearner]:
+        """Priors whose tilts are those of one stage alone each, by the same names: for scores. Empty if it has one."""
+        return {}
 
     def regenerate(self, backbone: Backbone, u: Tensor, held: Tensor, noise: Noise) -> Tensor:
         """u `(B, D)` with the coordinates that are not `held` `(D,)` drawn anew given the others.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ class Noise:
         start: global index of the first row drawn.
         device: where tensors are made. Different kinds of device give different numbers.
         dtype: their floating-point type.
-        block: how many consecutive rows share one generator.
+        block: how many consecutive samples share one generator.
+        group: rows per sample: with G of them, a request for n · G rows is one for n samples of `(G, …)` each.
 
     Example:
         >>> whole = Noise(0, "sample").normal(128, 3)
@@ -58,8 +60,9 @@ class Noise:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         block: int = BLOCK,
+        group: int = 1,
     ) -> None:
-        self.seed, self.path, self.start, self.block = seed, path, start, block
+        self.seed, self.path, self.start, self.block, self.group = seed, path, start, block, group
         self.device, self.dtype = torch.device(device), dtype
         self._key = derive_seed(seed, *path)
         self._draws = 0
@@ -69,16 +72,25 @@ class Noise:
         """The key, for error messages."""
         return f"Noise(seed={self.seed}, path={self.path}, start={self.start})"
 
-    def derive(self, *path: int | str) -> Noise:
+    def __deepcopy__(self, memo: object) -> Self:
+        """The same key, from its first draw on."""
+        return self._copy(self.path, self.start, self.group)
+
+    def derive(self, *path: int | str) -> Self:
         """The noise of a longer path; independent of how much was drawn from this one."""
-        return self._copy(self.path + path, self.start)
+        return self._copy(self.path + path, self.start, self.group)
 
-    def at(self, start: int) -> Noise:
+    def at(self, start: int) -> Self:
         """The same key, its first row being global sample `start`."""
-        return self._copy(self.path, start)
+        return self._copy(self.path, start, self.group)
 
-    def _copy(self, path: tuple[int | str, ...], start: int) -> Noise:
-        return Noise(self.seed, *path, start=start, device=self.device, dtype=self.dtype, block=self.block)
+    def grouped(self, group: int) -> Self:
+        """The same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
+        return self._copy(self.path, self.start, group)
+
+    def _copy(self, path: tuple[int | str, ...], start: int, group: int) -> Self:
+        shared: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "block": self.block}
+        return type(self)(self.seed, *path, start=start, group=group, **shared)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Standard normal numbers of shape `(rows, *shape)`."""
@@ -93,6 +105,8 @@ class Noise:
         return (self._draw(torch.rand, rows, shape, torch.float64) * high).long()
 
     def _draw(self, sample: Callable[..., Tensor], rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if self.group > 1:
+            shape, rows = (self.group, *shape), self._samples(rows)
         draw, self._draws = self._draws, self._draws + 1
         out = torch.empty(rows, *shape, device=self.device, dtype=dtype)
         first, last = self.start, self.start + rows
@@ -105,4 +119,9 @@ class Noise:
             whole = sample((self.block, *shape), generator=seeded, device=self.device, dtype=dtype)
             a, b = max(first, low), min(last, low + self.block)
             out[a - first : b - first] = whole[a - low : b - low]
-        return out
+        return out.flatten(0, 1) if self.group > 1 else out
+
+    def _samples(self, rows: int) -> int:
+        if rows % self.group:
+            raise ValueError(f"{rows} rows are no whole number of groups of {self.group}; draw all rows of each sample")
+        return rows // self.group

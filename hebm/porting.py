@@ -28,6 +28,7 @@ from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
 from hebm.store.provenance import describe_images, describe_run, images_of
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
+from hebm.train.plateau import Plateau
 from hebm.train.state import load_module
 
 PHASE = "backbone"
@@ -100,7 +101,14 @@ def _write(folder: RunFolder, name: str, ported: Ported, model: Model, left: tup
         "prior": model.prior.state_dict(),
         MOMENTS: ported.moments,
     }
-    state = {"finished": True, "skipped": 0, "in_a_row": 0, "counts": {}, "seconds": 0.0}
+    state = {
+        "finished": True,
+        "skipped": 0,
+        "in_a_row": 0,
+        "plateau": attrs.asdict(Plateau(0)),
+        "counts": {},
+        "seconds": 0.0,
+    }
     checkpoints.save(folder.checkpoints, Checkpoint(PHASE, ported.step, ported.step, weights, state), 2, run_id)
 
 

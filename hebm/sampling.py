@@ -81,6 +81,17 @@ def run(
     return Chain(end, (~end.isfinite().all(1)).sum())
 
 
+def later(observe: Observer | None, done: int) -> Observer | None:
+    """An observer whose steps count on from `done`: of a chain after others."""
+    if observe is None:
+        return None
+
+    def counting(step: int, state: Any, info: Info) -> None:
+        observe(done + step, state, info)
+
+    return counting
+
+
 class Trace:
     """An observer that keeps the log density, gradient norm and acceptance of every step.
 

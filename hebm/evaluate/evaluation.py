@@ -13,10 +13,12 @@ The i-th image of a kind has its own derived noise, whatever the batch size or t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -74,6 +76,23 @@ class Evaluation:
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
+        self._figures: dict[int, Mapping[str, Tensor]] = {}
+
+    def beside(self, prior: PriorLearner | None = None, samples: int | None = None) -> Evaluation:
+        """The same model and data with another prior on the same root, or measured on another number of images.
+
+        Extractors are shared, and all figures that do not change.
+        """
+        other = copy.copy(self)
+        other.prior, changed = prior or self.prior, samples not in (None, self.settings.samples)
+        if changed:
+            other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
+            other.references = Spread(self.images[self.settings.split], other.settings.samples)
+        other._shares = {k: v for k, v in self._shares.items() if k != "prior" and not changed}
+        other._features = {k: v for k, v in self._features.items() if k[0] != "prior" and not changed}
+        other._moments = {k: v for k, v in self._moments.items() if k != "prior" and not changed}
+        other._figures = {}
+        return other
 
     # ------------------------------------------------------------ images
 
@@ -116,7 +135,9 @@ class Evaluation:
 
     def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
         if kind == "prior" and self.prior.base is not None:
-            return self.prior.sample(self.generator, rows, self.noise(kind, start))
+            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start))
+            self._figures[start] = {name: figure.double().cpu() for name, figure in drawn.figures.items()}
+            return drawn
         scale = kind[1] if isinstance(kind, tuple) else 1.0
         draw = self.root.sample(self.generator, rows, self.noise("gaussian", start))
         return draw if scale == 1 else Draw(scale * draw.u, draw.context)
@@ -137,6 +158,11 @@ class Evaluation:
                 )
             sample: Tensor = draw(self.noise(kind, start).derive("decode"))
             return sample
+
+    def drawing(self) -> dict[str, float]:
+        """Means of what the prior says of its draws (`Draw.figures`), over those that this process made so far."""
+        names = dict.fromkeys(name for figures in self._figures.values() for name in figures)
+        return {name: float(torch.cat([f[name] for f in self._figures.values()]).mean()) for name in names}
 
     def draws(self, kind: Kind, n: int) -> Tensor:
         """The first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""

@@ -16,7 +16,8 @@ _PACKAGES = ("hebm", "torch", "torchvision", "torch-fidelity")
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     """Compute every metric of the settings.
 
-    Returns a dictionary for `metrics.json`: the metrics' entries merged, and beside them "extractor" (and
+    Returns a dictionary for `metrics.json`: the metrics' entries merged, "drawing" (means of what the prior says of
+    its draws, an effective sample size, say), and beside them "extractor" (and
     "extractors" if there were several), "n", "n_reference", "split", "decode", "range", "seed", "versions", "seconds".
 
     Raises `PluginError` if two metrics disagree about one entry, `NonFiniteError` if images are not finite.
@@ -25,7 +26,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for metric in evaluation.settings.metrics:
         _merge(found, metric.compute(evaluation), type(metric).__name__)
-    return {**found, **_conditions(evaluation), "seconds": round(time.perf_counter() - started, 3)}
+    drawing = {"drawing": figures} if (figures := evaluation.drawing()) else {}
+    return {**found, **drawing, **_conditions(evaluation), "seconds": round(time.perf_counter() - started, 3)}
 
 
 def _conditions(evaluation: Evaluation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
+from hebm.densities import Tilt
 from hebm.errors import NonFiniteError
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.interfaces import Backbone, Batch, PriorLearner, SchemeRecipe
@@ -70,9 +71,10 @@ class Scorer:
         """One posterior draw."""
         return self.scheme.posterior(self.backbone, self.prior, batch, noise).latents
 
-    def scores(self, batch: Batch, noise: Noise) -> Tensor:
-        """s_k by inference, `(B, E)`, the mean over posterior draws."""
-        tilts = [self.prior.tilt(self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
+    def scores(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
+        """s_k by inference, `(B, E)`, the mean over posterior draws; of another tilt than the prior's if given."""
+        score = tilt or self.prior.tilt
+        tilts = [score(self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
         return above(torch.stack(tilts).mean(0))
 
     def gaussian(self, batch: Batch, noise: Noise) -> Tensor:

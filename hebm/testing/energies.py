@@ -15,6 +15,7 @@ from hebm.testing.promises import (
     expect_equal,
     expect_finite,
     expect_gradients,
+    expect_shape,
     no_global_randomness,
     promise,
 )
@@ -107,6 +108,18 @@ def check_folded(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> Non
     with torch.no_grad():
         wanted, seen = energy(latents, t), energy.folded(t)(latents, t)
     expect_close("folded(t) computes the same", seen, wanted, 1e-5, "fold what depends on t and weights alone")
+
+
+def check_of_layer(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`of_layer(latents, i, t)` is column i of `forward`, to 1e-5, for every energy i."""
+    energy, latents, t = _built(recipe, layout, levels, logits=3), _latents(layout), _times(levels)
+    with torch.no_grad():
+        f = energy(latents, t)
+        columns = [energy.of_layer(latents, i, t) for i in range(f.shape[1])]
+    mend = "evaluate what forward evaluates for that energy, top first; or drop the override"
+    for i, column in enumerate(columns):
+        expect_shape(f"of_layer({i})", column, (ROWS, 3), mend)
+        expect_close(f"of_layer({i}) is column {i} of forward", column, f[:, i], 1e-5, mend)
 
 
 def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

@@ -33,9 +33,13 @@ BLOCK = 64
 def _built(
     recipe: PriorRecipe, backbone: Backbone, dtype: torch.dtype = torch.float32
 ) -> tuple[PriorLearner, Backbone]:
-    """A prior away from its start, and a backbone of the same type."""
+    """A prior away from its start, its stages begun, and a backbone of the same type."""
     twin = copy.deepcopy(backbone).to(dtype).eval()
-    return perturbed(seeded(lambda: recipe.build(twin))).to(dtype).eval(), twin
+    prior = perturbed(seeded(lambda: recipe.build(twin))).to(dtype)
+    for stage in prior.stages():
+        if stage.begin is not None:
+            stage.begin(twin, Noise(0, "begin", stage.name, dtype=dtype))
+    return prior.eval(), twin
 
 
 def _posterior(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Posterior:

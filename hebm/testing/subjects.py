@@ -183,23 +183,14 @@ class LinearTarget(LogDensity):
 
 
 class PoisonedNoise(Noise):
-    """Noise whose row with global index `row` is NaN in every draw of normals."""
+    """Noise whose sample with global index `row` is NaN in every draw of normals."""
 
     row = 1
-
-    def derive(self, *path: int | str) -> PoisonedNoise:
-        """Poisoned as well."""
-        return PoisonedNoise(
-            self.seed, *self.path, *path, start=self.start, device=self.device, dtype=self.dtype, block=self.block
-        )
-
-    def at(self, start: int) -> PoisonedNoise:
-        """Poisoned as well."""
-        return PoisonedNoise(self.seed, *self.path, start=start, device=self.device, dtype=self.dtype, block=self.block)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Standard normal, but for the one row."""
         out = super().normal(rows, *shape)
-        if self.start <= self.row < self.start + rows:
-            out[self.row - self.start] = math.nan
+        first = (self.row - self.start) * self.group
+        if 0 <= first < rows:
+            out[first : first + self.group] = math.nan
         return out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -15,20 +13,26 @@ from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.train.optimization import Optimization
-from hebm.train.phases import Group, Phase
+from hebm.train.phases import Group, Phase, begin_stage
 
 
-def posterior_chain(backbone: Backbone, prior: PriorLearner, sampler: Sampler, target: Tensor, noise: Noise) -> Chain:
+def tilt_of(prior: PriorLearner, stage: Stage | None = None) -> Tilt | None:
+    """f under which latents are inferred: the stage's while it learns, else the prior's; None for a root."""
+    if stage is not None and stage.tilt is not None:
+        return stage.tilt
+    return None if prior.base is None else prior.tilt
+
+
+def posterior_chain(backbone: Backbone, tilt: Tilt | None, sampler: Sampler, target: Tensor, noise: Noise) -> Chain:
     """A short run on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
 
     Arguments:
         backbone: gives T and p(x|z).
-        prior: gives f.
+        tilt: f per energy, or None.
         sampler: the chain.
         target: x, `(B, C, H, W)`.
         noise: of the start and the steps.
     """
-    tilt: Tilt | None = None if prior.base is None else prior.tilt
     start = noise.derive("start").normal(len(target), backbone.layout.dim)
     return run(sampler, GeneratorPosterior(backbone, target, tilt), start, noise.derive("chain"))
 
@@ -69,20 +73,29 @@ class JointPhase(Phase):
         groups = {"backbone": Group(backbone, backbone.generative(), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
-        super().__init__("joint" if stage is None else f"joint-{stage.name}", scheme.steps, groups)
-        self.backbone, self.prior, self.scheme = backbone, prior, scheme
-        self.objective: Callable[..., Loss] | None = None if stage is None else stage.objective
+        super().__init__("joint" if stage is None else f"joint-{stage.name}", scheme.steps, groups, scheme.patience)
+        self.backbone, self.prior, self.stage, self.scheme = backbone, prior, stage, scheme
+
+    def begin(self, noise: Noise) -> None:
+        """Set train mode; the stage prepares."""
+        super().begin(noise)
+        begin_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """The generator's loss plus the prior's, on the same posterior draws."""
         u, nonfinite = posterior_chain(
-            self.backbone, self.prior, self.scheme.posterior_sampler, batch.target, noise.derive("posterior")
+            self.backbone,
+            tilt_of(self.prior, self.stage),
+            self.scheme.posterior_sampler,
+            batch.target,
+            noise.derive("posterior"),
         )
         with torch.no_grad():
             positive = self.backbone.latents(u).detach()
         learned = Loss(torch.zeros_like(u[0, 0]))
-        if self.objective is not None:
-            learned = self.objective(self.backbone, Posterior(positive), noise.derive("prior"), progress, batch.labels)
+        if self.stage is not None:
+            drawn = Posterior(positive)
+            learned = self.stage.objective(self.backbone, drawn, noise.derive("prior"), progress, batch.labels)
         negative = learned.negative if self.scheme.beta_grad == "mle" else None
         generator = generator_loss(self.backbone, batch.target, positive, negative)
         terms = {**generator.terms, **learned.terms, "nonfinite_posterior_chains": nonfinite.to(u.dtype)}
@@ -104,7 +117,10 @@ class JointMCMC(SchemeRecipe):
     and starts both layers of z at N(0, I). Both formulas describe the same model.
     """
 
-    steps: int = option(5000, doc="training steps, of each stage of the prior", low=0)
+    steps: int = option(5000, doc="training steps, of each stage of the prior, at most", low=0)
+    patience: int = option(
+        0, doc="ends a stage when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
+    )
     backbone: Optimization = option(factory=lambda: Optimization(learning_rate=1e-4), doc="generator")
     prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
     posterior_sampler: Sampler = option(factory=_default_posterior, doc="chain that infers latents")
@@ -126,5 +142,5 @@ class JointMCMC(SchemeRecipe):
 
     def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
         """The end of a short-run chain under the current prior."""
-        u = posterior_chain(backbone, prior, self.posterior_sampler, batch.target, noise).u
+        u = posterior_chain(backbone, tilt_of(prior), self.posterior_sampler, batch.target, noise).u
         return Posterior(backbone.latents(u))

@@ -24,6 +24,7 @@ from hebm.store.run_folder import RunFolder
 from hebm.train.guard import Guard, first_offender, gradient_norm, nonfinite_report
 from hebm.train.optimization import averaged
 from hebm.train.phases import Phase
+from hebm.train.plateau import Plateau
 from hebm.train.state import GroupState, load_module
 
 COUNT = "nonfinite"
@@ -103,6 +104,7 @@ class Trainer:
         self.stop, self.guard, self.log = stop, Guard(settings.max_skipped), MetricsLog(folder.metrics_log)
         self.main = accelerator.is_main_process
         self.counts: dict[str, Tensor] = {}
+        self.plateau = Plateau(0)
         self._seconds, self._since = 0.0, time.monotonic()
         self.first_row = accelerator.process_index * batches.recipe.batch_size // accelerator.num_processes
 
@@ -132,17 +134,18 @@ class Trainer:
     def _run_phase(self, place: Place, checkpoint: Checkpoint | None) -> Place:
         phase = self.phases[place.phase]
         self._choose_parameters(phase)
+        self.plateau = Plateau(phase.patience)
+        phase.begin(self.noise.derive("begin", phase.name))  # before averages are copied from what it sets
         groups = [self._group_state(name, phase) for name in phase.groups]
         if checkpoint is not None:
+            self.plateau = attrs.evolve(Plateau(**checkpoint.state["plateau"]), window=phase.patience)
             for group in groups:
                 group.load(checkpoint.tensors)
-        phase.begin()
         wrapped = self.accelerator.prepare(phase) if groups and self._trains(phase) else phase
         self._tell("started", phase.name, place.step, phase.steps)
-        left = max(0, phase.steps - place.step)
-        end = Place(place.phase, place.step + left, place.total + left)
-        self._run_steps(place, phase, wrapped, groups)
+        end = place
         if checkpoint is None or unfinished(checkpoint, phase):
+            end = self._run_steps(place, phase, wrapped, groups)
             self._finish(phase, groups)
             self._save(end, groups, finished=True)
         del wrapped
@@ -159,14 +162,21 @@ class Trainer:
         for owner in (*(group.group.owner for group in groups), *averages):
             phase.finish(owner, self.noise.derive("finish", phase.name))
 
-    def _run_steps(self, place: Place, phase: Phase, wrapped: Any, groups: list[GroupState]) -> None:
-        started = time.monotonic()
+    def _run_steps(self, place: Place, phase: Phase, wrapped: Any, groups: list[GroupState]) -> Place:
+        """Where the phase ended: after all its steps, or where its loss no longer fell."""
+        started, now = time.monotonic(), place
         stop_at = place.total + max(0, phase.steps - place.step)
         for offset, parts in enumerate(self._steps(place.total, stop_at)):
-            now = Place(place.phase, place.step + offset, place.total + offset)
             record = self._step(now, phase, wrapped, groups, parts)
-            done = Place(now.phase, now.step + 1, now.total + 1)
-            self._after_step(done, phase, groups, record, (offset + 1) / (time.monotonic() - started))
+            now = Place(now.phase, now.step + 1, now.total + 1)
+            last = self._plateau_reached(record) or now.step == phase.steps
+            self._after_step(now, phase, groups, record, (offset + 1) / (time.monotonic() - started), last)
+            if last:
+                break
+        return now
+
+    def _plateau_reached(self, record: Mapping[str, Tensor]) -> bool:
+        return bool(self.plateau.window) and self.plateau.reached(self._reduced(record["loss"], "mean"))
 
     def _steps(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This process's rows of each step, as the micro-batches whose gradients are summed."""
@@ -240,10 +250,9 @@ class Trainer:
         return nonfinite_report(phase.name, progress, means, next(filter(None, found), ""), self.guard.limit)
 
     def _after_step(
-        self, done: Place, phase: Phase, groups: list[GroupState], record: Mapping[str, Tensor], rate: float
+        self, done: Place, phase: Phase, groups: list[GroupState], record: Mapping[str, Tensor], rate: float, last: bool
     ) -> None:
-        settings, last = self.settings, done.step == phase.steps
-        loss = None
+        settings, loss = self.settings, None
         if done.total % settings.log_every == 0 or last:
             loss = self._log(done, phase, groups, record, rate)
         self._tell("stepped", loss)
@@ -311,6 +320,7 @@ class Trainer:
                 "finished": finished,
                 "skipped": self.guard.skipped,
                 "in_a_row": self.guard.in_a_row,
+                "plateau": attrs.asdict(self.plateau),
                 "counts": counts,
                 "seconds": round(self.seconds, 3),
             }
@@ -355,7 +365,8 @@ class Trainer:
 
 def unfinished(checkpoint: Checkpoint, phase: Phase) -> bool:
     """Whether a checkpoint of this phase lacks steps of it, or what `Phase.finish` does after them."""
-    return checkpoint.step < phase.steps or not checkpoint.state.get("finished", True)
+    lacking = checkpoint.step < phase.steps and not checkpoint.state["plateau"]["ended"]
+    return lacking or not checkpoint.state["finished"]
 
 
 def _mean_figures(losses: list[Loss]) -> dict[str, Tensor]:

@@ -83,7 +83,10 @@ class Optimization:
 class PhaseOptimization(Optimization):
     """How one phase trains its parameters, and for how long."""
 
-    steps: int = option(2000, doc="training steps of the phase", low=0)
+    steps: int = option(2000, doc="training steps of the phase, at most", low=0)
+    patience: int = option(
+        0, doc="ends the phase when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
+    )
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` if the steps leave none after the warm-up of epoch-cosine."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from hebm.interfaces import Batch, Loss, Progress
+from hebm.interfaces import Backbone, Batch, Loss, Progress, Stage
 from hebm.noise import Noise
 from hebm.train.optimization import Optimization
 
@@ -37,20 +37,25 @@ class Phase(nn.Module, ABC):
 
     Arguments:
         name: unique within the run.
-        steps: how many.
+        steps: how many at most.
         groups: parameter groups by name; nothing else requires gradients during the phase.
+        patience: steps whose mean loss must be below that of as many before, else the phase ends; 0 for all steps.
     """
 
-    def __init__(self, name: str, steps: int, groups: Mapping[str, Group]) -> None:
+    def __init__(self, name: str, steps: int, groups: Mapping[str, Group], patience: int = 0) -> None:
         super().__init__()
-        self.name, self.steps, self.groups = name, steps, dict(groups)
+        self.name, self.steps, self.groups, self.patience = name, steps, dict(groups), patience
 
     @abstractmethod
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """The loss of one batch; noise is derived from the step, its rows are the batch's."""
 
-    def begin(self) -> None:
-        """Called once when the phase starts or resumes: set train and eval modes, fold what is frozen."""
+    def begin(self, noise: Noise) -> None:
+        """Called once when the phase starts or resumes: set train and eval modes, fold what is frozen.
+
+        Arguments:
+            noise: the same whenever the phase begins, and on every process.
+        """
         self.train()
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
@@ -60,3 +65,9 @@ class Phase(nn.Module, ABC):
             owner: a group's owner as trained, or its averaged copy, each in its turn.
             noise: the same for each of them, and on every process.
         """
+
+
+def begin_stage(stage: Stage | None, backbone: Backbone, noise: Noise) -> None:
+    """What a stage asks for when its phase starts or resumes."""
+    if stage is not None and stage.begin is not None:
+        stage.begin(backbone, noise.derive(stage.name))

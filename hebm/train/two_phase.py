@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +14,7 @@ from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Schem
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.optimization import PhaseOptimization
-from hebm.train.phases import Group, Phase
+from hebm.train.phases import Group, Phase, begin_stage
 from hebm.train.state import load_module
 
 if TYPE_CHECKING:
@@ -44,17 +43,22 @@ class BackbonePhase(Phase):
         groups = {"backbone": Group(backbone, (backbone,), optimization)}
         if stages:
             groups["prior"] = Group(prior, tuple(stage.module for stage in stages), optimization)
-        super().__init__("backbone", optimization.steps, groups)
+        super().__init__("backbone", optimization.steps, groups, optimization.patience)
         self.backbone, self.trained = backbone, nn.ModuleList(stage.module for stage in stages)
-        self.objectives: tuple[Callable[..., Loss], ...] = tuple(stage.objective for stage in stages)
-        self.bits = bits
+        self.stages, self.bits = stages, bits
+
+    def begin(self, noise: Noise) -> None:
+        """Set train mode; stages prepare."""
+        super().begin(noise)
+        for stage in self.stages:
+            begin_stage(stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """−ELBO, in nats per image or bits per dimension."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
         total, terms = loss.total, dict(loss.terms)
-        for objective in self.objectives:
-            extra = objective(self.backbone, loss.posterior, noise.derive("prior"), progress, batch.labels)
+        for stage in self.stages:
+            extra = stage.objective(self.backbone, loss.posterior, noise.derive("prior"), progress, batch.labels)
             total, terms = total + extra.total, {**terms, **extra.terms}
         unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
         return Loss(total / unit, terms)
@@ -77,15 +81,16 @@ class PriorPhase(Phase):
 
     def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization) -> None:
         groups = {"prior": Group(prior, (stage.module,), optimization)}
-        super().__init__(stage.name, optimization.steps, groups)
-        self.trained, self.objective = stage.module, stage.objective
+        super().__init__(stage.name, optimization.steps, groups, optimization.patience)
+        self.trained, self.stage = stage.module, stage
         # in a tuple: a frozen backbone is neither this phase's sub-module nor its parameters
         self._frozen = (backbone,)
 
-    def begin(self) -> None:
+    def begin(self, noise: Noise) -> None:
         """Freeze the backbone and fold it."""
-        super().begin()
+        super().begin(noise)
         self._frozen = (self._frozen[0].eval().folded(),)
+        begin_stage(self.stage, self._frozen[0], noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """The stage's objective on one posterior draw per image."""
@@ -93,7 +98,7 @@ class PriorPhase(Phase):
         with torch.no_grad():
             drawn = backbone.infer(batch, noise.derive("posterior"))
         posterior = Posterior(drawn.latents.detach(), drawn.log_q, drawn.kl)
-        return self.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
+        return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
 
 @recipe

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hebm.config.recipe import option, recipe
 from hebm.densities import frozen
 from hebm.errors import ConfigError
@@ -12,7 +10,7 @@ from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.joint import log_normaliser
 from hebm.train.optimization import Optimization
-from hebm.train.phases import Group, Phase
+from hebm.train.phases import Group, Phase, begin_stage
 from hebm.train.two_phase import require_inference
 
 
@@ -29,14 +27,19 @@ class VariationalPhase(Phase):
         groups = {"backbone": Group(backbone, (backbone,), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
-        super().__init__("variational" if stage is None else f"variational-{stage.name}", scheme.steps, groups)
-        self.backbone, self.prior, self.mle = backbone, prior, scheme.beta_grad == "mle"
-        self.objective: Callable[..., Loss] | None = None if stage is None else stage.objective
+        name = "variational" if stage is None else f"variational-{stage.name}"
+        super().__init__(name, scheme.steps, groups, scheme.patience)
+        self.backbone, self.prior, self.stage, self.mle = backbone, prior, stage, scheme.beta_grad == "mle"
+
+    def begin(self, noise: Noise) -> None:
+        """Set train mode; the stage prepares."""
+        super().begin(noise)
+        begin_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """−ELBO up to log Z, whose gradients are the negative phases of f and of p_β."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
-        if self.objective is None:
+        if self.stage is None:
             return loss
         if loss.posterior is None:
             raise ConfigError(
@@ -46,7 +49,7 @@ class VariationalPhase(Phase):
         with frozen(self.prior):
             tilt = self.prior.tilt(loss.posterior.latents).sum(1).mean()
         positive = Posterior(loss.posterior.latents.detach())
-        energy = self.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
+        energy = self.stage.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
         log_z = log_normaliser(self.backbone, energy.negative if self.mle else None)
         total = loss.total - tilt + energy.total + log_z
         return Loss(total, {**loss.terms, **energy.terms, "tilt": tilt.detach()})
@@ -59,7 +62,10 @@ class Variational(SchemeRecipe):
     Needs a backbone whose objective returns its posterior, as the default one does.
     """
 
-    steps: int = option(5000, doc="training steps, of each stage of the prior", low=0)
+    steps: int = option(5000, doc="training steps, of each stage of the prior, at most", low=0)
+    patience: int = option(
+        0, doc="ends a stage when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
+    )
     backbone: Optimization = option(factory=lambda: Optimization(learning_rate=3e-4), doc="generator and inference")
     prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
     beta_grad: str = option(

@@ -40,7 +40,7 @@ def test_phase_1_is_the_negative_elbo(assembled):
 def test_phase_2_gives_the_backbone_no_gradient(assembled):
     assembly, batch, noise = assembled("two-phase")
     phase = assembly.phases[1]
-    phase.begin()
+    phase.begin(noise)
     phase(batch, noise, PROGRESS).total.backward()
     assert all(parameter.grad is None for parameter in assembly.model.backbone.parameters())
     assert any(parameter.grad.abs().sum() > 0 for parameter in assembly.model.prior.parameters())
