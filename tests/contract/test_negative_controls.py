@@ -236,6 +236,15 @@ class WrongEnergyFold(SoundEnergy):
         return SoundEnergy(self.layout, self.logits)
 
 
+class BottomFirst(SoundEnergy):
+    def forward(self, latents, t=None):
+        f = super().forward(latents)
+        return torch.cat([f, 2 * f], dim=1)
+
+    def of_layer(self, latents, layer, t=None):
+        return self(latents, t)[:, -1 - layer]
+
+
 class FloatOnly(SoundEnergy):
     def forward(self, latents, t=None):
         return super().forward(latents).float()
@@ -250,6 +259,7 @@ BROKEN_ENERGIES = [
     (Dropping, "no-global-rng"),
     (FeatureReader, "detached"),
     (WrongEnergyFold, "folded"),
+    (BottomFirst, "of-layer"),
     (FloatOnly, "float64"),
 ]
 

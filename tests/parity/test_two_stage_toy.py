@@ -3,11 +3,12 @@
 import pytest
 import torch
 from fed import FedNoise, close, load
-from toy import Toy, ToyEnergy
+from toy import Toy
 
 from hebm.densities import TiltedPrior
 from hebm.sampling import States, run
 from hebm.train.optimization import Optimization
+from hebm_plugins.energies.conv import Conv
 from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.joint import JointPrior
 from hebm_plugins.samplers.langevin import Langevin
@@ -42,7 +43,7 @@ def backbone():
 
 @pytest.fixture
 def prior(backbone):
-    energy = ToyEnergy(backbone.layout, 4, 6).double()
+    energy = Conv(channels=4, width=6).build(backbone.layout).double()
     for i, net in enumerate(energy.nets):
         recorded = [V[f"ebm{i}/{name}"] for name in names(net, i)]
         net.load_state_dict(dict(zip(net.state_dict(), recorded, strict=True)))

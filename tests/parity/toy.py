@@ -1,10 +1,10 @@
-"""A foreign backbone and its energies, as a third party would write them: the published two-stage toy."""
+"""A foreign backbone, as a third party would write it: that of the published two-stage toy."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hebm.interfaces import Backbone, EnergyFn
+from hebm.interfaces import Backbone
 from hebm.latents import LatentLayout, Latents
 from hebm.likelihoods import GaussianPixels
 
@@ -52,25 +52,3 @@ class Toy(Backbone):
 
     def likelihood(self, latents):
         return GaussianPixels(torch.tanh(self.head(latents.features)), 0.3)
-
-
-class ToyEnergy(EnergyFn):
-    """One convolutional net per layer: k4 s2 to 4×4, then linear layers (arXiv 2306.06323, two-stage)."""
-
-    def __init__(self, layout, width, hidden):
-        super().__init__()
-        self.nets = nn.ModuleList(self._net(shape, width, hidden) for shape in layout.shapes)
-
-    @staticmethod
-    def _net(shape, width, hidden):
-        n = (shape[1] // 4).bit_length() - 1
-        sizes = [shape[0], *[width] * n]
-        convs = [
-            m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2))
-        ]
-        sizes = [16 * width, *[hidden] * n]
-        linears = [m for a, b in zip(sizes[:-1], sizes[1:], strict=True) for m in (nn.Linear(a, b), nn.LeakyReLU(0.2))]
-        return nn.Sequential(*convs, nn.Flatten(), *linears, nn.Linear(hidden, 1))
-
-    def forward(self, latents, t=None):
-        return torch.stack([net(z) for net, z in zip(self.nets, latents.z, strict=True)], dim=1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
-from hebm.errors import ConfigError
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.conv_time_nets import PlainNet, ResidualNet
+from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
 from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy
+from hebm_plugins.energies.maps import expect_maps
 
 NETS: dict[str, type[ResidualNet | PlainNet]] = {"residual": ResidualNet, "plain": PlainNet}
 _CHANNELS = {"residual": 128, "plain": 64}
@@ -25,23 +26,15 @@ class ConvTime(EnergyRecipe):
     net: str = option("residual", doc="residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS))
     channels: int | None = option(None, doc="of every convolution; left out: 128 if residual, 64 if plain", low=1)
     spectral_norm: bool = option(True, doc="hold the largest singular value of every weight near 1")
-    coordinate: str = option("z", doc="what the nets see: latents z or standardised u", choices=("z", "u"))
+    coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
         """One net for each layer of this layout; the same for any number of levels.
 
         Raises `ConfigError` for a layer that is no map with both sides from 2 on.
         """
-        for shape in layout.shapes:
-            _check(shape)
+        expect_maps(layout, "conv-time", instead="mlp-time", side=2)
         channels = self.channels or _CHANNELS[self.net]
-        nets = [NETS[self.net](shape, channels, logits, self.spectral_norm) for shape in layout.shapes]
+        shapes = seen_shapes(layout, self.coordinate)
+        nets = [NETS[self.net](shape, channels, logits, self.spectral_norm) for shape in shapes]
         return LayerwiseTimeEnergy(nets, self.coordinate, layout, together=True)
-
-
-def _check(shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or min(shape[1:]) < 2:
-        raise ConfigError(
-            f"energy 'conv-time' needs latent layers of shape (channels, height, width) with both sides from 2 on, "
-            f'this backbone has one of shape {shape}; use energy.type = "mlp-time"'
-        )

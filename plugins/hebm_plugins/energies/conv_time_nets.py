@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from hebm_plugins.energies.conv_time_folding import FoldedHead, FoldedPlain, FoldedResidual
 from hebm_plugins.energies.layerwise_time import TimeNet
+from hebm_plugins.energies.maps import Shape, cells
 from hebm_plugins.energies.spectral_norm import ConvMap, LinearMap
 from hebm_plugins.energies.time_embedding import SINUSOIDS, TimeMLP
-
-Shape = tuple[int, ...]
 
 
 def halvings(shape: Shape, end: int) -> int:
@@ -76,11 +75,6 @@ class DenseHead(nn.Module):
         return self.out(F.silu(x))
 
 
-def _cells(shape: Shape, n: int) -> int:
-    """Positions that are left of a map `(c, h, w)` after n halvings."""
-    return (shape[1] >> n) * (shape[2] >> n)
-
-
 class ResidualNet(TimeNet):
     """The CIFAR-10 net: t shifts the input channels, residual blocks down to 2×2, two dense blocks.
 
@@ -97,7 +91,7 @@ class ResidualNet(TimeNet):
         self.shift, self.time = TimeMLP(shape[0], spectral), TimeMLP(SINUSOIDS, spectral)
         inputs = [shape[0], *[channels] * (n - 1)]
         self.blocks = nn.ModuleList(HalvingBlock(c, channels, spectral, i > 0) for i, c in enumerate(inputs))
-        self.head = DenseHead(channels * _cells(shape, n), logits, spectral)
+        self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
         """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
@@ -130,7 +124,7 @@ class PlainNet(TimeNet):
         self.time = TimeMLP(SINUSOIDS, spectral)
         inputs = [shape[0], *[channels] * (n - 1)]
         self.convs = nn.ModuleList(ConvMap(c, channels, 4, 2, spectral) for c in inputs)
-        self.head = DenseHead(channels * _cells(shape, n), logits, spectral)
+        self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
         """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""

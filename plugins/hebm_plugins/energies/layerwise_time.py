@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout, Latents
+from hebm_plugins.energies.coordinates import seen, seen_of
 from hebm_plugins.energies.time_embedding import distinct, sinusoids
 
 
@@ -30,16 +31,12 @@ class TimeNet(nn.Module, ABC):
         """
 
 
-def _parts(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tensor, ...]:
-    return latents.z if coordinate == "z" else layout.split(latents.u)
-
-
 class LayerwiseTimeEnergy(EnergyFn):
     """f_i(z_i, t) by one net per layer, the tilt at level t being their sum (arXiv 2405.13910).
 
     Arguments:
         nets: one per layer, top first.
-        coordinate: "z" or "u".
+        coordinate: what they see, one of `COORDINATES`.
         layout: splits u.
         together: evaluate the nets of equally shaped layers as one, once they are folded.
     """
@@ -52,8 +49,12 @@ class LayerwiseTimeEnergy(EnergyFn):
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, L, K)` at levels t `(B,)`, None being level 0; in training spectral norms advance."""
         e = self._sinusoids(t)
-        parts = _parts(latents, self.layout, self.coordinate)
+        parts = seen(latents, self.layout, self.coordinate)
         return torch.stack([net(part, e) for net, part in zip(self.nets, parts, strict=True)], dim=1)
+
+    def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, K)` of one layer at levels t `(B,)`, by its net alone; only its spectral norms advance."""
+        return self.nets[layer](seen_of(latents, self.layout, self.coordinate, layer), self._sinusoids(t))
 
     def _sinusoids(self, t: Tensor | None) -> Tensor:
         return sinusoids(t, next(self.parameters()))
@@ -86,7 +87,7 @@ class FoldedLayerwise(EnergyFn):
     Arguments:
         nets: one per group, `(B, S, *shape)` → `(B, S, K)`.
         groups: the layers of each group.
-        coordinate: "z" or "u".
+        coordinate: what they see, one of `COORDINATES`.
         layout: splits u.
     """
 
@@ -100,7 +101,7 @@ class FoldedLayerwise(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, L, K)` at the levels it was folded for, whatever t says."""
-        parts = _parts(latents, self.layout, self.coordinate)
+        parts = seen(latents, self.layout, self.coordinate)
         found = [net(_beside(parts, group)) for net, group in zip(self.nets, self.groups, strict=True)]
         f = found[0] if len(found) == 1 else torch.cat(found, dim=1)
         return f if self._order is None else f[:, self._order]

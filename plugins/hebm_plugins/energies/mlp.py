@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor, nn
 
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, EnergyRecipe
 from hebm.latents import LatentLayout, Latents
+from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
 
 ACTIVATIONS = {"leaky-relu": lambda: nn.LeakyReLU(0.2), "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -27,25 +30,6 @@ def per_layer(value: int | tuple[int, ...], layers: int, key: str) -> tuple[int,
     if len(values) != layers:
         raise ConfigError(f"{key} has {len(values)} entries for {layers} latent layers; give one number or {layers}")
     return values
-
-
-class LayerwiseEnergy(EnergyFn):
-    """f_i(z_i) by one net per layer, the prior's tilt being their sum.
-
-    Arguments:
-        nets: one per layer, top first, `(B, size_i)` → `(B, K)`.
-        coordinate: "z" or "u".
-        layout: splits u.
-    """
-
-    def __init__(self, nets: list[nn.Sequential], coordinate: str, layout: LatentLayout) -> None:
-        super().__init__()
-        self.nets, self.coordinate, self.layout = nn.ModuleList(nets), coordinate, layout
-
-    def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, L, K)`."""
-        parts = latents.z if self.coordinate == "z" else self.layout.split(latents.u)
-        return torch.stack([net(part.flatten(1)) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
 
 class ConcatEnergy(EnergyFn):
@@ -77,9 +61,10 @@ class MLPConcat(EnergyRecipe):
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ConcatEnergy:
         """The net for this layout."""
-        _one_level(levels, "mlp-concat")
+        expect_one_level(levels, "mlp-concat")
         net = mlp((layout.dim, *(self.width,) * self.depth, logits), self.activation)
-        return ConcatEnergy(_started(net, self.zero_init), self.coordinate)
+        started(net[-1], self.zero_init)
+        return ConcatEnergy(net, self.coordinate)
 
 
 @recipe
@@ -92,28 +77,18 @@ class MLP(EnergyRecipe):
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
     depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
     activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
-    coordinate: str = option("z", doc="what the nets see: latents z or standardised u", choices=("z", "u"))
+    coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
         """One net for each layer of this layout."""
-        _one_level(levels, "mlp")
+        expect_one_level(levels, "mlp")
         widths = per_layer(self.width, len(layout), "energy.width")
         depths = per_layer(self.depth, len(layout), "energy.depth")
         nets = [
-            mlp((size, *(width,) * depth, logits), self.activation)
-            for size, width, depth in zip(layout.sizes, widths, depths, strict=True)
+            mlp((math.prod(shape), *(width,) * depth, logits), self.activation)
+            for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)
         ]
-        return LayerwiseEnergy([_started(net, self.zero_init) for net in nets], self.coordinate, layout)
-
-
-def _started(net: nn.Sequential, zero: bool) -> nn.Sequential:
-    if zero:
-        nn.init.zeros_(net[-1].weight)
-        nn.init.zeros_(net[-1].bias)
-    return net
-
-
-def _one_level(levels: int, name: str) -> None:
-    if levels > 1:
-        raise ConfigError(f"energy {name!r} knows no time, the prior asks for {levels} levels; use a time-aware energy")
+        for net in nets:
+            started(net[-1], self.zero_init)
+        return LayerwiseEnergy(nets, self.coordinate, layout, flat=True)

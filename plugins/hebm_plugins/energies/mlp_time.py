@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,8 @@ from hebm.errors import ConfigError
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.conv_time_folding import transposed
+from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
+from hebm_plugins.energies.layerwise import started
 from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy, TimeNet
 from hebm_plugins.energies.mlp import ACTIVATIONS, per_layer
 from hebm_plugins.energies.spectral_norm import LinearMap
@@ -95,7 +98,7 @@ class MLPTime(EnergyRecipe):
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
     depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
     activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
-    coordinate: str = option("z", doc="what the nets see: latents z or standardised u", choices=("z", "u"))
+    coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself; not with spectral_norm")
     spectral_norm: bool = option(False, doc="hold the largest singular value of every weight near 1")
 
@@ -112,10 +115,9 @@ class MLPTime(EnergyRecipe):
         widths = per_layer(self.width, len(layout), "energy.width")
         depths = per_layer(self.depth, len(layout), "energy.depth")
         nets = [
-            MLPTimeNet(size, width, depth, logits, self.activation, self.spectral_norm)
-            for size, width, depth in zip(layout.sizes, widths, depths, strict=True)
+            MLPTimeNet(math.prod(shape), width, depth, logits, self.activation, self.spectral_norm)
+            for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)
         ]
-        for net in nets if self.zero_init else ():
-            nn.init.zeros_(net.out.weight)
-            nn.init.zeros_(net.out.bias)
+        for net in nets:
+            started(net.out, self.zero_init)
         return LayerwiseTimeEnergy(nets, self.coordinate, layout, together=True)

@@ -16,6 +16,8 @@ RECIPES = {
     "residual, raw": ConvTime(channels=4, spectral_norm=False),
     "plain": ConvTime(net="plain", channels=4),
     "mlp": MLPTime(width=5, depth=3, zero_init=False),
+    "residual, given above": ConvTime(channels=4, coordinate="z-given-above"),
+    "mlp, given above": MLPTime(width=5, zero_init=False, coordinate="z-given-above"),
     "mlp, normalised": MLPTime(width=5, zero_init=False, spectral_norm=True, activation="leaky-relu"),
 }
 LEVELS = {"none": None, "one": torch.tensor([2, 2, 2, 2]), "each": torch.tensor([0, 2, 1, 5])}

@@ -1,0 +1,62 @@
+"""The convolutional energy of the joint EBM on a frozen hierarchical VAE."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hebm.config.recipe import option, recipe
+from hebm.interfaces import EnergyRecipe
+from hebm.latents import LatentLayout
+from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.maps import Shape, cells, expect_maps, halvings_to
+
+_SMALLEST = 4
+
+
+def conv_net(shape: Shape, channels: int, width: int, logits: int) -> nn.Sequential:
+    """n convolutions that halve a map to 4×4, then n hidden linear layers, all with biases and LeakyReLU 0.2.
+
+    Arguments:
+        shape: of the map, `(c, h, w)`; n = log₂(h/4).
+        channels: of every convolution.
+        width: of every hidden linear layer; there is at least one, however small the map.
+        logits: K.
+    """
+    n = halvings_to(shape, _SMALLEST)
+    layers: list[nn.Module] = []
+    for inputs in [shape[0], *[channels] * (n - 1)][:n]:
+        layers += [nn.Conv2d(inputs, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
+    layers.append(nn.Flatten())
+    flat = (channels if n else shape[0]) * cells(shape, n)
+    for inputs in [flat, *[width] * (n - 1)]:
+        layers += [nn.Linear(inputs, width), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Linear(width, logits))
+
+
+@recipe
+class Conv(EnergyRecipe):
+    """One net per spatial layer: f(z) = Σ_i f_i(z_i) (arXiv 2306.06323, two-stage on a frozen NVAE).
+
+    Defaults are the published code's: log₂(h/4) halving convolutions, as many linear layers, PyTorch's initial
+    weights. That code knows sides of 8, 16, …, 128; here smaller maps are not halved, others are until 4×4 or less.
+    A multi-stage prior needs `zero_init = true`, so that a stage starts at r = 1.
+    """
+
+    channels: int = option(64, doc="of every convolution", low=1)
+    width: int = option(200, doc="units of every hidden linear layer", low=1)
+    coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
+    zero_init: bool = option(False, doc="start at f = 0, the base prior itself")
+
+    def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
+        """One net for each layer of this layout.
+
+        Raises `ConfigError` for a layer that is no map, and for more than one level.
+        """
+        expect_one_level(levels, "conv")
+        expect_maps(layout, "conv", instead="mlp")
+        shapes = seen_shapes(layout, self.coordinate)
+        nets = [conv_net(shape, self.channels, self.width, logits) for shape in shapes]
+        for net in nets:
+            started(net[-1], self.zero_init)
+        return LayerwiseEnergy(nets, self.coordinate, layout)

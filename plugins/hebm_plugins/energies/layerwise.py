@@ -1,0 +1,53 @@
+"""Energies f_i by one net per layer, and what recipes of energies without time have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hebm.errors import ConfigError
+from hebm.interfaces import EnergyFn
+from hebm.latents import LatentLayout, Latents
+from hebm_plugins.energies.coordinates import seen, seen_of
+
+
+class LayerwiseEnergy(EnergyFn):
+    """f_i(z_i) by one net per layer, the prior's tilt being their sum.
+
+    Arguments:
+        nets: one per layer, top first, → `(B, K)`; each sees `(B, *shape_i)`, or `(B, size_i)` if `flat`.
+        coordinate: what they see, one of `COORDINATES`.
+        layout: splits u.
+        flat: flatten what a net sees.
+    """
+
+    def __init__(self, nets: Sequence[nn.Module], coordinate: str, layout: LatentLayout, flat: bool = False) -> None:
+        super().__init__()
+        self.nets, self.coordinate, self.layout, self.flat = nn.ModuleList(nets), coordinate, layout, flat
+
+    def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, L, K)`."""
+        parts = seen(latents, self.layout, self.coordinate)
+        return torch.stack([self._score(net, part) for net, part in zip(self.nets, parts, strict=True)], dim=1)
+
+    def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
+        """Log tilts `(B, K)` of one layer, by its net alone."""
+        return self._score(self.nets[layer], seen_of(latents, self.layout, self.coordinate, layer))
+
+    def _score(self, net: nn.Module, part: Tensor) -> Tensor:
+        return net(part.flatten(1) if self.flat else part)
+
+
+def started(out: nn.Linear, zero: bool) -> None:
+    """Set a net's last layer to 0 if `zero`, so that f = 0: the tilted prior starts as its base."""
+    if zero:
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+
+
+def expect_one_level(levels: int, name: str) -> None:
+    """Raise `ConfigError` if a prior asks the energy `name`, which knows no time, for more than one level."""
+    if levels > 1:
+        raise ConfigError(f"energy {name!r} knows no time, the prior asks for {levels} levels; use a time-aware energy")
