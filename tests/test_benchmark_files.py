@@ -11,7 +11,7 @@ import torch
 import hebm
 from hebm.config.experiment import load
 from hebm.interfaces import ImageSpec
-from hebm_plugins.priors.diffusion.labels import couple
+from hebm_plugins.priors.labels import couple
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(BENCHMARKS.rglob("*.toml"))

@@ -272,14 +272,14 @@ def test_the_names_are_these():
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
         "backbones": "hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
-        "energies": "conv-time mlp mlp-concat mlp-time",
-        "priors": "diffusion gaussian joint",
+        "energies": "conv conv-residual conv-time mlp mlp-concat mlp-time",
+        "priors": "adaptive-ce diffusion gaussian joint lebm multi-stage ncp",
         "samplers": "langevin mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
         "metrics": "fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains hierarchical interpolation ood temperature",
+        "analyses": "anomaly chains hierarchical interpolation ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample",
     }
 

@@ -42,7 +42,27 @@ REDUCED = {
     "hvae": [{"z_channels": (3, 2, 1), "channels": 4, "units": 8}],
     "nvae-tiny": [{"channels": 4, "groups": 2, "latent_channels": 2}],
     "conv-time": [{"channels": 8}, {"channels": 8, "net": "plain"}, {"channels": 2, "spectral_norm": False}],
+    "conv": [
+        {"channels": 3, "width": 5},
+        {"channels": 3, "width": 5, "zero_init": True, "coordinate": "z-given-above"},
+    ],
+    "conv-residual": [
+        {"channels": 4, "width": 5, "blocks": 2, "dense_blocks": 2},
+        {"channels": 3, "width": 5, "blocks": 1, "dense_blocks": 1, "convolutions": 1, "coordinate": "z-given-above"},
+    ],
+    "mlp": [{}, {"width": 6, "coordinate": "z-given-above"}],
     "mlp-time": [{"width": 6}, {"width": 5, "depth": 1, "zero_init": False, "spectral_norm": True}],
+    "adaptive-ce": [{"pool": 70, "sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "lebm": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "multi-stage": [
+        {"pool": 70},
+        {"sampling": "progressive", "loss": "per-layer", "negatives": "chain", "stages": 2},
+        {"sampling": "progressive", "factors": "single", "pool": 70, "refresh": 3},
+        {"sampling": "smc", "particles": 3, "pool": 70, "stages": 2},
+        {"sampling": "smc", "particles": 2, "threshold": 1.0, "pool": 70, "stages": 2},
+        {"negatives": "posterior", "pool": 7, "infer_under": "current"},
+    ],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }
@@ -69,8 +89,8 @@ def test_backbones_keep_their_promises_on_other_images(check):
 
 
 # two channels or more: of a 1 × 1 weight, spectral norm leaves the sign, which has no gradient
-MAPS = LatentLayout(((2, 2, 2), (3, 4, 4)))
-MAPS_ONLY = {"conv-time"}
+MAPS = LatentLayout(((2, 2, 2), (3, 8, 8)))
+MAPS_ONLY = {"conv", "conv-residual", "conv-time"}
 TIMED = {"conv-time", "mlp-time"}
 
 
@@ -97,7 +117,7 @@ def test_samplers_keep_their_promises(check):
 @pytest.mark.parametrize("name", GROUPS["hebm_priors"])
 def test_priors_keep_their_promises_on_the_first_party_backbone(name):
     backbone = made("hebm_backbones", "two-layer")[0].build(ImageSpec(1, 8, 8))
-    for case in cases(find("hebm_priors", name)(), backbone=backbone):
+    for case in cases(made("hebm_priors", name)[0], backbone=backbone):
         case()
 
 

@@ -8,11 +8,11 @@ from fed import close
 from hebm.interfaces import Progress
 from hebm.latents import Posterior
 from hebm.sampling import States
-from hebm_plugins.priors.diffusion.labels import Coupling
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.diffusion.schedule import schedule
 from hebm_plugins.priors.gaussian import GaussianPrior
+from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.samplers.ula import ULA
 
 named = pytest.mark.parametrize("name", NETS)

@@ -53,14 +53,17 @@ class Chains(AnalysisRecipe):
         short = lengths(evaluation)
         long = attrs.evolve(short, steps=self.factor * short.steps)
         runs = {name: self._record(evaluation, shape) for name, shape in (("short", short), ("long", long))}
-        pictures = [picture for name, levels in runs.items() for picture in _shown(evaluation, folder, name, levels)]
+        names = _names(evaluation, short)
+        pictures = [
+            picture for name, levels in runs.items() for picture in _shown(evaluation, folder, name, names, levels)
+        ]
         distances, remark = self._distances(evaluation, long, short.steps)
         if distances:
             pictures.append(_distance_curve(folder, distances, short.steps))
-        found = _mixing(runs["long"])
+        found = _mixing(runs["long"], names)
         write_csv(folder / "mixing.csv", ("of", "rhat", "ess_per_chain"), [(k, *v) for k, v in found.items()])
         write_csv(folder / "distances.csv", ("step", "fd"), list(distances.items()))
-        text = (_TEXT.format(levels=_levels(short), steps=short.steps, long=long.steps), remark)
+        text = (_TEXT.format(levels=_levels(names), steps=short.steps, long=long.steps), remark)
         numbers = {
             **attrs.asdict(short),
             "fd": {str(k): value for k, value in distances.items()},
@@ -92,12 +95,20 @@ _TEXT = (
 )
 
 
-def _levels(shape: Lengths) -> str:
+def _names(evaluation: Evaluation, shape: Lengths) -> list[str]:
+    """What each chain of a draw is called: after what it leads to, nothing if there is one."""
     if shape.levels == 1:
+        return [""]
+    milestones = list(evaluation.prior.milestones())
+    return milestones if len(milestones) == shape.levels else [f"chain {i + 1}" for i in range(shape.levels)]
+
+
+def _levels(names: Sequence[str]) -> str:
+    if len(names) == 1:
         return "A draw is the end of one chain."
     return (
-        f"A draw passes through {shape.levels} chains, one for each level of noise, t = {shape.levels - 1} … 0; each "
-        "starts where the one before it ended, and is lengthened alike."
+        f"A draw passes through {len(names)} chains ({', '.join(names)}); each starts where the one before it ended, "
+        "and is lengthened alike."
     )
 
 
@@ -115,17 +126,20 @@ def _remark(distances: dict[int, float], short: int, n: int) -> str:
 # ---------------------------------------------------------------- pictures
 
 
-def _shown(evaluation: Evaluation, folder: Path, name: str, levels: Sequence[Level]) -> list[Picture]:
-    return [*_strips(evaluation, folder, name, levels), _curves(folder, name, levels)]
+def _shown(
+    evaluation: Evaluation, folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]
+) -> list[Picture]:
+    return [*_strips(evaluation, folder, name, chains, levels), _curves(folder, name, chains, levels)]
 
 
-def _strips(evaluation: Evaluation, folder: Path, name: str, levels: Sequence[Level]) -> list[Picture]:
+def _strips(
+    evaluation: Evaluation, folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]
+) -> list[Picture]:
     found = []
-    for i, level in enumerate(levels):
-        t = len(levels) - 1 - i
-        file = f"{name}-{t}.png"
+    for i, (chain, level) in enumerate(zip(chains, levels, strict=True)):
+        file = f"{name}-{i}.png"
         save_strip([images_of(evaluation, u) for _, u in level.states], folder / file)
-        where = f", level t = {t}" if len(levels) > 1 else ""
+        where = f", {chain}" if chain else ""
         steps = ", ".join(str(step) for step, _ in level.states)
         found.append(
             Picture(file, f"{name.capitalize()} run{where}", f"A row is a chain; columns: steps {steps}.", True)
@@ -133,11 +147,11 @@ def _strips(evaluation: Evaluation, folder: Path, name: str, levels: Sequence[Le
     return found
 
 
-def _curves(folder: Path, name: str, levels: Sequence[Level]) -> Picture:
+def _curves(folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]) -> Picture:
     panels = {}
     for quantity, label in (("values", "log density"), ("grad_norms", "gradient norm")):
-        for i, level in enumerate(levels):
-            where = f", t = {len(levels) - 1 - i}" if len(levels) > 1 else ""
+        for chain, level in zip(chains, levels, strict=True):
+            where = f", {chain}" if chain else ""
             panels[f"{label}{where}"] = {"mean": _line(getattr(level, quantity))}
     save_curves(folder / f"{name}.png", panels, "step of the chain")
     title = f"{name.capitalize()} run: log density (up to a constant) and norm of its gradient"
@@ -161,14 +175,14 @@ def _distance_curve(folder: Path, distances: dict[int, float], short: int) -> Pi
 # ---------------------------------------------------------------- mixing
 
 
-def _mixing(levels: Sequence[Level]) -> dict[str, Mixing]:
+def _mixing(levels: Sequence[Level], chains: Sequence[str]) -> dict[str, Mixing]:
     """R̂ and ESS per chain over the second half of a run: of the log density and of the worst and median direction."""
     found = {}
-    for i, level in enumerate(levels):
+    for chain, level in zip(chains, levels, strict=True):
         half = len(level.values) // 2
         if half < FEWEST:
             return {}
-        where = f"t = {len(levels) - 1 - i}: " if len(levels) > 1 else ""
+        where = f"{chain}: " if chain else ""
         alone = len(levels) > 1
         found[f"{where}log density"] = _of(level.values[-half:].T, alone)
         directions = [_of(level.projections[-half:, :, q].T, alone) for q in range(level.projections.shape[2])]

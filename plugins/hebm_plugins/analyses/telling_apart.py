@@ -22,6 +22,7 @@ from hebm.report.chain import evenly
 
 Score = Callable[[Batch, Noise], Tensor]
 INFERENCE, REGENERATED, LOG_PRIOR = "by inference", "regenerated", "by inference, with −|u|²/2"
+ALONE = "by inference, the ratio of {} alone"
 CONTROL = "control: −|u|²/2, nothing learned"
 _SIDES = ("inside", "outside")
 FIGURES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95"}
@@ -45,8 +46,8 @@ class Scores:
 
 
 def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thresholds: int) -> dict[str, Scores]:
-    """Scores of two sets by kind: by inference, regenerated where the prior has a scheme for it, the log prior
-    Σ f − |u|²/2 where it has an unnormalised one, and the control.
+    """Scores of two sets by kind: by inference, of the whole tilt and of each factor of it; regenerated where the prior
+    has a scheme for it, the log prior Σ f − |u|²/2 where it has an unnormalised one, and the control.
 
     Arguments:
         evaluation: the model.
@@ -57,6 +58,8 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
     scorer = Scorer.of(evaluation, draws)
     found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
     energies = list(found[INFERENCE].inside)
+    for name, factor in evaluation.prior.factors().items():
+        found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=factor.tilt))
     if regenerates(evaluation.prior) and evaluation.prior.context is None:
         chosen = [energies[i] for i in evenly(len(energies), thresholds)]
         found[REGENERATED] = _regenerated(evaluation, sets, scorer, chosen)

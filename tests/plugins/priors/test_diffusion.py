@@ -13,9 +13,9 @@ from hebm.sampling import Trace
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
 from hebm_plugins.energies.mlp_time import MLPTime
-from hebm_plugins.priors.diffusion.labels import Coupling, couple
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.diffusion.schedule import MOST, schedule
+from hebm_plugins.priors.labels import Coupling, couple
 from hebm_plugins.samplers.ula import ULA
 
 SMALL = Diffusion(energy=MLPTime(width=8, zero_init=False), sampler=ULA(steps=3, step_size=1.0), step_size=0.01)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import attrs
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, EnergyFn, ImageSpec, Info, Loss, PriorLearner, Progress, Sampler, Stage
+from hebm.interfaces import Backbone, Draw, EnergyFn, ImageSpec, Loss, PriorLearner, Progress, Sampler, Stage
 from hebm.latents import Hold, Latents, Posterior
 from hebm.noise import Noise
-from hebm.sampling import Chain, Observer, run
-from hebm_plugins.priors.diffusion.labels import Coupling
+from hebm.sampling import Chain, Observer, later, run
 from hebm_plugins.priors.diffusion.schedule import Schedule
+from hebm_plugins.priors.labels import Coupling
 
 
 class Pair(NamedTuple):
@@ -79,6 +80,7 @@ class DiffusionPrior(PriorLearner):
         super().__init__()
         self.base, self.energy, self.sampler, self.levels = base, energy, sampler, levels
         self.coupling, self.every_level, self.label_weight, self.fold = coupling, every_level, label_weight, fold
+        self.lowest = 0  # the level at which draws end: see `milestones`
 
     @property
     def labelled(self) -> bool:
@@ -161,13 +163,22 @@ class DiffusionPrior(PriorLearner):
         """
         start = self.base.sample(backbone, n, noise.derive("base"), labels)
         u = start.u
-        for t in reversed(range(self.levels.forward.levels)):
+        for t in reversed(range(self.lowest, self.levels.forward.levels)):
             held = None if hold is None else hold.moved(self.diffused(hold.u, _level(t, u), noise.derive("held", t)))
             done = self.levels.forward.levels - 1 - t
-            watch = _later(observe, done * (self.sampler.steps if steps is None else steps))
+            watch = later(observe, done * (self.sampler.steps if steps is None else steps))
             chain = noise.derive("chain", t)
             u = self.level(backbone, _level(t, u), u, chain, start.context, labels, steps, watch, held).u
         return Draw(u if hold is None else hold.apply(u), start.context)
+
+    def milestones(self) -> Mapping[str, DiffusionPrior]:
+        """Draws that end at level t, T − 1 … 0: u_t, still with its noise."""
+        return {f"level {t}": self._down_to(t) for t in reversed(range(self.levels.forward.levels))}
+
+    def _down_to(self, lowest: int) -> DiffusionPrior:
+        prior = copy.copy(self)
+        prior.lowest = lowest
+        return prior
 
     def regenerate(self, backbone: Backbone, u: Tensor, held: Tensor, noise: Noise) -> Tensor:
         """Held coordinates are moved to level 1 by the forward process, the others are drawn there by the reverse
@@ -241,14 +252,3 @@ class DiffusionPrior(PriorLearner):
 def _level(t: int, like: Tensor) -> Tensor:
     """Level t for every row, `(B,)`."""
     return torch.full((len(like),), t, device=like.device)
-
-
-def _later(observe: Observer | None, done: int) -> Observer | None:
-    """An observer whose steps count on from `done`."""
-    if observe is None:
-        return None
-
-    def later(step: int, state: Any, info: Info) -> None:
-        observe(done + step, state, info)
-
-    return later

@@ -1,0 +1,1 @@
+"""The adaptive multi-stage energy-based prior."""

@@ -1,0 +1,40 @@
+"""The recipe of noise-contrastive priors."""
+
+from __future__ import annotations
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
+from hebm_plugins.energies.mlp import MLP
+from hebm_plugins.priors.gaussian import Gaussian
+from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior
+from hebm_plugins.samplers.ula import ULA
+
+
+@recipe
+class NCP(PriorRecipe):
+    """The noise-contrastive prior of NCP-VAE (arXiv 2010.02917): a classifier per layer, no chain in training.
+
+    Classifier i tells posterior z_i from z_i ~ p_β(z_i|z_above), z_above being the posterior's. It is conditioned on
+    the decoder's context as in the paper where the energy sees it, `energy.coordinate = "z-given-above"` (the
+    default): [z_i, μ_i, σ_i]. Later papers drop it (`"z"`): then r_i cannot be the ratio of conditionals, and the
+    product is no longer normalised. Draws: `sir` takes one of `proposals` by weight, whose effective share is reported;
+    `langevin` runs a chain per layer.
+    """
+
+    energy: EnergyRecipe = option(factory=lambda: MLP(coordinate="z-given-above"), doc="log r_i, one per layer")
+    sampling: str = option("sir", doc="how a layer is drawn", choices=("sir", "langevin"))
+    proposals: int = option(5000, doc="P of each layer and sample, for sir", low=2)
+    sampler: Sampler = option(factory=lambda: ULA(steps=40, step_size=0.06), doc="the chain, for langevin")
+    base: PriorRecipe = option(factory=Gaussian, doc="a root: u ~ N(0, I) given its context")
+
+    def build(self, backbone: Backbone) -> NCPPrior:
+        """Raises `ConfigError` for a base that is no root, or does not fit."""
+        base = self.base.build(backbone)
+        check_base(base, backbone.layout)
+        if base.base is not None:
+            raise ConfigError(
+                "prior.base: 'ncp' draws each layer anew given those above, which only a root can do; leave it out"
+            )
+        drawing = LayerDrawing(self.sampling, self.proposals, self.sampler)
+        return NCPPrior(base, self.energy.build(backbone.layout), backbone.layout, drawing)
