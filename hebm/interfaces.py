@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from hebm.errors import ConfigError
@@ -190,6 +191,14 @@ class EnergyFn(nn.Module, ABC):
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
+
+    @torch.no_grad()
+    def count(self, layout: LatentLayout) -> int:
+        """E for latents of this layout."""
+        parameter, training = next(self.parameters(), torch.zeros(())), self.training
+        f: Tensor = self.eval()(layout.zeros(parameter), parameter.new_zeros(1, dtype=torch.int64))
+        self.train(training)
+        return f.shape[1]
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, K)` of energy `layer` alone, 0 the first; override it where that spares the others."""
@@ -503,7 +512,17 @@ class CheckpointFormat(ABC):
         """
 
 
-def check_base(prior: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:
+def check_base(base: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:
+    """Raise `ConfigError` unless `base` is a root that draws the context that `layout` asks for.
+
+    A density f(T(u)) − |u|²/2 would leave the tilt of a base that is no root out.
+    """
+    if base.base is not None:
+        raise ConfigError(f"{key}: {type(base).__name__} tilts a base itself; use a root, such as gaussian")
+    require_context(base, layout, key)
+
+
+def require_context(prior: PriorLearner, layout: LatentLayout, key: str) -> None:
     """Raise `ConfigError` unless the root of `prior` draws the context that `layout` asks for."""
     if prior.context == layout.context:
         return

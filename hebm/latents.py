@@ -57,6 +57,12 @@ class LatentLayout:
         parts = [torch.full((size,), i in layers, device=u.device) for i, size in enumerate(self.sizes)]
         return Hold(u, torch.cat(parts))
 
+    def zeros(self, like: Tensor) -> Latents:
+        """One point, u = 0 and z = 0 with σ = 1, on the device and of the type of `like`."""
+        z = tuple(like.new_zeros(1, *shape) for shape in self.shapes)
+        context = None if self.context is None else like.new_zeros(1, *self.context)
+        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context)
+
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)

@@ -1,5 +1,6 @@
 """Derived noise: a function of (seed, path, draw, row) and of nothing else."""
 
+import copy
 import random
 import subprocess
 import sys
@@ -115,3 +116,46 @@ def test_uniforms_and_integers_stay_in_their_range_and_fill_it():
 
 def test_zero_rows_are_zero_rows():
     assert Noise(0, "a").normal(0, 3).shape == (0, 3)
+
+
+# ---------------------------------------------------------------- rows in groups, several a sample
+
+G = 5
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform", "integers"])
+@pytest.mark.parametrize("batch", [1, 7, BLOCK, 100])
+def test_a_samples_group_is_the_same_whatever_the_batch_size(kind, batch):
+    whole = draw(Noise(3, "role").grouped(G), kind, 150 * G)
+    parts = [draw(Noise(3, "role", start=i).grouped(G), kind, min(batch, 150 - i) * G) for i in range(0, 150, batch)]
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_a_group_is_one_draw_of_its_sample_with_a_dimension_more():
+    grouped, whole = Noise(0, "a").grouped(G), Noise(0, "a")
+    for shape in ((), (3,), (2, 4)):
+        assert torch.equal(grouped.normal(70 * G, *shape), whole.normal(70, G, *shape).flatten(0, 1))
+
+
+def test_rows_of_a_group_differ():
+    u = Noise(0, "a").grouped(G).uniform(100 * G)
+    assert len(u.unique()) == 100 * G
+
+
+def test_grouping_goes_with_derived_and_moved_noise_and_copies():
+    noise = Noise(0, "a").grouped(G)
+    whole = noise.derive("b").normal(80 * G)
+    assert torch.equal(noise.at(64).derive("b").normal(16 * G), whole[64 * G :])
+    assert torch.equal(copy.deepcopy(noise).derive("b").normal(80 * G), whole)
+    assert torch.equal(Noise(0, "a", "b").grouped(G).normal(80 * G), whole)
+
+
+def test_groups_of_one_are_rows():
+    assert torch.equal(Noise(0, "a").grouped(1).normal(70, 3), Noise(0, "a").normal(70, 3))
+    assert torch.equal(Noise(0, "a").grouped(G).grouped(1).normal(70, 3), Noise(0, "a").normal(70, 3))
+
+
+def test_a_part_of_a_group_cannot_be_drawn():
+    with pytest.raises(ValueError, match=r"7 rows are no whole number of groups of 5; draw all rows"):
+        Noise(0, "a").grouped(G).normal(7)
+    assert Noise(0, "a").grouped(G).normal(0, 3).shape == (0, 3)

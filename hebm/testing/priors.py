@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from hebm.densities import frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, check_base
+from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, require_context
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
@@ -25,6 +26,7 @@ from hebm.testing.promises import (
     promise,
 )
 from hebm.testing.subjects import PoisonedNoise, contexts, perturbed, points, seeded
+from hebm.train.phases import begin_stage
 
 ROWS = 5
 BLOCK = 64
@@ -36,9 +38,9 @@ def _built(
     """A prior away from its start, its stages begun, and a backbone of the same type."""
     twin = copy.deepcopy(backbone).to(dtype).eval()
     prior = perturbed(seeded(lambda: recipe.build(twin))).to(dtype)
-    for stage in prior.stages():
-        if stage.begin is not None:
-            stage.begin(twin, Noise(0, "begin", stage.name, dtype=dtype))
+    with frozen(twin):  # as phase 2 has it
+        for stage in prior.stages():
+            begin_stage(stage, twin, Noise(0, "begin", dtype=dtype))
     return prior.eval(), twin
 
 
@@ -235,7 +237,7 @@ def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     prior, twin = _built(recipe, backbone)
     promise(hasattr(prior, "base"), "the attribute `base`: a prior, or None for a root", "none", "set it in __init__")
     try:
-        check_base(prior, twin.layout)
+        require_context(prior, twin.layout, "prior.base")
     except ConfigError as error:
         mend = "call hebm.interfaces.check_base in build, and build the base from the recipe's `base`"
         raise ConformanceError(f"promised: a base that fits\n    seen: {error}\n    mend: {mend}") from error

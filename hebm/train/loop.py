@@ -138,7 +138,7 @@ class Trainer:
         phase.begin(self.noise.derive("begin", phase.name))  # before averages are copied from what it sets
         groups = [self._group_state(name, phase) for name in phase.groups]
         if checkpoint is not None:
-            self.plateau = attrs.evolve(Plateau(**checkpoint.state["plateau"]), window=phase.patience)
+            self.plateau = attrs.evolve(_plateau_of(checkpoint), window=phase.patience)
             for group in groups:
                 group.load(checkpoint.tensors)
         wrapped = self.accelerator.prepare(phase) if groups and self._trains(phase) else phase
@@ -165,6 +165,8 @@ class Trainer:
     def _run_steps(self, place: Place, phase: Phase, wrapped: Any, groups: list[GroupState]) -> Place:
         """Where the phase ended: after all its steps, or where its loss no longer fell."""
         started, now = time.monotonic(), place
+        if self.plateau.ended:
+            return place
         stop_at = place.total + max(0, phase.steps - place.step)
         for offset, parts in enumerate(self._steps(place.total, stop_at)):
             record = self._step(now, phase, wrapped, groups, parts)
@@ -365,8 +367,13 @@ class Trainer:
 
 def unfinished(checkpoint: Checkpoint, phase: Phase) -> bool:
     """Whether a checkpoint of this phase lacks steps of it, or what `Phase.finish` does after them."""
-    lacking = checkpoint.step < phase.steps and not checkpoint.state["plateau"]["ended"]
-    return lacking or not checkpoint.state["finished"]
+    lacking = checkpoint.step < phase.steps and not _plateau_of(checkpoint).ended
+    return lacking or not checkpoint.state.get("finished", True)
+
+
+def _plateau_of(checkpoint: Checkpoint) -> Plateau:
+    """As saved; a new one where the run began before there were any."""
+    return Plateau(**checkpoint.state.get("plateau", {"window": 0}))
 
 
 def _mean_figures(losses: list[Loss]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hebm.config.recipe import recipe
 from hebm.densities import LogDensity, TiltedPrior
-from hebm.interfaces import Backbone, Draw, PriorLearner, PriorRecipe, check_base
+from hebm.interfaces import Backbone, Draw, PriorLearner, PriorRecipe, require_context
 from hebm.latents import Hold, LatentLayout, Latents
 from hebm.noise import Noise
 from hebm.sampling import Observer
@@ -55,5 +55,5 @@ class Gaussian(PriorRecipe):
     def build(self, backbone: Backbone) -> GaussianPrior:
         """Checks that the backbone asks for no context."""
         prior = GaussianPrior(backbone.layout)
-        check_base(prior, backbone.layout, "prior")
+        require_context(prior, backbone.layout, "prior")
         return prior

@@ -36,7 +36,7 @@ def resample(log_weights: Tensor, uniform: Tensor) -> Tensor:
     own = torch.arange(particles, device=log_weights.device)
     heights = log_weights.softmax(1).cumsum(1)
     points = (own + uniform.unsqueeze(1)) / particles * heights[:, -1:]
-    chosen = torch.searchsorted(heights.contiguous(), points.contiguous()).clamp(max=particles - 1)
+    chosen = torch.searchsorted(heights.contiguous(), points.contiguous(), right=True).clamp(max=particles - 1)
     return torch.where(heights[:, -1:].isnan(), own, chosen)
 
 

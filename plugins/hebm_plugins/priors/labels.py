@@ -87,6 +87,16 @@ def as_columns(labels: Tensor) -> Tensor:
     return labels.unsqueeze(1) if labels.ndim == 1 else labels
 
 
+def logits_of(classes: int, attributes: int) -> int:
+    """K, outputs per energy: one per class, two for attributes, 1 without labels.
+
+    Raises `ConfigError` for both kinds at once.
+    """
+    if classes and attributes:
+        raise ConfigError("prior.classes and prior.attributes: a prior carries class labels or attributes, not both")
+    return classes or (2 if attributes else 1)
+
+
 def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int) -> Coupling:
     """Which energy carries what: one class label at all of `layers`, or attribute j at layer `layers[j]`.
 
@@ -94,14 +104,13 @@ def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int
         classes: how many, 0 for no class label.
         attributes: how many binary attributes, 0 for none.
         layers: 0 is the top; () for all, or for the uppermost as many as there are attributes.
-        energies: how many the net has, one per layer.
+        energies: how many the net has: `EnergyFn.count`.
 
     Raises `ConfigError` for both kinds at once, a layer that is not there, or two attributes at one layer.
     """
+    logits = logits_of(classes, attributes)
     if not classes and not attributes:
         return Coupling()
-    if classes and attributes:
-        raise ConfigError("prior.classes and prior.attributes: a prior carries class labels or attributes, not both")
     chosen = layers or tuple(range(attributes or energies))
     wrong = [layer for layer in chosen if not 0 <= layer < energies]
     if wrong:
@@ -111,4 +120,4 @@ def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int
             f"prior.label_layers = {list(chosen)}: {attributes} attributes need {attributes} layers of their own"
         )
     column = {layer: j if attributes else 0 for j, layer in enumerate(chosen)}
-    return Coupling(tuple(column.get(e) for e in range(energies)), classes or 2, attributes)
+    return Coupling(tuple(column.get(e) for e in range(energies)), logits, attributes)

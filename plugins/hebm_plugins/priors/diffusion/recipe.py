@@ -10,7 +10,7 @@ from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior, Levels
 from hebm_plugins.priors.diffusion.schedule import Schedule, schedule
 from hebm_plugins.priors.gaussian import Gaussian
-from hebm_plugins.priors.labels import couple
+from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.samplers.ula import ULA
 
 
@@ -54,10 +54,11 @@ class Diffusion(PriorRecipe):
         base = self.base.build(backbone)
         check_base(base, backbone.layout)
         coefficients = self._levels(schedule(self.levels))
-        coupling = couple(self.classes, self.attributes, self.label_layers, len(backbone.layout))
+        energy = self.energy.build(backbone.layout, logits_of(self.classes, self.attributes), self.levels)
+        coupling = couple(self.classes, self.attributes, self.label_layers, energy.count(backbone.layout))
         return DiffusionPrior(
             base=base,
-            energy=self.energy.build(backbone.layout, coupling.logits, self.levels),
+            energy=energy,
             sampler=self.sampler,
             levels=coefficients,
             coupling=coupling,

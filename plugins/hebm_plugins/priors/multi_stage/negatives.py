@@ -46,6 +46,8 @@ class Pool:
 class Bank(nn.Module):
     """The last posterior draws of a stage, which the next stage takes for draws of its base; saved with the prior.
 
+    Of several processes each records its own rows, and the first one's are what all go on with.
+
     Arguments:
         size: how many.
         dim: D.
@@ -68,7 +70,8 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def record(self, z: Tensor) -> None:
-        """Keep draws z `(B, D)`, over the oldest ones."""
+        """Keep draws z `(B, D)`, the last ones if they are too many, over the oldest ones."""
+        z = z[-len(self.recorded) :]
         at = (self.counts[0] + torch.arange(len(z), device=z.device)) % len(self.recorded)
         self.recorded[at] = z
         self.counts[0] += len(z)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -47,7 +48,7 @@ class Contrast:
 
     Arguments:
         loss: "joint": one logit Σ_i f_i; "per-layer": one for each f_i.
-        negatives: "pool", "chain" or "posterior", see the recipe.
+        negatives: "chain", "pool" or "posterior", see the recipe.
         pool: how many draws are kept.
         refresh: steps after which they are drawn anew; 0 for never.
         infer_under: "previous" or "current": the product under which latents are inferred by MCMC.
@@ -55,7 +56,7 @@ class Contrast:
     """
 
     loss: str = "joint"
-    negatives: str = "pool"
+    negatives: str = "chain"
     pool: int = 20_000
     refresh: int = 0
     infer_under: str = "previous"
@@ -76,6 +77,7 @@ class MultiStagePrior(PriorLearner):
     """
 
     stages_begun: Tensor
+    label_shift: Tensor
     begun: int
     """Ratios that count: those of the stages whose training has begun; the others are 1."""
 
@@ -96,6 +98,8 @@ class MultiStagePrior(PriorLearner):
         self.pool: Pool | None = None
         self.register_buffer("stages_begun", torch.zeros((), dtype=torch.int64))
         self.begun = 0
+        shifts = [[0.0 if column is None else math.log(coupling.logits)] for column in coupling.columns]
+        self.register_buffer("label_shift", torch.tensor(shifts), persistent=False)
         self.register_load_state_dict_post_hook(_read_begun)
 
     @property
@@ -124,18 +128,21 @@ class MultiStagePrior(PriorLearner):
 
         def tilt(latents: Latents) -> Tensor:
             if not energies:
-                return torch.zeros_like(latents.u[:, :1])
+                return 0 * latents.u[:, :1]
             return torch.stack([self._log_ratio(energy(latents), labels) for energy in energies]).sum(0)
 
         return tilt
 
     def _log_ratio(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
-        """f_i `(B, E)` of logits l `(B, E, K)`; with labels log Σ_y exp l_y − l_{K+1}, or l_y − l_{K+1} of one y."""
+        """f_i `(B, E)` of logits l `(B, E, K)`; with labels log Σ_y exp(l_y) / K − l_{K+1}, or that of one y.
+
+        The division by K lets a net of zeros be r = 1.
+        """
         relative = self._relative(logits)
         return self.coupling.tilt(relative, torch.ones_like(relative[:, 0, :1]), labels)
 
     def _relative(self, logits: Tensor) -> Tensor:
-        return logits[..., :-1] - logits[..., -1:] if self.coupling.labelled else logits
+        return logits[..., :-1] - logits[..., -1:] - self.label_shift if self.coupling.labelled else logits
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Σ_s log r_s(T(u)) − |u|²/2 over the stages begun."""
@@ -258,7 +265,15 @@ class MultiStagePrior(PriorLearner):
         )
 
     def _begin(self, m: int, backbone: Backbone, noise: Noise) -> None:
-        """Stage m starts, or resumes: the ratios before it are fixed."""
+        """Stage m starts, or resumes: the ratios before it are fixed.
+
+        Raises `ConfigError` for a pool of draws on a backbone that moves.
+        """
+        if self.contrast.negatives == "pool" and any(p.requires_grad for p in backbone.parameters()):
+            raise ConfigError(
+                'prior.negatives: a "pool" keeps draws of a fixed backbone, this scheme trains it too; use "chain" or '
+                '"posterior", or train.type = "two-phase"'
+            )
         if self.bank is not None and self.begun != m:
             self.bank.turn()
         self.begun = m

@@ -7,7 +7,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.gaussian import Gaussian
-from hebm_plugins.priors.labels import couple
+from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
 from hebm_plugins.samplers.ula import ULA
 
@@ -27,12 +27,14 @@ class MultiStage(PriorRecipe):
     | `loss` | one logit Σ_i f_i, the only unbiased one | a logit per layer (Figs 7 and 8), biased where layers depend |
     | `sampling` | `joint`: a chain on the product (section 5.4.2) | `progressive`; `smc`, which is not the paper's |
     | `factors` | a progressive stage climbs the product up to it | its single factor, the text's wording |
-    | `negatives` | `pool`: kept draws of p_{m−1}, for a fixed backbone | `chain`: anew at every step; `posterior` |
+    | `negatives` | `chain`: draws of p_{m−1} anew at every step | `pool`: kept ones; `posterior` |
     | `infer_under` | posterior chains under p_{m−1}, scheme joint | under the product that is being learned |
 
-    `negatives = "posterior"` takes the previous stage's posterior draws for those of p_{m−1} (adaptive CE, arXiv
-    2209.08739): for scheme joint alone; in two-phase they are those of the target, and later stages learn nothing.
-    The paper's M = 3 and K = 10; it gives no step size.
+    `negatives = "pool"` spares the chains of most steps, for a fixed backbone (scheme two-phase): later stages soon
+    know a small pool by heart, and then spoil the product. `negatives = "posterior"` takes the previous stage's
+    posterior draws for those of p_{m−1} (adaptive CE, arXiv 2209.08739): for scheme joint alone; in two-phase they are
+    those of the target, and later stages learn nothing. The paper's M = 3 and K = 10; it gives no step size. With
+    labels a net has K + 1 outputs (section 5.2.1): log r = log Σ_y exp(l_y) / K − l_{K+1}.
     """
 
     stages: int = option(3, doc="M, ratios learned one after another", low=1)
@@ -44,7 +46,7 @@ class MultiStage(PriorRecipe):
     factors: str = option("product", doc="target of a progressive stage", choices=("product", "single"))
     particles: int = option(16, doc="of each sample, for smc", low=2)
     threshold: float = option(0.5, doc="ESS / particles below which smc resamples", low=0, high=1)
-    negatives: str = option("pool", doc="draws of p_{m-1} in training", choices=("pool", "chain", "posterior"))
+    negatives: str = option("chain", doc="draws of p_{m-1} in training", choices=("chain", "pool", "posterior"))
     pool: int = option(20_000, doc="draws kept, for negatives pool and posterior", low=1)
     refresh: int = option(0, doc="steps after which the pool is drawn anew; 0 = never", low=0, unit="steps")
     infer_under: str = option("previous", doc="prior of posterior chains", choices=("previous", "current"))
@@ -58,9 +60,11 @@ class MultiStage(PriorRecipe):
         base = self.base.build(backbone)
         check_base(base, backbone.layout)
         self._check_pool(backbone.layout.dim)
-        coupling = couple(self.classes, self.attributes, self.label_layers, len(backbone.layout))
-        logits = coupling.logits + 1 if coupling.labelled else 1
+        logits = logits_of(self.classes, self.attributes)
+        logits += logits > 1  # one more for the negatives
         ratios = [self.energy.build(backbone.layout, logits) for _ in range(self.stages)]
+        energies = ratios[0].count(backbone.layout)
+        coupling = couple(self.classes, self.attributes, self.label_layers, energies)
         return MultiStagePrior(
             base=base,
             ratios=ratios,

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hebm.densities import TiltedPrior
-from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Draw, EnergyFn, Info, Loss, PriorLearner, Progress, Sampler, Stage
 from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.noise import Noise
@@ -48,14 +47,8 @@ class NCPPrior(PriorLearner):
         self.base, self.energy, self.layout, self.drawing = base, energy, layout, drawing
 
     def tilt(self, latents: Latents) -> Tensor:
-        """f_i, `(B, L)`. Raises `ConfigError` for an energy that has not one for each layer."""
-        f = self.energy(latents).squeeze(2)
-        if f.shape[1] != len(self.layout):
-            raise ConfigError(
-                f"prior.energy: 'ncp' tells apart each of {len(self.layout)} layers, this energy has {f.shape[1]} "
-                "output(s) for all; use a layer-wise energy such as mlp"
-            )
-        return f
+        """f_i, `(B, L)`."""
+        return self.energy(latents).squeeze(2)
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Σ_i f_i(T(u)) − |u|²/2."""

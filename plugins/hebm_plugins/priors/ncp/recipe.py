@@ -29,12 +29,13 @@ class NCP(PriorRecipe):
     base: PriorRecipe = option(factory=Gaussian, doc="a root: u ~ N(0, I) given its context")
 
     def build(self, backbone: Backbone) -> NCPPrior:
-        """Raises `ConfigError` for a base that is no root, or does not fit."""
-        base = self.base.build(backbone)
-        check_base(base, backbone.layout)
-        if base.base is not None:
+        """Raises `ConfigError` for a base that is no root, or does not fit, or an energy that is not layer-wise."""
+        layout, base = backbone.layout, self.base.build(backbone)
+        check_base(base, layout)
+        energy = self.energy.build(layout)
+        if energy.count(layout) != len(layout):
             raise ConfigError(
-                "prior.base: 'ncp' draws each layer anew given those above, which only a root can do; leave it out"
+                f"prior.energy: 'ncp' tells apart each of {len(layout)} layers, this energy has {energy.count(layout)} "
+                "output(s) for all; use a layer-wise energy such as mlp"
             )
-        drawing = LayerDrawing(self.sampling, self.proposals, self.sampler)
-        return NCPPrior(base, self.energy.build(backbone.layout), backbone.layout, drawing)
+        return NCPPrior(base, energy, layout, LayerDrawing(self.sampling, self.proposals, self.sampler))

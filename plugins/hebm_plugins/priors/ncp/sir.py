@@ -23,7 +23,7 @@ class Selected(NamedTuple):
     """One proposal of each sample.
 
     Arguments:
-        u: `(n, d)`; NaN where a weight was NaN.
+        u: `(n, d)`; NaN where a weight was NaN or infinite, or all were 0.
         share: ESS / P, `(n,)`.
     """
 
@@ -54,7 +54,7 @@ def select(log_weight: Callable[[Tensor], Tensor], n: int, dim: int, proposals: 
         best = torch.maximum(best, score)
         sums = torch.logaddexp(sums, log_weights.logsumexp(1))
         squares = torch.logaddexp(squares, (2 * log_weights).logsumexp(1))
-    u = torch.where(sums.isnan().unsqueeze(1), torch.nan, u)
+    u = torch.where(sums.isfinite().unsqueeze(1), u, torch.nan)
     return Selected(u, (2 * sums - squares).exp() / proposals)
 
 
