@@ -6,7 +6,14 @@ from real_runs import TINY, TOTAL, differences, distance, in_two_processes, log,
 from hebm.model import Model
 
 ENERGY = TINY["prior"]["energy"]
-STAGES = {"type": "multi-stage", "stages": 2, "pool": 64, "energy": ENERGY, "sampler": {"type": "ula", "steps": 2}}
+STAGES = {
+    "type": "multi-stage",
+    "stages": 2,
+    "negatives": "pool",
+    "pool": 64,
+    "energy": ENERGY,
+    "sampler": {"type": "ula", "steps": 2},
+}
 TWO_PHASE = {"backbone": {"steps": 4}, "prior": {"steps": 4}}
 PRIORS = {
     "pool": ("two-phase", TWO_PHASE, STAGES),

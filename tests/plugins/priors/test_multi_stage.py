@@ -24,7 +24,7 @@ from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.samplers.ula import ULA
 
-SMALL = MultiStage(energy=MLP(width=8, zero_init=False), sampler=ULA(steps=3, step_size=0.2), pool=96)
+SMALL = MultiStage(energy=MLP(width=8, zero_init=False), sampler=ULA(steps=3, step_size=0.2), negatives="pool", pool=96)
 ROWS, STEP = 6, Progress(0, 10)
 TWO_LOG_2 = 2 * math.log(2)
 
@@ -388,7 +388,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def test_with_one_coupled_energy_the_loss_is_the_cross_entropy_of_k_plus_1_classes():
-    flat = seeded(lambda: ReferenceBackbone(LatentLayout(((5,),)))).double()
+    flat = seeded(lambda: ReferenceBackbone(LatentLayout(((5,),)))).double().requires_grad_(False)
     prior = made(flat, 1, classes=3)
     loss = loss_of(prior, 1, flat, LABELS)
     logits = [prior.ratios[0](z)[:, 0] for z in (posterior_of(flat).latents, loss.negative)]
