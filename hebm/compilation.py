@@ -78,16 +78,21 @@ def compiled(recipe: R) -> R:
     Arguments:
         recipe: of a prior or a scheme, say.
     """
-    changed = {field.name: _compiled(getattr(recipe, field.name)) for field in fields_of(type(recipe))}
-    return attrs.evolve(recipe, **changed)  # type: ignore[misc]
+    return with_samplers(recipe, lambda sampler: sampler if isinstance(sampler, Compiled) else Compiled(sampler))
 
 
-def _compiled(value: Any) -> Any:
-    if isinstance(value, Sampler):
-        return value if isinstance(value, Compiled) else Compiled(value)
-    if isinstance(value, tuple):
-        return tuple(map(_compiled, value))
-    return compiled(value) if is_recipe(type(value)) else value
+def with_samplers(recipe: R, change: Callable[[Sampler], Sampler]) -> R:
+    """The same recipe with every sampler in it, at any depth, replaced."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Sampler):
+            return change(value)
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return with_samplers(value, change) if is_recipe(type(value)) else value
+
+    fields = {field.name: changed(getattr(recipe, field.name)) for field in fields_of(type(recipe))}
+    return attrs.evolve(recipe, **fields)  # type: ignore[misc]
 
 
 def _step(sampler: Sampler, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from hebm.compilation import compiled
+from hebm.compilation import compiled, with_samplers
 from hebm.config.experiment import Experiment
 from hebm.config.experiment import load as load_experiment
+from hebm.config.settings import RunSettings
+from hebm.cuda_graphs import Graphed
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner
 from hebm.noise import BLOCK, Noise, derive_seed
@@ -19,6 +22,8 @@ from hebm.store.checkpoints import load_latest
 from hebm.store.provenance import images_of
 from hebm.store.run_folder import RunFolder
 from hebm.train.state import Tensors, load_module
+
+R = TypeVar("R")
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -151,9 +156,15 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
     with seeded(experiment.seed, "backbone"):
         backbone = experiment.backbone.build(images).to(dtype)
     with seeded(experiment.seed, "prior"):
-        recipe = compiled(experiment.prior) if experiment.run.compile else experiment.prior
-        prior = recipe.build(backbone).to(dtype)
+        prior = accelerated(experiment.prior, experiment.run).build(backbone).to(dtype)
     return Model(backbone, prior)
+
+
+def accelerated(recipe: R, settings: RunSettings) -> R:
+    """The recipe of a prior or a scheme with its samplers as `run.compile` and `run.cuda_graphs` ask for."""
+    if settings.compile:
+        recipe = compiled(recipe)
+    return with_samplers(recipe, Graphed) if settings.cuda_graphs else recipe
 
 
 @contextmanager

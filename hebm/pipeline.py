@@ -15,7 +15,6 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from hebm import registry
-from hebm.compilation import compiled
 from hebm.config.experiment import Experiment
 from hebm.config.recipe import fields_of, group_of
 from hebm.config.settings import RunSettings
@@ -27,7 +26,7 @@ from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
-from hebm.model import DTYPES, Model, build
+from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
@@ -68,8 +67,7 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
     model.prior.check(image_spec)
-    scheme = compiled(experiment.train) if experiment.run.compile else experiment.train
-    phases = scheme.phases(model.backbone, model.prior)
+    phases = accelerated(experiment.train, experiment.run).phases(model.backbone, model.prior)
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")

@@ -17,6 +17,9 @@ class RunSettings:
     compile: bool = option(
         False, doc="compile each sampler step (T, energies, gradient, update) as one graph; a CPU needs a C++ compiler"
     )
+    cuda_graphs: bool = option(
+        False, doc="record each chain's step as a CUDA graph and replay it: short chains of small nets on a GPU"
+    )
     threads: int | None = option(None, low=1, doc="CPU threads per process; left out: as the machine sets it")
     gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")

@@ -135,7 +135,8 @@ class Evaluation:
 
     def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
         if kind == "prior" and self.prior.base is not None:
-            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start))
+            steps = self.settings.chain_steps
+            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start), steps=steps)
             self._figures[start] = {name: figure.double().cpu() for name, figure in drawn.figures.items()}
             return drawn
         scale = kind[1] if isinstance(kind, tuple) else 1.0

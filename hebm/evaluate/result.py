@@ -40,6 +40,7 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
         "n_reference": len(evaluation.references),
         "split": settings.split,
         "decode": settings.decode,
+        "chain_steps": settings.chain_steps,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": evaluation.seed,
         "versions": {package: _version(package) for package in _PACKAGES},

@@ -31,6 +31,9 @@ class EvaluateSettings:
     )
     extractor_sha256: str | None = option(None, doc="sha256 of extractor_weights where it is not the standard file")
     metrics: tuple[MetricRecipe, ...] = option(factory=default_metrics, doc="what to compute")
+    chain_steps: int | None = option(
+        None, low=1, doc="length of each of the prior's chains in evaluation, instead of the one it was trained with"
+    )
     decode: str = option("mean", choices=("mean", "sample"), doc="image of a latent: E[x|z], or a draw from p(x|z)")
     batch_size: int = option(512, low=BLOCK, doc="images at a time, rounded down to whole noise blocks of 64")
     temperatures: tuple[float, ...] = option(

@@ -18,7 +18,10 @@ COLUMNS = {
 }
 """Kinds of images, as a metric's entries name them, in the order of the table."""
 
-CONDITIONS = ("extractor", "extractors", "n", "n_reference", "split", "decode", "range", "seed", "versions", "seconds")
+CONDITIONS = (
+    *("extractor", "extractors", "n", "n_reference", "split", "decode", "chain_steps"),
+    *("range", "seed", "versions", "seconds"),
+)
 """Entries that are no results, but what results must be read with."""
 
 _LABELS = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "inception_score": "Inception score"}

@@ -3,15 +3,24 @@
 import torch
 from tiny_models import LinearBackbone, RootPrior, tiny_evaluation
 
+from hebm.densities import frozen
+from hebm.noise import Noise
 from hebm.testing.subjects import perturbed, seeded
+from hebm.train.phases import begin_stage
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.joint import Joint
+from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.samplers.ula import ULA
 
 RECIPES = {
     "joint": Joint(energy=MLP(width=8), sampler=ULA(steps=8, step_size=0.1)),
+    "multi-stage": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1)),
+    "progressive": MultiStage(
+        stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), sampling="progressive"
+    ),
+    "smc": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), sampling="smc", particles=4),
     "diffusion": Diffusion(levels=3, energy=MLPTime(width=8), sampler=ULA(steps=4, step_size=1.0)),
 }
 
@@ -24,6 +33,9 @@ def evaluation(tmp_path, prior="joint", **options):
         if prior == "root"
         else perturbed(seeded(lambda: RECIPES[prior].build(backbone)), 0.1)
     )
+    with frozen(backbone):
+        for stage in made.stages():
+            begin_stage(stage, backbone, Noise(0, "begin"))
     return tiny_evaluation(tmp_path, prior=made, **{"samples": 128, "batch_size": 64, **options})
 
 

@@ -11,7 +11,10 @@ from hebm_plugins.analyses.drawing import draws
 SMALL = Chains(rows=2, chains=4, images=70)
 
 
-@pytest.mark.parametrize(("prior", "expected"), [("root", (0, 0)), ("joint", (1, 8)), ("diffusion", (3, 4))])
+@pytest.mark.parametrize(
+    ("prior", "expected"),
+    [("root", (0, 0)), ("joint", (1, 8)), ("diffusion", (3, 4)), ("multi-stage", (1, 4)), ("progressive", (2, 4))],
+)
 def test_levels_and_their_length_are_found_by_counting(tmp_path, prior, expected):
     assert lengths(evaluation(tmp_path, prior)) == Lengths(*expected)
 
@@ -72,3 +75,12 @@ def test_no_distance_where_none_is_asked_for_or_no_extractor_can_be_had(tmp_path
 
 def test_a_prior_that_runs_no_chain_is_refused(tmp_path):
     assert "runs no chain" in Chains().refusal(evaluation(tmp_path, "root"))
+
+
+@pytest.mark.parametrize(
+    ("prior", "names"), [("progressive", ["stage 1", "stage 2"]), ("diffusion", ["level 2", "level 1", "level 0"])]
+)
+def test_chains_are_called_after_what_they_lead_to(tmp_path, prior, names):
+    section = SMALL.run(evaluation(tmp_path, prior), tmp_path)
+    assert f"({', '.join(names)})" in section.text[0]
+    assert [picture.title for picture in section.pictures[: len(names)]] == [f"Short run, {name}" for name in names]

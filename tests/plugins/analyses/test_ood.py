@@ -11,7 +11,15 @@ from hebm.errors import ConfigError, DataError
 from hebm.evaluate.detection import Detection
 from hebm.registry import register, unregister
 from hebm_plugins.analyses.ood import OutOfDistribution
-from hebm_plugins.analyses.telling_apart import CONTROL, INFERENCE, LOG_PRIOR, REGENERATED, against_control, in_words
+from hebm_plugins.analyses.telling_apart import (
+    ALONE,
+    CONTROL,
+    INFERENCE,
+    LOG_PRIOR,
+    REGENERATED,
+    against_control,
+    in_words,
+)
 from hebm_plugins.datasets.arrays import Arrays
 
 
@@ -24,7 +32,11 @@ def registered():
 
 @pytest.mark.parametrize(
     ("prior", "kinds"),
-    [("joint", {INFERENCE, LOG_PRIOR, CONTROL}), ("diffusion", {INFERENCE, REGENERATED, CONTROL})],
+    [
+        ("joint", {INFERENCE, LOG_PRIOR, CONTROL}),
+        ("diffusion", {INFERENCE, REGENERATED, CONTROL}),
+        ("multi-stage", {INFERENCE, LOG_PRIOR, CONTROL, ALONE.format("stage 1"), ALONE.format("stage 2")}),
+    ],
 )
 def test_every_kind_of_score_has_figures_for_every_k(tmp_path, prior, kinds):
     made = evaluation(tmp_path, prior)

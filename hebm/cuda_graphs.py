@@ -1,0 +1,108 @@
+"""Sampler steps as CUDA graphs: a short-run chain of small nets is bound by launches, a graph is one.
+
+`Graphed(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. Each chain records
+its step once, at its start, and replays it; the numbers are those of the eager step. A step that waits for the GPU
+(`.item()`, a condition on a tensor) cannot be recorded and is an error. On a CPU it is the sampler itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hebm.densities import LogDensity
+from hebm.errors import ConfigError
+from hebm.interfaces import Info, Sampler, StepNoise
+
+_WARM_UP = 2
+
+
+class Graphed(Sampler):
+    """Another sampler whose step is replayed from a CUDA graph; its other attributes are that sampler's.
+
+    Arguments:
+        sampler: the transition.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.draws = sampler.draws  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        """Names the sampler."""
+        return f"Graphed({self.sampler!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the sampler, such as `steps`."""
+        if name == "sampler":  # not there yet while this is being copied
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def init(self, density: LogDensity, u: Tensor) -> Any:
+        """The sampler's state at u `(B, D)`; on a GPU with the recorded step.
+
+        Raises `ConfigError` if the step cannot be recorded.
+        """
+        state = self.sampler.init(density, u)
+        if not u.is_cuda:
+            return state
+        try:
+            return Replayed(u, Recording(self.sampler, density, state))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"run.cuda_graphs: a step of {type(self.sampler).__name__} on {type(density).__name__} cannot be "
+                f"recorded ({str(error).splitlines()[0]}); set run.cuda_graphs = false"
+            ) from error
+
+    def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
+        """One transition, on the density that the chain started with."""
+        if not isinstance(state, Replayed):
+            return self.sampler.step(density, state, noise)
+        u, info = state.recording.replay(noise)
+        return Replayed(u, state.recording), info
+
+
+class Recording:
+    """One step of one chain, its inputs and outputs at fixed addresses.
+
+    Arguments:
+        sampler: the transition.
+        density: what it moves on.
+        state: where the chain starts; copied.
+    """
+
+    def __init__(self, sampler: Sampler, density: LogDensity, state: Any) -> None:
+        self.state = type(state)(*(part.clone() for part in state))
+        u = self.state[0]
+        normal = torch.zeros_like(u) if "normal" in sampler.draws else None
+        uniform = torch.full_like(u[:, 0], 0.5) if "uniform" in sampler.draws else None
+        self.noise = StepNoise(normal, uniform)
+        side = torch.cuda.Stream(u.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(u.device))
+        with torch.cuda.stream(side):  # libraries set themselves up outside of the recording
+            for _ in range(_WARM_UP):
+                sampler.step(density, self.state, self.noise)
+        torch.cuda.current_stream(u.device).wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.after, self.info = sampler.step(density, self.state, self.noise)
+
+    def replay(self, noise: StepNoise) -> tuple[Tensor, Info]:
+        """u `(B, D)` after one more step, and what an observer may know of it; copies, the next step overwrites all."""
+        for mine, given in zip(self.noise, noise, strict=True):
+            if mine is not None and given is not None:
+                mine.copy_(given)
+        self.graph.replay()
+        for mine, new in zip(self.state, self.after, strict=True):
+            mine.copy_(new)
+        accepted = None if self.info.accepted is None else self.info.accepted.clone()
+        return self.state[0].clone(), Info(self.info.value.clone(), self.info.grad.clone(), accepted)
+
+
+class Replayed(NamedTuple):
+    """The state of a recorded chain: u `(B, D)`, and the step."""
+
+    u: Tensor
+    recording: Recording
