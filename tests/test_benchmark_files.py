@@ -1,4 +1,4 @@
-"""`benchmarks/`: every file can be read and built, and those of the diffusion prior have its published settings."""
+"""`benchmarks/`: every file can be read and built, and those of a paper's rows have its published settings."""
 
 import itertools
 import re
@@ -15,7 +15,7 @@ from hebm_plugins.priors.labels import couple
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(BENCHMARKS.rglob("*.toml"))
-SIDES = {hebm.Digits: (1, 8), hebm.MNIST: (1, 28), hebm.CIFAR10: (3, 32)}
+SIDES = {hebm.Digits: (1, 8), hebm.MNIST: (1, 28), hebm.CIFAR10: (3, 32), hebm.SVHN: (3, 32)}
 
 # file: (figure, backbone's file, images, batch, decay per epoch, T, K, step size, net, channels, BatchNorm anew)
 CIFAR = ("nvae/cifar10", 50_000, 50, 0.9)
@@ -33,11 +33,63 @@ DIFFUSION = {
     "celeba-64-attributes": ("No figure", "nvae/celeba-64", 162_770, 50, 0.9, 3, 50, 3e-5, "residual", 128, False),
 }
 
+# file: (figure, backbone's file, samples, BatchNorm anew)
+NVAE_CIFAR, NVAE_HQ = ("nvae/cifar10", 50_000, True), ("nvae/celeba-hq-256", 30_000, False)
+VAEBM_CHURCH, VAEBM_CIFAR = ("nvae/vaebm-lsun-church-64", 50_000, True), ("nvae/vaebm-cifar10", 50_000, True)
+TWO_PHASE = {
+    "multi-stage/cifar10-nvae": ("FID 7.80", *NVAE_CIFAR),
+    "multi-stage/cifar10-nvae-progressive": ("FID 7.62", *NVAE_CIFAR),
+    "multi-stage/celeba-hq-256-nvae": ("FID 7.84", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-progressive": ("FID 7.71", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-k5": ("FID 11.15", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-k15": ("FID 7.11", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-m4": ("FID 7.05", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-3x5k": ("FID 9.48", *NVAE_HQ),
+    "multi-stage/celeba-hq-256-nvae-1x15k": ("FID 15.15", *NVAE_HQ),
+    "multi-stage/lsun-church-64-nvae": ("FID 6.65", *VAEBM_CHURCH),
+    "multi-stage/lsun-church-64-nvae-progressive": ("FID 6.12", *VAEBM_CHURCH),
+    "multi-stage/cifar10-nvae-gaussian": ("FID 14.04", *VAEBM_CIFAR),
+    "multi-stage/cifar10-nvae-gaussian-ncp": ("FID 24.08", *VAEBM_CIFAR),
+    "joint/cifar10-nvae": ("FID 11.34", *NVAE_CIFAR),
+    "joint/celeba-hq-256-nvae": ("FID 9.89", *NVAE_HQ),
+    "joint/lsun-church-64-nvae": ("FID 8.38", *VAEBM_CHURCH),
+}
+ROWS = [name for name in TWO_PHASE if name.startswith("multi-stage/") and not name.endswith("-ncp")]
+
+# file: (figure, training images)
+TOGETHER = {
+    "multi-stage/svhn-two-layer": ("FID 20.42", 73_257),
+    "multi-stage/celeba-64-two-layer": ("FID 29.12", 40_000),
+    "multi-stage/cifar10-two-layer": ("FID 61.12", 50_000),
+    "multi-stage/svhn-adaptive-ce": ("FID 26.19", 73_257),
+    "multi-stage/celeba-64-adaptive-ce": ("FID 35.38", 40_000),
+    "multi-stage/cifar10-adaptive-ce": ("FID 65.01", 50_000),
+    "multi-stage/svhn-lebm": ("FID 29.44", 73_257),
+    "multi-stage/celeba-64-lebm": ("FID 37.87", 40_000),
+    "multi-stage/cifar10-lebm": ("FID 70.15", 50_000),
+}
+
+# ablation: (the row it is of, the keys in which it differs)
+ABLATIONS = {
+    "cifar10-nvae-progressive": ("cifar10-nvae", {"prior.sampling": "progressive"}),
+    "celeba-hq-256-nvae-progressive": ("celeba-hq-256-nvae", {"prior.sampling": "progressive"}),
+    "lsun-church-64-nvae-progressive": ("lsun-church-64-nvae", {"prior.sampling": "progressive"}),
+    "celeba-hq-256-nvae-k5": ("celeba-hq-256-nvae", {"prior.sampler.steps": 5}),
+    "celeba-hq-256-nvae-k15": ("celeba-hq-256-nvae", {"prior.sampler.steps": 15}),
+    "celeba-hq-256-nvae-m4": ("celeba-hq-256-nvae", {"prior.stages": 4}),
+    "celeba-hq-256-nvae-3x5k": ("celeba-hq-256-nvae", {"train.prior.steps": 5000}),
+    "celeba-hq-256-nvae-1x15k": ("celeba-hq-256-nvae-3x5k", {"prior.stages": 1, "train.prior.steps": 15_000}),
+}
+
 LABELLED = [("cifar10-conditional", {0: 0, 1: 0, 2: 0}), ("celeba-64-attributes", {0: 0, 5: 1, 15: 2})]
 
 
 def diffusion(name):
     return load(BENCHMARKS / "diffusion" / f"{name}.toml")
+
+
+def file_of(name):
+    return BENCHMARKS / f"{name}.toml"
 
 
 def images_of(data):
@@ -148,3 +200,141 @@ def test_labels_are_coupled_at_the_layers_asked_for(name, columns):
     assert prior.attributes == len(experiment.data.attributes)
     first = [layout.shapes.index(shape) for shape in dict.fromkeys(layout.shapes)]
     assert name != "celeba-64-attributes" or list(columns) == first  # the uppermost of each resolution
+
+
+@pytest.mark.parametrize("folder", ["multi-stage", "joint"])
+def test_every_file_of_the_multi_stage_papers_rows_is_in_a_table(folder):
+    named = {name.removeprefix(f"{folder}/") for name in (*TWO_PHASE, *TOGETHER) if name.startswith(f"{folder}/")}
+    assert {path.stem for path in (BENCHMARKS / folder).glob("*.toml")} == named
+
+
+@pytest.mark.parametrize(("name", "figure"), [(name, row[0]) for name, row in (TWO_PHASE | TOGETHER).items()])
+def test_such_a_file_starts_with_the_figure_it_aims_at_and_says_where_that_is_from(name, figure):
+    first = header(file_of(name))
+    assert re.match(rf"Aims at {re.escape(figure)}\b", first)
+    assert ("the multi-stage EBM paper" if name.startswith("multi-stage/") else "2306.06323") in first
+    assert re.search(r"\bTables? \d|IS 8\.99", first)
+
+
+@pytest.mark.parametrize("name", TWO_PHASE)
+def test_its_frozen_nvae_is_that_of_the_run_it_is_taken_from(name):
+    _, file, samples, anew = TWO_PHASE[name]
+    experiment, origin = load(file_of(name)), load(file_of(file))
+    assert experiment.train.backbone_from == f"runs/{origin.name}"
+    assert f"benchmarks/{file}.toml" in header(file_of(name))
+    backbone = experiment.backbone
+    if anew:
+        assert (backbone.recalibration.passes, backbone.recalibration.rows) == (500, 25)
+        backbone = attrs.evolve(backbone, recalibration=origin.backbone.recalibration)
+    assert backbone == origin.backbone
+    assert images_of(experiment.data) == images_of(origin.data)
+    assert (experiment.evaluate.samples, experiment.evaluate.decode) == (samples, "sample")
+
+
+@pytest.mark.parametrize("name", ["multi-stage/cifar10-nvae", "multi-stage/celeba-hq-256-nvae"])
+def test_the_multi_stage_prior_has_the_papers_stages_steps_and_nets(name):
+    prior = load(file_of(name)).prior
+    assert (prior.stages, prior.sampling, prior.loss, prior.negatives) == (3, "joint", "joint", "chain")
+    assert prior.sampler == hebm.ULA(steps=10, step_size=0.05)
+    assert prior.energy == hebm.ConvResidual(channels=128, width=256, blocks=8, dense_blocks=8)
+    assert prior.energy.zero_init
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_all_rows_of_the_multi_stage_prior_on_nvae_train_alike(name):
+    experiment, row = load(file_of(name)), load(file_of("multi-stage/cifar10-nvae"))
+    assert experiment.data.batch_size == row.data.batch_size == 32
+    assert attrs.evolve(experiment.train.prior, steps=row.train.prior.steps) == row.train.prior
+    changed = {"stages": row.prior.stages, "sampling": row.prior.sampling, "sampler": row.prior.sampler}
+    assert attrs.evolve(experiment.prior, **changed) == row.prior
+    training = row.train.prior
+    assert (training.optimizer, training.learning_rate, training.betas) == ("adam", 1e-4, (0.9, 0.999))
+    assert (training.weight_decay, training.schedule) == (3e-5, "constant")
+    assert (training.clip, training.ema, training.warmup) == (0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_of_the_multi_stage_prior_differs_from_its_row_in_what_it_says(name):
+    row, changes = ABLATIONS[name]
+    ablation, path = load(file_of(f"multi-stage/{name}")), file_of(f"multi-stage/{row}")
+    overrides = [f"{key}={value}" for key, value in changes.items()]
+    assert load(path, [*overrides, f"name={ablation.name}"]) == ablation
+    assert ablation.prior != load(path).prior or ablation.train != load(path).train
+    assert f"{row}.toml" in header(file_of(f"multi-stage/{name}"))
+    assert all(key in header(file_of(f"multi-stage/{name}")) for key in changes)
+
+
+def test_one_stage_and_three_have_the_same_budget():
+    budgets = [load(file_of(f"multi-stage/celeba-hq-256-nvae-{name}")) for name in ("3x5k", "1x15k")]
+    assert {run.prior.stages * run.train.prior.steps for run in budgets} == {15_000}
+
+
+def test_the_noise_contrastive_row_stands_on_the_backbone_of_the_row_it_is_compared_with():
+    ncp, row = (load(file_of(f"multi-stage/cifar10-nvae-gaussian{end}")) for end in ("-ncp", ""))
+    assert (ncp.backbone, ncp.train.backbone_from) == (row.backbone, row.train.backbone_from)
+    assert ncp.backbone.likelihood == "gaussian"
+    assert (ncp.prior.sampling, ncp.prior.proposals, ncp.prior.energy.coordinate) == ("sir", 5000, "z-given-above")
+    assert row.prior.stages == 2
+
+
+@pytest.mark.parametrize("name", [name for name in TWO_PHASE if name.startswith("joint/")])
+def test_the_joint_prior_on_nvae_has_the_published_settings(name):
+    experiment = load(file_of(name))
+    prior, training = experiment.prior, experiment.train.prior
+    assert (prior.sampler, prior.target) == (hebm.ULA(steps=10, step_size=1e-5), "official")
+    assert prior.energy == hebm.Conv(channels=64, width=200, zero_init=False)
+    assert (experiment.data.batch_size, training.steps) == (4 if "hq" in name else 50, 6500)
+    assert (training.optimizer, training.learning_rate, training.betas) == ("adam", 2e-5, (0.99, 0.999))
+    assert (training.weight_decay, training.schedule) == (3e-5, "constant")
+    assert (training.clip, training.ema) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_joint_learning_takes_201_epochs_over_all_stages(name):
+    _, images = TOGETHER[name]
+    experiment = load(file_of(name))
+    stages = getattr(experiment.prior, "stages", 1)
+    assert experiment.train.steps * stages == 201 * (images // experiment.data.batch_size)
+    assert experiment.data.limit == (40_000 if "celeba" in name else None)
+    assert (experiment.train.posterior_sampler.h, experiment.backbone.pixel_std) == (pytest.approx(0.01), 0.3)
+    assert experiment.evaluate.samples == 50_000
+
+
+@pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
+def test_joint_learning_of_the_multi_stage_prior_has_the_papers_nets_and_gradient(data):
+    experiment = load(file_of(f"multi-stage/{data}-two-layer"))
+    prior, scheme, widths = experiment.prior, experiment.train, (512, 256, 128) + (64,) * (data == "celeba-64")
+    assert experiment.backbone == hebm.TwoLayerMultiStage(widths=widths)
+    assert (prior.stages, prior.negatives, prior.infer_under, scheme.beta_grad) == (3, "chain", "previous", "posterior")
+    assert (prior.sampler.steps, prior.sampler.h) == (10, pytest.approx(0.16))
+    assert prior.energy == hebm.MLP(width=200, depth=4, activation="leaky-relu")
+    assert scheme.posterior_sampler.steps == 40
+    assert scheme.backbone.learning_rate == scheme.prior.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("kind", ["lebm", "adaptive-ce"])
+@pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
+def test_flat_rows_have_one_layer_and_the_latent_space_ebms_settings(data, kind):
+    experiment = load(file_of(f"multi-stage/{data}-{kind}"))
+    prior, scheme = experiment.prior, experiment.train
+    assert (experiment.backbone.z_dims, experiment.backbone.sigma_offset) == ((100,), 0.0)
+    assert prior.energy == hebm.MLPConcat(width=200, depth=2, activation="leaky-relu", zero_init=kind != "lebm")
+    assert (prior.sampler.steps, prior.sampler.h, scheme.posterior_sampler.steps) == (60, pytest.approx(0.16), 20)
+    assert (scheme.backbone.learning_rate, scheme.prior.learning_rate) == (1e-4, 2e-5)
+    assert scheme.backbone.betas == scheme.prior.betas == (0.5, 0.999)
+    if kind == "lebm":
+        epoch = scheme.steps // 201
+        for passed in (0, 1, 100):
+            assert scheme.prior.rate(passed * epoch, scheme.steps) == pytest.approx(2e-5 * 0.998**passed)
+    else:
+        assert (prior.stages, prior.negatives) == (3, "posterior")
+
+
+@pytest.mark.usefixtures("shapes_alone")
+@pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
+def test_the_generators_of_joint_learning_start_at_4x4_and_end_at_the_images_size(data):
+    experiment = load(file_of(f"multi-stage/{data}-two-layer"))
+    images = images_of(experiment.data)
+    backbone = experiment.backbone.build(images)
+    assert backbone.generator[1].kernel_size == (4, 4)
+    assert tuple(backbone.generator(torch.empty(2, 100)).shape) == (2, *images.shape)

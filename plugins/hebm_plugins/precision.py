@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -9,3 +11,8 @@ from torch import Tensor
 def full_precision(raw: Tensor) -> Tensor:
     """The same numbers in float32 at least: log-probabilities and KLs of bf16 parameters would be noise."""
     return raw.to(torch.promote_types(raw.dtype, torch.float32))
+
+
+def no_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Inside, an autocast around it does not count; tensors without data, on device "meta", know none."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm_plugins.precision import no_autocast
+
 _EPSILON = 1e-12
 _WARM_UP = 15
 
@@ -46,7 +48,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The normalised weight; in training u and v advance first."""
-        with torch.autocast(weight.device.type, enabled=False):  # in bf16 the iteration would not converge
+        with no_autocast(weight):  # in bf16 the iteration would not converge
             matrix = weight.flatten(1)
             if self.training:
                 self._advance(matrix)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hebm_plugins.nvae.batch_norm import BatchNorm
+from hebm_plugins.precision import no_autocast
 
 _EPSILON = 1e-3
 
@@ -43,7 +44,7 @@ class SpectralSum(nn.Module):
             iterations: how many, at least 1; each call goes on from the last one's u.
         """
         norms = []
-        with torch.autocast(kernels[0].device.type, enabled=False):
+        with no_autocast(kernels[0]):
             for (rows, columns), indices in self.members.items():
                 matrices = torch.stack([kernels[index].reshape(rows, columns) for index in indices])
                 u, v = self._iterate(matrices.detach(), self.get_buffer(_name(rows, columns)), iterations)
