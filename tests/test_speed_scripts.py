@@ -66,3 +66,13 @@ def test_kernel_checks_and_times_the_compiled_step(tmp_path):
     result, _ = figures("kernel.py", tmp_path, "--models", "default")
     assert result["compiled_error"]["default"] <= 1e-5
     assert len(result["ratios"]) == 8
+
+
+def test_sampling_cost_compares_stages_and_levels(tmp_path):
+    result, printed = figures("sampling_cost.py", tmp_path, "--cases", "two-layer", "--width", "8")
+    assert [row["name"] for row in result["ratios"]] == [
+        *(f"{m} stages / 1 stage" for m in (2, 3, 4)),
+        "diffusion, T = 3 / 1 stage",
+        "3 stages / diffusion, T = 3",
+    ]
+    assert "two-layer" in printed

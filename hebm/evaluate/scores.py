@@ -95,7 +95,13 @@ class Scorer:
         return above(self.prior.tilt(self.generator.latents(drawn)))[:, k]
 
 
-def scan(evaluation: Evaluation, images: Images, score: Callable[[Batch, Noise], Tensor], name: str) -> Tensor:
+def scan(
+    evaluation: Evaluation,
+    images: Images,
+    score: Callable[[Batch, Noise], Tensor],
+    name: str,
+    unlike: bool = False,
+) -> Tensor:
     """A score of each image, float64 `(N, …)` on the CPU, computed by this process alone.
 
     Arguments:
@@ -103,8 +109,10 @@ def scan(evaluation: Evaluation, images: Images, score: Callable[[Batch, Noise],
         images: any of the model's shape.
         score: of a batch and its noise, `(B, …)`.
         name: of these images, for their noise.
+        unlike: images may be so unlike the training data that their latents overflow: a score that is not finite is
+            then −∞, the lowest.
 
-    Raises `NonFiniteError` if a score is not finite.
+    Raises `NonFiniteError` if a score is not finite, unless `unlike`.
     """
     rows = evaluation.settings.rows
     parts = []
@@ -112,7 +120,8 @@ def scan(evaluation: Evaluation, images: Images, score: Callable[[Batch, Noise],
         for start in range(0, len(images), rows):
             batch = evaluation.batch(images, start, min(rows, len(images) - start))
             parts.append(score(batch, evaluation.noise("scores", start).derive(name)).double().cpu())
-    return finite_scores(torch.cat(parts), name)
+    scores = torch.cat(parts)
+    return torch.where(scores.isfinite(), scores, -torch.inf) if unlike else finite_scores(scores, name)
 
 
 def finite_scores(scores: Tensor, name: str) -> Tensor:

@@ -40,6 +40,11 @@ class Scores:
     inside: Mapping[int, Tensor]
     outside: Mapping[int, Tensor]
 
+    @property
+    def overflowed(self) -> int:
+        """Images outside whose score is not finite at some k, and counts as the lowest."""
+        return int(torch.stack([scores.isneginf() for scores in self.outside.values()]).any(0).sum())
+
     def detections(self) -> dict[int, Detection]:
         """How well each k tells them apart; the images inside are the positives."""
         return {k: detection(self.inside[k], self.outside[k]) for k in self.inside}
@@ -76,13 +81,15 @@ def _sum(a: Scores, b: Scores) -> Scores:
 
 
 def _by_column(evaluation: Evaluation, sets: Sequence[Images], score: Score) -> Scores:
-    parts = [scan(evaluation, images, score, name) for images, name in zip(sets, _SIDES, strict=True)]
+    parts = [
+        scan(evaluation, images, score, name, name == _SIDES[1]) for images, name in zip(sets, _SIDES, strict=True)
+    ]
     return Scores(*({k: part[:, k] for k in range(part.shape[1])} for part in parts))
 
 
 def _regenerated(evaluation: Evaluation, sets: Sequence[Images], scorer: Scorer, ks: Sequence[int]) -> Scores:
     def side(images: Images, name: str) -> dict[int, Tensor]:
-        return {k: scan(evaluation, images, partial(scorer.regenerated, k=k), name) for k in ks}
+        return {k: scan(evaluation, images, partial(scorer.regenerated, k=k), name, name == _SIDES[1]) for k in ks}
 
     return Scores(*(side(images, name) for images, name in zip(sets, _SIDES, strict=True)))
 

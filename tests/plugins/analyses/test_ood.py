@@ -101,3 +101,19 @@ def test_failures_are_said_in_words():
     assert "f alone tells no more than the control" in against_control({INFERENCE: {0: bad}, CONTROL: {0: good}})
     said = against_control({INFERENCE: {0: good}, CONTROL: {0: bad}})
     assert f"by inference, 0.800; {CONTROL}, 0.300. f tells more than the control." in said
+
+
+def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):
+    made = evaluation(tmp_path)
+    infer = made.backbone.infer
+
+    def overflowing(batch, noise):
+        posterior = infer(batch, noise)
+        if noise.path[-2] == "outside":
+            posterior.latents.u[:3] = float("inf")
+        return posterior
+
+    made.backbone.infer = overflowing
+    section = OutOfDistribution(images=40).run(made, tmp_path)
+    assert "Latents of 3 images outside overflow" in section.text[0]
+    assert all(0 <= ks["0"]["auroc"] <= 1 for ks in section.numbers.values())
