@@ -288,6 +288,16 @@ class PriorLearner(nn.Module, ABC):
         """
         return {}
 
+    def milestone(self, name: str | None) -> PriorLearner:
+        """One of `milestones` by name, or this prior itself. Raises `ConfigError` for a name that is not there."""
+        found = self.milestones()
+        if name is None:
+            return self
+        if name not in found:
+            known = ", ".join(map(repr, found)) or "none: it is drawn at once"
+            raise ConfigError(f"milestone: {name!r} is none of this prior's; it has {known}")
+        return found[name]
+
     def factors(self) -> Mapping[str, PriorLearner]:
         """Priors whose tilts are those of one stage alone each, by the same names: for scores. Empty if it has one."""
         return {}

@@ -128,7 +128,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     experiment, world = assembly.experiment, accelerator.num_processes
     return Evaluation(
         assembly.model.backbone,
-        assembly.model.prior,
+        assembly.model.prior.milestone(experiment.evaluate.milestone),
         experiment.train,
         experiment.data,
         assembly.images,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
 )
+@click.option("--milestone", help="Draw from the prior as it is after one of its stages, such as 'stage 1'.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
@@ -47,6 +48,7 @@ def command(
     seed: int,
     label: str | None,
     attributes: str | None,
+    milestone: str | None,
     steps: int | None,
     decode: str,
     temperature: float,
@@ -70,6 +72,7 @@ def command(
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
     asked = asked_labels(run, label, attributes)
     model = Model.load(run, str(accelerator.device), warner(accelerator.is_main_process))
+    model.prior = model.prior.milestone(milestone)
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = max(64, batch_size // 64 * 64)  # whole noise blocks: a batch is the same whoever computes it

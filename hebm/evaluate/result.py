@@ -41,6 +41,7 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
         "split": settings.split,
         "decode": settings.decode,
         "chain_steps": settings.chain_steps,
+        "milestone": settings.milestone,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": evaluation.seed,
         "versions": {package: _version(package) for package in _PACKAGES},

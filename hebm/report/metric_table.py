@@ -19,7 +19,7 @@ COLUMNS = {
 """Kinds of images, as a metric's entries name them, in the order of the table."""
 
 CONDITIONS = (
-    *("extractor", "extractors", "n", "n_reference", "split", "decode", "chain_steps"),
+    *("extractor", "extractors", "n", "n_reference", "split", "decode", "chain_steps", "milestone"),
     *("range", "seed", "versions", "seconds"),
 )
 """Entries that are no results, but what results must be read with."""

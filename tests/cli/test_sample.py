@@ -182,3 +182,21 @@ def test_a_prior_without_labels_says_so_and_writes_nothing(run, tmp_path):
     assert "this prior (JointPrior) was not trained with labels; leave the labels out" in process.stderr
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
+    folder = tmp_path / "tiny"
+    stages = {"type": "multi-stage", "stages": 2, "sampler": {"type": "ula", "steps": 2}}
+    table = tiny()
+    table["prior"] = {**stages, "energy": {"type": "mlp", "width": 6}}
+    table["train"]["prior"]["steps"] = 2
+    assert train(table, folder)
+    made = {}
+    for name in (None, "stage 1", "stage 2"):
+        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--milestone", name) if name else ()))
+        assert process.status == 0, process.stderr
+        made[name] = np.load(tmp_path / "x.npz")["images"]
+    assert np.array_equal(made[None], made["stage 2"])
+    process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--milestone", "stage 3")
+    assert process.status == 2
+    assert "it has 'stage 1', 'stage 2'" in process.stderr

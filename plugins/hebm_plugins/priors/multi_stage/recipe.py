@@ -8,7 +8,8 @@ from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.labels import couple, logits_of
-from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
+from hebm_plugins.priors.multi_stage.choices import Contrast, Drawing
+from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
 from hebm_plugins.samplers.ula import ULA
 
 _LARGEST = 2**31
