@@ -50,6 +50,8 @@ class Graphed(Sampler):
             return state
         try:
             return Replayed(u, Recording(self.sampler, density, state))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise ConfigError(
                 f"run.cuda_graphs: a step of {type(self.sampler).__name__} on {type(density).__name__} cannot be "
@@ -79,14 +81,17 @@ class Recording:
         normal = torch.zeros_like(u) if "normal" in sampler.draws else None
         uniform = torch.full_like(u[:, 0], 0.5) if "uniform" in sampler.draws else None
         self.noise = StepNoise(normal, uniform)
+        kept = [(b, b.clone()) for module in density.modules if module.training for b in module.buffers()]
         side = torch.cuda.Stream(u.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(u.device))
         with torch.cuda.stream(side):  # libraries set themselves up outside of the recording
             for _ in range(_WARM_UP):
                 sampler.step(density, self.state, self.noise)
         torch.cuda.current_stream(u.device).wait_stream(side)
+        for buffer, before in kept:  # what advances in training has not taken these steps
+            buffer.copy_(before)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # loaders use the GPU meanwhile
             self.after, self.info = sampler.step(density, self.state, self.noise)
 
     def replay(self, noise: StepNoise) -> tuple[Tensor, Info]:
@@ -95,10 +100,12 @@ class Recording:
             if mine is not None and given is not None:
                 mine.copy_(given)
         self.graph.replay()
-        for mine, new in zip(self.state, self.after, strict=True):
-            mine.copy_(new)
+        after = [part.clone() for part in self.after]  # before the state that they may be part of is overwritten
         accepted = None if self.info.accepted is None else self.info.accepted.clone()
-        return self.state[0].clone(), Info(self.info.value.clone(), self.info.grad.clone(), accepted)
+        info = Info(self.info.value.clone(), self.info.grad.clone(), accepted)
+        for mine, new in zip(self.state, after, strict=True):
+            mine.copy_(new)
+        return after[0], info
 
 
 class Replayed(NamedTuple):

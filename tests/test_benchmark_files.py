@@ -1,5 +1,6 @@
 """`benchmarks/`: every file can be read and built, and those of a paper's rows have its published settings."""
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -103,6 +104,12 @@ def header(path):
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
+@functools.cache
+def backbone_of(recipe, images):
+    """Built once for all files that share it: the deep ones take seconds even without data."""
+    return recipe.build(images)
+
+
 @pytest.fixture
 def shapes_alone(monkeypatch):
     """Tensors without data, and without the seconds that drawing initial weights takes on them."""
@@ -117,7 +124,7 @@ def shapes_alone(monkeypatch):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS)))
 def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
     experiment = load(path)
-    backbone = experiment.backbone.build(images_of(experiment.data))
+    backbone = backbone_of(experiment.backbone, images_of(experiment.data))
     prior = experiment.prior.build(backbone)
     phases = experiment.train.phases(backbone, prior)
     assert sum(phase.steps for phase in phases) > 0

@@ -88,6 +88,7 @@ def save_histograms(path: Path, panels: Mapping[str, Mapping[str, Tensor]], xlab
             axes.hist(values, edges, weights=weights, histtype="stepfilled", color=colour, alpha=0.25, lw=0)
             axes.hist(values, edges, weights=weights, histtype="step", color=colour, lw=1.4, label=label)
         axes.set_xlabel(xlabel)
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # scores may take many digits
         axes.set_yticks([])
         axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
         axes.legend()

@@ -85,6 +85,7 @@ def _try_steps(assembly: Any, accelerator: Any) -> None:
     short = attrs.evolve(assembly, experiment=attrs.evolve(assembly.experiment, run=settings))
     with tempfile.TemporaryDirectory() as scratch:
         pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, _Losses(lengths))
+    assembly.model.prior.milestone(assembly.experiment.evaluate.milestone)
     assembly.model.sample(64)
     click.echo("64 samples drawn")
 

@@ -81,16 +81,18 @@ class Evaluation:
     def beside(self, prior: PriorLearner | None = None, samples: int | None = None) -> Evaluation:
         """The same model and data with another prior on the same root, or measured on another number of images.
 
-        Extractors are shared, and all figures that do not change.
+        Extractors are shared, and all figures that do not change; reconstructions may, where latents are inferred under
+        the prior.
         """
         other = copy.copy(self)
         other.prior, changed = prior or self.prior, samples not in (None, self.settings.samples)
+        anew = {"prior", "reconstruction"} if prior is not None else {"prior"}
         if changed:
             other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
             other.references = Spread(self.images[self.settings.split], other.settings.samples)
-        other._shares = {k: v for k, v in self._shares.items() if k != "prior" and not changed}
-        other._features = {k: v for k, v in self._features.items() if k[0] != "prior" and not changed}
-        other._moments = {k: v for k, v in self._moments.items() if k != "prior" and not changed}
+        other._shares = {k: v for k, v in self._shares.items() if k not in anew and not changed}
+        other._features = {k: v for k, v in self._features.items() if k[0] not in anew and not changed}
+        other._moments = {k: v for k, v in self._moments.items() if k not in anew and not changed}
         other._figures = {}
         return other
 

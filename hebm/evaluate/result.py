@@ -18,7 +18,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 
     Returns a dictionary for `metrics.json`: the metrics' entries merged, "drawing" (means of what the prior says of
     its draws, an effective sample size, say), and beside them "extractor" (and
-    "extractors" if there were several), "n", "n_reference", "split", "decode", "range", "seed", "versions", "seconds".
+    "extractors" if there were several), "n", "n_reference", "split", "decode", "chain_steps", "milestone", "range",
+    "seed", "versions", "seconds".
 
     Raises `PluginError` if two metrics disagree about one entry, `NonFiniteError` if images are not finite.
     """

@@ -109,8 +109,8 @@ def scan(
         images: any of the model's shape.
         score: of a batch and its noise, `(B, …)`.
         name: of these images, for their noise.
-        unlike: images may be so unlike the training data that their latents overflow: a score that is not finite is
-            then −∞, the lowest.
+        unlike: images may be so unlike the training data that their latents overflow: a score that is no number is then
+            −∞, the lowest; one that is infinite stays so.
 
     Raises `NonFiniteError` if a score is not finite, unless `unlike`.
     """
@@ -121,7 +121,11 @@ def scan(
             batch = evaluation.batch(images, start, min(rows, len(images) - start))
             parts.append(score(batch, evaluation.noise("scores", start).derive(name)).double().cpu())
     scores = torch.cat(parts)
-    return torch.where(scores.isfinite(), scores, -torch.inf) if unlike else finite_scores(scores, name)
+    return (
+        scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        if unlike
+        else finite_scores(scores, name)
+    )
 
 
 def finite_scores(scores: Tensor, name: str) -> Tensor:

@@ -100,6 +100,7 @@ def figures_of(run: Run) -> dict[str, float | None]:
         entry = (metrics.get(name) or {}).get("prior")
         found[label] = entry.get("mean") if isinstance(entry, Mapping) else entry
     found["bits/dim"] = (metrics.get("likelihood") or {}).get("bits_per_dim")
+    found["chain steps"] = metrics.get("chain_steps")
     found["seconds"] = metrics.get("seconds")
     return found
 
@@ -125,7 +126,10 @@ def table(runs: Sequence[Run], exact: bool = False) -> Table:
 
 
 def _what(run: Run) -> list[str]:
-    return [component(run.config, key) for key in ("data", "backbone", "prior", "train")]
+    what = {key: component(run.config, key) for key in ("data", "backbone", "prior", "train")}
+    if milestone := run.metrics.get("milestone"):
+        what["prior"] += f", {milestone}"
+    return list(what.values())
 
 
 def _mean_row(runs: Sequence[Run], columns: Sequence[str]) -> tuple[str, ...]:

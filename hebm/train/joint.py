@@ -13,7 +13,7 @@ from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.train.optimization import Optimization
-from hebm.train.phases import Group, Phase, begin_stage
+from hebm.train.phases import STAGE_LOSS, Group, Phase, begin_stage
 
 
 def tilt_of(prior: PriorLearner, stage: Stage | None = None) -> Tilt | None:
@@ -73,7 +73,8 @@ class JointPhase(Phase):
         groups = {"backbone": Group(backbone, backbone.generative(), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
-        super().__init__("joint" if stage is None else f"joint-{stage.name}", scheme.steps, groups, scheme.patience)
+        name, watched = ("joint", "loss") if stage is None else (f"joint-{stage.name}", STAGE_LOSS)
+        super().__init__(name, scheme.steps, groups, scheme.patience, watched)
         self.backbone, self.prior, self.stage, self.scheme = backbone, prior, stage, scheme
 
     def begin(self, noise: Noise) -> None:
@@ -99,6 +100,8 @@ class JointPhase(Phase):
         negative = learned.negative if self.scheme.beta_grad == "mle" else None
         generator = generator_loss(self.backbone, batch.target, positive, negative)
         terms = {**generator.terms, **learned.terms, "nonfinite_posterior_chains": nonfinite.to(u.dtype)}
+        if self.stage is not None:
+            terms[STAGE_LOSS] = learned.total.detach()
         return Loss(generator.total + learned.total, terms)
 
 
@@ -125,7 +128,9 @@ class JointMCMC(SchemeRecipe):
     prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
     posterior_sampler: Sampler = option(factory=_default_posterior, doc="chain that infers latents")
     beta_grad: str = option(
-        "mle", doc="gradient of p(z_i|z_above): with the negative phase, or without", choices=("mle", "posterior")
+        "mle",
+        doc="gradient of p(z_i|z_above): with the negative phase, where the prior gives draws for it, or without",
+        choices=("mle", "posterior"),
     )
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:

@@ -171,14 +171,14 @@ class Trainer:
         for offset, parts in enumerate(self._steps(place.total, stop_at)):
             record = self._step(now, phase, wrapped, groups, parts)
             now = Place(now.phase, now.step + 1, now.total + 1)
-            last = self._plateau_reached(record) or now.step == phase.steps
+            last = self._plateau_reached(record[phase.watched]) or now.step == phase.steps
             self._after_step(now, phase, groups, record, (offset + 1) / (time.monotonic() - started), last)
             if last:
                 break
         return now
 
-    def _plateau_reached(self, record: Mapping[str, Tensor]) -> bool:
-        return bool(self.plateau.window) and self.plateau.reached(self._reduced(record["loss"], "mean"))
+    def _plateau_reached(self, loss: Tensor) -> bool:
+        return bool(self.plateau.window) and self.plateau.reached(self._reduced(loss, "mean"))
 
     def _steps(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This process's rows of each step, as the micro-batches whose gradients are summed."""

@@ -12,6 +12,9 @@ from hebm.interfaces import Backbone, Batch, Loss, Progress, Stage
 from hebm.noise import Noise
 from hebm.train.optimization import Optimization
 
+STAGE_LOSS = "stage_loss"
+"""The term that is a prior stage's own loss, where a phase trains more than the stage."""
+
 
 class Group(NamedTuple):
     """Parameters with one optimiser.
@@ -40,11 +43,14 @@ class Phase(nn.Module, ABC):
         steps: how many at most.
         groups: parameter groups by name; nothing else requires gradients during the phase.
         patience: steps whose mean loss must be below that of as many before, else the phase ends; 0 for all steps.
+        watched: the term that patience is about.
     """
 
-    def __init__(self, name: str, steps: int, groups: Mapping[str, Group], patience: int = 0) -> None:
+    def __init__(
+        self, name: str, steps: int, groups: Mapping[str, Group], patience: int = 0, watched: str = "loss"
+    ) -> None:
         super().__init__()
-        self.name, self.steps, self.groups, self.patience = name, steps, dict(groups), patience
+        self.name, self.steps, self.groups, self.patience, self.watched = name, steps, dict(groups), patience, watched
 
     @abstractmethod
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:

@@ -10,7 +10,7 @@ from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.train.joint import log_normaliser
 from hebm.train.optimization import Optimization
-from hebm.train.phases import Group, Phase, begin_stage
+from hebm.train.phases import STAGE_LOSS, Group, Phase, begin_stage
 from hebm.train.two_phase import require_inference
 
 
@@ -28,7 +28,7 @@ class VariationalPhase(Phase):
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
         name = "variational" if stage is None else f"variational-{stage.name}"
-        super().__init__(name, scheme.steps, groups, scheme.patience)
+        super().__init__(name, scheme.steps, groups, scheme.patience, "loss" if stage is None else STAGE_LOSS)
         self.backbone, self.prior, self.stage, self.mle = backbone, prior, stage, scheme.beta_grad == "mle"
 
     def begin(self, noise: Noise) -> None:
@@ -46,13 +46,13 @@ class VariationalPhase(Phase):
                 f"train.type: scheme 'variational' needs the posterior draw in the Loss that "
                 f'{type(self.backbone).__name__}.objective returns; use train.type = "two-phase"'
             )
-        with frozen(self.prior):
-            tilt = self.prior.tilt(loss.posterior.latents).sum(1).mean()
+        with frozen(self.prior):  # as its negatives are: of the stages before, while one learns
+            tilt = (self.stage.tilt or self.prior.tilt)(loss.posterior.latents).sum(1).mean()
         positive = Posterior(loss.posterior.latents.detach())
         energy = self.stage.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
         log_z = log_normaliser(self.backbone, energy.negative if self.mle else None)
         total = loss.total - tilt + energy.total + log_z
-        return Loss(total, {**loss.terms, **energy.terms, "tilt": tilt.detach()})
+        return Loss(total, {**loss.terms, **energy.terms, STAGE_LOSS: energy.total.detach(), "tilt": tilt.detach()})
 
 
 @recipe

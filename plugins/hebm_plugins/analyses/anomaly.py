@@ -78,7 +78,8 @@ class Anomaly(AnalysisRecipe):
         }
         joint = log_joint(Scorer.of(evaluation))
         pairs = [
-            scan(evaluation, images, joint, name) for images, name in zip(sets, ("inside", "outside"), strict=True)
+            scan(evaluation, images, joint, name, unlike=name == "outside")
+            for images, name in zip(sets, ("inside", "outside"), strict=True)
         ]
         for i, name in enumerate((_LIKELIHOOD, _JOINT)[: pairs[0].shape[1]]):
             found[name] = (pairs[0][:, i], pairs[1][:, i])

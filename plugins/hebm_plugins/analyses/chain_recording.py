@@ -50,8 +50,14 @@ class Level:
 
 def lengths(evaluation: Evaluation) -> Lengths:
     """How many chains a draw runs, and how long they are, found by counting."""
-    levels, total = (_count(evaluation, steps) for steps in (1, None))
+    levels, total = (_count(evaluation, steps) for steps in (1, evaluation.settings.chain_steps))
     return Lengths(levels, total // levels if levels else 0)
+
+
+def chooses(evaluation: Evaluation) -> bool:
+    """Whether a draw is chosen among several by weight: then no chain is the draw's own."""
+    with evaluating(evaluation.backbone, evaluation.prior):
+        return bool(evaluation.prior.sample(evaluation.generator, 2, evaluation.noise("prior"), steps=1).figures)
 
 
 def _count(evaluation: Evaluation, steps: int | None) -> int:

@@ -21,7 +21,7 @@ from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly
 from hebm.report.grids import save_strip
 from hebm.report.numbers import significant
-from hebm_plugins.analyses.chain_recording import Lengths, Level, features_along, lengths, record
+from hebm_plugins.analyses.chain_recording import Lengths, Level, chooses, features_along, lengths, record
 from hebm_plugins.analyses.drawing import CONTEXT, images_of
 
 _POINTS = 200
@@ -44,6 +44,8 @@ class Chains(AnalysisRecipe):
         """A prior that runs no chain."""
         if evaluation.prior.context is not None:
             return CONTEXT
+        if chooses(evaluation):
+            return "its draws are chosen by weight among particles: no chain is the draw's own"
         if not lengths(evaluation).levels:
             return "its prior runs no chain: its draws are exact"
         return None

@@ -14,15 +14,24 @@ CONTEXT = "its prior draws a context beside u, which would have to be held, too"
 
 
 def draws(
-    evaluation: Evaluation, n: int, noise: Noise, hold: Hold | None = None, prior: PriorLearner | None = None
+    evaluation: Evaluation,
+    n: int,
+    noise: Noise,
+    hold: Hold | None = None,
+    prior: PriorLearner | None = None,
+    as_trained: bool = False,
 ) -> Tensor:
-    """u `(n, D)` of the prior in question, or of another one; the coordinates that are held are those of `hold`."""
+    """u `(n, D)` of the prior in question, or of another one; the coordinates that are held are those of `hold`.
+
+    Chains are as long as `evaluate.chain_steps` says, or `as_trained`.
+    """
     prior, parts = prior or evaluation.prior, []
+    steps = None if as_trained else evaluation.settings.chain_steps
     with evaluating(evaluation.backbone, evaluation.prior):
         for start in range(0, n, evaluation.settings.rows):
             rows = min(evaluation.settings.rows, n - start)
             given = None if hold is None else Hold(hold.u[start : start + rows], hold.held)
-            parts.append(prior.sample(evaluation.generator, rows, noise.at(start), hold=given).u)
+            parts.append(prior.sample(evaluation.generator, rows, noise.at(start), steps=steps, hold=given).u)
     return torch.cat(parts)
 
 

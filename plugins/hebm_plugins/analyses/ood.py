@@ -73,7 +73,10 @@ class OutOfDistribution(AnalysisRecipe):
         )
         what = f"Test images ({len(few[0])}) against {name} ({len(few[1])}).{remark} {_TEXT}"
         if overflowed := max(both.overflowed for both in scores.values()):
-            what += f" Latents of {overflowed} images outside overflow: their scores count as below all others."
+            what += (
+                f" Latents of {overflowed} images outside overflow: a score that is no number counts as below all "
+                "others, an infinite one as it is."
+            )
         return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))
 
     def _second(self, inside: Images) -> tuple[Images, str, str]:

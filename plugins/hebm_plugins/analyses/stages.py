@@ -118,7 +118,7 @@ class Stages(AnalysisRecipe):
         positive = scan(
             evaluation, images, lambda batch, noise: factor.tilt(scorer.inferred(batch, noise.derive(0))), "inside"
         )
-        u = draws(evaluation, len(images), evaluation.noise("stages"), prior=before)
+        u = draws(evaluation, len(images), evaluation.noise("stages"), prior=before, as_trained=True)
         with torch.no_grad():
             parts = [factor.tilt(evaluation.generator.latents(few)) for few in u.split(evaluation.settings.rows)]
         return positive, torch.cat(parts).double().cpu()
@@ -126,8 +126,8 @@ class Stages(AnalysisRecipe):
 
 _TEXT = (
     "Draws after each stage (or level of noise, whose noise is still in them) from the same random numbers. A stage's "
-    "ratio is tried on latents inferred from test images against draws of the stages before it: a BCE of 2 log 2 = "
-    "1.386 nats, or an AUROC of 0.5, says that it cannot tell them apart."
+    "ratio is tried on latents inferred from test images against draws of the stages before it, by chains as long as "
+    "in training: a BCE of 2 log 2 = 1.386 nats, or an AUROC of 0.5, says that it cannot tell them apart."
 )
 
 

@@ -42,8 +42,8 @@ class Scores:
 
     @property
     def overflowed(self) -> int:
-        """Images outside whose score is not finite at some k, and counts as the lowest."""
-        return int(torch.stack([scores.isneginf() for scores in self.outside.values()]).any(0).sum())
+        """Images outside whose score is not finite at some k."""
+        return int(torch.stack([~scores.isfinite() for scores in self.outside.values()]).any(0).sum())
 
     def detections(self) -> dict[int, Detection]:
         """How well each k tells them apart; the images inside are the positives."""
@@ -63,7 +63,8 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
     scorer = Scorer.of(evaluation, draws)
     found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
     energies = list(found[INFERENCE].inside)
-    for name, factor in evaluation.prior.factors().items():
+    factors = evaluation.prior.factors()
+    for name, factor in factors.items() if len(factors) > 1 else ():
         found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=factor.tilt))
     if regenerates(evaluation.prior) and evaluation.prior.context is None:
         chosen = [energies[i] for i in evenly(len(energies), thresholds)]
@@ -77,7 +78,8 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
 def _sum(a: Scores, b: Scores) -> Scores:
     """Two scores added, at every k that the first has."""
     sides = ((a.inside, b.inside), (a.outside, b.outside))
-    return Scores(*({k: mine[k] + other[k] for k in mine} for mine, other in sides))
+    lowest = {"nan": -torch.inf, "posinf": torch.inf, "neginf": -torch.inf}  # ∞ − ∞ is no number
+    return Scores(*({k: (mine[k] + other[k]).nan_to_num(**lowest) for k in mine} for mine, other in sides))
 
 
 def _by_column(evaluation: Evaluation, sets: Sequence[Images], score: Score) -> Scores:

@@ -90,10 +90,12 @@ def as_columns(labels: Tensor) -> Tensor:
 def logits_of(classes: int, attributes: int) -> int:
     """K, outputs per energy: one per class, two for attributes, 1 without labels.
 
-    Raises `ConfigError` for both kinds at once.
+    Raises `ConfigError` for both kinds at once, or a single class.
     """
     if classes and attributes:
         raise ConfigError("prior.classes and prior.attributes: a prior carries class labels or attributes, not both")
+    if classes == 1:
+        raise ConfigError("prior.classes = 1: one class says nothing; leave it at 0")
     return classes or (2 if attributes else 1)
 
 

@@ -377,9 +377,8 @@ def test_a_milestones_draws_are_those_of_a_prior_with_its_stages_alone(backbone,
     assert torch.equal(second, alone.sample(backbone, ROWS, noise("s")).u)
 
 
-def test_one_stage_has_no_factors(backbone):
-    assert made(backbone, 1).factors() == {}
-    assert list(made(backbone, 1).milestones()) == ["stage 1"]
+def test_one_stage_is_one_factor(backbone):
+    assert list(made(backbone, 1).factors()) == list(made(backbone, 1).milestones()) == ["stage 1"]
 
 
 # ---------------------------------------------------------------- labels
@@ -405,18 +404,17 @@ def test_the_weight_of_labels_is_that_of_their_cross_entropy(backbone):
     torch.testing.assert_close(losses[2].total - losses[0].total, 2.5 * entropy)
 
 
-def test_a_class_tilts_by_its_logit_less_the_negatives_and_none_by_their_sum(backbone):
+def test_a_class_tilts_by_its_logit_in_the_last_stage_and_none_by_the_sum_of_all(backbone):
     prior, latents = made(backbone, 2, classes=3, label_layers=(1,)), posterior_of(backbone).latents
     logits = [net(latents) for net in prior.ratios[:2]]
     negatives = [part[:, 1, 3] + math.log(3) for part in logits]
-    marginal = sum(part[:, 1, :3].logsumexp(1) - last for part, last in zip(logits, negatives, strict=True))
+    marginals = [part[:, 1, :3].logsumexp(1) - last for part, last in zip(logits, negatives, strict=True)]
     plain = sum(part[:, 0, 0] - part[:, 0, 3] for part in logits)  # an energy that carries no label
-    torch.testing.assert_close(prior.tilt(latents), torch.stack([plain, marginal], dim=1))
+    torch.testing.assert_close(prior.tilt(latents), torch.stack([plain, sum(marginals)], dim=1))
     asked = torch.tensor([0, 1, 2, 0, -1, 2])
     found = prior.product(2, latents, asked)
-    chosen = [part[:, 1].gather(1, asked.clamp(min=0)[:, None])[:, 0] for part in logits]
-    of_class = sum(part - last for part, last in zip(chosen, negatives, strict=True))
-    torch.testing.assert_close(found[:, 1], torch.where(asked < 0, marginal, of_class))
+    chosen = logits[1][:, 1].gather(1, asked.clamp(min=0)[:, None])[:, 0] - negatives[1]
+    torch.testing.assert_close(found[:, 1], marginals[0] + torch.where(asked < 0, marginals[1], chosen))
 
 
 def test_sampling_a_class_climbs_its_tilt(backbone):
@@ -464,6 +462,24 @@ def test_with_labels_a_net_of_zeros_is_r_1(backbone):
     recipe = attrs.evolve(SMALL, classes=3, stages=1, energy=MLP(width=8))
     loss = loss_of(recipe.build(backbone).double(), 1, backbone, LABELS)
     assert loss.terms["bce"] == pytest.approx(TWO_LOG_2, abs=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["joint", "progressive", "smc"])
+def test_negatives_are_drawn_given_the_context_of_the_positives(mode):
+    contextual = seeded(lambda: ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))).double()
+    prior = made(seeded(ReferenceBackbone).double().requires_grad_(False), 2, sampling=mode, particles=2)
+    context = points(ROWS, 2, torch.float64, "context")
+    u = [prior._drawn(1, contextual, ROWS, noise("n"), context=c).u for c in (context, 2 * context)]
+    assert not torch.equal(*u)
+    assert torch.equal(prior._drawn(1, contextual, ROWS, noise("n"), context=context).context, context)
+
+
+@pytest.mark.parametrize("negatives", ["pool", "posterior"])
+def test_kept_negatives_are_refused_where_they_belong_to_a_context(negatives):
+    contextual = ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))
+    recipe = attrs.evolve(SMALL, negatives=negatives)
+    with pytest.raises(ConfigError, match=r'without the context that they belong to.*use "chain"'):
+        recipe._check_pool(contextual.layout)
 
 
 def test_a_pool_is_refused_on_a_backbone_that_moves(backbone):

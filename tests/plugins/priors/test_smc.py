@@ -226,3 +226,18 @@ def test_particles_reach_what_a_short_chain_does_not():
         means.append(float(prior.sample(backbone, 2000, noise("sample")).u.mean()))
     assert abs(means[0] - 0.07) < 0.09
     assert abs(means[1] - 1.0) < 0.1
+
+
+@pytest.mark.parametrize("weight", [-math.inf, math.inf])
+def test_weights_that_are_all_0_or_infinite_give_no_draw(weight):
+    u = torch.zeros(2, 4, 3)
+
+    def log_ratio(rows):
+        found = torch.zeros(2, 4)
+        found[0] = weight
+        return found.flatten()
+
+    particles = smc(u, [log_ratio], lambda s, rows: rows, Noise(0, "smc"), 0.5)
+    drawn = chosen(particles, Noise(0, "choice"))
+    assert drawn[0].isnan().all()
+    assert drawn[1].isfinite().all()

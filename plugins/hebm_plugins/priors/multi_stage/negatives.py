@@ -70,8 +70,8 @@ class Bank(nn.Module):
 
     @torch.no_grad()
     def record(self, z: Tensor) -> None:
-        """Keep draws z `(B, D)`, the last ones if they are too many, over the oldest ones."""
-        z = z[-len(self.recorded) :]
+        """Keep draws z `(B, D)`, the last ones if they are too many, over the oldest ones; none that is not finite."""
+        z = z[z.isfinite().all(1)][-len(self.recorded) :]
         at = (self.counts[0] + torch.arange(len(z), device=z.device)) % len(self.recorded)
         self.recorded[at] = z
         self.counts[0] += len(z)

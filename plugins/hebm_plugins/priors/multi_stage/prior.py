@@ -84,13 +84,18 @@ class MultiStagePrior(PriorLearner):
         return self._tilt(range(stages), labels)(latents)
 
     def _tilt(self, stages: Sequence[int], labels: Tensor | None = None, fold: bool = False) -> Tilt:
-        """The sum of log ratios number `stages`, the first being 0."""
+        """The sum of log ratios number `stages`, the first being 0; the last one gives the label's.
+
+        Each stage has learned p(y|z) anew: the labels of all of them together would count it M times.
+        """
         energies: list[Any] = [self.ratios[s].folded() if fold else self.ratios[s] for s in stages]
 
         def tilt(latents: Latents) -> Tensor:
             if not energies:
                 return 0 * latents.u[:, :1]
-            return torch.stack([self._log_ratio(energy(latents), labels) for energy in energies]).sum(0)
+            *before, last = [energy(latents) for energy in energies]
+            terms = [*(self._log_ratio(logits) for logits in before), self._log_ratio(last, labels)]
+            return torch.stack(terms).sum(0)
 
         return tilt
 
@@ -132,7 +137,7 @@ class MultiStagePrior(PriorLearner):
             prior = self._up_to(1)
             prior._modules = {**self._modules, "ratios": nn.ModuleList([self.ratios[s]])}
             found[f"stage {s + 1}"] = prior
-        return found if self.begun > 1 else {}
+        return found
 
     # ------------------------------------------------------------ drawing
 
@@ -159,18 +164,19 @@ class MultiStagePrior(PriorLearner):
         steps: int | None = None,
         observe: Observer | None = None,
         hold: Hold | None = None,
+        context: Tensor | None = None,
     ) -> Draw:
-        """Of the product of the first so many."""
+        """Of the product of the first so many; given a context `(n, *context)`, or with one of the base's."""
         if self.drawing.mode == "smc" and stages:
-            particles, context = self._particles(stages, backbone, n, noise, labels, steps, observe, hold)
+            particles, context = self._particles(stages, backbone, n, noise, labels, steps, observe, hold, context)
             return Draw(chosen(particles, noise.derive("choice")), context, {"ess": particles.share})
         start = self.base.sample(backbone, n, noise.derive("base"), labels, hold=hold)
-        u = start.u
+        u, context = start.u, start.context if context is None else context
         for i, target in enumerate(self._targets(stages)):
             watch = later(observe, i * (self.sampler.steps if steps is None else steps))
-            density = self._density(backbone, target, start.context, labels)
+            density = self._density(backbone, target, context, labels)
             u = run(self.sampler, density, u, noise.derive("chain", i), steps, watch, hold).u
-        return Draw(u, start.context)
+        return Draw(u, context)
 
     def _targets(self, stages: int) -> list[range]:
         """The ratios that each chain climbs."""
@@ -189,13 +195,15 @@ class MultiStagePrior(PriorLearner):
         steps: int | None = None,
         observe: Observer | None = None,
         hold: Hold | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Particles, Tensor | None]:
         """P particles of each sample, and the samples' contexts."""
         p, rows = self.drawing.particles, noise.grouped(self.drawing.particles)
         labels = None if labels is None else labels.repeat_interleave(p, 0)
         hold = None if hold is None else Hold(hold.u.repeat_interleave(p, 0), hold.held)
         start = self.base.sample(backbone, n * p, rows.derive("base"), labels, hold=hold)
-        context = None if start.context is None else start.context[::p]
+        if context is None and start.context is not None:
+            context = start.context[::p]
         shared = None if context is None else context.repeat_interleave(p, 0)
         densities = [self._density(backbone, range(s + 1), shared, labels) for s in range(stages)]
         ratios = [self._density(backbone, (s,), shared, labels).remainder for s in range(stages)]
@@ -261,7 +269,8 @@ class MultiStagePrior(PriorLearner):
             self.bank.record(positive.flat_z)
         logits = self.ratios[m - 1](positive)
         on_positive, on_negative = self._log_ratio(logits), self._log_ratio(self.ratios[m - 1](negative))
-        terms = contrast_terms(on_positive, on_negative)
+        nonfinite = (~negative.u.isfinite().all(1)).sum().to(on_negative.dtype)
+        terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
             on_positive, on_negative = on_positive.sum(1, keepdim=True), on_negative.sum(1, keepdim=True)
         loss = bce(on_positive, on_negative).sum()
@@ -280,7 +289,9 @@ class MultiStagePrior(PriorLearner):
     def _negative(
         self, m: int, backbone: Backbone, positive: Latents, noise: Noise, step: int
     ) -> tuple[Latents, Latents | None]:
-        """Latents of p_{m−1} with the context of the positives, and the same where they are this prior's own draws."""
+        """Latents of p_{m−1} with the context of the positives, and the same where they are draws of the prior under
+        which latents are inferred, so that a scheme may use them for its normaliser.
+        """
         rows = len(positive.u)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:
             return backbone.invert(backbone.layout.split(z), positive.context).detach(), None
@@ -289,9 +300,9 @@ class MultiStagePrior(PriorLearner):
         elif self.contrast.negatives == "pool" and self.pool is not None:
             u = self.pool.take(partial(self._many, m - 1, backbone), step, noise.derive("pool"), rows)
         else:
-            u = self._drawn(m - 1, backbone, rows, noise.derive("negative")).u
+            u = self._drawn(m - 1, backbone, rows, noise.derive("negative"), context=positive.context).u
         drawn = backbone.latents(u, positive.context).detach()
-        return drawn, drawn
+        return drawn, drawn if self.contrast.infer_under == "previous" else None
 
     def _many(self, stages: int, backbone: Backbone, n: int, noise: Noise) -> Tensor:
         """n draws `(n, D)` of a product, for the pool."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
+from hebm.latents import LatentLayout
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.labels import couple, logits_of
@@ -57,10 +58,10 @@ class MultiStage(PriorRecipe):
     label_weight: float = option(1.0, doc="of the labels' cross-entropy", low=0)
 
     def build(self, backbone: Backbone) -> MultiStagePrior:
-        """Raises `ConfigError` for a base or labels that do not fit, or a pool of more than 8 GiB."""
+        """Raises `ConfigError` for a base, labels or negatives that do not fit, or a pool of more than 8 GiB."""
         base = self.base.build(backbone)
         check_base(base, backbone.layout)
-        self._check_pool(backbone.layout.dim)
+        self._check_pool(backbone.layout)
         logits = logits_of(self.classes, self.attributes)
         logits += logits > 1  # one more for the negatives
         ratios = [self.energy.build(backbone.layout, logits) for _ in range(self.stages)]
@@ -76,8 +77,16 @@ class MultiStage(PriorRecipe):
             dim=backbone.layout.dim,
         )
 
-    def _check_pool(self, dim: int) -> None:
-        if self.negatives != "chain" and self.pool * dim > _LARGEST:
+    def _check_pool(self, layout: LatentLayout) -> None:
+        if self.negatives == "chain":
+            return
+        if layout.context is not None:
+            raise ConfigError(
+                f'prior.negatives: "{self.negatives}" keeps draws without the context that they belong to, which this '
+                'backbone has; use "chain"'
+            )
+        dim = layout.dim
+        if self.pool * dim > _LARGEST:
             raise ConfigError(
                 f"prior.pool = {self.pool} draws of {dim} numbers are more than 8 GiB; take at most "
                 f'{_LARGEST // dim}, or prior.negatives = "chain"'

@@ -61,6 +61,8 @@ def smc(
     lowest = torch.ones_like(u[:, 0, 0])
     for s, log_ratio in enumerate(log_ratios, 1):
         log_weights = log_weights + log_ratio(u.flatten(0, 1)).view(samples, count)
+        worth = log_weights.logsumexp(1, keepdim=True).isfinite()
+        log_weights = torch.where(worth, log_weights, torch.nan)  # nothing can be chosen by weights that are all 0
         share = effective_share(log_weights)
         lowest = torch.minimum(lowest, share)
         poor = ~(share >= threshold) if threshold < 1 else torch.ones_like(share, dtype=torch.bool)

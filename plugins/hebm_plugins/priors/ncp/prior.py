@@ -88,6 +88,7 @@ class NCPPrior(PriorLearner):
         """u `(n, D)` with layer i chosen among P proposals, and their ESS / P `(n,)`."""
         here = _layer(self.layout, i)
         latents = backbone.latents(u, context)
+        below = self._held_below(i, hold)
 
         def placed(offered: Tensor) -> Tensor:
             """Offers `(n, C, d)`, held coordinates as given."""
@@ -96,14 +97,26 @@ class NCPPrior(PriorLearner):
             return torch.where(hold.held[here], hold.u[:, None, here], offered)
 
         def log_weight(offered: Tensor) -> Tensor:
-            count = offered.shape[1]
-            rows = redrawn(_repeated(latents, count), self.layout, {i: placed(offered).flatten(0, 1)})
-            return self.energy.of_layer(rows, i).squeeze(1).view(-1, count)
+            count, layer = offered.shape[1], placed(offered).flatten(0, 1)
+            rows = _repeated(latents, count)
+            if below:
+                moved = rows.u.clone()
+                moved[:, here] = layer
+                f = self.tilt(backbone.latents(moved, rows.context))[:, [i, *below]].sum(1)
+            else:
+                f = self.energy.of_layer(redrawn(rows, self.layout, {i: layer}), i).squeeze(1)
+            return f.view(-1, count)
 
         found = select(log_weight, len(u), self.layout.sizes[i], self.drawing.proposals, noise)
         u = u.clone()
         u[:, here] = placed(found.u.unsqueeze(1)).squeeze(1)
         return u, found.share
+
+    def _held_below(self, i: int, hold: Hold | None) -> list[int]:
+        """Layers below layer i with held coordinates: their f_j says how well layer i fits what is held."""
+        if hold is None:
+            return []
+        return [j for j in range(i + 1, len(self.layout)) if bool(hold.held[_layer(self.layout, j)].any())]
 
     def _chain(
         self,
@@ -122,7 +135,12 @@ class NCPPrior(PriorLearner):
         held = Hold(u, others if hold is None else others | hold.held)
         if bool(held.held.all()):
             return u
-        density = TiltedPrior(backbone, lambda latents: self.energy.of_layer(latents, i), context)
+        below = self._held_below(i, hold)
+
+        def tilt(latents: Latents) -> Tensor:
+            return self.tilt(latents)[:, [i, *below]] if below else self.energy.of_layer(latents, i)
+
+        density = TiltedPrior(backbone, tilt, context)
         density.modules = (backbone, self.energy)
         watch = None if observe is None else _whole(observe, held)
         return run(self.drawing.sampler, density, u, noise, steps, watch, held).u
