@@ -15,6 +15,7 @@ def test_nothing_but_the_groups_of_a_phase_requires_gradients(tmp_path, monkeypa
         wanted = {id(p) for group in phase.groups.values() for p in group.parameters().values()}
         both = [*self.backbone.parameters(), *self.prior.parameters()]
         seen[phase.name] = {id(p) for p in both if p.requires_grad} == wanted
+        return place
 
     monkeypatch.setattr(Trainer, "_run_steps", run_steps)
     train(tiny(scheme), tmp_path / "tiny")
