@@ -121,11 +121,12 @@ def scan(
             batch = evaluation.batch(images, start, min(rows, len(images) - start))
             parts.append(score(batch, evaluation.noise("scores", start).derive(name)).double().cpu())
     scores = torch.cat(parts)
-    return (
-        scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-        if unlike
-        else finite_scores(scores, name)
-    )
+    return lowest_where_no_number(scores) if unlike else finite_scores(scores, name)
+
+
+def lowest_where_no_number(scores: Tensor) -> Tensor:
+    """The same scores, −∞ in place of NaN; infinite ones stay."""
+    return torch.where(scores.isnan(), -torch.inf, scores)
 
 
 def finite_scores(scores: Tensor, name: str) -> Tensor:

@@ -15,7 +15,7 @@ from hebm.analyse.section import Picture, Table, write_csv
 from hebm.data.images import Images
 from hebm.evaluate.detection import Detection, detection
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.scores import Scorer, regenerates, scan
+from hebm.evaluate.scores import Scorer, lowest_where_no_number, regenerates, scan
 from hebm.interfaces import Batch
 from hebm.noise import Noise
 from hebm.report.chain import evenly
@@ -78,8 +78,8 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
 def _sum(a: Scores, b: Scores) -> Scores:
     """Two scores added, at every k that the first has."""
     sides = ((a.inside, b.inside), (a.outside, b.outside))
-    lowest = {"nan": -torch.inf, "posinf": torch.inf, "neginf": -torch.inf}  # ∞ − ∞ is no number
-    return Scores(*({k: (mine[k] + other[k]).nan_to_num(**lowest) for k in mine} for mine, other in sides))
+    # ∞ − ∞ is no number
+    return Scores(*({k: lowest_where_no_number(mine[k] + other[k]) for k in mine} for mine, other in sides))
 
 
 def _by_column(evaluation: Evaluation, sets: Sequence[Images], score: Score) -> Scores:
