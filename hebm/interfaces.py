@@ -125,6 +125,37 @@ class Draw:
     figures: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
+@attrs.frozen(eq=False)
+class Request:
+    """What is asked of draws from a prior.
+
+    Arguments:
+        labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and any
+            at all for a prior that is not `labelled`, draws from the marginal.
+        context: c that is given, `(n, *context)`; None lets the root draw it.
+        steps: length of each chain, instead of the sampler's own.
+        observe: sees every step of every chain.
+        hold: coordinates of u that are given; the others are drawn given them.
+    """
+
+    labels: Tensor | None = None
+    context: Tensor | None = None
+    steps: int | None = None
+    observe: Observer | None = None
+    hold: Hold | None = None
+
+    def repeated(self, times: int) -> Request:
+        """For so many rows per sample."""
+        hold = None if self.hold is None else Hold(self.hold.u.repeat_interleave(times, 0), self.hold.held)
+        labels, context = (
+            None if given is None else given.repeat_interleave(times, 0) for given in (self.labels, self.context)
+        )
+        return Request(labels, context, self.steps, self.observe, hold)
+
+
+PLAIN = Request()
+"""Nothing asked: the prior's own marginal, its own chains."""
+
 # ---------------------------------------------------------------- live objects
 
 
@@ -155,15 +186,21 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no inference model")
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """−ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override to anneal or balance it."""
+        """−ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override to anneal or balance it.
+
+        With a context it has + log r(c|x), too; −log p(c) is its root's, which learns beside the backbone.
+        """
         posterior = self.infer(batch, noise)
         if posterior.kl is None:
             raise NotImplementedError(f"{type(self).__name__}.infer gives no KL: override objective")
         reconstruction = -self.likelihood(posterior.latents).log_prob(batch.target).mean()
         kl = posterior.kl.sum(1).mean()
         loss = reconstruction + kl
-        terms = {"elbo": -loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
-        return Loss(loss, terms, posterior=posterior)
+        terms = {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
+        if posterior.log_r is None:
+            return Loss(loss, {"elbo": -loss.detach(), **terms}, posterior=posterior)
+        log_r = posterior.log_r.mean()
+        return Loss(loss + log_r, {**terms, "log_r": log_r.detach()}, posterior=posterior)
 
     def generative(self) -> tuple[nn.Module, ...]:
         """The modules of p(x, z): all but the inference model's. Schemes that infer by MCMC train these alone."""
@@ -257,27 +294,14 @@ class PriorLearner(nn.Module, ABC):
         return False
 
     @abstractmethod
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """n draws of u.
 
         Arguments:
             backbone: gives T.
             n: how many.
             noise: its rows are the samples' global indices.
-            labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and
-                any at all for a prior that is not `labelled`, draws from the marginal.
-            steps: length of each chain, instead of the sampler's own.
-            observe: sees every step of every chain.
-            hold: coordinates of u that are given; the others are drawn given them.
+            request: what is asked of them. A tilt passes it on to its base, whose draw has the context.
         """
 
     def milestones(self) -> Mapping[str, PriorLearner]:
@@ -302,12 +326,14 @@ class PriorLearner(nn.Module, ABC):
         """Priors whose tilts are those of one stage alone each, by the same names: for scores. Empty if it has one."""
         return {}
 
-    def regenerate(self, backbone: Backbone, u: Tensor, held: Tensor, noise: Noise) -> Tensor:
-        """u `(B, D)` with the coordinates that are not `held` `(D,)` drawn anew given the others.
+    def regenerate(self, backbone: Backbone, latents: Latents, held: Tensor, noise: Noise) -> Tensor:
+        """u `(B, D)` of `latents` with the coordinates that are not `held` `(D,)` drawn anew, given the others and the
+        context.
 
         A prior with levels of noise may pass through the lowest, and move what is held by as much.
         """
-        return self.sample(backbone, len(u), noise, hold=Hold(u, held)).u
+        request = Request(context=latents.context, hold=Hold(latents.u, held))
+        return self.sample(backbone, len(latents.u), noise, request).u
 
     def objective(
         self,
@@ -329,6 +355,22 @@ class PriorLearner(nn.Module, ABC):
     ) -> LogDensity | None:
         """The unnormalised log density over u, or None where there is no unnormalised marginal."""
         return None
+
+    def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """One sample, `(B,)`, whose mean over noise is a lower bound on log p(c) of contexts `(B, *context)`.
+
+        Never put it into an exponential: the noise would be rewarded. A root that draws a context has it.
+        """
+        return self._of_context().context_bound(context, noise)
+
+    def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
+        """log w, `(B,)`, with E[w] = p(c): what importance weights take. A root that draws a context has it."""
+        return self._of_context().context_weight(context, noise)
+
+    def _of_context(self) -> PriorLearner:
+        if self.base is None:
+            raise NotImplementedError(f"{type(self).__name__} has no log p(c)")
+        return self.base
 
     def stages(self) -> tuple[Stage, ...]:
         """What this prior trains, one after another, its base's stages first."""
@@ -460,11 +502,12 @@ class SchemeRecipe(ABC):
 
     group: ClassVar[str] = "hebm_schemes"
 
-    def prepare(self, backbone: Backbone, images: Images, noise: Noise) -> None:
+    def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Called once before a run's first step.
 
         Arguments:
             backbone: with its initial weights.
+            prior: with its initial weights.
             images: the training images.
             noise: for what is drawn meanwhile; the same on every process.
         """

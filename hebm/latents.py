@@ -147,8 +147,12 @@ class Posterior:
         latents: the draw.
         log_q: log q(z_i | ·) per layer, `(B, L)`, or None when drawn by MCMC.
         kl: KL(q_i ‖ p_i) per layer, analytic where there is a formula, else one-sample, `(B, L)`; or None.
+        log_r: log r(c|x) of the context, `(B,)`, or None where there is none.
+        mean: of q(z_i|·) per layer given what was drawn before it, `(B, *shape_i)`; None where q has no simple one.
     """
 
     latents: Latents
     log_q: Tensor | None = None
     kl: Tensor | None = None
+    log_r: Tensor | None = None
+    mean: tuple[Tensor, ...] | None = None

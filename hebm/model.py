@@ -16,7 +16,7 @@ from hebm.config.experiment import load as load_experiment
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
-from hebm.interfaces import Backbone, ImageSpec, PriorLearner
+from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
 from hebm.noise import BLOCK, Noise, derive_seed
 from hebm.store.checkpoints import load_latest
 from hebm.store.provenance import images_of
@@ -99,7 +99,7 @@ class Model(nn.Module):
         parameter = next(self.backbone.parameters())
         noise = Noise(seed, "sample", start=start + first, device=parameter.device, dtype=parameter.dtype)
         chosen = None if labels is None else labels[first : first + rows].to(parameter.device)
-        draw = self.prior.sample(backbone, rows, noise.derive("prior"), chosen, steps)
+        draw = self.prior.sample(backbone, rows, noise.derive("prior"), Request(chosen, steps=steps))
         likelihood = backbone.likelihood(backbone.latents(temperature * draw.u, draw.context))
         images = likelihood.mean if decode == "mean" else likelihood.draw(noise.derive("decode"))
         bad = int((~images.flatten(1).isfinite().all(1)).sum())

@@ -212,7 +212,7 @@ def train(
     experiment, model = assembly.experiment, assembly.model
     if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
         noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
-        experiment.train.prepare(model.backbone, assembly.images["train"], noise)
+        experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     trainer = Trainer(
         model.backbone,

@@ -8,7 +8,7 @@ from real_runs import newest, tiny, train
 from hebm.config.experiment import from_table
 from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
-from hebm.interfaces import Draw
+from hebm.interfaces import PLAIN, Draw
 from hebm.model import Model, build, seeded
 from hebm.noise import Noise
 
@@ -131,8 +131,8 @@ class Heeding(torch.nn.Module):
         super().__init__()
         self.dim, self.heard = dim, []
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        self.heard.append(labels)
+    def sample(self, backbone, n, noise, request=PLAIN):
+        self.heard.append(request.labels)
         return Draw(noise.normal(n, self.dim))
 
 

@@ -30,7 +30,7 @@ from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import Spread, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Gather, Processes
-from hebm.interfaces import Backbone, Batch, DatasetRecipe, Draw, PriorLearner, SchemeRecipe
+from hebm.interfaces import Backbone, Batch, DatasetRecipe, Draw, PriorLearner, Request, SchemeRecipe
 from hebm.latents import Latents
 from hebm.noise import Noise
 
@@ -138,7 +138,7 @@ class Evaluation:
     def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
         if kind == "prior" and self.prior.base is not None:
             steps = self.settings.chain_steps
-            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start), steps=steps)
+            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start), Request(steps=steps))
             self._figures[start] = {name: figure.double().cpu() for name, figure in drawn.figures.items()}
             return drawn
         scale = kind[1] if isinstance(kind, tuple) else 1.0
@@ -248,13 +248,20 @@ class Evaluation:
 
     # ------------------------------------------------------------ figures per image
 
-    def per_image(self, split: str, score: Callable[[Batch, Noise], Tensor], most: int | None = None) -> Tensor:
-        """A score of each image of a split, `(N,)`, in order.
+    def per_image(
+        self,
+        split: str,
+        score: Callable[[Batch, Noise], Tensor],
+        most: int | None = None,
+        shape: tuple[int, ...] = (),
+    ) -> Tensor:
+        """A score of each image of a split, float64 `(N, *shape)`, in order.
 
         Arguments:
             split: "train" or "test".
-            score: of a batch and its noise, `(B,)`.
+            score: of a batch and its noise, `(B, *shape)`.
             most: how many images at most, evenly spread.
+            shape: of one image's score.
         """
         whole = self.images[split]
         images = Spread(whole, len(whole) if most is None else most)
@@ -263,7 +270,7 @@ class Evaluation:
             for start, rows in self.processes.batches(len(images), self.settings.rows):
                 noise = self.noise("per-image", start).derive(split)
                 parts.append(score(self.batch(images, start, rows), noise).double())
-        empty = torch.empty(0, dtype=torch.float64, device=self.device)
+        empty = torch.empty(0, *shape, dtype=torch.float64, device=self.device)
         return self.processes.join(parts, empty, len(images), self.settings.rows).cpu()
 
 

@@ -89,10 +89,10 @@ class Scorer:
         A prior with levels of noise moves what is held, too: see `PriorLearner.regenerate`.
         """
         layout = self.generator.layout
-        u = self.inferred(batch, noise.derive(0)).u
-        held = layout.hold(u, range(len(layout) - k)).held
-        drawn = self.prior.regenerate(self.generator, u, held, noise.derive("regenerate", k))
-        return above(self.prior.tilt(self.generator.latents(drawn)))[:, k]
+        latents = self.inferred(batch, noise.derive(0))
+        held = layout.hold(latents.u, range(len(layout) - k)).held
+        drawn = self.prior.regenerate(self.generator, latents, held, noise.derive("regenerate", k))
+        return above(self.prior.tilt(self.generator.latents(drawn, latents.context)))[:, k]
 
 
 def scan(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.references import Spread
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, SchemeRecipe
+from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request, SchemeRecipe
 from hebm.noise import BLOCK, Noise
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.figure_data import ChainData, Figures
@@ -144,10 +144,10 @@ class _Collector:
         """The first draws of the prior and what their chain did; None for a prior that runs none."""
         recorder = Recorder(self.settings.frames - 2)
         rows, noise = self.settings.rows, self.noise.derive("prior")
-        draw = self.prior.sample(self.generator, rows, noise, observe=recorder)
+        draw = self.prior.sample(self.generator, rows, noise, Request(observe=recorder))
         if not recorder.length:
             return draw, None
-        start = self.prior.sample(self.generator, rows, self.noise.derive("prior"), steps=0)
+        start = self.prior.sample(self.generator, rows, self.noise.derive("prior"), Request(steps=0))
         states = recorder.states(start.u, draw.u)
         tilts = [f for f in (self._f(Draw(u, draw.context)) for _, u in states) if f is not None]
         chosen = [states[i] for i in evenly(len(states), self.settings.frames)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hebm.densities import frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, require_context
+from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Request, Stage, require_context
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
@@ -60,7 +60,7 @@ def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
     for dtype in (torch.float32, torch.float64):
         prior, twin = _built(recipe, backbone, dtype)
         for steps in (None, 1):
-            draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), steps=steps)
+            draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), Request(steps=steps))
             mend = "return Draw(u, context) with one row per sample"
             expect_shape("u", draw.u, (ROWS, twin.layout.dim), mend)
             promise(draw.u.dtype == dtype, f"u of type {dtype}", str(draw.u.dtype), "make tensors in the noise's dtype")
@@ -106,7 +106,9 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
     """An observer changes no sample."""
     prior, twin = _built(recipe, backbone)
     seen: list[Tensor] = []
-    watched = prior.sample(twin, ROWS, Noise(0, "sample"), observe=lambda step, state, info: seen.append(state[0])).u
+    watched = prior.sample(
+        twin, ROWS, Noise(0, "sample"), Request(observe=lambda step, state, info: seen.append(state[0]))
+    ).u
     plain = prior.sample(twin, ROWS, Noise(0, "sample")).u
     expect_equal("samples are the same when observed", watched, plain, "pass observe on to hebm.sampling.run")
     mend = "an observer sees u (n, D) as the state's first field"
@@ -114,13 +116,28 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
         expect_shape("the observed state", u, (ROWS, twin.layout.dim), mend)
 
 
+def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A given context comes back as given, and decides nothing else of the noise. Passes where there is none."""
+    prior, twin = _built(recipe, backbone)
+    given = contexts(twin.layout, ROWS)
+    if given is None:
+        return
+    mend = "pass the request on to the base, whose draw has the context; draw one only where none is given"
+    draw, again = (prior.sample(twin, ROWS, Noise(0, "sample"), Request(context=given)) for _ in range(2))
+    expect_shape("the draw's context", given if draw.context is None else draw.context, tuple(given.shape), mend)
+    promise(draw.context is not None, "the draw has its context", "it has none", mend)
+    expect_equal("the context is the one that was given", given if draw.context is None else draw.context, given, mend)
+    expect_finite("u", draw.u, mend)
+    expect_equal("the same key and context give the same draw", again.u, draw.u, mend)
+
+
 def check_hold(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Held coordinates come back as given; the others are drawn."""
     prior, twin = _built(recipe, backbone)
     given = points(ROWS, twin.layout.dim, name="held")
     hold = twin.layout.hold(given, {0})
-    u = prior.sample(twin, ROWS, Noise(0, "sample"), hold=hold).u
-    other = prior.sample(twin, ROWS, Noise(1, "sample"), hold=hold).u
+    u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(hold=hold)).u
+    other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(hold=hold)).u
     mend = "pass hold on to hebm.sampling.run, or return Draw(hold.apply(u))"
     expect_equal("held coordinates are as given", u[:, hold.held], given[:, hold.held], mend)
     if not bool(hold.held.all()):

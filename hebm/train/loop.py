@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -65,6 +65,15 @@ class Place:
     phase: int
     step: int
     total: int
+
+
+def _clipped(groups: Sequence[GroupState], together: bool) -> dict[str, Tensor]:
+    """Norms of gradients before clipping, by name; groups that are clipped together have one."""
+    parameters = {g.name: list(g.group.parameters().values()) for g in groups}
+    if together and len(groups) > 1:
+        whole = [p for group in parameters.values() for p in group]
+        return {"grad_norm_together": gradient_norm(whole, groups[0].group.optimization.clip)}
+    return {f"grad_norm_{g.name}": gradient_norm(parameters[g.name], g.group.optimization.clip) for g in groups}
 
 
 class Trainer:
@@ -205,10 +214,7 @@ class Trainer:
                 self.accelerator.backward(loss.total)
             losses.append(loss)
         figures = self._counted(_mean_figures(losses))
-        norms = {
-            f"grad_norm_{g.name}": gradient_norm(list(g.group.parameters().values()), g.group.optimization.clip)
-            for g in groups
-        }
+        norms = _clipped(groups, phase.one_clip)
         self._update(groups, {**figures, **norms}, phase, parts, progress, now)
         return {**figures, **norms}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +56,14 @@ class Optimization:
             raise ConfigError(f"schedule {EPOCH_COSINE!r} starts right after warmup: leave out decay_from")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser at its full learning rate."""
+        """The optimiser at its full learning rate; it updates all tensors at once, on a CPU too (foreach)."""
         optimizer: torch.optim.Optimizer = OPTIMIZERS[self.optimizer](
-            parameters, lr=self.learning_rate, betas=self.betas, eps=self.epsilon, weight_decay=self.weight_decay
+            parameters,
+            lr=self.learning_rate,
+            betas=self.betas,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+            foreach=True,
         )
         return optimizer
 
@@ -101,8 +106,10 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     Buffers are copied.
     """
 
-    def update(average: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
         d = min(decay, (1 + float(n)) / (10 + float(n)))
-        return d * average + (1 - d) * current
+        torch._foreach_mul_(list(averages), d)
+        torch._foreach_add_(list(averages), list(current), alpha=1 - d)
 
-    return AveragedModel(module, avg_fn=update)
+    return AveragedModel(module, multi_avg_fn=update)

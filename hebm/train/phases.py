@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from torch import nn
 
@@ -16,23 +15,24 @@ STAGE_LOSS = "stage_loss"
 """The term that is a prior stage's own loss, where a phase trains more than the stage."""
 
 
-class Group(NamedTuple):
+class Group:
     """Parameters with one optimiser.
 
     Arguments:
         owner: the module that is averaged and saved whole, "backbone" or "prior" by the group's name.
-        trained: the sub-modules of it whose parameters are updated.
+        trained: the sub-modules of it whose parameters are updated, all but those that were made to stay as they are
+            (that do not require gradients when the group is made, before any phase).
         optimization: how.
     """
 
-    owner: nn.Module
-    trained: tuple[nn.Module, ...]
-    optimization: Optimization
+    def __init__(self, owner: nn.Module, trained: tuple[nn.Module, ...], optimization: Optimization) -> None:
+        self.owner, self.trained, self.optimization = owner, trained, optimization
+        wanted = {id(p) for module in trained for p in module.parameters() if p.requires_grad}
+        self._names = frozenset(name for name, p in owner.named_parameters() if id(p) in wanted)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is updated, by its name within the owner."""
-        wanted = {id(p) for module in self.trained for p in module.parameters()}
-        return {name: p for name, p in self.owner.named_parameters() if id(p) in wanted}
+        return {name: p for name, p in self.owner.named_parameters() if name in self._names}
 
 
 class Phase(nn.Module, ABC):
@@ -44,13 +44,21 @@ class Phase(nn.Module, ABC):
         groups: parameter groups by name; nothing else requires gradients during the phase.
         patience: steps whose mean loss must be below that of as many before, else the phase ends; 0 for all steps.
         watched: the term that patience is about.
+        one_clip: the gradients of all groups are one vector, clipped by the first group's `clip`.
     """
 
     def __init__(
-        self, name: str, steps: int, groups: Mapping[str, Group], patience: int = 0, watched: str = "loss"
+        self,
+        name: str,
+        steps: int,
+        groups: Mapping[str, Group],
+        patience: int = 0,
+        watched: str = "loss",
+        one_clip: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.steps, self.groups, self.patience, self.watched = name, steps, dict(groups), patience, watched
+        self.name, self.steps, self.groups = name, steps, dict(groups)
+        self.patience, self.watched, self.one_clip = patience, watched, one_clip
 
     @abstractmethod
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:

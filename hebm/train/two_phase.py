@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class BackbonePhase(Phase):
-    """Phase 1: the backbone's objective plus the prior stages that are terms of it, in one sum.
+    """Phase 1: the backbone's objective plus the prior stages that are terms of it, in one sum with one clip.
 
     Arguments:
         backbone: trained.
@@ -43,7 +44,7 @@ class BackbonePhase(Phase):
         groups = {"backbone": Group(backbone, (backbone,), optimization)}
         if stages:
             groups["prior"] = Group(prior, tuple(stage.module for stage in stages), optimization)
-        super().__init__("backbone", optimization.steps, groups, optimization.patience)
+        super().__init__("backbone", optimization.steps, groups, optimization.patience, one_clip=True)
         self.backbone, self.trained = backbone, nn.ModuleList(stage.module for stage in stages)
         self.stages, self.bits = stages, bits
 
@@ -116,7 +117,7 @@ class TwoPhase(SchemeRecipe):
         doc="phase 2, each stage of the prior",
     )
     backbone_from: str | None = option(
-        None, doc="run folder whose trained backbone is taken, for several priors on one backbone; leaves out phase 1"
+        None, doc="run folder whose phase 1 is taken over, for several priors on one backbone; leaves out phase 1"
     )
     unit: str = option("nats", doc="of phase 1's loss, which its clip refers to", choices=("nats", "bits/dim"))
 
@@ -126,30 +127,50 @@ class TwoPhase(SchemeRecipe):
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
         later = tuple(PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
-        if self.backbone_from is None:
-            return BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim"), *later
-        if together:
-            names = ", ".join(stage.name for stage in together)
-            raise ConfigError(f"train.backbone_from: stage {names} of the prior learns with the backbone; leave it out")
-        return later
+        if self.backbone_from is not None:
+            return later
+        return BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim"), *later
 
-    def prepare(self, backbone: Backbone, images: Images, noise: Noise) -> None:
-        """Statistics of the data, or the backbone of another run with all its buffers, settled anew.
+    def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
+        """Statistics of the data, or all that phase 1 of another run has left: the backbone with its buffers, settled
+        anew, and the prior's stages that learned with it.
 
-        Raises `CheckpointError` if that run has no checkpoint or its backbone does not fit.
+        Raises:
+            CheckpointError: that run has no checkpoint, or what it has does not fit.
+            ConfigError: its prior has no such stages.
         """
         if self.backbone_from is None:
-            super().prepare(backbone, images, noise)
+            super().prepare(backbone, prior, images, noise)
             return
         from hebm.model import trained_weights  # the model's module imports configuration, which lists schemes
 
         weights = trained_weights(self.backbone_from)
         load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
+        if together := _learned_together(prior):
+            self._take_over(together, self.backbone_from)
         backbone.settle(noise)
+
+    def _take_over(self, modules: Mapping[str, nn.Module], run: str) -> None:
+        """Weights of stages, by name, as that run has trained them beside its backbone."""
+        from hebm.model import Model
+
+        theirs = _learned_together(Model.load(run).prior)
+        for name, module in modules.items():
+            if name not in theirs:
+                raise ConfigError(
+                    f"train.backbone_from: stage {name!r} of this prior learns with the backbone, and the prior of "
+                    f"{run} has no such stage; use a run that has, or leave backbone_from out"
+                )
+            load_module(module, theirs[name].state_dict(), f"stage {name!r} of {run}")
 
     def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""
         return backbone.infer(batch, noise)
+
+
+def _learned_together(prior: PriorLearner) -> dict[str, nn.Module]:
+    """The modules of stages that learn with the backbone, by the stage's name."""
+    return {stage.name: stage.module for stage in prior.stages() if stage.with_backbone}
 
 
 def require_inference(backbone: Backbone, scheme: str) -> None:

@@ -14,6 +14,7 @@ from hebm.config.recipe import option, recipe
 from hebm.data.images import ArrayImages
 from hebm.densities import TiltedPrior
 from hebm.interfaces import (
+    PLAIN,
     BackboneRecipe,
     DatasetRecipe,
     Draw,
@@ -280,9 +281,13 @@ class Root(PriorLearner):
         super().__init__()
         self.base, self.dim = None, dim
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         u = noise.normal(n, self.dim)
-        return Draw(u if hold is None else hold.apply(u))
+        return Draw(u if request.hold is None else request.hold.apply(u))
+
+
+def chain(density, u, noise, request):
+    return run(SoundULA(), density, u, noise.derive("chain"), request.steps, request.observe, request.hold).u
 
 
 class SoundPrior(PriorLearner):
@@ -298,9 +303,9 @@ class SoundPrior(PriorLearner):
     def density(self, backbone, context=None, labels=None):
         return TiltedPrior(backbone, self.tilt, context)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         start = self.base.sample(backbone, n, noise.derive("base"))
-        u = run(SoundULA(), self.density(backbone), start.u, noise.derive("chain"), steps, observe, hold).u
+        u = chain(self.density(backbone), start.u, noise, request)
         return Draw(u, start.context)
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
@@ -353,18 +358,18 @@ class GraphInTerms(SoundPrior):
 
 
 class GlobalStart(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         return Draw(torch.randn(n, backbone.layout.dim, dtype=noise.dtype))
 
 
 class IgnoresRows(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        return super().sample(backbone, n, noise.at(0), steps=steps, observe=observe, hold=hold)
+    def sample(self, backbone, n, noise, request=PLAIN):
+        return super().sample(backbone, n, noise.at(0), request)
 
 
 class BatchCentred(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        u = super().sample(backbone, n, noise, steps=steps, observe=observe, hold=hold).u
+    def sample(self, backbone, n, noise, request=PLAIN):
+        u = super().sample(backbone, n, noise, request).u
         return Draw(u - u.mean(0))
 
 
@@ -414,13 +419,14 @@ class HalfNegatives(SoundPrior):
 
 
 class WatchedDiffers(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        return super().sample(backbone, n, noise, steps=steps if observe is None else 1, observe=observe, hold=hold)
+    def sample(self, backbone, n, noise, request=PLAIN):
+        steps = request.steps if request.observe is None else 1
+        return super().sample(backbone, n, noise, attrs.evolve(request, steps=steps))
 
 
 class MovesWhatIsHeld(SoundPrior):
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        return super().sample(backbone, n, noise, labels, steps, observe)
+    def sample(self, backbone, n, noise, request=PLAIN):
+        return super().sample(backbone, n, noise, attrs.evolve(request, hold=None))
 
 
 BROKEN_PRIORS = [
@@ -700,8 +706,9 @@ class ContextRoot(Root):
 
     context = (3,)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        return Draw(super().sample(backbone, n, noise, hold=hold).u, noise.derive("context").normal(n, 3))
+    def sample(self, backbone, n, noise, request=PLAIN):
+        context = noise.derive("context").normal(n, 3) if request.context is None else request.context
+        return Draw(super().sample(backbone, n, noise, request).u, context)
 
 
 class ContextPrior(SoundPrior):
@@ -711,10 +718,9 @@ class ContextPrior(SoundPrior):
         super().__init__(backbone)
         self.base = ContextRoot(backbone.layout.dim)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
-        start = self.base.sample(backbone, n, noise.derive("base"), hold=hold)
-        density = self.density(backbone, start.context)
-        return Draw(run(SoundULA(), density, start.u, noise.derive("chain"), steps, observe, hold).u, start.context)
+    def sample(self, backbone, n, noise, request=PLAIN):
+        start = self.base.sample(backbone, n, noise.derive("base"), request)
+        return Draw(chain(self.density(backbone, start.context), start.u, noise, request), start.context)
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
         positive = posterior.latents
@@ -733,9 +739,15 @@ def test_spatial_layers_and_a_context_pass_as_well():
     check_all(own(cases(Priors(ContextPrior), backbone=ReferenceBackbone(SPATIAL))))
 
 
-def test_a_prior_that_draws_no_context_is_caught_where_one_is_expected():
-    made = cases(Priors(SoundPrior), backbone=ReferenceBackbone(SPATIAL))
-    (case,) = [case for case in made if case.name == "context"]
+class DrawsItsOwnContext(ContextPrior):
+    def sample(self, backbone, n, noise, request=PLAIN):
+        return super().sample(backbone, n, noise, attrs.evolve(request, context=None))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(SoundPrior, "context"), (DrawsItsOwnContext, "given-context")])
+def test_a_prior_that_draws_no_context_or_its_own_is_caught_where_one_is_expected(kind, name):
+    made = cases(Priors(kind), backbone=ReferenceBackbone(SPATIAL))
+    (case,) = [case for case in made if case.name == name]
     with pytest.raises(ConformanceError, match="context"):
         case()
 
@@ -755,5 +767,6 @@ def test_every_check_has_a_control():
         (Energies, [c.name for c in own(cases(SOUND[1]))]),
         (Priors, [c.name for c in own(cases(SOUND[2]))]),
     ):
-        shared = {"latents", "state-dict", "deepcopy", "seeded-build", "sample"}  # controlled on one interface
+        # controlled on one interface, or on a layout with a context
+        shared = {"latents", "state-dict", "deepcopy", "seeded-build", "sample", "given-context"}
         assert {name for name in names if (sound, name) not in controlled} <= shared

@@ -13,8 +13,8 @@ class Tilted(ShiftedPrior):
     def tilt(self, latents):
         return torch.stack([z.sum(1) for z in latents.z], dim=1)
 
-    def regenerate(self, backbone, u, held, noise):
-        return torch.where(held, u, torch.full_like(u, 7.0))
+    def regenerate(self, backbone, latents, held, noise):
+        return torch.where(held, latents.u, torch.full_like(latents.u, 7.0))
 
 
 def evaluation(tmp_path, **options):

@@ -11,7 +11,7 @@ from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import Backbone, Draw, PriorLearner, SchemeRecipe
+from hebm.interfaces import PLAIN, Backbone, Draw, PriorLearner, SchemeRecipe
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 
@@ -55,9 +55,9 @@ class RootPrior(PriorLearner):
         super().__init__()
         self.base, self.layout = None, layout
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         u = noise.normal(n, self.layout.dim)
-        return Draw(u if hold is None else hold.apply(u))
+        return Draw(u if request.hold is None else request.hold.apply(u))
 
 
 class ShiftedPrior(PriorLearner):
@@ -67,7 +67,7 @@ class ShiftedPrior(PriorLearner):
         super().__init__()
         self.base, self.shift, self.broken = RootPrior(layout), shift, set(broken)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         start = noise.start
         u = self.base.sample(backbone, n, noise.derive("base")).u + self.shift
         for row in self.broken & set(range(start, start + n)):

@@ -5,7 +5,7 @@ import torch
 from diffusion_toy import NETS, recorded_name, subject
 from fed import close
 
-from hebm.interfaces import Progress
+from hebm.interfaces import Progress, Request
 from hebm.latents import Posterior
 from hebm.sampling import States
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior
@@ -95,7 +95,7 @@ def test_reverse_trajectories(name, fold):
     draws = {("chain", t): case.steps("p/noise", (j,)) for t, j in orders.items()}
     start = case.flat("p/uT")
     seen = States()
-    u = case.prior.sample(case.backbone, len(start), Fed({("base",): [start], **draws}), observe=seen).u
+    u = case.prior.sample(case.backbone, len(start), Fed({("base",): [start], **draws}), Request(observe=seen)).u
     recorded = [case.flat("p/traj", (j, k)) for j in range(case.levels) for k in range(int(case.vectors["cfg/K"]))]
     assert len(seen.u) == len(recorded)
     for ours, theirs in zip(seen.u, recorded, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hebm.errors import ConfigError
-from hebm.interfaces import Progress
+from hebm.interfaces import PLAIN, Progress, Request
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm.sampling import States, run
@@ -65,9 +65,10 @@ class ContextRoot(GaussianPrior):
 
     context = (2,)
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         draw = super().sample(backbone, n, noise)
-        return type(draw)(draw.u, noise.derive("context").normal(n, 2))
+        context = noise.derive("context").normal(n, 2) if request.context is None else request.context
+        return type(draw)(draw.u, context)
 
 
 def test_a_chain_holds_the_context_that_the_base_drew():
@@ -128,7 +129,7 @@ def test_the_official_target_differs_by_log_sigma(backbone, prior):
 
 def test_steps_and_observer_reach_the_chain(backbone, prior):
     states = States()
-    prior.sample(backbone, 3, Noise(0, "a"), steps=4, observe=states)
+    prior.sample(backbone, 3, Noise(0, "a"), Request(steps=4, observe=states))
     assert len(states.u) == 4
 
 

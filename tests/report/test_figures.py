@@ -6,7 +6,7 @@ from PIL import Image
 from hebm.errors import CheckpointError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import Batch, Draw, ImageSpec, PriorLearner
+from hebm.interfaces import PLAIN, Batch, Draw, ImageSpec, PriorLearner
 from hebm.noise import Noise
 from hebm.report.figure_data import FILE, read_figures
 from hebm.report.figures import FigureSettings, collect, collect_from
@@ -44,7 +44,7 @@ class Shift(PriorLearner):
         super().__init__()
         self.base = base
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         return Draw(self.base.sample(backbone, n, noise).u + 1)
 
 

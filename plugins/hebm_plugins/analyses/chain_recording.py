@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.references import to_pixels
-from hebm.interfaces import Info
+from hebm.interfaces import Draw, Info, Request
 from hebm.sampling import Observer
 from hebm_plugins.analyses.drawing import images_of
 
@@ -40,12 +40,14 @@ class Level:
         grad_norms: of its gradient, `(N, M)`.
         projections: u on fixed random unit directions, `(N, M, Q)`.
         states: (steps done, u `(rows, D)`) of the first rows, the start included.
+        context: of the first rows, held along the chain, or None.
     """
 
     values: Tensor
     grad_norms: Tensor
     projections: Tensor
     states: list[tuple[int, Tensor]]
+    context: Tensor | None = None
 
 
 def lengths(evaluation: Evaluation) -> Lengths:
@@ -57,7 +59,9 @@ def lengths(evaluation: Evaluation) -> Lengths:
 def chooses(evaluation: Evaluation) -> bool:
     """Whether a draw is chosen among several by weight: then no chain is the draw's own."""
     with evaluating(evaluation.backbone, evaluation.prior):
-        return bool(evaluation.prior.sample(evaluation.generator, 2, evaluation.noise("prior"), steps=1).figures)
+        return bool(
+            evaluation.prior.sample(evaluation.generator, 2, evaluation.noise("prior"), Request(steps=1)).figures
+        )
 
 
 def _count(evaluation: Evaluation, steps: int | None) -> int:
@@ -71,10 +75,10 @@ def _count(evaluation: Evaluation, steps: int | None) -> int:
     return seen
 
 
-def _sample(evaluation: Evaluation, n: int, start: int, steps: int | None, observe: Observer | None) -> Tensor:
+def _sample(evaluation: Evaluation, n: int, start: int, steps: int | None, observe: Observer | None) -> Draw:
     with evaluating(evaluation.backbone, evaluation.prior):
         noise = evaluation.noise("prior", start)
-        return evaluation.prior.sample(evaluation.generator, n, noise, steps=steps, observe=observe).u
+        return evaluation.prior.sample(evaluation.generator, n, noise, Request(steps=steps, observe=observe))
 
 
 def record(evaluation: Evaluation, shape: Lengths, n: int, every: int, rows: int) -> list[Level]:
@@ -88,10 +92,10 @@ def record(evaluation: Evaluation, shape: Lengths, n: int, every: int, rows: int
         rows: of how many draws.
     """
     start = _sample(evaluation, n, 0, 0, None)
-    directions = evaluation.noise("chain-directions").normal(DIRECTIONS, start.shape[1])
+    directions = evaluation.noise("chain-directions").normal(DIRECTIONS, start.u.shape[1])
     watch = _Watch(directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True), shape.steps, every, rows)
     _sample(evaluation, n, 0, shape.steps, watch)
-    return watch.levels(start[:rows])
+    return watch.levels(Draw(start.u[:rows], None if start.context is None else start.context[:rows]))
 
 
 class _Watch:
@@ -110,14 +114,15 @@ class _Watch:
         if (self.seen - 1) % self.steps % self.every == self.every - 1 or self.seen % self.steps == 0:
             self.states.append((self.seen, state[0][: self.rows].clone()))
 
-    def levels(self, start: Tensor) -> list[Level]:
+    def levels(self, first_rows: Draw) -> list[Level]:
         """Cut where a level ends; the next one starts from there."""
-        found = []
+        found, start = [], first_rows.u
         for first in range(0, self.seen, self.steps):
             values, norms, projections = zip(*self.figures[first : first + self.steps], strict=True)
             mine = [(k - first, u) for k, u in self.states if first < k <= first + self.steps]
             states = [(0, start), *mine]
-            found.append(Level(torch.stack(values), torch.stack(norms), torch.stack(projections), states))
+            figures = (torch.stack(part) for part in (values, norms, projections))
+            found.append(Level(*figures, states, first_rows.context))
             start = mine[-1][1]
         return found
 
@@ -155,12 +160,13 @@ class _Features:
         self.extractor, self.seen = evaluation.extractor(), 0
         self.found: dict[int, list[Tensor]] = {}
         self.broken: set[int] = set()
+        self.context: Tensor | None = None
 
-    def restart(self, u: Tensor) -> None:
-        """Chains start at u `(B, D)`, which is the last level's start if it is the only one."""
-        self.seen = 0
+    def restart(self, start: Draw) -> None:
+        """Chains start here, which is the last level's start if it is the only one; their contexts stay."""
+        self.seen, self.context = 0, start.context
         if self.before == 0:
-            self._look(0, u)
+            self._look(0, start.u)
 
     def __call__(self, step: int, state: Any, info: Info) -> None:
         """Look at this state, perhaps."""
@@ -170,7 +176,7 @@ class _Features:
             self._look(done, state[0])
 
     def _look(self, done: int, u: Tensor) -> None:
-        images = images_of(self.evaluation, u)
+        images = images_of(self.evaluation, Draw(u, self.context))
         if not bool(images.isfinite().all()):
             self.broken.add(done)
         self.found.setdefault(done, []).append(self.extractor(to_pixels(images.nan_to_num()))["features"].cpu())

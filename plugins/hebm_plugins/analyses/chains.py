@@ -16,13 +16,13 @@ from hebm.errors import ConfigError
 from hebm.evaluate.chain_diagnostics import FEWEST, Mixing, mixing
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.interfaces import AnalysisRecipe
+from hebm.interfaces import AnalysisRecipe, Draw
 from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly
 from hebm.report.grids import save_strip
 from hebm.report.numbers import significant
 from hebm_plugins.analyses.chain_recording import Lengths, Level, chooses, features_along, lengths, record
-from hebm_plugins.analyses.drawing import CONTEXT, images_of
+from hebm_plugins.analyses.drawing import images_of
 
 _POINTS = 200
 
@@ -42,8 +42,6 @@ class Chains(AnalysisRecipe):
 
     def refusal(self, evaluation: Evaluation) -> str | None:
         """A prior that runs no chain."""
-        if evaluation.prior.context is not None:
-            return CONTEXT
         if chooses(evaluation):
             return "its draws are chosen by weight among particles: no chain is the draw's own"
         if not lengths(evaluation).levels:
@@ -140,7 +138,7 @@ def _strips(
     found = []
     for i, (chain, level) in enumerate(zip(chains, levels, strict=True)):
         file = f"{name}-{i}.png"
-        save_strip([images_of(evaluation, u) for _, u in level.states], folder / file)
+        save_strip([images_of(evaluation, Draw(u, level.context)) for _, u in level.states], folder / file)
         where = f", {chain}" if chain else ""
         steps = ", ".join(str(step) for step, _ in level.states)
         found.append(

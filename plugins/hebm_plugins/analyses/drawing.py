@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.interfaces import PriorLearner
+from hebm.evaluate.scores import Scorer, scan
+from hebm.interfaces import PLAIN, Batch, Draw, PriorLearner, Request
 from hebm.latents import Hold
 from hebm.noise import Noise
-
-CONTEXT = "its prior draws a context beside u, which would have to be held, too"
 
 
 def draws(
     evaluation: Evaluation,
     n: int,
     noise: Noise,
-    hold: Hold | None = None,
+    request: Request = PLAIN,
     prior: PriorLearner | None = None,
     as_trained: bool = False,
-) -> Tensor:
-    """u `(n, D)` of the prior in question, or of another one; the coordinates that are held are those of `hold`.
+) -> Draw:
+    """n draws of the prior in question, or of another one, with what is asked of them: coordinates held, a context.
 
     Chains are as long as `evaluate.chain_steps` says, or `as_trained`.
     """
@@ -30,16 +30,50 @@ def draws(
     with evaluating(evaluation.backbone, evaluation.prior):
         for start in range(0, n, evaluation.settings.rows):
             rows = min(evaluation.settings.rows, n - start)
-            given = None if hold is None else Hold(hold.u[start : start + rows], hold.held)
-            parts.append(prior.sample(evaluation.generator, rows, noise.at(start), steps=steps, hold=given).u)
-    return torch.cat(parts)
+            few = slice(start, start + rows)
+            hold = None if request.hold is None else Hold(request.hold.u[few], request.hold.held)
+            context = None if request.context is None else request.context[few]
+            given = Request(context=context, steps=steps, hold=hold)
+            parts.append(prior.sample(evaluation.generator, rows, noise.at(start), given))
+    contexts = [part.context for part in parts if part.context is not None]
+    return Draw(torch.cat([part.u for part in parts]), torch.cat(contexts) if contexts else None)
 
 
-def images_of(evaluation: Evaluation, u: Tensor) -> Tensor:
-    """E[x | T(u)] in [−1, 1], `(n, C, H, W)`, of u `(n, D)`."""
-    generator, parts = evaluation.generator, []
+def images_of(evaluation: Evaluation, draw: Draw) -> Tensor:
+    """E[x | T(u; c)] in [−1, 1], `(n, C, H, W)`, of n draws."""
+    generator, rows, parts = evaluation.generator, evaluation.settings.rows, []
     with evaluating(evaluation.backbone, evaluation.prior):
-        for few in u.split(evaluation.settings.rows):
-            mean: Tensor = generator.likelihood(generator.latents(few)).mean
+        for start in range(0, len(draw.u), rows):
+            context = None if draw.context is None else draw.context[start : start + rows]
+            mean: Tensor = generator.likelihood(generator.latents(draw.u[start : start + rows], context)).mean
             parts.append(mean)
     return torch.cat(parts)
+
+
+def repeated(context: Tensor | None, times: int) -> Tensor | None:
+    """Each row so many times in a row."""
+    return None if context is None else context.repeat_interleave(times, 0)
+
+
+def contexts_of(evaluation: Evaluation, images: Images, scorer: Scorer, name: str = "inside") -> Tensor | None:
+    """Contexts `(n, *context)` of the latents that `scan` infers from images under this name; None without any."""
+    shape = evaluation.backbone.layout.context
+    if shape is None:
+        return None
+
+    def context(batch: Batch, noise: Noise) -> Tensor:
+        latents = scorer.inferred(batch, noise.derive(0))
+        return batch.x.new_zeros(len(batch.x), 0) if latents.context is None else latents.context.flatten(1)
+
+    found = scan(evaluation, images, context, name)
+    return found.to(next(evaluation.backbone.parameters())).unflatten(1, shape)
+
+
+def tilts(evaluation: Evaluation, prior: PriorLearner, draw: Draw) -> Tensor:
+    """Log tilts of n draws under a prior, float64 `(n, E)` on the CPU."""
+    rows, parts = evaluation.settings.rows, []
+    with evaluating(evaluation.backbone, evaluation.prior):
+        for start in range(0, len(draw.u), rows):
+            context = None if draw.context is None else draw.context[start : start + rows]
+            parts.append(prior.tilt(evaluation.generator.latents(draw.u[start : start + rows], context)))
+    return torch.cat(parts).double().cpu()

@@ -11,10 +11,10 @@ from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import AnalysisRecipe
+from hebm.interfaces import AnalysisRecipe, Draw, Request
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent
-from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+from hebm_plugins.analyses.drawing import draws, images_of, repeated
 
 _MOST_SETS = 6
 
@@ -34,8 +34,6 @@ class Hierarchical(AnalysisRecipe):
 
     def refusal(self, evaluation: Evaluation) -> str | None:
         """One layer has nothing to hold."""
-        if evaluation.prior.context is not None:
-            return CONTEXT
         if len(evaluation.backbone.layout) < 2:
             return "there is only one layer of latents: nothing to hold"
         return None
@@ -75,14 +73,15 @@ class Hierarchical(AnalysisRecipe):
         groups = torch.arange(count).tensor_split(min(count, _MOST_SETS))
         return tuple(tuple(group.tolist()) for group in groups)
 
-    def _drawn(self, evaluation: Evaluation, held: Tensor, layers: tuple[int, ...]) -> Tensor:
-        """u `(rows · columns, D)`, the first of each row being the held draw itself."""
-        layout = evaluation.backbone.layout
-        repeated = held.repeat_interleave(self.columns - 1, 0)
-        hold = layout.hold(repeated, set(range(len(layout))) - set(layers))
+    def _drawn(self, evaluation: Evaluation, held: Draw, layers: tuple[int, ...]) -> Draw:
+        """`rows · columns` draws, the first of each row being the held one itself; a context is held, too."""
+        layout, times = evaluation.backbone.layout, self.columns - 1
+        hold = layout.hold(held.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
         noise = evaluation.noise("hierarchical").derive(*layers)
-        anew = draws(evaluation, len(repeated), noise, hold).unflatten(0, (self.rows, -1))
-        return torch.cat([held.unsqueeze(1), anew], dim=1).flatten(0, 1)
+        given = Request(context=repeated(held.context, times), hold=hold)
+        anew = draws(evaluation, self.rows * times, noise, given).u.unflatten(0, (self.rows, -1))
+        u = torch.cat([held.u.unsqueeze(1), anew], dim=1).flatten(0, 1)
+        return Draw(u, repeated(held.context, self.columns))
 
 
 _TEXT = (

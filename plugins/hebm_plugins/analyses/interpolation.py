@@ -15,9 +15,9 @@ from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.references import Spread
-from hebm.interfaces import AnalysisRecipe
+from hebm.interfaces import AnalysisRecipe, Draw
 from hebm.report.grids import save_grid
-from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+from hebm_plugins.analyses.drawing import draws, images_of
 
 _PARALLEL = 1e-4
 
@@ -33,9 +33,7 @@ class Interpolation(AnalysisRecipe):
     columns: int = option(9, low=3, doc="points on the way, ends included")
 
     def refusal(self, evaluation: Evaluation) -> str | None:
-        """A context would have to be interpolated, too; there must be test images for two rows of them."""
-        if evaluation.prior.context is not None:
-            return CONTEXT
+        """There must be test images for two rows of them."""
         if self.ends == "posterior" and len(evaluation.images["test"]) < 2 * self.rows:
             return (
                 f"there are fewer than {2 * self.rows} test images; lower interpolation.rows, or take the prior's draws"
@@ -44,10 +42,9 @@ class Interpolation(AnalysisRecipe):
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """One grid, a row for each pair."""
-        images, u = self._ends(evaluation)
-        s = torch.linspace(0, 1, self.columns).to(u)
-        ways = torch.stack([slerp(u[: self.rows], u[self.rows :], float(at)) for at in s], dim=1)
-        ways_x = images_of(evaluation, ways.flatten(0, 1)).unflatten(0, (self.rows, -1))
+        images, ends = self._ends(evaluation)
+        s = torch.linspace(0, 1, self.columns).to(ends.u)
+        ways_x = images_of(evaluation, self._ways(ends, s)).unflatten(0, (self.rows, -1))
         if images is not None:
             first, last = images[: self.rows, None], images[self.rows :, None]
             ways_x = torch.cat([first, ways_x, last], dim=1)
@@ -60,11 +57,20 @@ class Interpolation(AnalysisRecipe):
             f"Each row goes from one of {what} to the other along a great circle of u, so that the points on the way "
         )
         text += "are as far from the origin as the ends are. No chain is run: this shows the decoder and the latents."
+        text += "" if ends.context is None else " The context goes along a straight line."
         picture = Picture("ways.png", f"Between {what}", note, pixels=True)
         return Section("Interpolation", (text,), (picture,), numbers={"points": s.tolist()})
 
-    def _ends(self, evaluation: Evaluation) -> tuple[Tensor | None, Tensor]:
-        """Images `(2 rows, C, H, W)` or None, and u `(2 rows, D)`."""
+    def _ways(self, ends: Draw, s: Tensor) -> Draw:
+        """Points between row i and row i + `rows`, in order of rows, then s."""
+        u = torch.stack([slerp(ends.u[: self.rows], ends.u[self.rows :], float(at)) for at in s], dim=1)
+        if ends.context is None:
+            return Draw(u.flatten(0, 1))
+        c, d = ends.context[: self.rows], ends.context[self.rows :]
+        return Draw(u.flatten(0, 1), torch.stack([torch.lerp(c, d, float(at)) for at in s], dim=1).flatten(0, 1))
+
+    def _ends(self, evaluation: Evaluation) -> tuple[Tensor | None, Draw]:
+        """Images `(2 rows, C, H, W)` or None, and `2 rows` points."""
         n = 2 * self.rows
         if self.ends == "prior":
             return None, draws(evaluation, n, evaluation.noise("prior"))
@@ -73,7 +79,8 @@ class Interpolation(AnalysisRecipe):
             noise = evaluation.noise("interpolation")
             latents = evaluation.scheme.posterior(evaluation.backbone, evaluation.prior, batch, noise).latents
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(latents.u.device)
-        return batch.x[order], latents.u[order]  # a set sorted by class would pair like with like
+        context = None if latents.context is None else latents.context[order]
+        return batch.x[order], Draw(latents.u[order], context)  # a set sorted by class would pair like with like
 
 
 def slerp(a: Tensor, b: Tensor, s: float) -> Tensor:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from hebm.analyse.plots import Line, save_curves
@@ -19,10 +18,10 @@ from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.gap import gap_closed
 from hebm.evaluate.references import Spread
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import AnalysisRecipe, PriorLearner
+from hebm.interfaces import AnalysisRecipe, PriorLearner, Request
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant
-from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, tilts
 from hebm_plugins.priors.contrast import bce
 
 BASE = "base"
@@ -42,8 +41,6 @@ class Stages(AnalysisRecipe):
 
     def refusal(self, evaluation: Evaluation) -> str | None:
         """A prior that is drawn at once."""
-        if evaluation.prior.context is not None:
-            return CONTEXT
         return None if evaluation.prior.milestones() else "its prior has no stages: it is drawn at once"
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
@@ -67,7 +64,7 @@ class Stages(AnalysisRecipe):
 
     def _show(self, evaluation: Evaluation, priors: Mapping[str, PriorLearner], folder: Path) -> None:
         frames = [draws(evaluation, self.columns, evaluation.noise("prior"), prior=prior) for prior in priors.values()]
-        save_strip([images_of(evaluation, u) for u in frames], folder / "draws.png")
+        save_strip([images_of(evaluation, draw) for draw in frames], folder / "draws.png")
 
     # ------------------------------------------------------------ distances
 
@@ -112,16 +109,15 @@ class Stages(AnalysisRecipe):
         return found
 
     def _log_ratios(self, evaluation: Evaluation, before: PriorLearner, factor: PriorLearner) -> tuple[Tensor, Tensor]:
-        """log r per layer of test images' latents `(N, E)`, and of as many draws."""
+        """log r per layer of test images' latents `(N, E)`, and of as many draws, in the contexts of those latents."""
         scorer = Scorer.of(evaluation)
         images = Spread(evaluation.images["test"], self.test)
         positive = scan(
             evaluation, images, lambda batch, noise: factor.tilt(scorer.inferred(batch, noise.derive(0))), "inside"
         )
-        u = draws(evaluation, len(images), evaluation.noise("stages"), prior=before, as_trained=True)
-        with torch.no_grad():
-            parts = [factor.tilt(evaluation.generator.latents(few)) for few in u.split(evaluation.settings.rows)]
-        return positive, torch.cat(parts).double().cpu()
+        given = Request(context=contexts_of(evaluation, images, scorer))
+        drawn = draws(evaluation, len(images), evaluation.noise("stages"), given, before, as_trained=True)
+        return positive, tilts(evaluation, factor, drawn)
 
 
 _TEXT = (

@@ -66,7 +66,7 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
     factors = evaluation.prior.factors()
     for name, factor in factors.items() if len(factors) > 1 else ():
         found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=factor.tilt))
-    if regenerates(evaluation.prior) and evaluation.prior.context is None:
+    if regenerates(evaluation.prior):
         chosen = [energies[i] for i in evenly(len(energies), thresholds)]
         found[REGENERATED] = _regenerated(evaluation, sets, scorer, chosen)
     control = _by_column(evaluation, sets, scorer.gaussian)

@@ -9,21 +9,20 @@ import torch
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import AnalysisRecipe
+from hebm.interfaces import AnalysisRecipe, Draw
 from hebm.report.grids import save_grid
-from hebm_plugins.analyses.drawing import CONTEXT, draws, images_of
+from hebm_plugins.analyses.drawing import draws, images_of
 
 
 @recipe
 class Temperature(AnalysisRecipe):
-    """z_i = μ_i(z_above) + τ σ_i(z_above) u_i with the u that the prior drew: a row per τ, a column per draw."""
+    """z_i = μ_i(z_above) + τ σ_i(z_above) u_i with the u that the prior drew: a row per τ, a column per draw.
+
+    A context is that of the draw at every τ. (DVP-VAE's temperature multiplies variances: it is τ².)
+    """
 
     temperatures: tuple[float, ...] = option((0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="τ, a row each")
     columns: int = option(12, low=1, doc="draws")
-
-    def refusal(self, evaluation: Evaluation) -> str | None:
-        """A context would have to be kept beside u."""
-        return CONTEXT if evaluation.prior.context is not None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A grid of the prior's draws, and one of the backbone's own prior."""
@@ -32,8 +31,9 @@ class Temperature(AnalysisRecipe):
             del kinds["prior"]
         pictures = []
         for kind, (title, prior) in kinds.items():
-            u = draws(evaluation, self.columns, evaluation.noise(kind), prior=prior)
-            scaled = torch.cat([tau * u for tau in self.temperatures])
+            draw, times = draws(evaluation, self.columns, evaluation.noise(kind), prior=prior), len(self.temperatures)
+            context = None if draw.context is None else draw.context.repeat(times, *[1] * (draw.context.ndim - 1))
+            scaled = Draw(torch.cat([tau * draw.u for tau in self.temperatures]), context)
             save_grid(images_of(evaluation, scaled), folder / f"{kind}.png", self.columns)
             rows = ", ".join(f"{tau:g}" for tau in self.temperatures)
             pictures.append(Picture(f"{kind}.png", f"Draws of the {title}", f"Rows, from the top: τ = {rows}.", True))

@@ -90,7 +90,12 @@ class HVAEBackbone(Backbone):
         analytic = len(z) if isinstance(self.inference, SharedPath) else 1
         kl = [qi.kl(pi) for qi, pi in zip(q[:analytic], priors[:analytic], strict=True)]
         kl += [log_q[i] - priors[i].log_prob(z[i]) for i in range(analytic, len(z))]
-        return Posterior(self._standardised(z, priors), torch.stack(log_q, dim=1), torch.stack(kl, dim=1))
+        return Posterior(
+            self._standardised(z, priors),
+            torch.stack(log_q, dim=1),
+            torch.stack(kl, dim=1),
+            mean=tuple(qi.mean for qi in q),
+        )
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """E_q[−log p(x|z)] + w Σ_i KL(q_i ‖ p_i), w = min(1, step / (kl_warmup · steps)); nats per image."""

@@ -14,7 +14,7 @@ from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import MetricRecipe
+from hebm.interfaces import MetricRecipe, Request
 
 
 @recipe
@@ -56,7 +56,7 @@ class LabelAgreement(MetricRecipe):
             for start, n in evaluation.processes.batches(len(asked), rows):
                 labels = asked[start : start + n].to(evaluation.device)
                 noise = evaluation.noise("labelled", start)
-                draw = evaluation.prior.sample(evaluation.generator, n, noise, labels)
+                draw = evaluation.prior.sample(evaluation.generator, n, noise, Request(labels))
                 latents = evaluation.generator.latents(draw.u, draw.context)
                 images = evaluation.generator.likelihood(latents).mean
                 parts.append(extractor(to_pixels(images))["logits"].argmax(1))

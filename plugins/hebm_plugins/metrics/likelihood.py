@@ -4,83 +4,170 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from hebm.config.recipe import option, recipe
-from hebm.errors import NonFiniteError
+from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.likelihood import ElboTerms, Infer, elbo_terms, importance_weighted, weighted
 from hebm.interfaces import Batch, MetricRecipe
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 
+WARNING = (
+    "not an estimate of the likelihood: analytic KLs and a noisy log p(c) in the exponent, and for p(c) a sum that "
+    "bounds nothing; it comes out too low. For comparison with DVP-VAE's published figures alone"
+)
+
+
+@runtime_checkable
+class PublishedBound(Protocol):
+    """A root whose published evaluation takes another log p(c) than the bound."""
+
+    def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """log p̂(c), `(B,)`."""
+
 
 @recipe
 class Likelihood(MetricRecipe):
-    """A lower bound on log p(x) under the backbone's own prior, over the test split.
+    """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluate.likelihood`.
 
-    K = 1:  ELBO = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i)
-    K > 1:  log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x)   (importance weighted, arXiv 1509.00519)
+    elbo            noise averaged over `draws`
+    nll_iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
+    nll_published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
+                    analytic KLs and a noisy T-step sum in the exponent. It is too low, and no bound
 
     A learned prior does not enter: its log Z is unknown. Where latents are inferred by MCMC there is no q and no bound.
     """
 
-    k: int = option(1, low=1, doc="posterior draws per image; more than one weights them by importance")
+    k: int = option(1, low=1, doc="posterior draws per image that are weighted by importance; 1 for the ELBO alone")
+    draws: int = option(1, low=1, doc="posterior draws per image that the ELBO is averaged over")
+    published: bool = option(False, doc="DVP-VAE's own estimator with the same K beside it, for comparison alone")
     images: int | None = option(None, low=1, doc="test images at most, evenly spread; None takes all")
 
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` for a published estimate of one draw: it would be an ELBO by another name."""
+        if self.published and self.k == 1:
+            raise ConfigError("likelihood: published = true takes k > 1 draws (the paper has 1000)")
+
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`likelihood.*`: the number, its standard error, and what it is a number of.
+        """`likelihood.*`: each number, its standard error, and what it is a number of.
 
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
         if not evaluation.backbone.can_infer or not len(evaluation.images["test"]):
             return {"likelihood": {"elbo": None, "reason": "no inference model q(z|x), or no test images"}}
-        seen = _Scale()
-        bounds = evaluation.per_image(
-            "test", lambda batch, noise: self._bound(evaluation, batch, noise, seen), self.images
-        )
-        if seen.unbounded:
-            return {"likelihood": {"elbo": None, "reason": "the posterior has no KL (K = 1) or no log q (K > 1)"}}
-        if not bounds.isfinite().all():
-            count = int((~bounds.isfinite()).sum())
-            raise NonFiniteError(f"likelihood: the bound of {count} of {len(bounds)} test images is not finite")
-        dimension = math.prod(evaluation.images["test"].shape)
-        error = bounds.std().item() / math.sqrt(len(bounds)) if len(bounds) > 1 else None
-        return {
-            "likelihood": {
-                "elbo": bounds.mean().item(),
-                "standard_error": error,
-                "unit": "nats per image",
-                "bits_per_dim": -bounds.mean().item() / (dimension * math.log(2)),
-                "estimator": "elbo" if self.k == 1 else "importance-weighted",
-                "k": self.k,
-                "n": len(bounds),
-                "split": "test",
-                "prior": "the backbone's own",
-                **seen.describe(),
-            }
-        }
+        measuring = _Measuring(self, evaluation)
+        elbo = measuring.elbo()
+        if elbo is None:
+            return {"likelihood": {"elbo": None, "reason": "the posterior has no KL: latents are inferred by MCMC"}}
+        found = {**elbo, "unit": "nats per image", "split": "test", "prior": "the backbone's own"}
+        found |= measuring.scale.describe()
+        if self.k > 1:
+            found["nll_iw"] = measuring.importance_weighted()
+        if self.published:
+            found["nll_published"] = measuring.published()
+        return {"likelihood": found}
 
-    def _bound(self, evaluation: Evaluation, batch: Batch, noise: Noise, seen: _Scale) -> Tensor:
-        """The bound per image `(B,)`; 0, and noted, where the posterior lacks what it takes."""
-        terms = [self._term(evaluation, batch, noise.derive(k), seen) for k in range(self.k)]
-        return torch.stack(terms).logsumexp(0) - math.log(self.k)
 
-    def _term(self, evaluation: Evaluation, batch: Batch, noise: Noise, seen: _Scale) -> Tensor:
-        backbone, prior = evaluation.backbone, evaluation.prior
-        posterior = evaluation.scheme.posterior(backbone, prior, batch, noise)
-        likelihood = backbone.likelihood(posterior.latents)
-        seen.note(likelihood, batch.target)
-        log_p = likelihood.log_prob(batch.target)
-        if self.k == 1 and posterior.kl is not None:
-            return log_p - posterior.kl.sum(1)
-        if self.k > 1 and posterior.log_q is not None:
-            return log_p + posterior.latents.base_log_prob - posterior.log_q.sum(1)
-        seen.unbounded = True
-        return torch.zeros_like(log_p)
+class _Measuring:
+    """One model's figures."""
+
+    def __init__(self, settings: Likelihood, evaluation: Evaluation) -> None:
+        self.settings, self.evaluation, self.scale = settings, evaluation, _Scale()
+        self.layers = len(evaluation.backbone.layout)
+        self.dimension = math.prod(evaluation.images["test"].shape)
+
+    @property
+    def _infer(self) -> Infer:
+        return partial(self.evaluation.scheme.posterior, self.evaluation.backbone, self.evaluation.prior)
+
+    def _per_image(self, score: Any, width: int) -> Tensor:
+        return self.evaluation.per_image("test", score, self.settings.images, (width,))
+
+    def elbo(self) -> dict[str, Any] | None:
+        """Its parts, log p(x|z), KLs, context, as columns."""
+        unbounded = False
+
+        def score(batch: Batch, noise: Noise) -> Tensor:
+            nonlocal unbounded
+            parts = self._elbo_terms(batch, noise)
+            if parts is None:
+                unbounded = True
+                return batch.x.new_zeros(len(batch.x), self.layers + 2)
+            return torch.cat([parts.log_p_x[:, None], parts.kl, parts.context[:, None]], dim=1)
+
+        columns = self._per_image(score, self.layers + 2)
+        if unbounded:
+            return None
+        parts = ElboTerms(columns[:, 0], columns[:, 1:-1], columns[:, -1])
+        found = {"elbo": self._mean(parts.elbo), **self._figures(-parts.elbo), "estimator": "elbo"}
+        found |= {"draws": self.settings.draws, "n": len(columns), "reconstruction": -float(parts.log_p_x.mean())}
+        found["kl_per_layer"] = parts.kl.mean(0).tolist()
+        if self.evaluation.backbone.layout.context is not None:
+            found["kl_context"] = float(parts.context.mean())
+        return found
+
+    def _elbo_terms(self, batch: Batch, noise: Noise) -> ElboTerms | None:
+        evaluation = self.evaluation
+        infer = self.scale.noting(evaluation.backbone.likelihood, self._infer)
+        return elbo_terms(evaluation.backbone, evaluation.root, infer, batch, noise, self.settings.draws)
+
+    def importance_weighted(self) -> dict[str, Any] | None:
+        """nll_iw; None where there is no log q."""
+        without = False
+
+        def score(batch: Batch, noise: Noise) -> Tensor:
+            nonlocal without
+            backbone, root = self.evaluation.backbone, self.evaluation.root
+            found = importance_weighted(backbone, root, self._infer, batch, noise.derive("iw"), self.settings.k)
+            without = found is None
+            return batch.x.new_zeros(len(batch.x), 2) if found is None else torch.stack(tuple(found), dim=1)
+
+        columns = self._per_image(score, 2)
+        if without:
+            return None
+        figures = {"nll": self._mean(-columns[:, 0]), **self._figures(-columns[:, 0])}
+        share = float(columns[:, 1].mean())
+        return {**figures, "estimator": "importance-weighted", "k": self.settings.k, "ess_share": share}
+
+    def published(self) -> dict[str, Any]:
+        """nll_published, with the same K."""
+
+        def score(batch: Batch, noise: Noise) -> Tensor:
+            log_w = [self._published_weight(batch, noise.derive("published", k)) for k in range(self.settings.k)]
+            return weighted(torch.stack(log_w)).bound.unsqueeze(1)
+
+        nll = -self._per_image(score, 1)[:, 0]
+        figures = {"nll": self._mean(nll), **self._figures(nll)}
+        return {**figures, "estimator": "published by DVP-VAE", "k": self.settings.k, "warning": WARNING}
+
+    def _published_weight(self, batch: Batch, noise: Noise) -> Tensor:
+        backbone, root = self.evaluation.backbone, self.evaluation.root
+        posterior = self._infer(batch, noise)
+        log_w = backbone.likelihood(posterior.latents).log_prob(batch.target)
+        log_w = log_w if posterior.kl is None else log_w - posterior.kl.sum(1)
+        context = posterior.latents.context
+        if context is None or posterior.log_r is None:
+            return log_w
+        log_p = root.published_bound if isinstance(root, PublishedBound) else root.context_bound
+        return log_w + log_p(context, noise.derive("context-prior")) - posterior.log_r
+
+    def _mean(self, values: Tensor) -> float:
+        bad = int((~values.isfinite()).sum())
+        if bad:
+            raise NonFiniteError(f"likelihood: the bound of {bad} of {len(values)} test images is not finite")
+        return values.mean().item()
+
+    def _figures(self, nll: Tensor) -> dict[str, Any]:
+        """Standard error and bits per dimension of per-image figures."""
+        error = nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else None
+        return {"standard_error": error, "bits_per_dim": nll.mean().item() / (self.dimension * math.log(2))}
 
 
 class _Scale:
@@ -89,12 +176,18 @@ class _Scale:
     def __init__(self) -> None:
         self.likelihood: Distribution | None = None
         self.binary = True
-        self.unbounded = False
 
-    def note(self, likelihood: Distribution, target: Tensor) -> None:
-        """Remember the distribution, and whether all pixels were −1 or 1."""
-        self.likelihood = likelihood
-        self.binary = self.binary and bool((target.abs() == 1).all())
+    def noting(self, likelihood: Any, infer: Infer) -> Infer:
+        """The same inference, remembering the distribution, and whether all pixels were −1 or 1."""
+
+        def noted(batch: Batch, noise: Noise) -> Any:
+            posterior = infer(batch, noise)
+            self.binary = self.binary and bool((batch.target.abs() == 1).all())
+            if self.likelihood is None:
+                self.likelihood = likelihood(posterior.latents)
+            return posterior
+
+        return noted
 
     def describe(self) -> dict[str, str]:
         """The family, binarisation and scale, in words."""

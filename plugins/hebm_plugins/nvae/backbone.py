@@ -105,7 +105,8 @@ class NVAEBackbone(Backbone):
 
         descent = self.decoder.descend(len(batch.x), draw)
         log_q = torch.stack([q.log_prob(z) for q, z in zip(posteriors, before, strict=True)], dim=1)
-        return Posterior(self._standardised(descent), log_q, self._kl(posteriors, log_q, descent))
+        mean = None if self.structure.flows else tuple(q.mean for q in posteriors)
+        return Posterior(self._standardised(descent), log_q, self._kl(posteriors, log_q, descent), mean=mean)
 
     def _input(self, x: Tensor) -> Tensor:
         x = x if self.bits == 8 else reduce_bits(x, self.bits)

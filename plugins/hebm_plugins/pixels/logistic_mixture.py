@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,25 +23,44 @@ from hebm.noise import Noise
 from hebm_plugins.pixels.bits import reduce_bits
 from hebm_plugins.precision import full_precision
 
-LEAST_LOG_SCALE = -7.0
-MARGIN = 1e-5  # of the uniform numbers, to 0 and to 1
-THIN = 1e-5  # a mass below this is taken as density times width, which does not cancel
-# What counts as lowest and highest level, as published: at 8 bits, level 254 (0.992) counts as highest too.
-LOWEST, HIGHEST = -0.999, 0.99
+MARGIN = 1e-5
+"""Of the uniform numbers, to 0 and to 1."""
+
+
+@attrs.frozen
+class MixtureScoring:
+    """Where published codes differ. As it stands, it is NVAE's.
+
+    Arguments:
+        least, greatest: bounds of the log scales, None for no upper one.
+        lowest, highest: x below or above these has the tail; NVAE's at 8 bits counts level 254 (0.992) as highest, too.
+        thin: a mass below this is taken as density times width, which does not cancel; None: the mass is at least
+            1e-10.
+    """
+
+    least: float = -7.0
+    greatest: float | None = None
+    lowest: float = -0.999
+    highest: float = 0.99
+    thin: float | None = 1e-5
+
+
+NVAE_SCORING = MixtureScoring()
 
 
 class LogisticMixturePixels(PixelDistribution):
     """p(x|z) over colour images of 2^b levels per colour. What it scores is first reduced to b bits.
 
     Arguments:
-        parameters: `(B, 10M, H, W)`: M mixture logits, then per colour M means, M log scales (at least −7) and M
+        parameters: `(B, 10M, H, W)`: M mixture logits, then per colour M means, M log scales and M
             coefficients (before tanh), those of colour 0, 1, 2 being c_0, c_1, c_2.
         bits: b, from 1 to 8.
+        scoring: bounds of the scales, and how edges and small masses are scored.
 
     Raises `ConfigError` if the channels are not ten per component.
     """
 
-    def __init__(self, parameters: Tensor, bits: int = 8) -> None:
+    def __init__(self, parameters: Tensor, bits: int = 8, scoring: MixtureScoring = NVAE_SCORING) -> None:
         if parameters.shape[1] % 10 or not parameters.shape[1]:
             raise ConfigError(
                 f"likelihood: a mixture of M logistics over colour images takes 10 M channels of parameters, "
@@ -49,8 +69,8 @@ class LogisticMixturePixels(PixelDistribution):
         count = parameters.shape[1] // 10
         self.logits, rest = full_precision(parameters).split((count, 9 * count), dim=1)
         self.means, log_scales, coefficients = rest.unflatten(1, (3, 3 * count)).chunk(3, dim=2)
-        self.log_scales, self.coefficients = log_scales.clamp(min=LEAST_LOG_SCALE), coefficients.tanh()
-        self.bits = bits
+        self.log_scales, self.coefficients = log_scales.clamp(scoring.least, scoring.greatest), coefficients.tanh()
+        self.bits, self.scoring = bits, scoring
         super().__init__(self.means[:, :, 0])
 
     @property
@@ -74,7 +94,7 @@ class LogisticMixturePixels(PixelDistribution):
         red, green, _ = x.unbind(1)
         c0, c1, c2 = self.coefficients.unbind(1)
         shifts = torch.stack((torch.zeros_like(c0), c0 * red, c1 * red + c2 * green), dim=1)
-        masses = _log_mass(x, self.means + shifts, self.log_scales, 2**self.bits - 1)
+        masses = _log_mass(x, self.means + shifts, self.log_scales, 2**self.bits - 1, self.scoring)
         return (masses.sum(1) + self.logits.log_softmax(1)).logsumexp(1)
 
     def draw(self, noise: Noise, temperature: float = 1.0) -> Tensor:
@@ -112,11 +132,14 @@ def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
     return torch.stack((red, green, blue), dim=1)
 
 
-def _log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, intervals: int) -> Tensor:
+def _log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, intervals: int, scoring: MixtureScoring) -> Tensor:
     """log of the mass of level x, `(B, 3, M, H, W)`; levels are 2 / intervals apart."""
     error, precision = x - mean, (-log_scale).exp()
     above, below, middle = (precision * (error + shift) for shift in (1 / intervals, -1 / intervals, 0))
     mass = above.sigmoid() - below.sigmoid()
-    density = middle - log_scale - 2 * F.softplus(middle) - math.log(intervals / 2)
-    inner = torch.where(mass > THIN, mass.clamp(min=1e-10).log(), density)
-    return torch.where(x < LOWEST, F.logsigmoid(above), torch.where(x > HIGHEST, F.logsigmoid(-below), inner))
+    inner = mass.clamp(min=1e-10).log()
+    if scoring.thin is not None:
+        density = middle - log_scale - 2 * F.softplus(middle) - math.log(intervals / 2)
+        inner = torch.where(mass > scoring.thin, inner, density)
+    upper = torch.where(x > scoring.highest, F.logsigmoid(-below), inner)
+    return torch.where(x < scoring.lowest, F.logsigmoid(above), upper)

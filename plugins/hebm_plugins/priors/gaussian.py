@@ -7,10 +7,9 @@ from torch import Tensor
 
 from hebm.config.recipe import recipe
 from hebm.densities import LogDensity, TiltedPrior
-from hebm.interfaces import Backbone, Draw, PriorLearner, PriorRecipe, require_context
-from hebm.latents import Hold, LatentLayout, Latents
+from hebm.interfaces import PLAIN, Backbone, Draw, PriorLearner, PriorRecipe, Request, require_context
+from hebm.latents import LatentLayout, Latents
 from hebm.noise import Noise
-from hebm.sampling import Observer
 
 
 class GaussianPrior(PriorLearner):
@@ -25,19 +24,10 @@ class GaussianPrior(PriorLearner):
         self.base = None
         self.layout = layout
 
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
-        """u ~ N(0, I), exact: there is no chain to lengthen or observe."""
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
+        """u ~ N(0, I), exact, whatever the context: there is no chain to lengthen or observe."""
         u = noise.normal(n, self.layout.dim)
-        return Draw(u if hold is None else hold.apply(u))
+        return Draw(u if request.hold is None else request.hold.apply(u), request.context)
 
     def tilt(self, latents: Latents) -> Tensor:
         """f = 0, `(B, 1)`."""

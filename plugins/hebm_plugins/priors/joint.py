@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from hebm.config.recipe import option, recipe
 from hebm.densities import TiltedPrior
 from hebm.interfaces import (
+    PLAIN,
     Backbone,
     Draw,
     EnergyFn,
@@ -15,13 +16,14 @@ from hebm.interfaces import (
     PriorLearner,
     PriorRecipe,
     Progress,
+    Request,
     Sampler,
     Stage,
     check_base,
 )
-from hebm.latents import Hold, Latents, Posterior
+from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
-from hebm.sampling import Observer, run
+from hebm.sampling import run
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.samplers.ula import ULA
@@ -54,20 +56,11 @@ class JointPrior(PriorLearner):
         """f(T(u)) − |u|²/2, less Σ log σ(u) for the official target."""
         return TiltedPrior(backbone, self.tilt, context, jacobian=self.official_target)
 
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """A short-run chain from a draw of the base, its context held."""
-        start = self.base.sample(backbone, n, noise.derive("base"), labels, hold=hold)
+        start = self.base.sample(backbone, n, noise.derive("base"), request)
         density = self.density(backbone, start.context)
-        chain = run(self.sampler, density, start.u, noise.derive("chain"), steps, observe, hold)
+        chain = run(self.sampler, density, start.u, noise.derive("chain"), request.steps, request.observe, request.hold)
         return Draw(chain.u, start.context)
 
     def objective(
@@ -80,7 +73,8 @@ class JointPrior(PriorLearner):
     ) -> Loss:
         """E[f(z⁻)] − E[f(z⁺)], whose gradient is that of −log likelihood; z⁻ from a chain with the context of z⁺."""
         positive = posterior.latents
-        start = self.base.sample(backbone, len(positive.u), noise.derive("base"), labels)
+        request = Request(labels, positive.context)
+        start = self.base.sample(backbone, len(positive.u), noise.derive("base"), request)
         density = self.density(backbone, positive.context)
         chain = run(self.sampler, density, start.u, noise.derive("chain"))
         negative = backbone.latents(chain.u, positive.context).detach()

@@ -95,4 +95,4 @@ class TwoLayerBackbone(Backbone):
             kl = [qi.kl(pi) for qi, pi in zip(q, priors, strict=True)]
         else:
             kl = [qi.log_prob(zi) - pi.log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
-        return Posterior(latents, log_q, torch.stack(kl, dim=1))
+        return Posterior(latents, log_q, torch.stack(kl, dim=1), mean=tuple(qi.mean for qi in q))

@@ -25,7 +25,7 @@ def test_recorded_states_run_from_the_base_to_the_draws(tmp_path, prior):
     shape = lengths(made)
     levels = record(made, shape, 5, 2, 3)
     assert [step for step, _ in levels[0].states] == list(range(0, shape.steps + 1, 2))
-    assert torch.equal(levels[-1].states[-1][1], draws(made, 5, made.noise("prior"))[:3])
+    assert torch.equal(levels[-1].states[-1][1], draws(made, 5, made.noise("prior")).u[:3])
     base = made.prior.base.sample(made.generator, 5, made.noise("prior").derive("base")).u[:3]
     assert torch.equal(levels[0].states[0][1], base)
     for above, below in zip(levels, levels[1:], strict=False):

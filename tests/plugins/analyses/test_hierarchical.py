@@ -25,10 +25,10 @@ def test_layers_outside_a_set_are_those_of_the_held_draw(tmp_path, prior):
     made = evaluation(tmp_path, prior)
     recipe = Hierarchical(rows=3, columns=4)
     held = draws(made, 3, made.noise("prior"))
-    u = recipe._drawn(made, held, (1,)).unflatten(0, (3, 4))
-    assert torch.equal(u[:, 0], held)
-    assert torch.equal(u[:, :, :3], held[:, None, :3].expand(-1, 4, -1))
-    assert (u[:, 1:, 3:] != held[:, None, 3:]).all()
+    u = recipe._drawn(made, held, (1,)).u.unflatten(0, (3, 4))
+    assert torch.equal(u[:, 0], held.u)
+    assert torch.equal(u[:, :, :3], held.u[:, None, :3].expand(-1, 4, -1))
+    assert (u[:, 1:, 3:] != held.u[:, None, 3:]).all()
 
 
 def test_deep_models_are_cut_into_six_neighbouring_groups():

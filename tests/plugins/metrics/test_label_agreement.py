@@ -5,7 +5,7 @@ from tiny_models import ShiftedPrior, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import Draw
+from hebm.interfaces import PLAIN, Draw
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import LabelAgreement
 
@@ -21,10 +21,10 @@ class Asked(ShiftedPrior):
         super().__init__(LAYOUT, 1.0)
         self.heeds = heeds
 
-    def sample(self, backbone, n, noise, labels=None, steps=None, observe=None, hold=None):
+    def sample(self, backbone, n, noise, request=PLAIN):
         u = super().sample(backbone, n, noise).u
         if self.heeds:
-            u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * labels - 1)
+            u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * request.labels - 1)
         return Draw(u)
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny_models import LinearBackbone, RootPrior, TinyData, tiny_evaluation
 from torch import nn
 
-from hebm.errors import NonFiniteError
+from hebm.errors import ConfigError, NonFiniteError
 from hebm.interfaces import Backbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
@@ -55,8 +55,10 @@ def exact(evaluation):
 
 def test_importance_weights_with_the_exact_posterior_give_the_exact_likelihood(tmp_path):
     found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood(k=2))
-    assert found["elbo"] == pytest.approx(exact(evaluation), rel=1e-6)
-    assert found["estimator"] == "importance-weighted"
+    weighted = found["nll_iw"]
+    assert weighted["nll"] == pytest.approx(-exact(evaluation), rel=1e-6)
+    assert (weighted["estimator"], weighted["k"]) == ("importance-weighted", 2)
+    assert weighted["ess_share"] == pytest.approx(1)
 
 
 def test_elbo_with_the_exact_posterior_is_the_likelihood_within_noise(tmp_path):
@@ -64,13 +66,32 @@ def test_elbo_with_the_exact_posterior_is_the_likelihood_within_noise(tmp_path):
     spread = math.sqrt(64 / 2) * 0.2 / STD**2 / math.sqrt(400)  # of log p(x|z) over draws of z
     assert abs(found["elbo"] - exact(evaluation)) < 5 * spread + 0.1
     assert found["bits_per_dim"] == pytest.approx(-found["elbo"] / (64 * math.log(2)))
-    assert (found["n"], found["k"], found["split"]) == (400, 1, "test")
+    assert (found["n"], found["draws"], found["split"], found["estimator"]) == (400, 1, "test", "elbo")
+    assert "nll_iw" not in found
+    assert found["elbo"] == pytest.approx(-found["reconstruction"] - sum(found["kl_per_layer"]))
 
 
 def test_a_worse_posterior_gives_a_lower_bound_and_more_draws_a_higher(tmp_path):
     one, evaluation = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood())
     many, _ = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood(k=20))
-    assert one["elbo"] < many["elbo"] < exact(evaluation)
+    assert one["elbo"] < -many["nll_iw"]["nll"] < exact(evaluation)
+    assert 1 / 20 < many["nll_iw"]["ess_share"] < 0.9
+
+
+def test_more_draws_average_the_noise_of_the_elbo(tmp_path):
+    found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood(draws=50))
+    assert found["elbo"] == pytest.approx(exact(evaluation), abs=0.1)
+
+
+def test_the_published_estimator_is_too_low_and_says_so(tmp_path):
+    found, _ = measured(tmp_path, FactorBackbone(), Likelihood(k=100, published=True, images=50))
+    assert found["nll_published"]["nll"] < found["nll_iw"]["nll"] - 1
+    assert "too low" in found["nll_published"]["warning"]
+
+
+def test_the_published_estimator_takes_more_than_one_draw():
+    with pytest.raises(ConfigError, match="k > 1"):
+        Likelihood(published=True)
 
 
 @pytest.mark.parametrize(

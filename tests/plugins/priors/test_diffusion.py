@@ -6,7 +6,7 @@ import torch
 
 from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress
+from hebm.interfaces import ImageSpec, Progress, Request
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.sampling import Trace
@@ -95,7 +95,7 @@ def test_a_step_of_a_level_is_the_published_one(backbone):
     """u + ½ ∇f − (b/2) [u + m α (α u − u_{t+1}) / σ²] + √b ξ."""
     prior, above = made(backbone), points(ROWS, backbone.layout.dim, torch.float64)
     t = torch.tensor([0, 1, 2, 0, 1, 2])
-    got = prior.level(backbone, t, above, noise("chain"), steps=1).u
+    got = prior.level(backbone, t, above, noise("chain"), Request(steps=1)).u
     u = above.clone().requires_grad_()
     (grad,) = torch.autograd.grad(prior.energy(backbone.latents(u), t).sum(), u)
     pick = prior.levels.at
@@ -115,10 +115,10 @@ def test_sampling_goes_down_the_levels_from_a_draw_of_the_base(backbone):
 
 def test_an_observer_counts_steps_over_all_levels(backbone):
     seen = []
-    made(backbone).sample(backbone, ROWS, noise("s"), steps=4, observe=lambda k, state, info: seen.append(k))
+    made(backbone).sample(backbone, ROWS, noise("s"), Request(steps=4, observe=lambda k, state, info: seen.append(k)))
     assert seen == list(range(12))
     trace = Trace()
-    made(backbone).sample(backbone, ROWS, noise("s"), observe=trace)
+    made(backbone).sample(backbone, ROWS, noise("s"), Request(observe=trace))
     assert len(trace.values) == 9
 
 
@@ -134,7 +134,7 @@ def test_held_coordinates_are_noised_at_every_level_and_as_given_at_the_end(back
     prior = made(backbone)
     given = 5 * points(ROWS, backbone.layout.dim, torch.float64, "given")
     hold = backbone.layout.hold(given, {0})
-    u = prior.sample(backbone, ROWS, noise("s"), hold=hold).u
+    u = prior.sample(backbone, ROWS, noise("s"), Request(hold=hold)).u
     assert torch.equal(u[:, hold.held], given[:, hold.held])
     assert not torch.equal(hold.free(u), hold.free(prior.sample(backbone, ROWS, noise("s")).u))
 
@@ -142,9 +142,9 @@ def test_held_coordinates_are_noised_at_every_level_and_as_given_at_the_end(back
 def test_regenerating_moves_what_is_held_through_level_1_and_draws_the_rest(backbone):
     prior = made(backbone)
     u = 3 * points(ROWS, backbone.layout.dim, torch.float64, "given")
-    hold = backbone.layout.hold(u, {0})
-    again = prior.regenerate(backbone, u, hold.held, noise("r"))
-    other = prior.regenerate(backbone, u, hold.held, noise("s"))
+    hold, latents = backbone.layout.hold(u, {0}), backbone.latents(u)
+    again = prior.regenerate(backbone, latents, hold.held, noise("r"))
+    other = prior.regenerate(backbone, latents, hold.held, noise("s"))
     correlation = torch.corrcoef(torch.stack([again[:, hold.held].flatten(), u[:, hold.held].flatten()]))[0, 1]
     assert correlation > 0.6
     assert not torch.equal(again, other)
@@ -244,7 +244,7 @@ def test_labels_guide_the_levels_that_they_are_coupled_to(backbone, where, guide
     for t in range(3):
         level = torch.full((ROWS,), t)
         plain = prior.level(backbone, level, above, noise("c")).u
-        asked = prior.level(backbone, level, above, noise("c"), labels=label).u
+        asked = prior.level(backbone, level, above, noise("c"), Request(label)).u
         assert torch.equal(plain, asked) == (t not in guided)
 
 
@@ -295,7 +295,7 @@ def test_sampling_a_class_is_sampling_with_its_label(backbone):
     label = torch.full((ROWS,), 2)
     assert prior.labelled
     assert not torch.equal(
-        prior.sample(backbone, ROWS, noise("s"), label).u, prior.sample(backbone, ROWS, noise("s")).u
+        prior.sample(backbone, ROWS, noise("s"), Request(label)).u, prior.sample(backbone, ROWS, noise("s")).u
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress
+from hebm.interfaces import ImageSpec, Progress, Request
 from hebm.latents import LatentLayout, Posterior
 from hebm.model import Model
 from hebm.noise import Noise
@@ -343,9 +343,9 @@ def test_progressive_sampling_goes_on_from_each_stage_to_the_next(backbone, fact
 def test_an_observer_counts_steps_over_all_chains(backbone, sampling, chains):
     seen, trace = [], Trace()
     prior = made(backbone, 3, sampling=sampling)
-    prior.sample(backbone, ROWS, noise("s"), steps=4, observe=lambda k, state, info: seen.append(k))
+    prior.sample(backbone, ROWS, noise("s"), Request(steps=4, observe=lambda k, state, info: seen.append(k)))
     assert seen == list(range(4 * chains))
-    prior.sample(backbone, ROWS, noise("s"), observe=trace)
+    prior.sample(backbone, ROWS, noise("s"), Request(observe=trace))
     assert len(trace.values) == 3 * chains
 
 
@@ -425,14 +425,16 @@ def test_sampling_a_class_climbs_its_tilt(backbone):
     u, source = start, noise("s", "chain", 0)
     for _ in range(3):
         u = u + 0.1 * density.value_and_grad(u).grad + math.sqrt(0.2) * source.normal(*u.shape)
-    torch.testing.assert_close(prior.sample(backbone, ROWS, noise("s"), LABELS).u, u)
+    torch.testing.assert_close(prior.sample(backbone, ROWS, noise("s"), Request(LABELS)).u, u)
     assert not torch.equal(prior.sample(backbone, ROWS, noise("s")).u, u)
 
 
 def test_a_prior_without_labels_heeds_none(backbone):
     prior = made(backbone, 2)
     assert not prior.labelled
-    assert torch.equal(prior.sample(backbone, ROWS, noise("s"), LABELS).u, prior.sample(backbone, ROWS, noise("s")).u)
+    assert torch.equal(
+        prior.sample(backbone, ROWS, noise("s"), Request(LABELS)).u, prior.sample(backbone, ROWS, noise("s")).u
+    )
 
 
 # ---------------------------------------------------------------- errors
@@ -469,9 +471,9 @@ def test_negatives_are_drawn_given_the_context_of_the_positives(mode):
     contextual = seeded(lambda: ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))).double()
     prior = made(seeded(ReferenceBackbone).double().requires_grad_(False), 2, sampling=mode, particles=2)
     context = points(ROWS, 2, torch.float64, "context")
-    u = [prior._drawn(1, contextual, ROWS, noise("n"), context=c).u for c in (context, 2 * context)]
+    u = [prior._drawn(1, contextual, ROWS, noise("n"), Request(context=c)).u for c in (context, 2 * context)]
     assert not torch.equal(*u)
-    assert torch.equal(prior._drawn(1, contextual, ROWS, noise("n"), context=context).context, context)
+    assert torch.equal(prior._drawn(1, contextual, ROWS, noise("n"), Request(context=context)).context, context)
 
 
 @pytest.mark.parametrize("negatives", ["pool", "posterior"])

@@ -9,7 +9,7 @@ from gaussian_ratios import Walk
 from torch import nn
 
 from hebm.errors import ConfigError
-from hebm.interfaces import EnergyFn, Progress
+from hebm.interfaces import EnergyFn, Progress, Request
 from hebm.latents import Hold, Posterior
 from hebm.noise import Noise
 from hebm.testing import ReferenceBackbone
@@ -184,7 +184,9 @@ def test_draws_have_the_moments_of_the_tilted_hierarchy(mode):
 
 def test_a_layers_chain_moves_it_alone_after_those_above(backbone):
     prior, seen = made(backbone, sampling="langevin"), []
-    u = prior.sample(backbone, ROWS, noise("s"), observe=lambda k, state, info: seen.append((k, state[0], info))).u
+    u = prior.sample(
+        backbone, ROWS, noise("s"), Request(observe=lambda k, state, info: seen.append((k, state[0], info)))
+    ).u
     assert [k for k, *_ in seen] == list(range(8))
     top, low = slice(0, 3), slice(3, 7)
     start = noise("s", "base").normal(ROWS, 7)
@@ -258,7 +260,7 @@ def test_every_layers_effective_share_is_told_for_each_sample(backbone):
 def test_a_held_layer_is_as_given_and_worth_all_its_proposals(backbone):
     given = points(ROWS, 7, torch.float64, "given")
     hold = backbone.layout.hold(given, {0})
-    draw = made(backbone).sample(backbone, ROWS, noise("s"), hold=hold)
+    draw = made(backbone).sample(backbone, ROWS, noise("s"), Request(hold=hold))
     assert torch.equal(draw.u[:, hold.held], given[:, hold.held])
     torch.testing.assert_close(draw.figures["ess_layer_0"], torch.ones(ROWS).double())
     assert ((draw.figures["ess_layer_1"] > 0) & (draw.figures["ess_layer_1"] < 1)).all()
@@ -268,7 +270,7 @@ def test_a_held_layer_is_as_given_and_worth_all_its_proposals(backbone):
 def test_single_coordinates_may_be_held(backbone, mode):
     given = points(ROWS, 7, torch.float64, "given")
     hold = Hold(given, torch.tensor([True, False, False, False, True, True, False]))
-    u = made(backbone, sampling=mode).sample(backbone, ROWS, noise("s"), hold=hold).u
+    u = made(backbone, sampling=mode).sample(backbone, ROWS, noise("s"), Request(hold=hold)).u
     assert torch.equal(u[:, hold.held], given[:, hold.held])
     assert not (hold.free(u) == hold.free(given)).any()
 
@@ -278,7 +280,7 @@ def test_what_is_held_shapes_the_layers_below():
     backbone, prior = walk("sir", 200)
     n = 2000
     hold = backbone.layout.hold(torch.full((n, 2), 2.0).double(), {0})
-    z = backbone.latents(prior.sample(backbone, n, noise("s"), hold=hold).u).z[1]
+    z = backbone.latents(prior.sample(backbone, n, noise("s"), Request(hold=hold)).u).z[1]
     assert abs(z.mean() - 1.5) < 4 / n**0.5 + 0.01
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gaussian_ratios import Quadratic, Walk, noise, tensor
 
+from hebm.interfaces import Request
 from hebm.noise import Noise
 from hebm.sampling import States
 from hebm.testing import ReferenceBackbone
@@ -192,7 +193,7 @@ def test_a_sample_whose_noise_is_nan_is_nan_and_alone(backbone):
 def test_held_coordinates_are_as_given(backbone):
     given = points(6, backbone.layout.dim, torch.float64, "given")
     hold = backbone.layout.hold(given, {0})
-    u = made(backbone).sample(backbone, 6, noise("sample"), hold=hold).u
+    u = made(backbone).sample(backbone, 6, noise("sample"), Request(hold=hold)).u
     assert torch.equal(u[:, hold.held], given[:, hold.held])
     assert not torch.equal(hold.free(u), hold.free(given))
 
@@ -206,7 +207,7 @@ def test_an_observer_sees_one_particle_of_each_sample_over_all_stages(backbone):
         assert info.value.shape == (6,)
         assert info.grad.shape == state[0].shape
 
-    made(backbone).sample(backbone, 6, noise("sample"), observe=observe)
+    made(backbone).sample(backbone, 6, noise("sample"), Request(observe=observe))
     assert steps == [0, 1, 2, 3]
     assert {u.shape for u in states.u} == {(6, backbone.layout.dim)}
 

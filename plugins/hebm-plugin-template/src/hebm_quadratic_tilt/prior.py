@@ -8,10 +8,9 @@ import torch
 from hebm.config.recipe import option, recipe
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Stage, check_base
-from hebm.latents import Hold, LatentLayout, Latents, Posterior
+from hebm.interfaces import PLAIN, Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Request, Stage, check_base
+from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.noise import Noise
-from hebm.sampling import Observer
 from hebm_plugins.priors.gaussian import Gaussian
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,29 +53,21 @@ class QuadraticTiltPrior(PriorLearner):
         return TiltedPrior(backbone, self.tilt, context)
 
     @torch.no_grad()
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """m + √v u₀ for a draw u₀ of the base: there is no chain to lengthen or observe, and u has no correlations."""
-        start = self.base.sample(backbone, n, noise.derive("base"), labels)
+        start = self.base.sample(backbone, n, noise.derive("base"), request)
         mean, precision = self.quadratic()
         u = mean + start.u / precision.sqrt()
-        return Draw(u if hold is None else hold.apply(u), start.context)
+        return Draw(u if request.hold is None else request.hold.apply(u), start.context)
 
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None
     ) -> Loss:
         """−E[f(u⁺)] in nats per image: f is normalised, so no negative phase is needed; schemes use the draws."""
         loss = -self.tilt(posterior.latents).sum(1).mean()
-        u = self.sample(backbone, len(posterior.latents.u), noise, labels).u
-        return Loss(loss, {"gain": -loss.detach()}, backbone.latents(u, posterior.latents.context).detach())
+        context = posterior.latents.context
+        u = self.sample(backbone, len(posterior.latents.u), noise, Request(labels, context)).u
+        return Loss(loss, {"gain": -loss.detach()}, backbone.latents(u, context).detach())
 
     def stages(self) -> tuple[Stage, ...]:
         """The base's, then a and b."""

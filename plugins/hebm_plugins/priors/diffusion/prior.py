@@ -12,10 +12,22 @@ from torch import Tensor
 
 from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, EnergyFn, ImageSpec, Loss, PriorLearner, Progress, Sampler, Stage
+from hebm.interfaces import (
+    PLAIN,
+    Backbone,
+    Draw,
+    EnergyFn,
+    ImageSpec,
+    Loss,
+    PriorLearner,
+    Progress,
+    Request,
+    Sampler,
+    Stage,
+)
 from hebm.latents import Hold, Latents, Posterior
 from hebm.noise import Noise
-from hebm.sampling import Chain, Observer, later, run
+from hebm.sampling import Chain, later, run
 from hebm_plugins.priors.diffusion.schedule import Schedule
 from hebm_plugins.priors.labels import Coupling
 
@@ -105,11 +117,7 @@ class DiffusionPrior(PriorLearner):
         t: Tensor,
         above: Tensor,
         noise: Noise,
-        context: Tensor | None = None,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
+        request: Request = PLAIN,
     ) -> Chain:
         """A short-run chain on p(u_t | u_{t+1}) from u_{t+1}.
 
@@ -118,22 +126,18 @@ class DiffusionPrior(PriorLearner):
             t: level of each row, `(B,)`.
             above: u_{t+1}, `(B, D)`.
             noise: of the chain.
-            context: c, held, `(B, *context)`, or None.
-            labels: `(B,)` or `(B, A)`, where this level heeds them.
-            steps: length of the chain, instead of the sampler's own.
-            observe: sees every step.
-            hold: coordinates of u_t that are given.
+            request: its context is held, labels count where this level heeds them, coordinates held are of u_t.
         """
         pick = self.levels.at
         density = ConditionalPrior(
             backbone,
-            self._tilt(t, pick("energy_scale", t, above), self._heeded(t, labels)),
+            self._tilt(t, pick("energy_scale", t, above), self._heeded(t, request.labels)),
             above,
             *(pick(name, t, above) for name in ("alpha", "sigma", "recovery", "energy_scale", "scale")),
-            context,
+            request.context,
         )
         density.modules = (backbone, self.energy)
-        return run(self.sampler, density, above, noise, steps, observe, hold)
+        return run(self.sampler, density, above, noise, request.steps, request.observe, request.hold)
 
     def _tilt(self, t: Tensor, scale: Tensor, labels: Tensor | None) -> Callable[[Latents], Tensor]:
         energy = self.energy.folded(t) if self.fold else self.energy
@@ -147,28 +151,19 @@ class DiffusionPrior(PriorLearner):
         mask = heeded.view(-1, *[1] * (labels.ndim - 1))
         return torch.where(mask, labels, torch.full_like(labels, -1))
 
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """u_T from the base, then a chain at each level t = T − 1 … 0; `observe` counts steps over all of them.
 
         Coordinates that are held are, at level t, their own noisy version u_t.
         """
-        start = self.base.sample(backbone, n, noise.derive("base"), labels)
-        u = start.u
+        start = self.base.sample(backbone, n, noise.derive("base"), attrs.evolve(request, hold=None))
+        u, hold = start.u, request.hold
+        steps = self.sampler.steps if request.steps is None else request.steps
         for t in reversed(range(self.lowest, self.levels.forward.levels)):
             held = None if hold is None else hold.moved(self.diffused(hold.u, _level(t, u), noise.derive("held", t)))
-            done = self.levels.forward.levels - 1 - t
-            watch = later(observe, done * (self.sampler.steps if steps is None else steps))
-            chain = noise.derive("chain", t)
-            u = self.level(backbone, _level(t, u), u, chain, start.context, labels, steps, watch, held).u
+            watch = later(request.observe, (self.levels.forward.levels - 1 - t) * steps)
+            here = Request(request.labels, start.context, steps, watch, held)
+            u = self.level(backbone, _level(t, u), u, noise.derive("chain", t), here).u
         return Draw(u if hold is None else hold.apply(u), start.context)
 
     def milestones(self) -> Mapping[str, DiffusionPrior]:
@@ -180,16 +175,17 @@ class DiffusionPrior(PriorLearner):
         prior.lowest = lowest
         return prior
 
-    def regenerate(self, backbone: Backbone, u: Tensor, held: Tensor, noise: Noise) -> Tensor:
+    def regenerate(self, backbone: Backbone, latents: Latents, held: Tensor, noise: Noise) -> Tensor:
         """Held coordinates are moved to level 1 by the forward process, the others are drawn there by the reverse
         process; one reverse level takes all of them to level 0 (arXiv 2405.13910, section 5.3).
         """
+        u, given = latents.u, Request(context=latents.context)
         at_one = self.diffused(u, _level(1, u), noise.derive("forward"))
-        drawn = self.base.sample(backbone, len(u), noise.derive("base")).u
+        drawn = self.base.sample(backbone, len(u), noise.derive("base"), given).u
         for t in reversed(range(1, self.levels.forward.levels)):
-            drawn = self.level(backbone, _level(t, u), drawn, noise.derive("chain", t)).u
+            drawn = self.level(backbone, _level(t, u), drawn, noise.derive("chain", t), given).u
         above = Hold(at_one, held).apply(drawn)
-        return self.level(backbone, _level(0, u), above, noise.derive("chain", 0)).u
+        return self.level(backbone, _level(0, u), above, noise.derive("chain", 0), given).u
 
     # ------------------------------------------------------------ the forward process and the loss
 
@@ -219,7 +215,7 @@ class DiffusionPrior(PriorLearner):
         u, context = posterior.latents.u, posterior.latents.context
         t = noise.derive("level").integers(self.levels.forward.levels, len(u))
         pair = self.pair(u, t, noise.derive("forward"))
-        chain = self.level(backbone, t, pair.above, noise.derive("chain"), context)
+        chain = self.level(backbone, t, pair.above, noise.derive("chain"), Request(context=context))
         with torch.no_grad():
             positive, negative = (backbone.latents(at, context).detach() for at in (pair.u, chain.u))
         logits, scale = self.energy(positive, t), self.levels.at("energy_scale", t, u)

@@ -13,8 +13,21 @@ from torch import Tensor, nn
 
 from hebm.densities import Tilt, TiltedPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, EnergyFn, ImageSpec, Info, Loss, PriorLearner, Progress, Sampler, Stage
-from hebm.latents import Hold, Latents, Posterior
+from hebm.interfaces import (
+    PLAIN,
+    Backbone,
+    Draw,
+    EnergyFn,
+    ImageSpec,
+    Info,
+    Loss,
+    PriorLearner,
+    Progress,
+    Request,
+    Sampler,
+    Stage,
+)
+from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Observer, later, run
 from hebm_plugins.priors.contrast import bce, contrast_terms
@@ -141,42 +154,26 @@ class MultiStagePrior(PriorLearner):
 
     # ------------------------------------------------------------ drawing
 
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """Draws of the product of the stages begun; `observe` counts steps over all chains."""
-        return self._drawn(self.begun, backbone, n, noise, labels, steps, observe, hold)
+        return self._drawn(self.begun, backbone, n, noise, request)
 
-    def _drawn(
-        self,
-        stages: int,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-        context: Tensor | None = None,
-    ) -> Draw:
-        """Of the product of the first so many; given a context `(n, *context)`, or with one of the base's."""
+    def _drawn(self, stages: int, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
+        """Of the product of the first so many."""
         if self.drawing.mode == "smc" and stages:
-            particles, context = self._particles(stages, backbone, n, noise, labels, steps, observe, hold, context)
+            particles, context = self._particles(stages, backbone, n, noise, request)
             return Draw(chosen(particles, noise.derive("choice")), context, {"ess": particles.share})
-        start = self.base.sample(backbone, n, noise.derive("base"), labels, hold=hold)
-        u, context = start.u, start.context if context is None else context
+        start = self.base.sample(backbone, n, noise.derive("base"), request)
+        u = start.u
         for i, target in enumerate(self._targets(stages)):
-            watch = later(observe, i * (self.sampler.steps if steps is None else steps))
-            density = self._density(backbone, target, context, labels)
-            u = run(self.sampler, density, u, noise.derive("chain", i), steps, watch, hold).u
-        return Draw(u, context)
+            watch = later(request.observe, i * self._length(request))
+            density = self._density(backbone, target, start.context, request.labels)
+            u = run(self.sampler, density, u, noise.derive("chain", i), request.steps, watch, request.hold).u
+        return Draw(u, start.context)
+
+    def _length(self, request: Request) -> int:
+        """Steps of each chain."""
+        return self.sampler.steps if request.steps is None else request.steps
 
     def _targets(self, stages: int) -> list[range]:
         """The ratios that each chain climbs."""
@@ -186,32 +183,20 @@ class MultiStagePrior(PriorLearner):
         return [range(s if single else 0, s + 1) for s in range(stages)]
 
     def _particles(
-        self,
-        stages: int,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-        context: Tensor | None = None,
+        self, stages: int, backbone: Backbone, n: int, noise: Noise, request: Request
     ) -> tuple[Particles, Tensor | None]:
         """P particles of each sample, and the samples' contexts."""
         p, rows = self.drawing.particles, noise.grouped(self.drawing.particles)
-        labels = None if labels is None else labels.repeat_interleave(p, 0)
-        hold = None if hold is None else Hold(hold.u.repeat_interleave(p, 0), hold.held)
-        start = self.base.sample(backbone, n * p, rows.derive("base"), labels, hold=hold)
-        if context is None and start.context is not None:
-            context = start.context[::p]
+        each = request.repeated(p)
+        start = self.base.sample(backbone, n * p, rows.derive("base"), each)
+        context = None if start.context is None else start.context[::p]
         shared = None if context is None else context.repeat_interleave(p, 0)
-        densities = [self._density(backbone, range(s + 1), shared, labels) for s in range(stages)]
-        ratios = [self._density(backbone, (s,), shared, labels).remainder for s in range(stages)]
-        length = self.sampler.steps if steps is None else steps
+        densities = [self._density(backbone, range(s + 1), shared, each.labels) for s in range(stages)]
+        ratios = [self._density(backbone, (s,), shared, each.labels).remainder for s in range(stages)]
 
         def move(s: int, u: Tensor) -> Tensor:
-            watch = later(_first_of(observe, p), (s - 1) * length)
-            return run(self.sampler, densities[s - 1], u, rows.derive("chain", s), steps, watch, hold).u
+            watch = later(_first_of(request.observe, p), (s - 1) * self._length(request))
+            return run(self.sampler, densities[s - 1], u, rows.derive("chain", s), request.steps, watch, each.hold).u
 
         with torch.no_grad():
             particles = smc(start.u.unflatten(0, (n, p)), ratios, move, noise, self.drawing.threshold)
@@ -295,12 +280,13 @@ class MultiStagePrior(PriorLearner):
         rows = len(positive.u)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:
             return backbone.invert(backbone.layout.split(z), positive.context).detach(), None
+        given = Request(context=positive.context)
         if m == 1:
-            u = self.base.sample(backbone, rows, noise.derive("base")).u
+            u = self.base.sample(backbone, rows, noise.derive("base"), given).u
         elif self.contrast.negatives == "pool" and self.pool is not None:
             u = self.pool.take(partial(self._many, m - 1, backbone), step, noise.derive("pool"), rows)
         else:
-            u = self._drawn(m - 1, backbone, rows, noise.derive("negative"), context=positive.context).u
+            u = self._drawn(m - 1, backbone, rows, noise.derive("negative"), given).u
         drawn = backbone.latents(u, positive.context).detach()
         return drawn, drawn if self.contrast.infer_under == "previous" else None
 

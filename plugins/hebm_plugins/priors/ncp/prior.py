@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 
 from hebm.densities import TiltedPrior
-from hebm.interfaces import Backbone, Draw, EnergyFn, Info, Loss, PriorLearner, Progress, Sampler, Stage
+from hebm.interfaces import (
+    PLAIN,
+    Backbone,
+    Draw,
+    EnergyFn,
+    Info,
+    Loss,
+    PriorLearner,
+    Progress,
+    Request,
+    Sampler,
+    Stage,
+)
 from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Observer, later, run
@@ -56,38 +68,26 @@ class NCPPrior(PriorLearner):
 
     # ------------------------------------------------------------ drawing
 
-    def sample(
-        self,
-        backbone: Backbone,
-        n: int,
-        noise: Noise,
-        labels: Tensor | None = None,
-        steps: int | None = None,
-        observe: Observer | None = None,
-        hold: Hold | None = None,
-    ) -> Draw:
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """Layer by layer from the top, each given those above; `steps` and `observe` are of Langevin chains.
 
         Figures of sir: ESS / P of each layer.
         """
-        start = self.base.sample(backbone, n, noise.derive("base"), hold=hold)
-        u, figures = start.u, {}
+        start = self.base.sample(backbone, n, noise.derive("base"), request)
+        u, figures, given = start.u, {}, attrs.evolve(request, context=start.context)
         with torch.no_grad():
             for i in range(len(self.layout)):
                 source = noise.derive("layer", i)
                 if self.drawing.mode == "langevin":
-                    done = i * (self.drawing.sampler.steps if steps is None else steps)
-                    u = self._chain(i, backbone, u, start.context, source, steps, later(observe, done), hold)
+                    u = self._chain(i, backbone, u, source, given)
                 else:
-                    u, figures[f"ess_layer_{i}"] = self._selected(i, backbone, u, start.context, source, hold)
+                    u, figures[f"ess_layer_{i}"] = self._selected(i, backbone, u, source, given)
         return Draw(u, start.context, figures)
 
-    def _selected(
-        self, i: int, backbone: Backbone, u: Tensor, context: Tensor | None, noise: Noise, hold: Hold | None
-    ) -> tuple[Tensor, Tensor]:
+    def _selected(self, i: int, backbone: Backbone, u: Tensor, noise: Noise, request: Request) -> tuple[Tensor, Tensor]:
         """u `(n, D)` with layer i chosen among P proposals, and their ESS / P `(n,)`."""
-        here = _layer(self.layout, i)
-        latents = backbone.latents(u, context)
+        here, hold = _layer(self.layout, i), request.hold
+        latents = backbone.latents(u, request.context)
         below = self._held_below(i, hold)
 
         def placed(offered: Tensor) -> Tensor:
@@ -118,18 +118,10 @@ class NCPPrior(PriorLearner):
             return []
         return [j for j in range(i + 1, len(self.layout)) if bool(hold.held[_layer(self.layout, j)].any())]
 
-    def _chain(
-        self,
-        i: int,
-        backbone: Backbone,
-        u: Tensor,
-        context: Tensor | None,
-        noise: Noise,
-        steps: int | None,
-        observe: Observer | None,
-        hold: Hold | None,
-    ) -> Tensor:
+    def _chain(self, i: int, backbone: Backbone, u: Tensor, noise: Noise, request: Request) -> Tensor:
         """u `(n, D)` with layer i moved by a chain on f_i(T(u)) − |u_i|²/2, all others held."""
+        hold, steps = request.hold, self.drawing.sampler.steps if request.steps is None else request.steps
+        observe = later(request.observe, i * steps)
         others = torch.ones(self.layout.dim, dtype=torch.bool, device=u.device)
         others[_layer(self.layout, i)] = False
         held = Hold(u, others if hold is None else others | hold.held)
@@ -140,7 +132,7 @@ class NCPPrior(PriorLearner):
         def tilt(latents: Latents) -> Tensor:
             return self.tilt(latents)[:, [i, *below]] if below else self.energy.of_layer(latents, i)
 
-        density = TiltedPrior(backbone, tilt, context)
+        density = TiltedPrior(backbone, tilt, request.context)
         density.modules = (backbone, self.energy)
         watch = None if observe is None else _whole(observe, held)
         return run(self.drawing.sampler, density, u, noise, steps, watch, held).u

@@ -1,0 +1,117 @@
+"""Estimators of log p(x) under a backbone's own prior, from draws of its inference model.
+
+    ELBO  = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i) + E_r[B(c) − log r(c|x)]
+    IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
+
+The terms of the context c are there where the backbone has one: E[B(c)] ≤ log p(c), E[W(c)] = p(c), both from the root.
+Every w is unbiased for p(x), so that E[IW_K] ≤ log p(x), growing with K: analytic KLs or noisy bounds in the exponent
+would not do (they exceed it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hebm.interfaces import Backbone, Batch, PriorLearner
+from hebm.latents import Posterior
+from hebm.noise import Noise
+
+Infer = Callable[[Batch, Noise], Posterior]
+"""A batch and noise → a draw from q(z, c|x)."""
+
+
+class ElboTerms(NamedTuple):
+    """The parts of the ELBO, mean over draws.
+
+    Arguments:
+        log_p_x: E_q[log p(x|z)], `(B,)`.
+        kl: KL(q_i ‖ p_i), `(B, L)`.
+        context: E_r[log r(c|x) − B(c)], `(B,)`; 0 without a context.
+    """
+
+    log_p_x: Tensor
+    kl: Tensor
+    context: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """`(B,)`."""
+        return self.log_p_x - self.kl.sum(1) - self.context
+
+
+class Weighted(NamedTuple):
+    """An importance-weighted bound.
+
+    Arguments:
+        bound: IW_K, `(B,)`.
+        share: effective sample size (Σ w)² / Σ w² over K, `(B,)`: near 1/K, one weight decides.
+    """
+
+    bound: Tensor
+    share: Tensor
+
+
+def elbo_terms(
+    backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise, draws: int = 1
+) -> ElboTerms | None:
+    """The ELBO's parts over so many draws, the context's bound with fresh noise for each; None without a KL.
+
+    Arguments:
+        backbone: gives p(x|z).
+        root: the backbone's own prior.
+        infer: q(z, c|x).
+        batch: images.
+        noise: rows are images.
+        draws: how many.
+    """
+    found = [_elbo_draw(backbone, root, infer, batch, noise.derive(k)) for k in range(draws)]
+    parts = [part for part in found if part is not None]
+    if not parts:
+        return None
+    return ElboTerms(*(torch.stack(same).mean(0) for same in zip(*parts, strict=True)))
+
+
+def _elbo_draw(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
+    posterior = infer(batch, noise)
+    if posterior.kl is None:
+        return None
+    log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
+    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, root.context_bound, noise, log_p_x))
+
+
+def importance_weighted(
+    backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise, draws: int
+) -> Weighted | None:
+    """IW_K of K = `draws` draws; None where q(z|x) has no density (drawn by MCMC). Arguments as of `elbo_terms`."""
+    found = [_log_weight(backbone, root, infer, batch, noise.derive(k)) for k in range(draws)]
+    parts = [part for part in found if part is not None]
+    return weighted(torch.stack(parts)) if parts else None
+
+
+def _log_weight(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise) -> Tensor | None:
+    posterior = infer(batch, noise)
+    if posterior.log_q is None:
+        return None
+    log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
+    log_ratio = posterior.latents.base_log_prob - posterior.log_q.sum(1)
+    return log_p_x + log_ratio - _context_term(posterior, root.context_weight, noise, log_p_x)
+
+
+def _context_term(posterior: Posterior, log_p: Callable[[Tensor, Noise], Tensor], noise: Noise, like: Tensor) -> Tensor:
+    """log r(c|x) − log p(c), `(B,)`; 0 without a context."""
+    context = posterior.latents.context
+    if context is None or posterior.log_r is None:
+        return torch.zeros_like(like)
+    return posterior.log_r - log_p(context, noise.derive("context-prior"))
+
+
+def weighted(log_w: Tensor) -> Weighted:
+    """log 1/K Σ_k w_k, and the weights' share, of log w `(K, B)`."""
+    k = len(log_w)
+    share = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp() / k
+    return Weighted(log_w.logsumexp(0) - math.log(k), share)
