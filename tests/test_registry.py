@@ -271,12 +271,12 @@ def test_the_names_are_these():
     output = subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, capture_output=True).stdout
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
-        "backbones": "hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
-        "energies": "conv conv-residual conv-time mlp mlp-concat mlp-time",
-        "priors": "adaptive-ce diffusion gaussian joint lebm multi-stage ncp",
+        "backbones": "dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
+        "energies": "conv conv-residual conv-time mlp mlp-concat mlp-time with-context",
+        "priors": "adaptive-ce diffusion dvp gaussian joint lebm multi-stage ncp",
         "samplers": "langevin mala ula",
-        "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot svhn",
-        "metrics": "fd fid gap-closed inception-score kid label-agreement likelihood",
+        "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot omniglot-iwae svhn",
+        "metrics": "active-units fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains hierarchical interpolation ood stages temperature",

@@ -2,6 +2,7 @@
 
 from importlib import metadata
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,12 @@ from hebm.interfaces import ImageSpec
 from hebm.latents import LatentLayout
 from hebm.registry import find
 from hebm.testing import cases, check_dataset, check_recipe, parametrize
+from hebm.testing.subjects import ReferenceBackbone, seeded
 
 POINTS = [(point.group, point.name) for point in metadata.distribution("hebm").entry_points]
 GROUPS = {group: sorted({name for g, name in POINTS if g == group}) for group, _ in POINTS}
+
+LADDER = {"latents": (1, 2), "channels": 6, "encoder_blocks": 1, "context_size": 3}
 
 # published sizes are reduced: a check needs the structure, not the width
 REDUCED = {
@@ -40,6 +44,12 @@ REDUCED = {
         },
     ],
     "hvae": [{"z_channels": (3, 2, 1), "channels": 4, "units": 8}],
+    ("hebm_backbones", "dvp"): [
+        {**LADDER, "likelihood": None},
+        {**LADDER, "pseudo_input": "downsample", "depthwise": True, "growth": 1.5, "bottleneck": 0.5},
+        {**LADDER, "pseudo_input": "linear", "aggregate": False, "width": 2, "full_resolution": True},
+        {**LADDER, "pseudo_input": "none"},
+    ],
     "nvae-tiny": [{"channels": 4, "groups": 2, "latent_channels": 2}],
     "conv-time": [{"channels": 8}, {"channels": 8, "net": "plain"}, {"channels": 2, "spectral_norm": False}],
     "conv": [
@@ -70,7 +80,7 @@ REDUCED = {
 
 def made(group, name):
     """The recipes by which a registered class is checked: reduced, or with its defaults."""
-    return [find(group, name)(**fields) for fields in REDUCED.get(name, [{}])]
+    return [find(group, name)(**fields) for fields in REDUCED.get((group, name), REDUCED.get(name, [{}]))]
 
 
 def walk(group, leave_out=frozenset(), **options):
@@ -94,7 +104,16 @@ MAPS_ONLY = {"conv", "conv-residual", "conv-time"}
 TIMED = {"conv-time", "mlp-time"}
 
 
-@parametrize([*walk("hebm_energies", leave_out=MAPS_ONLY), *walk("hebm_energies", layout=MAPS)])
+CONTEXTUAL = {"with-context"}
+
+
+@parametrize(
+    [
+        *walk("hebm_energies", leave_out=MAPS_ONLY | CONTEXTUAL),
+        *walk("hebm_energies", leave_out=CONTEXTUAL, layout=MAPS),
+        *cases(find("hebm_energies", "with-context")(), layout=attrs.evolve(MAPS, context=(1, 2, 2))),
+    ]
+)
 def test_energies_keep_their_promises(check):
     check()
 
@@ -104,8 +123,38 @@ def test_energies_with_levels_keep_their_promises(check):
     check()
 
 
-@parametrize(walk("hebm_priors"))
+ROOTS_WITH_A_CONTEXT = {"dvp"}
+
+
+@parametrize(walk("hebm_priors", leave_out=ROOTS_WITH_A_CONTEXT))
 def test_priors_keep_their_promises(check):
+    check()
+
+
+DIFFUSIONS = [
+    {"blocks": 1},
+    {"blocks": 1, "schedule": "cosine", "time": "discrete", "steps": 4, "dropout": 0.2},
+    {"blocks": 1, "prediction": "velocity", "stable": True, "learn_gamma_min": True, "steps": 3},
+]
+
+
+def contextual():
+    """A backbone with a context, and priors for it: roots that draw one, and every prior on such a root."""
+    layout = LatentLayout(((3,), (4,)), context=(1, 3, 3))
+    roots = [find("hebm_priors", "dvp")(**fields) for fields in DIFFUSIONS]
+    flat = {"adaptive-ce", "lebm"}
+    tilts = [
+        attrs.evolve(recipe, base=roots[0])
+        for name in GROUPS["hebm_priors"]
+        for recipe in made("hebm_priors", name)
+        if hasattr(recipe, "base") and name not in flat and getattr(recipe, "negatives", "chain") == "chain"
+    ]
+    backbone = seeded(lambda: ReferenceBackbone(layout))
+    return [case for recipe in (*roots, *tilts) for case in cases(recipe, backbone=backbone)]
+
+
+@parametrize(contextual())
+def test_priors_keep_their_promises_given_a_context(check):
     check()
 
 
@@ -114,7 +163,7 @@ def test_samplers_keep_their_promises(check):
     check()
 
 
-@pytest.mark.parametrize("name", GROUPS["hebm_priors"])
+@pytest.mark.parametrize("name", sorted(set(GROUPS["hebm_priors"]) - ROOTS_WITH_A_CONTEXT))
 def test_priors_keep_their_promises_on_the_first_party_backbone(name):
     backbone = made("hebm_backbones", "two-layer")[0].build(ImageSpec(1, 8, 8))
     for case in cases(made("hebm_priors", name)[0], backbone=backbone):

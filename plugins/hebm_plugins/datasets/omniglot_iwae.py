@@ -1,0 +1,60 @@
+"""OMNIGLOT as likelihoods are published on it: the 28×28 version of the IWAE paper (arXiv 1509.00519)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hebm.config.recipe import option, recipe
+from hebm.data.images import ArrayImages
+from hebm.errors import DataError
+from hebm_plugins.datasets.download import Downloadable
+
+URL = "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat"
+FILE = "chardata.mat"
+KEYS = {"train": ("data", "target"), "test": ("testdata", "testtarget")}
+SIDE = 28
+
+
+@recipe
+class OmniglotIWAE(Downloadable):
+    """24,345 + 8,070 characters of 50 alphabets, grey 28×28, bright on black; labels are alphabets.
+
+    Another split, size and grey scale than torchvision's (data set omniglot): this one the papers' nats are of. Values
+    v in [0, 1] are rounded down to levels ⌊255 v⌋, as published. The file is a MATLAB matrix, read without pickle.
+    """
+
+    file: str | None = option(None, doc="a copy of chardata.mat; left out: ROOT/omniglot-iwae/chardata.mat")
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or goes."""
+        return Path(self.root) / "omniglot-iwae" / FILE if self.file is None else Path(self.file)
+
+    def open(self, split: str, download: bool) -> Any:
+        """The matrices by name."""
+        from scipy.io import loadmat
+        from torchvision.datasets.utils import download_url
+
+        if download and not self.path.exists():
+            download_url(URL, str(self.path.parent), self.path.name)
+        return loadmat(self.path)
+
+    def source(self, split: str) -> ArrayImages:
+        """In the file's order. Raises `DataError` for a file that has not what the published one has."""
+        found, names = self.found(split), KEYS[split]
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise DataError(f"{self.path}: has no matrix {', '.join(missing)}; delete it, or set data.file to a copy")
+        values, alphabets = (torch.from_numpy(found[name]) for name in names)
+        if values.ndim != 2 or values.shape[0] != SIDE**2 or alphabets.shape[-1] != values.shape[1]:
+            raise DataError(
+                f"{self.path}: {names[0]} has shape {tuple(values.shape)} and {names[1]} {tuple(alphabets.shape)}; "
+                f"expected ({SIDE**2}, N) and (50, N)"
+            )
+        pixels = (255 * values.T.double()).to(torch.uint8).unflatten(1, (SIDE, SIDE))
+        # columns of pixels one after another, as MATLAB has them
+        images = pixels.transpose(1, 2).unsqueeze(1)
+        return ArrayImages(images, alphabets.argmax(0), tuple(f"alphabet {i}" for i in range(len(alphabets))))

@@ -1,0 +1,185 @@
+"""The ladder VAE whose layers' priors are all conditioned on one pseudo-input, DVP-VAE (arXiv 2412.01373)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm.data.images import Images
+from hebm.interfaces import Backbone, Batch
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import Noise
+from hebm.normals import Normal
+from hebm_plugins.dvp.blocks import resized
+from hebm_plugins.dvp.decoder import Layer
+from hebm_plugins.dvp.encoder import Encoder
+from hebm_plugins.dvp.pseudo_inputs import PseudoInput
+
+Choose = Callable[[int, Normal, Tensor], Tensor]
+"""Layer, its prior and the state above it → z_l."""
+
+
+class Walk(NamedTuple):
+    """What one way down the ladder gives.
+
+    Arguments:
+        z: per layer, top first.
+        priors: p(z_l | s_l, c).
+        features: what the last state takes: the one above it and the last layer's residual; None with aggregation.
+    """
+
+    z: tuple[Tensor, ...]
+    priors: tuple[Normal, ...]
+    features: tuple[Tensor, Tensor] | None
+
+
+class Head(nn.Module):
+    """Latents, or the state below them, → pixel parameters, without an activation between.
+
+    Arguments:
+        inputs, channels, outputs: of a 1×1, then of a 3×3 convolution.
+    """
+
+    def __init__(self, inputs: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Conv2d(inputs, channels, 1), nn.Conv2d(channels, outputs, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h `(B, inputs, H, W)` → `(B, outputs, H, W)`."""
+        parameters: Tensor = self.out(self.mix(h))
+        return parameters
+
+
+class DVPBackbone(Backbone):
+    """p(x, z | c) = p(x|z_1 … z_L) Π_l N(z_l; μ_l(s_l, c), σ_l(s_l, c)²),   s_1 = 1,  s_{l+1} = s_l(z_l, c);
+
+    q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): c reaches q through the state alone, and p(x|z) not at all. Layers
+    are numbered top down. With aggregation p(x|z) sees (1/√L) Σ_l up(z_l) alone (the paper speaks of their average,
+    the published code divides by √L); without it, the last state.
+
+    Arguments:
+        layout: z_l `(w, h_l, w_l)`, top first, and the context `(C, S, S)`, if any.
+        pseudo_input: r(c|x) and the context's image; None for the plain ladder.
+        encoder: e_l.
+        layers: top first.
+        head: → pixel parameters.
+        pixels: pixel parameters → p(x|z).
+        size: H, W of x.
+        aggregate: whether p(x|z) sees all latents, rather than the last state.
+        statistics: training images that a pseudo-input's statistics are taken of, None for all.
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        pseudo_input: PseudoInput | None,
+        encoder: Encoder,
+        layers: Sequence[Layer],
+        head: Head,
+        pixels: Callable[[Tensor], PixelDistribution],
+        size: tuple[int, int],
+        aggregate: bool = True,
+        statistics: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout, self.pixels, self.size = layout, pixels, size
+        self.aggregate, self.statistics = aggregate, statistics
+        self.pseudo_input, self.encoder = pseudo_input, encoder
+        self.layers, self.head = nn.ModuleList(layers), head
+
+    def fit_statistics(self, images: Images) -> None:
+        """The pseudo-input's scale."""
+        if self.pseudo_input is not None:
+            self.pseudo_input.fit(images, self.statistics)
+
+    # ------------------------------------------------------------ the top-down path
+
+    def _walk(self, context: Tensor | None, like: Tensor, choose: Choose) -> Walk:
+        """z_1 … z_L, each chosen given its prior; `like` says how many rows, of which device and type."""
+        first = self.layers[0].size
+        s = like.new_ones(len(like), first.channels, *first.size)
+        seen = self._seen(context)
+        z: list[Tensor] = []
+        priors: list[Normal] = []
+        for i, layer in enumerate(self.layers):
+            prior, residual = layer.prior_of(s, seen.get(layer.size.size))
+            z.append(choose(i, prior, s))
+            priors.append(prior)
+            if i + 1 < len(self.layers):
+                s = layer.advanced(s, residual, z[-1])
+        return Walk(tuple(z), tuple(priors), None if self.aggregate else (s, residual))
+
+    def _standardised(self, walk: Walk, context: Tensor | None) -> Latents:
+        u = [prior.standardised(part) for prior, part in zip(walk.priors, walk.z, strict=True)]
+        return self._latents(walk, self.layout.join(u), context)
+
+    def _latents(self, walk: Walk, u: Tensor, context: Tensor | None) -> Latents:
+        return Latents(u, walk.z, tuple(prior.std for prior in walk.priors), context, walk.features)
+
+    def _seen(self, context: Tensor | None) -> dict[tuple[int, int], Tensor]:
+        """The context's image averaged to each resolution of the ladder; empty without a context."""
+        if self.pseudo_input is None or context is None:
+            return {}
+        image = self.pseudo_input.image(context)
+        sizes = {layer.size.size for layer in self.layers}
+        return {size: F.avg_pool2d(image, self.size[0] // size[0]) for size in sizes}
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """z_l = μ_l + σ_l u_l; u `(B, D)`, context `(B, C, S, S)`."""
+        parts = self.layout.split(u)
+        return self._latents(self._walk(context, u, lambda i, prior, _: prior.at(parts[i])), u, context)
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """u_l = (z_l − μ_l) / σ_l."""
+        return self._standardised(self._walk(context, z[0], lambda i, *_: z[i]), context)
+
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """p(x|z)."""
+        seen = self.aggregated(latents.z) if self.aggregate else self._last_state(latents)
+        return self.pixels(self.head(seen))
+
+    def _last_state(self, latents: Latents) -> Tensor:
+        state: Tensor = self.layers[-1].advanced(*latents.features, latents.z[-1])
+        return state
+
+    def aggregated(self, z: Sequence[Tensor]) -> Tensor:
+        """(1/√L) Σ_l up(z_l), `(B, w, H, W)`; what has one resolution is summed before it is interpolated."""
+        sums: dict[torch.Size, Tensor] = {}
+        for part in z:
+            sums[part.shape] = sums[part.shape] + part if part.shape in sums else part
+        return torch.stack([resized(part, self.size) for part in sums.values()]).sum(0) / math.sqrt(len(z))
+
+    def generative(self) -> tuple[nn.Module, ...]:
+        """Of each layer its prior, zup and res; the head."""
+        parts = [part for layer in self.layers for part in (layer.prior, layer.zup, layer.res)]
+        return *parts, self.head
+
+    # ------------------------------------------------------------ inference
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """c ~ r(c|x), z ~ q(z|c, x), with log r, and log q and analytic KL per layer `(B, L)`, top first."""
+        context = log_r = None
+        if self.pseudo_input is not None:
+            context, log_r = self.pseudo_input.draw(batch.x, noise.derive("context"))
+        xi = self.layout.split(noise.derive("latents").normal(len(batch.x), self.layout.dim))
+        features = {feature.shape[-2:]: feature for feature in self.encoder(batch.x)}
+        log_q: list[Tensor] = []
+        kl: list[Tensor] = []
+        means: list[Tensor] = []
+
+        def choose(i: int, prior: Normal, s: Tensor) -> Tensor:
+            q = self.layers[i].posterior_of(s, features[s.shape[-2:]])
+            z = q.at(xi[i])
+            log_q.append(q.log_prob(z))
+            kl.append(q.kl(prior))
+            means.append(q.mean)
+            return z
+
+        latents = self._standardised(self._walk(context, batch.x, choose), context)
+        return Posterior(latents, torch.stack(log_q, dim=1), torch.stack(kl, dim=1), log_r, tuple(means))

@@ -1,0 +1,71 @@
+"""Residual blocks and the one interpolation that the ladder is made of; no normalisation layers anywhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Residual(nn.Module):
+    """y = skip(x) + net(x); skip is the identity, or a 1×1 convolution where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, net: nn.Sequential) -> None:
+        super().__init__()
+        self.net = net
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x `(B, inputs, H, W)` → `(B, outputs, H, W)`."""
+        y: Tensor = self.skip(x) + self.net(x)
+        return y
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that the branch ends with."""
+        return next(part for part in reversed(self.net) if isinstance(part, nn.Conv2d))
+
+
+class EncoderBlock(_Residual):
+    """Four times activation, then convolution: 1×1 into h channels, two of 3×3, 1×1 out.
+
+    Arguments:
+        inputs, outputs: channels.
+        hidden: h.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int) -> None:
+        convs = (
+            nn.Conv2d(inputs, hidden, 1),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.Conv2d(hidden, outputs, 1),
+        )
+        parts = [part for conv in convs for part in (nn.SiLU(), conv)]
+        super().__init__(inputs, outputs, nn.Sequential(*parts))
+
+
+class DecoderBlock(_Residual):
+    """Convolutions with activations between them: 1×1 into h channels, two of 3×3 (or one of 5×5 by channel), 1×1 out.
+
+    Arguments:
+        inputs, outputs: channels.
+        hidden: h.
+        depthwise: one 5×5 convolution of each channel alone in place of the two of 3×3.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int, depthwise: bool = False) -> None:
+        middle = (
+            [nn.Conv2d(hidden, hidden, 5, padding=2, groups=hidden)]
+            if depthwise
+            else [nn.Conv2d(hidden, hidden, 3, padding=1) for _ in range(2)]
+        )
+        parts: list[nn.Module] = [nn.Conv2d(inputs, hidden, 1)]
+        for conv in (*middle, nn.Conv2d(hidden, outputs, 1)):
+            parts += [nn.SiLU(), conv]
+        super().__init__(inputs, outputs, nn.Sequential(*parts))
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, corners not aligned, without antialiasing; x itself where the size is the same."""
+    return x if x.shape[-2:] == torch.Size(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,54 @@
+"""The deterministic bottom-up path of q(z|x)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hebm_plugins.dvp.blocks import EncoderBlock
+from hebm_plugins.dvp.structure import Scale
+
+
+class Encoder(nn.Module):
+    """x → one feature map per scale: at each, residual blocks, then average pooling to the scale's resolution.
+
+    Arguments:
+        colours: channels of x.
+        scales: finest first.
+        blocks: residual blocks of each scale.
+        bottleneck: hidden channels of a block over its inputs'.
+        levels: mean and deviation of the pixels' levels 0 … 255 that the input is standardised by, or None.
+    """
+
+    def __init__(
+        self,
+        colours: int,
+        scales: Sequence[Scale],
+        blocks: int,
+        bottleneck: float,
+        levels: tuple[float, float] | None,
+    ) -> None:
+        super().__init__()
+        self.sizes, self.levels = [scale.size for scale in scales], levels
+        self.stem = nn.Conv2d(colours, scales[0].channels, 1)
+        self.scales = nn.ModuleList()
+        inputs = scales[0].channels
+        for scale in scales:
+            widths = [inputs, *[scale.channels] * blocks]
+            pairs = zip(widths[:-1], widths[1:], strict=True)
+            self.scales.append(nn.Sequential(*(EncoderBlock(a, b, int(a * bottleneck)) for a, b in pairs)))
+            inputs = scale.channels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images `(B, C, H, W)` → features `(B, c_j, h_j, w_j)`, the coarsest scale first."""
+        if self.levels is not None:
+            mean, std = self.levels
+            x = (127.5 * x + 127.5 - mean) / std
+        h, found = self.stem(x), []
+        for blocks, size in zip(self.scales, self.sizes, strict=True):
+            h = blocks(h)
+            h = F.avg_pool2d(h, h.shape[-2] // size[0])
+            found.append(h)
+        return found[::-1]

@@ -1,0 +1,119 @@
+"""The recipe of DVP-VAE's backbone, and of the ladder it is compared with."""
+
+from __future__ import annotations
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.interfaces import BackboneRecipe, ImageSpec
+from hebm.latents import LatentLayout
+from hebm_plugins.dvp.backbone import DVPBackbone, Head
+from hebm_plugins.dvp.decoder import Layer, LayerSize
+from hebm_plugins.dvp.encoder import Encoder
+from hebm_plugins.dvp.pixels import LIKELIHOODS, pixel_output
+from hebm_plugins.dvp.pseudo_inputs import BOUNDS, PSEUDO_INPUTS, PseudoInput
+from hebm_plugins.dvp.structure import Scale, scales_of
+
+NONE = "none"
+
+
+@recipe
+class DVP(BackboneRecipe):
+    """DVP-VAE (arXiv 2412.01373): a ladder VAE whose layers' priors all see one pseudo-input c, drawn before them.
+
+    p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z),   q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x), no normalisation
+    layers; c is drawn by a prior that draws a context (prior or prior.base of type "dvp"). pseudo_input = "none" is the
+    plain ladder, without c: it goes with any prior. `benchmarks/dvp` has one file for each published configuration.
+
+    Where paper and published code disagree: the paper has r(c|x) = N(f(x), σ² I), the code one learned variance per
+    coefficient, as here; the paper averages the latents for p(x|z), the code divides their sum by √L, as here.
+    """
+
+    latents: tuple[int, ...] = option((4, 4), doc="layers of each scale, the coarsest (top) first", low=1)
+    full_resolution: bool = option(False, doc="the finest scale is the image's own resolution, else half of it")
+    width: int | None = option(None, doc="channels of a latent; left out: the image's, as aggregation needs", low=1)
+    channels: int = option(32, doc="of the finest scale's features", low=1)
+    growth: float = option(1.0, doc="factor of the channels from a scale to the next coarser one", above=0)
+    bottleneck: float = option(1.0, doc="hidden channels of a block over its channels", above=0)
+    encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1)
+    decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1)
+    depthwise: bool = option(False, doc="decoder blocks with one 5x5 convolution per channel instead of two 3x3")
+    log_var_bounds: tuple[float, float] = option((-10.0, 1.0), doc="of log σ² of prior and posterior")
+    aggregate: bool = option(True, doc="p(x|z) sees the sum of all latents over √L; else the last state")
+    pseudo_input: str = option("dct", doc="f of r(c|x); none: the plain ladder", choices=(*PSEUDO_INPUTS, NONE))
+    context_size: int = option(7, doc="S: c has S x S numbers per colour", low=1)
+    context_log_var: float = option(
+        -6.0, doc="log variance of r(c|x) at the start: γ_min of the diffusion prior", low=BOUNDS[0], high=BOUNDS[1]
+    )
+    statistics: int = option(
+        50_001, doc="first training images that the DCT's scale is taken of, as published; 0 for all", low=0
+    )
+    input_levels: tuple[float, float] | None = option(
+        None, doc="mean and deviation of pixel levels that the encoder's input is standardised by", unit="of 0 to 255"
+    )
+    likelihood: str | None = option(
+        None,
+        doc="p(x|z); left out: bernoulli if binarised, logistic-mixture in colour, else gaussian",
+        choices=LIKELIHOODS,
+    )
+    pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
+    mixtures: int = option(10, doc="components of the logistic mixture", low=1)
+
+    def build(self, images: ImageSpec) -> DVPBackbone:
+        """Raises `ConfigError` for images that scales or pseudo-input do not fit, or a likelihood that does not."""
+        scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)
+        width, pixels = self._width(images), pixel_output(images, self.likelihood, self.mixtures, self.pixel_std)
+        pseudo_input = self._pseudo_input(images, scales)
+        top_first = [scale for scale in reversed(scales) for _ in range(scale.latents)]
+        return DVPBackbone(
+            layout=LatentLayout(
+                tuple((width, *scale.size) for scale in top_first), None if pseudo_input is None else pseudo_input.shape
+            ),
+            pseudo_input=pseudo_input,
+            encoder=Encoder(images.channels, scales, self.encoder_blocks, self.bottleneck, self.input_levels),
+            layers=self._layers(top_first, width, images, 0 if pseudo_input is None else images.channels),
+            head=Head(width if self.aggregate else scales[0].channels, scales[0].channels, pixels.channels),
+            pixels=pixels.distribution,
+            size=(images.height, images.width),
+            aggregate=self.aggregate,
+            statistics=self.statistics or None,
+        )
+
+    def _width(self, images: ImageSpec) -> int:
+        if self.aggregate and self.width not in (None, images.channels):
+            raise ConfigError(
+                f"backbone.width = {self.width}: aggregation adds latents up as images, which takes "
+                f"{images.channels} channel(s); leave width out, or set backbone.aggregate = false"
+            )
+        return self.width or images.channels
+
+    def _pseudo_input(self, images: ImageSpec, scales: tuple[Scale, ...]) -> PseudoInput | None:
+        if self.pseudo_input == NONE:
+            return None
+        if self.context_size > min(images.height, images.width):
+            raise ConfigError(
+                f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have no "
+                "so many frequencies; give a smaller one"
+            )
+        return PSEUDO_INPUTS[self.pseudo_input](images, self.context_size, self.context_log_var)
+
+    def _layers(self, top_first: list[Scale], width: int, images: ImageSpec, seen: int) -> list[Layer]:
+        full, count = (images.height, images.width), len(top_first)
+        sizes = []
+        for i, scale in enumerate(top_first):
+            below = top_first[i + 1] if i + 1 < count else None
+            sizes.append(
+                LayerSize(
+                    size=scale.size,
+                    channels=scale.channels,
+                    width=width,
+                    hidden=int(scale.channels * self.bottleneck),
+                    seen=seen,
+                    outputs=scale.channels if below is None else below.channels,
+                    next_size=full if below is None else below.size,
+                )
+            )
+        last_used = not self.aggregate
+        return [
+            Layer(size, count, self.decoder_blocks, self.log_var_bounds, self.depthwise, i + 1 < count or last_used)
+            for i, size in enumerate(sizes)
+        ]

@@ -1,0 +1,55 @@
+"""The sizes of the ladder: where latents live, and how wide the nets are there."""
+
+from __future__ import annotations
+
+import attrs
+
+from hebm.errors import ConfigError
+from hebm.interfaces import ImageSpec
+
+
+@attrs.frozen
+class Scale:
+    """One resolution that has latents.
+
+    Arguments:
+        size: height and width.
+        latents: how many latent layers.
+        channels: of the encoder's and decoder's features.
+    """
+
+    size: tuple[int, int]
+    latents: int
+    channels: int
+
+
+def scales_of(
+    images: ImageSpec, latents: tuple[int, ...], channels: int, growth: float, at_full_resolution: bool
+) -> tuple[Scale, ...]:
+    """Scales from the finest to the coarsest, each of half the resolution of the one before it.
+
+    Arguments:
+        images: their size.
+        latents: layers of each scale, the coarsest first.
+        channels: of the finest scale.
+        growth: factor of the channels from one scale to the next coarser one, rounded down.
+        at_full_resolution: the finest scale is the image's own resolution, not half of it.
+
+    Raises `ConfigError` for a scale without latents, or sides that do not divide.
+    """
+    if not latents or min(latents) < 1:
+        raise ConfigError(
+            f"backbone.latents: {list(latents)} has a scale without latents; give at least one for each scale"
+        )
+    halvings = range(0 if at_full_resolution else 1, len(latents) + (0 if at_full_resolution else 1))
+    factor = 2 ** halvings[-1]
+    if images.height % factor or images.width % factor:
+        raise ConfigError(
+            f"backbone.latents: {len(latents)} scales need sides that {factor} divides, the images are "
+            f"{images.height}x{images.width}; resize them, or give fewer scales"
+        )
+    scales = []
+    for k, count in zip(halvings, reversed(latents), strict=True):
+        scales.append(Scale((images.height >> k, images.width >> k), count, channels))
+        channels = int(channels * growth)
+    return tuple(scales)

@@ -1,0 +1,139 @@
+"""A root that draws a context by diffusion: c ~ p(c), u ~ N(0, I) given it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from hebm.densities import LogDensity, TiltedPrior
+from hebm.errors import ConfigError
+from hebm.interfaces import PLAIN, Backbone, Draw, Loss, PriorLearner, Progress, Request, Stage
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.noise import Noise
+from hebm_plugins.priors.dvp.process import Diffusion, stratified
+from hebm_plugins.priors.dvp.unet import UNet
+
+STAGE = "context"
+
+
+class DVPPrior(PriorLearner):
+    """p(u, c) = N(u; 0, I) p(c), p(c) a variational diffusion model: in DVP-VAE's terms its VampPrior, amortised.
+
+    Arguments:
+        layout: of the backbone.
+        diffusion: p(c).
+        stable: strata of times for a batch, instead of independent ones.
+        temperature: of the diffusion's draws; 1 is the model.
+    """
+
+    def __init__(
+        self, layout: LatentLayout, diffusion: Diffusion, stable: bool = False, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.base = None
+        self.layout, self.diffusion, self.stable, self.temperature = layout, diffusion, stable, temperature
+
+    @property
+    def context(self) -> tuple[int, ...] | None:
+        """Shape of c."""
+        return self.layout.context
+
+    # ------------------------------------------------------------ drawing
+
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
+        """c as it is given, or by ancestral sampling; u ~ N(0, I)."""
+        u = noise.derive("latents").normal(n, self.layout.dim)
+        context = self._context(n, noise.derive("context")) if request.context is None else request.context
+        return Draw(u if request.hold is None else request.hold.apply(u), context)
+
+    @torch.no_grad()
+    def _context(self, n: int, noise: Noise) -> Tensor:
+        start = noise.derive("start").normal(n, *self._shape)
+        return self.diffusion.drawn(start, partial(_noise, noise, start), self.temperature)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return self.layout.context or ()
+
+    def tilt(self, latents: Latents) -> Tensor:
+        """f = 0, `(B, 1)`."""
+        return torch.zeros_like(latents.u[:, :1])
+
+    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity:
+        """log p(u | c) = −|u|²/2."""
+        return TiltedPrior(backbone, lambda latents: 0 * latents.u, context)
+
+    # ------------------------------------------------------------ learning
+
+    def objective(
+        self,
+        backbone: Backbone,
+        posterior: Posterior,
+        noise: Noise,
+        progress: Progress,
+        labels: Tensor | None = None,
+    ) -> Loss:
+        """−log p̂(c), the bound at one time, on the draw's context; its gradient reaches whatever made that draw."""
+        c = _given(posterior.latents.context)
+        terms = self.diffusion.terms(c, *self._draws(c, noise))
+        bound = terms.log_prob.mean()
+        parts = zip(("context_first", "context_middle", "context_last"), terms, strict=True)
+        figures = {name: part.detach().flatten(1).sum(1).mean() for name, part in parts}
+        return Loss(-bound, {"log_p_context": bound.detach(), **figures})
+
+    def _draws(self, c: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """ε_0, t, ε and what dropout keeps."""
+        rows, shape = len(c), c.shape[1:]
+        eps_0, eps = (noise.derive(name).normal(rows, *shape) for name in ("first", "middle"))
+        return eps_0, self._times(rows, noise.derive("time")), eps, self._kept(rows, noise.derive("dropout"))
+
+    def _times(self, rows: int, noise: Noise) -> Tensor:
+        return stratified(noise.at(0).uniform(1), rows) if self.stable else noise.uniform(rows)
+
+    def _kept(self, rows: int, noise: Noise) -> Tensor | None:
+        net = self.diffusion.net
+        if not (self.training and isinstance(net, UNet) and net.dropout):
+            return None
+        return noise.uniform(rows, net.masks, net.channels, *self._shape[1:])
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The diffusion, a term of the ELBO."""
+        return (Stage(STAGE, self.diffusion, self.objective, with_backbone=True),)
+
+    # ------------------------------------------------------------ log p(c)
+
+    def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """−(L0 + Lt + L1) at one time per row, `(B,)`: its mean over noise is the bound that is trained."""
+        return self.diffusion.terms(context, *self._draws(context, noise)).log_prob
+
+    def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
+        """log of a trajectory's importance weight, `(B,)`: its exponential has the mean p(c) of the T-step chain."""
+        return self.diffusion.trajectory_weight(context, partial(_noise, noise.derive("trajectory"), context))
+
+    def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """The published evaluation's log p̂(c), `(B,)`: T steps with the weight of training. No bound: see `summed`."""
+        eps_0 = noise.derive("first").normal(*context.shape)
+        eps = [_noise(noise.derive("middle"), context, k) for k in range(1, self.diffusion.steps + 1)]
+        return self.diffusion.summed(context, eps_0, eps, self.diffusion.weight).log_prob
+
+    def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """One sample of the T-step chain's bound on log p(c), `(B,)`."""
+        eps_0 = noise.derive("first").normal(*context.shape)
+        eps = [_noise(noise.derive("middle"), context, k) for k in range(1, self.diffusion.steps + 1)]
+        return self.diffusion.summed(context, eps_0, eps, self.diffusion.chain_weight).log_prob
+
+
+def _given(context: Tensor | None) -> Tensor:
+    if context is None:
+        raise ConfigError(
+            'prior: "dvp" learns p(c) of a context, these latents have none; use backbone.type = "dvp" with a '
+            'pseudo_input, or prior.type = "gaussian"'
+        )
+    return context
+
+
+def _noise(noise: Noise, like: Tensor, k: int) -> Tensor:
+    """ξ_k, of the shape of `like`."""
+    return noise.derive(k).normal(*like.shape)
