@@ -87,10 +87,18 @@ class Batch:
 
 @attrs.frozen
 class Progress:
-    """How far training is: `step` of `total`, the first step being 0."""
+    """How far training is.
+
+    Arguments:
+        step: the first being 0.
+        total: steps in all.
+        rows: samples of the whole step, over processes and micro-batches: a row's place among them is
+            `noise.start` plus its index. None: those at hand are all.
+    """
 
     step: int
     total: int
+    rows: int | None = None
 
 
 @attrs.frozen(eq=False)

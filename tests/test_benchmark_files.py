@@ -16,7 +16,13 @@ from hebm_plugins.priors.labels import couple
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FILES = sorted(BENCHMARKS.rglob("*.toml"))
-SIDES = {hebm.Digits: (1, 8), hebm.MNIST: (1, 28), hebm.CIFAR10: (3, 32), hebm.SVHN: (3, 32)}
+SIDES = {
+    hebm.Digits: (1, 8),
+    hebm.MNIST: (1, 28),
+    hebm.OmniglotIWAE: (1, 28),
+    hebm.CIFAR10: (3, 32),
+    hebm.SVHN: (3, 32),
+}
 
 # file: (figure, backbone's file, images, batch, decay per epoch, T, K, step size, net, channels, BatchNorm anew)
 CIFAR = ("nvae/cifar10", 50_000, 50, 0.9)
@@ -345,3 +351,63 @@ def test_the_generators_of_joint_learning_start_at_4x4_and_end_at_the_images_siz
     backbone = experiment.backbone.build(images)
     assert backbone.generator[1].kernel_size == (4, 4)
     assert tuple(backbone.generator(torch.empty(2, 100)).shape) == (2, *images.shape)
+
+
+# file: (parameters, of the encoder, layers, images an epoch, batch, epochs, warm-up epochs, rate, last rate, clip)
+DVP = {
+    "mnist": (648_579, 123_712, 8, 55_000, 250, 300, 2, 0.01, 1e-5, 5.0),
+    "omniglot": (1_298_563, 212_560, 8, 23_345, 250, 500, 2, 0.01, 1e-4, 2.0),
+    "cifar10": (19_478_162, 3_054_592, 28, 45_000, 128, 3000, 5, 3e-3, 1e-4, 150.0),
+}
+LADDERS = {"mnist": 600_673, "omniglot": 1_058_425}
+"""Parameters of the published plain ladder of the same sizes."""
+
+
+def dvp(name, **backbone):
+    experiment = load(BENCHMARKS / "dvp" / f"{name}.toml")
+    return attrs.evolve(experiment, backbone=attrs.evolve(experiment.backbone, **backbone))
+
+
+def parameters(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", DVP)
+def test_dvp_has_the_published_number_of_parameters(name):
+    experiment, images = dvp(name), images_of(dvp(name).data)
+    backbone = experiment.backbone.build(images)
+    total, encoder, layers, *_ = DVP[name]
+    assert parameters(backbone, experiment.prior.build(backbone)) == total
+    assert parameters(backbone.encoder) == encoder
+    assert len(backbone.layout.shapes) == layers
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_the_plain_ladder_has_the_published_number_of_parameters(name):
+    experiment = dvp(name, pseudo_input="none")
+    assert parameters(experiment.backbone.build(images_of(experiment.data))) == LADDERS[name]
+
+
+@pytest.mark.parametrize("name", DVP)
+def test_dvp_trains_as_published(name):
+    *_, images, batch, epochs, warmup, rate, last, clip = DVP[name]
+    experiment = dvp(name)
+    training = experiment.train.backbone
+    assert (experiment.seed, experiment.data.batch_size, training.steps) == (123, batch, epochs * (-(-images // batch)))
+    assert training.warmup == warmup * (-(-images // batch))
+    assert (training.optimizer, training.weight_decay, training.ema) == ("adamax", 1e-6, 0.999)
+    assert (training.clip, experiment.train.unit) == (clip, "bits/dim")
+    assert training.rate(training.warmup, training.steps) == pytest.approx(rate, rel=1e-2)
+    assert training.rate(training.steps, training.steps) == pytest.approx(last, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", DVP)
+def test_the_context_starts_with_the_variance_that_its_diffusion_ends_with(name):
+    experiment = dvp(name)
+    assert experiment.backbone.context_log_var == experiment.prior.gamma_min
+
+
+def test_the_composition_stands_on_the_backbone_and_the_root_of_the_run_it_is_taken_from():
+    alone, on_top = dvp("mnist-small"), dvp("mnist-small-multi-stage")
+    assert on_top.train.backbone_from == f"runs/{alone.name}"
+    assert (on_top.backbone, on_top.prior.base) == (alone.backbone, alone.prior)

@@ -279,7 +279,7 @@ def test_the_names_are_these():
         "metrics": "active-units fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains hierarchical interpolation ood stages temperature",
+        "analyses": "anomaly chains context hierarchical interpolation ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample",
     }
 

@@ -200,7 +200,7 @@ class Trainer:
         self, now: Place, phase: Phase, wrapped: Any, groups: list[GroupState], parts: list[Batch]
     ) -> dict[str, Tensor]:
         """One update of every group; the step's figures, still on the device."""
-        progress = Progress(now.step, phase.steps)
+        progress = Progress(now.step, phase.steps, self.batches.recipe.batch_size)
         for group in groups:
             for settings in group.optimizer.param_groups:
                 settings["lr"] = group.group.optimization.rate(now.step, phase.steps)

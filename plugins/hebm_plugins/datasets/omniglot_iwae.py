@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class OmniglotIWAE(Downloadable):
     """24,345 + 8,070 characters of 50 alphabets, grey 28×28, bright on black; labels are alphabets.
 
     Another split, size and grey scale than torchvision's (data set omniglot): this one the papers' nats are of. Values
-    v in [0, 1] are rounded down to levels ⌊255 v⌋, as published. The file is a MATLAB matrix, read without pickle.
+    v in [0, 1] are rounded down to levels ⌊255 v⌋, as published. The file is a MATLAB matrix.
     """
 
     file: str | None = option(None, doc="a copy of chardata.mat; left out: ROOT/omniglot-iwae/chardata.mat")
@@ -36,11 +37,17 @@ class OmniglotIWAE(Downloadable):
     def open(self, split: str, download: bool) -> Any:
         """The matrices by name."""
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
         from torchvision.datasets.utils import download_url
 
         if download and not self.path.exists():
             download_url(URL, str(self.path.parent), self.path.name)
-        return loadmat(self.path)
+        if not self.path.exists():
+            raise FileNotFoundError(f"there is no {self.path}")
+        try:
+            return loadmat(str(self.path))
+        except (MatReadError, OSError, ValueError, TypeError, zlib.error) as error:
+            raise RuntimeError(f"{self.path} is damaged: {error}") from error
 
     def source(self, split: str) -> ArrayImages:
         """In the file's order. Raises `DataError` for a file that has not what the published one has."""

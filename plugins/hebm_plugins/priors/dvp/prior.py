@@ -12,7 +12,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import PLAIN, Backbone, Draw, Loss, PriorLearner, Progress, Request, Stage
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.noise import Noise
-from hebm_plugins.priors.dvp.process import Diffusion, stratified
+from hebm_plugins.priors.dvp.process import Diffusion, Terms, stratified
 from hebm_plugins.priors.dvp.unet import UNet
 
 STAGE = "context"
@@ -77,20 +77,22 @@ class DVPPrior(PriorLearner):
     ) -> Loss:
         """−log p̂(c), the bound at one time, on the draw's context; its gradient reaches whatever made that draw."""
         c = _given(posterior.latents.context)
-        terms = self.diffusion.terms(c, *self._draws(c, noise))
+        times = self._times(len(c), noise.derive("time"), progress.rows)
+        terms = self._terms(c, times, noise)
         bound = terms.log_prob.mean()
         parts = zip(("context_first", "context_middle", "context_last"), terms, strict=True)
         figures = {name: part.detach().flatten(1).sum(1).mean() for name, part in parts}
         return Loss(-bound, {"log_p_context": bound.detach(), **figures})
 
-    def _draws(self, c: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """ε_0, t, ε and what dropout keeps."""
+    def _terms(self, c: Tensor, times: Tensor, noise: Noise) -> Terms:
         rows, shape = len(c), c.shape[1:]
         eps_0, eps = (noise.derive(name).normal(rows, *shape) for name in ("first", "middle"))
-        return eps_0, self._times(rows, noise.derive("time")), eps, self._kept(rows, noise.derive("dropout"))
+        return self.diffusion.terms(c, eps_0, times, eps, self._kept(rows, noise.derive("dropout")))
 
-    def _times(self, rows: int, noise: Noise) -> Tensor:
-        return stratified(noise.at(0).uniform(1), rows) if self.stable else noise.uniform(rows)
+    def _times(self, rows: int, noise: Noise, of: int | None) -> Tensor:
+        if not self.stable:
+            return noise.uniform(rows)
+        return stratified(noise.at(0).uniform(1), rows, 0 if of is None else noise.start, of)
 
     def _kept(self, rows: int, noise: Noise) -> Tensor | None:
         net = self.diffusion.net
@@ -106,7 +108,8 @@ class DVPPrior(PriorLearner):
 
     def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """−(L0 + Lt + L1) at one time per row, `(B,)`: its mean over noise is the bound that is trained."""
-        return self.diffusion.terms(context, *self._draws(context, noise)).log_prob
+        times = noise.derive("time").uniform(len(context))
+        return self._terms(context, times, noise).log_prob
 
     def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
         """log of a trajectory's importance weight, `(B,)`: its exponential has the mean p(c) of the T-step chain."""

@@ -173,10 +173,17 @@ class Diffusion(nn.Module):
         return (log_w + found).flatten(1).sum(1)
 
 
-def stratified(offset: Tensor, rows: int) -> Tensor:
-    """t_i = frac(u + i/B) within [1e-5, 1 − 1e-5], `(B,)`: one u `(1,)` for all rows, which lowers the variance."""
-    t = (offset + torch.arange(rows, device=offset.device, dtype=offset.dtype) / rows).frac()
-    return t.clamp(STABLE_MARGIN, 1 - STABLE_MARGIN)
+def stratified(offset: Tensor, rows: int, first: int = 0, of: int | None = None) -> Tensor:
+    """t_i = frac(u + i/B) within [1e-5, 1 − 1e-5] for rows i = first, first + 1 …, `(rows,)`: lowers the variance.
+
+    Arguments:
+        offset: u `(1,)`, one for all rows of a batch.
+        rows: how many are at hand.
+        first: i of the first.
+        of: B; None: those at hand are all.
+    """
+    i = torch.arange(first, first + rows, device=offset.device, dtype=offset.dtype)
+    return (offset + i / (of or rows)).frac().clamp(STABLE_MARGIN, 1 - STABLE_MARGIN)
 
 
 def _column(values: Tensor) -> Tensor:
