@@ -52,6 +52,16 @@ def test_conditional_step_checks_and_times_every_form_of_the_chain(tmp_path):
     assert max(result["errors"].values()) <= 1e-4
 
 
+def test_dvp_step_divides_a_training_step_and_counts_its_work(tmp_path):
+    result, printed = figures("dvp_step.py", tmp_path, "--cases", "mnist-small", "--batch", "2")
+    assert len(result["ratios"]) == 7
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    case = result["cases"]["mnist-small"]
+    counts = case["multiply_adds_millions"]
+    assert counts["forward"] < counts["forward and backward"] < 4 * counts["forward"]
+    assert case["seconds_per_image"] > 0
+
+
 @pytest.mark.slow
 def test_nvae_chain_measures_memory_that_does_not_grow_with_the_steps(tmp_path):
     options = ("--cases", "small", "--batch", "1", "--memory-side", "128")

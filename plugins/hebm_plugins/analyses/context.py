@@ -29,9 +29,9 @@ NAME = "inside"
 class Context(AnalysisRecipe):
     """Draws in contexts of data, c ~ r(c|x), and in contexts that the root draws, c ~ p(c).
 
-    A learned prior tilts u given c and cannot repair p(c): between the two rows of a prior lies what p(c) loses, between
-    root and prior in contexts of data what the tilt gains. Whether posterior latents and draws *at one context* can be
-    told apart is asked of a fresh classifier on (u, c), trained on one half of the pairs and tried on the other.
+    A learned prior tilts u given c and cannot repair p(c): between the two rows of a prior lies what p(c) loses,
+    between root and prior in contexts of data what the tilt gains. Whether posterior latents and draws *at one context*
+    can be told apart is asked of a fresh classifier on (u, c), trained on half of the pairs and tried on the others.
     """
 
     images: int = option(2000, low=4, doc="training images whose contexts are taken, and draws of each kind")
@@ -93,8 +93,8 @@ class Context(AnalysisRecipe):
 
 
 _TEXT = (
-    "A context is drawn before the latents. In contexts of data a prior of the latents stands alone; with contexts drawn "
-    "by the root, its own prior p(c) counts, too, which no tilt of u can repair."
+    "A context is drawn before the latents. In contexts of data a prior of the latents stands alone; with contexts "
+    "that the root draws, its own prior p(c) counts, too, which no tilt of u can repair."
 )
 
 
