@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hebm.report.metric_table import CONDITIONS
+from hebm.report.numbers import shown
 from hebm.store.run_folder import RunFolder
+
+_SHARES = {
+    "gap_closed": "gap closed",
+    "gap_closed_scaled_gaussian": "  by the Gaussian prior at its best temperature",
+}
+_LABELS = {"fd": "FD", "fid": "FID", "kid": "KID"}
+_SECONDS = ("seconds", "seconds_training")
 
 
 def metrics_table(folder: RunFolder) -> str:
-    """What metrics.json says, one figure a line, and where the page is."""
+    """What metrics.json says, one figure a line with what it is a figure of, and where the page is."""
     metrics = json.loads(folder.metrics.read_text())
     lines = [f"{folder.path.name}"]
-    for name, label in (
-        ("gap_closed", "gap closed"),
-        ("gap_closed_scaled_gaussian", "  by the Gaussian prior at its best temperature"),
-    ):
-        if metrics.get(name) is not None:
-            lines.append(f"  {label:<48} {metrics[name]:7.1%}")
-    lines += [f"  FD {kind.replace('_', ' '):<45} {value:9.4g}" for kind, value in _numbers(metrics.get("fd"))]
-    shown = ("fd", "versions", "extractor", "gap_closed", "gap_closed_scaled_gaussian", "n", "n_reference", "seed")
-    rest = [(key, value) for key, value in _numbers(metrics) if key not in shown]
-    lines += [f"  {key.replace('_', ' '):<48} {value:9.4g}" for key, value in rest]
+    lines += [f"  {label:<48} {metrics[name]:7.1%}" for name, label in _SHARES.items() if metrics.get(name) is not None]
+    results = {name: entry for name, entry in metrics.items() if name not in (*CONDITIONS, *_SHARES, *_SECONDS)}
+    seconds = {name: metrics[name] for name in _SECONDS if name in metrics}
+    for name, entry in (results | seconds).items():
+        lines += [_line(path, value) for path, value in _leaves(entry, _LABELS.get(name, name))]
     extractor = metrics.get("extractor") or {}
     conditions = (
         f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
@@ -31,6 +36,15 @@ def metrics_table(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _numbers(entries: Any) -> list[tuple[str, float]]:
-    numbers = (entries or {}).items()
-    return [(key, value) for key, value in numbers if isinstance(value, (int, float)) and not isinstance(value, bool)]
+def _leaves(entry: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(entry, Mapping):
+        for key, value in entry.items():
+            yield from _leaves(value, f"{path} {key}")
+    elif entry is not None:
+        yield path.replace("_", " "), entry
+
+
+def _line(path: str, value: Any) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    text = f"{value:9.4g}" if number else shown(value)
+    return f"  {path:<48} {text}"
