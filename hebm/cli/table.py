@@ -14,7 +14,7 @@ _SHARES = {
     "gap_closed": "gap closed",
     "gap_closed_scaled_gaussian": "  by the Gaussian prior at its best temperature",
 }
-_LABELS = {"fd": "FD", "fid": "FID", "kid": "KID"}
+_LABELS: Mapping[str, str] = {"fd": "FD", "fid": "FID", "kid": "KID"}
 _SECONDS = ("seconds", "seconds_training")
 
 
@@ -23,7 +23,9 @@ def metrics_table(folder: RunFolder) -> str:
     metrics = json.loads(folder.metrics.read_text())
     lines = [f"{folder.path.name}"]
     lines += [f"  {label:<48} {metrics[name]:7.1%}" for name, label in _SHARES.items() if metrics.get(name) is not None]
-    results = {name: entry for name, entry in metrics.items() if name not in (*CONDITIONS, *_SHARES, *_SECONDS)}
+    results: dict[str, Any] = {
+        name: entry for name, entry in metrics.items() if name not in (*CONDITIONS, *_SHARES, *_SECONDS)
+    }
     seconds = {name: metrics[name] for name in _SECONDS if name in metrics}
     for name, entry in (results | seconds).items():
         lines += [_line(path, value) for path, value in _leaves(entry, _LABELS.get(name, name))]
