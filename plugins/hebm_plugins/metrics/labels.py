@@ -1,4 +1,4 @@
-"""Whether samples of a class are what was asked for, as a classifier sees them."""
+"""Classes of samples, as a classifier sees them: whether they are what was asked for, and how often each is drawn."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.interfaces import MetricRecipe, Request
+from hebm_plugins.metrics.distances import KINDS
 
 
 @recipe
@@ -62,3 +63,29 @@ class LabelAgreement(MetricRecipe):
                 parts.append(extractor(to_pixels(images))["logits"].argmax(1))
         empty = torch.empty(0, dtype=torch.int64, device=evaluation.device)
         return evaluation.processes.join(parts, empty, len(asked), rows).cpu()
+
+
+@recipe
+class ClassShares(MetricRecipe):
+    """½ Σ_k |p_k − d_k|: p_k the share of class k among draws, d_k among the data; 0 if they agree, 1 at most.
+
+    A prior that starves some modes and feeds others is found out by it, however good each of its images looks. Classes
+    are what the extractor `classifier` sees, in the data too, so that its mistakes count on neither side.
+    """
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
+        """Raises `ConfigError` where there are no class labels."""
+        check_extractor("classifier", images["train"])
+
+    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
+        """`class_shares.<kind>`, and `.shares.<kind>`, a number for each class in the order of `.classes`."""
+        names = evaluation.images["train"].classes
+        shares = {kind: self._shares(evaluation, kind, len(names)) for kind in ("data", *KINDS)}
+        found: dict[str, Any] = {kind: 0.5 * (shares[kind] - shares["data"]).abs().sum().item() for kind in KINDS}
+        found["shares"] = {kind: share.tolist() for kind, share in shares.items()}
+        accuracy = evaluation.extractor("classifier").describe().get("accuracy")
+        return {"class_shares": {**found, "classes": list(names), "classifier_accuracy": accuracy}}
+
+    def _shares(self, evaluation: Evaluation, kind: str, classes: int) -> Tensor:
+        seen = evaluation.features(kind, "logits", extractor="classifier").argmax(1)
+        return torch.bincount(seen, minlength=classes).double() / len(seen)

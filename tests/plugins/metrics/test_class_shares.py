@@ -1,0 +1,52 @@
+"""Class shares: half the sum of differences, of draws that favour a class, of draws that do not."""
+
+import pytest
+from tiny_models import ShiftedPrior, tiny_evaluation
+
+from hebm.errors import ConfigError
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.interfaces import PLAIN, Draw
+from hebm.latents import LatentLayout
+from hebm_plugins.metrics.labels import ClassShares
+
+LAYOUT = LatentLayout(((3,), (6,)))
+
+
+class Favours(ShiftedPrior):
+    """Of the classes u_0 > 1 and u_0 < 1 it draws the first alone."""
+
+    def __init__(self):
+        super().__init__(LAYOUT, 1.0)
+
+    def sample(self, backbone, n, noise, request=PLAIN):
+        u = super().sample(backbone, n, noise).u
+        u[:, 0] = 1 + (u[:, 0] - 1).abs() + 0.5
+        return Draw(u)
+
+
+def measured(tmp_path, prior):
+    return ClassShares().compute(tiny_evaluation(tmp_path, prior=prior))["class_shares"]
+
+
+def test_draws_like_the_datas_have_its_shares(tmp_path):
+    found = measured(tmp_path, ShiftedPrior(LAYOUT, 1.0))
+    assert found["prior"] < 0.08
+    assert found["reconstruction"] < 0.08
+    assert found["classes"] == ["low", "high"]
+    assert found["classifier_accuracy"] > 0.8
+
+
+def test_a_starved_class_is_found_out(tmp_path):
+    found = measured(tmp_path, Favours())
+    low, high = found["shares"]["prior"]
+    assert low < 0.1 < 0.4 < found["shares"]["data"][0]
+    assert found["prior"] == pytest.approx(found["shares"]["data"][0] - low)
+    assert high == pytest.approx(1 - low)
+
+
+def test_images_without_classes_are_refused_before_training(tmp_path):
+    images = tiny_evaluation(tmp_path).images
+    for split in images.values():
+        split.labels = None
+    with pytest.raises(ConfigError, match="class labels"):
+        ClassShares().check(images, EvaluateSettings(metrics=()))
