@@ -42,7 +42,7 @@ class Contexts(RootPrior):
 
 
 class Known(PriorLearner):
-    """Draws that are the posterior's own, moved by a shift."""
+    """The root's draws, moved by a shift; the tilt is large where they are."""
 
     context = (1, 1, 1)
 
@@ -53,6 +53,9 @@ class Known(PriorLearner):
     def sample(self, backbone, n, noise, request=PLAIN):
         draw = self.base.sample(backbone, n, noise, request)
         return Draw(draw.u + self.shift, draw.context)
+
+    def tilt(self, latents):
+        return latents.u.sum(1, keepdim=True)
 
 
 @pytest.fixture
@@ -79,12 +82,13 @@ def test_a_tilted_prior_and_its_root_with_contexts_of_data_and_drawn(made, tmp_p
         ("prior", "drawn"),
     ]
     assert section.numbers["n"] == 128
-    assert set(section.numbers["auroc"]) == {"root", "prior"}
+    assert set(section.numbers["auroc"]) == set(section.numbers["auroc_of_tilt"]) == {"root", "prior"}
 
 
 def test_a_root_alone_has_two_rows(made, tmp_path):
     section = Context(images=64, columns=3).run(made(), tmp_path)
     assert set(section.numbers["auroc"]) == {"root"}
+    assert section.numbers["auroc_of_tilt"] == {}
 
 
 def test_contexts_far_from_the_datas_give_worse_draws(made, tmp_path):
@@ -94,9 +98,10 @@ def test_contexts_far_from_the_datas_give_worse_draws(made, tmp_path):
 
 
 def test_draws_far_from_the_posterior_are_told_apart(made, tmp_path):
-    found = Context(images=400).run(made(6.0), tmp_path).numbers["auroc"]
-    assert found["prior"] > 0.95
-    assert found["root"] < found["prior"]
+    found = Context(images=400).run(made(6.0), tmp_path).numbers
+    assert found["auroc"]["prior"] > 0.95
+    assert found["auroc"]["root"] < found["auroc"]["prior"]
+    assert found["auroc_of_tilt"]["prior"] < 0.05 < 0.5 < found["auroc_of_tilt"]["root"]
 
 
 def test_a_prior_without_a_context_is_left_out(tmp_path):
