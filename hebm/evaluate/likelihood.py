@@ -4,6 +4,8 @@
     IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
 
 The terms of the context c are there where the backbone has one: E[B(c)] ≤ log p(c), E[W(c)] = p(c), both from the root.
+A diffusion trained in continuous time has two such p(c): B is of the continuous one, which is what it learns by, W of
+the chain of T steps, which is what is drawn. The ELBO and IW_K are then of two models, the second being the worse one.
 Every w is unbiased for p(x), so that E[IW_K] ≤ log p(x), growing with K: analytic KLs or noisy bounds in the exponent
 would not do (they exceed it).
 """

@@ -75,6 +75,10 @@ class Variational(SchemeRecipe):
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """One for each stage of the prior; one for the backbone alone if there is none."""
         require_inference(backbone, "variational")
+        if backbone.layout.context is not None:
+            raise ConfigError(
+                "train.type: scheme 'variational' learns no p(c) of a context; use 'two-phase' for this backbone"
+            )
         if prior.density(backbone) is None:
             raise ConfigError(
                 f"train.type: scheme 'variational' needs a prior with an unnormalised density, {type(prior).__name__} "

@@ -55,7 +55,7 @@ class Context(AnalysisRecipe):
     log tilt, learned on far more, is asked, too; on its own draws it says how well chains follow it.
     """
 
-    images: int = option(10_000, low=4, doc="training images whose contexts are taken, and draws of each kind")
+    images: int = option(10_000, low=64, doc="training images whose contexts are taken, and draws of each kind")
     columns: int = option(10, low=1, doc="images of each row that is shown")
     width: int = option(128, low=1, doc="hidden units of the classifier")
 
@@ -135,7 +135,7 @@ def _distances(
         parts = to_pixels(images_of(evaluation, draw)).split(evaluation.settings.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
-    return found, "Distances are those of an evaluation, of fewer images."
+    return found, "Distances are to the images that an evaluation compares with: the data's own features."
 
 
 def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> Section:

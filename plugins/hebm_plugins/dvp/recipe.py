@@ -58,6 +58,19 @@ class DVP(BackboneRecipe):
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
     mixtures: int = option(10, doc="components of the logistic mixture", low=1)
 
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` for bounds in the wrong order, a deviation of 0, and blocks without channels."""
+        if self.log_var_bounds[0] >= self.log_var_bounds[1]:
+            raise ConfigError(f"backbone.log_var_bounds = {list(self.log_var_bounds)}: give the lower one first")
+        if self.input_levels is not None and self.input_levels[1] <= 0:
+            raise ConfigError(f"backbone.input_levels = {list(self.input_levels)}: the deviation must be above 0")
+        least = self.channels * min(1.0, self.growth ** (len(self.latents) - 1))
+        if min(least, least * self.bottleneck) < 1:
+            raise ConfigError(
+                f"backbone: channels = {self.channels} with growth = {self.growth} and bottleneck = {self.bottleneck} "
+                "leave some blocks without channels; raise one of them"
+            )
+
     def build(self, images: ImageSpec) -> DVPBackbone:
         """Raises `ConfigError` for images that scales or pseudo-input do not fit, or a likelihood that does not."""
         scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)

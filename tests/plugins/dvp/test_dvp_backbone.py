@@ -176,6 +176,10 @@ def test_statistics_are_taken_by_the_backbone_where_there_are_any():
         (GREY, {"width": 2}, "aggregation adds latents up as images, which takes 1 channel"),
         (GREY, {"context_size": 9}, "images of 8x8 pixels have no so many frequencies"),
         (COLOUR, {"likelihood": "bernoulli"}, 'data.binarize = "target"'),
+        (GREY, {"log_var_bounds": (1.0, -10.0)}, "give the lower one first"),
+        (GREY, {"input_levels": (0.0, 0.0)}, "the deviation must be above 0"),
+        (GREY, {"bottleneck": 0.01}, "leave some blocks without channels"),
+        (GREY, {"growth": 0.01}, "leave some blocks without channels"),
         (GREY, {"latents": ()}, "give at least one for each scale"),
     ],
 )

@@ -91,6 +91,13 @@ def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
             assert torch.equal(tensor, kept[name]), name
 
 
+def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
+    table = experiment(ROOT)
+    table["train"] = {"type": "variational", "steps": 2}
+    with pytest.raises(ConfigError, match="use 'two-phase' for this backbone"):
+        train(table, tmp_path / "tiny")
+
+
 def test_a_backbone_whose_prior_has_no_such_root_is_refused(tmp_path):
     plain = experiment({"type": "gaussian"}, backbone={"pseudo_input": "none"})
     assert train(plain, tmp_path / "plain")

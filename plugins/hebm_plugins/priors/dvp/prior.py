@@ -43,7 +43,7 @@ class DVPPrior(PriorLearner):
     # ------------------------------------------------------------ drawing
 
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
-        """c as it is given, or by ancestral sampling; u ~ N(0, I)."""
+        """c as it is given, or by ancestral sampling; u ~ N(0, I). The diffusion's T is its own: no other is heeded."""
         u = noise.derive("latents").normal(n, self.layout.dim)
         context = self._context(n, noise.derive("context")) if request.context is None else request.context
         return Draw(u if request.hold is None else request.hold.apply(u), context)
@@ -96,7 +96,7 @@ class DVPPrior(PriorLearner):
 
     def _kept(self, rows: int, noise: Noise) -> Tensor | None:
         net = self.diffusion.net
-        if not (self.training and isinstance(net, UNet) and net.dropout):
+        if not (self.diffusion.training and isinstance(net, UNet) and net.dropout):
             return None
         return noise.uniform(rows, net.masks, net.channels, *self._shape[1:])
 

@@ -116,7 +116,7 @@ class Diffusion(nn.Module):
 
     def snapped(self, t: Tensor) -> Tensor:
         """⌈t T⌉ / T in discrete time, else t."""
-        return (t * self.steps).ceil() / self.steps if self.discrete else t
+        return (t * self.steps).ceil().clamp(min=1) / self.steps if self.discrete else t
 
     def _first(self, c: Tensor, eps_0: Tensor) -> Tensor:
         start = self._time(0, c)

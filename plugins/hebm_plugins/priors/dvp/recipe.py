@@ -17,7 +17,7 @@ class DVPDiffusion(PriorRecipe):
 
     It is a term of the ELBO: it learns together with the backbone (scheme two-phase, phase 1). Other priors tilt it as
     their base. Draws are those of a chain of `steps`; in continuous time the bound is of another model, T → ∞.
-    Draws are clipped to [−1, 1] at every step, where the pseudo-inputs dct and downsample live.
+    x̂ is clipped to [−1, 1] at every step of a draw, where the pseudo-inputs dct and downsample live (linear need not).
     """
 
     steps: int = option(25, doc="T, of draws and of the chain's bound", low=1)
