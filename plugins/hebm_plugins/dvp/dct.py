@@ -22,10 +22,11 @@ def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device 
         >>> bool(torch.allclose(m @ m.T, torch.eye(4, dtype=m.dtype)))
         True
     """
-    steps = torch.arange(n, dtype=torch.float64)
-    matrix = torch.cos(math.pi * (steps + 0.5) * steps.unsqueeze(1) / n) * math.sqrt(2 / n)
-    matrix[0] /= math.sqrt(2)
-    return matrix.to(device=device, dtype=dtype)
+    with torch.inference_mode(False):  # it is kept, and training must be able to use what inference made
+        steps = torch.arange(n, dtype=torch.float64, device=CPU)
+        matrix = torch.cos(math.pi * (steps + 0.5) * steps.unsqueeze(1) / n) * math.sqrt(2 / n)
+        matrix[0] /= math.sqrt(2)
+        return matrix.to(device=device, dtype=dtype)
 
 
 def dct2(x: Tensor, size: int) -> Tensor:

@@ -141,6 +141,16 @@ def dark_images(n=30):
     return ArrayImages(pixels, torch.zeros(n, dtype=torch.long), ("all",))
 
 
+def test_what_inference_has_made_can_be_trained_through():
+    pseudo = DCT(ImageSpec(1, 8, 8), 5, -6.0)
+    c = torch.zeros(1, 1, 5, 5)
+    with torch.inference_mode():
+        pseudo.image(c)
+    c = (c + 0.1).requires_grad_()
+    pseudo.image(c).sum().backward()
+    assert c.grad is not None
+
+
 def test_a_scale_of_zero_is_guarded():
     pseudo = DCT(GREY, 3, -6.0)
     pseudo.fit(dark_images(), None)
