@@ -132,6 +132,11 @@ class Draw:
     context: Tensor | None = None
     figures: Mapping[str, Tensor] = attrs.field(factory=dict)
 
+    def rows(self, few: slice) -> Draw:
+        """Some of the samples."""
+        context = None if self.context is None else self.context[few]
+        return Draw(self.u[few], context, {name: figure[few] for name, figure in self.figures.items()})
+
 
 @attrs.frozen(eq=False)
 class Request:

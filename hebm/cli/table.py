@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from hebm.report.metric_table import CONDITIONS
+from hebm.report.metric_table import CONDITIONS, leaves
 from hebm.report.numbers import shown
 from hebm.store.run_folder import RunFolder
 
@@ -28,7 +28,8 @@ def metrics_table(folder: RunFolder) -> str:
     }
     seconds = {name: metrics[name] for name in _SECONDS if name in metrics}
     for name, entry in (results | seconds).items():
-        lines += [_line(path, value) for path, value in _leaves(entry, _LABELS.get(name, name))]
+        found = leaves(entry, _LABELS.get(name, name), " ")
+        lines += [_line(path.replace("_", " "), value) for path, value in found if value is not None]
     extractor = metrics.get("extractor") or {}
     conditions = (
         f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
@@ -36,14 +37,6 @@ def metrics_table(folder: RunFolder) -> str:
     lines.append(f"  ({conditions}, extractor {extractor.get('name', 'none')})")
     lines.append(f"  report: {folder.report}")
     return "\n".join(lines)
-
-
-def _leaves(entry: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(entry, Mapping):
-        for key, value in entry.items():
-            yield from _leaves(value, f"{path} {key}")
-    elif entry is not None:
-        yield path.replace("_", " "), entry
 
 
 def _line(path: str, value: Any) -> str:

@@ -54,7 +54,7 @@ def others(metrics: Mapping[str, Any]) -> Table:
         if name in CONDITIONS or name.startswith("gap_closed"):
             continue
         left = {k: v for k, v in entry.items() if k not in COLUMNS} if _is_by_kind(name, entry) else entry
-        rows += [(path.replace("_", " "), value) for path, value in _leaves(left, _LABELS.get(name, name))]
+        rows += [(path.replace("_", " "), shown(value)) for path, value in leaves(left, _LABELS.get(name, name), " · ")]
     return Table(("", ""), tuple(rows))
 
 
@@ -134,9 +134,10 @@ def _is_by_kind(name: str, entry: Any) -> bool:
     return name not in CONDITIONS and isinstance(entry, Mapping) and bool(COLUMNS.keys() & entry.keys())
 
 
-def _leaves(entry: Any, path: str) -> Iterator[tuple[str, str]]:
+def leaves(entry: Any, path: str, between: str) -> Iterator[tuple[str, Any]]:
+    """The values of nested entries, each with its path."""
     if isinstance(entry, Mapping):
         for key, value in entry.items():
-            yield from _leaves(value, f"{path} · {key}")
+            yield from leaves(value, f"{path}{between}{key}", between)
     else:
-        yield path, shown(entry)
+        yield path, entry

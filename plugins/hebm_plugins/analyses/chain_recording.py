@@ -95,7 +95,7 @@ def record(evaluation: Evaluation, shape: Lengths, n: int, every: int, rows: int
     directions = evaluation.noise("chain-directions").normal(DIRECTIONS, start.u.shape[1])
     watch = _Watch(directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True), shape.steps, every, rows)
     _sample(evaluation, n, 0, shape.steps, watch)
-    return watch.levels(Draw(start.u[:rows], None if start.context is None else start.context[:rows]))
+    return watch.levels(start.rows(slice(rows)))
 
 
 class _Watch:

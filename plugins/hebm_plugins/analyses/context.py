@@ -13,14 +13,15 @@ from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.auroc import auroc
-from hebm.evaluate.evaluation import Evaluation, evaluating
+from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
 from hebm.evaluate.references import Spread, to_pixels
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import AnalysisRecipe, Draw, PriorLearner, Request
+from hebm.latents import Latents
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
-from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, tilts
+from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, of_latents, tilts
 
 OF_DATA, DRAWN = "of data", "drawn"
 NAME = "inside"
@@ -51,8 +52,8 @@ class Context(AnalysisRecipe):
     A learned prior tilts u given c and cannot repair p(c): between the two rows of a prior lies what p(c) loses,
     between root and prior in contexts of data what the tilt gains. Whether posterior latents and draws *at one context*
     can be told apart is asked of a fresh classifier on (z, c), trained on half of the pairs and tried on the others:
-    a lower bound, which needs many pairs (on MNIST it still rises at 60,000). The prior's own
-    log tilt, learned on far more, is asked, too; on its own draws it says how well chains follow it.
+    a lower bound, which needs many pairs (on MNIST it still rises at 60,000). The prior's own log tilt, learned on far
+    more, is asked, too; on its own draws it says how well chains follow it.
     """
 
     images: int = option(10_000, low=64, doc="training images whose contexts are taken, and draws of each kind")
@@ -112,7 +113,7 @@ class Context(AnalysisRecipe):
         n = min(self.columns, len(images))
         rows = [evaluation.batch(images, 0, n).x]
         for draw in drawn.values():
-            rows.append(images_of(evaluation, Draw(draw.u[:n], None if draw.context is None else draw.context[:n])))
+            rows.append(images_of(evaluation, draw.rows(slice(n))))
         save_grid(torch.cat(rows), folder / "contexts.png", n)
 
 
@@ -135,7 +136,7 @@ def _distances(
         parts = to_pixels(images_of(evaluation, draw)).split(evaluation.settings.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
-    return found, "Distances are to the images that an evaluation compares with: the data's own features."
+    return found, f"Distances are to the {evaluation.count('data')} images that an evaluation compares with."
 
 
 def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> Section:
@@ -166,14 +167,12 @@ def _by_tilt(evaluation: Evaluation, posterior: Draw, draw: Draw) -> float:
 
 def _pairs(evaluation: Evaluation, draw: Draw) -> Tensor:
     """[z, c], flat, float64 `(n, D + d_c)` on the CPU."""
-    rows, parts = evaluation.settings.rows, []
-    with evaluating(evaluation.backbone, evaluation.prior):
-        for start in range(0, len(draw.u), rows):
-            context = None if draw.context is None else draw.context[start : start + rows]
-            latents = evaluation.generator.latents(draw.u[start : start + rows], context)
-            c = latents.u[:, :0] if context is None else context.flatten(1)
-            parts.append(torch.cat([latents.flat_z, c], dim=1).double().cpu())
-    return torch.cat(parts)
+
+    def flat(latents: Latents) -> Tensor:
+        c = latents.u[:, :0] if latents.context is None else latents.context.flatten(1)
+        return torch.cat([latents.flat_z, c], dim=1)
+
+    return of_latents(evaluation, draw, flat).double().cpu()
 
 
 def _cell(kind: str, value: float | None) -> str:

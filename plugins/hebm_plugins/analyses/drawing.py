@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import PLAIN, Batch, Draw, PriorLearner, Request
-from hebm.latents import Hold
+from hebm.latents import Hold, Latents
 from hebm.noise import Noise
 
 
@@ -41,12 +43,16 @@ def draws(
 
 def images_of(evaluation: Evaluation, draw: Draw) -> Tensor:
     """E[x | T(u; c)] in [−1, 1], `(n, C, H, W)`, of n draws."""
-    generator, rows, parts = evaluation.generator, evaluation.settings.rows, []
+    return of_latents(evaluation, draw, lambda latents: evaluation.generator.likelihood(latents).mean)
+
+
+def of_latents(evaluation: Evaluation, draw: Draw, function: Callable[[Latents], Tensor]) -> Tensor:
+    """A function of T(u; c), `(n, …)`, of n draws, a batch at a time."""
+    rows, parts = evaluation.settings.rows, []
     with evaluating(evaluation.backbone, evaluation.prior):
         for start in range(0, len(draw.u), rows):
-            context = None if draw.context is None else draw.context[start : start + rows]
-            mean: Tensor = generator.likelihood(generator.latents(draw.u[start : start + rows], context)).mean
-            parts.append(mean)
+            few = draw.rows(slice(start, start + rows))
+            parts.append(function(evaluation.generator.latents(few.u, few.context)))
     return torch.cat(parts)
 
 
@@ -71,9 +77,4 @@ def contexts_of(evaluation: Evaluation, images: Images, scorer: Scorer, name: st
 
 def tilts(evaluation: Evaluation, prior: PriorLearner, draw: Draw) -> Tensor:
     """Log tilts of n draws under a prior, float64 `(n, E)` on the CPU."""
-    rows, parts = evaluation.settings.rows, []
-    with evaluating(evaluation.backbone, evaluation.prior):
-        for start in range(0, len(draw.u), rows):
-            context = None if draw.context is None else draw.context[start : start + rows]
-            parts.append(prior.tilt(evaluation.generator.latents(draw.u[start : start + rows], context)))
-    return torch.cat(parts).double().cpu()
+    return of_latents(evaluation, draw, prior.tilt).double().cpu()
