@@ -151,7 +151,10 @@ class TwoPhase(SchemeRecipe):
         backbone.settle(noise)
 
     def _take_over(self, modules: Mapping[str, nn.Module], run: str) -> None:
-        """Weights of stages, by name, as that run has trained them beside its backbone."""
+        """Weights of stages, by name, as that run has trained them beside its backbone.
+
+        What weights are read by, and is none of them, belongs into a module's `extra_repr`: both must print alike.
+        """
         from hebm.model import Model
 
         theirs = _learned_together(Model.load(run).prior)
@@ -160,6 +163,11 @@ class TwoPhase(SchemeRecipe):
                 raise ConfigError(
                     f"train.backbone_from: stage {name!r} of this prior learns with the backbone, and the prior of "
                     f"{run} has no such stage; use a run that has, or leave backbone_from out"
+                )
+            if repr(theirs[name]) != repr(module):
+                raise ConfigError(
+                    f"train.backbone_from: stage {name!r} of {run} was trained as\n{theirs[name]}\nand this one is\n"
+                    f"{module}\ngive the prior that learns with the backbone the settings that it has there"
                 )
             load_module(module, theirs[name].state_dict(), f"stage {name!r} of {run}")
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hebm.data.images import Images
+from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
@@ -123,9 +124,14 @@ class DVPBackbone(Backbone):
         return Latents(u, walk.z, tuple(prior.std for prior in walk.priors), context, walk.features)
 
     def _seen(self, context: Tensor | None) -> dict[tuple[int, int], Tensor]:
-        """The context's image averaged to each resolution of the ladder; empty without a context."""
-        if self.pseudo_input is None or context is None:
+        """The context's image averaged to each resolution of the ladder; empty for the plain ladder."""
+        if self.pseudo_input is None:
             return {}
+        if context is None or context.shape[1:] != self.layout.context:
+            raise ConfigError(
+                f"backbone 'dvp': its layers' priors see a context (B, {', '.join(map(str, self.layout.context or ()))}), "
+                f"given was {None if context is None else tuple(context.shape)}; pass on that of the draw"
+            )
         image = self.pseudo_input.image(context)
         sizes = {layer.size.size for layer in self.layers}
         return {size: F.avg_pool2d(image, self.size[0] // size[0]) for size in sizes}

@@ -13,6 +13,7 @@ from hebm.likelihoods import BernoulliPixels
 from hebm_plugins.hvae.pixels import PixelOutput
 from hebm_plugins.hvae.pixels import pixel_output as hierarchical_output
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels, MixtureScoring
+from hebm_plugins.precision import full_precision
 
 LIKELIHOODS = ("bernoulli", "logistic-mixture", "gaussian")
 LEAST = 1e-7
@@ -23,7 +24,7 @@ SCORING = MixtureScoring(least=-8.0, greatest=1.0, lowest=-1 + 1 / 255, highest=
 
 def bernoulli(outputs: Tensor) -> BernoulliPixels:
     """Bernoulli pixels of logits `(B, C, H, W)`, their probabilities within [1e-7, 1 − 1e-7]."""
-    return BernoulliPixels(outputs.clamp(-LIMIT, LIMIT))
+    return BernoulliPixels(full_precision(outputs).clamp(-LIMIT, LIMIT))
 
 
 def pixel_output(images: ImageSpec, likelihood: str | None, mixtures: int, std: float) -> PixelOutput:

@@ -65,6 +65,14 @@ def test_the_context_reaches_every_layers_prior_and_not_p_of_x_given_z():
     assert not torch.equal(again.u, one.u)
 
 
+@pytest.mark.parametrize("shape", [None, (2, 1, 3, 2)])
+def test_a_context_that_is_missing_or_of_another_shape_is_refused(shape):
+    backbone = built()
+    u = points(2, backbone.layout.dim, torch.float64)
+    with pytest.raises(ConfigError, match=r"see a context \(B, 1, 3, 3\), given was"):
+        backbone.latents(u, None if shape is None else torch.zeros(shape, dtype=torch.float64))
+
+
 def test_with_aggregation_x_is_of_the_sum_of_latents_over_root_l():
     backbone = built()
     z = [torch.full((1, *shape), float(i), dtype=torch.float64) for i, shape in enumerate(backbone.layout.shapes)]

@@ -98,6 +98,15 @@ def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
         train(table, tmp_path / "tiny")
 
 
+@pytest.mark.parametrize(
+    "changed", [{"prediction": "velocity"}, {"steps": 4}, {"gamma_min": -7.0}, {"schedule": "cosine"}]
+)
+def test_a_root_that_was_trained_by_other_settings_is_not_taken_over(tmp_path, whole, changed):
+    table = experiment(train={"backbone_from": str(whole)}, prior={"base": changed})
+    with pytest.raises(ConfigError, match="was trained as"):
+        train(table, tmp_path / "next")
+
+
 def test_a_backbone_whose_prior_has_no_such_root_is_refused(tmp_path):
     plain = experiment({"type": "gaussian"}, backbone={"pseudo_input": "none"})
     assert train(plain, tmp_path / "plain")

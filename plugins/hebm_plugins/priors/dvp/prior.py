@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import attrs
 import torch
 from torch import Tensor
 
-from hebm.densities import LogDensity, TiltedPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import PLAIN, Backbone, Draw, Loss, PriorLearner, Progress, Request, Stage
-from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.interfaces import PLAIN, Backbone, Draw, Loss, Progress, Request, Stage
+from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm_plugins.priors.dvp.process import Diffusion, Terms, stratified
 from hebm_plugins.priors.dvp.unet import UNet
+from hebm_plugins.priors.gaussian import GaussianPrior
 
 STAGE = "context"
 
 
-class DVPPrior(PriorLearner):
+class DVPPrior(GaussianPrior):
     """p(u, c) = N(u; 0, I) p(c), p(c) a variational diffusion model: in DVP-VAE's terms its VampPrior, amortised.
 
     Arguments:
@@ -31,9 +33,8 @@ class DVPPrior(PriorLearner):
     def __init__(
         self, layout: LatentLayout, diffusion: Diffusion, stable: bool = False, temperature: float = 1.0
     ) -> None:
-        super().__init__()
-        self.base = None
-        self.layout, self.diffusion, self.stable, self.temperature = layout, diffusion, stable, temperature
+        super().__init__(layout)
+        self.diffusion, self.stable, self.temperature = diffusion, stable, temperature
 
     @property
     def context(self) -> tuple[int, ...] | None:
@@ -44,9 +45,9 @@ class DVPPrior(PriorLearner):
 
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
         """c as it is given, or by ancestral sampling; u ~ N(0, I). The diffusion's T is its own: no other is heeded."""
-        u = noise.derive("latents").normal(n, self.layout.dim)
-        context = self._context(n, noise.derive("context")) if request.context is None else request.context
-        return Draw(u if request.hold is None else request.hold.apply(u), context)
+        if request.context is None:
+            request = attrs.evolve(request, context=self._context(n, noise.derive("context")))
+        return super().sample(backbone, n, noise.derive("latents"), request)
 
     @torch.no_grad()
     def _context(self, n: int, noise: Noise) -> Tensor:
@@ -56,14 +57,6 @@ class DVPPrior(PriorLearner):
     @property
     def _shape(self) -> tuple[int, ...]:
         return self.layout.context or ()
-
-    def tilt(self, latents: Latents) -> Tensor:
-        """f = 0, `(B, 1)`."""
-        return torch.zeros_like(latents.u[:, :1])
-
-    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity:
-        """log p(u | c) = −|u|²/2."""
-        return TiltedPrior(backbone, lambda latents: 0 * latents.u, context)
 
     # ------------------------------------------------------------ learning
 
@@ -117,15 +110,16 @@ class DVPPrior(PriorLearner):
 
     def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """The published evaluation's log p̂(c), `(B,)`: T steps with the weight of training. No bound: see `summed`."""
-        eps_0 = noise.derive("first").normal(*context.shape)
-        eps = [_noise(noise.derive("middle"), context, k) for k in range(1, self.diffusion.steps + 1)]
-        return self.diffusion.summed(context, eps_0, eps, self.diffusion.weight).log_prob
+        return self._summed(context, noise, self.diffusion.weight)
 
     def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """One sample of the T-step chain's bound on log p(c), `(B,)`."""
+        return self._summed(context, noise, self.diffusion.chain_weight)
+
+    def _summed(self, context: Tensor, noise: Noise, weight: Callable[[Tensor], Tensor]) -> Tensor:
         eps_0 = noise.derive("first").normal(*context.shape)
         eps = [_noise(noise.derive("middle"), context, k) for k in range(1, self.diffusion.steps + 1)]
-        return self.diffusion.summed(context, eps_0, eps, self.diffusion.chain_weight).log_prob
+        return self.diffusion.summed(context, eps_0, eps, weight).log_prob
 
 
 def _given(context: Tensor | None) -> Tensor:

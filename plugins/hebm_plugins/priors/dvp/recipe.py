@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, PriorRecipe, require_context
+from hebm.interfaces import Backbone, PriorRecipe
 from hebm_plugins.priors.dvp.prior import DVPPrior
 from hebm_plugins.priors.dvp.process import Diffusion
 from hebm_plugins.priors.dvp.schedule import SCHEDULES
@@ -48,6 +48,4 @@ class DVPDiffusion(PriorRecipe):
         net = UNet(context[0], self.channels, self.blocks, self.dropout)
         schedule = SCHEDULES[self.schedule](self.gamma_min, self.gamma_max, self.learn_gamma_min)
         diffusion = Diffusion(net, schedule, self.steps, self.prediction == "velocity", self.time == "discrete")
-        prior = DVPPrior(backbone.layout, diffusion, self.stable, self.temperature)
-        require_context(prior, backbone.layout, "prior")
-        return prior
+        return DVPPrior(backbone.layout, diffusion, self.stable, self.temperature)

@@ -35,12 +35,18 @@ class Schedule(nn.Module, ABC):
 
     def __init__(self, low: float, high: float, learned: bool = False) -> None:
         super().__init__()
+        self.given = (low, high, learned)
         at_zero = torch.tensor(low)
         if learned:
             self.low = nn.Parameter(at_zero)
         else:
             self.register_buffer("low", at_zero)
         self.register_buffer("high", torch.tensor(high))
+
+    def extra_repr(self) -> str:
+        """As it was made."""
+        low, high, learned = self.given
+        return f"low={low}, high={high}, learned={learned}"
 
     @abstractmethod
     def gamma(self, t: Tensor) -> Tensor:
