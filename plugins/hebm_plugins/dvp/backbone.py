@@ -128,9 +128,10 @@ class DVPBackbone(Backbone):
         if self.pseudo_input is None:
             return {}
         if context is None or context.shape[1:] != self.layout.context:
+            shape, given = self.pseudo_input.shape, None if context is None else tuple(context.shape)
             raise ConfigError(
-                f"backbone 'dvp': its layers' priors see a context (B, {', '.join(map(str, self.layout.context or ()))}), "
-                f"given was {None if context is None else tuple(context.shape)}; pass on that of the draw"
+                f"backbone 'dvp': its layers' priors see a context (B, {', '.join(map(str, shape))}), given was {given}; "
+                "pass on that of the draw"
             )
         image = self.pseudo_input.image(context)
         sizes = {layer.size.size for layer in self.layers}

@@ -102,7 +102,7 @@ def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
     "changed", [{"prediction": "velocity"}, {"steps": 4}, {"gamma_min": -7.0}, {"schedule": "cosine"}]
 )
 def test_a_root_that_was_trained_by_other_settings_is_not_taken_over(tmp_path, whole, changed):
-    table = experiment(train={"backbone_from": str(whole)}, prior={"base": changed})
+    table = experiment({**TILTED, "base": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
     with pytest.raises(ConfigError, match="was trained as"):
         train(table, tmp_path / "next")
 
