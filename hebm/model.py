@@ -181,6 +181,8 @@ def trained_weights(run: str | Path, warn: Callable[[str], None] = lambda _: Non
     Raises `CheckpointError` if there is no usable checkpoint.
     """
     folder = RunFolder(Path(run))
+    if not folder.path.exists():
+        raise CheckpointError(f"there is no run {folder.path}; start it first with hebm run, or name another folder")
     checkpoint = load_latest(folder.checkpoints, folder.read_manifest()["run_id"], warn)
     if checkpoint is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")

@@ -128,10 +128,12 @@ class DVPBackbone(Backbone):
         if self.pseudo_input is None:
             return {}
         if context is None or context.shape[1:] != self.layout.context:
-            shape, given = self.pseudo_input.shape, None if context is None else tuple(context.shape)
+            shape, given = (
+                ", ".join(map(str, self.pseudo_input.shape)),
+                None if context is None else tuple(context.shape),
+            )
             raise ConfigError(
-                f"backbone 'dvp': its layers' priors see a context (B, {', '.join(map(str, shape))}), given was {given}; "
-                "pass on that of the draw"
+                f"backbone 'dvp': its layers' priors see a context (B, {shape}), given was {given}; pass on the draw's"
             )
         image = self.pseudo_input.image(context)
         sizes = {layer.size.size for layer in self.layers}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from real_runs import differences, distance, in_two_processes, log, merged, newest, tiny, train
 
-from hebm.errors import ConfigError
+from hebm.errors import CheckpointError, ConfigError
 from hebm.model import Model
 
 OPTIMIZATION = {"optimizer": "adamax", "learning_rate": 0.01, "ema": 0.9, "clip": 1.0}
@@ -89,6 +89,11 @@ def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
     for name, tensor in Model.load(tmp_path / "next").prior.state_dict().items():
         if "diffusion." in name:
             assert torch.equal(tensor, kept[name]), name
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no run .*nowhere; start it first with hebm run"):
+        train(experiment(train={"backbone_from": str(tmp_path / "nowhere")}), tmp_path / "tiny")
 
 
 def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
