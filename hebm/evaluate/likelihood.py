@@ -5,7 +5,7 @@
 
 The terms of the context c are there where the backbone has one: E[B(c)] ≤ log p(c), E[W(c)] = p(c), both from the root.
 A diffusion trained in continuous time has two such p(c): B is of the continuous one, which is what it learns by, W of
-the chain of T steps, which is what is drawn. The ELBO and IW_K are then of two models, the second being the worse one.
+the chain of T steps, which is what is drawn. The ELBO and IW_K are then of two models, unless B is `chain_bound`.
 Every w is unbiased for p(x), so that E[IW_K] ≤ log p(x), growing with K: analytic KLs or noisy bounds in the exponent
 would not do (they exceed it).
 """
@@ -25,6 +25,8 @@ from hebm.noise import Noise
 
 Infer = Callable[[Batch, Noise], Posterior]
 """A batch and noise → a draw from q(z, c|x)."""
+LogP = Callable[[Tensor, Noise], Tensor]
+"""Contexts and noise → what stands for log p(c), `(B,)`."""
 
 
 class ElboTerms(NamedTuple):
@@ -59,31 +61,31 @@ class Weighted(NamedTuple):
 
 
 def elbo_terms(
-    backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise, draws: int = 1
+    backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, draws: int = 1
 ) -> ElboTerms | None:
-    """The ELBO's parts over so many draws, the context's bound with fresh noise for each; None without a KL.
+    """The ELBO's parts over so many draws; None without a KL.
 
     Arguments:
         backbone: gives p(x|z).
-        root: the backbone's own prior.
+        bound: B(c), with fresh noise for each draw: `context_bound` of the root.
         infer: q(z, c|x).
         batch: images.
         noise: rows are images.
         draws: how many.
     """
-    found = [_elbo_draw(backbone, root, infer, batch, noise.derive(k)) for k in range(draws)]
+    found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k)) for k in range(draws)]
     parts = [part for part in found if part is not None]
     if not parts:
         return None
     return ElboTerms(*(torch.stack(same).mean(0) for same in zip(*parts, strict=True)))
 
 
-def _elbo_draw(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
+def _elbo_draw(backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
     posterior = infer(batch, noise)
     if posterior.kl is None:
         return None
     log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
-    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, root.context_bound, noise, log_p_x))
+    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, bound, noise, log_p_x))
 
 
 def importance_weighted(
@@ -104,7 +106,7 @@ def _log_weight(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Bat
     return log_p_x + log_ratio - _context_term(posterior, root.context_weight, noise, log_p_x)
 
 
-def _context_term(posterior: Posterior, log_p: Callable[[Tensor, Noise], Tensor], noise: Noise, like: Tensor) -> Tensor:
+def _context_term(posterior: Posterior, log_p: LogP, noise: Noise, like: Tensor) -> Tensor:
     """log r(c|x) − log p(c), `(B,)`; 0 without a context."""
     context = posterior.latents.context
     if context is None or posterior.log_r is None:

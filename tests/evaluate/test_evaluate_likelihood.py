@@ -143,7 +143,7 @@ def test_the_elbo_lies_below_by_the_kl_of_the_inference_model_and_the_slack_of_t
     backbone = Ladder(True)
     batch = images(backbone)
     exact = backbone.log_p(batch.x)
-    gap = exact - elbo_terms(backbone, NoisyRoot(), backbone.infer, batch, NOISE, 2000).elbo
+    gap = exact - elbo_terms(backbone, NoisyRoot().context_bound, backbone.infer, batch, NOISE, 2000).elbo
     cov = torch.linalg.inv(backbone.joint())[:-PIXELS, :-PIXELS]
     std = torch.linalg.inv(cov).diagonal().sqrt()
     divergence = 0.5 * ((std.square() * cov.diagonal()).sum() - len(std) - torch.logdet(cov)) - std.log().sum()
@@ -180,5 +180,5 @@ def test_a_posterior_without_kl_or_log_q_has_no_bound():
     def chain(batch, noise):
         return Posterior(backbone.infer(batch, noise).latents)
 
-    assert elbo_terms(backbone, NoisyRoot(), chain, batch, NOISE) is None
+    assert elbo_terms(backbone, NoisyRoot().context_bound, chain, batch, NOISE) is None
     assert importance_weighted(backbone, NoisyRoot(), chain, batch, NOISE, 3) is None

@@ -33,11 +33,20 @@ class PublishedBound(Protocol):
         """log p̂(c), `(B,)`."""
 
 
+@runtime_checkable
+class ChainBound(Protocol):
+    """A root that learns log p(c) of one model and draws from another, a chain of finitely many steps."""
+
+    def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """A sample of the drawn model's bound on log p(c), `(B,)`."""
+
+
 @recipe
 class Likelihood(MetricRecipe):
     """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluate.likelihood`.
 
     elbo            noise averaged over `draws`
+    elbo_chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned
     nll_iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
     nll_published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
                     analytic KLs and a noisy T-step sum in the exponent. It is too low, and no bound
@@ -68,6 +77,8 @@ class Likelihood(MetricRecipe):
             return {"likelihood": {"elbo": None, "reason": "the posterior has no KL: latents are inferred by MCMC"}}
         found = {**elbo, "unit": "nats per image", "split": "test", "prior": "the backbone's own"}
         found |= measuring.scale.describe()
+        if isinstance(evaluation.root, ChainBound) and evaluation.backbone.layout.context is not None:
+            found["elbo_chain"] = measuring.elbo_chain(evaluation.root)
         if self.k > 1:
             found["nll_iw"] = measuring.importance_weighted()
         if self.published:
@@ -116,7 +127,19 @@ class _Measuring:
     def _elbo_terms(self, batch: Batch, noise: Noise) -> ElboTerms | None:
         evaluation = self.evaluation
         infer = self.scale.noting(evaluation.backbone.likelihood, self._infer)
-        return elbo_terms(evaluation.backbone, evaluation.root, infer, batch, noise, self.settings.draws)
+        return elbo_terms(evaluation.backbone, evaluation.root.context_bound, infer, batch, noise, self.settings.draws)
+
+    def elbo_chain(self, root: ChainBound) -> dict[str, Any]:
+        """elbo with the chain's bound for c; on the same draws."""
+
+        def score(batch: Batch, noise: Noise) -> Tensor:
+            found = elbo_terms(
+                self.evaluation.backbone, root.chain_bound, self._infer, batch, noise, self.settings.draws
+            )
+            return batch.x.new_full((len(batch.x), 1), math.nan) if found is None else found.elbo.unsqueeze(1)
+
+        elbo = self._per_image(score, 1)[:, 0]
+        return {"elbo": self._mean(elbo), **self._figures(-elbo), "estimator": "elbo of the chain", "n": len(elbo)}
 
     def importance_weighted(self) -> dict[str, Any] | None:
         """nll_iw; None where there is no log q."""
