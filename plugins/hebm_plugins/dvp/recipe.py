@@ -32,8 +32,8 @@ class DVP(BackboneRecipe):
     full_resolution: bool = option(False, doc="the finest scale is the image's own resolution, else half of it")
     width: int | None = option(None, doc="channels of a latent; left out: the image's, as aggregation needs", low=1)
     channels: int = option(32, doc="of the finest scale's features", low=1)
-    growth: float = option(1.0, doc="factor of the channels from a scale to the next coarser one", above=0)
-    bottleneck: float = option(1.0, doc="hidden channels of a block over its channels", above=0)
+    growth: float = option(1.0, doc="factor of the channels from a scale to the next coarser one", above=0, high=64)
+    bottleneck: float = option(1.0, doc="hidden channels of a block over its channels", above=0, high=64)
     encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1)
     decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1)
     depthwise: bool = option(False, doc="decoder blocks with one 5x5 convolution per channel instead of two 3x3")
@@ -59,21 +59,17 @@ class DVP(BackboneRecipe):
     mixtures: int = option(10, doc="components of the logistic mixture", low=1)
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` for bounds in the wrong order, a deviation of 0, and blocks without channels."""
+        """Raise `ConfigError` for bounds in the wrong order and a deviation of 0."""
         if self.log_var_bounds[0] >= self.log_var_bounds[1]:
             raise ConfigError(f"backbone.log_var_bounds = {list(self.log_var_bounds)}: give the lower one first")
         if self.input_levels is not None and self.input_levels[1] <= 0:
             raise ConfigError(f"backbone.input_levels = {list(self.input_levels)}: the deviation must be above 0")
-        least = self.channels * min(1.0, self.growth ** (len(self.latents) - 1))
-        if min(least, least * self.bottleneck) < 1:
-            raise ConfigError(
-                f"backbone: channels = {self.channels} with growth = {self.growth} and bottleneck = {self.bottleneck} "
-                "leave some blocks without channels; raise one of them"
-            )
 
     def build(self, images: ImageSpec) -> DVPBackbone:
         """Raises `ConfigError` for images that scales or pseudo-input do not fit, or a likelihood that does not."""
         scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)
+        if int(min(scale.channels for scale in scales) * self.bottleneck) < 1:
+            raise ConfigError(f"backbone.bottleneck = {self.bottleneck} leaves blocks without channels; raise it")
         width, pixels = self._width(images), pixel_output(images, self.likelihood, self.mixtures, self.pixel_std)
         pseudo_input = self._pseudo_input(images, scales)
         top_first = [scale for scale in reversed(scales) for _ in range(scale.latents)]

@@ -35,7 +35,7 @@ def scales_of(
         growth: factor of the channels from one scale to the next coarser one, rounded down.
         at_full_resolution: the finest scale is the image's own resolution, not half of it.
 
-    Raises `ConfigError` for a scale without latents, or sides that do not divide.
+    Raises `ConfigError` for a scale without latents or channels, or sides that do not divide.
     """
     if not latents or min(latents) < 1:
         raise ConfigError(
@@ -50,6 +50,8 @@ def scales_of(
         )
     scales = []
     for k, count in zip(halvings, reversed(latents), strict=True):
+        if channels < 1:
+            raise ConfigError(f"backbone.growth = {growth} leaves a scale without channels; raise it, or channels")
         scales.append(Scale((images.height >> k, images.width >> k), count, channels))
         channels = int(channels * growth)
     return tuple(scales)

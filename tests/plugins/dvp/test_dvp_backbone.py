@@ -196,8 +196,8 @@ def test_statistics_are_taken_by_the_backbone_where_there_are_any():
         (COLOUR, {"likelihood": "bernoulli"}, 'data.binarize = "target"'),
         (GREY, {"log_var_bounds": (1.0, -10.0)}, "give the lower one first"),
         (GREY, {"input_levels": (0.0, 0.0)}, "the deviation must be above 0"),
-        (GREY, {"bottleneck": 0.01}, "leave some blocks without channels"),
-        (GREY, {"growth": 0.01}, "leave some blocks without channels"),
+        (GREY, {"bottleneck": 0.01}, "leaves blocks without channels"),
+        (GREY, {"growth": 0.01}, "leaves a scale without channels"),
         (GREY, {"latents": ()}, "give at least one for each scale"),
     ],
 )
