@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import attrs
 import torch
@@ -28,18 +28,34 @@ from hebm.errors import ConfigError
 from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
+from hebm.samplers import Info, Sampler, StepNoise
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from hebm.analyse.section import Section
-    from hebm.config.experiment import Experiment
     from hebm.data.images import Images
     from hebm.densities import LogDensity
-    from hebm.evaluate.evaluation import Evaluation
-    from hebm.evaluate.settings import EvaluateSettings
     from hebm.sampling import Observer
-    from hebm.train.phases import Phase
+
+__all__ = [
+    "PLAIN",
+    "Backbone",
+    "BackboneRecipe",
+    "Batch",
+    "Draw",
+    "EnergyFn",
+    "EnergyRecipe",
+    "ImageSpec",
+    "Info",
+    "Loss",
+    "PriorLearner",
+    "PriorRecipe",
+    "Progress",
+    "Request",
+    "Sampler",
+    "Stage",
+    "StepNoise",
+    "check_base",
+    "require_context",
+]
 
 # ---------------------------------------------------------------- values that travel between components
 
@@ -222,12 +238,12 @@ class Backbone(nn.Module, ABC):
     def fit_statistics(self, images: Images) -> None:
         """Called once before training, for buffers that depend on the data set."""
 
-    def settle(self, noise: Noise) -> None:
-        """Called once when the backbone's training has ended, or it was taken from another run, and before anything is
-        learned on it or sampled from it: for statistics that are measured on the final weights.
+    def finalize(self, noise: Noise) -> None:
+        """Measure statistics on the final weights. The default does nothing.
 
-        Only scheme two-phase has such a moment; where it keeps averaged weights, they are settled too. Deterministic
-        given `noise`, and the same on every process of several. The default does nothing.
+        Scheme two-phase calls it once, after the backbone's training or when the backbone comes from another run, and
+        before a prior is trained on it. Averaged weights are finalized too. The result depends on `noise` alone and is
+        the same on every process.
         """
 
     def folded(self) -> Backbone:
@@ -268,8 +284,9 @@ class Stage(NamedTuple):
         module: whose parameters this stage trains.
         objective: called as `PriorLearner.objective` is.
         with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
-        begin: called as `begin(backbone, noise)` when the stage's training starts or resumes, always with the same
-            noise: for what its steps share. What it makes must follow from the noise and from what is saved.
+        start: called as `start(backbone, noise)` when the stage's training starts or resumes, with the same noise both
+            times, to set up what its steps share (a pool of samples). The result may depend only on the noise and on
+            what is saved.
         tilt: the log tilt `(B, E)` under which latents are inferred by MCMC while this stage learns; None for the
             prior's own.
     """
@@ -278,7 +295,7 @@ class Stage(NamedTuple):
     module: nn.Module
     objective: Callable[..., Loss]
     with_backbone: bool = False
-    begin: Callable[[Backbone, Noise], None] | None = None
+    start: Callable[[Backbone, Noise], None] | None = None
     tilt: Callable[[Latents], Tensor] | None = None
 
 
@@ -421,161 +438,6 @@ class PriorRecipe(ABC):
     @abstractmethod
     def build(self, backbone: Backbone) -> PriorLearner:
         """A prior for this backbone's layout."""
-
-
-class StepNoise(NamedTuple):
-    """The random numbers of one sampler step, as far as the sampler asks for them in `Sampler.draws`.
-
-    Arguments:
-        normal: ξ ~ N(0, I), `(B, D)`.
-        uniform: on [0, 1), `(B,)`.
-    """
-
-    normal: Tensor | None = None
-    uniform: Tensor | None = None
-
-
-class Info(NamedTuple):
-    """What an observer may want to know of a step, computed anyway.
-
-    Arguments:
-        value: log density at the point whose gradient was used, `(B,)`.
-        grad: its gradient, `(B, D)`.
-        accepted: 1 where a proposal was accepted, `(B,)`; None for unadjusted samplers.
-    """
-
-    value: Tensor
-    grad: Tensor
-    accepted: Tensor | None = None
-
-
-class Sampler(ABC):
-    """Group `hebm_samplers`. A sampler's recipe is the sampler: frozen, pure, knowing nothing of models.
-
-    Its state is a NamedTuple whose first field is u. `h` is the one unit of step size:
-    u ← u + (h/2) ∇log p + √h ξ; a density's `scale` multiplies it.
-    """
-
-    group: ClassVar[str] = "hebm_samplers"
-    draws: ClassVar[tuple[str, ...]] = ("normal",)
-    steps: int
-
-    @abstractmethod
-    def init(self, density: LogDensity, u: Tensor) -> Any:
-        """The state at u `(B, D)`."""
-
-    @abstractmethod
-    def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """One transition."""
-
-
-class DatasetRecipe(ABC):
-    """Group `hebm_datasets`. Derive from `hebm.data.recipe.ImageData`, which has these fields and does the checks."""
-
-    group: ClassVar[str] = "hebm_datasets"
-    batch_size: int
-    flip: bool
-    binarize: str
-    workers: int
-
-    @abstractmethod
-    def load(self, split: str) -> Images:
-        """The images of split "train" or "test". Raises `DataError` naming the file and what mends it."""
-
-
-class MetricRecipe(ABC):
-    """Group `hebm_metrics`."""
-
-    group: ClassVar[str] = "hebm_metrics"
-
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:  # noqa: B027 optional
-        """Called before training: raise `ConfigError` if it could not be computed for these splits and settings."""
-
-    @abstractmethod
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """Entries for `metrics.json`: numbers, strings, or nested mappings of them."""
-
-
-class AnalysisRecipe(ABC):
-    """Group `hebm_analyses`: what `hebm analyse` looks into, beyond what an evaluation measures."""
-
-    group: ClassVar[str] = "hebm_analyses"
-
-    def refusal(self, evaluation: Evaluation) -> str | None:
-        """Why this model or its data cannot be analysed so, for a user; None if they can."""
-        return None
-
-    @abstractmethod
-    def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """What was found. Pictures and tables for programs go into `folder`, which exists and is empty."""
-
-
-class SchemeRecipe(ABC):
-    """Group `hebm_schemes`: a list of phases, and where latents of given images come from."""
-
-    group: ClassVar[str] = "hebm_schemes"
-
-    def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
-        """Called once before a run's first step.
-
-        Arguments:
-            backbone: with its initial weights.
-            prior: with its initial weights.
-            images: the training images.
-            noise: for what is drawn meanwhile; the same on every process.
-        """
-        backbone.fit_statistics(images)
-
-    @abstractmethod
-    def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
-        """What is trained, in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""
-
-    @abstractmethod
-    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
-        """Latents of given images, as this scheme infers them: by q(z|x) or by MCMC."""
-
-
-@attrs.frozen(eq=False)
-class Ported:
-    """A trained backbone on its way from the checkpoint of another code, or to it.
-
-    Arguments:
-        experiment: what it was trained as, as far as that can be said here; its name does not count.
-        images: shape of the images it was trained on; their classes are unknown.
-        backbone: its state dict; entries that the other code does not have keep their initial values.
-        moments: the optimiser's state, `"<parameter>/<moment>"`; empty if it is not known.
-        step: training steps that were taken.
-        leftovers: all else that the file holds, so that it can be written back: plain values and tensors, in
-            collections; None for a run that came from no file.
-        notes: what a user should know, a line each.
-    """
-
-    experiment: Experiment
-    images: ImageSpec
-    backbone: Mapping[str, Tensor]
-    moments: Mapping[str, Tensor] = attrs.field(factory=dict)
-    step: int = 0
-    leftovers: Any = None
-    notes: tuple[str, ...] = ()
-
-
-class CheckpointFormat(ABC):
-    """Group `hebm_formats`: the checkpoints of a published code. It is given contents: files are not its business."""
-
-    group: ClassVar[str] = "hebm_formats"
-    allowed: ClassVar[tuple[type, ...]] = ()
-    """Classes besides tensors and plain containers that its files hold; they must be harmless to construct."""
-
-    @abstractmethod
-    def read(self, content: Any) -> Ported:
-        """A file's content in this project's terms. Raises `CheckpointError` listing all that does not fit."""
-
-    @abstractmethod
-    def write(self, ported: Ported) -> Any:
-        """A run in the other code's terms: given what `read` gave, the same content, bit for bit.
-
-        Raises `CheckpointError` for what the other code cannot express.
-        """
 
 
 def check_base(base: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:

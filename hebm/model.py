@@ -21,7 +21,7 @@ from hebm.noise import BLOCK, Noise, derive_seed
 from hebm.store.checkpoints import load_latest
 from hebm.store.provenance import images_of
 from hebm.store.run_folder import RunFolder
-from hebm.train.state import Tensors, load_module
+from hebm.training.state import Tensors, load_module
 
 R = TypeVar("R")
 

@@ -35,8 +35,8 @@ from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
-from hebm.train.loop import Listener, Trainer, unfinished
-from hebm.train.phases import Phase
+from hebm.training.loop import Listener, Trainer, unfinished
+from hebm.training.phases import Phase
 
 
 @attrs.frozen(eq=False)

@@ -7,19 +7,20 @@ file held besides the weights stays in `imported/`, so that exporting gives back
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from torch import Tensor, nn
 
 from hebm import registry
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment, from_table
 from hebm.config.experiment import load as load_experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
-from hebm.interfaces import CheckpointFormat, Ported
+from hebm.interfaces import ImageSpec
 from hebm.model import Model, averaged_weights, build
 from hebm.pipeline import distributions
 from hebm.store import checkpoints, foreign
@@ -28,8 +29,8 @@ from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
 from hebm.store.provenance import describe_images, describe_run, images_of
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
-from hebm.train.plateau import Plateau
-from hebm.train.state import load_module
+from hebm.training.plateau import Plateau
+from hebm.training.state import load_module
 
 PHASE = "backbone"
 """The phase of scheme two-phase whose end an imported checkpoint is."""
@@ -39,12 +40,55 @@ LEFTOVERS = "leftovers"
 
 
 @attrs.frozen(eq=False)
+class ConvertedCheckpoint:
+    """A trained backbone on its way from the checkpoint of another code, or to it.
+
+    Arguments:
+        experiment: what it was trained as, as far as that can be said here; its name does not count.
+        images: shape of the images it was trained on; their classes are unknown.
+        backbone: its state dict; entries that the other code does not have keep their initial values.
+        moments: the optimiser's state, `"<parameter>/<moment>"`; empty if it is not known.
+        step: training steps that were taken.
+        leftovers: all else that the file holds, so that it can be written back: plain values and tensors, in
+            collections; None for a run that came from no file.
+        notes: what a user should know, a line each.
+    """
+
+    experiment: Experiment
+    images: ImageSpec
+    backbone: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor] = attrs.field(factory=dict)
+    step: int = 0
+    leftovers: Any = None
+    notes: tuple[str, ...] = ()
+
+
+class CheckpointFormat(ABC):
+    """Group `hebm_formats`: the checkpoints of a published code. It is given contents: files are not its business."""
+
+    group: ClassVar[str] = "hebm_formats"
+    allowed: ClassVar[tuple[type, ...]] = ()
+    """Classes besides tensors and plain containers that its files hold; they must be harmless to construct."""
+
+    @abstractmethod
+    def read(self, content: Any) -> ConvertedCheckpoint:
+        """A file's content in this project's terms. Raises `CheckpointError` listing all that does not fit."""
+
+    @abstractmethod
+    def write(self, converted: ConvertedCheckpoint) -> Any:
+        """A run in the other code's terms: given what `read` gave, the same content, bit for bit.
+
+        Raises `CheckpointError` for what the other code cannot express.
+        """
+
+
+@attrs.frozen(eq=False)
 class Imported:
     """What an import made: the folder, the model it holds, and what was read."""
 
     folder: RunFolder
     model: Model
-    ported: Ported
+    converted: ConvertedCheckpoint
 
 
 def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
@@ -61,23 +105,23 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
     if os.path.lexists(target):
         raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
-    ported = kind.read(foreign.load(source, kind.allowed))
-    table = {**to_table(ported.experiment), "name": target.resolve().name}
-    ported = attrs.evolve(ported, experiment=from_table(table))
-    left = flatten(ported.leftovers)
-    model = build(ported.experiment, ported.images)
-    load_module(model.backbone, _completed(model.backbone, ported.backbone), "backbone")
+    converted = kind.read(foreign.load(source, kind.allowed))
+    table = {**to_table(converted.experiment), "name": target.resolve().name}
+    converted = attrs.evolve(converted, experiment=from_table(table))
+    left = flatten(converted.leftovers)
+    model = build(converted.experiment, converted.images)
+    load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
     temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(RunFolder(temporary), name, ported, model, left)
+            _write(RunFolder(temporary), name, converted, model, left)
             os.rename(temporary, target)
         except (OSError, CheckpointError):
             discard(temporary)
             raise
         sync_folder(target.parent)
-    return Imported(RunFolder(target), model, ported)
+    return Imported(RunFolder(target), model, converted)
 
 
 def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,19 +131,21 @@ def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, 
     return {**initial, **tensors}
 
 
-def _write(folder: RunFolder, name: str, ported: Ported, model: Model, left: tuple[Any, Mapping[str, Tensor]]) -> None:
-    experiment, images = ported.experiment, ported.images
+def _write(
+    folder: RunFolder, name: str, converted: ConvertedCheckpoint, model: Model, left: tuple[Any, Mapping[str, Tensor]]
+) -> None:
+    experiment, images = converted.experiment, converted.images
     manifest = {
         **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
         "images": describe_images(images),
     }
     run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
-    rest = Checkpoint("imported", 0, ported.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
+    rest = Checkpoint("imported", 0, converted.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
     checkpoints.save(folder.imported, rest, 2, run_id)
     weights: dict[str, Mapping[str, Tensor]] = {
-        "backbone": _completed(model.backbone, ported.backbone),
+        "backbone": _completed(model.backbone, converted.backbone),
         "prior": model.prior.state_dict(),
-        MOMENTS: ported.moments,
+        MOMENTS: converted.moments,
     }
     state = {
         "finished": True,
@@ -109,7 +155,7 @@ def _write(folder: RunFolder, name: str, ported: Ported, model: Model, left: tup
         "counts": {},
         "seconds": 0.0,
     }
-    checkpoints.save(folder.checkpoints, Checkpoint(PHASE, ported.step, ported.step, weights, state), 2, run_id)
+    checkpoints.save(folder.checkpoints, Checkpoint(PHASE, converted.step, converted.step, weights, state), 2, run_id)
 
 
 def _owner(name: str) -> set[str]:
@@ -117,7 +163,9 @@ def _owner(name: str) -> set[str]:
     return {distribution} if distribution else set()
 
 
-def export_checkpoint(name: str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None) -> Ported:
+def export_checkpoint(
+    name: str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None
+) -> ConvertedCheckpoint:
     """Write a run's backbone as the checkpoint of a published code; averaged weights where the run keeps them.
 
     Arguments:
@@ -134,7 +182,7 @@ def export_checkpoint(name: str, run: Path, target: Path, warn: Callable[[str], 
     checkpoint = checkpoints.load_latest(folder.checkpoints, manifest["run_id"], warn)
     if checkpoint is None:
         raise CheckpointError(f"{run} has no checkpoint yet; start it with hebm run")
-    ported = Ported(
+    converted = ConvertedCheckpoint(
         load_experiment(folder.config),
         images_of(manifest),
         averaged_weights(checkpoint.tensors, "backbone"),
@@ -142,8 +190,8 @@ def export_checkpoint(name: str, run: Path, target: Path, warn: Callable[[str], 
         checkpoint.total_step,
         _leftovers(folder, manifest["run_id"], name),
     )
-    foreign.save(kind.write(ported), target)
-    return ported
+    foreign.save(kind.write(converted), target)
+    return converted
 
 
 def _leftovers(folder: RunFolder, run_id: str, name: str) -> Any:

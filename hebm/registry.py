@@ -29,18 +29,19 @@ from hebm.suggest import did_you_mean
 T = TypeVar("T")
 
 COMMANDS = "hebm_commands"
-GROUPS = (
-    "hebm_backbones",
-    "hebm_energies",
-    "hebm_priors",
-    "hebm_samplers",
-    "hebm_datasets",
-    "hebm_metrics",
-    "hebm_schemes",
-    "hebm_formats",
-    "hebm_analyses",
-    COMMANDS,
-)
+GROUPS = {
+    "hebm_backbones": "hebm.interfaces:BackboneRecipe",
+    "hebm_energies": "hebm.interfaces:EnergyRecipe",
+    "hebm_priors": "hebm.interfaces:PriorRecipe",
+    "hebm_samplers": "hebm.samplers:Sampler",
+    "hebm_datasets": "hebm.data.recipe:DatasetRecipe",
+    "hebm_metrics": "hebm.evaluate.metric:MetricRecipe",
+    "hebm_schemes": "hebm.training.phases:SchemeRecipe",
+    "hebm_formats": "hebm.porting:CheckpointFormat",
+    "hebm_analyses": "hebm.analyse.recipe:AnalysisRecipe",
+    COMMANDS: "click:Command",
+}
+"""The interface of each group: components are subclasses of it, commands are instances."""
 BLOCK_VARIABLE = "HEBM_BLOCK"
 """Environment variable: distributions to leave out, separated by commas."""
 
@@ -222,26 +223,26 @@ def _import(group: str, name: str, origin: Origin) -> Any:
     return found
 
 
-def interfaces() -> dict[str, type]:
-    """The abstract recipe class of each group of components. Imports torch."""
-    module = importlib.import_module("hebm.interfaces")
-    classes = [value for value in vars(module).values() if isinstance(value, type)]
-    return {vars(cls)["group"]: cls for cls in classes if "group" in vars(cls)}
+def interface(group: str) -> type:
+    """Return the interface of a group of `GROUPS`. Importing one may import torch."""
+    module, _, name = GROUPS[group].partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _unfit(group: str, found: Any) -> str | None:
     """Why an object may not be registered in a group, or None."""
     if group == COMMANDS:
-        return None if isinstance(found, click.Command) else "it is no click command"
-    interface = interfaces()[group]
-    if not isinstance(found, type) or not issubclass(found, interface):
-        return f"it is no subclass of hebm.interfaces.{interface.__name__}"
+        return None if isinstance(found, click.Command) else "it is not a click command"
+    base = interface(group)
+    if not isinstance(found, type) or not issubclass(found, base):
+        return f"it is not a subclass of {GROUPS[group].replace(':', '.')}"
     if inspect.isabstract(found):
         return f"it leaves abstract: {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
     if not is_recipe(found):
         return "it is not decorated with hebm.config.recipe.recipe"
     try:
-        return unfit_field(found) or _lacking(interface, found)
+        return unfit_field(found) or _lacking(base, found)
     except PluginError as error:
         return str(error)
 

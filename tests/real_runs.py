@@ -20,7 +20,7 @@ from hebm.config.experiment import from_table
 from hebm.model import Model
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
-from hebm.train.loop import Stopped
+from hebm.training.loop import Stopped
 
 OPTIMIZATION = {"ema": 0.9, "schedule": "cosine", "warmup": 2, "clip": 1.0, "learning_rate": 1e-3}
 SCHEMES = {
@@ -110,7 +110,7 @@ def train(table, folder, stop_after=None, listener=None, allow=False):
 
 def train_and_record(argument):
     """For a process of several: train, and write the data indices of every step to a file of this rank."""
-    from hebm.train.loop import Trainer
+    from hebm.training.loop import Trainer
 
     table, folder = argument["table"], Path(argument["folder"])
     steps, step = [], Trainer._step
@@ -127,11 +127,11 @@ def train_and_record(argument):
 
 def cli_with_tensorboard(arguments):
     """For a process of its own: hebm where accelerate finds tensorboard installed."""
-    import zygote
+    import fork_server
     from accelerate import tracking
 
     tracking._available_trackers.append(tracking.LoggerType.TENSORBOARD)
-    zygote.cli(arguments)
+    fork_server.cli(arguments)
 
 
 # ---------------------------------------------------------------- what a run left
@@ -215,14 +215,14 @@ class Running:
 
 
 class Zygote:
-    """Starts processes of hebm; see zygote.py."""
+    """Starts processes of hebm; see fork_server.py."""
 
     def __init__(self):
         here = Path(__file__).parent
         environ = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
         self.folder = tempfile.TemporaryDirectory(prefix="hebm-test-")
-        command = [sys.executable, str(here / "zygote.py")]
-        self.said = Path(self.folder.name) / "zygote"
+        command = [sys.executable, str(here / "fork_server.py")]
+        self.said = Path(self.folder.name) / "fork_server"
         with open(self.said, "wb") as said:
             self.server = subprocess.Popen(
                 command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
@@ -236,12 +236,14 @@ class Zygote:
             self.server.stdin.flush()
         except BrokenPipeError:
             ended = self.server.wait()
-            raise AssertionError(f"the zygote ended with {ended}: {self.said.read_text()}") from None
+            raise AssertionError(f"the fork_server ended with {ended}: {self.said.read_text()}") from None
         return Running(int(self.server.stdout.readline()), out)
 
     def hebm(self, *arguments, path=(), **environ):
         """Start a command of hebm."""
-        return self.start("zygote:cli", [str(argument) for argument in arguments], [str(p) for p in path], **environ)
+        return self.start(
+            "fork_server:cli", [str(argument) for argument in arguments], [str(p) for p in path], **environ
+        )
 
     def world(self, call, argument, path=(), processes=2):
         """Start a function in each process of a world, as a launcher would."""
@@ -275,14 +277,14 @@ def wait_for_lines(folder, count, process):
 def in_two_processes(table, folder):
     """Train in a world of two."""
     argument = {"table": table, "folder": str(folder)}
-    processes = zygote().world("real_runs:train_and_record", argument)
+    processes = fork_server().world("real_runs:train_and_record", argument)
     assert [process.end() for process in processes] == [0, 0], "".join(process.stderr for process in processes)
 
 
 _ZYGOTE = []
 
 
-def zygote():
+def fork_server():
     """This test process's own."""
     if not _ZYGOTE:
         _ZYGOTE.append(Zygote())
@@ -291,7 +293,7 @@ def zygote():
 
 def hebm(*arguments, **options):
     """Run a command of hebm to its end."""
-    process = zygote().hebm(*arguments, **options)
+    process = fork_server().hebm(*arguments, **options)
     process.end()
     return process
 

@@ -12,7 +12,7 @@ from hebm.noise import Noise
 from hebm.sampling import Trace, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
-from hebm.train.joint import JointMCMC
+from hebm.training.joint import JointMCMC
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.samplers.langevin import Langevin

@@ -9,9 +9,9 @@ from hebm import registry
 from hebm.config.experiment import from_table, load
 from hebm.config.recipe import recipe
 from hebm.errors import CheckpointError, ConfigError, PluginError
-from hebm.interfaces import CheckpointFormat, ImageSpec, Ported
+from hebm.interfaces import ImageSpec
 from hebm.model import Model, build
-from hebm.porting import export_checkpoint, import_checkpoint
+from hebm.porting import CheckpointFormat, ConvertedCheckpoint, export_checkpoint, import_checkpoint
 from hebm.store import foreign
 
 IMAGES = ImageSpec(1, 8, 8)
@@ -28,10 +28,13 @@ class Plain(CheckpointFormat):
     def read(self, content):
         weights = {name.removeprefix("net."): value for name, value in content["net"].items()}
         rest = {key: value for key, value in content.items() if key != "net"}
-        return Ported(experiment(), IMAGES, weights, {}, 5, rest, ("a note",))
+        return ConvertedCheckpoint(experiment(), IMAGES, weights, {}, 5, rest, ("a note",))
 
-    def write(self, ported):
-        return {"net": {f"net.{name}": value for name, value in ported.backbone.items()}, **(ported.leftovers or {})}
+    def write(self, converted):
+        return {
+            "net": {f"net.{name}": value for name, value in converted.backbone.items()},
+            **(converted.leftovers or {}),
+        }
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +61,7 @@ def test_an_imported_folder_is_a_run_under_its_folders_name(file, tmp_path):
     imported = import_checkpoint("plain", file(extra=(1, "x")), tmp_path / "runs" / "mine")
     run = tmp_path / "runs" / "mine"
     assert load(run / "config.toml").name == "mine"
-    assert (imported.folder.path, imported.ported.notes) == (run, ("a note",))
+    assert (imported.folder.path, imported.converted.notes) == (run, ("a note",))
     assert imported.folder.read_manifest()["data"] is None
     assert torch.equal(Model.load(run).sample(3), imported.model.sample(3))
     assert [path.name for path in run.parent.iterdir()] == ["mine"]
@@ -133,9 +136,9 @@ def test_a_write_that_fails_leaves_nothing(file, tmp_path, monkeypatch):
 
 def test_a_run_trained_here_is_exported_with_its_averaged_weights(tmp_path):
     assert train(tiny(), tmp_path / "tiny")
-    ported = export_checkpoint("plain", tmp_path / "tiny", tmp_path / "out.pt")
+    converted = export_checkpoint("plain", tmp_path / "tiny", tmp_path / "out.pt")
     average = newest(tmp_path / "tiny").tensors
-    assert (ported.step, ported.leftovers) == (12, None)
+    assert (converted.step, converted.leftovers) == (12, None)
     assert set(average) == {"backbone", "prior", "prior-ema", "optimizer-prior"}
     exported = foreign.load(tmp_path / "out.pt", ())["net"]
     assert all(torch.equal(exported[f"net.{name}"], value) for name, value in average["backbone"].items())
@@ -144,7 +147,7 @@ def test_a_run_trained_here_is_exported_with_its_averaged_weights(tmp_path):
 def test_what_the_format_cannot_express_writes_nothing(file, tmp_path, monkeypatch):
     import_checkpoint("plain", file(), tmp_path / "mine")
 
-    def refuse(self, ported):
+    def refuse(self, converted):
         raise CheckpointError("grey alone")
 
     monkeypatch.setattr(Plain, "write", refuse)
@@ -164,8 +167,8 @@ def test_a_folder_that_is_no_run_and_a_run_without_checkpoints_are_errors(file, 
 
 
 def test_a_ported_backbone_is_a_value_with_defaults():
-    ported = Ported(experiment(), IMAGES, {})
-    assert attrs.asdict(ported, recurse=False) == {
+    converted = ConvertedCheckpoint(experiment(), IMAGES, {})
+    assert attrs.asdict(converted, recurse=False) == {
         "experiment": experiment(),
         "images": IMAGES,
         "backbone": {},

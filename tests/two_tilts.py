@@ -5,9 +5,9 @@ from torch import nn
 
 from hebm import registry
 from hebm.config.recipe import recipe
+from hebm.gaussian import Gaussian
 from hebm.interfaces import Stage
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.joint import Joint, JointPrior
 
 

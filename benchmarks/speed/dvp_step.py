@@ -21,9 +21,9 @@ from hebm.config.experiment import load
 from hebm.interfaces import Backbone, Batch, ImageSpec, Progress
 from hebm.noise import Noise
 from hebm.testing.subjects import image_batch, image_set, seeded
-from hebm.train.guard import gradient_norm
-from hebm.train.optimization import Optimization, averaged
-from hebm.train.phases import Phase
+from hebm.training.guard import gradient_norm
+from hebm.training.optimization import Optimization, averaged
+from hebm.training.phases import Phase
 
 FILES = Path(__file__).parents[1] / "dvp"
 IMAGES = {

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from hebm import pipeline, registry
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
 from hebm.config.experiment import load
@@ -19,7 +20,6 @@ from hebm.config.structure import structure_components
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError, ConfigError, PluginError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import AnalysisRecipe
 from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
 from hebm.store.lock import RunLock
 from hebm.store.run_folder import RunFolder, config_changes
@@ -117,7 +117,7 @@ def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
 
     Raises `ConfigError` with the reason if it refuses, `CheckpointError` if the folder cannot be written.
     """
-    reason = recipe.refusal(run.evaluation)
+    reason = recipe.unsupported(run.evaluation)
     if reason:
         raise ConfigError(f"{name}: {reason}")
     folder = run.folder.analyses / name

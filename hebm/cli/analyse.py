@@ -11,8 +11,8 @@ import click
 from hebm.cli.options import allow_option, run_argument, set_option, warner
 
 if TYPE_CHECKING:
+    from hebm.analyse.recipe import AnalysisRecipe
     from hebm.analyse.running import Opened
-    from hebm.interfaces import AnalysisRecipe
 
 
 @click.command()
@@ -46,13 +46,13 @@ def _able(run: Opened, recipes: Mapping[str, AnalysisRecipe], asked_for: bool) -
     """Those that do not refuse. Raises `ConfigError` with all reasons if one that was asked for by name does."""
     from hebm.errors import ConfigError
 
-    refusals = {name: recipe.refusal(run.evaluation) for name, recipe in recipes.items()}
-    reasons = [f"{name}: {reason}" for name, reason in refusals.items() if reason]
+    why = {name: recipe.unsupported(run.evaluation) for name, recipe in recipes.items()}
+    reasons = [f"{name}: {reason}" for name, reason in why.items() if reason]
     if asked_for and reasons:
         raise ConfigError("\n".join(reasons))
     for reason in reasons:
         click.echo(f"skipped {reason}")
-    return {name: recipe for name, recipe in recipes.items() if not refusals[name]}
+    return {name: recipe for name, recipe in recipes.items() if not why[name]}
 
 
 def _problem(run: Opened, name: str, recipe: AnalysisRecipe) -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hebm.data.images import Images
     from hebm.evaluate.scores import Scorer
-    from hebm.interfaces import SchemeRecipe
+    from hebm.training.phases import SchemeRecipe
 
 
 @click.command()

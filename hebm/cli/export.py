@@ -19,5 +19,5 @@ def command(format: str, run: Path, output: Path) -> None:
     """Write the backbone of RUN as a checkpoint in FORMAT; of an imported run, the very content that was imported."""
     from hebm.porting import export_checkpoint
 
-    ported = export_checkpoint(format, run, output, warner(True))
-    click.echo(f"{len(ported.backbone)} tensors of step {ported.step} in {output}")
+    converted = export_checkpoint(format, run, output, warner(True))
+    click.echo(f"{len(converted.backbone)} tensors of step {converted.step} in {output}")

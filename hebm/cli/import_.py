@@ -34,13 +34,13 @@ def _summary(imported: Imported) -> Iterator[str]:
     from hebm.config.writing import dumps
 
     backbone, run = imported.model.backbone, imported.folder.path
-    for section in dumps(imported.ported.experiment).strip().split("\n\n"):
+    for section in dumps(imported.converted.experiment).strip().split("\n\n"):
         if section.startswith(("[data", "[backbone")):
             yield f"{section}\n"
     count = sum(parameter.numel() for parameter in backbone.parameters())
     shapes = [f"{len(list(same))} x {shape}" for shape, same in groupby(backbone.layout.shapes)]
     yield f"parameters  {count:,}"
     yield f"latents     {', '.join(shapes)}, top first; {backbone.layout.dim:,} in all"
-    yield from (f"note        {note}" for note in imported.ported.notes)
+    yield from (f"note        {note}" for note in imported.converted.notes)
     yield f"wrote       {run}"
     yield f"next        hebm sample {run} -o images, or train.backbone_from = {str(run)!r} for a prior on it"

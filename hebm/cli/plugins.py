@@ -27,7 +27,7 @@ _BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 @click.option("--load", is_flag=True, help="Import every plugin, to find all that are broken (seconds).")
 def command(name: str | None, group: str | None, load: bool) -> None:
     """List the installed components, or describe the one called NAME: its keys, types, defaults and origin."""
-    groups = GROUPS if group is None else (_SHORT.get(group, group),)
+    groups = tuple(GROUPS) if group is None else (_SHORT.get(group, group),)
     if name is None:
         _list(groups, load)
     else:

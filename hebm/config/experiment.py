@@ -11,8 +11,10 @@ from hebm.config.document import Document, read
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
+from hebm.data.recipe import DatasetRecipe
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import BackboneRecipe, DatasetRecipe, PriorRecipe, SchemeRecipe
+from hebm.interfaces import BackboneRecipe, PriorRecipe
+from hebm.training.phases import SchemeRecipe
 
 _FOLDER_NAME = r"\w[\w.+-]{0,99}"
 

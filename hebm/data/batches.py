@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hebm.data.images import Images
+from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, HebmError
-from hebm.interfaces import Batch, DatasetRecipe
+from hebm.interfaces import Batch
 from hebm.noise import Noise, derive_seed
 
 Tensors: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 
@@ -10,9 +11,23 @@ from hebm.config.recipe import option, recipe
 from hebm.data.chosen import FewAttributes, left_out, of_classes
 from hebm.data.images import Adapted, Images
 from hebm.errors import DataError
-from hebm.interfaces import DatasetRecipe, ImageSpec
+from hebm.interfaces import ImageSpec
 
 SPLITS = ("train", "test")
+
+
+class DatasetRecipe(ABC):
+    """Group `hebm_datasets`. Derive from `ImageData`, which has these fields and does the checks."""
+
+    group: ClassVar[str] = "hebm_datasets"
+    batch_size: int
+    flip: bool
+    binarize: str
+    workers: int
+
+    @abstractmethod
+    def load(self, split: str) -> Images:
+        """The images of split "train" or "test". Raises `DataError` naming the file and what mends it."""
 
 
 @recipe

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from hebm.data.images import Images
 from hebm.evaluate.extractors import Extractor, ExtractorContext, check_extractor
-from hebm.evaluate.references import Spread, to_pixels
+from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.weights_cache import digest, load_weights, save_weights
 from hebm.noise import Noise, derive_seed
 
@@ -140,7 +140,7 @@ def _cache_key(context: ExtractorContext) -> str:
 
 def labelled_pixels(images: Images) -> LabelledPixels:
     """As many evenly spread images as training may hold in memory."""
-    spread = Spread(images, min(_MOST_IMAGES, _MOST_BYTES // math.prod(images.shape)))
+    spread = EvenSubset(images, min(_MOST_IMAGES, _MOST_BYTES // math.prod(images.shape)))
     pixels = torch.cat([to_pixels(spread.read(rows)) for rows in torch.split(torch.arange(len(spread)), 1000)])
     return LabelledPixels(pixels, torch.as_tensor(spread.labels))
 

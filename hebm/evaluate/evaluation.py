@@ -24,15 +24,17 @@ from torch import Tensor
 
 from hebm.data.batches import Batches
 from hebm.data.images import Images
+from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, NonFiniteError
 from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
-from hebm.evaluate.references import Spread, to_pixels
+from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Gather, Processes
-from hebm.interfaces import Backbone, Batch, DatasetRecipe, Draw, PriorLearner, Request, SchemeRecipe
+from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm.training.phases import SchemeRecipe
 
 Kind = str | tuple[str, float]
 _KEPT_BYTES = 2**30
@@ -69,7 +71,7 @@ class Evaluation:
         self.backbone, self.prior, self.scheme, self.recipe = backbone, prior, scheme, recipe
         self.images, self.settings, self.seed, self.device = images, settings, seed, torch.device(device)
         self.processes = Processes(world, rank, gather)
-        self.references = Spread(images[settings.split], settings.samples)
+        self.references = EvenSubset(images[settings.split], settings.samples)
         if len(self.references) < 2:
             raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
         self._shares: dict[Kind, list[Tensor]] = {}
@@ -89,7 +91,7 @@ class Evaluation:
         anew = {"prior", "reconstruction"} if prior is not None else {"prior"}
         if changed:
             other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
-            other.references = Spread(self.images[self.settings.split], other.settings.samples)
+            other.references = EvenSubset(self.images[self.settings.split], other.settings.samples)
         other._shares = {k: v for k, v in self._shares.items() if k not in anew and not changed}
         other._features = {k: v for k, v in self._features.items() if k[0] not in anew and not changed}
         other._moments = {k: v for k, v in self._moments.items() if k not in anew and not changed}
@@ -264,7 +266,7 @@ class Evaluation:
             shape: of one image's score.
         """
         whole = self.images[split]
-        images = Spread(whole, len(whole) if most is None else most)
+        images = EvenSubset(whole, len(whole) if most is None else most)
         parts = []
         with evaluating(self.backbone, self.prior):
             for start, rows in self.processes.batches(len(images), self.settings.rows):

@@ -8,7 +8,7 @@ from torch import Tensor
 from hebm.data.images import Images
 
 
-class Spread(Images):
+class EvenSubset(Images):
     """n of a data set's images, evenly spread: a folder sorted by class gives every class.
 
     Image i is number ⌊i · len / n⌋ of the data set; with n = len they are all, in order.

@@ -21,9 +21,10 @@ from hebm.data.images import Images
 from hebm.densities import Tilt
 from hebm.errors import NonFiniteError
 from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.interfaces import Backbone, Batch, PriorLearner, SchemeRecipe
+from hebm.interfaces import Backbone, Batch, PriorLearner
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm.training.phases import SchemeRecipe
 
 
 def above(tilts: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
-from hebm.interfaces import MetricRecipe
+from hebm.evaluate.metric import MetricRecipe
 from hebm.noise import BLOCK
 
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.evaluate.references import Spread
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request, SchemeRecipe
+from hebm.evaluate.references import EvenSubset
+from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
 from hebm.noise import BLOCK, Noise
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.figure_data import ChainData, Figures
 from hebm.report.grids import save_grid, save_strip
+from hebm.training.phases import SchemeRecipe
 
 _LARGE = 96
 
@@ -45,7 +46,7 @@ class FigureSettings:
 def collect_from(evaluation: Evaluation, samples: Path, settings: FigureSettings | None = None) -> Figures:
     """The figures of an evaluated model, on this process alone. See `collect`."""
     settings = settings or FigureSettings()
-    images = Spread(evaluation.images[evaluation.settings.split], settings.draws)
+    images = EvenSubset(evaluation.images[evaluation.settings.split], settings.draws)
     batch = evaluation.batch(images, 0, len(images))
     noise = Noise(evaluation.seed, "sample", device=evaluation.device, dtype=batch.x.dtype)
     return collect(evaluation.backbone, evaluation.prior, evaluation.scheme, batch, noise, samples, settings)

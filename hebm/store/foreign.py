@@ -21,7 +21,7 @@ from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
 _DAMAGE: tuple[type[Exception], ...] = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 _DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, struct.error)
 _DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
-"""What reading an arbitrary file as a checkpoint may raise, but for the unpickler's own refusal."""
+"""What reading an arbitrary file as a checkpoint may raise, but for the unpickler's own unsupported."""
 
 
 def load(path: Path, allowed: tuple[type, ...]) -> Any:

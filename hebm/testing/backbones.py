@@ -59,47 +59,47 @@ def check_latents(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`latents(u)` holds u `(B, D)`, z_i `(B, *shape_i)`, σ_i > 0 broadcastable to z_i, and the context."""
     backbone = _built(recipe, images)
     latents, layout = _at(backbone), backbone.layout
-    mend = "return Latents(u, z, sigma, context) with one z and one sigma per layer of the layout, top first"
-    expect_shape("u", latents.u, (ROWS, layout.dim), mend)
+    fix = "return Latents(u, z, sigma, context) with one z and one sigma per layer of the layout, top first"
+    expect_shape("u", latents.u, (ROWS, layout.dim), fix)
     counts = len(latents.z), len(latents.sigma)
-    promise(counts == (len(layout),) * 2, f"{len(layout)} z and sigma", f"{counts[0]} and {counts[1]}", mend)
+    promise(counts == (len(layout),) * 2, f"{len(layout)} z and sigma", f"{counts[0]} and {counts[1]}", fix)
     for i, (z, sigma, shape) in enumerate(zip(latents.z, latents.sigma, layout.shapes, strict=True)):
-        expect_shape(f"z[{i}]", z, (ROWS, *shape), mend)
-        expect_shape(f"sigma[{i}] broadcast with z[{i}]", sigma * z, (ROWS, *shape), mend)
+        expect_shape(f"z[{i}]", z, (ROWS, *shape), fix)
+        expect_shape(f"sigma[{i}] broadcast with z[{i}]", sigma * z, (ROWS, *shape), fix)
         promise(bool((sigma > 0).all()), f"sigma[{i}] > 0", f"least {sigma.min().item():g}", "use exp or softplus")
-    promise((latents.context is None) == (layout.context is None), "context as the layout says", "other", mend)
+    promise((latents.context is None) == (layout.context is None), "context as the layout says", "other", fix)
 
 
 def check_likelihood(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`likelihood(latents)` has batch shape (B,), the image as event, no argument checks, mean in [−1, 1]."""
     backbone = _built(recipe, images)
     likelihood = backbone.likelihood(_at(backbone))
-    mend = "return a distribution of hebm.likelihoods, or one like it"
+    fix = "return a distribution of hebm.likelihoods, or one like it"
     seen = tuple(likelihood.batch_shape), tuple(likelihood.event_shape)
-    promise(seen == ((ROWS,), images.shape), f"batch (B,) = ({ROWS},), event {images.shape}", str(seen), mend)
+    promise(seen == ((ROWS,), images.shape), f"batch (B,) = ({ROWS},), event {images.shape}", str(seen), fix)
     checks = bool(getattr(likelihood, "_validate_args", False))
     promise(not checks, "no argument checks", "they are on", "pass validate_args=False: they synchronise a GPU")
     log_prob = likelihood.log_prob(image_batch(images, ROWS).target)
-    expect_shape("log_prob(x)", log_prob, (ROWS,), mend)
+    expect_shape("log_prob(x)", log_prob, (ROWS,), fix)
     expect_finite("log_prob(x)", log_prob, "bound the logits or the standard deviation")
     mean = likelihood.mean.detach()
-    expect_shape("mean", mean, (ROWS, *images.shape), mend)
+    expect_shape("mean", mean, (ROWS, *images.shape), fix)
     largest = float(mean.abs().max())
     promise(largest <= 1 + 1e-5, "mean in [-1, 1]", f"|mean| up to {largest:g}", "map to the one range of images")
 
 
 def check_inverse(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """T⁻¹(T(u)) = u and T(T⁻¹(z)) = z, to 1e-5 in float32 and 1e-9 in float64, with the same σ."""
-    mend = "compute u_i = (z_i - mean_i) / sigma_i with the same nets and the same inputs as in latents()"
+    fix = "compute u_i = (z_i - mean_i) / sigma_i with the same nets and the same inputs as in latents()"
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
         backbone = _built(recipe, images, dtype)
         with torch.no_grad():
             forth = _at(backbone)
             back = backbone.invert(forth.z, forth.context)
             again = backbone.latents(back.u, forth.context)
-        expect_close(f"invert(latents(u).z).u = u in {dtype}", back.u, forth.u, tolerance, mend)
-        expect_close(f"latents(invert(z).u).z = z in {dtype}", again.flat_z, forth.flat_z, tolerance, mend)
-        expect_close(f"invert gives the same log sigma in {dtype}", back.log_sigma, forth.log_sigma, tolerance, mend)
+        expect_close(f"invert(latents(u).z).u = u in {dtype}", back.u, forth.u, tolerance, fix)
+        expect_close(f"latents(invert(z).u).z = z in {dtype}", again.flat_z, forth.flat_z, tolerance, fix)
+        expect_close(f"invert gives the same log sigma in {dtype}", back.log_sigma, forth.log_sigma, tolerance, fix)
 
 
 def check_log_determinant(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -112,10 +112,8 @@ def check_log_determinant(recipe: BackboneRecipe, images: ImageSpec) -> None:
     z = backbone.latents(leaf, context).flat_z[0]
     jacobian = torch.stack([torch.autograd.grad(value, leaf, retain_graph=True)[0][0] for value in z])
     true = torch.linalg.slogdet(jacobian).logabsdet.unsqueeze(0)
-    mend = "sigma[i] must be the factor that multiplies u_i, and z_i may depend on u_i through it alone"
-    expect_close(
-        "latents.log_sigma = log|det dz/du|", backbone.latents(u, context).log_sigma.detach(), true, 1e-9, mend
-    )
+    fix = "sigma[i] must be the factor that multiplies u_i, and z_i may depend on u_i through it alone"
+    expect_close("latents.log_sigma = log|det dz/du|", backbone.latents(u, context).log_sigma.detach(), true, 1e-9, fix)
 
 
 def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -128,10 +126,10 @@ def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:
         whole = _outputs(backbone, backbone.latents(u, context))
         alone = _outputs(backbone, backbone.latents(u[2:3], None if context is None else context[2:3]))
         beside_nan = _outputs(backbone, backbone.latents(spoiled, context))
-    mend = "no batch statistics in eval mode, no reductions over dimension 0"
-    expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, mend)
+    fix = "no batch statistics in eval mode, no reductions over dimension 0"
+    expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, fix)
     keep = [0, *range(2, ROWS)]
-    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], mend)
+    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], fix)
 
 
 def check_no_global_rng(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -157,9 +155,9 @@ def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> Non
     loss = -(backbone.likelihood(latents).log_prob(image_batch(images, ROWS).target) + latents.base_log_prob).mean()
     wanted = {id(p) for module in backbone.generative() for p in module.parameters()}
     named = [(name, p) for name, p in backbone.named_parameters() if id(p) in wanted]
-    mend = "invert(z) and likelihood must stay differentiable; leave the inference model out of generative()"
+    fix = "invert(z) and likelihood must stay differentiable; leave the inference model out of generative()"
     # a rectifier that happens to be off gives 0: only what is cut off is at fault
-    expect_gradients(loss, named, "-log p(x, z) reaches every generative parameter", mend, nonzero=False)
+    expect_gradients(loss, named, "-log p(x, z) reaches every generative parameter", fix, nonzero=False)
 
 
 def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -181,8 +179,8 @@ def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
     loss = latents.flat_z.square().sum()
     grads = torch.autograd.grad(loss, inference, allow_unused=True) if loss.requires_grad else ()
     reached = any(g is not None and bool(g.any()) for g in grads)
-    mend = "draw z = mean + std * noise.normal(...), without detach or no_grad"
-    promise(reached, "z is reparameterised: differentiable in q(z|x)", "no gradient arrives", mend)
+    fix = "draw z = mean + std * noise.normal(...), without detach or no_grad"
+    promise(reached, "z is reparameterised: differentiable in q(z|x)", "no gradient arrives", fix)
 
 
 def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -195,10 +193,10 @@ def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
     with torch.no_grad():
         a, b, c = (backbone.infer(batch, Noise(0, name)).latents.u for name in ("a", "a", "c"))
         tail = backbone.infer(last, Noise(0, "a", start=3)).latents.u
-    mend = "draw by noise.normal(len(batch.x), ...), rows being samples; no batch statistics in eval mode"
-    expect_equal("the same key gives the same draw", a, b, mend)
-    promise(not torch.equal(a, c), "another key gives another draw", "the same draw", mend)
-    expect_close("rows 3, 4 with noise.at(3) are rows 3, 4 of the whole batch", tail, a[3:], 1e-4, mend)
+    fix = "draw by noise.normal(len(batch.x), ...), rows being samples; no batch statistics in eval mode"
+    expect_equal("the same key gives the same draw", a, b, fix)
+    promise(not torch.equal(a, c), "another key gives another draw", "the same draw", fix)
+    expect_close("rows 3, 4 with noise.at(3) are rows 3, 4 of the whole batch", tail, a[3:], 1e-4, fix)
 
 
 def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
@@ -210,9 +208,9 @@ def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
         loss = backbone.objective(image_batch(images, ROWS), Noise(0, "objective"), Progress(9, 10))
     expect_shape("loss.total", loss.total, (), "average over the batch")
     expect_finite("loss.total", loss.total, "bound log sigma of q(z|x) and of the likelihood")
-    mend = "drop parameters that are not used: several processes would wait for their gradients"
+    fix = "drop parameters that are not used: several processes would wait for their gradients"
     expect_gradients(
-        loss.total, backbone.named_parameters(), "the objective reaches every parameter", mend, nonzero=False
+        loss.total, backbone.named_parameters(), "the objective reaches every parameter", fix, nonzero=False
     )
     attached = [name for name, term in loss.terms.items() if term.requires_grad or term.ndim]
     promise(not attached, "terms are detached scalars", f"not so: {', '.join(attached)}", "term.detach()")
@@ -221,23 +219,23 @@ def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
 def check_folded(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`folded()` computes the same, to 1e-5."""
     backbone = _built(recipe, images)
-    mend = "fold what depends on weights alone; change no formula"
-    expect_close("folded() computes the same", _evaluate(backbone.folded()), _evaluate(backbone), 1e-5, mend)
+    fix = "fold what depends on weights alone; change no formula"
+    expect_close("folded() computes the same", _evaluate(backbone.folded()), _evaluate(backbone), 1e-5, fix)
 
 
 def check_float64(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`.double()` gives float64 results close to those in float32."""
     double, single = (_built(recipe, images, dtype) for dtype in (torch.float64, torch.float32))
     latents = _at(double)
-    mend = "make tensors by u.new_zeros(...) or with dtype=u.dtype"
+    fix = "make tensors by u.new_zeros(...) or with dtype=u.dtype"
     parts = {"z": latents.flat_z, "log sigma": latents.log_sigma, "the mean": double.likelihood(latents).mean}
     narrow = [f"{name} is {part.dtype}" for name, part in parts.items() if part.dtype != torch.float64]
-    promise(not narrow, "float64 in, float64 out", ", ".join(narrow), mend)
+    promise(not narrow, "float64 in, float64 out", ", ".join(narrow), fix)
     u = points(ROWS, double.layout.dim).double()
     context = contexts(double.layout, ROWS)
     with torch.no_grad():
         wide = _outputs(double, double.latents(u, None if context is None else context.double()))
-    expect_close("float64 agrees with float32", wide.float(), _outputs_single(single, u, context), 1e-3, mend)
+    expect_close("float64 agrees with float32", wide.float(), _outputs_single(single, u, context), 1e-3, fix)
 
 
 def _outputs_single(backbone: Backbone, u: Tensor, context: Tensor | None) -> Tensor:

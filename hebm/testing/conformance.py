@@ -9,15 +9,8 @@ from typing import Any
 
 import attrs
 
-from hebm.interfaces import (
-    Backbone,
-    BackboneRecipe,
-    DatasetRecipe,
-    EnergyRecipe,
-    ImageSpec,
-    PriorRecipe,
-    Sampler,
-)
+from hebm.data.recipe import DatasetRecipe
+from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
 from hebm.testing import backbones, datasets, energies, priors, recipes, samplers
 from hebm.testing.promises import ConformanceError

@@ -7,8 +7,8 @@ import re
 import torch
 
 from hebm.data.images import Images
+from hebm.data.recipe import DatasetRecipe
 from hebm.errors import DataError
-from hebm.interfaces import DatasetRecipe
 from hebm.testing.promises import expect_equal, expect_shape, no_global_randomness, promise
 
 SPLITS = ("train", "test")
@@ -40,22 +40,22 @@ def check_range(recipe: DatasetRecipe) -> None:
     for split in SPLITS:
         images = recipe.load(split)
         x = images.read(_first(images))
-        mend = "return uint8 pixels through ArrayImages or LazyImages, which convert to the one range"
-        expect_shape(f"{split} images", x, (len(_first(images)), *images.shape), mend)
-        promise(x.dtype == torch.float32, "float32", str(x.dtype), mend)
+        fix = "return uint8 pixels through ArrayImages or LazyImages, which convert to the one range"
+        expect_shape(f"{split} images", x, (len(_first(images)), *images.shape), fix)
+        promise(x.dtype == torch.float32, "float32", str(x.dtype), fix)
         low, high = float(x.min()), float(x.max())
-        promise(-1 <= low < high <= 1, "values in [-1, 1], not all equal", f"{low:g} to {high:g}", mend)
+        promise(-1 <= low < high <= 1, "values in [-1, 1], not all equal", f"{low:g} to {high:g}", fix)
 
 
 def check_random_access(recipe: DatasetRecipe) -> None:
     """Image i is the same however it is asked for: alone, in another order, from another load."""
     images, again = recipe.load("train"), recipe.load("train")
     whole = images.read(_first(images))
-    mend = "no augmentation in read(), no state between calls, files in sorted order"
+    fix = "no augmentation in read(), no state between calls, files in sorted order"
     back = images.read(_first(images).flip(0)).flip(0)
-    expect_equal("reading in another order gives the same images", back, whole, mend)
-    expect_equal("an image read alone is the same", images.read(torch.tensor([0])), whole[:1], mend)
-    expect_equal("another load gives the same images", again.read(_first(again)), whole, mend)
+    expect_equal("reading in another order gives the same images", back, whole, fix)
+    expect_equal("an image read alone is the same", images.read(torch.tensor([0])), whole[:1], fix)
+    expect_equal("another load gives the same images", again.read(_first(again)), whole, fix)
 
 
 def check_labels(recipe: DatasetRecipe) -> None:
@@ -72,17 +72,17 @@ def check_labels(recipe: DatasetRecipe) -> None:
         span, most = (int(labels.min()), int(labels.max())), 2 if wide else n
         inside = span[0] >= 0 and (most == 0 or span[1] < most)
         names = f"{wide} attributes" if wide else f"{n} classes"
-        mend = "index into classes, from 0; attributes are 0 or 1"
-        promise(inside, f"labels of {names}", f"{span[0]} to {span[1]}", mend)
+        fix = "index into classes, from 0; attributes are 0 or 1"
+        promise(inside, f"labels of {names}", f"{span[0]} to {span[1]}", fix)
 
 
 def check_fingerprint(recipe: DatasetRecipe) -> None:
     """A split's fingerprint is 64 hex digits, repeats, and differs from the other split's."""
     first, again, test = (recipe.load(split).fingerprint() for split in ("train", "train", "test"))
-    mend = "return self.digest(...) of what makes the split, neither time nor absolute paths in it"
-    promise(re.fullmatch("[0-9a-f]{64}", first) is not None, "64 hex digits", first[:80], mend)
-    promise(first == again, "the same split has the same fingerprint", "two different ones", mend)
-    promise(first != test, "another split has another fingerprint", "the same one", mend)
+    fix = "return self.digest(...) of what makes the split, neither time nor absolute paths in it"
+    promise(re.fullmatch("[0-9a-f]{64}", first) is not None, "64 hex digits", first[:80], fix)
+    promise(first == again, "the same split has the same fingerprint", "two different ones", fix)
+    promise(first != test, "another split has another fingerprint", "the same one", fix)
 
 
 def check_batch_size(recipe: DatasetRecipe) -> None:

@@ -43,10 +43,10 @@ def check_shape(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None
     """`forward` is `(B, E, K)`: E = 1 or L, K = logits; finite."""
     for logits in (1, 3):
         f = _built(recipe, layout, levels, logits)(_latents(layout), _times(levels))
-        mend = "return (B, 1, K) for one net over all layers or (B, L, K) for one net per layer"
+        fix = "return (B, 1, K) for one net over all layers or (B, L, K) for one net per layer"
         allowed = f"({ROWS}, 1 or {len(layout)}, {logits})"
         fits = f.ndim == 3 and f.shape[0] == ROWS and f.shape[1] in (1, len(layout)) and f.shape[2] == logits
-        promise(fits, f"logits = {logits} gives f of shape {allowed}", str(tuple(f.shape)), mend)
+        promise(fits, f"logits = {logits} gives f of shape {allowed}", str(tuple(f.shape)), fix)
         expect_finite("f", f, "start with small weights")
 
 
@@ -59,10 +59,10 @@ def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels:
         whole = energy(_latents(layout), t)
         beside_nan = energy(_latents(layout, u=spoiled), t)
         alone = energy(_row(_latents(layout), 2), None if t is None else t[2:3])
-    mend = "no batch statistics in eval mode, no reductions over dimension 0"
-    expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, mend)
+    fix = "no batch statistics in eval mode, no reductions over dimension 0"
+    expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, fix)
     keep = [0, *range(2, ROWS)]
-    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], mend)
+    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], fix)
 
 
 def _row(latents: Latents, i: int) -> Latents:
@@ -75,8 +75,8 @@ def check_parameter_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels
     """The gradient of f reaches every parameter."""
     energy = _built(recipe, layout, levels, logits=3)
     f = energy(_latents(layout).detach(), _times(levels)).square().sum()
-    mend = "drop parameters that are not used: several processes would wait for their gradients"
-    expect_gradients(f, energy.named_parameters(), "the gradient of f reaches every parameter", mend)
+    fix = "drop parameters that are not used: several processes would wait for their gradients"
+    expect_gradients(f, energy.named_parameters(), "the gradient of f reaches every parameter", fix)
 
 
 def check_latent_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
@@ -84,14 +84,14 @@ def check_latent_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: i
     fixed = _latents(layout).detach()
     u, z = fixed.u.requires_grad_(), tuple(part.requires_grad_() for part in fixed.z)
     f = _built(recipe, layout, levels)(Latents(u, z, fixed.sigma, fixed.context), _times(levels))
-    mend = "stay differentiable in latents.z or latents.u; no detach, no rounding"
-    promise(f.requires_grad, "f is differentiable in z or u", "it is in neither", mend)
+    fix = "stay differentiable in latents.z or latents.u; no detach, no rounding"
+    promise(f.requires_grad, "f is differentiable in z or u", "it is in neither", fix)
     grads = torch.autograd.grad(f.sum(), (u, *z), allow_unused=True, materialize_grads=True)
     for grad in grads:
         expect_finite("the gradient of f", grad, "avoid sqrt and norms at 0")
     by_layer = zip(layout.split(grads[0]), grads[1:], strict=True)
     still = [i for i, parts in enumerate(by_layer) if not any(bool(part.any()) for part in parts)]
-    promise(not still, "f depends on every layer", f"zero gradient in layer(s) {still}, top first", mend)
+    promise(not still, "f depends on every layer", f"zero gradient in layer(s) {still}, top first", fix)
 
 
 def check_detached(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
@@ -116,10 +116,10 @@ def check_of_layer(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> N
     with torch.no_grad():
         f = energy(latents, t)
         columns = [energy.of_layer(latents, i, t) for i in range(f.shape[1])]
-    mend = "evaluate what forward evaluates for that energy, top first; or drop the override"
+    fix = "evaluate what forward evaluates for that energy, top first; or drop the override"
     for i, column in enumerate(columns):
-        expect_shape(f"of_layer({i})", column, (ROWS, 3), mend)
-        expect_close(f"of_layer({i}) is column {i} of forward", column, f[:, i], 1e-5, mend)
+        expect_shape(f"of_layer({i})", column, (ROWS, 3), fix)
+        expect_close(f"of_layer({i}) is column {i} of forward", column, f[:, i], 1e-5, fix)
 
 
 def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
@@ -129,10 +129,10 @@ def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> No
         single = energy(_latents(layout), t)
         wide = points(ROWS, layout.dim).double()
         double = energy.double()(_latents(layout, torch.float64, wide), t)
-    mend = "make tensors by z.new_zeros(...) or with dtype=z.dtype"
-    promise(double.dtype == torch.float64, "float64 in, float64 out", str(double.dtype), mend)
+    fix = "make tensors by z.new_zeros(...) or with dtype=z.dtype"
+    promise(double.dtype == torch.float64, "float64 in, float64 out", str(double.dtype), fix)
     if layout.context is None:  # a context is drawn anew in each type
-        expect_close("float64 agrees with float32", double.float(), single, 1e-3, mend)
+        expect_close("float64 agrees with float32", double.float(), single, 1e-3, fix)
 
 
 def check_no_global_rng(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

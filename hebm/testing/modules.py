@@ -33,11 +33,11 @@ def expect_deepcopy(build: Callable[[], nn.Module], evaluate: Evaluate) -> None:
     """A deep copy (the moving average is one) computes the same and shares no storage."""
     trained = perturbed(seeded(build)).eval()
     twin = copy.deepcopy(trained)
-    mend = "keep no references to tensors outside parameters and buffers"
-    expect_equal("a deep copy computes the same", evaluate(twin), evaluate(trained), mend)
+    fix = "keep no references to tensors outside parameters and buffers"
+    expect_equal("a deep copy computes the same", evaluate(twin), evaluate(trained), fix)
     before = evaluate(twin)
     perturbed(trained, 1.0)
-    expect_equal("a deep copy stays as it was when the original moves", evaluate(twin), before, mend)
+    expect_equal("a deep copy stays as it was when the original moves", evaluate(twin), before, fix)
 
 
 def expect_seeded_build(build: Callable[[], nn.Module]) -> None:

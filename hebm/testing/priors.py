@@ -26,7 +26,7 @@ from hebm.testing.promises import (
     promise,
 )
 from hebm.testing.subjects import PoisonedNoise, contexts, perturbed, points, seeded
-from hebm.train.phases import begin_stage
+from hebm.training.phases import start_stage
 
 ROWS = 5
 BLOCK = 64
@@ -40,7 +40,7 @@ def _built(
     prior = perturbed(seeded(lambda: recipe.build(twin))).to(dtype)
     with frozen(twin):  # as phase 2 has it
         for stage in prior.stages():
-            begin_stage(stage, twin, Noise(0, "begin", dtype=dtype))
+            start_stage(stage, twin, Noise(0, "begin", dtype=dtype))
     return prior.eval(), twin
 
 
@@ -61,8 +61,8 @@ def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
         prior, twin = _built(recipe, backbone, dtype)
         for steps in (None, 1):
             draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), Request(steps=steps))
-            mend = "return Draw(u, context) with one row per sample"
-            expect_shape("u", draw.u, (ROWS, twin.layout.dim), mend)
+            fix = "return Draw(u, context) with one row per sample"
+            expect_shape("u", draw.u, (ROWS, twin.layout.dim), fix)
             promise(draw.u.dtype == dtype, f"u of type {dtype}", str(draw.u.dtype), "make tensors in the noise's dtype")
             promise(not draw.u.requires_grad, "u holds no graph", "it requires gradients", "draw under torch.no_grad()")
             expect_finite("u", draw.u, "take a smaller step, or bound the tilt")
@@ -71,11 +71,11 @@ def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def _expect_context(draw: Draw, backbone: Backbone) -> None:
     shape = backbone.layout.context
-    mend = "hold the context that the base drew: Draw(u, start.context)"
+    fix = "hold the context that the base drew: Draw(u, start.context)"
     if shape is None:
-        promise(draw.context is None, "no context, as the layout says", "a context", mend)
+        promise(draw.context is None, "no context, as the layout says", "a context", fix)
     else:
-        expect_shape("the draw's context", draw.context, (len(draw.u), *shape), mend)
+        expect_shape("the draw's context", draw.context, (len(draw.u), *shape), fix)
 
 
 def check_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -86,10 +86,10 @@ def check_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
     again = prior.sample(twin, 2 * BLOCK, noise.derive("a")).u
     second = prior.sample(twin, BLOCK, noise.derive("a").at(BLOCK)).u
     other = prior.sample(twin, 2 * BLOCK, noise.derive("b")).u
-    mend = "take every random number from noise, rows being samples; use noise.derive for parts, never a new Noise"
-    expect_equal("the same key gives the same samples", again, whole, mend)
-    expect_close("rows 64..127 alone are those of the whole", second, whole[BLOCK:], 1e-4, mend)
-    promise(not torch.equal(other, whole), "another key gives other samples", "the same", mend)
+    fix = "take every random number from noise, rows being samples; use noise.derive for parts, never a new Noise"
+    expect_equal("the same key gives the same samples", again, whole, fix)
+    expect_close("rows 64..127 alone are those of the whole", second, whole[BLOCK:], 1e-4, fix)
+    promise(not torch.equal(other, whole), "another key gives other samples", "the same", fix)
 
 
 def check_nan_start(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -98,8 +98,8 @@ def check_nan_start(recipe: PriorRecipe, backbone: Backbone) -> None:
     clean = prior.sample(twin, ROWS, Noise(0, "sample")).u
     beside = prior.sample(twin, ROWS, PoisonedNoise(0, "sample")).u
     keep = [i for i in range(ROWS) if i != PoisonedNoise.row]
-    mend = "no sums, norms or statistics over the batch in a chain"
-    expect_equal("a NaN chain leaves the others unchanged", beside[keep], clean[keep], mend)
+    fix = "no sums, norms or statistics over the batch in a chain"
+    expect_equal("a NaN chain leaves the others unchanged", beside[keep], clean[keep], fix)
 
 
 def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -111,9 +111,9 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
     ).u
     plain = prior.sample(twin, ROWS, Noise(0, "sample")).u
     expect_equal("samples are the same when observed", watched, plain, "pass observe on to hebm.sampling.run")
-    mend = "an observer sees u (n, D) as the state's first field"
+    fix = "an observer sees u (n, D) as the state's first field"
     for u in seen[:1]:
-        expect_shape("the observed state", u, (ROWS, twin.layout.dim), mend)
+        expect_shape("the observed state", u, (ROWS, twin.layout.dim), fix)
 
 
 def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -122,13 +122,13 @@ def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     given = contexts(twin.layout, ROWS)
     if given is None:
         return
-    mend = "pass the request on to the base, whose draw has the context; draw one only where none is given"
+    fix = "pass the request on to the base, whose draw has the context; draw one only where none is given"
     draw, again = (prior.sample(twin, ROWS, Noise(0, "sample"), Request(context=given)) for _ in range(2))
-    expect_shape("the draw's context", given if draw.context is None else draw.context, tuple(given.shape), mend)
-    promise(draw.context is not None, "the draw has its context", "it has none", mend)
-    expect_equal("the context is the one that was given", given if draw.context is None else draw.context, given, mend)
-    expect_finite("u", draw.u, mend)
-    expect_equal("the same key and context give the same draw", again.u, draw.u, mend)
+    expect_shape("the draw's context", given if draw.context is None else draw.context, tuple(given.shape), fix)
+    promise(draw.context is not None, "the draw has its context", "it has none", fix)
+    expect_equal("the context is the one that was given", given if draw.context is None else draw.context, given, fix)
+    expect_finite("u", draw.u, fix)
+    expect_equal("the same key and context give the same draw", again.u, draw.u, fix)
 
 
 def check_hold(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -138,12 +138,12 @@ def check_hold(recipe: PriorRecipe, backbone: Backbone) -> None:
     hold = twin.layout.hold(given, {0})
     u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(hold=hold)).u
     other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(hold=hold)).u
-    mend = "pass hold on to hebm.sampling.run, or return Draw(hold.apply(u))"
-    expect_equal("held coordinates are as given", u[:, hold.held], given[:, hold.held], mend)
+    fix = "pass hold on to hebm.sampling.run, or return Draw(hold.apply(u))"
+    expect_equal("held coordinates are as given", u[:, hold.held], given[:, hold.held], fix)
     if not bool(hold.held.all()):
         free = hold.free(u)
-        promise(not torch.equal(free, hold.free(given)), "the others are drawn", "they are as given too", mend)
-        promise(not torch.equal(free, hold.free(other)), "the others follow the noise", "the same for two keys", mend)
+        promise(not torch.equal(free, hold.free(given)), "the others are drawn", "they are as given too", fix)
+        promise(not torch.equal(free, hold.free(other)), "the others follow the noise", "the same for two keys", fix)
 
 
 def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -166,8 +166,8 @@ def _expect_backbone_untouched(loss: Loss, backbone: Backbone) -> None:
     parameters = [p for p in backbone.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss.total, parameters, allow_unused=True, retain_graph=True) if parameters else ()
     reached = sum(g is not None for g in grads)
-    mend = "detach what comes from the backbone: backbone.latents(u, context).detach()"
-    promise(reached == 0, "no gradient in the backbone", f"{reached} of its parameters get one", mend)
+    fix = "detach what comes from the backbone: backbone.latents(u, context).detach()"
+    promise(reached == 0, "no gradient in the backbone", f"{reached} of its parameters get one", fix)
 
 
 def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -181,8 +181,8 @@ def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
         promise(not negative.flat_z.requires_grad, "negatives are detached", "they hold a graph", "call .detach()")
         with torch.no_grad():
             again = twin.latents(negative.u, _posterior(twin).latents.context)
-        mend = "negative = backbone.latents(u, posterior.latents.context).detach()"
-        expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, mend)
+        fix = "negative = backbone.latents(u, posterior.latents.context).detach()"
+        expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, fix)
 
 
 def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -195,8 +195,8 @@ def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
     promise(not foreign, "a stage trains a sub-module of the prior", f"not so: {foreign}", "set it as an attribute")
     covered = {id(p) for stage in stages for p in stage.module.parameters()}
     left = [name for name, p in prior.named_parameters() if p.requires_grad and id(p) not in covered]
-    mend = "return a Stage for it, and *super().stages() for the base's"
-    promise(not left, "every parameter belongs to a stage", f"no stage trains {', '.join(left)}", mend)
+    fix = "return a Stage for it, and *super().stages() for the base's"
+    promise(not left, "every parameter belongs to a stage", f"no stage trains {', '.join(left)}", fix)
 
 
 def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -212,8 +212,8 @@ def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
     promise(f.ndim == 2 and len(f) == ROWS, f"tilt of shape ({ROWS}, E)", str(tuple(f.shape)), "one column per energy")
     expect_finite("the tilt", f, "start with small weights")
     if prior.base is None:
-        mend = "tilt a base instead: give the recipe a field `base: PriorRecipe`, and build it"
-        promise(not bool(f.any()), "a root's tilt is 0: schemes leave it out of posterior chains", "another tilt", mend)
+        fix = "tilt a base instead: give the recipe a field `base: PriorRecipe`, and build it"
+        promise(not bool(f.any()), "a root's tilt is 0: schemes leave it out of posterior chains", "another tilt", fix)
 
 
 def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -224,13 +224,13 @@ def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
         return
     u, step = points(ROWS, twin.layout.dim, torch.float64), 1e-6
     value, grad = density.value_and_grad(u)
-    mend = "value_and_grad must return log p(u) (B,) and its gradient (B, D)"
-    expect_shape("log p(u)", value, (ROWS,), mend)
-    expect_shape("its gradient", grad, tuple(u.shape), mend)
+    fix = "value_and_grad must return log p(u) (B,) and its gradient (B, D)"
+    expect_shape("log p(u)", value, (ROWS,), fix)
+    expect_shape("its gradient", grad, tuple(u.shape), fix)
     for direction in (points(ROWS, twin.layout.dim, torch.float64, f"direction-{i}") for i in range(3)):
         ends = [density.value_and_grad(u + sign * step * direction).value for sign in (1, -1)]
         wanted = (ends[0] - ends[1]) / (2 * step)
-        expect_close("gradient = finite difference", (grad * direction).sum(1), wanted, 1e-5, mend)
+        expect_close("gradient = finite difference", (grad * direction).sum(1), wanted, 1e-5, fix)
 
 
 def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -242,11 +242,11 @@ def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
     u = points(ROWS, twin.layout.dim)
     spoiled = u.clone()
     spoiled[1] = math.nan
-    keep, mend = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch"
+    keep, fix = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch"
     for name, clean, beside in zip(
         ("value", "gradient"), density.value_and_grad(u), density.value_and_grad(spoiled), strict=True
     ):
-        expect_equal(f"a NaN row leaves the {name} of the others unchanged", beside[keep], clean[keep], mend)
+        expect_equal(f"a NaN row leaves the {name} of the others unchanged", beside[keep], clean[keep], fix)
 
 
 def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -256,8 +256,8 @@ def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     try:
         require_context(prior, twin.layout, "prior.base")
     except ConfigError as error:
-        mend = "call hebm.interfaces.check_base in build, and build the base from the recipe's `base`"
-        raise ConformanceError(f"promised: a base that fits\n    seen: {error}\n    mend: {mend}") from error
+        fix = "call hebm.interfaces.check_base in build, and build the base from the recipe's `base`"
+        raise ConformanceError(f"promised: a base that fits\n    seen: {error}\n    fix: {fix}") from error
 
 
 def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -268,9 +268,9 @@ def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
         _loss(stage, twin)
     held = [f"{name or 'the prior'}.{key}" for name, key in _backbones_in(prior)]
     shared = {id(p) for p in prior.parameters()} & {id(p) for p in twin.parameters()}
-    mend = "keep its layout only; every method is given the backbone (a stored one would be trained and saved twice)"
-    promise(not held, "no reference to a backbone", f"one in {', '.join(held)}", mend)
-    promise(not shared, "no parameter of the backbone", f"{len(shared)} shared parameters", mend)
+    fix = "keep its layout only; every method is given the backbone (a stored one would be trained and saved twice)"
+    promise(not held, "no reference to a backbone", f"one in {', '.join(held)}", fix)
+    promise(not shared, "no parameter of the backbone", f"{len(shared)} shared parameters", fix)
 
 
 def _backbones_in(prior: nn.Module) -> Iterator[tuple[str, str]]:

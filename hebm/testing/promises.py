@@ -12,45 +12,45 @@ from torch import Tensor, nn
 
 
 class ConformanceError(AssertionError):
-    """A promise that a component does not keep: what was promised, what was seen, how to mend it."""
+    """A promise that a component does not keep: what was promised, what was seen, how to fix it."""
 
 
-def promise(kept: bool | Tensor, promised: str, seen: str, mend: str) -> None:
+def promise(kept: bool | Tensor, promised: str, seen: str, fix: str) -> None:
     """Raise `ConformanceError` unless `kept`."""
     if not kept:
-        raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    mend: {mend}")
+        raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    fix: {fix}")
 
 
-def expect_shape(name: str, tensor: object, shape: Sequence[int], mend: str) -> None:
+def expect_shape(name: str, tensor: object, shape: Sequence[int], fix: str) -> None:
     """Raise unless `tensor` is a tensor of this shape."""
     seen = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-    promise(seen == tuple(shape), f"{name} has shape {tuple(shape)}", str(seen), mend)
+    promise(seen == tuple(shape), f"{name} has shape {tuple(shape)}", str(seen), fix)
 
 
-def expect_finite(name: str, tensor: Tensor, mend: str) -> None:
+def expect_finite(name: str, tensor: Tensor, fix: str) -> None:
     """Raise if `tensor` holds a NaN or an infinity."""
     bad = int((~tensor.isfinite()).sum())
-    promise(bad == 0, f"{name} is finite", f"{bad} of {tensor.numel()} values are not", mend)
+    promise(bad == 0, f"{name} is finite", f"{bad} of {tensor.numel()} values are not", fix)
 
 
-def expect_close(name: str, seen: Tensor, wanted: Tensor, tolerance: float, mend: str) -> None:
+def expect_close(name: str, seen: Tensor, wanted: Tensor, tolerance: float, fix: str) -> None:
     """Raise unless |seen − wanted| ≤ tolerance · (1 + max |wanted|), NaN being equal to nothing."""
     with torch.no_grad():
         error, allowed = float((seen - wanted).abs().max()), tolerance * (1 + float(wanted.abs().max()))
-    promise(error <= allowed, f"{name} to {tolerance:g}", f"off by {error:.3g}, allowed {allowed:.3g}", mend)
+    promise(error <= allowed, f"{name} to {tolerance:g}", f"off by {error:.3g}, allowed {allowed:.3g}", fix)
 
 
-def expect_equal(name: str, seen: Tensor, wanted: Tensor, mend: str) -> None:
+def expect_equal(name: str, seen: Tensor, wanted: Tensor, fix: str) -> None:
     """Raise unless both tensors are equal bit for bit."""
     differing = int((seen != wanted).sum()) if seen.shape == wanted.shape else -1
     found = (
         f"{differing} of {wanted.numel()} values differ" if differing >= 0 else f"shapes {seen.shape}, {wanted.shape}"
     )
-    promise(differing == 0, f"{name}, bit for bit", found, mend)
+    promise(differing == 0, f"{name}, bit for bit", found, fix)
 
 
 def expect_gradients(
-    loss: Tensor, parameters: Iterable[tuple[str, nn.Parameter]], promised: str, mend: str, nonzero: bool = True
+    loss: Tensor, parameters: Iterable[tuple[str, nn.Parameter]], promised: str, fix: str, nonzero: bool = True
 ) -> None:
     """Raise unless the gradient of a scalar reaches every parameter, and is finite.
 
@@ -58,18 +58,18 @@ def expect_gradients(
         loss: scalar, differentiable.
         parameters: names and parameters.
         promised: for the message.
-        mend: for the message.
+        fix: for the message.
         nonzero: also ask for some element that is not 0.
     """
     named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
-    promise(loss.requires_grad or not named, promised, "the result depends on no parameter", mend)
+    promise(loss.requires_grad or not named, promised, "the result depends on no parameter", fix)
     grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=True) if named else ()
     unreached = [
         name for (name, _), g in zip(named, grads, strict=True) if g is None or (nonzero and not bool(g.any()))
     ]
-    promise(not unreached, promised, f"no gradient in {', '.join(unreached)}", mend)
+    promise(not unreached, promised, f"no gradient in {', '.join(unreached)}", fix)
     broken = [name for (name, _), g in zip(named, grads, strict=True) if g is not None and not g.isfinite().all()]
-    promise(not broken, f"{promised}, finite", f"NaN or infinite in {', '.join(broken)}", mend)
+    promise(not broken, f"{promised}, finite", f"NaN or infinite in {', '.join(broken)}", fix)
 
 
 @contextmanager

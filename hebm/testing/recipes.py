@@ -12,7 +12,7 @@ from hebm.config.recipe import recipe as make_recipe
 from hebm.config.structure import structure
 from hebm.config.writing import dumps, to_table
 from hebm.errors import HebmError
-from hebm.registry import interfaces
+from hebm.registry import GROUPS, interface
 from hebm.testing.promises import ConformanceError, promise
 
 
@@ -21,8 +21,8 @@ def check_recipe_class(recipe: Any) -> None:
     cls = type(recipe)
     promise(is_recipe(cls), "a class decorated with @recipe", cls.__name__, "put @recipe above the class")
     group = getattr(cls, "group", None)
-    mend = "derive it from PriorRecipe, EnergyRecipe, … of hebm.interfaces"
-    promise(group in interfaces() and isinstance(recipe, interfaces()[group]), "an interface", str(group), mend)
+    fix = "derive it from PriorRecipe, EnergyRecipe, … of hebm.interfaces"
+    promise(group in GROUPS and isinstance(recipe, interface(str(group))), "an interface", str(group), fix)
     promise(unfit_field(cls) is None, "fields that TOML can hold", str(unfit_field(cls)), "change the annotation")
 
 
@@ -39,9 +39,9 @@ def check_frozen(recipe: Any) -> None:
 def check_value(recipe: Any) -> None:
     """It compares and hashes by value."""
     twin = attrs.evolve(recipe)
-    mend = "keep fields comparable (numbers, strings, tuples, recipes) and leave __eq__ alone"
-    promise(recipe == twin, "equal to a recipe with the same fields", "unequal", mend)
-    promise(hash(recipe) == hash(twin), "equal recipes hash equal", "other hashes", mend)
+    fix = "keep fields comparable (numbers, strings, tuples, recipes) and leave __eq__ alone"
+    promise(recipe == twin, "equal to a recipe with the same fields", "unequal", fix)
+    promise(hash(recipe) == hash(twin), "equal recipes hash equal", "other hashes", fix)
 
 
 def check_documented(recipe: Any) -> None:
@@ -54,7 +54,7 @@ def check_documented(recipe: Any) -> None:
 
 def check_round_trip(recipe: Any) -> None:
     """Written to TOML and read back, it is equal."""
-    kind = interfaces()[type(recipe).group]
+    kind = interface(type(recipe).group)
     holder: type[Any] = make_recipe(
         type("Holder", (), {"__annotations__": {"subject": kind}, "subject": option(doc="the recipe under test")})
     )
@@ -62,6 +62,6 @@ def check_round_trip(recipe: Any) -> None:
         text = dumps(holder(subject=recipe))
         read: Any = structure(holder, Document("a written recipe", text, table={"subject": to_table(recipe)}))
     except HebmError as error:
-        mend = "declare an entry point for it, or hebm.registry.register(group, name, cls) in the test"
-        raise ConformanceError(f"promised: it goes to TOML and back\n    seen: {error}\n    mend: {mend}") from error
+        fix = "declare an entry point for it, or hebm.registry.register(group, name, cls) in the test"
+        raise ConformanceError(f"promised: it goes to TOML and back\n    seen: {error}\n    fix: {fix}") from error
     promise(read.subject == recipe, "equal after TOML", repr(read.subject), "no derived fields, no init=False values")

@@ -66,17 +66,17 @@ def _move(sampler: Sampler, slope: float, normal: float, scale: float | Tensor =
 def check_state(sampler: Sampler) -> None:
     """The state is a NamedTuple whose first field is u `(B, D)`; Info has value `(B,)` and gradient `(B, D)`."""
     u = _start()
-    mend = "return (State(u, ...), Info(value, grad, accepted)), State a NamedTuple with u first"
+    fix = "return (State(u, ...), Info(value, grad, accepted)), State a NamedTuple with u first"
     initial = sampler.init(_target(), u)
-    promise(isinstance(initial, tuple) and hasattr(initial, "_fields"), "a NamedTuple", type(initial).__name__, mend)
-    expect_equal("init(density, u)[0] = u", initial[0], u, mend)
+    promise(isinstance(initial, tuple) and hasattr(initial, "_fields"), "a NamedTuple", type(initial).__name__, fix)
+    expect_equal("init(density, u)[0] = u", initial[0], u, fix)
     state, info = _step(sampler, _target(), u, _noise(sampler, u))
-    expect_shape("state[0]", state[0], (ROWS, DIM), mend)
+    expect_shape("state[0]", state[0], (ROWS, DIM), fix)
     promise(state[0].dtype == u.dtype, f"u stays {u.dtype}", str(state[0].dtype), "make tensors in the type of u")
-    expect_shape("info.value", info.value, (ROWS,), mend)
-    expect_shape("info.grad", info.grad, (ROWS, DIM), mend)
+    expect_shape("info.value", info.value, (ROWS,), fix)
+    expect_shape("info.grad", info.grad, (ROWS, DIM), fix)
     if info.accepted is not None:
-        expect_shape("info.accepted", info.accepted, (ROWS,), mend)
+        expect_shape("info.accepted", info.accepted, (ROWS,), fix)
     promise(sampler.steps >= 1, "steps >= 1", str(sampler.steps), "bound it by low=1")
 
 
@@ -88,8 +88,8 @@ def check_declared_draws(sampler: Sampler) -> None:
     try:
         _step(sampler, _target(), u, _noise(sampler, u))
     except (TypeError, AttributeError) as error:
-        mend = 'declare it: draws = ("normal", "uniform")'
-        promise(False, f"a step needs only {sampler.draws}", f"{type(error).__name__}: {error}", mend)
+        fix = 'declare it: draws = ("normal", "uniform")'
+        promise(False, f"a step needs only {sampler.draws}", f"{type(error).__name__}: {error}", fix)
 
 
 def check_pure(sampler: Sampler) -> None:
@@ -102,11 +102,11 @@ def check_pure(sampler: Sampler) -> None:
         first = [part.clone() for part in first]
         sampler.step(density, sampler.init(density, u + 1), _noise(sampler, u, "other"))
         second, _ = sampler.step(density, state, noise)
-    mend = "keep nothing on the sampler; put what the next step needs into the state, and never write in place"
+    fix = "keep nothing on the sampler; put what the next step needs into the state, and never write in place"
     for before, after in zip(kept, state, strict=True):
-        expect_equal("the state given is unchanged", after, before, mend)
+        expect_equal("the state given is unchanged", after, before, fix)
     for a, b in zip(second, first, strict=True):
-        expect_equal("the same step gives the same result", a, b, mend)
+        expect_equal("the same step gives the same result", a, b, fix)
 
 
 def check_no_global_rng(sampler: Sampler) -> None:
@@ -119,8 +119,8 @@ def check_no_global_rng(sampler: Sampler) -> None:
 def check_stationary(sampler: Sampler) -> None:
     """It keeps N(m, S): exactly if it adjusts, else with the bias of ULA, S (I − (h/4) S⁻¹)⁻¹; to 4 standard errors."""
     h = float(_move(sampler, 0.0, 1.0)[0, 0]) ** 2
-    mend = "u' = u + (h/2) grad log p + sqrt(h) xi; for tempered samplers, check a recipe with temperature 1"
-    promise(h > 0, "noise moves u", "it does not", mend)
+    fix = "u' = u + (h/2) grad log p + sqrt(h) xi; for tempered samplers, check a recipe with temperature 1"
+    promise(h > 0, "noise moves u", "it does not", fix)
     wanted = 0.4
     density, u = _target(scale=wanted / h), _start(CHAINS)
     adjusted = _step(sampler, density, u, _noise(sampler, u))[1].accepted is not None
@@ -132,7 +132,7 @@ def check_stationary(sampler: Sampler) -> None:
     if adjusted:
         del off["with ULA's bias"]
     seen = ", ".join(f"{errors:.1f} from the moments {name}" for name, errors in off.items())
-    promise(min(off.values()) <= ERRORS, f"moments within {ERRORS:g} standard errors", f"{seen} (at h = 0.4)", mend)
+    promise(min(off.values()) <= ERRORS, f"moments within {ERRORS:g} standard errors", f"{seen} (at h = 0.4)", fix)
 
 
 def _standard_errors(sample: Tensor, cov: Tensor) -> float:
@@ -148,13 +148,13 @@ def _standard_errors(sample: Tensor, cov: Tensor) -> float:
 
 def check_scale(sampler: Sampler) -> None:
     """A density's `scale`, a number or `(B, 1)`, multiplies h: drift by scale, noise by √scale, row by row."""
-    mend = "h, root = hebm.sampling.step_sizes(h, density.scale)"
+    fix = "h, root = hebm.sampling.step_sizes(h, density.scale)"
     rows = torch.tensor([0.25, 1.0, 4.0, 0.25, 9.0], dtype=torch.float64).unsqueeze(1)
     for what, slope, normal, power in (("drift", 1.0, 0.0, 1.0), ("noise", 0.0, 1.0, 0.5)):
         plain = _move(sampler, slope, normal)
-        expect_close(f"scale 0.25 on the {what}", _move(sampler, slope, normal, 0.25), plain * 0.25**power, 1e-9, mend)
+        expect_close(f"scale 0.25 on the {what}", _move(sampler, slope, normal, 0.25), plain * 0.25**power, 1e-9, fix)
         seen = _move(sampler, slope, normal, rows)
-        expect_close(f"a scale per row on the {what}", seen, plain * rows**power, 1e-9, mend)
+        expect_close(f"a scale per row on the {what}", seen, plain * rows**power, 1e-9, fix)
 
 
 def check_nan_chain(sampler: Sampler) -> None:
@@ -164,10 +164,10 @@ def check_nan_chain(sampler: Sampler) -> None:
     spoiled[1] = math.nan
     clean = run(sampler, _target(), u, noise.derive(), 5)
     beside = run(sampler, _target(), spoiled, noise.derive(), 5)
-    keep, mend = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch; no repair of NaN"
-    expect_equal("a NaN chain leaves the others unchanged", beside.u[keep], clean.u[keep], mend)
+    keep, fix = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch; no repair of NaN"
+    expect_equal("a NaN chain leaves the others unchanged", beside.u[keep], clean.u[keep], fix)
     counted = int(beside.nonfinite) - int(clean.nonfinite)
-    promise(counted == 1, "the chain that is NaN stays so and is counted", f"{counted} counted", mend)
+    promise(counted == 1, "the chain that is NaN stays so and is counted", f"{counted} counted", fix)
 
 
 def check_nan_rejected(sampler: Sampler) -> None:
@@ -176,8 +176,8 @@ def check_nan_rejected(sampler: Sampler) -> None:
     state, info = _step(sampler, _NaNAway(u), u, _noise(sampler, u))
     if info.accepted is None:
         return
-    mend = "accept = log(uniform) < log_ratio, which is False for NaN, and select by torch.where"
-    expect_equal("a NaN proposal leaves u where it was", state[0], u, mend)
-    promise(not bool(info.accepted.any()), "accepted = 0", str(info.accepted.tolist()), mend)
+    fix = "accept = log(uniform) < log_ratio, which is False for NaN, and select by torch.where"
+    expect_equal("a NaN proposal leaves u where it was", state[0], u, fix)
+    promise(not bool(info.accepted.any()), "accepted = 0", str(info.accepted.tolist()), fix)
     finite = all(bool(part.isfinite().all()) for part in state)
-    promise(finite, "the state stays finite", "NaN in the state", mend)
+    promise(finite, "the state stays finite", "NaN in the state", fix)

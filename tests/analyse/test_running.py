@@ -6,11 +6,11 @@ import attrs
 import pytest
 from real_runs import tiny, train
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.running import analyse, available, choose, opened, split_overrides
 from hebm.analyse.section import Section, read_section
 from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError, PluginError
-from hebm.interfaces import AnalysisRecipe
 from hebm.registry import find, register, unregister
 
 
@@ -20,7 +20,7 @@ class Counts(AnalysisRecipe):
 
     say: str = option("once", doc="what to say", choices=("once", "refuse", "fail"))
 
-    def refusal(self, evaluation):
+    def unsupported(self, evaluation):
         return "it was asked to refuse" if self.say == "refuse" else None
 
     def run(self, evaluation, folder):

@@ -11,6 +11,7 @@ import poisons
 import pytest
 from real_runs import (
     differences,
+    fork_server,
     hebm,
     in_two_processes,
     install,
@@ -22,7 +23,6 @@ from real_runs import (
     wait_for,
     wait_for_lines,
     write_config,
-    zygote,
 )
 
 from hebm.cli import launch
@@ -77,7 +77,7 @@ def test_two_processes_survive_signals_and_kills_and_end_as_if_nothing_had_been(
     config, run = write_config(tmp_path, table), tmp_path / "tiny"
 
     def start(lines):
-        process = zygote().hebm("run", config, "--runs", tmp_path, "--processes", "2")
+        process = fork_server().hebm("run", config, "--runs", tmp_path, "--processes", "2")
         wait_for_lines(run, lines, process)
         return process, children(process.pid)
 
@@ -95,14 +95,14 @@ def test_two_processes_survive_signals_and_kills_and_end_as_if_nothing_had_been(
     assert saved == log(run)[-1]["total_step"]
 
     argument = ["run", str(config), "--runs", str(tmp_path)]
-    processes = zygote().world("zygote:cli", argument)
+    processes = fork_server().world("fork_server:cli", argument)
     wait_for_lines(run, saved + 10, processes[0])
     processes[1].send(signal.SIGKILL)
     assert [process.end() for process in processes] == [1, -signal.SIGKILL]
     assert "error: another process of this run has died; start the run again" in processes[0].stderr
     assert "Traceback" not in processes[0].stderr
 
-    processes = zygote().world("zygote:cli", argument)
+    processes = fork_server().world("fork_server:cli", argument)
     assert [process.end() for process in processes] == [0, 0], processes[0].stderr
     in_two_processes(table, tmp_path / "whole")
     assert differences(run, tmp_path / "whole") == []
@@ -140,7 +140,7 @@ def test_samples_of_two_processes_are_bit_equal_to_those_of_one(tmp_path):
 
 
 def in_world(config, tmp_path, path=()):
-    processes = zygote().world("zygote:cli", ["run", str(config), "--runs", str(tmp_path)], path=path)
+    processes = fork_server().world("fork_server:cli", ["run", str(config), "--runs", str(tmp_path)], path=path)
     statuses = [process.end() for process in processes]
     return statuses, "".join(process.stderr for process in processes)
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from PIL import Image
-from real_runs import hebm, log, newest, steps_saved, tiny, train, write_config, zygote
+from real_runs import fork_server, hebm, log, newest, steps_saved, tiny, train, write_config
 
 from hebm.store.checkpoints import list_checkpoints
 
@@ -166,7 +166,7 @@ def test_trackers_are_given_every_line(tmp_path):
     (tmp_path / "tensorboardX.py").write_text(TENSORBOARD)
     config = write_config(tmp_path, tiny(run={"trackers": ["tensorboard"]}))
     arguments = ["run", str(config), "--runs", str(tmp_path)]
-    process = zygote().start("real_runs:cli_with_tensorboard", arguments, [str(tmp_path)])
+    process = fork_server().start("real_runs:cli_with_tensorboard", arguments, [str(tmp_path)])
     assert process.end() == 0, process.stderr
     (written,) = (tmp_path / "tiny").rglob("scalars.jsonl")
     scalars = [json.loads(line) for line in written.read_text().splitlines()]

@@ -9,16 +9,11 @@ from __future__ import annotations
 from typing import Literal
 
 from hebm.config.recipe import option, recipe
+from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
-from hebm.interfaces import (
-    BackboneRecipe,
-    DatasetRecipe,
-    EnergyRecipe,
-    MetricRecipe,
-    PriorRecipe,
-    Sampler,
-    SchemeRecipe,
-)
+from hebm.evaluate.metric import MetricRecipe
+from hebm.interfaces import BackboneRecipe, EnergyRecipe, PriorRecipe, Sampler
+from hebm.training.phases import SchemeRecipe
 
 
 @recipe

@@ -12,11 +12,11 @@ from torch import nn
 
 from hebm.config.recipe import option, recipe
 from hebm.data.images import ArrayImages
+from hebm.data.recipe import DatasetRecipe
 from hebm.densities import TiltedPrior
 from hebm.interfaces import (
     PLAIN,
     BackboneRecipe,
-    DatasetRecipe,
     Draw,
     EnergyFn,
     EnergyRecipe,

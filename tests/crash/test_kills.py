@@ -7,6 +7,7 @@ import time
 import pytest
 from real_runs import (
     differences,
+    fork_server,
     hebm,
     log,
     merged,
@@ -17,7 +18,6 @@ from real_runs import (
     wait_for,
     wait_for_lines,
     write_config,
-    zygote,
 )
 
 from hebm.store.checkpoints import list_checkpoints, verify
@@ -45,7 +45,7 @@ def kill_and_resume(folder, kills, seed, most):
     chance, saved, hit = random.Random(seed), 0, 0
     config, run = write_config(folder, longer(150)), folder / "runs" / "tiny"
     for _ in range(kills):
-        process = zygote().hebm("run", config, "--runs", folder / "runs")
+        process = fork_server().hebm("run", config, "--runs", folder / "runs")
         end = time.monotonic() + chance.uniform(0.2, most)
         while time.monotonic() < end and process.status is None:
             saved = max([saved, *steps_saved(run)])
@@ -75,7 +75,7 @@ def test_kill_9_at_20_random_moments_loses_nothing_and_changes_nothing(tmp_path,
 
 def test_a_second_run_on_the_same_folder_refuses_and_hurts_nobody(tmp_path):
     config = write_config(tmp_path, endless())
-    first = zygote().hebm("run", config, "--runs", tmp_path)
+    first = fork_server().hebm("run", config, "--runs", tmp_path)
     wait_for_lines(tmp_path / "tiny", 3, first)
     second = hebm("run", config, "--runs", tmp_path)
     assert second.status == 1
@@ -84,7 +84,7 @@ def test_a_second_run_on_the_same_folder_refuses_and_hurts_nobody(tmp_path):
     wait_for_lines(tmp_path / "tiny", len(log(tmp_path / "tiny")) + 3, first)
     first.send(signal.SIGKILL)
     first.end()
-    third = zygote().hebm("run", config, "--runs", tmp_path)
+    third = fork_server().hebm("run", config, "--runs", tmp_path)
     wait_for(lambda: "backbone: step 0 of" in third.stderr, 30, third)
     third.send(signal.SIGKILL)
     third.end()

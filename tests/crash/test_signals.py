@@ -5,6 +5,7 @@ import signal
 import pytest
 from real_runs import (
     differences,
+    fork_server,
     hebm,
     log,
     merged,
@@ -14,7 +15,6 @@ from real_runs import (
     wait_for,
     wait_for_lines,
     write_config,
-    zygote,
 )
 
 TABLE = merged(
@@ -32,7 +32,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(("number", "lines"), [(signal.SIGTERM, 10), (signal.SIGINT, 110)])
 def test_a_signal_saves_within_one_step_and_the_run_goes_on_as_if_nothing_had_been(tmp_path, whole, number, lines):
     config, run = write_config(tmp_path, TABLE), tmp_path / "tiny"
-    process = zygote().hebm("run", config, "--runs", tmp_path)
+    process = fork_server().hebm("run", config, "--runs", tmp_path)
     wait_for_lines(run, lines, process)
     process.send(number)
     assert process.end() == 128 + number
@@ -49,7 +49,7 @@ def test_a_signal_saves_within_one_step_and_the_run_goes_on_as_if_nothing_had_be
 
 def test_a_signal_while_batches_are_made_in_the_background_saves_too(tmp_path):
     table = merged(TABLE, {"data": {"workers": 1}, "train": {"backbone": {"steps": 10**6}}})
-    process = zygote().hebm("run", write_config(tmp_path, table), "--runs", tmp_path)
+    process = fork_server().hebm("run", write_config(tmp_path, table), "--runs", tmp_path)
     wait_for_lines(tmp_path / "tiny", 5, process)
     process.send(signal.SIGTERM)
     assert process.end() == 128 + signal.SIGTERM
@@ -61,7 +61,7 @@ import time
 from pathlib import Path
 
 from hebm.config.recipe import recipe
-from hebm.interfaces import MetricRecipe
+from hebm.evaluate.metric import MetricRecipe
 
 
 @recipe
@@ -81,7 +81,7 @@ class Slow(MetricRecipe):
 def test_a_signal_during_evaluation_ends_it_and_the_next_run_evaluates_anew(tmp_path, plugin, number):
     path = plugin("hebm_metrics", "slow", "plug_slow_metric:Slow", SLOW_METRIC)
     config = write_config(tmp_path, tiny(evaluate={"metrics": ["slow"]}))
-    process = zygote().hebm("run", config, "--runs", tmp_path, path=[path])
+    process = fork_server().hebm("run", config, "--runs", tmp_path, path=[path])
     wait_for(lambda: (path / "evaluating").exists(), 60, process)
     process.send(number)
     assert process.end(20) == (130 if number == signal.SIGINT else -signal.SIGTERM)

@@ -4,7 +4,7 @@ from PIL import Image
 
 from hebm.data.images import Adapted, ArrayImages, LazyImages, to_unit_range
 from hebm.errors import DataError
-from hebm.evaluate.references import Spread
+from hebm.evaluate.references import EvenSubset
 
 
 def bytes_images(n=10, channels=1, side=4, seed=0):
@@ -104,7 +104,7 @@ def test_attributes_go_with_their_images_through_every_wrapper():
     images = ArrayImages(bytes_images(), bits(), attributes=names)
     lazy = LazyImages(10, lambda i: images.pixels[i], bits(), attributes=names)
     for whole in (images, lazy):
-        for taken, index in ((Adapted(whole, n=4), [0, 1, 2, 3]), (Spread(whole, 5), [0, 2, 4, 6, 8])):
+        for taken, index in ((Adapted(whole, n=4), [0, 1, 2, 3]), (EvenSubset(whole, 5), [0, 2, 4, 6, 8])):
             assert taken.attributes == names
             assert taken.classes == ()
             assert torch.equal(taken.labels, bits()[index])

@@ -3,18 +3,18 @@ from __future__ import annotations
 import torch
 
 from hebm.data.images import ArrayImages
-from hebm.evaluate.references import Spread, to_pixels
+from hebm.evaluate.references import EvenSubset, to_pixels
 
 
 def test_a_set_sorted_by_class_gives_every_class():
     labels = torch.arange(10).repeat_interleave(20)
     images = ArrayImages(torch.zeros(200, 1, 2, 2, dtype=torch.uint8), labels, tuple("abcdefghij"))
-    assert Spread(images, 50).labels.bincount().tolist() == [5] * 10
+    assert EvenSubset(images, 50).labels.bincount().tolist() == [5] * 10
 
 
 def test_a_whole_set_is_taken_in_order():
     images = ArrayImages(torch.arange(7, dtype=torch.uint8).reshape(7, 1, 1, 1))
-    spread = Spread(images, 100)
+    spread = EvenSubset(images, 100)
     assert to_pixels(spread.read(torch.arange(7))).flatten().tolist() == list(range(7))
 
 

@@ -8,8 +8,8 @@ from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, tiny_evaluation
 from hebm.config.recipe import recipe
 from hebm.errors import PluginError
 from hebm.evaluate import classifier
+from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.result import evaluate
-from hebm.interfaces import MetricRecipe
 
 
 @recipe

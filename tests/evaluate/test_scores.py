@@ -3,7 +3,7 @@ import torch
 from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, tiny_evaluation
 
 from hebm.errors import NonFiniteError
-from hebm.evaluate.references import Spread
+from hebm.evaluate.references import EvenSubset
 from hebm.evaluate.scores import Scorer, above, has_tilt, regenerates, scan
 
 
@@ -57,7 +57,7 @@ def test_regenerated_scores_hold_the_layers_above_k_and_no_other(tmp_path):
 
 def test_scanning_batches_equals_scoring_at_once(tmp_path):
     made = evaluation(tmp_path, batch_size=64)
-    images = Spread(made.images["test"], 150)
+    images = EvenSubset(made.images["test"], 150)
     found = scan(made, images, Scorer.of(made).scores, "test")
     assert found.dtype == torch.float64
     whole = made.batch(images, 0, 150)
@@ -82,7 +82,7 @@ def test_who_has_a_tilt_and_who_regenerates():
 
 def test_scores_of_images_unlike_the_training_data_are_the_lowest_where_they_are_no_numbers(tmp_path):
     made = evaluation(tmp_path)
-    images = Spread(made.images["test"], 4)
+    images = EvenSubset(made.images["test"], 4)
     found = torch.tensor([1.0, float("nan"), float("inf"), -2.0])
     scores = scan(made, images, lambda batch, noise: found, "outside", unlike=True)
     assert scores.tolist() == [1.0, float("-inf"), float("inf"), -2.0]

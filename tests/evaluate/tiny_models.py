@@ -11,9 +11,10 @@ from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import PLAIN, Backbone, Draw, PriorLearner, SchemeRecipe
+from hebm.interfaces import PLAIN, Backbone, Draw, PriorLearner
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
+from hebm.training.phases import SchemeRecipe
 
 SHAPE = (1, 8, 8)
 

@@ -1,6 +1,6 @@
 """The published diffusion prior's toy: our backbone and energies from its recorded weights, under a map of names."""
 
-from fed import load
+from ebm_vectors import load
 from toy import Toy
 
 from hebm_plugins.energies.conv_time import ConvTime

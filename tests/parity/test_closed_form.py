@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fed import close, closed_form
+from ebm_vectors import close, closed_form
 from torch import nn
 from torch.distributions import MultivariateNormal
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusion_toy import NETS, recorded_name, subject
-from fed import close
+from ebm_vectors import close
 
 
 @pytest.fixture(scope="module", params=NETS)

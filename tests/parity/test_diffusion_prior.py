@@ -3,15 +3,15 @@
 import pytest
 import torch
 from diffusion_toy import NETS, recorded_name, subject
-from fed import close
+from ebm_vectors import close
 
+from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Progress, Request
 from hebm.latents import Posterior
 from hebm.sampling import States
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.diffusion.schedule import schedule
-from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.samplers.ula import ULA
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from hebm.interfaces import Batch, ImageSpec, Progress, Request
 from hebm.latents import Hold
-from hebm.train.optimization import PhaseOptimization
-from hebm.train.two_phase import BackbonePhase
+from hebm.training.optimization import PhaseOptimization
+from hebm.training.two_phase import BackbonePhase
 from hebm_plugins.dvp.recipe import DVP
 from hebm_plugins.priors.dvp.recipe import DVPDiffusion
 

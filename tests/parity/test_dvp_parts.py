@@ -13,9 +13,9 @@ from hebm.likelihoods import BernoulliPixels
 from hebm.normals import Normal
 from hebm_plugins.dvp.dct import dct2, idct2
 from hebm_plugins.dvp.log_normal import log_normal
-from hebm_plugins.dvp.pixels import SCORING, bernoulli
 from hebm_plugins.dvp.pseudo_inputs import DCT as DCTInput
 from hebm_plugins.dvp.pseudo_inputs import Downsample
+from hebm_plugins.pixels.dvp_outputs import SCORING, bernoulli
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
 from hebm_plugins.priors.dvp.process import Diffusion
 from hebm_plugins.priors.dvp.schedule import SCHEDULES

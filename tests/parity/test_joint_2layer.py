@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from fed import FedNoise, close, linears, load
+from ebm_vectors import FedNoise, close, linears, load
 
 from hebm.densities import LatentSpace
 from hebm.interfaces import ImageSpec
 from hebm.sampling import States, run
-from hebm.train.joint import generator_loss
-from hebm.train.optimization import Optimization
+from hebm.training.joint import generator_loss
+from hebm.training.optimization import Optimization
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.two_layer.presets import TwoLayerJoint

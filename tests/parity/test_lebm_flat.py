@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fed import FedNoise, close, linears, load
+from ebm_vectors import FedNoise, close, linears, load
 
 from hebm.densities import GeneratorPosterior, TiltedPrior
 from hebm.interfaces import ImageSpec

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from fed import closed_form
+from ebm_vectors import closed_form
 from gaussian_ratios import Exact, Quadratic, Walk, coefficients, noise, tensor
 
+from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Progress
 from hebm.latents import Posterior
-from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
 from hebm_plugins.priors.ncp.sir import select
@@ -43,7 +43,7 @@ def prior_of(backbone, energies, loss="joint"):
 def stage_loss(prior, m, backbone, z, negatives=None):
     """The objective of stage m as a function of the weights; exact negatives N(mean, cov) for m > 1."""
     stage = prior.stages()[m - 1]
-    stage.begin(backbone, noise("begin"))
+    stage.start(backbone, noise("begin"))
     if negatives is not None:
         prior.sampler = Exact.of(*negatives)
     posterior = Posterior(backbone.invert(backbone.layout.split(z)))
@@ -240,7 +240,7 @@ def test_the_biased_product_has_the_wrong_means():
         with torch.no_grad():
             energy.l.copy_(tensor(slopes).unsqueeze(1))
         prior = prior_of(backbone, [energy], loss)
-        prior.stages()[0].begin(backbone, noise("begin"))
+        prior.stages()[0].start(backbone, noise("begin"))
         prior.sampler = ULA(steps=40, step_size=0.4)
         z = backbone.latents(prior.sample(backbone, 4000, noise("s")).u).flat_z
         means[loss] = z.mean(0).tolist()

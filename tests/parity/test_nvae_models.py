@@ -13,8 +13,8 @@ from hebm.latents import Latents
 from hebm.likelihoods import BernoulliPixels
 from hebm_plugins.nvae.convolutions import kernel_of
 from hebm_plugins.nvae.decoder import Raw
-from hebm_plugins.nvae.names import official_names
 from hebm_plugins.nvae.objective import NVAEObjective, balance_coefficients, scale_weights
+from hebm_plugins.nvae.official.names import official_names
 from hebm_plugins.nvae.recipe import NVAE
 from hebm_plugins.nvae.spectral import SpectralSum, batch_norm_penalty
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from fed import FedNoise, close, load
+from ebm_vectors import FedNoise, close, load
 from toy import Toy
 
 from hebm.densities import TiltedPrior
+from hebm.gaussian import GaussianPrior
 from hebm.sampling import States, run
-from hebm.train.optimization import Optimization
+from hebm.training.optimization import Optimization
 from hebm_plugins.energies.conv import Conv
-from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.joint import JointPrior
 from hebm_plugins.samplers.langevin import Langevin
 

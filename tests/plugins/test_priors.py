@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hebm.errors import ConfigError
+from hebm.gaussian import Gaussian, GaussianPrior
 from hebm.interfaces import PLAIN, Progress, Request
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
@@ -13,7 +14,6 @@ from hebm.sampling import States, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import contexts, points, seeded
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import Gaussian, GaussianPrior
 from hebm_plugins.priors.joint import Joint, JointPrior
 from hebm_plugins.samplers.ula import ULA
 

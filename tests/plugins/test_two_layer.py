@@ -8,12 +8,12 @@ import torch
 from torch.distributions import Normal
 
 from hebm.errors import ConfigError
+from hebm.gaussian import Gaussian
 from hebm.interfaces import ImageSpec, Progress
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
 from hebm.noise import Noise
 from hebm.testing.subjects import SMALL_IMAGES, image_batch, perturbed, points, seeded
-from hebm.train.two_phase import TwoPhase
-from hebm_plugins.priors.gaussian import Gaussian
+from hebm.training.two_phase import TwoPhase
 from hebm_plugins.two_layer.presets import TwoLayerJoint, TwoLayerMultiStage
 from hebm_plugins.two_layer.recipe import TwoLayer
 

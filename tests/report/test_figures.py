@@ -6,14 +6,14 @@ from PIL import Image
 from hebm.errors import CheckpointError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
+from hebm.gaussian import Gaussian
 from hebm.interfaces import PLAIN, Batch, Draw, ImageSpec, PriorLearner
 from hebm.noise import Noise
 from hebm.report.figure_data import FILE, read_figures
 from hebm.report.figures import FigureSettings, collect, collect_from
 from hebm.report.grids import tiled
-from hebm.train.two_phase import TwoPhase
+from hebm.training.two_phase import TwoPhase
 from hebm_plugins.datasets.digits import Digits
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA

@@ -13,16 +13,16 @@ from pathlib import Path
 from torch import Tensor
 
 from hebm.analyse.plots import save_histograms
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.data.chosen import left_out, of_classes
 from hebm.evaluate.detection import Detection, detection
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.references import Spread
+from hebm.evaluate.references import EvenSubset
 from hebm.evaluate.scores import Scorer, has_tilt, scan
-from hebm.interfaces import AnalysisRecipe
+from hebm_plugins.analyses.detection_scores import CONTROL, INFERENCE, all_scores, log_joint
 from hebm_plugins.analyses.ood import NO_TILT
-from hebm_plugins.analyses.telling_apart import CONTROL, INFERENCE, all_scores, log_joint
 
 _LIKELIHOOD, _JOINT = "log p(x|z)", "log p(x|z) + f + log N(u)"
 
@@ -39,7 +39,7 @@ class Anomaly(AnalysisRecipe):
     draws: int = option(1, low=1, doc="posterior draws that Σ f is the mean of")
     thresholds: int = option(10, low=1, doc="how many k at most are regenerated, for a prior that has a scheme for it")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """No class was left out, or the prior has no tilt."""
         if not getattr(evaluation.recipe, "without", ()):
             return 'its data set leaves no class out; train a run with data.without, as in data.without = ["9"]'
@@ -49,7 +49,7 @@ class Anomaly(AnalysisRecipe):
         """A table of figures by score, and histograms. Raises `DataError` if the test split lacks either kind."""
         test, without = evaluation.images["test"], evaluation.recipe.without  # type: ignore[attr-defined]
         classes = left_out(without, test)
-        sets = [Spread(of_classes(test, classes, inside), self.images) for inside in (False, True)]
+        sets = [EvenSubset(of_classes(test, classes, inside), self.images) for inside in (False, True)]
         names = ", ".join(test.classes[i] for i in classes)
         scores = self._scores(evaluation, sets)
         found = {name: detection(-pair[1], -pair[0]) for name, pair in scores.items()}
@@ -69,7 +69,7 @@ class Anomaly(AnalysisRecipe):
         picture = Picture("scores.png", "Scores of test images")
         return Section("Anomaly detection", text, (picture,), (_table(found, share),), numbers)
 
-    def _scores(self, evaluation: Evaluation, sets: list[Spread]) -> dict[str, tuple[Tensor, Tensor]]:
+    def _scores(self, evaluation: Evaluation, sets: list[EvenSubset]) -> dict[str, tuple[Tensor, Tensor]]:
         """Each score of the images seen `(N,)` and left out `(M,)`."""
         found = {
             f"{'' if kind == CONTROL else 'Σ f '}{kind}, L>{k}": (both.inside[k], both.outside[k])

@@ -10,13 +10,14 @@ import attrs
 from torch import Tensor
 
 from hebm.analyse.plots import Line, save_curves
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.chain_diagnostics import FEWEST, Mixing, mixing
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.interfaces import AnalysisRecipe, Draw
+from hebm.interfaces import Draw
 from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly
 from hebm.report.grids import save_strip
@@ -40,7 +41,7 @@ class Chains(AnalysisRecipe):
     chains: int = option(BLOCK, low=2, doc="chains that figures are taken over")
     images: int = option(512, low=0, doc="images of each Fréchet distance; 0 leaves it out")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior that runs no chain."""
         if chooses(evaluation):
             return "its draws are chosen by weight among particles: no chain is the draw's own"

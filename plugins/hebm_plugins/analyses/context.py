@@ -9,15 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.evaluate.references import Spread, to_pixels
+from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import AnalysisRecipe, Draw, PriorLearner, Request
+from hebm.interfaces import Draw, PriorLearner, Request
 from hebm.latents import Latents
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
@@ -60,13 +61,13 @@ class Context(AnalysisRecipe):
     columns: int = option(10, low=1, doc="images of each row that is shown")
     width: int = option(128, low=1, doc="hidden units of the classifier")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior without a context."""
         return "its prior draws no context" if evaluation.prior.context is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A table of distances and AUROCs, and a grid: data, then draws of each kind."""
-        images, scorer = Spread(evaluation.images["train"], self.images), Scorer.of(evaluation)
+        images, scorer = EvenSubset(evaluation.images["train"], self.images), Scorer.of(evaluation)
         contexts = contexts_of(evaluation, images, scorer, NAME)
         u = scan(evaluation, images, lambda batch, noise: scorer.inferred(batch, noise.derive(0)).u, NAME)
         found = self._measured(evaluation, Draw(u.to(next(evaluation.backbone.parameters())), contexts))
@@ -108,7 +109,7 @@ class Context(AnalysisRecipe):
         return auroc(*(torch.from_numpy(net.predict_proba(part)[:, 1]) for part in tried))
 
     def _show(
-        self, evaluation: Evaluation, images: Spread, drawn: Mapping[tuple[str, str], Draw], folder: Path
+        self, evaluation: Evaluation, images: EvenSubset, drawn: Mapping[tuple[str, str], Draw], folder: Path
     ) -> None:
         n = min(self.columns, len(images))
         rows = [evaluation.batch(images, 0, n).x]

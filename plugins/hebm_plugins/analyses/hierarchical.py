@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import AnalysisRecipe, Draw, Request
+from hebm.interfaces import Draw, Request
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent
 from hebm_plugins.analyses.drawing import draws, images_of, repeated
@@ -32,7 +33,7 @@ class Hierarchical(AnalysisRecipe):
     rows: int = option(8, low=1, doc="held draws")
     columns: int = option(10, low=2, doc="images in a row, the held draw included")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """One layer has nothing to hold."""
         if len(evaluation.backbone.layout) < 2:
             return "there is only one layer of latents: nothing to hold"

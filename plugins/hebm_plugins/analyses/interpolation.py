@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.evaluate.references import Spread
-from hebm.interfaces import AnalysisRecipe, Draw
+from hebm.evaluate.references import EvenSubset
+from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 from hebm_plugins.analyses.drawing import draws, images_of
 
@@ -32,7 +33,7 @@ class Interpolation(AnalysisRecipe):
     rows: int = option(8, low=1, doc="pairs")
     columns: int = option(9, low=3, doc="points on the way, ends included")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """There must be test images for two rows of them."""
         if self.ends == "posterior" and len(evaluation.images["test"]) < 2 * self.rows:
             return (
@@ -74,7 +75,7 @@ class Interpolation(AnalysisRecipe):
         n = 2 * self.rows
         if self.ends == "prior":
             return None, draws(evaluation, n, evaluation.noise("prior"))
-        batch = evaluation.batch(Spread(evaluation.images["test"], n), 0, n)
+        batch = evaluation.batch(EvenSubset(evaluation.images["test"], n), 0, n)
         with evaluating(evaluation.backbone, evaluation.prior):
             noise = evaluation.noise("interpolation")
             latents = evaluation.scheme.posterior(evaluation.backbone, evaluation.prior, batch, noise).latents

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
-from hebm.data.fitted import Fitted, UpsideDown
 from hebm.data.images import Images
+from hebm.data.recipe import DatasetRecipe
+from hebm.data.resized import Resized, UpsideDown
 from hebm.errors import ConfigError
 from hebm.evaluate.detection import Detection
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.references import Spread
+from hebm.evaluate.references import EvenSubset
 from hebm.evaluate.scores import has_tilt
-from hebm.interfaces import AnalysisRecipe, DatasetRecipe
 from hebm.registry import name_of
 from hebm.report.grids import save_grid
-from hebm_plugins.analyses.telling_apart import (
+from hebm_plugins.analyses.detection_scores import (
     INFERENCE,
     REGENERATED,
     against_control,
@@ -53,18 +54,18 @@ class OutOfDistribution(AnalysisRecipe):
     draws: int = option(1, low=1, doc="posterior draws that a score is the mean of")
     thresholds: int = option(10, low=1, doc="how many k at most the regenerating scheme is run for, evenly spread")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior without a tilt."""
         return None if has_tilt(evaluation.prior) else NO_TILT
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Tables, curves, histograms. Raises `ConfigError` or `DataError` for a second data set that does not fit."""
         outside, name, remark = self._second(evaluation.images["test"])
-        few = [Spread(images, self.images) for images in (evaluation.images["test"], outside)]
+        few = [EvenSubset(images, self.images) for images in (evaluation.images["test"], outside)]
         scores = all_scores(evaluation, few, self.draws, self.thresholds)
         found = {kind: both.detections() for kind, both in scores.items()}
         save_detections(folder, found)
-        shown = evaluation.batch(Spread(outside, _SHOWN), 0, min(_SHOWN, len(outside))).x
+        shown = evaluation.batch(EvenSubset(outside, _SHOWN), 0, min(_SHOWN, len(outside))).x
         save_grid(shown, folder / "outside.png", _SHOWN)
         pictures = (
             Picture("outside.png", f"Outside: {name}", "As the model is shown them.", pixels=True),
@@ -89,7 +90,7 @@ class OutOfDistribution(AnalysisRecipe):
         other = self.data.load("test")
         if not len(other):
             raise ConfigError(f"ood.data: {name} has no test images")
-        fitted = Fitted(other, inside.shape, name)
+        fitted = Resized(other, inside.shape, name)
         _, height, width = other.shape
         return fitted, name, f" The latter were resized from {width}×{height} pixels." if fitted.resized else ""
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from torch import Tensor
 
 from hebm.analyse.plots import Line, save_curves
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.gap import gap_closed
-from hebm.evaluate.references import Spread
+from hebm.evaluate.references import EvenSubset
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import AnalysisRecipe, PriorLearner, Request
+from hebm.interfaces import PriorLearner, Request
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant
 from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, tilts
@@ -39,7 +40,7 @@ class Stages(AnalysisRecipe):
     test: int = option(1000, low=2, doc="test images, and draws, that ratios are tried on")
     columns: int = option(12, low=1, doc="draws that are shown after each stage")
 
-    def refusal(self, evaluation: Evaluation) -> str | None:
+    def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior that is drawn at once."""
         return None if evaluation.prior.milestones() else "its prior has no stages: it is drawn at once"
 
@@ -111,7 +112,7 @@ class Stages(AnalysisRecipe):
     def _log_ratios(self, evaluation: Evaluation, before: PriorLearner, factor: PriorLearner) -> tuple[Tensor, Tensor]:
         """log r per layer of test images' latents `(N, E)`, and of as many draws, in the contexts of those latents."""
         scorer = Scorer.of(evaluation)
-        images = Spread(evaluation.images["test"], self.test)
+        images = EvenSubset(evaluation.images["test"], self.test)
         positive = scan(
             evaluation, images, lambda batch, noise: factor.tilt(scorer.inferred(batch, noise.derive(0))), "inside"
         )

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import AnalysisRecipe, Draw
+from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 from hebm_plugins.analyses.drawing import draws, images_of
 

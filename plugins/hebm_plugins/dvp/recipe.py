@@ -9,9 +9,9 @@ from hebm.latents import LatentLayout
 from hebm_plugins.dvp.backbone import DVPBackbone, Head
 from hebm_plugins.dvp.decoder import Layer, LayerSize
 from hebm_plugins.dvp.encoder import Encoder
-from hebm_plugins.dvp.pixels import LIKELIHOODS, pixel_output
 from hebm_plugins.dvp.pseudo_inputs import BOUNDS, PSEUDO_INPUTS, PseudoInput
 from hebm_plugins.dvp.structure import Scale, scales_of
+from hebm_plugins.pixels.dvp_outputs import LIKELIHOODS, pixel_output
 
 NONE = "none"
 

@@ -9,8 +9,8 @@ from hebm.latents import LatentLayout
 from hebm_plugins.hvae.backbone import HVAEBackbone
 from hebm_plugins.hvae.inference import BottomUp, SharedPath
 from hebm_plugins.hvae.nets import ConditionalNormal, Path
-from hebm_plugins.hvae.pixels import LIKELIHOODS, pixel_output
 from hebm_plugins.hvae.pyramid import Pyramid, levels_of, pyramid_for
+from hebm_plugins.pixels.outputs import LIKELIHOODS, pixel_output
 
 POSTERIOR_BOUND = 5.0
 """Soft bound of log σ of q(z|x): far from any σ it needs, near enough to keep an early step finite."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import Batch, MetricRecipe
+from hebm.evaluate.metric import MetricRecipe
+from hebm.interfaces import Batch
 from hebm.noise import Noise
 
 THRESHOLDS = (0.01, 0.001)

@@ -9,8 +9,8 @@ from hebm.config.recipe import recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.extractors import check_extractor
+from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import MetricRecipe
 
 KINDS = ("gaussian", "prior", "reconstruction")
 

@@ -10,8 +10,8 @@ from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.gap import gap_closed
+from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import MetricRecipe
 from hebm_plugins.metrics.distances import KINDS
 
 _FACTOR, _FURTHER = 1.25, 12

@@ -16,7 +16,7 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, k
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import MetricRecipe
+from hebm.evaluate.metric import MetricRecipe
 from hebm_plugins.metrics.distances import KINDS
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets

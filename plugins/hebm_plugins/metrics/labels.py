@@ -12,9 +12,10 @@ from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation, evaluating
 from hebm.evaluate.extractors import check_extractor
+from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import MetricRecipe, Request
+from hebm.interfaces import Request
 from hebm_plugins.metrics.distances import KINDS
 
 

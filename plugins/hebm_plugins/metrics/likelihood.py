@@ -15,7 +15,8 @@ from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.likelihood import ElboTerms, Infer, elbo_terms, importance_weighted, weighted
-from hebm.interfaces import Batch, MetricRecipe
+from hebm.evaluate.metric import MetricRecipe
+from hebm.interfaces import Batch
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 

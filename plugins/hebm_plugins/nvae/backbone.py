@@ -135,7 +135,7 @@ class NVAEBackbone(Backbone):
         """The decoder."""
         return (self.decoder,)
 
-    def settle(self, noise: Noise) -> None:
+    def finalize(self, noise: Noise) -> None:
         """Estimate the decoder's BatchNorm statistics anew from samples, if `recalibration` asks for it."""
         recalibrate(self, noise, self.recalibration)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hebm.config.recipe import option, recipe
 from hebm.densities import TiltedPrior
+from hebm.gaussian import Gaussian
 from hebm.interfaces import (
     PLAIN,
     Backbone,
@@ -25,7 +26,6 @@ from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import run
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.samplers.ula import ULA
 
 

@@ -6,7 +6,7 @@ from tiny_models import LinearBackbone, RootPrior, tiny_evaluation
 from hebm.densities import frozen
 from hebm.noise import Noise
 from hebm.testing.subjects import perturbed, seeded
-from hebm.train.phases import begin_stage
+from hebm.training.phases import start_stage
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
@@ -35,7 +35,7 @@ def evaluation(tmp_path, prior="joint", **options):
     )
     with frozen(backbone):
         for stage in made.stages():
-            begin_stage(stage, backbone, Noise(0, "begin"))
+            start_stage(stage, backbone, Noise(0, "begin"))
     return tiny_evaluation(tmp_path, prior=made, **{"samples": 128, "batch_size": 64, **options})
 
 

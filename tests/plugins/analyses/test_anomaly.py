@@ -12,7 +12,7 @@ WITHOUT = TinyData(without=("high",))
 def test_what_was_left_out_is_scored_against_the_others(tmp_path, prior, joint):
     made = evaluation(tmp_path, prior, data=WITHOUT)
     recipe = Anomaly(images=50)
-    assert recipe.refusal(made) is None
+    assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
     names = [row[0] for row in section.tables[0].rows]
     assert "Σ f by inference, L>0" in names
@@ -34,8 +34,8 @@ def test_anomalies_are_the_positives_and_low_scores_find_them(tmp_path):
 
 
 def test_a_run_that_left_nothing_out_or_a_prior_without_a_tilt_is_refused(tmp_path):
-    assert "data.without" in Anomaly().refusal(evaluation(tmp_path))
-    assert "no tilt" in Anomaly().refusal(evaluation(tmp_path, "root", data=WITHOUT))
+    assert "data.without" in Anomaly().unsupported(evaluation(tmp_path))
+    assert "no tilt" in Anomaly().unsupported(evaluation(tmp_path, "root", data=WITHOUT))
 
 
 def test_a_test_split_without_the_class_is_an_error(tmp_path):

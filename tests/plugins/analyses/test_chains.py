@@ -47,7 +47,7 @@ def test_features_at_the_end_are_those_of_the_draws_whatever_the_batches(tmp_pat
 @pytest.mark.parametrize("prior", ["joint", "diffusion"])
 def test_the_section_has_strips_and_curves_of_both_lengths_for_every_level(tmp_path, prior):
     made = evaluation(tmp_path, prior)
-    assert SMALL.refusal(made) is None
+    assert SMALL.unsupported(made) is None
     section = SMALL.run(made, tmp_path)
     levels = {"joint": 1, "diffusion": 3}[prior]
     strips = [f"{name}-{t}.png" for name in ("short", "long") for t in range(levels)]
@@ -74,7 +74,7 @@ def test_no_distance_where_none_is_asked_for_or_no_extractor_can_be_had(tmp_path
 
 
 def test_a_prior_that_runs_no_chain_is_refused(tmp_path):
-    assert "runs no chain" in Chains().refusal(evaluation(tmp_path, "root"))
+    assert "runs no chain" in Chains().unsupported(evaluation(tmp_path, "root"))
 
 
 @pytest.mark.parametrize(

@@ -105,4 +105,4 @@ def test_draws_far_from_the_posterior_are_told_apart(made, tmp_path):
 
 
 def test_a_prior_without_a_context_is_left_out(tmp_path):
-    assert "no context" in Context().refusal(evaluation(tmp_path, "joint"))
+    assert "no context" in Context().unsupported(evaluation(tmp_path, "joint"))

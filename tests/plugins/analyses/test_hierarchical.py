@@ -12,7 +12,7 @@ from hebm_plugins.analyses.hierarchical import Hierarchical
 def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
     made = evaluation(tmp_path, prior)
     recipe = Hierarchical(rows=3, columns=4)
-    assert recipe.refusal(made) is None
+    assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
     assert [picture.file for picture in section.pictures] == ["layers-0.png", "layers-1.png"]
     assert every_file_is_there(section, tmp_path)

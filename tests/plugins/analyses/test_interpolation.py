@@ -26,11 +26,11 @@ def test_parallel_and_zero_latents_are_joined_by_a_straight_line():
 def test_a_row_for_each_pair(tmp_path, ends):
     made = evaluation(tmp_path)
     recipe = Interpolation(ends=ends, rows=3, columns=5)
-    assert recipe.refusal(made) is None
+    assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
     assert every_file_is_there(section, tmp_path)
     assert section.numbers["points"] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_too_few_test_images_are_a_refusal(tmp_path):
-    assert "fewer than 1000 test images" in Interpolation(rows=500).refusal(evaluation(tmp_path))
+    assert "fewer than 1000 test images" in Interpolation(rows=500).unsupported(evaluation(tmp_path))

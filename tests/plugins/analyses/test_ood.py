@@ -10,8 +10,7 @@ from hebm.data.images import ArrayImages
 from hebm.errors import ConfigError, DataError
 from hebm.evaluate.detection import Detection
 from hebm.registry import register, unregister
-from hebm_plugins.analyses.ood import OutOfDistribution
-from hebm_plugins.analyses.telling_apart import (
+from hebm_plugins.analyses.detection_scores import (
     ALONE,
     CONTROL,
     INFERENCE,
@@ -20,6 +19,7 @@ from hebm_plugins.analyses.telling_apart import (
     against_control,
     in_words,
 )
+from hebm_plugins.analyses.ood import OutOfDistribution
 from hebm_plugins.datasets.arrays import Arrays
 
 
@@ -41,7 +41,7 @@ def registered():
 def test_every_kind_of_score_has_figures_for_every_k(tmp_path, prior, kinds):
     made = evaluation(tmp_path, prior)
     recipe = OutOfDistribution(images=100)
-    assert recipe.refusal(made) is None
+    assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
     assert set(section.numbers) == kinds
     assert all(set(ks) == {"0", "1"} for ks in section.numbers.values())
@@ -86,7 +86,7 @@ class Whole(torch.nn.Module):
 
 
 def test_a_prior_without_a_tilt_or_a_set_without_test_images_is_refused(tmp_path):
-    assert "no tilt" in OutOfDistribution().refusal(evaluation(tmp_path, "root"))
+    assert "no tilt" in OutOfDistribution().unsupported(evaluation(tmp_path, "root"))
     made = evaluation(tmp_path)
     made.images["test"] = ArrayImages(torch.zeros(0, 1, 8, 8))
     with pytest.raises(ConfigError, match="no test images"):

@@ -60,7 +60,7 @@ def test_a_chain_that_diverges_leaves_its_distance_out_and_says_so(tmp_path):
 
 @pytest.mark.parametrize("prior", ["root", "joint"])
 def test_a_prior_that_is_drawn_at_once_is_refused(tmp_path, prior):
-    assert "no stages" in SMALL.refusal(evaluation(tmp_path, prior))
+    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, prior))
 
 
 def test_the_effective_sample_size_stands_in_the_metrics(tmp_path):

@@ -184,7 +184,7 @@ def test_statistics_are_taken_by_the_backbone_where_there_are_any():
     assert all(torch.equal(t, before[name]) for name, t in plain.state_dict().items())
 
 
-# ------------------------------------------------------------ refusals
+# ------------------------------------------------------------ reasons
 
 
 @pytest.mark.parametrize(

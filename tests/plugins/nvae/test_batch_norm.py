@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from real_runs import zygote
+from real_runs import fork_server
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -60,7 +60,7 @@ def one_of_two(argument):
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
     folder = tmp_path_factory.mktemp("halves")
-    processes = zygote().world("test_batch_norm:one_of_two", str(folder), path=[HERE])
+    processes = fork_server().world("test_batch_norm:one_of_two", str(folder), path=[HERE])
     assert [process.end() for process in processes] == [0, 0], "".join(process.stderr for process in processes)
     return [load_file(folder / str(rank)) for rank in range(2)]
 

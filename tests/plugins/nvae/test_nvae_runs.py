@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from real_runs import Silent, differences, distance, log, merged, newest, tiny, train, train_and_record, zygote
+from real_runs import Silent, differences, distance, fork_server, log, merged, newest, tiny, train, train_and_record
 
 from hebm import registry
 from hebm_plugins.nvae.recipe import NVAETiny
@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
 
 def test_two_processes_train_as_one_does(tmp_path, whole):
     argument = {"table": experiment(), "folder": str(tmp_path / "two")}
-    processes = zygote().world("test_nvae_runs:registered", argument, path=[HERE])
+    processes = fork_server().world("test_nvae_runs:registered", argument, path=[HERE])
     assert [process.end() for process in processes] == [0, 0], "".join(process.stderr for process in processes)
     assert distance(tmp_path / "two", whole) < 1e-9
     for one, two in zip(log(whole), log(tmp_path / "two"), strict=True):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from hebm.interfaces import ImageSpec
 from hebm.noise import Noise
 from hebm_plugins.nvae.batch_norm import BatchNorm
-from hebm_plugins.nvae.names import official_names
+from hebm_plugins.nvae.official.names import official_names
 from hebm_plugins.nvae.recalibration import Recalibration, recalibrate
 from hebm_plugins.nvae.recipe import NVAE, NVAETiny
 

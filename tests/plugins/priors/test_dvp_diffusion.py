@@ -254,7 +254,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
     assert made.context == made.base.context == ladder.layout.context
 
 
-# ------------------------------------------------------------ refusals
+# ------------------------------------------------------------ reasons
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from hebm.noise import Noise
 from hebm.sampling import Trace
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import image_batch, perturbed, points, seeded
-from hebm.train.joint import JointMCMC, posterior_chain, tilt_of
-from hebm.train.optimization import averaged
+from hebm.training.joint import JointMCMC, posterior_chain, tilt_of
+from hebm.training.optimization import averaged
 from hebm_plugins.energies.mlp import MLP, MLPConcat
 from hebm_plugins.priors.contrast import bce
 from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
@@ -48,7 +48,7 @@ def made(backbone, begun=0, **fields):
 
 def begin(prior, m, backbone):
     stage = prior.stages()[m - 1]
-    stage.begin(backbone, noise("begin", stage.name))
+    stage.start(backbone, noise("begin", stage.name))
     return stage
 
 
@@ -487,7 +487,7 @@ def test_kept_negatives_are_refused_where_they_belong_to_a_context(negatives):
 def test_a_pool_is_refused_on_a_backbone_that_moves(backbone):
     prior = made(backbone, negatives="pool")
     with pytest.raises(ConfigError, match=r'keeps draws of a fixed backbone.*use "chain" or "posterior"'):
-        prior.stages()[0].begin(seeded(ReferenceBackbone), noise("begin"))
+        prior.stages()[0].start(seeded(ReferenceBackbone), noise("begin"))
 
 
 def test_a_pool_beyond_memory_is_refused_and_chains_are_offered(backbone):

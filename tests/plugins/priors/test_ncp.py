@@ -9,6 +9,7 @@ from gaussian_ratios import Walk
 from torch import nn
 
 from hebm.errors import ConfigError
+from hebm.gaussian import GaussianPrior
 from hebm.interfaces import EnergyFn, Progress, Request
 from hebm.latents import Hold, Posterior
 from hebm.noise import Noise
@@ -16,7 +17,6 @@ from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import PoisonedNoise, perturbed, points, seeded
 from hebm_plugins.energies.mlp import MLP, MLPConcat
 from hebm_plugins.priors.contrast import bce
-from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior, redrawn
 from hebm_plugins.priors.ncp.recipe import NCP

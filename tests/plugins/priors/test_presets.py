@@ -31,8 +31,8 @@ def flat():
 def built(recipe, backbone):
     prior = perturbed(seeded(lambda: recipe.build(backbone))).double()
     for stage in prior.stages():
-        if stage.begin is not None:
-            stage.begin(backbone, Noise(0, "begin", dtype=torch.float64))
+        if stage.start is not None:
+            stage.start(backbone, Noise(0, "begin", dtype=torch.float64))
     return prior
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from gaussian_ratios import Quadratic, Walk, noise, tensor
 
+from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Request
 from hebm.noise import Noise
 from hebm.sampling import States
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import PoisonedNoise, perturbed, points, seeded
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import GaussianPrior
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
@@ -163,7 +163,7 @@ def backbone():
 def made(backbone, **fields):
     prior = perturbed(seeded(lambda: attrs.evolve(RECIPE, **fields).build(backbone)), 0.3).double()
     for stage in prior.stages():
-        stage.begin(backbone, noise("begin", stage.name))
+        stage.start(backbone, noise("begin", stage.name))
     return prior.eval()
 
 

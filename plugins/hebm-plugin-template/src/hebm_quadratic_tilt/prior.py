@@ -8,10 +8,10 @@ import torch
 from hebm.config.recipe import option, recipe
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
+from hebm.gaussian import Gaussian
 from hebm.interfaces import PLAIN, Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Request, Stage, check_base
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.noise import Noise
-from hebm_plugins.priors.gaussian import Gaussian
 from torch import Tensor, nn
 from torch.nn import functional as F
 

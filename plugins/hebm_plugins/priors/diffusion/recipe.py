@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from hebm.config.recipe import option, recipe
+from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior, Levels
 from hebm_plugins.priors.diffusion.schedule import Schedule, schedule
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.samplers.ula import ULA
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hebm.errors import ConfigError
+from hebm.gaussian import GaussianPrior
 from hebm.interfaces import PLAIN, Backbone, Draw, Loss, Progress, Request, Stage
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm_plugins.priors.dvp.process import Diffusion, Terms, stratified
 from hebm_plugins.priors.dvp.unet import UNet
-from hebm_plugins.priors.gaussian import GaussianPrior
 
 STAGE = "context"
 

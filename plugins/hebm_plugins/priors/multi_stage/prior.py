@@ -214,11 +214,11 @@ class MultiStagePrior(PriorLearner):
             name=f"stage-{m}",
             module=self.ratios[m - 1],
             objective=partial(self._objective, m),
-            begin=partial(self._begin, m),
+            start=partial(self._start, m),
             tilt=tilt,
         )
 
-    def _begin(self, m: int, backbone: Backbone, noise: Noise) -> None:
+    def _start(self, m: int, backbone: Backbone, noise: Noise) -> None:
         """Stage m starts, or resumes: the ratios before it are fixed.
 
         Raises `ConfigError` for a pool of draws on a backbone that moves.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
+from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.priors.multi_stage.choices import Contrast, Drawing
 from hebm_plugins.priors.multi_stage.prior import MultiStagePrior

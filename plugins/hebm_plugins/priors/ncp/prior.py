@@ -9,19 +9,7 @@ import torch
 from torch import Tensor
 
 from hebm.densities import TiltedPrior
-from hebm.interfaces import (
-    PLAIN,
-    Backbone,
-    Draw,
-    EnergyFn,
-    Info,
-    Loss,
-    PriorLearner,
-    Progress,
-    Request,
-    Sampler,
-    Stage,
-)
+from hebm.interfaces import PLAIN, Backbone, Draw, EnergyFn, Info, Loss, PriorLearner, Progress, Request, Sampler, Stage
 from hebm.latents import Hold, LatentLayout, Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Observer, later, run

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
+from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.gaussian import Gaussian
 from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior
 from hebm_plugins.samplers.ula import ULA
 

@@ -1,0 +1,26 @@
+"""What an analysis is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hebm.analyse.section import Section
+    from hebm.evaluate.evaluation import Evaluation
+
+
+class AnalysisRecipe(ABC):
+    """Group `hebm_analyses`: what `hebm analyse` looks into, beyond what an evaluation measures."""
+
+    group: ClassVar[str] = "hebm_analyses"
+
+    def unsupported(self, evaluation: Evaluation) -> str | None:
+        """Why this model or its data cannot be analysed so, for a user; None if they can."""
+        return None
+
+    @abstractmethod
+    def run(self, evaluation: Evaluation, folder: Path) -> Section:
+        """What was found. Pictures and tables for programs go into `folder`, which exists and is empty."""

@@ -1,0 +1,73 @@
+"""Images that a model was not trained on, as it can be shown them: another data set's in its shape, or upside down."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hebm.data.images import Adapted, Images
+from hebm.errors import DataError
+
+
+class Resized(Images):
+    """Another data set's images with this many channels and of this size.
+
+    Colour becomes luma and grey three equal channels; another size of the same proportions is resized (bilinear,
+    antialiased).
+
+    Arguments:
+        images: any split.
+        shape: (C, H, W) to be had.
+        name: of the data set, for the message.
+
+    Raises `DataError` if height and width have other proportions.
+    """
+
+    def __init__(self, images: Images, shape: tuple[int, int, int], name: str = "the second data set") -> None:
+        self.images = Adapted(images, channels=shape[0])
+        self.shape, self.labels, self.classes, self.attributes = shape, images.labels, images.classes, images.attributes
+        _, height, width = images.shape
+        if height * shape[2] != width * shape[1]:
+            fix = "give it data.size or data.crop, where it has these, for images of the same proportions"
+            raise DataError(f"{name}: its images are {width}×{height} pixels, the model's {shape[2]}×{shape[1]}; {fix}")
+
+    @property
+    def resized(self) -> bool:
+        """Whether the size differs."""
+        return self.images.shape != self.shape
+
+    def __len__(self) -> int:
+        """As many."""
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """The other's images, converted."""
+        x = self.images.read(indices)
+        if not self.resized:
+            return x
+        return F.interpolate(x, self.shape[1:], mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
+
+    def fingerprint(self) -> str:
+        """The other's, besides the shape."""
+        return self.digest(self.images.fingerprint().encode())
+
+
+class UpsideDown(Images):
+    """The same images, top to bottom: the pixels' distribution stays, the structure is another."""
+
+    def __init__(self, images: Images) -> None:
+        self.images, self.shape = images, images.shape
+        self.labels, self.classes, self.attributes = images.labels, images.classes, images.attributes
+
+    def __len__(self) -> int:
+        """As many."""
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> Tensor:
+        """Rows of pixels in the reverse order."""
+        return torch.flip(self.images.read(indices), (2,))
+
+    def fingerprint(self) -> str:
+        """The other's, marked."""
+        return self.digest(self.images.fingerprint().encode(), b"upside down")

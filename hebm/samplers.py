@@ -1,0 +1,57 @@
+"""What a sampler is: a pure step under a log density, and what an observer sees of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hebm.densities import LogDensity
+
+
+class StepNoise(NamedTuple):
+    """The random numbers of one sampler step, as far as the sampler asks for them in `Sampler.draws`.
+
+    Arguments:
+        normal: ξ ~ N(0, I), `(B, D)`.
+        uniform: on [0, 1), `(B,)`.
+    """
+
+    normal: Tensor | None = None
+    uniform: Tensor | None = None
+
+
+class Info(NamedTuple):
+    """What an observer may want to know of a step, computed anyway.
+
+    Arguments:
+        value: log density at the point whose gradient was used, `(B,)`.
+        grad: its gradient, `(B, D)`.
+        accepted: 1 where a proposal was accepted, `(B,)`; None for unadjusted samplers.
+    """
+
+    value: Tensor
+    grad: Tensor
+    accepted: Tensor | None = None
+
+
+class Sampler(ABC):
+    """Group `hebm_samplers`. A sampler's recipe is the sampler: frozen, pure, knowing nothing of models.
+
+    Its state is a NamedTuple whose first field is u. `h` is the one unit of step size:
+    u ← u + (h/2) ∇log p + √h ξ; a density's `scale` multiplies it.
+    """
+
+    group: ClassVar[str] = "hebm_samplers"
+    draws: ClassVar[tuple[str, ...]] = ("normal",)
+    steps: int
+
+    @abstractmethod
+    def init(self, density: LogDensity, u: Tensor) -> Any:
+        """The state at u `(B, D)`."""
+
+    @abstractmethod
+    def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
+        """One transition."""

@@ -1,0 +1,115 @@
+"""How parameters are updated: optimiser, schedule as a function of the step, clipping, averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from hebm.config.recipe import option, recipe
+from hebm.errors import ConfigError
+from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adamax": torch.optim.Adamax,
+}
+
+
+@recipe
+class Optimization:
+    """How one group of parameters is trained."""
+
+    optimizer: str = option(
+        "adam", doc="update rule (adam: weight decay is L2 in the gradient)", choices=(*OPTIMIZERS,)
+    )
+    learning_rate: float = option(1e-3, doc="before the schedule", above=0)
+    betas: tuple[float, float] = option((0.9, 0.999), doc="decay of first and second moment", low=0, high=1)
+    epsilon: float = option(1e-8, doc="added to the denominator", above=0)
+    weight_decay: float = option(0.0, doc="weight decay", low=0)
+    schedule: str = option(
+        "constant",
+        doc="of the learning rate after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
+        choices=(*DECAYS, EPOCH_COSINE),
+    )
+    epoch: int = option(1, doc="steps per epoch, for epoch-cosine alone", low=1, unit="steps")
+    decay_from: float = option(0.0, doc="fraction of the steps after which the schedule starts", low=0, high=1)
+    final: float = option(1e-2, doc="factor of the learning rate that the schedule ends at", above=0, high=1)
+    warmup: int = option(0, doc="steps over which the rate rises from 0", low=0)
+    clip: float = option(0.0, doc="greatest norm of the gradient; 0 = off", low=0)
+    ema: float = option(0.0, doc="decay of the averaged weights that replace the last ones; 0 = off", low=0, high=1)
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` for a warm-up or a start that the schedule epoch-cosine does not have."""
+        if self.schedule != EPOCH_COSINE:
+            return
+        if self.warmup % self.epoch or self.warmup == 1:
+            raise ConfigError(
+                f"schedule {EPOCH_COSINE!r}: a warm-up of {self.warmup} steps does not fit epochs of {self.epoch}; "
+                "warmup must be a multiple of epoch, and not 1 (the rate would stay at 0): "
+                f"set it to 0 or {max(self.epoch, 2)}"
+            )
+        if self.decay_from:
+            raise ConfigError(f"schedule {EPOCH_COSINE!r} starts right after warmup: leave out decay_from")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser at its full learning rate; it updates all tensors at once, on a CPU too (foreach)."""
+        optimizer: torch.optim.Optimizer = OPTIMIZERS[self.optimizer](
+            parameters,
+            lr=self.learning_rate,
+            betas=self.betas,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+            foreach=True,
+        )
+        return optimizer
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of step 0 ≤ step < total."""
+        if self.schedule == EPOCH_COSINE:
+            self.check_steps(total)
+            return self.learning_rate * epoch_cosine(step, total, self.epoch, self.warmup, self.final)
+        warm = warm_up(step, self.warmup)
+        return self.learning_rate * warm * decayed(self.schedule, step, total, self.decay_from, self.final)
+
+    def check_steps(self, total: int) -> None:
+        """Raise `ConfigError` if `total` steps leave the schedule no epoch after its warm-up."""
+        if self.schedule == EPOCH_COSINE and epochs_left(total, self.epoch, self.warmup) < 1:
+            raise ConfigError(
+                f"schedule {EPOCH_COSINE!r}: {total} steps leave none after a warm-up of {self.warmup}; "
+                f"give more steps, at least warmup + epoch = {self.warmup + self.epoch}, or a shorter warm-up"
+            )
+
+
+@recipe
+class PhaseOptimization(Optimization):
+    """How one phase trains its parameters, and for how long."""
+
+    steps: int = option(2000, doc="training steps of the phase, at most", low=0)
+    patience: int = option(
+        0, doc="ends the phase when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigError` if the steps leave none after the warm-up of epoch-cosine."""
+        super().__attrs_post_init__()
+        if self.steps:
+            self.check_steps(self.steps)
+
+
+def averaged(module: nn.Module, decay: float) -> AveragedModel:
+    """θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)) after n updates, so that early averages follow.
+
+    Buffers are copied.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+        d = min(decay, (1 + float(n)) / (10 + float(n)))
+        torch._foreach_mul_(list(averages), d)
+        torch._foreach_add_(list(averages), list(current), alpha=1 - d)
+
+    return AveragedModel(module, multi_avg_fn=update)

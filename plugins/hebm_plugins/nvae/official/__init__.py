@@ -1,0 +1,1 @@
+"""The checkpoint format of the published NVAE code, read and written."""

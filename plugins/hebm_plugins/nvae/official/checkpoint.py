@@ -1,0 +1,148 @@
+"""The published code's `checkpoint.pt` ↔ a trained NVAE here."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hebm.config.experiment import Experiment
+from hebm.config.recipe import recipe
+from hebm.errors import CheckpointError, ConfigError
+from hebm.interfaces import ImageSpec
+from hebm.porting import CheckpointFormat, ConvertedCheckpoint
+from hebm_plugins.nvae.adamax import moments_of, with_moments
+from hebm_plugins.nvae.backbone import NVAEBackbone
+from hebm_plugins.nvae.cells import ARCHITECTURES
+from hebm_plugins.nvae.official.arguments import arguments_of, experiment_of, nvae_of
+from hebm_plugins.nvae.official.names import official_names
+from hebm_plugins.nvae.official.state_dict import assembled, check_state, keys_of, listed, own_aliases, parameters_in
+
+_LICENCE = (
+    "weights published by NVIDIA come under its own licence, which may allow non-commercial use only: "
+    "read it where you got the file"
+)
+
+
+@recipe
+class OfficialCheckpoint(CheckpointFormat):
+    """NVAE's published `checkpoint.pt` (arXiv 2007.03898), of its own code and of those built on it."""
+
+    allowed: ClassVar[tuple[type, ...]] = (Namespace,)
+
+    def read(self, content: Any) -> ConvertedCheckpoint:
+        """Arguments → experiment, names → names, strictly; what has no place here is left over."""
+        state, args, step = _parts(content)
+        experiment, images = experiment_of(args, step)
+        _check_count(experiment, len(state))
+        backbone = _outline(experiment, images)
+        names = official_names(backbone)
+        check_state(state, backbone, names)
+        moments, rest = moments_of(content.get("optimizer"), parameters_in(state, names), backbone)
+        left = {**content, "state_dict": None, "args": dict(args)}
+        leftovers = {
+            "content": {**left, "optimizer": rest} if "optimizer" in content else left,
+            "keys": list(state),
+            "aliases": own_aliases(state),
+            "metadata": getattr(state, "_metadata", None),
+        }
+        tensors = {ours: state[theirs] for ours, theirs in names.items()}
+        notes = _notes(experiment, unknown=not moments and bool(isinstance(rest, dict) and rest.get("state")))
+        return ConvertedCheckpoint(experiment, images, tensors, moments, step, leftovers, notes)
+
+    def write(self, converted: ConvertedCheckpoint) -> dict[str, Any]:
+        """The published file of a run: what it was imported from, with the run's weights and moments."""
+        backbone = _outline(converted.experiment, converted.images)
+        names = official_names(backbone)
+        absent = [ours for ours in names if ours not in converted.backbone]
+        if absent:
+            raise CheckpointError(f"the run's backbone lacks {listed(absent)}; it is of another version")
+        left = converted.leftovers
+        if left is None:
+            args = arguments_of(converted.experiment, converted.images)
+            left = {"content": _fresh(args), "keys": keys_of(names, backbone), "aliases": {}}
+        state = assembled({theirs: converted.backbone[ours] for ours, theirs in names.items()}, left)
+        given = Namespace()
+        vars(given).update(left["content"]["args"])
+        content = {**left["content"], "state_dict": state, "args": given}
+        gone_on = converted.leftovers is None or content.get("global_step", 0) != converted.step
+        content |= {"global_step": converted.step} if gone_on else {}
+        if "optimizer" in content:
+            parameters = parameters_in(state, names)
+            content["optimizer"] = with_moments(content["optimizer"], converted.moments, parameters, gone_on)
+        return content
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int]:
+    """State dict, arguments and step of a file. Raises `CheckpointError` for what is no such file."""
+    needed = "it needs state_dict, args (an argparse.Namespace), optimizer and global_step"
+    if not isinstance(content, dict):
+        raise CheckpointError(f"this is no NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
+    state, args, step = content.get("state_dict"), content.get("args"), content.get("global_step", 0)
+    if not isinstance(state, dict) or not isinstance(args, Namespace):
+        alone = any(isinstance(value, Tensor) for value in content.values())
+        what = "weights alone, without the arguments that say what they belong to" if alone else "something else"
+        raise CheckpointError(f"this is no NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
+    if type(step) is not int or step < 0:
+        raise CheckpointError(f"global_step is {step!r}, a count of training steps is expected; the file is damaged")
+    return state, vars(args), step
+
+
+def _notes(experiment: Experiment, unknown: bool) -> tuple[str, ...]:
+    notes = [_LICENCE]
+    if unknown:
+        notes.append("the optimiser's state has an unknown form: it is kept for export, not for training on here")
+    if nvae_of(experiment).likelihood == "gaussian":
+        notes.append(
+            "files of VAEBM (arXiv 2010.00654) were scored with backbone.log_sigma_floor = -2; this run is not"
+        )
+    return tuple(notes)
+
+
+def _check_count(experiment: Experiment, tensors: int) -> None:
+    """Raise `CheckpointError` for a model of more parts than the file has tensors, before it is built in vain."""
+    size = nvae_of(experiment).structure
+    parts = size.encoder_cells + size.decoder_cells + 2 * size.flows + 2
+    least = len(size.scales) * parts + size.blocks * (size.pre_cells + size.post_cells)
+    if least > tensors:
+        raise CheckpointError(f"args describe a model of at least {least} parts, the file holds {tensors} tensors")
+
+
+def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
+    """The model without storage: its names and shapes. Raises `CheckpointError` if it cannot be built."""
+    try:
+        with torch.device("meta"):
+            return nvae_of(experiment).build(images)
+    except (ConfigError, RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"the model of these args cannot be built: {error}") from error
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _fresh(args: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the weights of a run that was never a published file, as the published code would resume it."""
+    ops = ARCHITECTURES[args["arch_instance"]]
+    parts = {"enc": ops.encoder, "dec": ops.decoder, "pre": ops.pre, "post": ops.post}
+    ways = {"enc": "down", "dec": "up", "pre": "down", "post": "up"}
+    cells = {f"{way}_{part}": list(parts[part]) for part in parts for way in ("normal", ways[part])}
+    rate, least = args["learning_rate"], args["learning_rate_min"]
+    group = {"lr": rate, "betas": (0.9, 0.999), "eps": 1e-3, "weight_decay": args["weight_decay"], "params": []}
+    schedule = {"T_max": float(args["epochs"] - args["warmup_epochs"] - 1), "eta_min": least, "base_lrs": [rate]}
+    scale = {"scale": 1024.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
+    return {
+        "epoch": args["epochs"],
+        "state_dict": None,
+        "optimizer": {"state": {}, "param_groups": [group]},
+        "global_step": 0,
+        "args": dict(args),
+        "arch_instance": {**cells, "ar_nn": [""]},
+        "scheduler": {**schedule, "last_epoch": 0, "_step_count": 1, "verbose": False, "_last_lr": [rate]},
+        "grad_scalar": {**scale, "_growth_tracker": 0},
+    }

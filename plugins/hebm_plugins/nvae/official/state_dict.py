@@ -1,0 +1,102 @@
+"""The published code's state dict: what it must hold, in which order, and its second names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hebm.errors import CheckpointError
+from hebm_plugins.nvae.backbone import NVAEBackbone
+from hebm_plugins.nvae.official.names import ALIAS, alias_of, aliased
+
+_SHOWN = 20
+
+
+def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping[str, str]) -> None:
+    """Raise `CheckpointError` listing every name that is missing, surplus, or not what it should be."""
+    own = backbone.state_dict()
+    found = {str(key): value for key, value in state.items() if not str(key).endswith(ALIAS)}
+    wanted = {theirs: own[ours] for ours, theirs in names.items()}
+    complaints = {
+        "missing": [name for name in wanted if name not in found],
+        "surplus": [name for name in found if name not in wanted],
+        "no tensor": [name for name, value in state.items() if not isinstance(value, Tensor)],
+    }
+    pairs = [(n, found[n], w) for n, w in wanted.items() if isinstance(found.get(n), Tensor)]
+    complaints["other shape"] = [
+        f"{n} {tuple(value.shape)}, expected {tuple(w.shape)}" for n, value, w in pairs if value.shape != w.shape
+    ]
+    complaints["not finite"] = [n for n, value, _ in pairs if _broken(value)]
+    kinds = [(n, _kind(value.dtype, value), _kind(w.dtype)) for n, value, w in pairs]
+    complaints["other type"] = [f"{n} {kind}, expected {want}" for n, kind, want in kinds if kind != want]
+    said = "".join(f"\n  {what}: {listed(which)}" for what, which in complaints.items() if which)
+    if said:
+        raise CheckpointError(f"the weights do not fit the model that the checkpoint's args describe:{said}")
+
+
+def _broken(value: Tensor) -> bool:
+    """Whether a plain tensor of floats holds a NaN or an infinity."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    return plain and not bool(value.isfinite().all())
+
+
+def _kind(dtype: torch.dtype, value: Tensor | None = None) -> str:
+    """Element type, and what else keeps a tensor from being a plain one in memory."""
+    if value is None or (value.layout == torch.strided and value.device.type == "cpu"):
+        return str(dtype)
+    return f"{dtype} {value.layout} on {value.device}"
+
+
+def listed(names: list[Any]) -> str:
+    """Names in a message, the first twenty of them."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(str, names[:_SHOWN])) + more
+
+
+def parameters_in(state: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Our names of the parameters, in the file's order: the optimiser counts them so."""
+    ours = {theirs: own for own, theirs in names.items()}
+    buffers = (".running_mean", ".running_var", ".num_batches_tracked")
+    return [ours[key] for key in state if not key.endswith((ALIAS, *buffers))]
+
+
+def own_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Aliases that do not repeat the weight, as old files have them."""
+    aliases = [key for key in state if key.endswith(ALIAS)]
+    kernels = {key: state.get(key.removesuffix(ALIAS) + ".weight") for key in aliases}
+    return {key: state[key] for key, kernel in kernels.items() if kernel is None or not _same(state[key], kernel)}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def keys_of(names: Mapping[str, str], backbone: NVAEBackbone) -> list[str]:
+    """The keys that the published code writes, aliases included, in its order."""
+    return [
+        key
+        for ours, theirs in names.items()
+        for key in ([theirs, alias_of(theirs)] if aliased(backbone, ours) else [theirs])
+    ]
+
+
+def assembled(tensors: Mapping[str, Tensor], left: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
+    """The published state dict of tensors by published name.
+
+    Arguments:
+        tensors: all but the aliases.
+        left: the keys in order, the aliases that have values of their own, and the module versions.
+    """
+    state = OrderedDict(
+        (key, left["aliases"][key] if key in left["aliases"] else tensors[key.removesuffix(ALIAS) + ".weight"])
+        if key.endswith(ALIAS)
+        else (key, tensors[key])
+        for key in left["keys"]
+    )
+    if left.get("metadata") is not None:
+        state._metadata = left["metadata"]  # type: ignore[attr-defined]
+    return state

@@ -1,0 +1,48 @@
+"""p(x|z) as DVP-VAE scores it: Bernoulli with clamped probabilities, a mixture of discretised logistics, a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from torch import Tensor
+
+from hebm.errors import ConfigError
+from hebm.interfaces import ImageSpec
+from hebm.likelihoods import BernoulliPixels
+from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels, MixtureScoring
+from hebm_plugins.pixels.outputs import PixelOutput
+from hebm_plugins.pixels.outputs import pixel_output as hierarchical_output
+from hebm_plugins.precision import full_precision
+
+LIKELIHOODS = ("bernoulli", "logistic-mixture", "gaussian")
+LEAST = 1e-7
+LIMIT = math.log((1 - LEAST) / LEAST)
+"""The logit of 1 − 1e-7."""
+SCORING = MixtureScoring(least=-8.0, greatest=1.0, lowest=-1 + 1 / 255, highest=1 - 1 / 255, thin=None)
+
+
+def bernoulli(outputs: Tensor) -> BernoulliPixels:
+    """Bernoulli pixels of logits `(B, C, H, W)`, their probabilities within [1e-7, 1 − 1e-7]."""
+    return BernoulliPixels(full_precision(outputs).clamp(-LIMIT, LIMIT))
+
+
+def pixel_output(images: ImageSpec, likelihood: str | None, mixtures: int, std: float) -> PixelOutput:
+    """The output for a likelihood of `LIKELIHOODS`; None chooses by the images, as for the hierarchical VAE.
+
+    Raises `ConfigError` for Bernoulli pixels of images that are not binarised, and a mixture over grey ones.
+    """
+    chosen = likelihood or (
+        "bernoulli" if images.binary else "logistic-mixture" if images.channels == 3 else "gaussian"
+    )
+    if chosen == "bernoulli" and not images.binary:
+        raise ConfigError(
+            'backbone.likelihood: "bernoulli" scores binary pixels, these images are not binarised; set '
+            'data.binarize = "target" (dynamic binarisation; the encoder still sees grey levels)'
+        )
+    general = hierarchical_output(images, chosen, std, mixtures, bits=8)
+    if chosen == "bernoulli":
+        return PixelOutput(images.channels, bernoulli)
+    if chosen == "gaussian":
+        return general
+    return PixelOutput(general.channels, partial(LogisticMixturePixels, scoring=SCORING))

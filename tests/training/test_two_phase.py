@@ -1,0 +1,84 @@
+"""Phase 1 is the backbone's objective, phase 2 the prior's on a frozen backbone."""
+
+import math
+
+import pytest
+import torch
+from real_runs import log, newest, tiny, train
+
+from hebm import pipeline
+from hebm.config.experiment import from_table
+from hebm.errors import CheckpointError
+from hebm.interfaces import Progress
+
+PROGRESS = Progress(0, 10)
+
+
+def test_the_phases_are_backbone_and_prior_and_train_their_own(assembled):
+    first, second = assembled("two-phase")[0].phases
+    assert (first.name, set(first.groups)) == ("backbone", {"backbone"})
+    assert (second.name, set(second.groups)) == ("prior", {"prior"})
+    assert [phase.name for phase in assembled("two-phase", "gaussian")[0].phases] == ["backbone"]
+
+
+def test_the_unit_divides_the_loss(assembled):
+    losses = []
+    for unit in ("nats", "bits/dim"):
+        assembly, batch, noise = assembled("two-phase", train={"unit": unit})
+        losses.append(float(assembly.phases[0](batch, noise, PROGRESS).total.detach()))
+    assert losses[0] == pytest.approx(losses[1] * math.log(2) * 64, rel=1e-5)
+
+
+def test_phase_1_is_the_negative_elbo(assembled):
+    assembly, batch, noise = assembled("two-phase")
+    loss = assembly.phases[0](batch, noise, PROGRESS)
+    posterior = assembly.model.backbone.infer(batch, noise.derive("backbone"))
+    log_prob = assembly.model.backbone.likelihood(posterior.latents).log_prob(batch.target)
+    torch.testing.assert_close(loss.total, posterior.kl.sum(1).mean() - log_prob.mean())
+
+
+def test_phase_2_gives_the_backbone_no_gradient(assembled):
+    assembly, batch, noise = assembled("two-phase")
+    phase = assembly.phases[1]
+    phase.start(noise)
+    phase(batch, noise, PROGRESS).total.backward()
+    assert all(parameter.grad is None for parameter in assembly.model.backbone.parameters())
+    assert any(parameter.grad.abs().sum() > 0 for parameter in assembly.model.prior.parameters())
+    assert not assembly.model.backbone.training
+
+
+def test_phase_2_leaves_the_backbone_bit_equal(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=7)
+    early = newest(tmp_path / "tiny").tensors["backbone"]
+    assert train(tiny(), tmp_path / "tiny")
+    late = newest(tmp_path / "tiny").tensors
+    assert all(torch.equal(tensor, late["backbone"][name]) for name, tensor in early.items())
+    assert set(late) == {"backbone", "prior", "prior-ema", "optimizer-prior"}
+    assert {line["phase"] for line in log(tmp_path / "tiny")} == {"backbone", "prior"}
+
+
+def test_phase_2_starts_from_the_averaged_backbone(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=6)
+    end = newest(tmp_path / "tiny").tensors
+    assert not train(tiny(), tmp_path / "tiny", stop_after=1)
+    start = newest(tmp_path / "tiny").tensors
+    for name, tensor in start["backbone"].items():
+        assert torch.equal(tensor, end["backbone-ema"][f"module.{name}"])
+    assert any(not torch.equal(tensor, end["backbone"][name]) for name, tensor in start["backbone"].items())
+
+
+def test_a_prior_can_be_trained_on_another_runs_backbone(tmp_path):
+    first, second = tmp_path / "tiny", tmp_path / "second" / "tiny"
+    assert train(tiny(), first)
+    experiment = tiny(train={"backbone_from": str(first)})
+    assert [phase.name for phase in pipeline.assemble(from_table(experiment)).phases] == ["prior"]
+    assert train(experiment, second)
+    trained, taken = (newest(folder).tensors["backbone"] for folder in (first, second))
+    assert all(torch.equal(tensor, taken[name]) for name, tensor in trained.items())
+
+
+def test_a_backbone_of_another_shape_is_refused(tmp_path):
+    assert train(tiny(), tmp_path / "tiny")
+    experiment = tiny(train={"backbone_from": str(tmp_path / "tiny")}, backbone={"z_dims": [3, 6]})
+    with pytest.raises(CheckpointError, match="other shape"):
+        train(experiment, tmp_path / "second" / "tiny")
