@@ -215,4 +215,6 @@ def _difference(found, recorded, tolerance):
         return f"shape {tuple(found.shape)}, recorded {tuple(recorded.shape)}"
     if torch.allclose(found, recorded, rtol=tolerance, atol=tolerance, equal_nan=True):
         return None
-    return f"differs by up to {(found - recorded).abs().max().item():.3g} (NaN: {int(found.isnan().sum())} numbers)"
+    if (moved := int((found.isnan() != recorded.isnan()).sum())) > 0:
+        return f"{moved} numbers are NaN in one of them alone"
+    return f"differs by up to {(found - recorded).abs().nan_to_num().max().item():.3g}"

@@ -26,7 +26,9 @@ def test_every_recorded_entry_belongs_to_a_case(recorded):
 
 
 def test_a_difference_a_missing_and_an_additional_entry_are_named():
-    one, nan = torch.ones(2), torch.tensor([1.0, torch.nan])
+    one, nan = torch.ones(2).double(), torch.tensor([1.0, torch.nan]).double()
     assert not differences({"a": nan}, {"a": nan + 1e-12})
     lines = differences({"a": one, "b": one, "d": nan}, {"a": one + 1e-6, "c": one, "d": one})
     assert [line.split(":")[0] for line in lines] == ["a", "b", "d", "c"]
+    assert "1e-06" in lines[0]
+    assert "NaN" in lines[2]
