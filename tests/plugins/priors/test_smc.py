@@ -8,7 +8,7 @@ import torch
 from gaussian_ratios import Quadratic, Walk, noise, tensor
 
 from hebm.gaussian import GaussianPrior
-from hebm.interfaces import Request
+from hebm.interfaces import EnergyFn, Request
 from hebm.noise import Noise
 from hebm.sampling import States
 from hebm.testing import ReferenceBackbone
@@ -227,6 +227,44 @@ def test_particles_reach_what_a_short_chain_does_not():
         means.append(float(prior.sample(backbone, 2000, noise("sample")).u.mean()))
     assert abs(means[0] - 0.07) < 0.09
     assert abs(means[1] - 1.0) < 0.1
+
+
+class ClassSlopes(EnergyFn):
+    """l_y(u) = slope_y u of each class y, in one dimension."""
+
+    def __init__(self, *slopes):
+        super().__init__()
+        self.slopes = tensor(slopes)
+
+    def forward(self, latents, t=None):
+        u = latents.u
+        classes = u * self.slopes + math.log(len(self.slopes))
+        return torch.cat([classes, torch.zeros_like(u)], dim=1).unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    ("label", "slope", "mean", "var"), [(0, 0.0, 0.0, 2.0), (-1, 0.0, 0.0, 2.0), (0, 1.0, 1.76, 1.42)]
+)
+def test_particles_of_a_class_have_the_target_of_the_last_chain(label, slope, mean, var):
+    """The last stage alone counts the label: log p(u|y) = f_1 + l_{2,y} − |u|²/2, with exp f_1 = cosh u for l_1 = ±u.
+
+    At l_2 = 0 it is a mixture of N(1, 1) and N(−1, 1) whatever the class; l_{2,0} = u makes it one of N(2, 1) and
+    N(0, 1), with weights e² and 1.
+    """
+    backbone, samples = Walk(), 1000
+    prior = MultiStagePrior(
+        base=GaussianPrior(backbone.layout),
+        ratios=[ClassSlopes(1.0, -1.0), ClassSlopes(slope, 0.0)],
+        sampler=ULA(steps=2, step_size=0.05),
+        coupling=Coupling((0,), logits=2),
+        drawing=Drawing("smc", particles=512),
+        contrast=Contrast(),
+        dim=1,
+    ).double()
+    prior.begun = 2
+    u = prior.sample(backbone, samples, noise("class"), Request(labels=torch.full((samples,), label))).u
+    assert abs(float(u.mean()) - mean) < 0.2
+    assert abs(float(u.var()) - var) < 0.3
 
 
 @pytest.mark.parametrize("weight", [-math.inf, math.inf])

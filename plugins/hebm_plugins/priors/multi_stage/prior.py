@@ -192,7 +192,7 @@ class MultiStagePrior(PriorLearner):
         context = None if start.context is None else start.context[::p]
         shared = None if context is None else context.repeat_interleave(p, 0)
         densities = [self._density(backbone, range(s + 1), shared, each.labels) for s in range(stages)]
-        ratios = [self._density(backbone, (s,), shared, each.labels).remainder for s in range(stages)]
+        ratios = [TiltedPrior(backbone, self._weight(s, each.labels), shared).remainder for s in range(stages)]
 
         def move(s: int, u: Tensor) -> Tensor:
             watch = later(_first_of(request.observe, p), (s - 1) * self._length(request))
@@ -201,6 +201,19 @@ class MultiStagePrior(PriorLearner):
         with torch.no_grad():
             particles = smc(start.u.unflatten(0, (n, p)), ratios, move, noise, self.drawing.threshold)
         return particles, context
+
+    def _weight(self, s: int, labels: Tensor | None) -> Tilt:
+        """Return the log weight of step s: its chain's target over that of the step before.
+
+        The step before ends in l_{s−1,y} of the label y, the chain of step s counts f_{s−1} in its place:
+        l_{s,y} + f_{s−1} − l_{s−1,y}.
+        """
+        here = self._tilt((s,), labels, fold=True)
+        if s == 0 or labels is None or not self.coupling.labelled:
+            return here
+        before = self._tilt((s - 1,), fold=True)
+        before_labelled = self._tilt((s - 1,), labels, fold=True)
+        return lambda latents: here(latents) + before(latents) - before_labelled(latents)
 
     # ------------------------------------------------------------ learning
 

@@ -1,0 +1,1 @@
+"""Draws and losses of every prior, pinned to recorded numbers: see `draws`."""
