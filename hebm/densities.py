@@ -14,16 +14,70 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone
-from hebm.latents import Hold, Latents
+from hebm.latents import Fixed, Latents
 
-Tilt = Callable[[Latents], Tensor]
-"""Log tilts per energy, `(B, E)`; their sum over E is f."""
+if TYPE_CHECKING:
+    from hebm.interfaces import Backbone
+
+
+# ---------------------------------------------------------------- tilts
+
+
+def sees_of(*modules: nn.Module) -> tuple[str, ...]:
+    """Return what the energies among these modules and their sub-modules see besides z: `EnergyFn.sees`."""
+    found = {name for module in modules for part in module.modules() for name in getattr(part, "sees", ())}
+    return tuple(sorted(found))
+
+
+def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latents:
+    """Return latents with what an energy sees besides z: for "image" the decoded mean E[x|z], computed once."""
+    if "image" not in sees or latents.image is not None:
+        return latents
+    image = backbone.likelihood(latents).mean
+    return Latents(latents.u, latents.z, latents.sigma, latents.context, latents.features, image)
+
+
+def seen_by(module: nn.Module, backbone: Backbone, u: Tensor, context: Tensor | None = None) -> Latents:
+    """Return T(u; c) with all that the energies in `module` see."""
+    return shown(backbone, backbone.latents(u, context), sees_of(module))
+
+
+@dataclass(frozen=True, eq=False, slots=True)  # not attrs: torch.compile cannot trace its constructor
+class Tilt:
+    """A log tilt f, and what it is computed with.
+
+    Arguments:
+        f: log tilts per energy, `(B, E)`, of latents; their sum over E is f.
+        modules: the live modules that f uses; a chain freezes their parameters.
+        sees: what f needs of latents besides z, from the modules' energies.
+    """
+
+    f: Callable[[Latents], Tensor]
+    modules: tuple[nn.Module, ...] = ()
+    sees: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Ask the modules what their energies see."""
+        object.__setattr__(self, "sees", sees_of(*self.modules))
+
+    def at(self, backbone: Backbone, latents: Latents) -> Tensor:
+        """Return f per energy at latents of this backbone, `(B, E)`."""
+        return self.f(shown(backbone, latents, self.sees))
+
+
+def total(tilts: tuple[Tilt, ...]) -> Tilt:
+    """Return the sum of tilts with as many energies each."""
+    modules = tuple(dict.fromkeys(module for tilt in tilts for module in tilt.modules))
+    return Tilt(lambda latents: torch.stack([tilt.f(latents) for tilt in tilts]).sum(0), modules)
+
+
+# ---------------------------------------------------------------- densities
 
 
 class ValueAndGrad(NamedTuple):
@@ -31,6 +85,13 @@ class ValueAndGrad(NamedTuple):
 
     value: Tensor
     grad: Tensor
+
+
+class Factor(NamedTuple):
+    """The Gaussian factor N(u; m, s² I) of a density: numbers, or tensors that broadcast with u `(B, D)`."""
+
+    mean: Tensor | float = 0.0
+    std: Tensor | float = 1.0
 
 
 @contextmanager
@@ -47,7 +108,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 class LogDensity(ABC):
-    """log p(u) = r(u) − |u|²/2 + const, with r by autograd and the Gaussian term by hand.
+    """log p(u) = r(u) + log N(u; m, s² I) + const, with r by autograd and the Gaussian term by hand; m = 0, s = 1.
 
     Attributes:
         scale: a number or `(B, 1)` that multiplies every sampler's step size h.
@@ -59,14 +120,18 @@ class LogDensity(ABC):
 
     @abstractmethod
     def remainder(self, u: Tensor) -> Tensor:
-        """r(u), all but the Gaussian term, `(B,)`, differentiable in u."""
+        """Return r(u), all but the Gaussian term, `(B,)`, differentiable in u."""
+
+    def factor(self) -> Factor | None:
+        """Return m and s of the Gaussian term; None where it is not known to be N(m, s² I)."""
+        return Factor() if type(self).gaussian is LogDensity.gaussian else None
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """−|u|²/2 and its gradient −u. Override for another quadratic term."""
+        """Return −|u|²/2 and its gradient −u. Override it for another quadratic term, together with `factor`."""
         return ValueAndGrad(-0.5 * u.square().sum(1), -u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """Value log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
+        """Return log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
         if torch.compiler.is_compiling():
             remainder, grad = self._functional(u)
         else:
@@ -93,20 +158,20 @@ class TiltedPrior(LogDensity):
 
     Arguments:
         backbone: gives T.
-        tilt: f per energy.
-        context: c, held fixed, `(B, *context)`, or None.
+        tilt: f.
+        context: c, the same along the chain, `(B, *context)`, or None.
         jacobian: subtract Σ log σ_i(u), as published two-stage code does (its chain targets the z-space formula
             evaluated in u). Leave it False for the density that the papers derive.
     """
 
     def __init__(self, backbone: Backbone, tilt: Tilt, context: Tensor | None = None, jacobian: bool = False) -> None:
         self.backbone, self.tilt, self.context, self.jacobian = backbone, tilt, context, jacobian
-        self.modules = (backbone, *_module_of(tilt))
+        self.modules = (backbone, *tilt.modules)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """f(T(u)), less Σ log σ if `jacobian`."""
+        """Return f(T(u)), less Σ log σ if `jacobian`."""
         latents = self.backbone.latents(u, self.context)
-        f = self.tilt(latents).sum(1)
+        f = self.tilt.at(self.backbone, latents).sum(1)
         return f - latents.log_sigma if self.jacobian else f
 
 
@@ -117,13 +182,13 @@ class ConditionalPrior(LogDensity):
 
     Arguments:
         backbone: gives T.
-        tilt: f per energy, of level t.
+        tilt: f of level t.
         above: u_{t+1}, `(B, D)`.
         alpha, sigma: of the step from t to t + 1, `(B, 1)`.
         recovery: m, `(B, 1)`; the paper has 1.
         energy_scale: b, `(B, 1)`; the paper has 1.
         scale: of a sampler's step size, `(B, 1)`.
-        context: c, held fixed, `(B, *context)`, or None.
+        context: c, the same along the chain, `(B, *context)`, or None.
     """
 
     def __init__(
@@ -141,39 +206,55 @@ class ConditionalPrior(LogDensity):
         self.backbone, self.tilt, self.above, self.context = backbone, tilt, above, context
         self.alpha, self.precision = alpha, recovery / sigma.square()
         self.energy_scale, self.scale = energy_scale, scale
-        self.modules = (backbone, *_module_of(tilt))
+        self.modules = (backbone, *tilt.modules)
+        std = (1 + alpha.square() * self.precision).rsqrt()
+        self._factor = Factor(std.square() * alpha * self.precision * above, std)
+
+    def factor(self) -> Factor:
+        """Return 1/s² = 1 + α² m/σ² and mean s² α (m/σ²) u_{t+1}."""
+        return self._factor
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """The two quadratic terms, and their gradient −u − m α (α u − u_{t+1}) / σ²."""
+        """Return the two quadratic terms, and their gradient −u − m α (α u − u_{t+1}) / σ²."""
         residual = self.alpha * u - self.above
         value = -0.5 * (u.square() + self.precision * residual.square()).sum(1)
         return ValueAndGrad(value, -u - self.alpha * self.precision * residual)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """f(T(u)) / b."""
-        return self.tilt(self.backbone.latents(u, self.context)).sum(1) / self.energy_scale.squeeze(1)
+        """Return f(T(u)) / b."""
+        latents = self.backbone.latents(u, self.context)
+        return self.tilt.at(self.backbone, latents).sum(1) / self.energy_scale.squeeze(1)
 
 
-class Held(LogDensity):
-    """Another log density over the coordinates of u that are not held, the others being given.
+class Conditioned(LogDensity):
+    """Another log density over the free coordinates of u, given the fixed ones.
 
     Arguments:
         density: over the whole u `(B, D)`.
-        hold: which coordinates are given, and their values.
+        fixed: the coordinates that are given.
     """
 
-    def __init__(self, density: LogDensity, hold: Hold) -> None:
-        self.density, self.hold = density, hold
+    def __init__(self, density: LogDensity, fixed: Fixed) -> None:
+        self.density, self.fixed = density, fixed
         self.scale, self.modules = density.scale, density.modules
 
+    def factor(self) -> Factor | None:
+        """Return the free coordinates of the whole density's factor."""
+        whole = self.density.factor()
+        return None if whole is None else Factor(self._free(whole.mean), self._free(whole.std))
+
+    def _free(self, part: Tensor | float) -> Tensor | float:
+        varies = isinstance(part, Tensor) and part.ndim > 1 and part.shape[1] > 1
+        return self.fixed.free(part) if varies and isinstance(part, Tensor) else part
+
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """The whole density's quadratic term at free coordinates u `(B, D − held)`."""
-        value, grad = self.density.gaussian(self.hold.filled(u))
-        return ValueAndGrad(value, self.hold.free(grad))
+        """Return the whole density's quadratic term at free coordinates u `(B, D − fixed)`."""
+        value, grad = self.density.gaussian(self.fixed.filled(u))
+        return ValueAndGrad(value, self.fixed.free(grad))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """The rest of it."""
-        return self.density.remainder(self.hold.filled(u))
+        """Return the rest of it."""
+        return self.density.remainder(self.fixed.filled(u))
 
 
 class GeneratorPosterior(LogDensity):
@@ -182,7 +263,7 @@ class GeneratorPosterior(LogDensity):
     Arguments:
         backbone: gives T and p(x|z).
         target: x as the likelihood scores it, `(B, C, H, W)`.
-        tilt: f per energy, or None for the backbone's own posterior.
+        tilt: f, or None for the backbone's own posterior.
         context: c, or None.
     """
 
@@ -190,13 +271,13 @@ class GeneratorPosterior(LogDensity):
         self, backbone: Backbone, target: Tensor, tilt: Tilt | None = None, context: Tensor | None = None
     ) -> None:
         self.backbone, self.target, self.tilt, self.context = backbone, target, tilt, context
-        self.modules = (backbone, *_module_of(tilt))
+        self.modules = (backbone,) if tilt is None else (backbone, *tilt.modules)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """The sum log p(x|T(u)) + f(T(u))."""
+        """Return log p(x|T(u)) + f(T(u))."""
         latents = self.backbone.latents(u, self.context)
         log_likelihood = self.backbone.likelihood(latents).log_prob(self.target)
-        return log_likelihood if self.tilt is None else log_likelihood + self.tilt(latents).sum(1)
+        return log_likelihood if self.tilt is None else log_likelihood + self.tilt.at(self.backbone, latents).sum(1)
 
 
 class LatentSpace(LogDensity):
@@ -207,7 +288,7 @@ class LatentSpace(LogDensity):
 
     Arguments:
         backbone: gives T⁻¹ and p(x|z).
-        tilt: f per energy.
+        tilt: f.
         target: x for the posterior, `(B, C, H, W)`, or None for the prior.
         context: c, or None.
     """
@@ -216,22 +297,16 @@ class LatentSpace(LogDensity):
         self, backbone: Backbone, tilt: Tilt, target: Tensor | None = None, context: Tensor | None = None
     ) -> None:
         self.backbone, self.tilt, self.target, self.context = backbone, tilt, target, context
-        self.modules = (backbone, *_module_of(tilt))
+        self.modules = (backbone, *tilt.modules)
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Nothing: in z the base density is not a fixed Gaussian."""
+        """Return 0: in z the root's density is not a fixed Gaussian."""
         return ValueAndGrad(u.new_zeros(u.shape[0]), torch.zeros_like(u))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """The whole log density at flat z."""
+        """Return the whole log density at flat z."""
         latents = self.backbone.invert(self.backbone.layout.split(u), self.context)
-        value = latents.base_log_prob + self.tilt(latents).sum(1)
+        value = latents.base_log_prob + self.tilt.at(self.backbone, latents).sum(1)
         if self.target is None:
             return value
         return value + self.backbone.likelihood(latents).log_prob(self.target)
-
-
-def _module_of(tilt: Tilt | None) -> tuple[nn.Module, ...]:
-    """The module that owns a tilt: itself, or the one whose bound method it is, arguments given or not."""
-    owner = getattr(getattr(tilt, "func", tilt), "__self__", tilt)
-    return (owner,) if isinstance(owner, nn.Module) else ()

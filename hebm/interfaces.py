@@ -4,57 +4,84 @@
                                                                       │ sample (MCMC or ancestral)
     image x ◀─decode── latents z ◀──T─── u ◀──────────draw────────────┘
 
-**Sign convention, obeyed everywhere:** f is the *log tilt*: a large f is a likely latent; the energy is −f.
-A learned prior tilts a base:  log p(u) = f(T(u)) + log N(u; 0, I) − log Z.
+**Sign convention:** f is the *log tilt*: a large f is a likely latent; the energy is −f. A learned prior tilts a
+root:  log p(u) = f(T(u)) + log N(u; 0, I) − log Z.  A root draws u ~ N(0, I), and a context where the backbone has one.
 
 **Order:** latent layers are listed top first. **Range:** images are in [−1, 1].
 
 What is registered under a name is a *recipe*: a frozen attrs class (`hebm.config.recipe`) whose fields are TOML keys
-and whose `build` makes the live object. Randomness comes in as `Noise`; no component reads the global generator
-except to initialise parameters.
+and whose `build` makes the live object. Randomness comes in as `Noise`; components read the global generator only to
+initialise parameters.
+
+All that the author of a prior needs can be imported from here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from hebm.densities import LogDensity, Tilt, TiltedPrior, seen_by, sees_of, shown, total
+from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError
-from hebm.latents import Hold, LatentLayout, Latents, Posterior
+from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
+from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, walk
 
 if TYPE_CHECKING:
     from hebm.data.images import Images
-    from hebm.densities import LogDensity
-    from hebm.sampling import Observer
 
 __all__ = [
-    "PLAIN",
+    "MCMC",
     "Backbone",
     "BackboneRecipe",
     "Batch",
     "Draw",
+    "DrawsContext",
     "EnergyFn",
     "EnergyRecipe",
+    "Exact",
+    "Fixed",
     "ImageSpec",
     "Info",
+    "LatentLayout",
+    "Latents",
+    "LogDensity",
     "Loss",
+    "Noise",
+    "Observer",
+    "Population",
+    "Posterior",
     "PriorLearner",
     "PriorRecipe",
     "Progress",
+    "Regenerates",
     "Request",
     "Sampler",
     "Stage",
     "StepNoise",
-    "check_base",
-    "require_context",
+    "TakesLabels",
+    "Tilt",
+    "TiltedPrior",
+    "Tilts",
+    "Transition",
+    "best_of",
+    "build_root",
+    "check_context",
+    "context_of",
+    "root_of",
+    "seen_by",
+    "sees_of",
+    "shown",
+    "tilt_of",
+    "walk",
 ]
 
 # ---------------------------------------------------------------- values that travel between components
@@ -134,57 +161,6 @@ class Loss:
     posterior: Posterior | None = None
 
 
-@attrs.frozen(eq=False)
-class Draw:
-    """Samples from a prior.
-
-    Arguments:
-        u: `(B, D)`.
-        context: what they belong to, `(B, *context)`, or None.
-        figures: of how they were drawn, by name, one per sample `(B,)`: an effective sample size, say.
-    """
-
-    u: Tensor
-    context: Tensor | None = None
-    figures: Mapping[str, Tensor] = attrs.field(factory=dict)
-
-    def rows(self, few: slice) -> Draw:
-        """Some of the samples."""
-        context = None if self.context is None else self.context[few]
-        return Draw(self.u[few], context, {name: figure[few] for name, figure in self.figures.items()})
-
-
-@attrs.frozen(eq=False)
-class Request:
-    """What is asked of draws from a prior.
-
-    Arguments:
-        labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and any
-            at all for a prior that is not `labelled`, draws from the marginal.
-        context: c that is given, `(n, *context)`; None lets the root draw it.
-        steps: length of each chain, instead of the sampler's own.
-        observe: sees every step of every chain.
-        hold: coordinates of u that are given; the others are drawn given them.
-    """
-
-    labels: Tensor | None = None
-    context: Tensor | None = None
-    steps: int | None = None
-    observe: Observer | None = None
-    hold: Hold | None = None
-
-    def repeated(self, times: int) -> Request:
-        """For so many rows per sample."""
-        hold = None if self.hold is None else Hold(self.hold.u.repeat_interleave(times, 0), self.hold.held)
-        labels, context = (
-            None if given is None else given.repeat_interleave(times, 0) for given in (self.labels, self.context)
-        )
-        return Request(labels, context, self.steps, self.observe, hold)
-
-
-PLAIN = Request()
-"""Nothing asked: the prior's own marginal, its own chains."""
-
 # ---------------------------------------------------------------- live objects
 
 
@@ -252,27 +228,33 @@ class Backbone(nn.Module, ABC):
 
 
 class EnergyFn(nn.Module, ABC):
-    """Scores latents: the log tilt f, large = likely."""
+    """Scores latents: the log tilt f, large = likely.
+
+    `sees` names what it needs of latents besides u, z, σ and the context: "image" for `latents.image` = E[x|z]. It is
+    computed once per evaluation of a density, and only if an energy sees it.
+    """
+
+    sees: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
+        """Return log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
 
     @torch.no_grad()
     def count(self, layout: LatentLayout) -> int:
-        """E for latents of this layout."""
+        """Return E for latents of this layout."""
         parameter, training = next(self.parameters(), torch.zeros(())), self.training
         f: Tensor = self.eval()(layout.zeros(parameter), parameter.new_zeros(1, dtype=torch.int64))
         self.train(training)
         return f.shape[1]
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, K)` of energy `layer` alone, 0 the first; override it where that spares the others."""
+        """Return log tilts `(B, K)` of energy `layer` alone, 0 the first. Override it if that spares the others."""
         f: Tensor = self(latents, t)[:, layer]
         return f
 
     def folded(self, t: Tensor | None = None) -> EnergyFn:
-        """An equal, cheaper view for one chain: what depends on t and the weights alone is computed once."""
+        """Return an equal, cheaper view for one chain: what depends only on t and the weights is computed once."""
         return self
 
 
@@ -280,15 +262,14 @@ class Stage(NamedTuple):
     """One thing that a prior trains.
 
     Arguments:
-        name: unique within the prior; it names the phase.
+        name: unique within the prior; it names the phase, and the transition that draws from the trained stage.
         module: whose parameters this stage trains.
         objective: called as `PriorLearner.objective` is.
         with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
         start: called as `start(backbone, noise)` when the stage's training starts or resumes, with the same noise both
             times, to set up what its steps share (a pool of samples). The result may depend only on the noise and on
             what is saved.
-        tilt: the log tilt `(B, E)` under which latents are inferred by MCMC while this stage learns; None for the
-            prior's own.
+        tilt: the log tilt under which latents are inferred by MCMC while this stage learns; None for the prior's own.
     """
 
     name: str
@@ -296,74 +277,47 @@ class Stage(NamedTuple):
     objective: Callable[..., Loss]
     with_backbone: bool = False
     start: Callable[[Backbone, Noise], None] | None = None
-    tilt: Callable[[Latents], Tensor] | None = None
+    tilt: Tilt | None = None
+
+    @property
+    def key(self) -> str:
+        """The name as part of a noise's key."""
+        return self.name.replace(" ", "-")
 
 
 class PriorLearner(nn.Module, ABC):
     """A prior over u. It holds no reference to a backbone: methods are given one.
 
-    `base` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
-    would hide the registered sub-module.
+    A root overrides `sample`. A tilt of a root has a method `tilt` (`Tilts`), lists its `transitions`, and inherits
+    `sample`, `density` and `stages`. Rarer abilities are the protocols below.
+
+    `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
+    would hide the registered sub-module. `population` says how many particles each sample has.
     """
 
-    base: PriorLearner | None
+    root: PriorLearner | None
+    population: Population = Population()
 
-    @property
-    def context(self) -> tuple[int, ...] | None:
-        """Shape of the context that this prior draws: its base's, and for a root None unless it overrides this."""
-        return None if self.base is None else self.base.context
+    def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
+        return ()
 
-    def check(self, images: ImageSpec) -> None:
-        """Called before training: raise `ConfigError` if this prior's labels are not those of the images."""
-        if self.base is not None:
-            self.base.check(images)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether `sample` heeds its labels. Where it does not, a user who asks for labels is refused."""
-        return False
-
-    @abstractmethod
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
-        """n draws of u.
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+        """Draw n samples of u: walk the transitions from a draw of the root.
 
         Arguments:
             backbone: gives T.
             n: how many.
             noise: its rows are the samples' global indices.
-            request: what is asked of them. A tilt passes it on to its base, whose draw has the context.
+            request: what the draws should be like.
+
+        Raises `ConfigError` if the request stops after a transition that does not exist.
         """
-
-    def milestones(self) -> Mapping[str, PriorLearner]:
-        """The priors that a draw passes through, by name, from the first step away from the base to this prior itself:
-        after each stage, or each level of noise. Empty for a prior that gets there at once.
-
-        They share this prior's modules and are for sampling and scoring, not for training.
-        """
-        return {}
-
-    def milestone(self, name: str | None) -> PriorLearner:
-        """One of `milestones` by name, or this prior itself. Raises `ConfigError` for a name that is not there."""
-        found = self.milestones()
-        if name is None:
-            return self
-        if name not in found:
-            known = ", ".join(map(repr, found)) or "none: it is drawn at once"
-            raise ConfigError(f"milestone: {name!r} is none of this prior's; it has {known}")
-        return found[name]
-
-    def factors(self) -> Mapping[str, PriorLearner]:
-        """Priors whose tilts are those of one stage alone each, by the same names: for scores. Empty if it has one."""
-        return {}
-
-    def regenerate(self, backbone: Backbone, latents: Latents, held: Tensor, noise: Noise) -> Tensor:
-        """u `(B, D)` of `latents` with the coordinates that are not `held` `(D,)` drawn anew, given the others and the
-        context.
-
-        A prior with levels of noise may pass through the lowest, and move what is held by as much.
-        """
-        request = Request(context=latents.context, hold=Hold(latents.u, held))
-        return self.sample(backbone, len(latents.u), noise, request).u
+        if self.root is None:
+            raise NotImplementedError(f"{type(self).__name__} is a root: it must override sample")
+        for _, draw in walk(self, backbone, n, noise, request):
+            end = draw
+        return end
 
     def objective(
         self,
@@ -373,38 +327,97 @@ class PriorLearner(nn.Module, ABC):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """The loss of this prior on posterior draws (detached). Does not know which scheme made them."""
+        """Return the loss of this prior on posterior draws (detached). It does not know which scheme made them."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
-
-    def tilt(self, latents: Latents) -> Tensor:
-        """log p(z) − log p_β(z) up to a constant, per energy `(B, E)`, for scores and posterior chains."""
-        raise NotImplementedError(f"{type(self).__name__} has no tilt")
 
     def density(
         self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None
     ) -> LogDensity | None:
-        """The unnormalised log density over u, or None where there is no unnormalised marginal."""
-        return None
+        """Return the unnormalised log density over u, f(T(u)) − |u|²/2 for a prior with a tilt.
 
-    def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """One sample, `(B,)`, whose mean over noise is a lower bound on log p(c) of contexts `(B, *context)`.
-
-        Never put it into an exponential: the noise would be rewarded. A root that draws a context has it.
+        A prior whose draws have no such density (a chain of conditionals) overrides it with None.
         """
-        return self._of_context().context_bound(context, noise)
-
-    def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
-        """log w, `(B,)`, with E[w] = p(c): what importance weights take. A root that draws a context has it."""
-        return self._of_context().context_weight(context, noise)
-
-    def _of_context(self) -> PriorLearner:
-        if self.base is None:
-            raise NotImplementedError(f"{type(self).__name__} has no log p(c)")
-        return self.base
+        tilt = tilt_of(self)
+        return None if tilt is None else TiltedPrior(backbone, tilt, context)
 
     def stages(self) -> tuple[Stage, ...]:
-        """What this prior trains, one after another, its base's stages first."""
-        return () if self.base is None else self.base.stages()
+        """List what is trained, one after another: the root's stages, then all of this prior's own sub-modules."""
+        before = () if self.root is None else self.root.stages()
+        own = [module for name, module in self.named_children() if name != "root"]
+        if not own:
+            return before
+        return (*before, Stage("prior", own[0] if len(own) == 1 else nn.ModuleList(own), self.objective))
+
+
+# ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance
+
+
+@runtime_checkable
+class Tilts(Protocol):
+    """A prior with a tilt: log p(u) − log N(u; 0, I) up to a constant."""
+
+    def tilt(self, latents: Latents) -> Tensor:
+        """Return f per energy, `(B, E)`, for scores, histograms and posterior chains."""
+
+
+@runtime_checkable
+class TakesLabels(Protocol):
+    """A prior that may be trained with labels."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether draws depend on the labels of a request."""
+
+    def check(self, images: ImageSpec) -> None:
+        """Raise `ConfigError`, before training, if the labels are not those of the images."""
+
+
+@runtime_checkable
+class DrawsContext(Protocol):
+    """A root that draws a context c."""
+
+    @property
+    def context(self) -> tuple[int, ...] | None:
+        """The shape of c."""
+
+    def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
+        """Return one sample, `(B,)`, whose mean over noise is a lower bound on log p(c) of contexts `(B, *context)`.
+
+        Never put it into an exponential: that would reward the noise.
+        """
+
+    def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
+        """Return log w, `(B,)`, with E[w] = p(c), for importance weights."""
+
+
+@runtime_checkable
+class Regenerates(Protocol):
+    """A prior with levels of noise, which redraws some coordinates while it moves the others by the lowest level."""
+
+    def regenerate(self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise) -> Tensor:
+        """Return u `(B, D)` of `latents` with the free coordinates redrawn given the fixed ones and the context."""
+
+
+def tilt_of(prior: PriorLearner, backbone: Backbone | None = None, after: str | None = None) -> Tilt | None:
+    """Return the log tilt of a prior, or of the prior after one of its transitions; None for a root.
+
+    Arguments:
+        prior: any prior.
+        backbone: gives the transitions; needed for `after`.
+        after: a transition's name. Where transitions have ratios, the tilt is their sum up to this one; else the
+            whole prior's tilt.
+    """
+    if not isinstance(prior, Tilts) or after == ROOT:
+        return None
+    if after is not None and backbone is not None:
+        ratios = [transition.ratio for transition in prior.transitions(backbone)[: _place(prior, backbone, after) + 1]]
+        if any(ratios):
+            return total(tuple(ratio(None) for ratio in ratios if ratio is not None))
+    return Tilt(prior.tilt, (prior,))
+
+
+def _place(prior: PriorLearner, backbone: Backbone, name: str) -> int:
+    return [transition.name for transition in prior.transitions(backbone)].index(name)
 
 
 # ---------------------------------------------------------------- recipes: what is registered
@@ -440,23 +453,35 @@ class PriorRecipe(ABC):
         """A prior for this backbone's layout."""
 
 
-def check_base(base: PriorLearner, layout: LatentLayout, key: str = "prior.base") -> None:
-    """Raise `ConfigError` unless `base` is a root that draws the context that `layout` asks for.
+def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root") -> PriorLearner:
+    """Build the root that a prior tilts.
 
-    A density f(T(u)) − |u|²/2 would leave the tilt of a base that is no root out.
+    Raises `ConfigError` unless it is a root, u ~ N(0, I), that draws the context which the backbone expects.
     """
-    if base.base is not None:
-        raise ConfigError(f"{key}: {type(base).__name__} tilts a base itself; use a root, such as gaussian")
-    require_context(base, layout, key)
+    root = recipe.build(backbone)
+    if root.root is not None:
+        raise ConfigError(
+            f"{key}: {type(root).__name__} tilts a root itself, and f(T(u)) − |u|²/2 would leave its tilt out; use a "
+            'root, such as type = "gaussian"'
+        )
+    check_context(root, backbone.layout, key)
+    return root
 
 
-def require_context(prior: PriorLearner, layout: LatentLayout, key: str) -> None:
+def context_of(prior: PriorLearner) -> tuple[int, ...] | None:
+    """Return the shape of the context that the root of a prior draws, or None."""
+    root = root_of(prior)
+    return root.context if isinstance(root, DrawsContext) else None
+
+
+def check_context(prior: PriorLearner, layout: LatentLayout, key: str) -> None:
     """Raise `ConfigError` unless the root of `prior` draws the context that `layout` asks for."""
-    if prior.context == layout.context:
+    drawn = context_of(prior)
+    if drawn == layout.context:
         return
     fix = (
-        'use a root without context, such as base = "gaussian"'
+        'use a root without a context, such as type = "gaussian"'
         if layout.context is None
         else f"use a root that draws a context of shape {layout.context}"
     )
-    raise ConfigError(f"{key}: the prior draws context {prior.context}, the backbone expects {layout.context}; {fix}")
+    raise ConfigError(f"{key}: the prior draws context {drawn}, the backbone expects {layout.context}; {fix}")

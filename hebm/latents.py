@@ -28,10 +28,12 @@ class LatentLayout:
         shapes: shape of each layer without the batch dimension, top first: `((16,), (32,))` or
             `((20, 4, 4), (20, 8, 8))`.
         context: shape of the variable drawn before the latents (a pseudo-input), or None.
+        image: shape of the decoded image `(C, H, W)`, for energies that see it; None if the backbone does not say.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     context: tuple[int, ...] | None = None
+    image: tuple[int, int, int] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -52,16 +54,21 @@ class LatentLayout:
         parts = torch.split(flat, list(self.sizes), dim=1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
-    def hold(self, u: Tensor, layers: Collection[int]) -> Hold:
-        """Hold chosen layers (0 is the top) at their values in u `(n, D)`."""
+    def place(self, layer: int) -> slice:
+        """Return where a layer (0 is the top) lies in u."""
+        first = sum(self.sizes[:layer])
+        return slice(first, first + self.sizes[layer])
+
+    def fix(self, u: Tensor, layers: Collection[int]) -> Fixed:
+        """Fix chosen layers (0 is the top) at their values in u `(n, D)`."""
         parts = [torch.full((size,), i in layers, device=u.device) for i, size in enumerate(self.sizes)]
-        return Hold(u, torch.cat(parts))
+        return Fixed(u, torch.cat(parts))
 
     def zeros(self, like: Tensor) -> Latents:
-        """One point, u = 0 and z = 0 with σ = 1, on the device and of the type of `like`."""
+        """Return one point, u = 0 and z = 0 with σ = 1 and a grey image, on the device and of the type of `like`."""
         z = tuple(like.new_zeros(1, *shape) for shape in self.shapes)
-        context = None if self.context is None else like.new_zeros(1, *self.context)
-        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context)
+        context, image = (None if shape is None else like.new_zeros(1, *shape) for shape in (self.context, self.image))
+        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, image=image)
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
@@ -69,32 +76,51 @@ class LatentLayout:
 
 
 @attrs.frozen(eq=False)
-class Hold:
-    """Coordinates of u that are given; the others are drawn given them.
+class Fixed:
+    """Coordinates of u that are given; a prior draws the others given them.
 
     Arguments:
-        u: `(n, D)`; what is not held does not count.
-        held: which coordinates are, `(D,)`, of bools.
+        u: `(n, D)`; its free coordinates are ignored.
+        mask: True where a coordinate is fixed, `(D,)`.
+        free_index: positions of the free coordinates, `(D − fixed,)`, found once: every step of a chain uses them.
     """
 
     u: Tensor
-    held: Tensor
+    mask: Tensor
+    free_index: Tensor = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Find the free coordinates."""
+        object.__setattr__(self, "free_index", (~self.mask).nonzero().squeeze(1))
+
+    @property
+    def everything(self) -> bool:
+        """Whether no coordinate is free."""
+        return not len(self.free_index)
 
     def apply(self, u: Tensor) -> Tensor:
-        """u `(n, D)` with the held coordinates as given."""
-        return torch.where(self.held, self.u, u)
+        """Return u `(n, D)` with the fixed coordinates as given."""
+        return torch.where(self.mask, self.u, u)
 
     def free(self, u: Tensor) -> Tensor:
-        """The other coordinates of u `(n, D)`, `(n, D − held)`."""
-        return u[:, ~self.held]
+        """Return the free coordinates of u `(n, D)`, `(n, D − fixed)`."""
+        return u.index_select(1, self.free_index)
 
     def filled(self, free: Tensor) -> Tensor:
-        """The whole u `(n, D)` around its free coordinates; differentiable in them."""
-        return self.u.masked_scatter(~self.held, free)
+        """Return the whole u `(n, D)` around its free coordinates; differentiable in them."""
+        return self.u.index_copy(1, self.free_index, free)
 
-    def moved(self, u: Tensor) -> Hold:
-        """The same coordinates held at their values in another u."""
-        return Hold(u, self.held)
+    def moved(self, u: Tensor) -> Fixed:
+        """Fix the same coordinates at their values in another u."""
+        return attrs.evolve(self, u=u)
+
+    def rows(self, few: slice) -> Fixed:
+        """Return some of the samples."""
+        return self.moved(self.u[few])
+
+    def repeated(self, times: int) -> Fixed:
+        """Repeat each sample `times` times in a row."""
+        return self.moved(self.u.repeat_interleave(times, 0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # no attrs class: torch.compile cannot trace its constructor
@@ -106,7 +132,8 @@ class Latents:
         z: latents per layer, `(B, *shape_i)`, top first.
         sigma: σ_i per layer, broadcastable to z_i, so that ∂z_i/∂u_i = diag σ_i.
         context: what was drawn before the latents, `(B, *context)`, or None.
-        features: what the backbone needs to go on from here to the image; its own business.
+        features: what the backbone needs to continue from here to the image; only the backbone reads it.
+        image: E[x|z], `(B, C, H, W)`, where an energy that sees it asked for it (`hebm.densities.shown`); else None.
     """
 
     u: Tensor
@@ -114,6 +141,11 @@ class Latents:
     sigma: tuple[Tensor, ...]
     context: Tensor | None = None
     features: Any = None
+    image: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return B, the number of points."""
+        return len(self.u)
 
     @property
     def flat_z(self) -> Tensor:
@@ -133,10 +165,10 @@ class Latents:
         return gaussian - self.log_sigma
 
     def detach(self) -> Latents:
-        """The same values, outside any graph and without features (they may hold a graph)."""
-        context = None if self.context is None else self.context.detach()
+        """Return the same values, outside any graph and without features (they may hold a graph)."""
+        context, image = (None if part is None else part.detach() for part in (self.context, self.image))
         z, sigma = (tuple(part.detach() for part in parts) for parts in (self.z, self.sigma))
-        return Latents(self.u.detach(), z, sigma, context)
+        return Latents(self.u.detach(), z, sigma, context, image=image)
 
 
 @attrs.frozen(eq=False)

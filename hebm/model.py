@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +16,13 @@ from hebm.config.experiment import Experiment
 from hebm.config.experiment import load as load_experiment
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
-from hebm.errors import CheckpointError, ConfigError, NonFiniteError
+from hebm.errors import CheckpointError
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
-from hebm.noise import BLOCK, Noise, derive_seed
+from hebm.noise import BLOCK, derive_seed
 from hebm.store.checkpoints import load_latest
 from hebm.store.provenance import images_of
 from hebm.store.run_folder import RunFolder
+from hebm.trained import TrainedModel, check_labels, finite, whole_blocks
 from hebm.training.state import Tensors, load_module
 
 R = TypeVar("R")
@@ -40,74 +42,38 @@ class Model(nn.Module):
         super().__init__()
         self.backbone, self.prior = backbone, prior
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
         seed: int = 0,
         start: int = 0,
-        labels: Tensor | None = None,
-        steps: int | None = None,
+        request: Request = Request(),  # noqa: B008 frozen
         decode: str = "mean",
         batch_size: int = 8 * BLOCK,
         temperature: float = 1.0,
     ) -> Tensor:
-        """n images `(n, C, H, W)` in [−1, 1], in eval mode.
+        """Return n images `(n, C, H, W)` in [−1, 1], drawn in eval mode.
 
         Arguments:
             n: how many.
             seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
             start: number of the first sample.
-            labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either.
-            steps: length of the chains, instead of the prior's own.
+            request: labels, chain lengths, the transition to stop behind.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
-            batch_size: how many at a time.
+            batch_size: how many at a time, rounded down to whole noise blocks of 64.
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
 
         Raises:
             NonFiniteError: if a sample is not finite.
-            ConfigError: for labels where the prior heeds none, or not n of them.
+            ConfigError: for labels that the prior was not trained with, not n of them, or an unknown transition.
         """
-        _check_labels(self.prior, labels, n)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            backbone = self.backbone.folded()
-            parts = [
-                self._batch(
-                    backbone, first, min(batch_size, n - first), seed, start, labels, steps, decode, temperature
-                )
-                for first in range(0, n, batch_size)
-            ]
-        finally:
-            for module, training in modes:
-                module.training = training
-        return torch.cat(parts)
-
-    def _batch(
-        self,
-        backbone: Backbone,
-        first: int,
-        rows: int,
-        seed: int,
-        start: int,
-        labels: Tensor | None,
-        steps: int | None,
-        decode: str,
-        temperature: float,
-    ) -> Tensor:
-        parameter = next(self.backbone.parameters())
-        noise = Noise(seed, "sample", start=start + first, device=parameter.device, dtype=parameter.dtype)
-        chosen = None if labels is None else labels[first : first + rows].to(parameter.device)
-        draw = self.prior.sample(backbone, rows, noise.derive("prior"), Request(chosen, steps=steps))
-        likelihood = backbone.likelihood(backbone.latents(temperature * draw.u, draw.context))
-        images = likelihood.mean if decode == "mean" else likelihood.draw(noise.derive("decode"))
-        bad = int((~images.flatten(1).isfinite().all(1)).sum())
-        if bad:
-            raise NonFiniteError(
-                f"{bad} of {rows} samples are not finite: their chains diverged; lower the sampler's step size"
-            )
-        return images
+        check_labels(self.prior, request.labels, n)
+        model = TrainedModel(
+            self.backbone, self.prior, seed=seed, request=request, rows=whole_blocks(batch_size), decoding=decode
+        )
+        noise = model.noise("prior", start)
+        draw = model.draw(n, noise)
+        return finite(model.images(attrs.evolve(draw, u=temperature * draw.u), noise))
 
     @classmethod
     def load(cls, run: str | Path, device: str = "cpu", warn: Callable[[str], None] = lambda _: None) -> Model:
@@ -133,16 +99,6 @@ class Model(nn.Module):
         """Take a checkpoint's weights, averaged where there are any. Raises `CheckpointError` if they do not fit."""
         for name, module in (("backbone", self.backbone), ("prior", self.prior)):
             load_module(module, averaged_weights(tensors, name), name)
-
-
-def _check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
-    if labels is None:
-        return
-    if not prior.labelled:
-        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
-        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
-    if len(labels) != n:
-        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")
 
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:

@@ -22,10 +22,12 @@ from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
+from hebm.data.splits import Splits
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
-from hebm.interfaces import ImageSpec
+from hebm.evaluate.shares import Processes
+from hebm.interfaces import ImageSpec, Request, TakesLabels
 from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
 from hebm.report.figures import collect_from
@@ -35,6 +37,7 @@ from hebm.store.lock import RunLock
 from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
+from hebm.trained import TrainedModel
 from hebm.training.loop import Listener, Trainer, unfinished
 from hebm.training.phases import Phase
 
@@ -66,7 +69,8 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
-    model.prior.check(image_spec)
+    if isinstance(model.prior, TakesLabels):
+        model.prior.check(image_spec)
     phases = accelerated(experiment.train, experiment.run).phases(model.backbone, model.prior)
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
@@ -124,21 +128,23 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
 
 
 def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
-    """What metrics see of a model, each process taking its share."""
-    experiment, world = assembly.experiment, accelerator.num_processes
-    return Evaluation(
+    """Return what metrics see of a model, each process taking its share.
+
+    Raises `ConfigError` if `evaluate.after` is not one of the prior's transitions.
+    """
+    experiment, settings, world = assembly.experiment, assembly.experiment.evaluate, accelerator.num_processes
+    model = TrainedModel(
         assembly.model.backbone,
-        assembly.model.prior.milestone(experiment.evaluate.milestone),
+        assembly.model.prior,
         experiment.train,
-        experiment.data,
-        assembly.images,
-        experiment.evaluate,
         experiment.seed,
-        accelerator.device,
-        world,
-        accelerator.process_index,
-        accelerator.gather if world > 1 else None,
+        Request(steps=settings.chain_steps, after=settings.after),
+        settings.rows,
+        settings.decode,
     )
+    _ = model.way  # a wrong name is an error before anything is drawn
+    processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
+    return Evaluation(model, Splits(experiment.data, assembly.images), settings, processes)
 
 
 def distributions(recipe: Any) -> set[str]:

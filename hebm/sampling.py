@@ -1,25 +1,22 @@
 """The one MCMC loop.
 
 `run` draws the noise, calls the sampler's `step`, and shows each step to an observer if there is one. It repairs
-nothing: a chain that becomes NaN stays so, touches no other chain, and is counted.
+nothing: a chain that becomes NaN stays NaN, does not touch any other chain, and is counted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hebm.densities import Held, LogDensity, frozen
-from hebm.interfaces import Info, Sampler, StepNoise
-from hebm.latents import Hold
+from hebm.densities import Conditioned, LogDensity, frozen
+from hebm.draws import Observer
+from hebm.latents import Fixed
 from hebm.noise import Noise
-
-Observer = Callable[[int, Any, Info], None]
-"""Called as `observe(step, state, info)` after each step; `state[0]` is u."""
+from hebm.samplers import Info, Sampler, StepNoise
 
 
 class Chain(NamedTuple):
@@ -56,40 +53,39 @@ def run(
     noise: Noise,
     steps: int | None = None,
     observe: Observer | None = None,
-    hold: Hold | None = None,
+    fixed: Fixed | None = None,
+    name: str = "chain",
 ) -> Chain:
     """Run a chain from each row of u `(B, D)`.
 
     Arguments:
-        sampler: the transition.
-        density: what it leaves invariant, up to its discretisation.
+        sampler: makes each step.
+        density: what the chain leaves invariant, up to the sampler's discretisation.
         u: where to start.
         noise: the k-th step takes its k-th draws.
         steps: how many, instead of `sampler.steps`.
-        observe: called after each step.
-        hold: coordinates of u that are given; the chain moves, and an observer sees, the others alone.
+        observe: called after each step with the whole u; its gradient is 0 at fixed coordinates.
+        fixed: coordinates of u that are given; the chain moves the others alone.
+        name: what the observer is told of this chain.
     """
-    if hold is not None:
-        density, u = Held(density, hold), hold.free(u)
+    if fixed is not None:
+        density, u = Conditioned(density, fixed), fixed.free(u)
     with frozen(*density.modules):
         state = sampler.init(density, u)
         for k in range(sampler.steps if steps is None else steps):
             state, info = sampler.step(density, state, draw_step_noise(sampler, u, noise))
             if observe is not None:
-                observe(k, state, info)
-    end = state[0] if hold is None else hold.filled(state[0])
+                observe(name, k, *_whole(state, info, fixed))
+    end = state[0] if fixed is None else fixed.filled(state[0])
     return Chain(end, (~end.isfinite().all(1)).sum())
 
 
-def later(observe: Observer | None, done: int) -> Observer | None:
-    """An observer whose steps count on from `done`: of a chain after others."""
-    if observe is None:
-        return None
-
-    def counting(step: int, state: Any, info: Info) -> None:
-        observe(done + step, state, info)
-
-    return counting
+def _whole(state: Any, info: Info, fixed: Fixed | None) -> tuple[Any, Info]:
+    """Return state and info over all of u `(B, D)`."""
+    if fixed is None:
+        return state, info
+    grad = torch.zeros_like(fixed.u).index_copy(1, fixed.free_index, info.grad)
+    return (fixed.filled(state[0]),), info._replace(grad=grad)
 
 
 class Trace:
@@ -106,8 +102,8 @@ class Trace:
         self.grad_norms: list[Tensor] = []
         self.accepted: list[Tensor] = []
 
-    def __call__(self, step: int, state: Any, info: Info) -> None:
-        """Keep this step's figures, each `(B,)`."""
+    def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
+        """Keep this step's value, gradient norm and acceptance, each `(B,)`."""
         self.values.append(info.value)
         self.grad_norms.append(torch.linalg.vector_norm(info.grad, dim=1))
         if info.accepted is not None:
@@ -125,7 +121,7 @@ class States:
         self.every = every
         self.u: list[Tensor] = []
 
-    def __call__(self, step: int, state: Any, info: Info) -> None:
+    def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
         """Keep a copy of u `(B, D)`."""
         if step % self.every == 0:
             self.u.append(state[0].clone())

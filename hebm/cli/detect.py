@@ -86,11 +86,12 @@ def _scores(run: Path, images: Images, seed: int, draws: int, batch_size: int, d
 def _scorer(run: Path, scheme: SchemeRecipe, draws: int, device: str) -> Scorer:
     """The run's model in eval mode. Raises `ConfigError` for a prior without a tilt."""
     from hebm.errors import ConfigError
-    from hebm.evaluate.scores import Scorer, has_tilt
+    from hebm.evaluate.scores import Scorer
     from hebm.model import Model
+    from hebm.trained import TrainedModel
 
-    model = Model.load(run, device, warner(True)).eval()
-    if not has_tilt(model.prior):
-        fix = "give a run with a learned prior"
-        raise ConfigError(f"{run}: its prior has no tilt, there is nothing to score by; {fix}")
-    return Scorer(model.backbone, model.prior, scheme, model.backbone.folded(), draws)
+    loaded = Model.load(run, device, warner(True))
+    model = TrainedModel(loaded.backbone, loaded.prior, scheme)
+    if model.tilt is None:
+        raise ConfigError(f"{run}: its prior has no tilt to score by; give a run with a learned prior")
+    return Scorer(model, draws)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
 )
-@click.option("--milestone", help="Draw from the prior as it is after one of its stages, such as 'stage 1'.")
+@click.option("--after", help="Stop behind this transition of the prior, such as 'stage 1' or 'level 2'.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
@@ -48,7 +48,7 @@ def command(
     seed: int,
     label: str | None,
     attributes: str | None,
-    milestone: str | None,
+    after: str | None,
     steps: int | None,
     decode: str,
     temperature: float,
@@ -66,20 +66,22 @@ def command(
     from hebm.config.settings import RunSettings
     from hebm.evaluate.references import to_pixels
     from hebm.evaluate.shares import Processes
+    from hebm.interfaces import Request
     from hebm.model import Model
     from hebm.report.files import save_images
+    from hebm.trained import whole_blocks
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
     asked = asked_labels(run, label, attributes)
     model = Model.load(run, str(accelerator.device), warner(accelerator.is_main_process))
-    model.prior = model.prior.milestone(milestone)
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
-    size = max(64, batch_size // 64 * 64)  # whole noise blocks: a batch is the same whoever computes it
+    size = whole_blocks(batch_size)  # a batch is the same whoever computes it
 
     def draw(rows: int, start: int) -> Tensor:
         labels = None if asked is None else asked.expand(rows, *asked.shape[1:])
-        return to_pixels(model.sample(rows, seed, start, labels, steps, decode, size, temperature))
+        asked_for = Request(labels, steps=steps, after=after)
+        return to_pixels(model.sample(rows, seed, start, asked_for, decode, size, temperature))
 
     parts = [draw(rows, start) for start, rows in share.batches(number, size)]
     pixels = share.join(parts, draw(1, 0)[:0], number, size)

@@ -14,160 +14,102 @@ The i-th image of a kind has its own derived noise, whatever the batch size or t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Mapping
 
 import attrs
 import torch
 from torch import Tensor
 
-from hebm.data.batches import Batches
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe
-from hebm.errors import ConfigError, DataError, NonFiniteError
+from hebm.data.splits import Splits
+from hebm.draws import Draw
+from hebm.errors import DataError, NonFiniteError
 from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.evaluate.shares import Gather, Processes
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
-from hebm.latents import Latents
+from hebm.evaluate.shares import Processes
+from hebm.interfaces import Batch, PriorLearner
 from hebm.noise import Noise
-from hebm.training.phases import SchemeRecipe
+from hebm.trained import TrainedModel, count_nonfinite, evaluating
+from hebm.transitions import root_of
 
 Kind = str | tuple[str, float]
 _KEPT_BYTES = 2**30
 
 
 class Evaluation:
-    """A trained model beside its data.
+    """A trained model with its data.
 
     Arguments:
-        backbone, prior: on `device`; used in eval mode, put back as they were.
-        scheme: how latents of given images are inferred.
-        recipe: the data set's, for how batches are made.
-        images: splits "train" and "test".
+        model: draws, decodes and infers.
+        splits: its data set.
         settings: the `[evaluate]` table.
-        seed: of the run.
-        device: where to compute.
-        world, rank, gather: for several processes, see `Processes`; each computes whole batches.
+        processes: how several processes divide images; each computes whole batches.
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        prior: PriorLearner,
-        scheme: SchemeRecipe,
-        recipe: DatasetRecipe,
-        images: Mapping[str, Images],
-        settings: EvaluateSettings,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        world: int = 1,
-        rank: int = 0,
-        gather: Gather | None = None,
+        self, model: TrainedModel, splits: Splits, settings: EvaluateSettings, processes: Processes | None = None
     ) -> None:
-        self.backbone, self.prior, self.scheme, self.recipe = backbone, prior, scheme, recipe
-        self.images, self.settings, self.seed, self.device = images, settings, seed, torch.device(device)
-        self.processes = Processes(world, rank, gather)
-        self.references = EvenSubset(images[settings.split], settings.samples)
+        self.model, self.splits, self.settings = model, splits, settings
+        self.processes = processes or Processes()
+        self.references = EvenSubset(splits[settings.split], settings.samples)
         if len(self.references) < 2:
             raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
         self._shares: dict[Kind, list[Tensor]] = {}
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
-        self._figures: dict[int, Mapping[str, Tensor]] = {}
+        self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
 
-    def beside(self, prior: PriorLearner | None = None, samples: int | None = None) -> Evaluation:
-        """The same model and data with another prior on the same root, or measured on another number of images.
-
-        Extractors are shared, and all figures that do not change; reconstructions may, where latents are inferred under
-        the prior.
-        """
+    def measured_on(self, samples: int) -> Evaluation:
+        """Return the same evaluation on another number of images; extractors are shared."""
+        if samples == self.settings.samples:
+            return self
         other = copy.copy(self)
-        other.prior, changed = prior or self.prior, samples not in (None, self.settings.samples)
-        anew = {"prior", "reconstruction"} if prior is not None else {"prior"}
-        if changed:
-            other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
-            other.references = EvenSubset(self.images[self.settings.split], other.settings.samples)
-        other._shares = {k: v for k, v in self._shares.items() if k not in anew and not changed}
-        other._features = {k: v for k, v in self._features.items() if k[0] not in anew and not changed}
-        other._moments = {k: v for k, v in self._moments.items() if k not in anew and not changed}
-        other._figures = {}
+        other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
+        other.references = EvenSubset(self.splits[self.settings.split], samples)
+        other._shares, other._features, other._moments, other._diagnostics = {}, {}, {}, {}
         return other
 
     # ------------------------------------------------------------ images
 
     @property
     def root(self) -> PriorLearner:
-        """The prior at the bottom of the tilts: the backbone's own."""
-        prior = self.prior
-        while prior.base is not None:
-            prior = prior.base
-        return prior
-
-    @cached_property
-    def generator(self) -> Backbone:
-        """The backbone's folded copy, which is equal: what chains and decoding run on."""
-        with evaluating(self.backbone):
-            return self.backbone.folded()
+        """The root that the prior tilts: the backbone's own prior."""
+        return root_of(self.model.prior)
 
     def count(self, kind: Kind) -> int:
-        """How many images of a kind are used: for data and reconstructions no more than the split has."""
+        """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
         return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
-        """The noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
-        name = kind if isinstance(kind, str) else kind[0]
-        return Noise(self.seed, "sample", name, start=start, device=self.device, dtype=self._dtype)
+        """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
+        return self.model.noise(kind if isinstance(kind, str) else kind[0], start)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        parameter = next(self.backbone.parameters(), None)
-        return torch.float32 if parameter is None else parameter.dtype
-
-    def latents(self, kind: Kind, start: int, rows: int) -> Latents:
-        """Latents number `start` to `start + rows` of any kind but "data"."""
-        with evaluating(self.backbone, self.prior):
-            if kind == "reconstruction":
-                batch = self.batch(self.references, start, rows)
-                return self.scheme.posterior(self.backbone, self.prior, batch, self.noise(kind, start)).latents
-            draw = self._draw(kind, start, rows)
-            return self.generator.latents(draw.u, draw.context)
-
-    def _draw(self, kind: Kind, start: int, rows: int) -> Draw:
-        if kind == "prior" and self.prior.base is not None:
-            steps = self.settings.chain_steps
-            drawn = self.prior.sample(self.generator, rows, self.noise(kind, start), Request(steps=steps))
-            self._figures[start] = {name: figure.double().cpu() for name, figure in drawn.figures.items()}
-            return drawn
-        scale = kind[1] if isinstance(kind, tuple) else 1.0
-        draw = self.root.sample(self.generator, rows, self.noise("gaussian", start))
-        return draw if scale == 1 else Draw(scale * draw.u, draw.context)
+    def draw(self, kind: Kind, start: int, rows: int) -> Draw:
+        """Return draws number `start` to `start + rows` of the prior, or of the root at a temperature."""
+        if kind == "prior" and self.model.prior.root is not None:
+            draw = self.model.draw(rows, self.noise(kind, start))
+            self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
+            return draw
+        with evaluating(self.root):
+            draw = self.root.sample(self.model.generator, rows, self.noise("gaussian", start))
+        return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
-        """Images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
+        """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
         if kind == "data":
             return self.references.read(torch.arange(start, start + rows))
-        with evaluating(self.backbone, self.prior):
-            decoder = self.backbone if kind == "reconstruction" else self.generator
-            likelihood = decoder.likelihood(self.latents(kind, start, rows))
-            if self.settings.decode == "mean":
-                return likelihood.mean
-            draw = getattr(likelihood, "draw", None)
-            if draw is None:
-                raise ConfigError(
-                    f'evaluate.decode: {type(likelihood).__name__} has no draw(noise); use decode = "mean"'
-                )
-            sample: Tensor = draw(self.noise(kind, start).derive("decode"))
-            return sample
+        noise = self.noise(kind, start)
+        if kind == "reconstruction":
+            return self.model.reconstructed(self.batch(self.references, start, rows), noise)
+        return self.model.images(self.draw(kind, start, rows), noise)
 
-    def drawing(self) -> dict[str, float]:
-        """Means of what the prior says of its draws (`Draw.figures`), over those that this process made so far."""
-        names = dict.fromkeys(name for figures in self._figures.values() for name in figures)
-        return {name: float(torch.cat([f[name] for f in self._figures.values()]).mean()) for name in names}
+    def diagnostics(self) -> dict[str, float]:
+        """Return means of the prior's diagnostics (`Draw.diagnostics`) over the draws that this process made so far."""
+        names = dict.fromkeys(name for found in self._diagnostics.values() for name in found)
+        return {name: float(torch.cat([f[name] for f in self._diagnostics.values()]).mean()) for name in names}
 
     def draws(self, kind: Kind, n: int) -> Tensor:
         """The first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
@@ -180,8 +122,8 @@ class Evaluation:
         return self._join(kind, self._share(kind), torch.empty((0, *self.references.shape), dtype=torch.uint8))
 
     def batch(self, images: Images, start: int, rows: int) -> Batch:
-        """Images of a data set as the model is shown them, on its device."""
-        batches = Batches(images, self.recipe, self.seed, training=False, device=self.device, dtype=self._dtype)
+        """Return images of a data set as the model is shown them, on its device."""
+        batches = self.splits.batches(images, self.model.seed, self.model.device, self.model.dtype)
         return batches.in_order(start, rows)
 
     def _share(self, kind: Kind) -> list[Tensor]:
@@ -191,7 +133,7 @@ class Evaluation:
         nonfinite, share = 0, []
         for start, rows in self._batches(kind):
             images = self.decoded(kind, start, rows)
-            nonfinite += int((~images.flatten(1).isfinite().all(1)).sum())
+            nonfinite += count_nonfinite(images)
             share.append(to_pixels(images).cpu())
         self._refuse(kind, nonfinite)
         if isinstance(kind, str) and sum(part.numel() for part in share) <= _KEPT_BYTES:
@@ -199,7 +141,7 @@ class Evaluation:
         return share
 
     def _refuse(self, kind: Kind, nonfinite: int) -> None:
-        nonfinite = self.processes.total(nonfinite, self.device)
+        nonfinite = self.processes.total(nonfinite, self.model.device)
         if nonfinite:
             raise NonFiniteError(
                 f"{nonfinite} of {self.count(kind)} images of kind {kind!r} are not finite; nothing is measured of the "
@@ -211,7 +153,7 @@ class Evaluation:
 
     def _join(self, kind: Kind, parts: list[Tensor], empty: Tensor) -> Tensor:
         if self.processes.gather is not None:
-            parts, empty = [part.to(self.device) for part in parts], empty.to(self.device)
+            parts, empty = [part.to(self.model.device) for part in parts], empty.to(self.model.device)
         return self.processes.join(parts, empty, self.count(kind), self.settings.rows).cpu()
 
     # ------------------------------------------------------------ features and distances
@@ -220,7 +162,7 @@ class Evaluation:
         """An extractor, made when first asked for; the settings' own by default."""
         name = name or self.settings.extractor
         if name not in self.extractors:
-            context = ExtractorContext(self.images, self.settings, self.device, self.processes)
+            context = ExtractorContext(self.splits.images, self.settings, self.model.device, self.processes)
             self.extractors[name] = make_extractor(name, context)
         return self.extractors[name]
 
@@ -265,26 +207,12 @@ class Evaluation:
             most: how many images at most, evenly spread.
             shape: of one image's score.
         """
-        whole = self.images[split]
+        whole = self.splits[split]
         images = EvenSubset(whole, len(whole) if most is None else most)
         parts = []
-        with evaluating(self.backbone, self.prior):
+        with evaluating(self.model.backbone, self.model.prior):
             for start, rows in self.processes.batches(len(images), self.settings.rows):
                 noise = self.noise("per-image", start).derive(split)
                 parts.append(score(self.batch(images, start, rows), noise).double())
-        empty = torch.empty(0, *shape, dtype=torch.float64, device=self.device)
+        empty = torch.empty(0, *shape, dtype=torch.float64, device=self.model.device)
         return self.processes.join(parts, empty, len(images), self.settings.rows).cpu()
-
-
-@contextmanager
-def evaluating(*modules: torch.nn.Module) -> Iterator[None]:
-    """Inside, modules are in eval mode and no graph is kept; afterwards each part is as it was."""
-    training = [part for module in modules for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part in training:
-            part.training = True

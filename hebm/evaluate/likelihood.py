@@ -19,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hebm.interfaces import Backbone, Batch, PriorLearner
+from hebm.errors import ConfigError
+from hebm.interfaces import Backbone, Batch, DrawsContext, PriorLearner
 from hebm.latents import Posterior
 from hebm.noise import Noise
 
@@ -103,7 +104,21 @@ def _log_weight(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Bat
         return None
     log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
     log_ratio = posterior.latents.base_log_prob - posterior.log_q.sum(1)
-    return log_p_x + log_ratio - _context_term(posterior, root.context_weight, noise, log_p_x)
+    return log_p_x + log_ratio - _context_term(posterior, weight_of(root), noise, log_p_x)
+
+
+def bound_of(root: PriorLearner) -> LogP:
+    """Return the root's bound on log p(c); no noise is drawn for a root without a context."""
+    return root.context_bound if isinstance(root, DrawsContext) else _no_context
+
+
+def weight_of(root: PriorLearner) -> LogP:
+    """Return the root's log importance weight of c."""
+    return root.context_weight if isinstance(root, DrawsContext) else _no_context
+
+
+def _no_context(context: Tensor, noise: Noise) -> Tensor:
+    raise ConfigError("likelihood: the backbone has a context, and the root of this prior draws none")
 
 
 def _context_term(posterior: Posterior, log_p: LogP, noise: Noise, like: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 
     Returns a dictionary for `metrics.json`: the metrics' entries merged, "drawing" (means of what the prior says of
     its draws, an effective sample size, say), and beside them "extractor" (and
-    "extractors" if there were several), "n", "n_reference", "split", "decode", "chain_steps", "milestone", "range",
+    "extractors" if there were several), "n", "n_reference", "split", "decode", "chain_steps", "after", "range",
     "seed", "versions", "seconds".
 
     Raises `PluginError` if two metrics disagree about one entry, `NonFiniteError` if images are not finite.
@@ -27,7 +27,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for metric in evaluation.settings.metrics:
         _merge(found, metric.compute(evaluation), type(metric).__name__)
-    drawing = {"drawing": figures} if (figures := evaluation.drawing()) else {}
+    drawing = {"drawing": found_in_draws} if (found_in_draws := evaluation.diagnostics()) else {}
     return {**found, **drawing, **_conditions(evaluation), "seconds": round(time.perf_counter() - started, 3)}
 
 
@@ -42,9 +42,9 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
         "split": settings.split,
         "decode": settings.decode,
         "chain_steps": settings.chain_steps,
-        "milestone": settings.milestone,
+        "after": settings.after,
         "range": "[-1, 1] as 8-bit pixels",
-        "seed": evaluation.seed,
+        "seed": evaluation.model.seed,
         "versions": {package: _version(package) for package in _PACKAGES},
     }
     return conditions | ({"extractors": used} if len(used) > 1 else {})

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from hebm.data.images import Images
 from hebm.densities import Tilt
-from hebm.errors import NonFiniteError
-from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.interfaces import Backbone, Batch, PriorLearner
+from hebm.errors import ConfigError, NonFiniteError
+from hebm.evaluate.evaluation import Evaluation
+from hebm.interfaces import Batch, Regenerates, Request, context_of
 from hebm.latents import Latents
 from hebm.noise import Noise
-from hebm.training.phases import SchemeRecipe
+from hebm.trained import TrainedModel, evaluating
 
 
 def above(tilts: Tensor) -> Tensor:
@@ -32,68 +32,61 @@ def above(tilts: Tensor) -> Tensor:
     return tilts.cumsum(1).flip(1)
 
 
-def has_tilt(prior: PriorLearner) -> bool:
-    """Whether a prior has learned a tilt: a root has none, and some priors have none that can be evaluated."""
-    return prior.base is not None and type(prior).tilt is not PriorLearner.tilt
-
-
-def regenerates(prior: PriorLearner) -> bool:
-    """Whether a prior moves the coordinates that are held when it draws the others anew."""
-    return type(prior).regenerate is not PriorLearner.regenerate
-
-
 @attrs.frozen(eq=False)
 class Scorer:
     """Scores of batches.
 
     Arguments:
-        backbone, prior, scheme: of the trained model, in eval mode.
-        generator: the backbone's folded copy.
+        model: the trained model.
         draws: posterior draws that a score is the mean of.
     """
 
-    backbone: Backbone
-    prior: PriorLearner
-    scheme: SchemeRecipe
-    generator: Backbone
+    model: TrainedModel
     draws: int = 1
-
-    @classmethod
-    def of(cls, evaluation: Evaluation, draws: int = 1) -> Scorer:
-        """The scorer of an evaluation's model."""
-        return cls(evaluation.backbone, evaluation.prior, evaluation.scheme, evaluation.generator, draws)
 
     @property
     def has_density(self) -> bool:
         """Whether f − |u|²/2 is the prior's log density up to a constant: not so for a chain of conditionals."""
-        return self.prior.context is None and self.prior.density(self.generator) is not None
+        prior = self.model.prior
+        return context_of(prior) is None and prior.density(self.model.generator) is not None
 
     def inferred(self, batch: Batch, noise: Noise) -> Latents:
-        """One posterior draw."""
-        return self.scheme.posterior(self.backbone, self.prior, batch, noise).latents
+        """Return one posterior draw."""
+        return self.model.infer(batch, noise).latents
 
     def scores(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
-        """s_k by inference, `(B, E)`, the mean over posterior draws; of another tilt than the prior's if given."""
-        score = tilt or self.prior.tilt
-        tilts = [score(self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
+        """Return s_k by inference, `(B, E)`, the mean over posterior draws; of another tilt than the prior's if given.
+
+        Raises `ConfigError` for a prior without a tilt.
+        """
+        score = tilt or self._tilt()
+        tilts = [score.at(self.model.backbone, self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
         return above(torch.stack(tilts).mean(0))
 
+    def _tilt(self) -> Tilt:
+        if self.model.tilt is None:
+            raise ConfigError("scores: this prior has no tilt to score by; use a run with a learned prior")
+        return self.model.tilt
+
     def gaussian(self, batch: Batch, noise: Noise) -> Tensor:
-        """The control in which nothing is learned: −½ Σ |u_i|² over the layers above k, `(B, L)`."""
-        layers = self.generator.layout.split(self.inferred(batch, noise.derive(0)).u)
+        """Return the control in which nothing is learned: −½ Σ |u_i|² over the layers above k, `(B, L)`."""
+        layers = self.model.generator.layout.split(self.inferred(batch, noise.derive(0)).u)
         squares = torch.stack([layer.flatten(1).square().sum(1) for layer in layers], dim=1)
         return above(-0.5 * squares)
 
     def regenerated(self, batch: Batch, noise: Noise, k: int) -> Tensor:
-        """s_k of latents whose layers above k are held and the others drawn by the prior, `(B,)`.
+        """Return s_k of latents whose layers above k are fixed and the others redrawn by the prior, `(B,)`.
 
-        A prior with levels of noise moves what is held, too: see `PriorLearner.regenerate`.
+        A prior that `Regenerates` moves the fixed layers too.
         """
-        layout = self.generator.layout
+        prior, generator, source = self.model.prior, self.model.generator, noise.derive("regenerate", k)
         latents = self.inferred(batch, noise.derive(0))
-        held = layout.hold(latents.u, range(len(layout) - k)).held
-        drawn = self.prior.regenerate(self.generator, latents, held, noise.derive("regenerate", k))
-        return above(self.prior.tilt(self.generator.latents(drawn, latents.context)))[:, k]
+        fixed = generator.layout.fix(latents.u, range(len(generator.layout) - k))
+        if isinstance(prior, Regenerates):
+            u = prior.regenerate(generator, latents, fixed, source)
+        else:
+            u = prior.sample(generator, len(latents), source, Request(context=latents.context, fixed=fixed)).u
+        return above(self._tilt().at(generator, generator.latents(u, latents.context)))[:, k]
 
 
 def scan(
@@ -117,7 +110,7 @@ def scan(
     """
     rows = evaluation.settings.rows
     parts = []
-    with evaluating(evaluation.backbone, evaluation.prior):
+    with evaluating(evaluation.model.backbone, evaluation.model.prior):
         for start in range(0, len(images), rows):
             batch = evaluation.batch(images, start, min(rows, len(images) - start))
             parts.append(score(batch, evaluation.noise("scores", start).derive(name)).double().cpu())

@@ -34,8 +34,8 @@ class EvaluateSettings:
     chain_steps: int | None = option(
         None, low=1, doc="length of each of the prior's chains in evaluation, instead of the one it was trained with"
     )
-    milestone: str | None = option(
-        None, doc="what is measured in the prior's place: the prior after one of its stages, such as 'stage 1'"
+    after: str | None = option(
+        None, doc="measure draws after this transition instead of the prior's, such as 'stage 1' or 'level 2'"
     )
     decode: str = option("mean", choices=("mean", "sample"), doc="image of a latent: E[x|z], or a draw from p(x|z)")
     batch_size: int = option(512, low=BLOCK, doc="images at a time, rounded down to whole noise blocks of 64")

@@ -1,61 +1,62 @@
-"""Watching a short-run chain: figures of every step, states of a few."""
+"""Watching a prior's chains: diagnostics of every step, states of a few."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hebm.interfaces import Info
 from hebm.report.figure_data import Band, ChainData
+from hebm.samplers import Info
 from hebm.sampling import Trace
 
 _MOST_POINTS = 240
 
 
 class Recorder:
-    """An observer that keeps every step's figures, and u after evenly spaced steps of a chain of unknown length.
+    """An observer that keeps every step's diagnostics, and u after evenly spaced steps.
 
-    It counts its calls: a prior that runs several chains one after another is seen as one long chain. Whenever twice
-    `states` are kept, every other is dropped and the distance between two doubles.
+    Chains that a draw runs one after another are shown as one: their steps are counted on.
 
     Arguments:
-        states: how many states to keep at least, for a chain that is as long.
+        lengths: steps of each chain by its transition's name, in order.
+        states: how many states to keep between start and end.
     """
 
-    def __init__(self, states: int) -> None:
-        self.trace, self.length, self.most, self.every = Trace(), 0, 2 * states, 1
-        self.kept: list[tuple[int, Tensor]] = []
+    def __init__(self, lengths: Mapping[str, int], states: int) -> None:
+        self.trace, self.length = Trace(), sum(lengths.values())
+        self.kept: dict[int, Tensor] = {}
+        self._before, done = {}, 0
+        for name, steps in lengths.items():
+            self._before[name], done = done, done + steps
+        self._wanted = set(evenly(self.length + 1, states + 2)[1:-1])
 
-    def __call__(self, step: int, state: Any, info: Info) -> None:
-        """Keep this step's figures, and perhaps u `(B, D)`."""
-        self.trace(step, state, info)
-        self.length += 1
-        if self.length % self.every:
-            return
-        self.kept.append((self.length, state[0].clone()))
-        if len(self.kept) >= self.most:
-            self.kept, self.every = self.kept[1::2], 2 * self.every
+    def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
+        """Keep this step's diagnostics, and perhaps u `(B, D)`."""
+        self.trace(name, step, state, info)
+        done = self._before[name] + step + 1
+        if done in self._wanted:
+            self.kept[done] = state[0].clone()
 
     def states(self, start: Tensor, end: Tensor) -> list[tuple[int, Tensor]]:
-        """(steps done, u `(B, D)`) from the start of the chain to its end."""
-        return [(0, start), *(kept for kept in self.kept if kept[0] < self.length), (self.length, end)]
+        """Return (steps done, u `(B, D)`) from the start of the first chain to the end of the last."""
+        return [(0, start), *self.kept.items(), (self.length, end)]
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """At most `most` of the indices 0 … count − 1, evenly spread, both ends among them."""
+    """Return at most `most` of the indices 0 … count − 1, evenly spaced, both ends among them."""
     if count <= most:
         return list(range(count))
     return torch.linspace(0, count - 1, most).round().long().tolist()
 
 
 def summary(recorder: Recorder, states: Sequence[tuple[int, Tensor]], tilts: Sequence[Tensor]) -> ChainData:
-    """The figures of a chain.
+    """Return what the report shows of the chains.
 
     Arguments:
-        recorder: saw it.
+        recorder: saw them.
         states: (steps done, u) from start to end.
         tilts: f of each state, `(B,)`; empty for a prior without a tilt.
     """
@@ -69,13 +70,13 @@ def summary(recorder: Recorder, states: Sequence[tuple[int, Tensor]], tilts: Seq
         log_density=band(points, [recorder.trace.values[i] for i in points]),
         grad_norm=band(points, [recorder.trace.grad_norms[i] for i in points]),
         f=band([step for step, _ in states], tilts) if tilts else None,
-        frames=[],
+        frames=[step for step, _ in states],
         acceptance=torch.stack(accepted).double().mean().item() if accepted else None,
     )
 
 
 def band(steps: list[int], rows: Sequence[Tensor]) -> Band:
-    """Mean and 10 to 90 % band over the finite values of each row `(B,)`; NaN where there are none."""
+    """Return mean and 10 to 90 % band over the finite values of each row `(B,)`; NaN where there are none."""
     values = torch.stack(list(rows)).double().cpu()
     values = values.masked_fill(~values.isfinite(), torch.nan)
     low, high = values.nanquantile(torch.tensor([0.1, 0.9], dtype=torch.float64), dim=1)

@@ -12,14 +12,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.evaluate.evaluation import Evaluation, evaluating
+from hebm.densities import Tilt
+from hebm.draws import Draw
+from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.references import EvenSubset
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
-from hebm.noise import BLOCK, Noise
+from hebm.interfaces import Batch
+from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.figure_data import ChainData, Figures
 from hebm.report.grids import save_grid, save_strip
-from hebm.training.phases import SchemeRecipe
+from hebm.trained import TrainedModel, evaluating
+from hebm.transitions import ROOT, root_of
 
 _LARGE = 96
 
@@ -44,68 +47,54 @@ class FigureSettings:
 
 
 def collect_from(evaluation: Evaluation, samples: Path, settings: FigureSettings | None = None) -> Figures:
-    """The figures of an evaluated model, on this process alone. See `collect`."""
+    """Compute the figures of an evaluated model, on this process alone. See `collect`."""
     settings = settings or FigureSettings()
-    images = EvenSubset(evaluation.images[evaluation.settings.split], settings.draws)
-    batch = evaluation.batch(images, 0, len(images))
-    noise = Noise(evaluation.seed, "sample", device=evaluation.device, dtype=batch.x.dtype)
-    return collect(evaluation.backbone, evaluation.prior, evaluation.scheme, batch, noise, samples, settings)
+    images = EvenSubset(evaluation.splits[evaluation.settings.split], settings.draws)
+    model = attrs.evolve(evaluation.model, decoding="mean")
+    return collect(model, evaluation.batch(images, 0, len(images)), samples, settings)
 
 
-def collect(
-    backbone: Backbone,
-    prior: PriorLearner,
-    scheme: SchemeRecipe,
-    batch: Batch,
-    noise: Noise,
-    samples: Path,
-    settings: FigureSettings | None = None,
-) -> Figures:
+def collect(model: TrainedModel, batch: Batch, samples: Path, settings: FigureSettings | None = None) -> Figures:
     """Compute the figures, write their images and `figures.json` into `samples`, and return them.
 
     Arguments:
-        backbone: trained; used in eval mode, put back as it was.
-        prior: trained, treated alike.
-        scheme: how latents of given images are inferred.
+        model: the trained model.
         batch: images of one split, as many as a histogram has draws.
-        noise: draws of a kind come from `noise.derive(kind)`.
         samples: the folder.
         settings: how much is shown.
 
     Raises `CheckpointError` if the folder cannot be written.
     """
-    with evaluating(backbone, prior):
-        generator = backbone.folded()
-        return _Collector(
-            backbone, generator, prior, scheme, batch, noise, samples, settings or FigureSettings()
-        ).collect()
+    settings = settings or FigureSettings()
+    return _Collector(attrs.evolve(model, rows=settings.rows), batch, samples, settings).collect()
 
 
 @attrs.frozen(eq=False)
 class _Collector:
-    """The arguments of `collect`, shared by its parts, and the backbone's folded copy."""
+    """The arguments of `collect`, shared by its parts."""
 
-    backbone: Backbone
-    generator: Backbone
-    prior: PriorLearner
-    scheme: SchemeRecipe
+    model: TrainedModel
     batch: Batch
-    noise: Noise
     samples: Path
     settings: FigureSettings
 
     def collect(self) -> Figures:
         images = self._references()
-        first, chain = self._chain() if self.prior.base is not None else (None, None)
-        drawn = {"gaussian": self._draw("gaussian", 0, self.settings.rows)}
-        drawn["prior"] = first or drawn["gaussian"]
+        drawn, chain = {"gaussian": self._draw("gaussian", 0, self.settings.rows)}, None
+        drawn["prior"] = drawn["gaussian"]
+        if self._learned:
+            drawn["prior"], chain = self._chain()
         for kind, draw in drawn.items():
-            images[kind] = self._save(kind, self._decode(draw.u[: self._tiles], draw.context))
+            images[kind] = self._save(kind, self.model.images(draw.rows(slice(self._tiles))))
         if chain is not None:
             images["chain"] = "chain.png"
         figures = Figures(images, chain, self._tilts())
         figures.write(self.samples)
         return figures
+
+    @property
+    def _learned(self) -> bool:
+        return self.model.prior.root is not None
 
     # ------------------------------------------------------------ grids
 
@@ -120,73 +109,60 @@ class _Collector:
     def _references(self) -> dict[str, str]:
         index = torch.tensor(evenly(len(self.batch.x), self._tiles), device=self.batch.x.device)
         few = _rows(self.batch, index)
-        posterior = self.scheme.posterior(self.backbone, self.prior, few, self.noise.derive("reconstruction"))
-        mean = self.backbone.likelihood(posterior.latents).mean
+        mean = self.model.reconstructed(few, self.model.noise("reconstruction"))
         return {"data": self._save("data", few.x), "reconstruction": self._save("reconstruction", mean)}
-
-    def _decode(self, u: Tensor, context: Tensor | None) -> Tensor:
-        context = None if context is None else context[: len(u)]
-        mean: Tensor = self.generator.likelihood(self.generator.latents(u, context)).mean
-        return mean
 
     def _save(self, kind: str, images: Tensor) -> str:
         save_grid(images, self.samples / f"{kind}.png", self._columns)
         return f"{kind}.png"
 
     def _draw(self, kind: str, start: int, rows: int) -> Draw:
-        prior = self.prior
-        while kind == "gaussian" and prior.base is not None:
-            prior = prior.base
-        return prior.sample(self.generator, rows, self.noise.derive(kind).at(start))
+        noise = self.model.noise(kind, start)
+        if kind == "prior" and self._learned:
+            return self.model.draw(rows, noise)
+        root = root_of(self.model.prior)
+        with evaluating(root):
+            return root.sample(self.model.generator, rows, noise)
 
     # ------------------------------------------------------------ the chain
 
     def _chain(self) -> tuple[Draw, ChainData | None]:
-        """The first draws of the prior and what their chain did; None for a prior that runs none."""
-        recorder = Recorder(self.settings.frames - 2)
-        rows, noise = self.settings.rows, self.noise.derive("prior")
-        draw = self.prior.sample(self.generator, rows, noise, Request(observe=recorder))
-        if not recorder.length:
-            return draw, None
-        start = self.prior.sample(self.generator, rows, self.noise.derive("prior"), Request(steps=0))
-        states = recorder.states(start.u, draw.u)
-        tilts = [f for f in (self._f(Draw(u, draw.context)) for _, u in states) if f is not None]
-        chosen = [states[i] for i in evenly(len(states), self.settings.frames)]
-        save_strip(
-            [self._decode(u[: self.settings.chains], draw.context) for _, u in chosen], self.samples / "chain.png"
-        )
-        return draw, attrs.evolve(summary(recorder, states, tilts), frames=[step for step, _ in chosen])
+        """Return the first draws of the prior, and what their chains did; None for a prior that runs none."""
+        recorder = Recorder(self.model.chain_lengths, self.settings.frames - 2)
+        watched = attrs.evolve(self.model.request, observe=recorder)
+        found = dict(self.model.walk(self.settings.rows, self.model.noise("prior"), watched))
+        start, end = found[ROOT], found[next(reversed(found))]
+        if not recorder.trace.values:
+            return end, None
+        states = recorder.states(start.u, end.u)
+        frames = [self.model.images(Draw(u, end.context).rows(slice(self.settings.chains))) for _, u in states]
+        save_strip(frames, self.samples / "chain.png")
+        tilt = self.model.tilt
+        tilts = [] if tilt is None else [self._f(tilt, Draw(u, end.context)) for _, u in states]
+        return end, summary(recorder, states, tilts)
 
     # ------------------------------------------------------------ log tilts
 
-    def _f(self, draw: Draw) -> Tensor | None:
-        """The log tilt f = Σ_e f_e of draws, `(B,)`; None for a prior without a tilt."""
-        try:
-            return self.prior.tilt(self.generator.latents(draw.u, draw.context)).sum(1)
-        except NotImplementedError:
-            return None
+    def _f(self, tilt: Tilt, draw: Draw) -> Tensor:
+        """Return the log tilt f = Σ_e f_e of draws, `(B,)`."""
+        return self.model.of_latents(draw, lambda latents: tilt.at(self.model.generator, latents)).sum(1)
 
     def _tilts(self) -> dict[str, list[float | None]]:
-        if self.prior.base is None:
+        tilt = self.model.tilt
+        if tilt is None:
             return {}
-        tilts = {
-            "posterior": [self._f(draw) for draw in self._posterior()],
-            "prior": [self._f(draw) for draw in self._draws("prior")],
-            "gaussian": [self._f(draw) for draw in self._draws("gaussian")],
-        }
-        found = {kind: [part for part in parts if part is not None] for kind, parts in tilts.items()}
-        return {kind: torch.cat(parts).tolist() for kind, parts in found.items() if parts}
+        kinds = {"posterior": self._posterior(), "prior": self._draws("prior"), "gaussian": self._draws("gaussian")}
+        return {kind: torch.cat([self._f(tilt, draw) for draw in draws]).tolist() for kind, draws in kinds.items()}
 
     def _draws(self, kind: str) -> Iterator[Draw]:
-        for start in range(0, self.settings.draws, self.settings.rows):
-            yield self._draw(kind, start, min(self.settings.rows, self.settings.draws - start))
+        for few in self.model.batches(self.settings.draws):
+            yield self._draw(kind, few.start, few.stop - few.start)
 
     def _posterior(self) -> Iterator[Draw]:
-        noise = self.noise.derive("posterior")
-        for start in range(0, len(self.batch.x), self.settings.rows):
-            few = _rows(self.batch, slice(start, start + self.settings.rows))
-            posterior = self.scheme.posterior(self.backbone, self.prior, few, noise.at(start))
-            yield Draw(posterior.latents.u, posterior.latents.context)
+        noise = self.model.noise("posterior")
+        for few in self.model.batches(len(self.batch.x)):
+            latents = self.model.infer(_rows(self.batch, few), noise.at(few.start)).latents
+            yield Draw(latents.u, latents.context)
 
 
 def _rows(batch: Batch, index: Tensor | slice) -> Batch:

@@ -9,9 +9,24 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from hebm import interfaces
 from hebm.densities import frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, Loss, PriorLearner, PriorRecipe, Progress, Request, Stage, require_context
+from hebm.interfaces import (
+    MCMC,
+    Backbone,
+    Draw,
+    Loss,
+    PriorLearner,
+    PriorRecipe,
+    Progress,
+    Request,
+    Stage,
+    TiltedPrior,
+    Tilts,
+    root_of,
+    tilt_of,
+)
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
@@ -27,6 +42,7 @@ from hebm.testing.promises import (
 )
 from hebm.testing.subjects import PoisonedNoise, contexts, perturbed, points, seeded
 from hebm.training.phases import start_stage
+from hebm.transitions import ROOT, route
 
 ROWS = 5
 BLOCK = 64
@@ -35,7 +51,7 @@ BLOCK = 64
 def _built(
     recipe: PriorRecipe, backbone: Backbone, dtype: torch.dtype = torch.float32
 ) -> tuple[PriorLearner, Backbone]:
-    """A prior away from its start, its stages begun, and a backbone of the same type."""
+    """Return a prior away from its initial weights, its stages started, and a backbone of the same type."""
     twin = copy.deepcopy(backbone).to(dtype).eval()
     prior = perturbed(seeded(lambda: recipe.build(twin))).to(dtype)
     with frozen(twin):  # as phase 2 has it
@@ -71,7 +87,7 @@ def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def _expect_context(draw: Draw, backbone: Backbone) -> None:
     shape = backbone.layout.context
-    fix = "hold the context that the base drew: Draw(u, start.context)"
+    fix = "keep the context that the root drew: at.moved(u)"
     if shape is None:
         promise(draw.context is None, "no context, as the layout says", "a context", fix)
     else:
@@ -107,7 +123,7 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
     prior, twin = _built(recipe, backbone)
     seen: list[Tensor] = []
     watched = prior.sample(
-        twin, ROWS, Noise(0, "sample"), Request(observe=lambda step, state, info: seen.append(state[0]))
+        twin, ROWS, Noise(0, "sample"), Request(observe=lambda name, step, state, info: seen.append(state[0]))
     ).u
     plain = prior.sample(twin, ROWS, Noise(0, "sample")).u
     expect_equal("samples are the same when observed", watched, plain, "pass observe on to hebm.sampling.run")
@@ -122,7 +138,7 @@ def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     given = contexts(twin.layout, ROWS)
     if given is None:
         return
-    fix = "pass the request on to the base, whose draw has the context; draw one only where none is given"
+    fix = "return request.context where there is one; draw a context only where none is given"
     draw, again = (prior.sample(twin, ROWS, Noise(0, "sample"), Request(context=given)) for _ in range(2))
     expect_shape("the draw's context", given if draw.context is None else draw.context, tuple(given.shape), fix)
     promise(draw.context is not None, "the draw has its context", "it has none", fix)
@@ -131,19 +147,52 @@ def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     expect_equal("the same key and context give the same draw", again.u, draw.u, fix)
 
 
-def check_hold(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Held coordinates come back as given; the others are drawn."""
+def check_fixed(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Fixed coordinates come back as given; the others are drawn."""
     prior, twin = _built(recipe, backbone)
     given = points(ROWS, twin.layout.dim, name="held")
-    hold = twin.layout.hold(given, {0})
-    u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(hold=hold)).u
-    other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(hold=hold)).u
-    fix = "pass hold on to hebm.sampling.run, or return Draw(hold.apply(u))"
-    expect_equal("held coordinates are as given", u[:, hold.held], given[:, hold.held], fix)
-    if not bool(hold.held.all()):
-        free = hold.free(u)
-        promise(not torch.equal(free, hold.free(given)), "the others are drawn", "they are as given too", fix)
-        promise(not torch.equal(free, hold.free(other)), "the others follow the noise", "the same for two keys", fix)
+    fixed = twin.layout.fix(given, {0})
+    u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(fixed=fixed)).u
+    other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(fixed=fixed)).u
+    fix = "use MCMC transitions, or return Draw(...).fixed_as(request.fixed)"
+    expect_equal("fixed coordinates are as given", u[:, fixed.mask], given[:, fixed.mask], fix)
+    if not fixed.everything:
+        free = fixed.free(u)
+        promise(not torch.equal(free, fixed.free(given)), "the others are drawn", "they are as given too", fix)
+        promise(not torch.equal(free, fixed.free(other)), "the others follow the noise", "the same for two keys", fix)
+
+
+def check_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Transitions have names and noise keys of their own, listing them draws nothing, and a draw may stop after each.
+
+    Without an override, `density` is f(T(u)) − |u|²/2: then every chain is on such a density.
+    """
+    prior, twin = _built(recipe, backbone)
+    with no_global_randomness("listing transitions"):
+        way = prior.transitions(twin)
+    if prior.root is None:
+        promise(not way, "a root without transitions", f"{len(way)} of them", "override sample, or set self.root")
+        return
+    names = [transition.name for transition in way]
+    unique = len({*names, ROOT}) == len(names) + 1 and all(names)
+    promise(unique, f'unique names, none of them "{ROOT}"', str(names), "number them: stage 1, stage 2, ...")
+    for end in (transition.name for transition in way):
+        keys = [getattr(transition, "key", transition.name) for transition in route(way, end)]
+        fix = "give each transition a key of its own: two with one key draw the same numbers"
+        promise(len(set(keys)) == len(keys), "unique keys of noise", str(keys), fix)
+        draw = prior.sample(twin, ROWS, Noise(0, "sample"), Request(after=end))
+        expect_shape(f"u after {end!r}", draw.u, (ROWS, twin.layout.dim), "move every row of the draw")
+    _expect_own_density(prior, twin)
+
+
+def _expect_own_density(prior: PriorLearner, backbone: Backbone) -> None:
+    if type(prior).density is not PriorLearner.density:
+        return
+    start = root_of(prior).sample(backbone, ROWS, Noise(0, "start"), Request(context=contexts(backbone.layout, ROWS)))
+    chains = [transition for transition in prior.transitions(backbone) if isinstance(transition, MCMC)]
+    other = [chain.name for chain in chains if not isinstance(chain.density(start, Request()), TiltedPrior)]
+    fix = "override density: return the prior's own log density, or None where it has none"
+    promise(not other, "chains on f(T(u)) - |u|^2/2, as the inherited density says", f"others: {other}", fix)
 
 
 def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -188,32 +237,35 @@ def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
 def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Stage names are unique, stages train sub-modules of the prior, and every parameter belongs to one."""
     prior, _ = _built(recipe, backbone)
-    stages, inside = prior.stages(), {id(module) for module in prior.modules()}
+    stages, inside = prior.stages(), {id(parameter) for parameter in prior.parameters()}
     names = [stage.name for stage in stages]
     promise(len(set(names)) == len(names) and all(names), "unique stage names", str(names), "number them")
-    foreign = [stage.name for stage in stages if id(stage.module) not in inside]
-    promise(not foreign, "a stage trains a sub-module of the prior", f"not so: {foreign}", "set it as an attribute")
+    foreign = [stage.name for stage in stages if any(id(p) not in inside for p in stage.module.parameters())]
+    promise(
+        not foreign, "a stage trains parameters of the prior", f"not so: {foreign}", "set the module as an attribute"
+    )
     covered = {id(p) for stage in stages for p in stage.module.parameters()}
     left = [name for name, p in prior.named_parameters() if p.requires_grad and id(p) not in covered]
-    fix = "return a Stage for it, and *super().stages() for the base's"
+    fix = "inherit stages(), or return *self.root.stages() and a Stage for each module of your own"
     promise(not left, "every parameter belongs to a stage", f"no stage trains {', '.join(left)}", fix)
 
 
 def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """`tilt(latents)` is `(B, E)`, and 0 for a root. Passes where the prior has no density and no tilt."""
+    """`tilt(latents)` is finite, `(B, E)`. A root has none, and a prior with a density of its own has one."""
     prior, twin = _built(recipe, backbone)
     latents = _posterior(twin).latents
-    try:
-        f = prior.tilt(latents)
-    except NotImplementedError:
-        lacking = prior.density(twin, latents.context) is None
-        promise(lacking, "a prior with a density has a tilt", "tilt is not implemented", "return f per energy, (B, E)")
+    if prior.root is None:
+        fix = "tilt a root instead: give the recipe a field `root: PriorRecipe`, and build it by build_root"
+        promise(not isinstance(prior, Tilts), "a root without a tilt: posterior chains leave it out", "a tilt", fix)
         return
+    tilt = tilt_of(prior)
+    if tilt is None:
+        lacking = prior.density(twin, latents.context) is None
+        promise(lacking, "a prior with a density has a tilt", "no method tilt", "return f per energy, (B, E)")
+        return
+    f = tilt.at(twin, latents)
     promise(f.ndim == 2 and len(f) == ROWS, f"tilt of shape ({ROWS}, E)", str(tuple(f.shape)), "one column per energy")
     expect_finite("the tilt", f, "start with small weights")
-    if prior.base is None:
-        fix = "tilt a base instead: give the recipe a field `base: PriorRecipe`, and build it"
-        promise(not bool(f.any()), "a root's tilt is 0: schemes leave it out of posterior chains", "another tilt", fix)
 
 
 def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -252,12 +304,12 @@ def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
 def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     """The root of the prior draws the context that the layout asks for."""
     prior, twin = _built(recipe, backbone)
-    promise(hasattr(prior, "base"), "the attribute `base`: a prior, or None for a root", "none", "set it in __init__")
+    promise(hasattr(prior, "root"), "the attribute `root`: a prior, or None for a root", "none", "set it in __init__")
     try:
-        require_context(prior, twin.layout, "prior.base")
+        interfaces.check_context(prior, twin.layout, "prior.root")
     except ConfigError as error:
-        fix = "call hebm.interfaces.check_base in build, and build the base from the recipe's `base`"
-        raise ConformanceError(f"promised: a base that fits\n    seen: {error}\n    fix: {fix}") from error
+        fix = "build the root from the recipe's `root` by hebm.interfaces.build_root"
+        raise ConformanceError(f"promised: a root that fits\n    seen: {error}\n    fix: {fix}") from error
 
 
 def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:

@@ -8,19 +8,12 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import GeneratorPosterior, Tilt
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, Stage
+from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, Stage, tilt_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.training.optimization import Optimization
 from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, start_stage
-
-
-def tilt_of(prior: PriorLearner, stage: Stage | None = None) -> Tilt | None:
-    """f under which latents are inferred: the stage's while it learns, else the prior's; None for a root."""
-    if stage is not None and stage.tilt is not None:
-        return stage.tilt
-    return None if prior.base is None else prior.tilt
 
 
 def posterior_chain(backbone: Backbone, tilt: Tilt | None, sampler: Sampler, target: Tensor, noise: Noise) -> Chain:
@@ -86,7 +79,7 @@ class JointPhase(Phase):
         """The generator's loss plus the prior's, on the same posterior draws."""
         u, nonfinite = posterior_chain(
             self.backbone,
-            tilt_of(self.prior, self.stage),
+            self.stage.tilt if self.stage is not None and self.stage.tilt is not None else tilt_of(self.prior),
             self.scheme.posterior_sampler,
             batch.target,
             noise.derive("posterior"),
@@ -145,7 +138,7 @@ class JointMCMC(SchemeRecipe):
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
 
-    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+    def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """The end of a short-run chain under the current prior."""
-        u = posterior_chain(backbone, tilt_of(prior), self.posterior_sampler, batch.target, noise).u
+        u = posterior_chain(backbone, tilt, self.posterior_sampler, batch.target, noise).u
         return Posterior(backbone.latents(u))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from hebm.densities import Tilt
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
@@ -89,7 +90,7 @@ class Phase(nn.Module, ABC):
 def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise) -> None:
     """What a stage asks for when its phase starts or resumes."""
     if stage is not None and stage.start is not None:
-        stage.start(backbone, noise.derive(stage.name))
+        stage.start(backbone, noise.derive(stage.key))
 
 
 class SchemeRecipe(ABC):
@@ -113,5 +114,5 @@ class SchemeRecipe(ABC):
         """What is trained, in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""
 
     @abstractmethod
-    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
-        """Latents of given images, as this scheme infers them: by q(z|x) or by MCMC."""
+    def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
+        """Infer latents of given images: by q(z|x), or by MCMC under a tilt (None for a root)."""

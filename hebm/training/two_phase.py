@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hebm.config.recipe import option, recipe
+from hebm.densities import Tilt
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
@@ -171,7 +172,7 @@ class TwoPhase(SchemeRecipe):
                 )
             load_module(module, theirs[name].state_dict(), f"stage {name!r} of {run}")
 
-    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+    def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""
         return backbone.infer(batch, noise)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
-from hebm.densities import frozen
+from hebm.densities import Tilt, frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage, tilt_of
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.training.joint import log_normaliser
@@ -46,13 +46,22 @@ class VariationalPhase(Phase):
                 f"train.type: scheme 'variational' needs the posterior draw in the Loss that "
                 f'{type(self.backbone).__name__}.objective returns; use train.type = "two-phase"'
             )
-        with frozen(self.prior):  # as its negatives are: of the stages before, while one learns
-            tilt = (self.stage.tilt or self.prior.tilt)(loss.posterior.latents).sum(1).mean()
+        with frozen(self.prior):  # its negatives come from the same tilt: that of the stages before, while one learns
+            tilt = self._inferred_under().at(self.backbone, loss.posterior.latents).sum(1).mean()
         positive = Posterior(loss.posterior.latents.detach())
         energy = self.stage.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
         log_z = log_normaliser(self.backbone, energy.negative if self.mle else None)
         total = loss.total - tilt + energy.total + log_z
         return Loss(total, {**loss.terms, **energy.terms, STAGE_LOSS: energy.total.detach(), "tilt": tilt.detach()})
+
+    def _inferred_under(self) -> Tilt:
+        """Return the stage's tilt, or the prior's."""
+        found = self.stage.tilt if self.stage is not None and self.stage.tilt is not None else tilt_of(self.prior)
+        if found is None:
+            raise ConfigError(
+                "train.type: scheme 'variational' needs a prior with a tilt; use train.type = \"two-phase\""
+            )
+        return found
 
 
 @recipe
@@ -87,6 +96,6 @@ class Variational(SchemeRecipe):
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(VariationalPhase(backbone, prior, stage, self) for stage in stages)
 
-    def posterior(self, backbone: Backbone, prior: PriorLearner, batch: Batch, noise: Noise) -> Posterior:
+    def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""
         return backbone.infer(batch, noise)

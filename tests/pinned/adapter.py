@@ -4,18 +4,14 @@ When an attribute, an argument or a key gets another name, change this file alon
 data stay as they are: entry names do not depend on hebm's spelling.
 """
 
-import sys
-from pathlib import Path
-
 import attrs
 from torch import nn
 
-from hebm.interfaces import Progress, Request
+from hebm.interfaces import Progress, Regenerates, Request, root_of, tilt_of
 from hebm.registry import find
-from hebm.train.phases import begin_stage
+from hebm.training.phases import start_stage
 
-TEMPLATE = Path(__file__).parents[2] / "plugins" / "hebm-plugin-template" / "src"
-ROOT = "base"
+ROOT = "root"
 """The recipe's key of the prior that is tilted."""
 
 
@@ -23,15 +19,9 @@ ROOT = "base"
 
 
 def recipe(group, name, **fields):
-    """Return a registered recipe, or the template's; `root` is the recipe of the prior that it tilts."""
+    """Return a registered recipe; `root` is the recipe of the prior that it tilts."""
     if "root" in fields:
         fields[ROOT] = fields.pop("root")
-    if name == "quadratic-tilt":
-        if str(TEMPLATE) not in sys.path:
-            sys.path.append(str(TEMPLATE))
-        from hebm_quadratic_tilt.prior import QuadraticTilt
-
-        return QuadraticTilt(**fields)
     return find(f"hebm_{group}", name)(**fields)
 
 
@@ -57,14 +47,14 @@ def draw(prior, backbone, n, noise, labels=None, context=None, steps=None, fixed
         after: name of the stage or level to stop behind, such as "stage 1" or "level 0"; None for the prior itself.
         seen: a list that gets Σ log p over the rows, at every call of an observer; None for no observer.
     """
-    hold = None if fixed is None else backbone.layout.hold(*fixed)
-    request = Request(labels, context, steps, None if seen is None else _observer(seen), hold)
-    found = prior.milestone(after).sample(backbone, n, noise, request)
-    return Drawn(found.u, found.context, dict(found.figures))
+    given = None if fixed is None else backbone.layout.fix(*fixed)
+    request = Request(labels, context, steps, after, given, None if seen is None else _observer(seen))
+    found = prior.sample(backbone, n, noise, request)
+    return Drawn(found.u, found.context, dict(found.diagnostics))
 
 
 def _observer(seen):
-    def observe(step, state, info):
+    def observe(name, step, state, info):
         seen.append(info.value.sum())
 
     return observe
@@ -72,7 +62,10 @@ def _observer(seen):
 
 def regenerate(prior, backbone, latents, layers, noise):
     """Draw all but the given layers again, `(n, D)`."""
-    return prior.regenerate(backbone, latents, backbone.layout.hold(latents.u, layers).held, noise)
+    fixed = backbone.layout.fix(latents.u, layers)
+    if isinstance(prior, Regenerates):
+        return prior.regenerate(backbone, latents, fixed, noise)
+    return prior.sample(backbone, len(latents), noise, Request(context=latents.context, fixed=fixed)).u
 
 
 # ---------------------------------------------------------------- learning
@@ -102,7 +95,7 @@ def trained(prior):
 
 def _trained(stage):
     def start(backbone, noise):
-        begin_stage(stage, backbone, noise)
+        start_stage(stage, backbone, noise)
 
     def objective(backbone, posterior, noise, labels):
         return stage.objective(backbone, posterior, noise, Progress(3, 10), labels)
@@ -113,16 +106,17 @@ def _trained(stage):
 # ---------------------------------------------------------------- scoring
 
 
-def tilt(prior, latents, after=None):
+def tilt(prior, backbone, latents, after=None):
     """Return the log tilt per energy `(n, E)` of the prior behind a stage or level, or of the whole one."""
-    return prior.milestone(after).tilt(latents)
+    found = tilt_of(prior, backbone, after)
+    return 0 * latents.u[:, :1] if found is None else found.at(backbone, latents)
 
 
 def context_bound(prior, context, noise):
     """Return the root's bound on log p(c), `(n,)`."""
-    return prior.context_bound(context, noise)
+    return root_of(prior).context_bound(context, noise)
 
 
 def context_weight(prior, context, noise):
     """Return the root's log importance weight of c, `(n,)`."""
-    return prior.context_weight(context, noise)
+    return root_of(prior).context_weight(context, noise)

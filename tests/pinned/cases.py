@@ -7,6 +7,7 @@ import torch
 
 from hebm.interfaces import ImageSpec
 from hebm.testing.subjects import image_set, seeded
+from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
 from .adapter import recipe, trained
 from .weights import redraw, round_buffers
@@ -18,6 +19,8 @@ STAGES = ("stage 1", "stage 2", "stage 3")
 GAINS = {"context": 1.0, "prior": 1.0}
 """Of the weights, by what is trained; 1.3 for ratios, so that particles have different weights."""
 LEVELS = ("level 2", "level 1", "level 0")
+DRAWING = ("mode", "factors", "particles", "threshold")
+CONTRAST = ("loss", "negatives", "pool", "refresh", "infer_under", "label_weight")
 
 # ---------------------------------------------------------------- backbones
 
@@ -93,10 +96,6 @@ def joint(on_context=False, sampler=ula, **fields):
     return Case("joint", lambda: {"energy": net(), "sampler": sampler(), **fields, **_root(on_context)})
 
 
-def quadratic(on_context=False):
-    return Case("quadratic-tilt", lambda: _root(on_context))
-
-
 def ncp(on_context=False, **fields):
     def made():
         energy = net(coordinate="z-given-above")
@@ -115,8 +114,16 @@ def diffusion(labels=None, on_context=False, **fields):
 
 def multi_stage(labels=None, on_context=False, **fields):
     def made():
-        small = {"stages": 2, "energy": _net(on_context), "sampler": ula(), "particles": 4, "threshold": 0.7}
-        return {**small, **_labels(labels), **fields, **_root(on_context)}
+        drawing = {"particles": 4, "threshold": 0.7, **{k: v for k, v in fields.items() if k in DRAWING}}
+        contrast = {key: value for key, value in fields.items() if key in CONTRAST}
+        small = {
+            "stages": fields.get("stages", 2),
+            "energy": _net(on_context),
+            "sampler": ula(),
+            "drawing": Drawing(**drawing),
+            "contrast": Contrast(**contrast),
+        }
+        return {**small, **_labels(labels), **_root(on_context)}
 
     return Case("multi-stage", made, labels, STAGES[: fields.get("stages", 2)])
 
@@ -140,11 +147,10 @@ def flat():
 
 
 PAPER = {"energy_scale": "paper", "first_level": "paper", "last_level": "paper"}
-SINGLE = {"sampling": "progressive", "factors": "single"}
+SINGLE = {"mode": "progressive", "factors": "single"}
 
 TWO_LAYER = {
     "gaussian": Case("gaussian"),
-    "quadratic-tilt": quadratic(),
     "joint": joint(),
     "joint-official": joint(target="official"),
     "joint-mala": joint(sampler=mala),
@@ -165,34 +171,33 @@ TWO_LAYER = {
     "multi-stage-joint": multi_stage(),
     "multi-stage-joint-classes": multi_stage(CLASSES),
     "multi-stage-joint-attributes": multi_stage(ATTRIBUTES),
-    "multi-stage-product": multi_stage(sampling="progressive"),
-    "multi-stage-product-classes": multi_stage(CLASSES, sampling="progressive"),
+    "multi-stage-product": multi_stage(mode="progressive"),
+    "multi-stage-product-classes": multi_stage(CLASSES, mode="progressive"),
     "multi-stage-single": multi_stage(**SINGLE),
     "multi-stage-single-classes": multi_stage(CLASSES, **SINGLE),
-    "multi-stage-smc": multi_stage(sampling="smc"),
-    "multi-stage-smc-always": multi_stage(sampling="smc", threshold=1.0),
-    "multi-stage-smc-classes": multi_stage(CLASSES, sampling="smc"),
-    "multi-stage-smc-classes-three": multi_stage(CLASSES, sampling="smc", stages=3),
-    "multi-stage-smc-attributes": multi_stage(ATTRIBUTES, sampling="smc"),
+    "multi-stage-smc": multi_stage(mode="smc"),
+    "multi-stage-smc-always": multi_stage(mode="smc", threshold=1.0),
+    "multi-stage-smc-classes": multi_stage(CLASSES, mode="smc"),
+    "multi-stage-smc-classes-three": multi_stage(CLASSES, mode="smc", stages=3),
+    "multi-stage-smc-attributes": multi_stage(ATTRIBUTES, mode="smc"),
     "multi-stage-per-layer": multi_stage(loss="per-layer"),
     "multi-stage-per-layer-classes": multi_stage(CLASSES, loss="per-layer", label_weight=0.5),
     "multi-stage-pool": multi_stage(negatives="pool", pool=70, refresh=2),
-    "multi-stage-smc-pool": multi_stage(sampling="smc", negatives="pool", pool=5),
+    "multi-stage-smc-pool": multi_stage(mode="smc", negatives="pool", pool=5),
     "multi-stage-posterior": multi_stage(negatives="posterior", pool=7, infer_under="current"),
     "multi-stage-current": multi_stage(infer_under="current"),
 }
 
 HVAE = {
     "gaussian": Case("gaussian"),
-    "quadratic-tilt": quadratic(),
     "joint": joint(),
     "joint-official": joint(target="official"),
     "diffusion-classes-every": diffusion(CLASSES, label_levels="every"),
     "ncp-sir": ncp(),
     "ncp-langevin": ncp(sampling="langevin"),
     "multi-stage-joint": multi_stage(),
-    "multi-stage-product-classes": multi_stage(CLASSES, sampling="progressive"),
-    "multi-stage-smc-classes": multi_stage(CLASSES, sampling="smc"),
+    "multi-stage-product-classes": multi_stage(CLASSES, mode="progressive"),
+    "multi-stage-smc-classes": multi_stage(CLASSES, mode="smc"),
 }
 
 DISCRETE = {"schedule": "cosine", "time": "discrete", "prediction": "velocity", "stable": True, "dropout": 0.2}
@@ -200,16 +205,15 @@ DISCRETE = {"schedule": "cosine", "time": "discrete", "prediction": "velocity", 
 DVP = {
     "dvp": Case("dvp", lambda: {"steps": 3, "blocks": 1}),
     "dvp-discrete": Case("dvp", lambda: {"steps": 4, "blocks": 1, "learn_gamma_min": True, **DISCRETE}),
-    "quadratic-tilt": quadratic(on_context=True),
     "joint": joint(on_context=True),
     "diffusion": diffusion(on_context=True),
     "diffusion-classes-every": diffusion(CLASSES, on_context=True, label_levels="every"),
     "ncp-sir": ncp(on_context=True),
     "ncp-langevin": ncp(on_context=True, sampling="langevin"),
     "multi-stage-joint": multi_stage(on_context=True),
-    "multi-stage-product-classes": multi_stage(CLASSES, on_context=True, sampling="progressive"),
-    "multi-stage-smc": multi_stage(on_context=True, sampling="smc"),
-    "multi-stage-smc-classes": multi_stage(CLASSES, on_context=True, sampling="smc"),
+    "multi-stage-product-classes": multi_stage(CLASSES, on_context=True, mode="progressive"),
+    "multi-stage-smc": multi_stage(on_context=True, mode="smc"),
+    "multi-stage-smc-classes": multi_stage(CLASSES, on_context=True, mode="smc"),
 }
 
 CASES = {

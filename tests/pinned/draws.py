@@ -184,9 +184,9 @@ class Subject:
         found = {}
         with torch.no_grad():
             if any(stage.name != "context" for stage in adapter.trained(self.prior)):
-                found["tilt"] = adapter.tilt(self.prior, self.latents)
+                found["tilt"] = adapter.tilt(self.prior, self.backbone, self.latents)
             for name in self.case.after:
-                found[f"tilt after {name}"] = adapter.tilt(self.prior, self.latents, name)
+                found[f"tilt after {name}"] = adapter.tilt(self.prior, self.backbone, self.latents, name)
             if self.context is not None:
                 found["context bound"] = adapter.context_bound(self.prior, self.context, noise("bound"))
                 found["context weight"] = adapter.context_weight(self.prior, self.context, noise("weight"))

@@ -20,7 +20,7 @@ from hebm.data.chosen import left_out, of_classes
 from hebm.evaluate.detection import Detection, detection
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.references import EvenSubset
-from hebm.evaluate.scores import Scorer, has_tilt, scan
+from hebm.evaluate.scores import Scorer, scan
 from hebm_plugins.analyses.detection_scores import CONTROL, INFERENCE, all_scores, log_joint
 from hebm_plugins.analyses.ood import NO_TILT
 
@@ -41,13 +41,13 @@ class Anomaly(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """No class was left out, or the prior has no tilt."""
-        if not getattr(evaluation.recipe, "without", ()):
+        if not getattr(evaluation.splits.recipe, "without", ()):
             return 'its data set leaves no class out; train a run with data.without, as in data.without = ["9"]'
-        return None if has_tilt(evaluation.prior) else NO_TILT
+        return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A table of figures by score, and histograms. Raises `DataError` if the test split lacks either kind."""
-        test, without = evaluation.images["test"], evaluation.recipe.without  # type: ignore[attr-defined]
+        test, without = evaluation.splits["test"], evaluation.splits.recipe.without  # type: ignore[attr-defined]
         classes = left_out(without, test)
         sets = [EvenSubset(of_classes(test, classes, inside), self.images) for inside in (False, True)]
         names = ", ".join(test.classes[i] for i in classes)
@@ -76,7 +76,7 @@ class Anomaly(AnalysisRecipe):
             for kind, both in all_scores(evaluation, sets, self.draws, self.thresholds).items()
             for k in both.inside
         }
-        joint = log_joint(Scorer.of(evaluation))
+        joint = log_joint(Scorer(evaluation.model))
         pairs = [
             scan(evaluation, images, joint, name, unlike=name == "outside")
             for images, name in zip(sets, ("inside", "outside"), strict=True)

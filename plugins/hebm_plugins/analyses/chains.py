@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
 from torch import Tensor
 
 from hebm.analyse.plots import Line, save_curves
@@ -22,8 +21,7 @@ from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly
 from hebm.report.grids import save_strip
 from hebm.report.numbers import significant
-from hebm_plugins.analyses.chain_recording import Lengths, Level, chooses, features_along, lengths, record
-from hebm_plugins.analyses.drawing import images_of
+from hebm_plugins.analyses.chain_recording import Recorded, features_along, record
 
 _POINTS = 200
 
@@ -42,48 +40,49 @@ class Chains(AnalysisRecipe):
     images: int = option(512, low=0, doc="images of each Fréchet distance; 0 leaves it out")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """A prior that runs no chain."""
-        if chooses(evaluation):
+        """Say so if no chain is the draw's own, or there is none."""
+        if evaluation.model.prior.population.count > 1:
             return "its draws are chosen by weight among particles: no chain is the draw's own"
-        if not lengths(evaluation).levels:
+        if not evaluation.model.chain_lengths:
             return "its prior runs no chain: its draws are exact"
         return None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """Strips, curves and a table for both lengths."""
-        short = lengths(evaluation)
-        long = attrs.evolve(short, steps=self.factor * short.steps)
-        runs = {name: self._record(evaluation, shape) for name, shape in (("short", short), ("long", long))}
-        names = _names(evaluation, short)
-        pictures = [
-            picture for name, levels in runs.items() for picture in _shown(evaluation, folder, name, names, levels)
-        ]
-        distances, remark = self._distances(evaluation, long, short.steps)
+        """Return strips, curves and a table for both lengths."""
+        lengths = evaluation.model.chain_lengths
+        names, steps = list(lengths), next(iter(lengths.values()))
+        runs = {name: self._record(evaluation, factor) for name, factor in (("short", 1), ("long", self.factor))}
+        pictures = [picture for name, chains in runs.items() for picture in _shown(evaluation, folder, name, chains)]
+        distances, remark = self._distances(evaluation)
         if distances:
-            pictures.append(_distance_curve(folder, distances, short.steps))
-        found = _mixing(runs["long"], names)
+            pictures.append(_distance_curve(folder, distances, lengths[names[-1]]))
+        found = _mixing(runs["long"])
         write_csv(folder / "mixing.csv", ("of", "rhat", "ess_per_chain"), [(k, *v) for k, v in found.items()])
         write_csv(folder / "distances.csv", ("step", "fd"), list(distances.items()))
-        text = (_TEXT.format(levels=_levels(names), steps=short.steps, long=long.steps), remark)
+        text = (_TEXT.format(chains=_in_words(names), steps=steps, long=self.factor * steps), remark)
         numbers = {
-            **attrs.asdict(short),
+            "steps": lengths,
+            "factor": self.factor,
             "fd": {str(k): value for k, value in distances.items()},
             "mixing": {name: value._asdict() for name, value in found.items()},
         }
-        return Section("Chains", text, tuple(pictures), (_table(found, long),), numbers)
+        return Section("Chains", text, tuple(pictures), (_table(found, runs["long"]),), numbers)
 
-    def _record(self, evaluation: Evaluation, shape: Lengths) -> list[Level]:
-        return record(evaluation, shape, self.chains, max(1, shape.steps // 10), self.rows)
+    def _record(self, evaluation: Evaluation, factor: int) -> list[Recorded]:
+        model = evaluation.model
+        every = max(1, next(iter(model.chain_lengths.values())) // 10)
+        return record(model, self.chains, factor, every, self.rows)
 
-    def _distances(self, evaluation: Evaluation, long: Lengths, short: int) -> tuple[dict[int, float], str]:
-        """FD by steps done in the last level, and what to say of it."""
+    def _distances(self, evaluation: Evaluation) -> tuple[dict[int, float], str]:
+        """Return FD by steps done in the last chain, and what to say of it."""
         if not self.images:
             return {}, "No Fréchet distance was asked for."
         try:
             data = moments(evaluation.features("data"))
         except ConfigError as error:
             return {}, f"No Fréchet distance: {error}."
-        along = features_along(evaluation, long, self.images, short)
+        short = evaluation.model.chain_lengths[next(reversed(evaluation.model.chain_lengths))]
+        along = features_along(evaluation, self.images, self.factor, short)
         found = {
             step: math.nan if known is None else frechet_distance(moments(known), data) for step, known in along.items()
         }
@@ -91,25 +90,17 @@ class Chains(AnalysisRecipe):
 
 
 _TEXT = (
-    "{levels} The model is what chains of {steps} steps draw (short run). The long run is of {long} steps: if the "
+    "{chains} The model is what chains of {steps} steps draw (short run). The long run is of {long} steps: if the "
     "density that the chain climbs agrees with what the short run draws, images keep their look along it."
 )
 
 
-def _names(evaluation: Evaluation, shape: Lengths) -> list[str]:
-    """What each chain of a draw is called: after what it leads to, nothing if there is one."""
-    if shape.levels == 1:
-        return [""]
-    milestones = list(evaluation.prior.milestones())
-    return milestones if len(milestones) == shape.levels else [f"chain {i + 1}" for i in range(shape.levels)]
-
-
-def _levels(names: Sequence[str]) -> str:
+def _in_words(names: Sequence[str]) -> str:
     if len(names) == 1:
         return "A draw is the end of one chain."
     return (
-        f"A draw passes through {len(names)} chains ({', '.join(names)}); each starts where the one before it ended, "
-        "and is lengthened alike."
+        f"A draw passes through {len(names)} chains ({', '.join(names)}), and each of them is lengthened by the same "
+        "factor."
     )
 
 
@@ -127,33 +118,26 @@ def _remark(distances: dict[int, float], short: int, n: int) -> str:
 # ---------------------------------------------------------------- pictures
 
 
-def _shown(
-    evaluation: Evaluation, folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]
-) -> list[Picture]:
-    return [*_strips(evaluation, folder, name, chains, levels), _curves(folder, name, chains, levels)]
+def _shown(evaluation: Evaluation, folder: Path, name: str, chains: Sequence[Recorded]) -> list[Picture]:
+    return [*_strips(evaluation, folder, name, chains), _curves(folder, name, chains)]
 
 
-def _strips(
-    evaluation: Evaluation, folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]
-) -> list[Picture]:
+def _strips(evaluation: Evaluation, folder: Path, name: str, chains: Sequence[Recorded]) -> list[Picture]:
     found = []
-    for i, (chain, level) in enumerate(zip(chains, levels, strict=True)):
+    for i, chain in enumerate(chains):
         file = f"{name}-{i}.png"
-        save_strip([images_of(evaluation, Draw(u, level.context)) for _, u in level.states], folder / file)
-        where = f", {chain}" if chain else ""
-        steps = ", ".join(str(step) for step, _ in level.states)
-        found.append(
-            Picture(file, f"{name.capitalize()} run{where}", f"A row is a chain; columns: steps {steps}.", True)
-        )
+        save_strip([evaluation.model.images(Draw(u, chain.context)) for _, u in chain.states], folder / file)
+        steps = ", ".join(str(step) for step, _ in chain.states)
+        title = f"{name.capitalize()} run, {chain.name}"
+        found.append(Picture(file, title, f"A row is a chain; columns: steps {steps}.", True))
     return found
 
 
-def _curves(folder: Path, name: str, chains: Sequence[str], levels: Sequence[Level]) -> Picture:
+def _curves(folder: Path, name: str, chains: Sequence[Recorded]) -> Picture:
     panels = {}
     for quantity, label in (("values", "log density"), ("grad_norms", "gradient norm")):
-        for chain, level in zip(chains, levels, strict=True):
-            where = f", {chain}" if chain else ""
-            panels[f"{label}{where}"] = {"mean": _line(getattr(level, quantity))}
+        for chain in chains:
+            panels[f"{label}, {chain.name}"] = {"mean": _line(getattr(chain, quantity))}
     save_curves(folder / f"{name}.png", panels, "step of the chain")
     title = f"{name.capitalize()} run: log density (up to a constant) and norm of its gradient"
     return Picture(f"{name}.png", title, "Mean, and the band of 10 to 90 % of the chains.")
@@ -176,25 +160,24 @@ def _distance_curve(folder: Path, distances: dict[int, float], short: int) -> Pi
 # ---------------------------------------------------------------- mixing
 
 
-def _mixing(levels: Sequence[Level], chains: Sequence[str]) -> dict[str, Mixing]:
-    """R̂ and ESS per chain over the second half of a run: of the log density and of the worst and median direction."""
+def _mixing(chains: Sequence[Recorded]) -> dict[str, Mixing]:
+    """Return R̂ and ESS per chain over the second half of a run: of log density, and worst and median direction of u."""
     found = {}
-    for chain, level in zip(chains, levels, strict=True):
-        half = len(level.values) // 2
+    for chain in chains:
+        half = len(chain.values) // 2
         if half < FEWEST:
             return {}
-        where = f"{chain}: " if chain else ""
-        alone = len(levels) > 1
-        found[f"{where}log density"] = _of(level.values[-half:].T, alone)
-        directions = [_of(level.projections[-half:, :, q].T, alone) for q in range(level.projections.shape[2])]
+        alone = len(chains) > 1
+        found[f"{chain.name}: log density"] = _of(chain.values[-half:].T, alone)
+        directions = [_of(chain.projections[-half:, :, q].T, alone) for q in range(chain.projections.shape[2])]
         directions.sort(key=lambda m: m.ess)
-        found[f"{where}u along a random direction, median"] = directions[len(directions) // 2]
-        found[f"{where}u along a random direction, worst"] = directions[0]
+        found[f"{chain.name}: u along a random direction, median"] = directions[len(directions) // 2]
+        found[f"{chain.name}: u along a random direction, worst"] = directions[0]
     return found
 
 
 def _of(chains: Tensor, alone: bool) -> Mixing:
-    """Of chains `(M, N)` together, ESS divided by M; or the mean over chains of each by itself."""
+    """Return the mixing of chains `(M, N)` together, ESS divided by M; or the mean over chains of each by itself."""
     if not alone:
         together = mixing(chains)
         return Mixing(together.rhat, together.ess / len(chains))
@@ -202,15 +185,15 @@ def _of(chains: Tensor, alone: bool) -> Mixing:
     return Mixing(*(math.fsum(values) / len(each) for values in zip(*each, strict=True)))
 
 
-def _table(found: dict[str, Mixing], long: Lengths) -> Table:
+def _table(found: dict[str, Mixing], long: Sequence[Recorded]) -> Table:
     rows = tuple((name, significant(m.rhat), significant(m.ess)) for name, m in found.items())
-    kept = long.steps // 2
+    kept = len(long[-1].values) // 2
     caption = f"Over the last {kept} steps of the long run. R̂ is near 1 (below 1.01, say) for chains that have mixed; "
-    if long.levels == 1:
+    if len(long) == 1:
         caption += f"ESS is of {kept} steps of a chain, all chains taken together."
     else:
         caption += (
-            "every chain has a target of its own given the level above, so R̂ compares the two halves of each chain, "
+            "every chain has a target of its own given where it starts, so R̂ compares the two halves of each chain, "
             f"and ESS is of its {kept} steps; both are means over chains."
         )
     return Table("Mixing", ("", "R̂", "ESS per chain"), rows, caption)

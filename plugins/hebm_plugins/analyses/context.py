@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -18,11 +19,11 @@ from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import Draw, PriorLearner, Request
+from hebm.interfaces import ROOT, Draw, context_of
 from hebm.latents import Latents
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
-from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, of_latents, tilts
+from hebm_plugins.analyses.drawing import contexts_of, tilts
 
 OF_DATA, DRAWN = "of data", "drawn"
 NAME = "inside"
@@ -63,36 +64,37 @@ class Context(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior without a context."""
-        return "its prior draws no context" if evaluation.prior.context is None else None
+        return "its prior draws no context" if context_of(evaluation.model.prior) is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A table of distances and AUROCs, and a grid: data, then draws of each kind."""
-        images, scorer = EvenSubset(evaluation.images["train"], self.images), Scorer.of(evaluation)
+        images, scorer = EvenSubset(evaluation.splits["train"], self.images), Scorer(evaluation.model)
         contexts = contexts_of(evaluation, images, scorer, NAME)
         u = scan(evaluation, images, lambda batch, noise: scorer.inferred(batch, noise.derive(0)).u, NAME)
-        found = self._measured(evaluation, Draw(u.to(next(evaluation.backbone.parameters())), contexts))
+        found = self._measured(evaluation, Draw(u.to(evaluation.model.device, evaluation.model.dtype), contexts))
         self._show(evaluation, images, found.drawn, folder)
         return _section(evaluation, found, len(images), folder)
 
     def _measured(self, evaluation: Evaluation, posterior: Draw) -> Measured:
-        priors = {"root": evaluation.root}
-        if evaluation.prior.base is not None:
-            priors["prior"] = evaluation.prior
-        drawn = self._draws(evaluation, priors, posterior.context, len(posterior.u))
-        at_once = {name: drawn[name, OF_DATA] for name in priors}
+        learned = evaluation.model.prior.root is not None
+        names = (ROOT, "prior") if learned else (ROOT,)
+        drawn = self._draws(evaluation, names, posterior.context, len(posterior.u))
+        at_once = {name: drawn[name, OF_DATA] for name in names}
         apart = {name: self._told_apart(evaluation, posterior, draw) for name, draw in at_once.items()}
-        tilted = {name: _by_tilt(evaluation, posterior, draw) for name, draw in at_once.items() if len(priors) > 1}
+        tilted = {name: _by_tilt(evaluation, posterior, draw) for name, draw in at_once.items() if learned}
         return Measured(drawn, *_distances(evaluation, drawn), apart, tilted)
 
     def _draws(
-        self, evaluation: Evaluation, priors: Mapping[str, PriorLearner], contexts: Tensor | None, n: int
+        self, evaluation: Evaluation, names: Sequence[str], contexts: Tensor | None, n: int
     ) -> dict[tuple[str, str], Draw]:
-        """By prior and kind of context."""
-        given = {OF_DATA: Request(context=contexts), DRAWN: Request()}
+        """Return draws by prior, the root or the model's own, and kind of context."""
+        request = evaluation.model.request
+        given = {OF_DATA: attrs.evolve(request, context=contexts), DRAWN: request}
+        asked = {ROOT: {"after": ROOT}, "prior": {}}
         return {
-            (name, kind): draws(evaluation, n, evaluation.noise("context"), request, prior)
-            for name, prior in priors.items()
-            for kind, request in given.items()
+            (name, kind): evaluation.model.draw(n, evaluation.noise("context"), attrs.evolve(wanted, **asked[name]))
+            for name in names
+            for kind, wanted in given.items()
         }
 
     def _told_apart(self, evaluation: Evaluation, posterior: Draw, draw: Draw) -> float:
@@ -103,7 +105,7 @@ class Context(AnalysisRecipe):
         half = len(inside) // 2
         learned = torch.cat([inside[:half], outside[:half]])
         mean, std = learned.mean(0), learned.std(0).clamp(min=1e-6)
-        net = MLPClassifier((self.width,), early_stopping=True, random_state=evaluation.seed, max_iter=100)
+        net = MLPClassifier((self.width,), early_stopping=True, random_state=evaluation.model.seed, max_iter=100)
         net.fit(((learned - mean) / std).numpy(), [1] * half + [0] * half)
         tried = [((part[half:] - mean) / std).numpy() for part in (inside, outside)]
         return auroc(*(torch.from_numpy(net.predict_proba(part)[:, 1]) for part in tried))
@@ -114,7 +116,7 @@ class Context(AnalysisRecipe):
         n = min(self.columns, len(images))
         rows = [evaluation.batch(images, 0, n).x]
         for draw in drawn.values():
-            rows.append(images_of(evaluation, draw.rows(slice(n))))
+            rows.append(evaluation.model.images(draw.rows(slice(n))))
         save_grid(torch.cat(rows), folder / "contexts.png", n)
 
 
@@ -134,7 +136,7 @@ def _distances(
         return {}, f"No Fréchet distance: {error}."
     found = {}
     for key, draw in drawn.items():
-        parts = to_pixels(images_of(evaluation, draw)).split(evaluation.settings.rows)
+        parts = to_pixels(evaluation.model.images(draw)).split(evaluation.settings.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
     return found, f"Distances are to the {evaluation.count('data')} images that an evaluation compares with."
@@ -162,8 +164,11 @@ def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> S
 
 
 def _by_tilt(evaluation: Evaluation, posterior: Draw, draw: Draw) -> float:
-    """AUROC of the prior's log tilt."""
-    return auroc(*(tilts(evaluation, evaluation.prior, each).sum(1) for each in (posterior, draw)))
+    """Return the AUROC of the prior's log tilt; 0.5 without one."""
+    tilt = evaluation.model.tilt
+    if tilt is None:
+        return 0.5
+    return auroc(*(tilts(evaluation.model, tilt, each).sum(1) for each in (posterior, draw)))
 
 
 def _pairs(evaluation: Evaluation, draw: Draw) -> Tensor:
@@ -173,7 +178,7 @@ def _pairs(evaluation: Evaluation, draw: Draw) -> Tensor:
         c = latents.u[:, :0] if latents.context is None else latents.context.flatten(1)
         return torch.cat([latents.flat_z, c], dim=1)
 
-    return of_latents(evaluation, draw, flat).double().cpu()
+    return evaluation.model.of_latents(draw, flat).double().cpu()
 
 
 def _cell(kind: str, value: float | None) -> str:

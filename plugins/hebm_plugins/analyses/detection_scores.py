@@ -15,8 +15,8 @@ from hebm.analyse.section import Picture, Table, write_csv
 from hebm.data.images import Images
 from hebm.evaluate.detection import Detection, detection
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.scores import Scorer, lowest_where_no_number, regenerates, scan
-from hebm.interfaces import Batch
+from hebm.evaluate.scores import Scorer, lowest_where_no_number, scan
+from hebm.interfaces import Batch, Regenerates
 from hebm.noise import Noise
 from hebm.report.chain import evenly
 
@@ -51,8 +51,10 @@ class Scores:
 
 
 def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thresholds: int) -> dict[str, Scores]:
-    """Scores of two sets by kind: by inference, of the whole tilt and of each factor of it; regenerated where the prior
-    has a scheme for it, the log prior Σ f − |u|²/2 where it has an unnormalised one, and the control.
+    """Return scores of two sets by kind.
+
+    By inference, of the whole tilt and of each stage's ratio; regenerated where the prior can; the log prior
+    Σ f − |u|²/2 where it has an unnormalised one; and the control.
 
     Arguments:
         evaluation: the model.
@@ -60,13 +62,13 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
         draws: posterior draws a score is the mean of.
         thresholds: how many k at most are regenerated, evenly spread.
     """
-    scorer = Scorer.of(evaluation, draws)
+    scorer = Scorer(evaluation.model, draws)
     found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
     energies = list(found[INFERENCE].inside)
-    factors = evaluation.prior.factors()
-    for name, factor in factors.items() if len(factors) > 1 else ():
-        found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=factor.tilt))
-    if regenerates(evaluation.prior):
+    ratios = {stage.name: stage.ratio(None) for stage in evaluation.model.stages if stage.ratio is not None}
+    for name, ratio in ratios.items() if len(ratios) > 1 else ():
+        found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=ratio))
+    if isinstance(evaluation.model.prior, Regenerates):
         chosen = [energies[i] for i in evenly(len(energies), thresholds)]
         found[REGENERATED] = _regenerated(evaluation, sets, scorer, chosen)
     control = _by_column(evaluation, sets, scorer.gaussian)
@@ -189,10 +191,11 @@ def log_joint(scorer: Scorer) -> Score:
 
     def score(batch: Batch, noise: Noise) -> Tensor:
         latents = scorer.inferred(batch, noise.derive(0))
-        likelihood = scorer.backbone.likelihood(latents).log_prob(batch.target)
-        if not scorer.has_density:
+        model = scorer.model
+        likelihood = model.backbone.likelihood(latents).log_prob(batch.target)
+        if not scorer.has_density or model.tilt is None:
             return likelihood.unsqueeze(1)
-        prior = scorer.prior.tilt(latents).sum(1) - 0.5 * latents.u.square().sum(1)
+        prior = model.tilt.at(model.backbone, latents).sum(1) - 0.5 * latents.u.square().sum(1)
         return torch.stack([likelihood, likelihood + prior], dim=1)
 
     return score

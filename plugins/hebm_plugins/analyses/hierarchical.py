@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -12,10 +13,10 @@ from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.interfaces import Draw, Request
+from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent
-from hebm_plugins.analyses.drawing import draws, images_of, repeated
+from hebm_plugins.analyses.drawing import repeated
 
 _MOST_SETS = 6
 
@@ -35,7 +36,7 @@ class Hierarchical(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """One layer has nothing to hold."""
-        if len(evaluation.backbone.layout) < 2:
+        if len(evaluation.model.backbone.layout) < 2:
             return "there is only one layer of latents: nothing to hold"
         return None
 
@@ -44,11 +45,11 @@ class Hierarchical(AnalysisRecipe):
 
         Raises `ConfigError` for a layer that there is not.
         """
-        sets = self._sets(len(evaluation.backbone.layout))
-        held = draws(evaluation, self.rows, evaluation.noise("prior"))
+        sets = self._sets(len(evaluation.model.backbone.layout))
+        held = evaluation.model.draw(self.rows, evaluation.noise("prior"))
         pictures, shares = [], {}
         for layers in sets:
-            images = images_of(evaluation, self._drawn(evaluation, held, layers)).unflatten(0, (self.rows, -1))
+            images = evaluation.model.images(self._drawn(evaluation, held, layers)).unflatten(0, (self.rows, -1))
             name = "layers-" + "-".join(map(str, layers))
             save_grid(images.flatten(0, 1), folder / f"{name}.png", self.columns)
             pictures.append(Picture(f"{name}.png", _title(layers), "", pixels=True))
@@ -59,7 +60,7 @@ class Hierarchical(AnalysisRecipe):
         caption = "1 is where the held layers decide nothing; the shares of several sets need not sum to 1."
         return Section(
             "Hierarchical sampling",
-            (_TEXT.format(count=len(evaluation.backbone.layout)),),
+            (_TEXT.format(count=len(evaluation.model.backbone.layout)),),
             tuple(pictures),
             (Table("What a set decides", header, rows, caption),),
             {"variance_share": shares},
@@ -75,13 +76,13 @@ class Hierarchical(AnalysisRecipe):
         return tuple(tuple(group.tolist()) for group in groups)
 
     def _drawn(self, evaluation: Evaluation, held: Draw, layers: tuple[int, ...]) -> Draw:
-        """`rows · columns` draws, the first of each row being the held one itself; a context is held, too."""
-        layout, times = evaluation.backbone.layout, self.columns - 1
-        hold = layout.hold(held.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
+        """Return `rows · columns` draws, the first of each row being the given one itself, all with its context."""
+        layout, times = evaluation.model.backbone.layout, self.columns - 1
+        fixed = layout.fix(held.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
         noise = evaluation.noise("hierarchical").derive(*layers)
-        given = Request(context=repeated(held.context, times), hold=hold)
-        anew = draws(evaluation, self.rows * times, noise, given).u.unflatten(0, (self.rows, -1))
-        u = torch.cat([held.u.unsqueeze(1), anew], dim=1).flatten(0, 1)
+        given = attrs.evolve(evaluation.model.request, context=repeated(held.context, times), fixed=fixed)
+        redrawn = evaluation.model.draw(self.rows * times, noise, given).u.unflatten(0, (self.rows, -1))
+        u = torch.cat([held.u.unsqueeze(1), redrawn], dim=1).flatten(0, 1)
         return Draw(u, repeated(held.context, self.columns))
 
 

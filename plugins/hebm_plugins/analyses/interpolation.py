@@ -14,11 +14,10 @@ from torch import Tensor
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
-from hebm.evaluate.evaluation import Evaluation, evaluating
+from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.references import EvenSubset
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
-from hebm_plugins.analyses.drawing import draws, images_of
 
 _PARALLEL = 1e-4
 
@@ -35,7 +34,7 @@ class Interpolation(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """There must be test images for two rows of them."""
-        if self.ends == "posterior" and len(evaluation.images["test"]) < 2 * self.rows:
+        if self.ends == "posterior" and len(evaluation.splits["test"]) < 2 * self.rows:
             return (
                 f"there are fewer than {2 * self.rows} test images; lower interpolation.rows, or take the prior's draws"
             )
@@ -45,7 +44,7 @@ class Interpolation(AnalysisRecipe):
         """One grid, a row for each pair."""
         images, ends = self._ends(evaluation)
         s = torch.linspace(0, 1, self.columns).to(ends.u)
-        ways_x = images_of(evaluation, self._ways(ends, s)).unflatten(0, (self.rows, -1))
+        ways_x = evaluation.model.images(self._ways(ends, s)).unflatten(0, (self.rows, -1))
         if images is not None:
             first, last = images[: self.rows, None], images[self.rows :, None]
             ways_x = torch.cat([first, ways_x, last], dim=1)
@@ -74,11 +73,9 @@ class Interpolation(AnalysisRecipe):
         """Images `(2 rows, C, H, W)` or None, and `2 rows` points."""
         n = 2 * self.rows
         if self.ends == "prior":
-            return None, draws(evaluation, n, evaluation.noise("prior"))
-        batch = evaluation.batch(EvenSubset(evaluation.images["test"], n), 0, n)
-        with evaluating(evaluation.backbone, evaluation.prior):
-            noise = evaluation.noise("interpolation")
-            latents = evaluation.scheme.posterior(evaluation.backbone, evaluation.prior, batch, noise).latents
+            return None, evaluation.model.draw(n, evaluation.noise("prior"))
+        batch = evaluation.batch(EvenSubset(evaluation.splits["test"], n), 0, n)
+        latents = evaluation.model.infer(batch, evaluation.noise("interpolation")).latents
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(latents.u.device)
         context = None if latents.context is None else latents.context[order]
         return batch.x[order], Draw(latents.u[order], context)  # a set sorted by class would pair like with like

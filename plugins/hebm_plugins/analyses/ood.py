@@ -19,7 +19,6 @@ from hebm.errors import ConfigError
 from hebm.evaluate.detection import Detection
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.references import EvenSubset
-from hebm.evaluate.scores import has_tilt
 from hebm.registry import name_of
 from hebm.report.grids import save_grid
 from hebm_plugins.analyses.detection_scores import (
@@ -56,12 +55,12 @@ class OutOfDistribution(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior without a tilt."""
-        return None if has_tilt(evaluation.prior) else NO_TILT
+        return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Tables, curves, histograms. Raises `ConfigError` or `DataError` for a second data set that does not fit."""
-        outside, name, remark = self._second(evaluation.images["test"])
-        few = [EvenSubset(images, self.images) for images in (evaluation.images["test"], outside)]
+        outside, name, remark = self._second(evaluation.splits["test"])
+        few = [EvenSubset(images, self.images) for images in (evaluation.splits["test"], outside)]
         scores = all_scores(evaluation, few, self.draws, self.thresholds)
         found = {kind: both.detections() for kind, both in scores.items()}
         save_detections(folder, found)

@@ -1,31 +1,33 @@
-"""The way from the base to the prior: what each stage, or level of noise, adds."""
+"""The way from the root to the prior: what each stage, or level of noise, adds."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from hebm.analyse.plots import Line, save_curves
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
-from hebm.errors import ConfigError, NonFiniteError
+from hebm.errors import ConfigError
 from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.frechet import frechet_distance, moments
 from hebm.evaluate.gap import gap_closed
-from hebm.evaluate.references import EvenSubset
+from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import PriorLearner, Request
+from hebm.interfaces import ROOT, Request, Tilt
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant
-from hebm_plugins.analyses.drawing import contexts_of, draws, images_of, tilts
+from hebm.trained import count_nonfinite
+from hebm_plugins.analyses.drawing import contexts_of, tilts
 from hebm_plugins.priors.contrast import bce
 
-BASE = "base"
 _NOTHING = 2 * math.log(2)
 
 
@@ -41,17 +43,16 @@ class Stages(AnalysisRecipe):
     columns: int = option(12, low=1, doc="draws that are shown after each stage")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """A prior that is drawn at once."""
-        return None if evaluation.prior.milestones() else "its prior has no stages: it is drawn at once"
+        """Say so for a prior that is drawn in one transition."""
+        return None if len(evaluation.model.stages) > 1 else "its prior has no stages: a draw is one transition"
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A table and a curve of distances, pictures of the same draws after each stage, the ratios' table."""
-        priors = {BASE: evaluation.root, **evaluation.prior.milestones()}
-        self._show(evaluation, priors, folder)
-        steps = ", ".join(priors)
-        picture = Picture("draws.png", "The same noise after each stage", f"Columns: {steps}. A row is a draw.", True)
-        table, distances, seconds, remark = self._distances(evaluation, priors)
-        ratios = self._ratios(evaluation, list(priors.values()))
+        """Return a table and a curve of distances, pictures of the same draws after each stage, the ratios' table."""
+        names = (ROOT, *(stage.name for stage in evaluation.model.stages))
+        self._show(evaluation, folder)
+        picture = Picture("draws.png", "The same noise after each stage", f"Columns: {', '.join(names)}.", True)
+        table, distances, seconds, remark = self._distances(evaluation)
+        ratios = self._ratios(evaluation)
         write_csv(folder / "distances.csv", ("after", "fd"), list(distances.items()))
         pictures, tables = [picture], [table]
         if len(distances) > 1:
@@ -63,27 +64,23 @@ class Stages(AnalysisRecipe):
         numbers = {"fd": distances, "seconds": seconds, "ratios": ratios}
         return Section("Stages", (_TEXT, remark), tuple(pictures), tuple(tables), numbers)
 
-    def _show(self, evaluation: Evaluation, priors: Mapping[str, PriorLearner], folder: Path) -> None:
-        frames = [draws(evaluation, self.columns, evaluation.noise("prior"), prior=prior) for prior in priors.values()]
-        save_strip([images_of(evaluation, draw) for draw in frames], folder / "draws.png")
+    def _show(self, evaluation: Evaluation, folder: Path) -> None:
+        model = evaluation.model
+        walked = model.walk(self.columns, evaluation.noise("prior"), way=model.stages)
+        save_strip([model.images(draw) for _, draw in walked], folder / "draws.png")
 
     # ------------------------------------------------------------ distances
 
-    def _distances(
-        self, evaluation: Evaluation, priors: Mapping[str, PriorLearner]
-    ) -> tuple[Table, dict[str, float | None], dict[str, float], str]:
-        """FD after each, seconds of its draws, and what to say of it."""
-        few = evaluation.beside(samples=min(self.images, evaluation.settings.samples))
-        found: dict[str, float | None] = {}
-        seconds: dict[str, float] = {}
+    def _distances(self, evaluation: Evaluation) -> tuple[Table, dict[str, float | None], dict[str, float], str]:
+        """Return FD after each stage, seconds of its draws, and what to say of it."""
+        few = evaluation.measured_on(min(self.images, evaluation.settings.samples))
         try:
             ends = {kind: few.distance(kind) for kind in ("gaussian", "reconstruction")}
         except ConfigError as error:
             return Table("Fréchet distance", ("after",), ()), {}, {}, f"No Fréchet distance: {error}."
-        for name, prior in priors.items():
-            started, one = time.perf_counter(), few.beside(prior)
-            found[name] = ends["gaussian"] if name == BASE else _distance(one)
-            seconds[name] = round(time.perf_counter() - started, 3)
+        features, seconds = _features(few)
+        data = moments(few.features("data"))
+        found = {name: None if f is None else frechet_distance(moments(f), data) for name, f in features.items()}
         rows = tuple(
             (name, significant(fd), percent(_gap(ends, fd)), significant(seconds[name])) for name, fd in found.items()
         )
@@ -96,29 +93,58 @@ class Stages(AnalysisRecipe):
 
     # ------------------------------------------------------------ ratios
 
-    def _ratios(self, evaluation: Evaluation, priors: Sequence[PriorLearner]) -> dict[str, dict[str, float]]:
-        """What each stage's ratio makes of test posteriors against draws of the stages before it."""
-        found = {}
-        for before, (name, factor) in zip(priors, evaluation.prior.factors().items(), strict=False):
-            positive, negative = self._log_ratios(evaluation, before, factor)
-            layers = bce(positive, negative)
-            found[name] = {
-                "bce": float(bce(positive.sum(1), negative.sum(1))),
-                "auroc": auroc(positive.sum(1), negative.sum(1)),
-                **{f"bce_layer_{i}": float(value) for i, value in enumerate(layers)},
-            }
+    def _ratios(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+        """Return what each stage's ratio makes of test posteriors against draws of the stages before it."""
+        found, before = {}, ROOT
+        for stage in evaluation.model.stages:
+            if stage.ratio is not None:
+                positive, negative = self._log_ratios(evaluation, before, stage.ratio(None))
+                layers = bce(positive, negative)
+                found[stage.name] = {
+                    "bce": float(bce(positive.sum(1), negative.sum(1))),
+                    "auroc": auroc(positive.sum(1), negative.sum(1)),
+                    **{f"bce_layer_{i}": float(value) for i, value in enumerate(layers)},
+                }
+            before = stage.name
         return found
 
-    def _log_ratios(self, evaluation: Evaluation, before: PriorLearner, factor: PriorLearner) -> tuple[Tensor, Tensor]:
-        """log r per layer of test images' latents `(N, E)`, and of as many draws, in the contexts of those latents."""
-        scorer = Scorer.of(evaluation)
-        images = EvenSubset(evaluation.images["test"], self.test)
+    def _log_ratios(self, evaluation: Evaluation, before: str, ratio: Tilt) -> tuple[Tensor, Tensor]:
+        """Return log r per layer of test images' latents `(N, E)`, and of as many draws in the same contexts.
+
+        Chains of these draws are as long as in training.
+        """
+        scorer = Scorer(evaluation.model)
+        images = EvenSubset(evaluation.splits["test"], self.test)
+        backbone = evaluation.model.backbone
         positive = scan(
-            evaluation, images, lambda batch, noise: factor.tilt(scorer.inferred(batch, noise.derive(0))), "inside"
+            evaluation,
+            images,
+            lambda batch, noise: ratio.at(backbone, scorer.inferred(batch, noise.derive(0))),
+            "inside",
         )
-        given = Request(context=contexts_of(evaluation, images, scorer))
-        drawn = draws(evaluation, len(images), evaluation.noise("stages"), given, before, as_trained=True)
-        return positive, tilts(evaluation, factor, drawn)
+        given = Request(context=contexts_of(evaluation, images, scorer), after=before)
+        drawn = evaluation.model.draw(len(images), evaluation.noise("stages"), given)
+        return positive, tilts(evaluation.model, ratio, drawn)
+
+
+def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[str, float]]:
+    """Return features `(N, F)` after each stage, from one walk, and the seconds each stage took.
+
+    None where an image is not finite: nothing is measured of the rest.
+    """
+    model, extractor = evaluation.model, evaluation.extractor()
+    found: dict[str, list[Tensor]] = {}
+    broken, seconds, since = set(), dict[str, float](), time.perf_counter()
+    for few in model.batches(evaluation.settings.samples):
+        noise = evaluation.noise("prior", few.start)
+        for name, draw in model.walk(few.stop - few.start, noise, way=model.stages):
+            images = model.images(draw)
+            broken |= {name} if count_nonfinite(images) else set()
+            found.setdefault(name, []).append(extractor(to_pixels(images.nan_to_num()))["features"].cpu())
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - since
+            since = time.perf_counter()
+    features = {name: None if name in broken else torch.cat(parts) for name, parts in found.items()}
+    return features, {name: round(spent, 3) for name, spent in seconds.items()}
 
 
 _TEXT = (
@@ -126,14 +152,6 @@ _TEXT = (
     "ratio is tried on latents inferred from test images against draws of the stages before it, by chains as long as "
     "in training: a BCE of 2 log 2 = 1.386 nats, or an AUROC of 0.5, says that it cannot tell them apart."
 )
-
-
-def _distance(evaluation: Evaluation) -> float | None:
-    """FD of the prior; None where a draw is not finite."""
-    try:
-        return evaluation.distance("prior")
-    except NonFiniteError:
-        return None
 
 
 def _gap(ends: Mapping[str, float], fd: float | None) -> float | None:

@@ -12,7 +12,6 @@ from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
-from hebm_plugins.analyses.drawing import draws, images_of
 
 
 @recipe
@@ -27,15 +26,18 @@ class Temperature(AnalysisRecipe):
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A grid of the prior's draws, and one of the backbone's own prior."""
-        kinds = {"prior": ("learned prior", evaluation.prior), "gaussian": ("backbone's own prior", evaluation.root)}
-        if evaluation.prior.base is None:
+        kinds = {
+            "prior": "learned prior",
+            "gaussian": "backbone's own prior",
+        }
+        if evaluation.model.prior.root is None:
             del kinds["prior"]
         pictures = []
-        for kind, (title, prior) in kinds.items():
-            draw, times = draws(evaluation, self.columns, evaluation.noise(kind), prior=prior), len(self.temperatures)
+        for kind, title in kinds.items():
+            draw, times = evaluation.draw(kind, 0, self.columns), len(self.temperatures)
             context = None if draw.context is None else draw.context.repeat(times, *[1] * (draw.context.ndim - 1))
             scaled = Draw(torch.cat([tau * draw.u for tau in self.temperatures]), context)
-            save_grid(images_of(evaluation, scaled), folder / f"{kind}.png", self.columns)
+            save_grid(evaluation.model.images(scaled), folder / f"{kind}.png", self.columns)
             rows = ", ".join(f"{tau:g}" for tau in self.temperatures)
             pictures.append(Picture(f"{kind}.png", f"Draws of the {title}", f"Rows, from the top: τ = {rows}.", True))
         return Section("Temperature", (_TEXT,), tuple(pictures), numbers={"temperatures": list(self.temperatures)})

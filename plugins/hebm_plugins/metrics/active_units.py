@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,13 +30,13 @@ class ActiveUnits(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`active_units.*`: the fraction of all units and of each layer's, top first, at two thresholds."""
-        if not evaluation.backbone.can_infer or len(evaluation.images["test"]) < 2:
+        if not evaluation.model.backbone.can_infer or len(evaluation.splits["test"]) < 2:
             return {"active_units": {"fraction": None, "reason": "no inference model q(z|x), or no test images"}}
         variance = self._variance(evaluation)
         if variance is None:
             return {"active_units": {"fraction": None, "reason": NO_MEANS}}
-        layers = torch.split(variance, list(evaluation.backbone.layout.sizes))
-        found: dict[str, Any] = {"n": min(self.images, len(evaluation.images["test"])), "split": "test"}
+        layers = torch.split(variance, list(evaluation.model.backbone.layout.sizes))
+        found: dict[str, Any] = {"n": min(self.images, len(evaluation.splits["test"])), "split": "test"}
         for threshold in THRESHOLDS:
             key = "" if threshold == THRESHOLDS[0] else f"_at_{threshold}"
             found[f"fraction{key}"] = _share(variance, threshold)
@@ -46,16 +45,15 @@ class ActiveUnits(MetricRecipe):
 
     def _variance(self, evaluation: Evaluation) -> Tensor | None:
         """Of every unit's posterior mean, `(D,)`."""
-        infer = partial(evaluation.scheme.posterior, evaluation.backbone, evaluation.prior)
         without = False
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             nonlocal without
-            mean = infer(batch, noise).mean
+            mean = evaluation.model.infer(batch, noise).mean
             without = mean is None
-            return batch.x.new_zeros(len(batch.x), dim) if mean is None else evaluation.backbone.layout.join(mean)
+            return batch.x.new_zeros(len(batch.x), dim) if mean is None else evaluation.model.backbone.layout.join(mean)
 
-        dim = evaluation.backbone.layout.dim
+        dim = evaluation.model.backbone.layout.dim
         means = evaluation.per_image("test", score, self.images, (dim,))
         return None if without else means.var(0)
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
-from hebm.evaluate.evaluation import Evaluation, evaluating
+from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import Request
+from hebm.interfaces import Request, TakesLabels
 from hebm_plugins.metrics.distances import KINDS
 
 
@@ -34,9 +34,10 @@ class LabelAgreement(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`label_agreement.*`: over all samples, and per class; None for a prior without labels."""
-        if not evaluation.prior.labelled:
+        prior = evaluation.model.prior
+        if not (isinstance(prior, TakesLabels) and prior.labelled):
             return {"label_agreement": {"all": None, "reason": "the prior was not trained with labels"}}
-        names = evaluation.images["train"].classes
+        names = evaluation.splits["train"].classes
         asked = torch.arange(self.samples) % len(names)
         agreed = (self._seen(evaluation, asked) == asked).double()
         classifier = evaluation.extractor("classifier").describe()
@@ -54,15 +55,11 @@ class LabelAgreement(MetricRecipe):
         """The class that the classifier sees in a sample of each class asked for, `(N,)`."""
         extractor, rows = evaluation.extractor("classifier"), evaluation.settings.rows
         parts = []
-        with evaluating(evaluation.backbone, evaluation.prior):
-            for start, n in evaluation.processes.batches(len(asked), rows):
-                labels = asked[start : start + n].to(evaluation.device)
-                noise = evaluation.noise("labelled", start)
-                draw = evaluation.prior.sample(evaluation.generator, n, noise, Request(labels))
-                latents = evaluation.generator.latents(draw.u, draw.context)
-                images = evaluation.generator.likelihood(latents).mean
-                parts.append(extractor(to_pixels(images))["logits"].argmax(1))
-        empty = torch.empty(0, dtype=torch.int64, device=evaluation.device)
+        for start, n in evaluation.processes.batches(len(asked), rows):
+            labels = asked[start : start + n].to(evaluation.model.device)
+            draw = evaluation.model.draw(n, evaluation.noise("labelled", start), Request(labels))
+            parts.append(extractor(to_pixels(evaluation.model.images(draw)))["logits"].argmax(1))
+        empty = torch.empty(0, dtype=torch.int64, device=evaluation.model.device)
         return evaluation.processes.join(parts, empty, len(asked), rows).cpu()
 
 
@@ -80,7 +77,7 @@ class ClassShares(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`class_shares.<kind>`, and `.shares.<kind>`, a number for each class in the order of `.classes`."""
-        names = evaluation.images["train"].classes
+        names = evaluation.splits["train"].classes
         shares = {kind: self._shares(evaluation, kind, len(names)) for kind in ("data", *KINDS)}
         found: dict[str, Any] = {kind: 0.5 * (shares[kind] - shares["data"]).abs().sum().item() for kind in KINDS}
         found["shares"] = {kind: share.tolist() for kind, share in shares.items()}

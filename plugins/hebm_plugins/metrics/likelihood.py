@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,7 +13,7 @@ from torch.distributions import Distribution
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.likelihood import ElboTerms, Infer, elbo_terms, importance_weighted, weighted
+from hebm.evaluate.likelihood import ElboTerms, Infer, bound_of, elbo_terms, importance_weighted, weighted
 from hebm.evaluate.metric import MetricRecipe
 from hebm.interfaces import Batch
 from hebm.likelihoods import UNKNOWN
@@ -70,7 +69,7 @@ class Likelihood(MetricRecipe):
 
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
-        if not evaluation.backbone.can_infer or not len(evaluation.images["test"]):
+        if not evaluation.model.backbone.can_infer or not len(evaluation.splits["test"]):
             return {"likelihood": {"elbo": None, "reason": "no inference model q(z|x), or no test images"}}
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()
@@ -78,7 +77,7 @@ class Likelihood(MetricRecipe):
             return {"likelihood": {"elbo": None, "reason": "the posterior has no KL: latents are inferred by MCMC"}}
         found = {**elbo, "unit": "nats per image", "split": "test", "prior": "the backbone's own"}
         found |= measuring.scale.describe()
-        if isinstance(evaluation.root, ChainBound) and evaluation.backbone.layout.context is not None:
+        if isinstance(evaluation.root, ChainBound) and evaluation.model.backbone.layout.context is not None:
             found["elbo_chain"] = measuring.elbo_chain(evaluation.root)
         if self.k > 1:
             found["nll_iw"] = measuring.importance_weighted()
@@ -92,12 +91,12 @@ class _Measuring:
 
     def __init__(self, settings: Likelihood, evaluation: Evaluation) -> None:
         self.settings, self.evaluation, self.scale = settings, evaluation, _Scale()
-        self.layers = len(evaluation.backbone.layout)
-        self.dimension = math.prod(evaluation.images["test"].shape)
+        self.layers = len(evaluation.model.backbone.layout)
+        self.dimension = math.prod(evaluation.splits["test"].shape)
 
     @property
     def _infer(self) -> Infer:
-        return partial(self.evaluation.scheme.posterior, self.evaluation.backbone, self.evaluation.prior)
+        return self.evaluation.model.infer
 
     def _per_image(self, score: Any, width: int) -> Tensor:
         return self.evaluation.per_image("test", score, self.settings.images, (width,))
@@ -121,21 +120,23 @@ class _Measuring:
         found = {"elbo": self._mean(parts.elbo), **self._figures(-parts.elbo), "estimator": "elbo"}
         found |= {"draws": self.settings.draws, "n": len(columns), "reconstruction": -float(parts.log_p_x.mean())}
         found["kl_per_layer"] = parts.kl.mean(0).tolist()
-        if self.evaluation.backbone.layout.context is not None:
+        if self.evaluation.model.backbone.layout.context is not None:
             found["kl_context"] = float(parts.context.mean())
         return found
 
     def _elbo_terms(self, batch: Batch, noise: Noise) -> ElboTerms | None:
         evaluation = self.evaluation
-        infer = self.scale.noting(evaluation.backbone.likelihood, self._infer)
-        return elbo_terms(evaluation.backbone, evaluation.root.context_bound, infer, batch, noise, self.settings.draws)
+        infer = self.scale.noting(evaluation.model.backbone.likelihood, self._infer)
+        return elbo_terms(
+            evaluation.model.backbone, bound_of(evaluation.root), infer, batch, noise, self.settings.draws
+        )
 
     def elbo_chain(self, root: ChainBound) -> dict[str, Any]:
         """elbo with the chain's bound for c; on the same draws."""
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             found = elbo_terms(
-                self.evaluation.backbone, root.chain_bound, self._infer, batch, noise, self.settings.draws
+                self.evaluation.model.backbone, root.chain_bound, self._infer, batch, noise, self.settings.draws
             )
             return batch.x.new_full((len(batch.x), 1), math.nan) if found is None else found.elbo.unsqueeze(1)
 
@@ -148,7 +149,7 @@ class _Measuring:
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             nonlocal without
-            backbone, root = self.evaluation.backbone, self.evaluation.root
+            backbone, root = self.evaluation.model.backbone, self.evaluation.root
             found = importance_weighted(backbone, root, self._infer, batch, noise.derive("iw"), self.settings.k)
             without = found is None
             return batch.x.new_zeros(len(batch.x), 2) if found is None else torch.stack(tuple(found), dim=1)
@@ -172,14 +173,14 @@ class _Measuring:
         return {**figures, "estimator": "published by DVP-VAE", "k": self.settings.k, "warning": WARNING}
 
     def _published_weight(self, batch: Batch, noise: Noise) -> Tensor:
-        backbone, root = self.evaluation.backbone, self.evaluation.root
+        backbone, root = self.evaluation.model.backbone, self.evaluation.root
         posterior = self._infer(batch, noise)
         log_w = backbone.likelihood(posterior.latents).log_prob(batch.target)
         log_w = log_w if posterior.kl is None else log_w - posterior.kl.sum(1)
         context = posterior.latents.context
         if context is None or posterior.log_r is None:
             return log_w
-        log_p = root.published_bound if isinstance(root, PublishedBound) else root.context_bound
+        log_p = root.published_bound if isinstance(root, PublishedBound) else bound_of(root)
         return log_w + log_p(context, noise.derive("context-prior")) - posterior.log_r
 
     def _mean(self, values: Tensor) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import attrs
@@ -13,21 +11,25 @@ from torch import Tensor
 from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import (
-    PLAIN,
+    MCMC,
     Backbone,
     Draw,
     EnergyFn,
+    Fixed,
     ImageSpec,
+    Latents,
     Loss,
+    Noise,
+    Posterior,
     PriorLearner,
     Progress,
     Request,
     Sampler,
-    Stage,
+    Tilt,
+    Transition,
+    seen_by,
 )
-from hebm.latents import Hold, Latents, Posterior
-from hebm.noise import Noise
-from hebm.sampling import Chain, later, run
+from hebm.sampling import run
 from hebm_plugins.priors.diffusion.schedule import Schedule
 from hebm_plugins.priors.labels import Coupling
 
@@ -59,28 +61,28 @@ class Levels:
     scale: Tensor
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        """One of them at levels t `(B,)`, `(B, 1)` on the device and of the type of `like`."""
+        """Return one of them at levels t `(B,)`, as `(B, 1)` on the device and of the type of `like`."""
         return getattr(self, name).to(like)[t].unsqueeze(1)
 
 
 class DiffusionPrior(PriorLearner):
     """log p(u_t | u_{t+1}) = f(T(u_t), t) / b_t − |u_t|²/2 − m_t |α_{t+1} u_t − u_{t+1}|² / (2σ_{t+1}²) − log Z,
-    t = T − 1 … 0, from u_T of the base (arXiv 2405.13910, Eq. 13).
+    t = T − 1 … 0, from u_T of the root (arXiv 2405.13910, Eq. 13).
 
     Arguments:
-        base: draws u_T, and the context.
+        root: draws u_T, and the context.
         energy: f, with T levels.
         sampler: the short-run chain of each level.
         levels: the coefficients.
         coupling: labels and energies.
         every_level: labels guide every level, not level 0 alone.
         label_weight: of the cross-entropy.
-        fold: compute what depends on weights and t alone once a chain.
+        fold: compute what depends only on weights and t once a chain.
     """
 
     def __init__(
         self,
-        base: PriorLearner,
+        root: PriorLearner,
         energy: EnergyFn,
         sampler: Sampler,
         levels: Levels,
@@ -90,9 +92,8 @@ class DiffusionPrior(PriorLearner):
         fold: bool = True,
     ) -> None:
         super().__init__()
-        self.base, self.energy, self.sampler, self.levels = base, energy, sampler, levels
+        self.root, self.energy, self.sampler, self.levels = root, energy, sampler, levels
         self.coupling, self.every_level, self.label_weight, self.fold = coupling, every_level, label_weight, fold
-        self.lowest = 0  # the level at which draws end: see `milestones`
 
     @property
     def labelled(self) -> bool:
@@ -100,103 +101,80 @@ class DiffusionPrior(PriorLearner):
         return self.coupling.labelled
 
     def check(self, images: ImageSpec) -> None:
-        """Raises `ConfigError` unless the images have as many classes or attributes as labels were made for."""
-        super().check(images)
+        """Raise `ConfigError` unless the images have as many classes or attributes as the prior was made for."""
         self.coupling.check(images)
 
     def tilt(self, latents: Latents) -> Tensor:
-        """f_i(z_i, 0), `(B, E)`: summed over labels."""
+        """Return f_i(z_i, 0), `(B, E)`, summed over labels."""
         t = _level(0, latents.u)
         return self.coupling.tilt(self.energy(latents, t), self.levels.at("energy_scale", t, latents.u))
 
+    def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Return None: a chain of conditionals has no unnormalised marginal."""
+
     # ------------------------------------------------------------ the reverse process
 
-    def level(
-        self,
-        backbone: Backbone,
-        t: Tensor,
-        above: Tensor,
-        noise: Noise,
-        request: Request = PLAIN,
-    ) -> Chain:
-        """A short-run chain on p(u_t | u_{t+1}) from u_{t+1}.
+    def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List a chain at each level t = T − 1 … 0, from u_{t+1}.
 
-        Arguments:
-            backbone: gives T.
-            t: level of each row, `(B,)`.
-            above: u_{t+1}, `(B, D)`.
-            noise: of the chain.
-            request: its context is held, labels count where this level heeds them, coordinates held are of u_t.
+        Coordinates that are fixed are, at level t, their own noisy version u_t.
         """
+        return tuple(self._transition(backbone, t) for t in reversed(range(self.levels.forward.levels)))
+
+    def _transition(self, backbone: Backbone, t: int) -> Transition:
+        def noised(at: Draw, noise: Noise, fixed: Fixed | None) -> Fixed | None:
+            if fixed is None:
+                return None
+            return fixed.moved(self.diffused(fixed.u, _level(t, fixed.u), noise.derive("held", t)))
+
+        def target(at: Draw, request: Request) -> ConditionalPrior:
+            return self._conditional(backbone, _level(t, at.u), at.u, at.context, request.labels)
+
+        return MCMC(name=f"level {t}", sampler=self.sampler, density=target, key=("chain", t), fixed=noised)
+
+    def _conditional(
+        self, backbone: Backbone, t: Tensor, above: Tensor, context: Tensor | None, labels: Tensor | None = None
+    ) -> ConditionalPrior:
+        """Return p(u_t | u_{t+1}) at levels t `(B,)`, given u_{t+1} `(B, D)`."""
         pick = self.levels.at
-        density = ConditionalPrior(
-            backbone,
-            self._tilt(t, pick("energy_scale", t, above), self._heeded(t, request.labels)),
-            above,
-            *(pick(name, t, above) for name in ("alpha", "sigma", "recovery", "energy_scale", "scale")),
-            request.context,
-        )
-        density.modules = (backbone, self.energy)
-        return run(self.sampler, density, above, noise, request.steps, request.observe, request.hold)
+        energy, guide = self.energy.folded(t) if self.fold else self.energy, self._guiding(t, labels)
+        scale = pick("energy_scale", t, above)
+        tilt = Tilt(lambda latents: self.coupling.tilt(energy(latents, t), scale, guide), (self.energy,))
+        coefficients = (pick(name, t, above) for name in ("alpha", "sigma", "recovery", "energy_scale", "scale"))
+        return ConditionalPrior(backbone, tilt, above, *coefficients, context)
 
-    def _tilt(self, t: Tensor, scale: Tensor, labels: Tensor | None) -> Callable[[Latents], Tensor]:
-        energy = self.energy.folded(t) if self.fold else self.energy
-        return lambda latents: self.coupling.tilt(energy(latents, t), scale, labels)
-
-    def _heeded(self, t: Tensor, labels: Tensor | None) -> Tensor | None:
-        """The labels that guide level t: at level 0, or everywhere."""
+    def _guiding(self, t: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return the labels that guide level t: at level 0, or at every level."""
         if labels is None or not self.labelled:
             return None
-        heeded = (t == 0) | torch.full_like(t, self.every_level, dtype=torch.bool)
-        mask = heeded.view(-1, *[1] * (labels.ndim - 1))
+        guided = (t == 0) | torch.full_like(t, self.every_level, dtype=torch.bool)
+        mask = guided.view(-1, *[1] * (labels.ndim - 1))
         return torch.where(mask, labels, torch.full_like(labels, -1))
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
-        """u_T from the base, then a chain at each level t = T − 1 … 0; `observe` counts steps over all of them.
+    def regenerate(self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise) -> Tensor:
+        """Redraw the free coordinates of latents.
 
-        Coordinates that are held are, at level t, their own noisy version u_t.
+        The forward process moves fixed coordinates to level 1, the reverse process draws the others there, and one
+        reverse level takes all of them to level 0 (arXiv 2405.13910, section 5.3).
         """
-        start = self.base.sample(backbone, n, noise.derive("base"), attrs.evolve(request, hold=None))
-        u, hold = start.u, request.hold
-        steps = self.sampler.steps if request.steps is None else request.steps
-        for t in reversed(range(self.lowest, self.levels.forward.levels)):
-            held = None if hold is None else hold.moved(self.diffused(hold.u, _level(t, u), noise.derive("held", t)))
-            watch = later(request.observe, (self.levels.forward.levels - 1 - t) * steps)
-            here = Request(request.labels, start.context, steps, watch, held)
-            u = self.level(backbone, _level(t, u), u, noise.derive("chain", t), here).u
-        return Draw(u if hold is None else hold.apply(u), start.context)
-
-    def milestones(self) -> Mapping[str, DiffusionPrior]:
-        """Draws that end at level t, T − 1 … 0: u_t, still with its noise."""
-        return {f"level {t}": self._down_to(t) for t in reversed(range(self.levels.forward.levels))}
-
-    def _down_to(self, lowest: int) -> DiffusionPrior:
-        prior = copy.copy(self)
-        prior.lowest = lowest
-        return prior
-
-    def regenerate(self, backbone: Backbone, latents: Latents, held: Tensor, noise: Noise) -> Tensor:
-        """Held coordinates are moved to level 1 by the forward process, the others are drawn there by the reverse
-        process; one reverse level takes all of them to level 0 (arXiv 2405.13910, section 5.3).
-        """
-        u, given = latents.u, Request(context=latents.context)
-        at_one = self.diffused(u, _level(1, u), noise.derive("forward"))
-        drawn = self.base.sample(backbone, len(u), noise.derive("base"), given).u
-        for t in reversed(range(1, self.levels.forward.levels)):
-            drawn = self.level(backbone, _level(t, u), drawn, noise.derive("chain", t), given).u
-        above = Hold(at_one, held).apply(drawn)
-        return self.level(backbone, _level(0, u), above, noise.derive("chain", 0), given).u
+        *above, last = self.transitions(backbone)
+        given = Request(context=latents.context)
+        at_one = fixed.moved(self.diffused(latents.u, _level(1, latents.u), noise.derive("forward")))
+        at = self.root.sample(backbone, len(latents), noise.derive("base"), given)
+        for transition in above:
+            at = transition.move(at, noise, given)
+        return last.move(at.fixed_as(at_one), noise, given).u
 
     # ------------------------------------------------------------ the forward process and the loss
 
     def diffused(self, u: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """u_t = ᾱ_t u_0 + σ̄_t ε, `(B, D)`; t `(B,)`."""
+        """Return u_t = ᾱ_t u_0 + σ̄_t ε, `(B, D)`; t `(B,)`."""
         forward = self.levels.forward
         alpha, sigma = (c.to(u)[t].unsqueeze(1) for c in (forward.alpha_cum, forward.sigma_cum))
         return alpha * u + sigma * noise.normal(*u.shape)
 
     def pair(self, u: Tensor, t: Tensor, noise: Noise) -> Pair:
-        """u_t, and u_{t+1} = α_{t+1} u_t + σ_{t+1} ε', of posterior draws u `(B, D)`."""
+        """Return u_t, and u_{t+1} = α_{t+1} u_t + σ_{t+1} ε', of posterior draws u `(B, D)`."""
         low = self.diffused(u, t, noise)
         pick = self.levels.at
         return Pair(low, pick("alpha", t, u) * low + pick("sigma", t, u) * noise.normal(*u.shape))
@@ -209,15 +187,18 @@ class DiffusionPrior(PriorLearner):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """E_t[(f(z_t⁻, t) − f(z_t⁺, t)) / b_t], t uniform per sample, z_t⁻ from a chain started at u_{t+1}; with
-        labels also their cross-entropy on z_t⁺ where they are coupled.
+        """Return E_t[(f(z_t⁻, t) − f(z_t⁺, t)) / b_t], t uniform per sample, z_t⁻ from a chain started at u_{t+1}.
+
+        With labels, their cross-entropy on z_t⁺ is added at the levels that they guide.
         """
         u, context = posterior.latents.u, posterior.latents.context
         t = noise.derive("level").integers(self.levels.forward.levels, len(u))
         pair = self.pair(u, t, noise.derive("forward"))
-        chain = self.level(backbone, t, pair.above, noise.derive("chain"), Request(context=context))
+        chain = run(
+            self.sampler, self._conditional(backbone, t, pair.above, context), pair.above, noise.derive("chain")
+        )
         with torch.no_grad():
-            positive, negative = (backbone.latents(at, context).detach() for at in (pair.u, chain.u))
+            positive, negative = (seen_by(self, backbone, at, context).detach() for at in (pair.u, chain.u))
         logits, scale = self.energy(positive, t), self.levels.at("energy_scale", t, u)
         f_positive = self.coupling.tilt(logits, scale)
         f_negative = self.coupling.tilt(self.energy(negative, t), scale)
@@ -234,17 +215,16 @@ class DiffusionPrior(PriorLearner):
         return Loss(loss + self.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()})
 
     def _cross_entropy(self, logits: Tensor, scale: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """Its mean over the batch, of the levels that carry labels."""
-        labels = self._heeded(t, labels)
+        """Return its mean over the batch, at the levels that labels guide."""
+        labels = self._guiding(t, labels)
         if labels is None:
-            raise ConfigError("prior: it was made for labels, these images have none; set classes and attributes to 0")
+            raise ConfigError(
+                "prior: classes or attributes are set, but these images have no labels; set both to 0, or use images "
+                "with labels"
+            )
         return self.coupling.cross_entropy(logits, scale, labels).mean()
-
-    def stages(self) -> tuple[Stage, ...]:
-        """The base's, then the energies of all levels."""
-        return (*super().stages(), Stage("prior", self.energy, self.objective))
 
 
 def _level(t: int, like: Tensor) -> Tensor:
-    """Level t for every row, `(B,)`."""
+    """Return level t for every row, `(B,)`."""
     return torch.full((len(like),), t, device=like.device)

@@ -6,7 +6,7 @@ import torch
 
 from hebm.config.recipe import option, recipe
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
+from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_root
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior, Levels
 from hebm_plugins.priors.diffusion.schedule import Schedule, schedule
@@ -39,7 +39,7 @@ class Diffusion(PriorRecipe):
     energy_scale: str = option("official", doc="what divides f", choices=("official", "paper"))
     last_level: str = option("official", doc="the localising term at t = T - 1", choices=("official", "paper"))
     first_level: str = option("official", doc="noise of level 0", choices=("official", "paper"))
-    base: PriorRecipe = option(factory=Gaussian, doc="draws u_T")
+    root: PriorRecipe = option(factory=Gaussian, doc="draws u_T")
     classes: int = option(0, doc="of the data's label; 0 = no class labels", low=0)
     attributes: int = option(0, doc="of the data, each at a layer of its own; 0 = none", low=0)
     label_layers: tuple[int, ...] = option((), doc="that carry labels, 0 = top; empty: all, or the uppermost", low=0)
@@ -50,14 +50,13 @@ class Diffusion(PriorRecipe):
     )
 
     def build(self, backbone: Backbone) -> DiffusionPrior:
-        """Raises `ConfigError` for T = 1, for labels that do not fit, or a base that does not."""
-        base = self.base.build(backbone)
-        check_base(base, backbone.layout)
+        """Build the prior. Raises `ConfigError` for labels or a root that do not fit."""
+        root = build_root(self.root, backbone)
         coefficients = self._levels(schedule(self.levels))
         energy = self.energy.build(backbone.layout, logits_of(self.classes, self.attributes), self.levels)
         coupling = couple(self.classes, self.attributes, self.label_layers, energy.count(backbone.layout))
         return DiffusionPrior(
-            base=base,
+            root=root,
             energy=energy,
             sampler=self.sampler,
             levels=coefficients,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hebm.errors import ConfigError
 from hebm.gaussian import GaussianPrior
-from hebm.interfaces import PLAIN, Backbone, Draw, Loss, Progress, Request, Stage
+from hebm.interfaces import Backbone, Draw, Loss, Progress, Request, Stage
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm_plugins.priors.dvp.process import Diffusion, Terms, stratified
@@ -38,13 +38,13 @@ class DVPPrior(GaussianPrior):
 
     @property
     def context(self) -> tuple[int, ...] | None:
-        """Shape of c."""
+        """The shape of c."""
         return self.layout.context
 
     # ------------------------------------------------------------ drawing
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = PLAIN) -> Draw:
-        """c as it is given, or by ancestral sampling; u ~ N(0, I). The diffusion's T is its own: no other is heeded."""
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+        """Draw c by ancestral sampling, unless it is given, and u ~ N(0, I). `steps` is ignored: T is fixed."""
         if request.context is None:
             request = attrs.evolve(request, context=self._context(n, noise.derive("context")))
         return super().sample(backbone, n, noise.derive("latents"), request)
@@ -68,14 +68,14 @@ class DVPPrior(GaussianPrior):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """−log p̂(c), the bound at one time, on the draw's context; its gradient reaches whatever made that draw."""
+        """Return −log p̂(c), the bound at one time, on the draw's context; its gradient reaches what made that draw."""
         c = _given(posterior.latents.context)
         times = self._times(len(c), noise.derive("time"), progress.rows)
         terms = self._terms(c, times, noise)
         bound = terms.log_prob.mean()
         parts = zip(("context_first", "context_middle", "context_last"), terms, strict=True)
-        figures = {name: part.detach().flatten(1).sum(1).mean() for name, part in parts}
-        return Loss(-bound, {"log_p_context": bound.detach(), **figures})
+        metrics = {name: part.detach().flatten(1).sum(1).mean() for name, part in parts}
+        return Loss(-bound, {"log_p_context": bound.detach(), **metrics})
 
     def _terms(self, c: Tensor, times: Tensor, noise: Noise) -> Terms:
         rows, shape = len(c), c.shape[1:]
@@ -94,26 +94,26 @@ class DVPPrior(GaussianPrior):
         return noise.uniform(rows, net.masks, net.channels, *self._shape[1:])
 
     def stages(self) -> tuple[Stage, ...]:
-        """The diffusion, a term of the ELBO."""
+        """List the diffusion, a term of the ELBO."""
         return (Stage(STAGE, self.diffusion, self.objective, with_backbone=True),)
 
     # ------------------------------------------------------------ log p(c)
 
     def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """−(L0 + Lt + L1) at one time per row, `(B,)`: its mean over noise is the bound that is trained."""
+        """Return −(L0 + Lt + L1) at one time per row, `(B,)`; its mean over noise is the bound that is trained."""
         times = noise.derive("time").uniform(len(context))
         return self._terms(context, times, noise).log_prob
 
     def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
-        """log of a trajectory's importance weight, `(B,)`: its exponential has the mean p(c) of the T-step chain."""
+        """Return the log importance weight of a trajectory, `(B,)`; its exponential has mean p(c) of the chain."""
         return self.diffusion.trajectory_weight(context, partial(_noise, noise.derive("trajectory"), context))
 
     def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """The published evaluation's log p̂(c), `(B,)`: T steps with the weight of training. No bound: see `summed`."""
+        """Return the published evaluation's log p̂(c), `(B,)`: T steps, the weight of training. It is not a bound."""
         return self._summed(context, noise, self.diffusion.weight)
 
     def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """One sample of the T-step chain's bound on log p(c), `(B,)`."""
+        """Return one sample of the T-step chain's bound on log p(c), `(B,)`."""
         return self._summed(context, noise, self.diffusion.chain_weight)
 
     def _summed(self, context: Tensor, noise: Noise, weight: Callable[[Tensor], Tensor]) -> Tensor:
@@ -125,12 +125,12 @@ class DVPPrior(GaussianPrior):
 def _given(context: Tensor | None) -> Tensor:
     if context is None:
         raise ConfigError(
-            'prior: "dvp" learns p(c) of a context, these latents have none; use backbone.type = "dvp" with a '
+            'prior: "dvp" learns p(c) of a context, and these latents have none; use backbone.type = "dvp" with a '
             'pseudo_input, or prior.type = "gaussian"'
         )
     return context
 
 
 def _noise(noise: Noise, like: Tensor, k: int) -> Tensor:
-    """ξ_k, of the shape of `like`."""
+    """Return ξ_k, of the shape of `like`."""
     return noise.derive(k).normal(*like.shape)

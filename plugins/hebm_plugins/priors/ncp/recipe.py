@@ -5,7 +5,7 @@ from __future__ import annotations
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, check_base
+from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_root
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior
 from hebm_plugins.samplers.ula import ULA
@@ -26,16 +26,15 @@ class NCP(PriorRecipe):
     sampling: str = option("sir", doc="how a layer is drawn", choices=("sir", "langevin"))
     proposals: int = option(5000, doc="P of each layer and sample, for sir", low=2)
     sampler: Sampler = option(factory=lambda: ULA(steps=40, step_size=0.06), doc="the chain, for langevin")
-    base: PriorRecipe = option(factory=Gaussian, doc="a root: u ~ N(0, I) given its context")
+    root: PriorRecipe = option(factory=Gaussian, doc="draws the context; u ~ N(0, I) given it")
 
     def build(self, backbone: Backbone) -> NCPPrior:
-        """Raises `ConfigError` for a base that is no root, or does not fit, or an energy that is not layer-wise."""
-        layout, base = backbone.layout, self.base.build(backbone)
-        check_base(base, layout)
+        """Build the prior. Raises `ConfigError` for a root that does not fit, or an energy that is not layer-wise."""
+        layout, root = backbone.layout, build_root(self.root, backbone)
         energy = self.energy.build(layout)
         if energy.count(layout) != len(layout):
             raise ConfigError(
-                f"prior.energy: 'ncp' tells apart each of {len(layout)} layers, this energy has {energy.count(layout)} "
-                "output(s) for all; use a layer-wise energy such as mlp"
+                f"prior.energy: 'ncp' needs an output for each of {len(layout)} layers, and this energy has "
+                f"{energy.count(layout)} in all; use a layer-wise energy such as mlp"
             )
-        return NCPPrior(base, energy, layout, LayerDrawing(self.sampling, self.proposals, self.sampler))
+        return NCPPrior(root, energy, layout, LayerDrawing(self.sampling, self.proposals, self.sampler))

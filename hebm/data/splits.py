@@ -1,0 +1,40 @@
+"""A data set's splits, with how batches are made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+
+from hebm.data.batches import Batches
+from hebm.data.images import Images
+from hebm.data.recipe import DatasetRecipe
+
+
+@attrs.frozen(eq=False)
+class Splits:
+    """The images of splits "train" and "test".
+
+    Arguments:
+        recipe: the data set's, for how batches are made.
+        images: by split.
+    """
+
+    recipe: DatasetRecipe
+    images: Mapping[str, Images]
+
+    def __getitem__(self, split: str) -> Images:
+        """Return the images of a split."""
+        return self.images[split]
+
+    def batches(self, images: Images, seed: int, device: torch.device, dtype: torch.dtype) -> Batches:
+        """Return images of any data set, of the model's shape, as a model is shown them outside of training.
+
+        Arguments:
+            images: usually one of the splits.
+            seed: of what is drawn on the way (binarisation).
+            device: where batches are made.
+            dtype: their floating-point type.
+        """
+        return Batches(images, self.recipe, seed, training=False, device=device, dtype=dtype)

@@ -1,0 +1,83 @@
+"""What a prior is asked for, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from hebm.latents import Fixed
+from hebm.samplers import Info
+
+Observer = Callable[[str, int, Any, Info], None]
+"""Called as `observe(transition, step, state, info)` after each step of a chain.
+
+`transition` is the name of the transition that runs the chain, `step` counts from 0 within it, and `state[0]` is the
+whole u `(n, D)`.
+"""
+
+
+@attrs.frozen(eq=False)
+class Draw:
+    """Samples from a prior.
+
+    Arguments:
+        u: `(n, D)`.
+        context: what they belong to, `(n, *context)`, or None.
+        diagnostics: how they were drawn, by name, one number per sample `(n,)`: an effective sample size, say.
+    """
+
+    u: Tensor
+    context: Tensor | None = None
+    diagnostics: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+    def moved(self, u: Tensor, diagnostics: Mapping[str, Tensor] | None = None) -> Draw:
+        """Return the same samples at another u, with further diagnostics."""
+        return Draw(u, self.context, {**self.diagnostics, **(diagnostics or {})})
+
+    def fixed_as(self, fixed: Fixed | None) -> Draw:
+        """Return the same samples with the fixed coordinates as given."""
+        return self if fixed is None else attrs.evolve(self, u=fixed.apply(self.u))
+
+    def rows(self, few: slice) -> Draw:
+        """Return some of the samples."""
+        context = None if self.context is None else self.context[few]
+        return Draw(self.u[few], context, {name: values[few] for name, values in self.diagnostics.items()})
+
+
+@attrs.frozen(eq=False)
+class Request:
+    """What draws from a prior should be like. The default asks for the prior as it is.
+
+    Arguments:
+        labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and any
+            labels for a prior that is not trained with labels, draws from the marginal.
+        context: c, `(n, *context)`; None lets the root draw it.
+        steps: length of each chain, instead of the sampler's own.
+        after: name of the transition to stop behind; None draws from the prior itself.
+        fixed: coordinates of u that are given.
+        observe: sees every step of every chain.
+    """
+
+    labels: Tensor | None = None
+    context: Tensor | None = None
+    steps: int | None = None
+    after: str | None = None
+    fixed: Fixed | None = None
+    observe: Observer | None = None
+
+    def rows(self, few: slice) -> Request:
+        """Return the request for some of the samples."""
+        labels, context = (None if given is None else given[few] for given in (self.labels, self.context))
+        fixed = None if self.fixed is None else self.fixed.rows(few)
+        return attrs.evolve(self, labels=labels, context=context, fixed=fixed)
+
+    def repeated(self, times: int) -> Request:
+        """Return the request for `times` rows per sample."""
+        labels, context = (
+            None if given is None else given.repeat_interleave(times, 0) for given in (self.labels, self.context)
+        )
+        fixed = None if self.fixed is None else self.fixed.repeated(times)
+        return attrs.evolve(self, labels=labels, context=context, fixed=fixed)

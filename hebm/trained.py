@@ -1,0 +1,247 @@
+"""A trained model in use: the one object that draws, decodes and infers.
+
+Evaluation, report, analyses, `Model.sample` and the commands go through it, and so see the same samples:
+
+* **Noise.** Sample i of a kind is a function of (seed, kind, i), whatever the batch size or the number of processes.
+* **Batches** are of whole noise blocks.
+* **Modes.** Everything runs in eval mode and without gradients, chains and decoding on the backbone's folded copy;
+  afterwards every module is in the mode it was in.
+* **NaN.** A sample that is not finite stays so and is counted; `finite` turns the count into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from hebm.densities import Tilt
+from hebm.draws import Draw, Request
+from hebm.errors import ConfigError, NonFiniteError
+from hebm.interfaces import Backbone, Batch, PriorLearner, TakesLabels, tilt_of
+from hebm.latents import Latents, Posterior
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import BLOCK, Noise
+from hebm.training.phases import SchemeRecipe
+from hebm.transitions import Transition, route, walk
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Inside, modules are in eval mode and no graph is kept; afterwards each part is as it was."""
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def whole_blocks(rows: int) -> int:
+    """Round a batch size down to whole noise blocks, at least one."""
+    return max(1, rows // BLOCK) * BLOCK
+
+
+@attrs.frozen(eq=False, slots=False)
+class TrainedModel:
+    """A backbone and a prior that are not trained any more.
+
+    Arguments:
+        backbone, prior: on one device.
+        scheme: how latents of given images are inferred; None infers by q(z|x).
+        seed: of all draws.
+        request: what draws should be like: chain lengths, and the transition to stop behind.
+        rows: samples at a time, whole noise blocks.
+        decoding: the image of a latent: "mean" is E[x|z], "sample" a draw from p(x|z).
+    """
+
+    backbone: Backbone
+    prior: PriorLearner
+    scheme: SchemeRecipe | None = None
+    seed: int = 0
+    request: Request = attrs.field(factory=Request)
+    rows: int = 8 * BLOCK
+    decoding: str = "mean"
+
+    @cached_property
+    def generator(self) -> Backbone:
+        """The backbone's folded copy, which is equal: chains and decoding run on it."""
+        with evaluating(self.backbone):
+            return self.backbone.folded()
+
+    @cached_property
+    def tilt(self) -> Tilt | None:
+        """The log tilt of the prior behind `request.after`; None for a root."""
+        return tilt_of(self.prior, self.generator, self.request.after)
+
+    @cached_property
+    def way(self) -> tuple[Transition, ...]:
+        """The transitions that a draw goes through. Raises `ConfigError` if there is no transition `request.after`."""
+        return route(self.prior.transitions(self.generator), self.request.after)
+
+    @cached_property
+    def stages(self) -> tuple[Transition, ...]:
+        """All transitions up to `request.after`, also those that a draw does not need."""
+        names = [transition.name for transition in self.prior.transitions(self.generator)]
+        count = len(names) if self.request.after is None else names.index(self.request.after) + 1
+        return self.prior.transitions(self.generator)[:count]
+
+    @property
+    def chain_lengths(self) -> dict[str, int]:
+        """The steps of each chain that a draw runs, by its transition's name."""
+        asked = self.request.steps
+        return {chain.name: chain.steps if asked is None else asked for chain in self.way if chain.steps}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        parameter = next(self.backbone.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type it computes in."""
+        parameter = next(self.backbone.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    def noise(self, kind: str, start: int = 0) -> Noise:
+        """Return the noise of a kind of samples ("prior", "gaussian", …) from number `start` on."""
+        return Noise(self.seed, "sample", kind, start=start, device=self.device, dtype=self.dtype)
+
+    def asked(self, asked: Request) -> TrainedModel:
+        """Return the same model with another request for its draws."""
+        return attrs.evolve(self, request=asked)
+
+    # ------------------------------------------------------------ drawing
+
+    def walk(
+        self, n: int, noise: Noise, request: Request | None = None, way: tuple[Transition, ...] | None = None
+    ) -> Iterator[tuple[str, Draw]]:
+        """Yield one batch of n draws at the root and after each transition, with their names.
+
+        Arguments:
+            n: how many.
+            noise: its rows are the samples' global indices.
+            request: instead of the model's own.
+            way: transitions, instead of those that the request needs.
+        """
+        walked = walk(self.prior, self.generator, n, noise, request or self.request, way)
+        while True:
+            with self._evaluating():  # not around a yield: the caller's modes are not ours
+                step = next(walked, None)
+            if step is None:
+                return
+            yield step
+
+    def draw(self, n: int, noise: Noise, request: Request | None = None) -> Draw:
+        """Return n draws of the prior, a batch at a time; its rows are the samples' global indices.
+
+        Arguments:
+            n: how many.
+            noise: of the first one on.
+            request: instead of the model's own.
+        """
+        wanted, parts = request or self.request, []
+        with self._evaluating():
+            for few in self.batches(n):
+                at, rows = noise.at(noise.start + few.start), few.stop - few.start
+                parts.append(self.prior.sample(self.generator, rows, at, wanted.rows(few)))
+        return joined(parts)
+
+    def batches(self, n: int) -> Iterator[slice]:
+        """Yield the rows of each batch of n samples."""
+        for start in range(0, n, self.rows):
+            yield slice(start, min(start + self.rows, n))
+
+    def of_latents(self, draw: Draw, function: Callable[[Latents], Tensor]) -> Tensor:
+        """Return a function of T(u; c), `(n, …)`, of n draws, a batch at a time."""
+        parts = []
+        with self._evaluating():
+            for few in map(draw.rows, self.batches(len(draw.u))):
+                parts.append(function(self.generator.latents(few.u, few.context)))
+        return torch.cat(parts)
+
+    # ------------------------------------------------------------ images
+
+    def images(self, draw: Draw, noise: Noise | None = None) -> Tensor:
+        """Return the image of each draw, `(n, C, H, W)` in [−1, 1].
+
+        Arguments:
+            draw: n of them.
+            noise: for decoding "sample"; None decodes to the mean.
+        """
+        parts = []
+        with self._evaluating():
+            for few in self.batches(len(draw.u)):
+                part, source = draw.rows(few), None if noise is None else noise.at(noise.start + few.start)
+                likelihood = self.generator.likelihood(self.generator.latents(part.u, part.context))
+                parts.append(self.decoded(likelihood, source))
+        return torch.cat(parts)
+
+    def decoded(self, likelihood: PixelDistribution, noise: Noise | None) -> Tensor:
+        """Return E[x|z], or a draw from p(x|z) where `decoding` is "sample" and there is noise."""
+        if self.decoding == "mean" or noise is None:
+            return likelihood.mean
+        draw = getattr(likelihood, "draw", None)
+        if draw is None:
+            raise ConfigError(f'decode: {type(likelihood).__name__} has no draw(noise); use decode = "mean"')
+        sample: Tensor = draw(noise.derive("decode"))
+        return sample
+
+    # ------------------------------------------------------------ inference
+
+    def infer(self, batch: Batch, noise: Noise) -> Posterior:
+        """Return a posterior draw for each image, as the training scheme infers latents."""
+        with self._evaluating():
+            if self.scheme is None:
+                return self.backbone.infer(batch, noise)
+            return self.scheme.posterior(self.backbone, self.tilt, batch, noise)
+
+    def reconstructed(self, batch: Batch, noise: Noise) -> Tensor:
+        """Return the image of a posterior draw for each image, `(B, C, H, W)`."""
+        with self._evaluating():
+            return self.decoded(self.backbone.likelihood(self.infer(batch, noise).latents), noise)
+
+    def _evaluating(self) -> AbstractContextManager[None]:
+        return evaluating(self.backbone, self.prior)
+
+
+def joined(parts: list[Draw]) -> Draw:
+    """Return the draws of several batches as one."""
+    contexts = [part.context for part in parts if part.context is not None]
+    names = parts[0].diagnostics if parts else ()
+    diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
+    return Draw(torch.cat([part.u for part in parts]), torch.cat(contexts) if contexts else None, diagnostics)
+
+
+def count_nonfinite(images: Tensor) -> int:
+    """Return how many images `(n, …)` are not finite."""
+    return int((~images.flatten(1).isfinite().all(1)).sum())
+
+
+def finite(images: Tensor) -> Tensor:
+    """Return images `(n, …)` as they are. Raises `NonFiniteError` if any is not finite."""
+    bad = count_nonfinite(images)
+    if bad:
+        raise NonFiniteError(
+            f"{bad} of {len(images)} samples are not finite: their chains diverged; lower the sampler's step size"
+        )
+    return images
+
+
+def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
+    """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
+    if labels is None:
+        return
+    if not (isinstance(prior, TakesLabels) and prior.labelled):
+        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
+        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+    if len(labels) != n:
+        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")
