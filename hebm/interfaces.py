@@ -302,7 +302,7 @@ class PriorLearner(nn.Module, ABC):
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
         return ()
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw n samples of u: walk the transitions from a draw of the root.
 
         Arguments:

@@ -69,7 +69,7 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
 SHIFTED = """
 import torch
 from hebm.config.recipe import recipe
-from hebm.interfaces import PLAIN, Draw, PriorLearner, PriorRecipe
+from hebm.interfaces import Request, Draw, PriorLearner, PriorRecipe
 
 
 class ShiftedPrior(PriorLearner):
@@ -79,9 +79,9 @@ class ShiftedPrior(PriorLearner):
 
     def __init__(self, dim):
         super().__init__()
-        self.base, self.dim = None, dim
+        self.root, self.dim = None, dim
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         labels = request.labels
         shift = torch.zeros(n) if labels is None else 1 + labels.view(n, -1).sum(1).to(noise.dtype)
         return Draw(shift[:, None].expand(n, self.dim).contiguous())

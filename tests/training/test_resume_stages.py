@@ -58,7 +58,7 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path, whole, name, s
 @pytest.mark.parametrize("name", ["pool", "joint-posterior"])
 def test_the_stages_are_phases_of_their_own_and_all_count_at_the_end(whole, name):
     phases = list(dict.fromkeys(line["phase"] for line in log(whole(name))))
-    assert phases[-2:] == (["stage-1", "stage-2"] if name == "pool" else ["joint-stage-1", "joint-stage-2"])
+    assert phases[-2:] == (["stage 1", "stage 2"] if name == "pool" else ["joint-stage-1", "joint-stage-2"])
     assert newest(whole(name)).total_step == TOTAL
     assert list(Model.load(whole(name)).prior.milestones()) == ["stage 1", "stage 2"]
 

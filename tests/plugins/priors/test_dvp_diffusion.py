@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress, Request
+from hebm.interfaces import ImageSpec, Progress, Request, context_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.testing.subjects import contexts, perturbed, points, seeded
@@ -242,7 +242,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
     ladder = backbone()
     recipe = MultiStage(
         stages=1,
-        base=DVPDiffusion(steps=3, blocks=1),
+        root=DVPDiffusion(steps=3, blocks=1),
         energy=WithContext(energy=MLP(width=8)),
         sampler=ULA(steps=3, step_size=0.1),
     )
@@ -251,7 +251,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
     given = contexts(ladder.layout, 4, torch.float64)
     assert torch.equal(made.sample(ladder, 4, noise, Request(context=given)).context, given)
     assert made.sample(ladder, 4, noise).context.shape == given.shape
-    assert made.context == made.base.context == ladder.layout.context
+    assert context_of(made) == made.root.context == ladder.layout.context
 
 
 # ------------------------------------------------------------ reasons

@@ -43,7 +43,7 @@ class DVPPrior(GaussianPrior):
 
     # ------------------------------------------------------------ drawing
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw c by ancestral sampling, unless it is given, and u ~ N(0, I). `steps` is ignored: T is fixed."""
         if request.context is None:
             request = attrs.evolve(request, context=self._context(n, noise.derive("context")))
