@@ -76,7 +76,7 @@ def test_the_comparison_notices_a_bank_that_was_lost(tmp_path, whole, monkeypatc
 
     def restore(self, checkpoint, whole=Trainer._restore):
         place = whole(self, checkpoint)
-        self.prior.bank.previous.zero_()
+        self.job.model.prior.bank.previous.zero_()
         return place
 
     assert not train(experiment("joint-posterior"), tmp_path / "tiny", stop_after=9)

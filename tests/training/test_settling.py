@@ -9,7 +9,7 @@ from hebm.config.experiment import from_table
 from hebm.errors import CheckpointError
 from hebm.store.checkpoints import load
 from hebm.store.run_folder import RunFolder
-from hebm.training import loop
+from hebm.training import loop, phase_run
 from hebm_plugins.two_layer.backbone import TwoLayerBackbone
 
 PHASE = 6
@@ -100,7 +100,7 @@ def test_a_kill_while_it_settles_changes_nothing(tmp_path, settling, whole, dead
     assert differences(tmp_path / "tiny", whole) == []
 
 
-def deadly_save(moment, save=loop.save):
+def deadly_save(moment, save=phase_run.save):
     """Saving, but for the first phase's last checkpoint: the process is killed before or after it."""
 
     def deadly(folder, checkpoint, keep, run_id):
@@ -116,7 +116,7 @@ def deadly_save(moment, save=loop.save):
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_around_the_checkpoint_that_follows_changes_nothing(tmp_path, monkeypatch, whole, moment):
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save", deadly_save(moment))
+        patch.setattr(phase_run, "save", deadly_save(moment))
         with pytest.raises(Killed):
             train(tiny(), tmp_path / "tiny")
     assert train(tiny(), tmp_path / "tiny")
@@ -127,7 +127,7 @@ def test_a_kill_around_the_checkpoint_that_follows_changes_nothing(tmp_path, mon
 def test_the_comparison_notices_a_backbone_settled_twice_or_never(tmp_path, monkeypatch, whole, twice):
     if twice:
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "save", deadly_save("after"))
+            patch.setattr(phase_run, "save", deadly_save("after"))
             with pytest.raises(Killed):
                 train(tiny(), tmp_path / "tiny")
     else:
