@@ -289,6 +289,9 @@ class Stage(NamedTuple):
             what is saved.
         tilt: the log tilt `(B, E)` under which latents are inferred by MCMC while this stage learns; None for the
             prior's own.
+        recipe: what `module` was built from, with every key at its default that does not change what the weights mean
+            (a dropout rate). `train.backbone_from` takes over a stage that learned with the backbone if both recipes
+            are equal. None leaves only the names and shapes of the weights to compare.
     """
 
     name: str
@@ -297,6 +300,7 @@ class Stage(NamedTuple):
     with_backbone: bool = False
     start: Callable[[Backbone, Noise], None] | None = None
     tilt: Callable[[Latents], Tensor] | None = None
+    recipe: object | None = None
 
 
 class PriorLearner(nn.Module, ABC):

@@ -31,16 +31,16 @@ class Silent:
     """Ignores everything: the listener of every process but the main one."""
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Do nothing."""
+        """Ignore the start of a phase."""
 
     def stepped(self, loss: float | None) -> None:
-        """Do nothing."""
+        """Ignore that a step was taken."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Do nothing."""
+        """Ignore a line of metrics.jsonl."""
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Do nothing."""
+        """Ignore that samples are due."""
 
     def said(self, message: str) -> None:
-        """Do nothing."""
+        """Ignore a message for the user."""

@@ -104,12 +104,31 @@ def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"prediction": "velocity"}, {"steps": 4}, {"gamma_min": -7.0}, {"schedule": "cosine"}]
+    ("changed", "listed"),
+    [
+        ({"prediction": "velocity"}, ["prediction: 'noise' there, 'velocity' here"]),
+        ({"steps": 4}, ["steps: 3 there, 4 here"]),
+        ({"gamma_min": -7.0}, ["gamma_min: -6.0 there, -7.0 here"]),
+        ({"gamma_max": 6.0}, ["gamma_max: 7.0 there, 6.0 here"]),
+        ({"learn_gamma_min": False}, ["learn_gamma_min: True there, False here"]),
+        ({"schedule": "cosine", "stable": False}, ["schedule: 'linear' there, 'cosine' here"]),
+        ({"time": "discrete", "blocks": 2}, ["time: 'continuous' there, 'discrete' here", "blocks: 1 there, 2 here"]),
+        ({"channels": 32}, ["channels: 16 there, 32 here"]),
+    ],
 )
-def test_a_root_that_was_trained_by_other_settings_is_not_taken_over(tmp_path, whole, changed):
+def test_a_root_that_was_trained_with_other_settings_is_not_taken_over_and_they_are_listed(
+    tmp_path, whole, changed, listed
+):
     table = experiment({**TILTED, "base": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
-    with pytest.raises(ConfigError, match="was trained as"):
+    with pytest.raises(ConfigError, match="trained stage 'context' with other settings") as raised:
         train(table, tmp_path / "next")
+    assert {line.strip() for line in str(raised.value).splitlines()[1:-1]} == set(listed)
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0.5}, {"dropout": 0.0}, {"stable": False}])
+def test_a_root_is_taken_over_if_only_settings_of_training_or_of_drawing_differ(tmp_path, whole, changed):
+    table = experiment({**TILTED, "base": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
+    assert train(table, tmp_path / "next")
 
 
 def test_a_backbone_whose_prior_has_no_such_root_is_refused(tmp_path):
