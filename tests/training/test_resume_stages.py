@@ -17,7 +17,7 @@ STAGES = {
 TWO_PHASE = {"backbone": {"steps": 4}, "prior": {"steps": 4}}
 PRIORS = {
     "pool": ("two-phase", TWO_PHASE, STAGES),
-    "pool-anew": ("two-phase", TWO_PHASE, {**STAGES, "refresh": 3}),
+    "refreshed-pool": ("two-phase", TWO_PHASE, {**STAGES, "refresh": 3}),
     "smc": ("two-phase", TWO_PHASE, {**STAGES, "sampling": "smc", "particles": 3, "negatives": "chain"}),
     "joint-chain": ("joint", {"steps": 6}, {**STAGES, "negatives": "chain"}),
     "joint-posterior": ("joint", {"steps": 6}, {**STAGES, "negatives": "posterior", "pool": 300}),
