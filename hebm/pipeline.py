@@ -38,7 +38,10 @@ from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
-from hebm.training.loop import Listener, Trainer, unfinished
+from hebm.training.job import TrainingJob
+from hebm.training.listeners import Listener
+from hebm.training.loop import Trainer
+from hebm.training.phase_run import unfinished
 from hebm.training.phases import Phase
 
 
@@ -220,19 +223,8 @@ def train(
         noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
         experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
-    trainer = Trainer(
-        model.backbone,
-        model.prior,
-        assembly.phases,
-        batches,
-        folder,
-        run_id,
-        accelerator,
-        experiment.run,
-        experiment.seed,
-        listener,
-        stop,
-    )
+    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed)
+    trainer = Trainer(job, accelerator, listener, stop)
     trainer.train()
     return trainer.seconds
 

@@ -85,6 +85,19 @@ def test_detach_keeps_values_and_drops_graph_and_features():
     assert detached.features is None
 
 
+def test_detach_keeps_every_part_of_a_posterior_and_drops_its_graph():
+    u, layer = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    posterior = Posterior(Latents(2 * u, (3 * u,), (u.exp(),)), 4 * layer, 5 * layer, 6 * layer[:, 0], (7 * layer,))
+    detached = posterior.detach()
+    parts = [(p.latents.u, p.latents.z[0], p.log_q, p.kl, p.log_r, p.mean[0]) for p in (posterior, detached)]
+    for whole, part in zip(*parts, strict=True):
+        assert torch.equal(whole, part)
+        assert whole.requires_grad
+        assert not part.requires_grad
+    bare = Posterior(posterior.latents).detach()
+    assert (bare.log_q, bare.kl, bare.log_r, bare.mean) == (None,) * 4
+
+
 def test_latents_and_posteriors_are_frozen():
     latents = Latents(torch.zeros(1, 1), (torch.zeros(1, 1),), (torch.ones(1, 1),))
     with pytest.raises(AttributeError):

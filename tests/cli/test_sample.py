@@ -194,10 +194,10 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     assert train(table, folder)
     made = {}
     for name in (None, "stage 1", "stage 2"):
-        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--milestone", name) if name else ()))
+        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--after", name) if name else ()))
         assert process.status == 0, process.stderr
         made[name] = np.load(tmp_path / "x.npz")["images"]
     assert np.array_equal(made[None], made["stage 2"])
-    process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--milestone", "stage 3")
+    process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2
-    assert "it has 'stage 1', 'stage 2'" in process.stderr
+    assert "it has 'root', 'stage 1', 'stage 2'" in process.stderr

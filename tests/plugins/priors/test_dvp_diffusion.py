@@ -181,6 +181,17 @@ def test_the_objective_reaches_the_context_and_the_net():
     assert all(p.grad is not None and (p.grad != 0).any() for p in root.parameters())
 
 
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_schedule_has_its_ends_to_float64_and_the_type_of_its_times(kind):
+    schedule = SCHEDULES[kind](-13.3, 5.1)
+    assert [float(end) for end in (schedule.low, schedule.high)] == [-13.3, 5.1]
+    ends = schedule.gamma(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert ends.tolist() == pytest.approx([-13.3, 5.1], rel=1e-14)
+    t = torch.tensor([0.25, 0.5])
+    values = (schedule.gamma(t), schedule.slope(t), schedule.alpha(t), *schedule.backwards(t, t / 2))
+    assert {value.dtype for value in values} == {torch.float32}
+
+
 def test_gamma_min_is_fixed_unless_it_is_learned():
     ladder = backbone()
     assert "diffusion.schedule.low" in dict(prior(ladder).named_buffers())
