@@ -1,6 +1,6 @@
 """What metrics see of a trained model: images of every kind, their features, and distances between them.
 
-Kinds of images, all decoded in one way and by one backbone:
+Kinds of images (`hebm.evaluate.kinds`), all decoded in one way and by one backbone:
 
     "data"              the reference images of the split
     "reconstruction"    the same images, inferred by the training scheme and decoded
@@ -28,6 +28,7 @@ from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, NonFiniteError
 from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
+from hebm.evaluate.kinds import DATA, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Gather, Processes
@@ -116,7 +117,7 @@ class Evaluation:
 
     def count(self, kind: Kind) -> int:
         """How many images of a kind are used: for data and reconstructions no more than the split has."""
-        return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
+        return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
         """The noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
@@ -240,8 +241,8 @@ class Evaluation:
         return self._features[key][layer]
 
     def distance(self, kind: Kind) -> float:
-        """The Fréchet distance of a kind to "data", in the settings' extractor."""
-        return frechet_distance(self._moments_of(kind), self._moments_of("data"))
+        """Return the Fréchet distance of a kind to the data, in the settings' extractor."""
+        return frechet_distance(self._moments_of(kind), self._moments_of(DATA))
 
     def _moments_of(self, kind: Kind) -> Moments:
         if kind not in self._moments:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hebm.evaluate.metric import SHARE, Measurement
+
+ARROWS = {None: "", "lower": "↓", "higher": "↑"}
+"""Marks the better direction of a measurement."""
+
 
 def significant(value: float | None, digits: int = 3) -> str:
     """A number with three significant digits, whole numbers in full, a dash for None and what is not finite.
@@ -32,6 +37,42 @@ def percent(value: float | None) -> str:
         '83.2 %'
     """
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def measured(measurement: Measurement, digits: int = 3) -> str:
+    """A measurement's value ± its standard error, a share in per cent; the unit is not part of it.
+
+    Example:
+        >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
+        '81.2 ± 0.32'
+        >>> measured(Measurement("gap-closed", 0.8324, "gap closed", unit=SHARE))
+        '83.2 %'
+    """
+    return with_deviation(measurement.value, measurement.error, measurement.unit, digits)
+
+
+def with_deviation(value: float, deviation: float | None, unit: str, digits: int = 3) -> str:
+    """A number ± a deviation in the same unit, which is only used to tell shares; a dash if not finite."""
+    share = unit == SHARE
+    text = percent(value) if share else significant(value, digits)
+    if deviation is None or not math.isfinite(value):
+        return text
+    return f"{text.removesuffix(' %')} ± {percent(deviation) if share else significant(deviation, 2)}"
+
+
+def unit_of(measurement: Measurement) -> str:
+    """The unit as it stands next to a number; nothing for a share, whose per cent sign is in the number."""
+    return "" if measurement.unit == SHARE else measurement.unit
+
+
+def printable(text: str) -> str:
+    r"""Return text for a terminal, with control characters spelled out.
+
+    Example:
+        >>> printable("class \x1b[31m")
+        'class \\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: Any) -> str:
