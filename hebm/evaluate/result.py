@@ -20,14 +20,15 @@ _PACKAGES = ("hebm", "torch", "torchvision", "torch-fidelity")
 def evaluate(evaluation: Evaluation) -> Results:
     """Compute every metric of the settings, and the means of what the prior reports of its draws, as details.
 
-    Raises `PluginError` if a metric returns anything but measurements, or two disagree about one; `NonFiniteError` if
-    images are not finite.
+    Raises `PluginError` if a metric returns anything but measurements, or two of them contradict each other;
+    `NonFiniteError` if images are not finite.
     """
     started = time.perf_counter()
     found: dict[tuple[str, str | None, str], Measurement] = {}
     for metric in evaluation.settings.metrics:
         for measurement in _computed(metric, evaluation):
             _add(found, measurement, metric)
+    _require_same_title(found.values())
     for measurement in _drawing(evaluation):
         found.setdefault(measurement.key, measurement)
     conditions = _conditions(evaluation)
@@ -55,6 +56,19 @@ def _add(found: dict[tuple[str, str | None, str], Measurement], measurement: Mea
             f"metric {type(metric).__name__} returns {which} with {'; '.join(differing)} as returned before; "
             "give it another name, or leave one metric out of evaluate.metrics"
         )
+
+
+def _require_same_title(found: Iterable[Measurement]) -> None:
+    """Raise `PluginError` for measurements of one name that a table cannot show in one row."""
+    titles: dict[str, tuple[Any, ...]] = {}
+    for measurement in found:
+        titled = (measurement.title, measurement.unit, measurement.better)
+        first = titles.setdefault(measurement.name, titled)
+        if first != titled:
+            raise PluginError(
+                f"measurements named {measurement.name!r} must have the same title, unit and better direction; "
+                f"these have {first} and {titled}: give them different names"
+            )
 
 
 def _drawing(evaluation: Evaluation) -> list[Measurement]:

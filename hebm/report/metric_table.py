@@ -56,10 +56,6 @@ class Group:
         """The measurement of the learned prior, else the first one."""
         return next((found for found in self.measurements if found.kind == PRIOR), self.first)
 
-    def by_part(self) -> dict[str, Group]:
-        """Group the measurements by part."""
-        return _grouped(self.measurements, lambda found: found.part)
-
     def by_kind(self) -> dict[str | None, Group]:
         """Group the measurements by kind of images."""
         return _grouped(self.measurements, lambda found: found.kind)
@@ -106,7 +102,7 @@ class Card:
 
 def cards(results: Results) -> list[Card]:
     """Make a card for each number that is about the learned prior or has a summary."""
-    mains = ((group, group.main) for group in groups(results, detail=False))
+    mains = [(group, group.main) for group in groups(results, detail=False) if not group.main.part]
     return [_card(group) for group, main in mains if main.summary or (main.kind == PRIOR and main.found)]
 
 

@@ -1,4 +1,4 @@
-"""Numbers as they are printed."""
+"""Formats numbers for tables, pages and terminals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ARROWS = {None: "", "lower": "↓", "higher": "↑"}
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with three significant digits, whole numbers in full, a dash for None and what is not finite.
+    """Write a number with three significant digits, whole numbers in full, a dash for None, NaN and infinities.
 
     Example:
         >>> [significant(x) for x in (0.012345, 12.0049, 12345.6, 10000, None)]
@@ -30,7 +30,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent, one decimal; a dash for None.
+    """Write a share in per cent with one decimal; a dash for None.
 
     Example:
         >>> percent(0.8324)
@@ -40,7 +40,7 @@ def percent(value: float | None) -> str:
 
 
 def measured(measurement: Measurement, digits: int = 3) -> str:
-    """A measurement's value ± its standard error, a share in per cent; the unit is not part of it.
+    """Write a measurement's value ± its standard error, a share in per cent, and no other unit.
 
     Example:
         >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
@@ -52,7 +52,7 @@ def measured(measurement: Measurement, digits: int = 3) -> str:
 
 
 def with_deviation(value: float, deviation: float | None, unit: str, digits: int = 3) -> str:
-    """A number ± a deviation in the same unit, which is only used to tell shares; a dash if not finite."""
+    """Write a number ± a deviation of the same unit; the unit only decides whether both are per cent."""
     share = unit == SHARE
     text = percent(value) if share else significant(value, digits)
     if deviation is None or not math.isfinite(value):
@@ -61,7 +61,7 @@ def with_deviation(value: float, deviation: float | None, unit: str, digits: int
 
 
 def unit_of(measurement: Measurement) -> str:
-    """The unit as it stands next to a number; nothing for a share, whose per cent sign is in the number."""
+    """Return the unit to print next to a number; "" for a share, whose number has a per cent sign."""
     return "" if measurement.unit == SHARE else measurement.unit
 
 
@@ -76,7 +76,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Any entry of a JSON file for a table."""
+    """Write any entry of a JSON file for a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):

@@ -20,6 +20,16 @@ class Says(MetricRecipe):
 
 
 @recipe
+class Mixed(MetricRecipe):
+    """Two kinds of one name in different units."""
+
+    def compute(self, evaluation):
+        return [
+            Measurement("size", 1.0, "size", unit=unit, kind=kind) for unit, kind in (("m", "data"), ("cm", "prior"))
+        ]
+
+
+@recipe
 class Returns(MetricRecipe):
     """Returns anything but measurements."""
 
@@ -96,6 +106,11 @@ def test_metrics_that_agree_on_a_measurement_give_it_once_and_those_that_disagre
 def test_a_metric_that_returns_anything_else_is_named_with_what_it_must_return(tmp_path, what):
     with pytest.raises(PluginError, match=r"Returns.*must return a list of hebm\.evaluate\.metric\.Measurement"):
         evaluate(tiny_evaluation(tmp_path, metrics=(Returns(what=what),)))
+
+
+def test_kinds_of_one_name_must_have_one_unit_title_and_direction(tmp_path):
+    with pytest.raises(PluginError, match=r"named 'size' must have the same.*'m'.*'cm'"):
+        evaluate(tiny_evaluation(tmp_path, metrics=(Mixed(),)))
 
 
 def test_what_the_prior_reports_of_its_draws_is_among_the_details(tmp_path, monkeypatch):

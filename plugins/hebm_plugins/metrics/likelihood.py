@@ -95,7 +95,7 @@ def _none(reason: str) -> Measurement:
 
 
 class _Measuring:
-    """Measures one model."""
+    """Measures the bounds of one model."""
 
     def __init__(self, settings: Likelihood, evaluation: Evaluation) -> None:
         self.settings, self.evaluation, self.scale = settings, evaluation, _Scale()
