@@ -45,7 +45,7 @@ def measured(measurement: Measurement, digits: int = 3) -> str:
     Example:
         >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
         '81.2 ± 0.32'
-        >>> measured(Measurement("gap-closed", 0.8324, "gap closed", unit=SHARE))
+        >>> measured(Measurement("agreement", 0.8324, "agreement", unit=SHARE))
         '83.2 %'
     """
     return with_deviation(measurement.value, measurement.error, measurement.unit, digits)

@@ -33,25 +33,18 @@ class Contrast(MetricRecipe):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """(run folders of two seeds, what the first printed)."""
+    """(folder of runs of two seeds and of another option, what the first run printed)."""
     folder = tmp_path_factory.mktemp("runs")
     registry.register("hebm_metrics", "contrast", Contrast)
     try:
         config = write_config(folder, tiny(evaluate={"samples": 64, "metrics": ["contrast"]}))
-        printed = [hebm("run", config, "--runs", folder, "--set", f"seed={i}", "--set", f"name=r{i}") for i in (0, 1)]
-        hebm(
-            "run",
-            config,
-            "--runs",
-            folder,
-            "--set",
-            "name=squared",
-            "--set",
-            'evaluate.metrics=[{type="contrast", power=2.0}]',
-        )
+        printed = hebm("run", config, "--runs", folder, "--set", "name=r0")
+        hebm("run", config, "--runs", folder, "--set", "name=r1", "--set", "seed=1")
+        squared = 'evaluate.metrics=[{type="contrast", power=2.0}]'
+        hebm("run", config, "--runs", folder, "--set", "name=squared", "--set", squared)
     finally:
         registry.unregister("hebm_metrics", "contrast")
-    return folder, printed[0]
+    return folder, printed
 
 
 def hebm(*arguments, status=0):
@@ -69,9 +62,8 @@ def test_the_table_on_the_terminal_has_a_line_for_each_kind_with_error_unit_and_
     lines = [" ".join(line.split()) for line in runs[1].splitlines()]
     start = lines.index("contrast (higher is better)")
     found = measured(runs[0] / "r0")
-    for line, kind, title in zip(
-        lines[start + 1 :], ("data", "gaussian", "prior"), ("data", "Gaussian prior", "learned prior"), strict=False
-    ):
+    titles = {"data": "data", "gaussian": "Gaussian prior", "prior": "learned prior"}
+    for line, (kind, title) in zip(lines[start + 1 :], titles.items(), strict=False):
         assert line.startswith(f"{title} {found[kind]['value']:.4g}"[:-1])
         assert line.endswith(" grey")
         assert " ± 0.0" in line

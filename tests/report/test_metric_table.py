@@ -1,7 +1,13 @@
+import re
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from finished_run import CLASSIFIER, results
 
+import hebm.cli
+import hebm.report
+from hebm import registry
 from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
@@ -92,3 +98,11 @@ def test_an_extractor_is_named_with_each_row_only_where_there_are_several():
     assert "measured with" not in by_kind(results(), detail=False).header
     two = by_kind(results(extractors={**CLASSIFIER, "inception": {"name": "inception"}}), detail=False)
     assert two.rows[0][-1] == "extractor classifier"
+
+
+@pytest.mark.parametrize("package", [hebm.report, hebm.cli])
+def test_what_shows_measurements_names_no_metric(package):
+    files = [path for path in Path(package.__path__[0]).rglob("*") if path.suffix in (".py", ".jinja")]
+    names = "|".join(map(re.escape, registry.names("hebm_metrics")))
+    assert files
+    assert not {path.name: found for path in files if (found := re.findall(f"[\"']({names})[\"'.]", path.read_text()))}
