@@ -92,6 +92,18 @@ def read_results(path: Path) -> Results | None:
         read = json.loads(data)
     except ValueError as error:
         raise _damaged(path, error) from error
+    return from_json(read, path)
+
+
+def from_json(read: Any, path: Path) -> Results:
+    """Return what the parsed content of `metrics.json` means.
+
+    Arguments:
+        read: the content.
+        path: of the file, for errors.
+
+    Raises `CheckpointError` if it has another schema or shape.
+    """
     schema = read.get("schema") if isinstance(read, dict) else None
     if schema != SCHEMA:
         raise _damaged(path, f"it has schema {schema!r}, expected {SCHEMA}")
