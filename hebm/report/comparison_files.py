@@ -152,7 +152,7 @@ def _grid(run: Run, kind: str) -> np.ndarray | None:
 
 
 def _show(axes: Axes, title: str, image: np.ndarray | None) -> None:
-    axes.set_title(title, loc="left", fontsize=9)
+    axes.set_title(_literal(title), loc="left", fontsize=9)
     axes.set_axis_off()
     if image is None:
         axes.text(0.5, 0.5, "no samples", ha="center", va="center", color="#888888")
@@ -167,7 +167,7 @@ def _all_bars(part: Any, groups: Sequence[Sequence[Measurement]], down: int, run
         axes.set_axis_off()
     for i, (axes, group) in enumerate(zip(every, groups, strict=False)):
         _bars(axes, group, runs)
-        axes.set_yticks(range(len(runs)), [run.name for run in runs] if i % across == 0 else [""] * len(runs))
+        axes.set_yticks(range(len(runs)), [_literal(run.name) for run in runs] if i % across == 0 else [""] * len(runs))
     drawn = {column.kind: KINDS[column.kind] for group in groups for column in group if column.kind is not None}
     patches = [Patch(color=kind.colour, label=kind.title) for name, kind in KINDS.items() if name in drawn]
     part.legend(handles=patches, loc="outside lower center", ncols=len(patches))
@@ -187,7 +187,12 @@ def _bars(axes: Axes, group: Sequence[Measurement], runs: Sequence[Run]) -> None
         axes.bar_label(bars, [measured(m) for _, m in numbers], padding=3, fontsize=7, color="#555555")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.grid(False, axis="y")
-    axes.set_title(Group(tuple(group)).heading, loc="left")
+    axes.set_title(_literal(Group(tuple(group)).heading), loc="left")
     axes.margins(x=0.25)
     if group[0].unit == SHARE:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+
+
+def _literal(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")

@@ -9,6 +9,7 @@ from finished_run import finished_run
 from PIL import Image
 
 from hebm.errors import ConfigError, HebmError
+from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
 from hebm.report.comparison import exact_table, read_run, table
 from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
@@ -68,6 +69,12 @@ def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp
     write_comparison(runs, tmp_path / "compare.png")
     with Image.open(tmp_path / "compare.png") as image:
         assert image.width > 600
+
+
+def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
+    cost = Measurement("cost", 1.0, r"cost in $ \frac{ $", kind="prior")
+    write_comparison([read_run(finished_run(tmp_path, name="$a_{$", more=(cost,)))], tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
 def test_a_damaged_grid_is_named(runs, tmp_path):
