@@ -17,6 +17,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import attrs
 import torch
@@ -26,7 +27,7 @@ from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, NonFiniteError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
@@ -34,6 +35,7 @@ from hebm.evaluate.shares import Gather, Processes
 from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm.registry import name_of
 from hebm.training.phases import SchemeRecipe
 
 Kind = str | tuple[str, float]
@@ -78,6 +80,7 @@ class Evaluation:
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
+        self._recipes: dict[str, ExtractorRecipe] = {}
         self._figures: dict[int, Mapping[str, Tensor]] = {}
 
     def beside(self, prior: PriorLearner | None = None, samples: int | None = None) -> Evaluation:
@@ -216,16 +219,29 @@ class Evaluation:
 
     # ------------------------------------------------------------ features and distances
 
-    def extractor(self, name: str | None = None) -> Extractor:
-        """An extractor, made when first asked for; the settings' own by default."""
-        name = name or self.settings.extractor
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Load an extractor when it is first needed.
+
+        Arguments:
+            which: a recipe; or a registered name, which means the settings' own extractor if it has this name. None
+                for the settings' own.
+
+        Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
+        """
+        recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        name = name_of(recipe)
+        if self._recipes.setdefault(name, recipe) != recipe:
+            raise ConfigError(
+                f'evaluate: two extractors "{name}" with different settings, {recipe} and {self._recipes[name]}; '
+                "give evaluate.extractor and evaluate.metrics the same"
+            )
         if name not in self.extractors:
-            context = ExtractorContext(self.images, self.settings, self.device, self.processes)
-            self.extractors[name] = make_extractor(name, context)
+            cache = Path(self.settings.cache).expanduser()
+            self.extractors[name] = recipe.load(ExtractorContext(self.images, cache, self.device, self.processes))
         return self.extractors[name]
 
-    def features(self, kind: Kind, layer: str = "features", extractor: str | None = None) -> Tensor:
-        """Features of all images of a kind, float32 `(N, F)` on the CPU."""
+    def features(self, kind: Kind, layer: str = "features", extractor: ExtractorRecipe | str | None = None) -> Tensor:
+        """Return the features of all images of a kind, float32 `(N, F)` on the CPU."""
         model = self.extractor(extractor)
         key = (kind, model.name)
         if key not in self._features:
