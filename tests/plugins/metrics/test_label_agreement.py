@@ -1,11 +1,10 @@
-"""Label agreement: near 1 for a prior that heeds labels, near chance for one that only says it does."""
+"""Label agreement: near 1 for a prior that draws what is asked for, near chance for one that only says so."""
 
 import pytest
 from tiny_models import ShiftedPrior, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import PLAIN, Draw
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import LabelAgreement
 
@@ -13,27 +12,30 @@ LAYOUT = LatentLayout(((3,), (6,)))
 
 
 class Asked(ShiftedPrior):
-    """Class 1 has u_0 > 1, class 0 u_0 < 1, as in the data; or it does not care."""
+    """Class 1 has u_0 > 1, class 0 u_0 < 1, as in the data; or labels are ignored."""
 
     labelled = True
 
-    def __init__(self, heeds):
+    def __init__(self, uses_labels):
         super().__init__(LAYOUT, 1.0)
-        self.heeds = heeds
+        self.uses_labels = uses_labels
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        u = super().sample(backbone, n, noise).u
-        if self.heeds:
+    def check(self, images):
+        pass
+
+    def shifted(self, at, noise, request):
+        u = super().shifted(at, noise, request).u
+        if self.uses_labels:
             u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * request.labels - 1)
-        return Draw(u)
+        return at.moved(u)
 
 
 def agreement(tmp_path, prior, samples=200):
     return LabelAgreement(samples=samples).compute(tiny_evaluation(tmp_path, prior=prior))["label_agreement"]
 
 
-def test_a_prior_that_heeds_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
-    found = agreement(tmp_path, Asked(heeds=True))
+def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
+    found = agreement(tmp_path, Asked(uses_labels=True))
     assert found["all"] > 0.8
     assert found["all"] > found["classifier_accuracy"] - 0.12
     assert set(found["classes"]) == {"low", "high"}
@@ -41,7 +43,7 @@ def test_a_prior_that_heeds_labels_agrees_as_often_as_the_classifier_is_right(tm
 
 
 def test_a_prior_that_does_not_agrees_by_chance(tmp_path):
-    assert 0.35 < agreement(tmp_path, Asked(heeds=False))["all"] < 0.65
+    assert 0.35 < agreement(tmp_path, Asked(uses_labels=False))["all"] < 0.65
 
 
 def test_a_prior_without_labels_has_none(tmp_path):
@@ -51,7 +53,7 @@ def test_a_prior_without_labels_has_none(tmp_path):
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).images
+    images = tiny_evaluation(tmp_path).splits.images
     for split in images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):

@@ -14,12 +14,11 @@ def measured(tmp_path, time):
     backbone = seeded(lambda: DVP(latents=(1,), channels=8, encoder_blocks=1, context_size=3).build(ImageSpec(1, 8, 8)))
     recipe = DVPDiffusion(steps=3, blocks=1, time=time)
     prior = perturbed(seeded(lambda: recipe.build(backbone)), 0.05)
-    made = tiny_evaluation(tmp_path, prior=prior, data=TinyData())
-    made.backbone = backbone
+    made = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), backbone=backbone)
     return Likelihood(k=4, images=100, draws=20).compute(made)["likelihood"]
 
 
-def test_in_continuous_time_the_chains_bound_stands_beside_the_learned_one_and_is_lower(tmp_path):
+def test_in_continuous_time_the_chains_bound_stands_next_to_the_learned_one_and_is_lower(tmp_path):
     found = measured(tmp_path, "continuous")
     chain = found["elbo_chain"]
     assert chain["elbo"] < found["elbo"] - 10  # three steps are far from continuous time
