@@ -59,7 +59,7 @@ class RootPrior(PriorLearner):
         super().__init__()
         self.root, self.layout = None, layout
 
-    def sample(self, backbone, n, noise, request=Request()):
+    def sample(self, backbone, n, noise, request=Request()):  # noqa: B008 frozen
         return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 
 
