@@ -1,6 +1,6 @@
 """What metrics see of a trained model: images of every kind, their features, and distances between them.
 
-Kinds of images, all decoded in one way and by one backbone:
+Kinds of images (`hebm.evaluate.kinds`), all decoded in one way and by one backbone:
 
     "data"              the reference images of the split
     "reconstruction"    the same images, inferred by the training scheme and decoded
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import attrs
 import torch
@@ -24,8 +25,9 @@ from hebm.data.images import Images
 from hebm.data.splits import Splits
 from hebm.draws import Draw
 from hebm.errors import DataError, NonFiniteError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
+from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Processes
@@ -60,6 +62,7 @@ class Evaluation:
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
+        self._recipes: dict[str, ExtractorRecipe] = {}
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
 
     def measured_on(self, samples: int) -> Evaluation:
@@ -81,7 +84,7 @@ class Evaluation:
 
     def count(self, kind: Kind) -> int:
         """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
-        return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
+        return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
         """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
@@ -89,20 +92,20 @@ class Evaluation:
 
     def draw(self, kind: Kind, start: int, rows: int) -> Draw:
         """Return draws number `start` to `start + rows` of the prior, or of the root at a temperature."""
-        if kind == "prior" and self.model.prior.root is not None:
+        if kind == PRIOR and self.model.prior.root is not None:
             draw = self.model.draw(rows, self.noise(kind, start))
             self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
             return draw
         with evaluating(self.root):
-            draw = self.root.sample(self.model.generator, rows, self.noise("gaussian", start))
+            draw = self.root.sample(self.model.generator, rows, self.noise(GAUSSIAN, start))
         return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
         """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
-        if kind == "data":
+        if kind == DATA:
             return self.references.read(torch.arange(start, start + rows))
         noise = self.noise(kind, start)
-        if kind == "reconstruction":
+        if kind == RECONSTRUCTION:
             return self.model.reconstructed(self.batch(self.references, start, rows), noise)
         return self.model.images(self.draw(kind, start, rows), noise)
 
@@ -158,16 +161,24 @@ class Evaluation:
 
     # ------------------------------------------------------------ features and distances
 
-    def extractor(self, name: str | None = None) -> Extractor:
-        """An extractor, made when first asked for; the settings' own by default."""
-        name = name or self.settings.extractor
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Load an extractor when it is first needed.
+
+        Arguments:
+            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' own.
+
+        Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
+        """
+        recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        name = require_one(self._recipes, recipe)
         if name not in self.extractors:
-            context = ExtractorContext(self.splits.images, self.settings, self.model.device, self.processes)
-            self.extractors[name] = make_extractor(name, context)
+            cache = Path(self.settings.cache).expanduser()
+            context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes)
+            self.extractors[name] = recipe.load(context)
         return self.extractors[name]
 
-    def features(self, kind: Kind, layer: str = "features", extractor: str | None = None) -> Tensor:
-        """Features of all images of a kind, float32 `(N, F)` on the CPU."""
+    def features(self, kind: Kind, layer: str = "features", extractor: ExtractorRecipe | str | None = None) -> Tensor:
+        """Return the features of all images of a kind, float32 `(N, F)` on the CPU."""
         model = self.extractor(extractor)
         key = (kind, model.name)
         if key not in self._features:
@@ -182,8 +193,8 @@ class Evaluation:
         return self._features[key][layer]
 
     def distance(self, kind: Kind) -> float:
-        """The Fréchet distance of a kind to "data", in the settings' extractor."""
-        return frechet_distance(self._moments_of(kind), self._moments_of("data"))
+        """Return the Fréchet distance of a kind to the data, in the settings' extractor."""
+        return frechet_distance(self._moments_of(kind), self._moments_of(DATA))
 
     def _moments_of(self, kind: Kind) -> Moments:
         if kind not in self._moments:

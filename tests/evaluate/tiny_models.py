@@ -59,7 +59,7 @@ class RootPrior(PriorLearner):
         super().__init__()
         self.root, self.layout = None, layout
 
-    def sample(self, backbone, n, noise, request=Request()):  # noqa: B008 frozen
+    def sample(self, backbone, n, noise, request=Request()):
         return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 
 
@@ -116,3 +116,10 @@ def tiny_evaluation(
     asked = request or Request(steps=settings.chain_steps, after=settings.after)
     model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)
     return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather))
+
+
+def numbers(measurements):
+    """The values of measurements by name, kind and part: `{"fd.prior": 8.9}`."""
+    found = {".".join(filter(None, m.key)): m.value for m in measurements}
+    assert len(found) == len(measurements)
+    return found

@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from hebm.registry import INTERFACE
 
 TEMPLATE = Path(__file__).parents[2] / "plugins" / "hebm-plugin-template"
 
@@ -45,6 +48,11 @@ def site(copy, tmp_path_factory):
     return folder
 
 
+def test_it_declares_this_interface():
+    points = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert list(points["hebm_interface"]) == [str(INTERFACE)]
+
+
 def test_its_own_tests_pass_once_it_is_installed(copy, site):
     done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=copy, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -55,7 +63,7 @@ def test_it_is_listed_with_its_origin(copy, site):
     done = python("-m", "hebm.cli.main", "plugins", "quadratic-tilt", cwd=copy, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hebm-quadratic-tilt" in done.stdout
-    assert "floor" in done.stdout
+    assert "sampler" in done.stdout
 
 
 @pytest.mark.parametrize("scheme", ["two-phase", "joint"])
@@ -84,5 +92,7 @@ def test_a_file_that_names_it_runs(copy, site, tmp_path, scheme):
 
 
 def test_the_prior_is_short():
-    source = TEMPLATE / "src" / "hebm_quadratic_tilt" / "prior.py"
-    assert len(source.read_text().splitlines()) < 100
+    source = (TEMPLATE / "src" / "hebm_quadratic_tilt" / "prior.py").read_text()
+    methods = [line for line in source.partition("class QuadraticTiltPrior")[2].splitlines() if "    def " in line]
+    assert [line.split("(")[0].split()[-1] for line in methods[1:4]] == ["tilt", "transitions", "objective"]
+    assert len(source.partition("class Quadratic(")[2].splitlines()) < 65

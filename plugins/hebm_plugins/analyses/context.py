@@ -17,6 +17,7 @@ from hebm.errors import ConfigError
 from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
+from hebm.evaluate.kinds import DATA
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import ROOT, Draw, context_of
@@ -131,7 +132,7 @@ def _distances(
 ) -> tuple[dict[tuple[str, str], float], str]:
     """FD of each kind of draws to the data, and what to say of it."""
     try:
-        data, extractor = moments(evaluation.features("data")), evaluation.extractor()
+        data, extractor = moments(evaluation.features(DATA)), evaluation.extractor()
     except ConfigError as error:
         return {}, f"No Fréchet distance: {error}."
     found = {}
@@ -157,7 +158,9 @@ def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> S
     distances = {f"{name}, {kind}": value for (name, kind), value in found.distance.items()}
     numbers = {"fd": distances, "auroc": dict(found.apart), "auroc_of_tilt": dict(found.tilted), "n": n}
     apart = "AUROC: posterior latents against draws, 0.5: not told apart"
-    table = Table("Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor}; {apart}.")
+    table = Table(
+        "Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor_name}; {apart}."
+    )
     order = ", ".join(f"{name} with contexts {kind}" for name, kind in found.drawn)
     picture = Picture("contexts.png", "Draws by context", f"Rows: images of the data, {order}.", pixels=True)
     return Section("Context", (_TEXT, found.remark), (picture,), (table,), numbers)

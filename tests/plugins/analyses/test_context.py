@@ -36,7 +36,7 @@ class Contexts(RootPrior):
 
     context = (1, 1, 1)
 
-    def sample(self, backbone, n, noise, request=Request()):  # noqa: B008 frozen
+    def sample(self, backbone, n, noise, request=Request()):
         context = torch.full((n, 1, 1, 1), 5.0) if request.context is None else request.context
         return Draw(noise.normal(n, self.layout.dim), context)
 
