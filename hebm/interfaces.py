@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MCMC",
+    "ROOT",
     "Backbone",
     "BackboneRecipe",
     "Batch",
