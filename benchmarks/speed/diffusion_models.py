@@ -129,7 +129,7 @@ def density_of(subject: Subject, folded: FoldedLayerwise) -> ConditionalPrior:
 
 
 def published_gradient(subject: Subject, u: Tensor) -> Tensor:
-    """∇_u log p(u_t | u_{t+1}) as its authors compute it: every term by autograd, weights and time anew.
+    """Return ∇_u log p(u_t | u_{t+1}) as its authors compute it: every term by autograd, nothing kept between steps.
 
     Spectral norm, time embedding and its linear maps are evaluated at every step while parameters require gradients.
     """
