@@ -431,7 +431,7 @@ class BackboneRecipe(ABC):
 
     @abstractmethod
     def build(self, images: ImageSpec) -> Backbone:
-        """A backbone for images of this shape. Raises `ConfigError` if they do not fit."""
+        """Build a backbone for images of this shape. Raises `ConfigError` if they do not fit."""
 
 
 class EnergyRecipe(ABC):
@@ -441,7 +441,12 @@ class EnergyRecipe(ABC):
 
     @abstractmethod
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
-        """An energy over this layout with K = `logits` outputs, for t in {0, …, levels − 1}."""
+        """Build an energy with K = `logits` outputs, for t in {0, …, levels − 1}.
+
+        The layout says what there is to see: the latents' shapes, the context's, and the decoded image's.
+
+        Raises `ConfigError` if the energy does not fit the layout.
+        """
 
 
 class PriorRecipe(ABC):
@@ -451,7 +456,7 @@ class PriorRecipe(ABC):
 
     @abstractmethod
     def build(self, backbone: Backbone) -> PriorLearner:
-        """A prior for this backbone's layout."""
+        """Build a prior for this backbone's layout. Raises `ConfigError` if it does not fit."""
 
 
 def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root") -> PriorLearner:

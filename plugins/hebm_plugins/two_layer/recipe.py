@@ -57,7 +57,7 @@ class TwoLayer(BackboneRecipe):
             for a, b in above
         ]
         return TwoLayerBackbone(
-            layout=LatentLayout(tuple((d,) for d in self.z_dims)),
+            layout=LatentLayout(tuple((d,) for d in self.z_dims), image=images.shape),
             conditionals=conditionals,
             generator=self._generator(images),
             pixel_std=self.pixel_std if self.likelihood == "gaussian" else None,
