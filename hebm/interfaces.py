@@ -26,13 +26,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from hebm.densities import LogDensity, Tilt, TiltedPrior, seen_by, sees_of, shown, total
+from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError
 from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
+from hebm.tilts import Tilt, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, up_to, walk
 
 if TYPE_CHECKING:

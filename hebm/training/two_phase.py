@@ -12,12 +12,12 @@ from torch import nn
 
 from hebm.config.recipe import is_recipe, option, recipe
 from hebm.config.writing import differences
-from hebm.densities import Tilt, sees_of, shown
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.model import Model, trained_weights
 from hebm.noise import Noise
+from hebm.tilts import Tilt, sees_of, shown
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.phases import Group, Phase, SchemeRecipe, start_stage
 from hebm.training.state import load_module

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from hebm.data.images import Images
-from hebm.densities import Tilt
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import Batch, Draw
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
 
 
