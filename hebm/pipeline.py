@@ -16,13 +16,15 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from hebm import registry
 from hebm.config.experiment import Experiment
+from hebm.config.paths import Places, located, missing
+from hebm.config.paths import described as describe_paths
 from hebm.config.recipe import fields_of, group_of
 from hebm.config.settings import RunSettings
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
-from hebm.errors import CheckpointError, ConfigError, HebmError
+from hebm.errors import CheckpointError, ConfigError, DataError, HebmError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
@@ -30,12 +32,13 @@ from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
-from hebm.store.checkpoints import list_checkpoints, load_latest
+from hebm.runs import Run
+from hebm.store.checkpoints import list_checkpoints
+from hebm.store.durable import reporting
 from hebm.store.lock import RunLock
-from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_images, describe_run
-from hebm.store.run_folder import RunFolder
-from hebm.training.loop import Listener, Trainer, unfinished
+from hebm.store.run_folder import RunFolder, refusal
+from hebm.training.loop import Listener, Trainer
 from hebm.training.phases import Phase
 
 
@@ -44,7 +47,9 @@ class Assembly:
     """Everything that a configuration names, built.
 
     Arguments:
-        experiment: the configuration.
+        experiment: the configuration, its paths as they were found.
+        written: the same with its paths as written.
+        places: what the paths meant when the run started, if it has: `hebm.config.paths`.
         images: splits "train" and "test".
         spec: what the backbone knows of them.
         model: backbone and prior, initial weights.
@@ -52,16 +57,42 @@ class Assembly:
     """
 
     experiment: Experiment
+    written: Experiment
+    places: Places
     images: Mapping[str, Images]
     spec: ImageSpec
     model: Model
     phases: tuple[Phase, ...]
 
 
-def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Assembly:
-    """Load the data, build the model, list the phases. Raises `ConfigError` or `DataError` for what does not fit."""
+@attrs.frozen(eq=False)
+class Trained:
+    """A finished run with its data.
+
+    Arguments:
+        assembly: its model has the final weights.
+        seconds: how long training took.
+    """
+
+    assembly: Assembly
+    seconds: float
+
+
+def assemble(experiment: Experiment, device: torch.device | str = "cpu", places: Places | None = None) -> Assembly:
+    """Load the data, build the model, list the phases.
+
+    Arguments:
+        experiment: the configuration.
+        device: where the model goes.
+        places: what the configuration's paths meant when the run started; None for a new run.
+
+    Raises `ConfigError` or `DataError` for what does not fit.
+    """
+    written, places = experiment, places or {}
+    experiment = located(written, places)
     data = experiment.data
-    images = {split: data.load(split) for split in ("train", "test")}
+    with _saying_where(experiment, places):
+        images = {split: data.load(split) for split in ("train", "test")}
     for metric in experiment.evaluate.metrics:
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
@@ -71,7 +102,16 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    return Assembly(experiment, images, image_spec, model, phases)
+    return Assembly(experiment, written, places, images, image_spec, model, phases)
+
+
+@contextmanager
+def _saying_where(experiment: Experiment, places: Places) -> Iterator[None]:
+    """Add to an error inside which files and folders of the configuration do not exist, and where they were before."""
+    try:
+        yield
+    except (DataError, CheckpointError) as error:
+        raise type(error)(f"{error}{missing(experiment, places)}") from error
 
 
 def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
@@ -181,20 +221,52 @@ def opened(folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allo
 
 
 def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, bool]:
-    experiment = assembly.experiment
-    text = dumps(experiment)
-    whole = all(path.exists() for path in (folder.config, folder.metrics, folder.report))
-    finished = whole and folder.config.read_text() == text
-    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
-    manifest = {
-        **describe_run(distributions(experiment), fingerprints),
-        "images": describe_images(assembly.spec),
-    }
-    run_id = folder.create_or_open(text, manifest, allow)["run_id"]
+    text = dumps(assembly.written)
+    before = folder.read() if folder.started else None
+    finished = before is not None and before.config == text and before.metrics is not None and folder.report.exists()
+    run_id = folder.create_or_open(text, described(assembly), allow)["run_id"]
     if not finished:
-        for path in (folder.metrics, folder.report):
-            path.unlink(missing_ok=True)
+        with reporting(f"write {folder.path}"):
+            folder.report.unlink(missing_ok=True)
+        if folder.metrics.exists():
+            folder.write_metrics(None)
     return run_id, finished
+
+
+def described(assembly: Assembly) -> dict[str, Any]:
+    """Return the manifest of a run that starts here and now."""
+    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
+    return {
+        **describe_run(distributions(assembly.experiment), fingerprints),
+        "images": describe_images(assembly.spec),
+        "paths": describe_paths(assembly.written, assembly.experiment),
+    }
+
+
+@contextmanager
+def trained(run: Run, accelerator: Accelerator, allow: bool = False, record: bool = False) -> Iterator[Trained]:
+    """Hold a finished run with its data and its final weights, under the folder's lock.
+
+    Arguments:
+        run: opened, with the overrides that are wanted.
+        accelerator: devices and processes.
+        allow: go on although the data or a plugin changed.
+        record: write the configuration with its overrides into the folder, because what is measured will be.
+
+    Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
+    """
+    assembly = assemble(run.written, accelerator.device, run.places)
+    with opened(run.folder, assembly, accelerator, allow) if record else _held(run, assembly, allow):
+        yield Trained(assembly, run.restore(assembly.model, assembly.phases))
+
+
+@contextmanager
+def _held(run: Run, assembly: Assembly, allow: bool) -> Iterator[None]:
+    with RunLock(run.folder.path):
+        changes = run.folder.changes(run.contents, dumps(assembly.written), described(assembly))
+        if changes and not allow:
+            raise CheckpointError(refusal(run.folder.path, changes))
+        yield
 
 
 def train(
@@ -210,9 +282,12 @@ def train(
     Raises `Stopped` if asked to stop.
     """
     experiment, model = assembly.experiment, assembly.model
-    if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
+    with reporting(f"read {folder.checkpoints}"):
+        resumed = bool(list_checkpoints(folder.checkpoints))
+    if not resumed:
         noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
-        experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
+        with _saying_where(experiment, assembly.places):
+            experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     trainer = Trainer(
         model.backbone,
@@ -245,22 +320,7 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, tra
     metrics |= {"seconds": round(training + metrics["seconds"], 3), "seconds_training": round(training, 3)}
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
-        write_json_atomic(folder.metrics, metrics)
+        folder.write_metrics(metrics)
         write_report(folder)
     accelerator.wait_for_everyone()
     return metrics
-
-
-def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> float:
-    """Give the assembled model a finished run's weights; the seconds that its training took.
-
-    Raises `CheckpointError` if its training is not complete.
-    """
-    checkpoint = load_latest(folder.checkpoints, run_id, warn)
-    last = assembly.phases[-1]
-    if checkpoint is None or checkpoint.phase != last.name or unfinished(checkpoint, last):
-        done = 0 if checkpoint is None else checkpoint.total_step
-        steps = sum(phase.steps for phase in assembly.phases)
-        raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")
-    assembly.model.restore(checkpoint.tensors)
-    return float(checkpoint.state["seconds"])

@@ -17,7 +17,7 @@ from torch.distributed import TCPStore
 
 from hebm import pipeline
 from hebm.config.experiment import from_table
-from hebm.model import Model
+from hebm.runs import open_run
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
 from hebm.training.loop import Stopped
@@ -161,7 +161,7 @@ def differences(one, other, samples=70):
     found += [key for key in ("phase", "step", "total_step") if getattr(a, key) != getattr(b, key)]
     found += ["state"] if {**a.state, "seconds": 0} != {**b.state, "seconds": 0} else []
     found += [f"{stem}/{name}" for stem, name, x, y in pairs(a, b) if not torch.equal(x, y)]
-    if samples and not torch.equal(Model.load(one).sample(samples), Model.load(other).sample(samples)):
+    if samples and not torch.equal(open_run(one).model().sample(samples), open_run(other).model().sample(samples)):
         found.append("samples")
     return found
 
@@ -231,6 +231,7 @@ class Zygote:
     def start(self, call, argument, path=(), **environ):
         out = Path(tempfile.mkdtemp(dir=self.folder.name))
         request = {"call": call, "argument": argument, "environ": environ, "path": list(path), "out": str(out)}
+        request["cwd"] = os.getcwd()
         try:
             self.server.stdin.write(json.dumps(request).encode() + b"\n")
             self.server.stdin.flush()

@@ -8,6 +8,7 @@ from hebm import pipeline, registry
 from hebm.config.experiment import from_table
 from hebm.config.settings import RunSettings
 from hebm.errors import CheckpointError, ConfigError
+from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 
@@ -38,16 +39,18 @@ def test_the_accelerator_takes_its_accumulation_from_the_configuration(monkeypat
     assert accelerator.gradient_accumulation_steps == 2
 
 
-def test_only_a_finished_run_can_be_restored_for_evaluation(tmp_path):
-    assembly = pipeline.assemble(from_table(tiny()))
-    folder = RunFolder(tmp_path / "tiny")
-    with pytest.raises(CheckpointError, match="trained 0 of 12 steps"):
-        pipeline.restore(assembly, folder, None)
-    train(tiny(), folder.path, stop_after=6)
-    with pytest.raises(CheckpointError, match="trained 6 of 12 steps"):
-        pipeline.restore(assembly, folder, None)
-    train(tiny(), folder.path)
-    pipeline.restore(assembly, folder, None)
+def test_only_a_finished_run_can_be_opened_for_evaluation(tmp_path):
+    folder, accelerator = tmp_path / "tiny", pipeline.make_accelerator(RunSettings(device="cpu"))
+    train(tiny(), folder, stop_after=6)
+    with (
+        pytest.raises(CheckpointError, match="trained 6 of 12 steps"),
+        pipeline.trained(open_run(folder), accelerator),
+    ):
+        pass
+    train(tiny(), folder)
+    for record in (False, True):
+        with pipeline.trained(open_run(folder), accelerator, record=record) as whole:
+            assert whole.seconds > 0
 
 
 def test_the_main_process_lets_go_of_the_folder_when_it_is_refused(tmp_path):

@@ -44,16 +44,19 @@ def command(
     """
     from hebm.config.experiment import load  # the heavy imports wait until a run is certain
 
+    _verify(config)
     experiment = load(config, overrides)
     if launched(processes):
         return
     from hebm import pipeline
     from hebm.cli.table import metrics_table
+    from hebm.runs import open_run
     from hebm.store.run_folder import RunFolder
 
     folder = RunFolder(_place(config, runs, experiment.name))
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
-    assembly = pipeline.assemble(experiment, accelerator.device)
+    places = open_run(folder.path).places if folder.started else None
+    assembly = pipeline.assemble(experiment, accelerator.device, places)
     with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished):
         if not finished:
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
@@ -62,8 +65,18 @@ def command(
             click.echo(metrics_table(folder))
 
 
+def _verify(config: Path) -> None:
+    """Open the run whose own config.toml this is, if it is one: a changed file must not be read as a new experiment."""
+    from hebm.runs import open_run
+    from hebm.store.run_folder import RunFolder
+
+    home = RunFolder(config.parent)
+    if config.resolve() == home.config.resolve() and home.started:
+        open_run(home.path)
+
+
 def _place(config: Path, runs: Path | None, name: str) -> Path:
-    """Where the run is: the folder that a run's own config.toml lies in, or NAME among the runs."""
+    """Return where the run is: the folder that a run's own config.toml is in, or NAME among the runs."""
     from hebm.store.run_folder import RunFolder
 
     home = RunFolder(config.parent)

@@ -29,6 +29,7 @@ def option(
     choices: tuple[Any, ...] | None = None,
     pattern: str | None = None,
     unit: str | None = None,
+    path: bool | Callable[[Any], bool] = False,
 ) -> Any:
     """A field of a recipe.
 
@@ -42,6 +43,7 @@ def option(
         choices: the allowed values.
         pattern: a regular expression that the whole string must match; say in `doc` what it allows.
         unit: the unit of a number, such as "nats".
+        path: the value names a file or folder, relative to where hebm is started; or whether it does, of the recipe.
     """
     bounds = {
         "doc": doc,
@@ -51,6 +53,7 @@ def option(
         "choices": choices,
         "pattern": pattern,
         "unit": unit,
+        "path": path or None,
     }
     metadata = {key: value for key, value in bounds.items() if value is not None}
     if factory is not None:

@@ -27,7 +27,7 @@ class EvaluateSettings:
         "classifier", choices=("classifier", "inception"), doc="features of fd and gap-closed: a CNN trained on labels"
     )
     extractor_weights: str | None = option(
-        None, doc="file of Inception weights; None finds or downloads the standard one"
+        None, doc="file of Inception weights; None finds or downloads the standard one", path=True
     )
     extractor_sha256: str | None = option(None, doc="sha256 of extractor_weights where it is not the standard file")
     metrics: tuple[MetricRecipe, ...] = option(factory=default_metrics, doc="what to compute")

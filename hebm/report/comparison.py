@@ -12,7 +12,8 @@ import attrs
 from hebm.errors import ConfigError, HebmError
 from hebm.report.metric_table import Table
 from hebm.report.numbers import percent, shown, significant
-from hebm.report.page import component, read_config, read_metrics, require_run
+from hebm.report.page import component
+from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 _ALIKE = ("n", "n_reference", "split", "decode", "range")
@@ -57,13 +58,11 @@ class Run:
 
 
 def read_run(folder: RunFolder) -> Run:
-    """A finished run. Raises `CheckpointError` if it is none or is damaged, `HebmError` if it is not evaluated yet."""
-    require_run(folder)
-    metrics = read_metrics(folder)
-    if metrics is None:
+    """Read a finished run. Raises `CheckpointError` if it is not one or was changed, `HebmError` before evaluation."""
+    run = open_run(folder.path).contents
+    if run.metrics is None:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
-    data = json.dumps(folder.read_manifest().get("data"), sort_keys=True)
-    return Run(folder, read_config(folder)[1], metrics, data)
+    return Run(folder, run.table, run.metrics, json.dumps(run.manifest.get("data"), sort_keys=True))
 
 
 def differing_conditions(runs: Sequence[Run]) -> list[str]:

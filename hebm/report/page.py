@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ import jinja2
 
 from hebm.analyse.section import Picture as Illustration
 from hebm.analyse.section import Section, read_sections
-from hebm.errors import CheckpointError
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
 from hebm.report.figure_data import ChainData, Figures, read_figures
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
+from hebm.runs import open_run
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
@@ -45,22 +43,13 @@ class Picture:
 def write_report(folder: RunFolder) -> Path:
     """Write the page of a run and return its path.
 
-    What the folder does not hold yet (an evaluation, images, a log) the page says so of. Raises `CheckpointError` if
-    it is no run's, or a file in it is damaged.
+    The page says what the folder does not have yet (an evaluation, images, a log). Raises `CheckpointError` if it is
+    not a run folder, or a file in it was changed or damaged.
     """
-    require_run(folder)
     page = rendered("page.html.jinja", contents(folder))
     with reporting(f"write {folder.report}"):
         replace_file(folder.report, page.encode())
     return folder.report
-
-
-def require_run(folder: RunFolder) -> None:
-    """Raise `CheckpointError` unless the folder holds a run."""
-    if folder.manifest.is_file() and folder.config.is_file():
-        return
-    missing = "does not exist" if not folder.path.exists() else "has no manifest.json and config.toml"
-    raise CheckpointError(f"{folder.path} is no run folder: it {missing}; give one that `hebm run` made, as runs/NAME")
 
 
 def rendered(template: str, contents: Mapping[str, Any]) -> str:
@@ -75,8 +64,8 @@ def rendered(template: str, contents: Mapping[str, Any]) -> str:
 
 def contents(folder: RunFolder) -> dict[str, Any]:
     """What the page's template is filled with."""
-    text, table = read_config(folder)
-    metrics, figures = read_metrics(folder), read_figures(folder.samples)
+    run = open_run(folder.path).contents
+    table, metrics, figures = run.table, run.metrics, read_figures(folder.samples)
     records = MetricsLog(folder.metrics_log).read()
     return {
         "name": table.get("name", folder.path.name),
@@ -96,35 +85,9 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "histogram": _histogram(figures),
         "sections": _sections(folder),
         "phases": training_curves(records),
-        "config": text,
-        "facts": _facts(folder.read_manifest()),
+        "config": run.config,
+        "facts": _facts(run.manifest),
     }
-
-
-def read_metrics(folder: RunFolder) -> dict[str, Any] | None:
-    """What evaluation found, None before that. Raises `CheckpointError` for a damaged file."""
-    if not folder.metrics.exists():
-        return None
-    with reporting(f"read {folder.metrics}"):
-        data = folder.metrics.read_bytes()
-    try:
-        metrics = json.loads(data)
-    except ValueError as error:
-        raise CheckpointError(f"{folder.metrics} is damaged: {error}; make it anew with hebm evaluate") from error
-    if not isinstance(metrics, dict):
-        raise CheckpointError(f"{folder.metrics} is damaged: no table of metrics; make it anew with hebm evaluate")
-    return metrics
-
-
-def read_config(folder: RunFolder) -> tuple[str, dict[str, Any]]:
-    """The resolved configuration as text and as a table. Raises `CheckpointError` for a damaged file."""
-    with reporting(f"read {folder.config}"):
-        data = folder.config.read_bytes()
-    try:
-        text = data.decode()
-        return text, tomllib.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{folder.config} is damaged: {error}; put back a good copy") from error
 
 
 def component(table: Mapping[str, Any], key: str) -> str:

@@ -117,7 +117,9 @@ class TwoPhase(SchemeRecipe):
         doc="phase 2, each stage of the prior",
     )
     backbone_from: str | None = option(
-        None, doc="run folder whose phase 1 is taken over, for several priors on one backbone; leaves out phase 1"
+        None,
+        doc="run folder whose phase 1 is taken over, for several priors on one backbone; leaves out phase 1",
+        path=True,
     )
     unit: str = option("nats", doc="of phase 1's loss, which its clip refers to", choices=("nats", "bits/dim"))
 
@@ -142,22 +144,19 @@ class TwoPhase(SchemeRecipe):
         if self.backbone_from is None:
             super().prepare(backbone, prior, images, noise)
             return
-        from hebm.model import trained_weights  # the model's module imports configuration, which lists schemes
+        from hebm.runs import open_run  # that module imports configuration, which lists schemes
 
-        weights = trained_weights(self.backbone_from)
-        load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
+        run = open_run(self.backbone_from)
+        load_module(backbone, run.weights()["backbone"], f"the backbone of {self.backbone_from}")
         if together := _learned_together(prior):
-            self._take_over(together, self.backbone_from)
+            self._take_over(together, _learned_together(run.model().prior), self.backbone_from)
         backbone.finalize(noise)
 
-    def _take_over(self, modules: Mapping[str, nn.Module], run: str) -> None:
-        """Weights of stages, by name, as that run has trained them beside its backbone.
+    def _take_over(self, modules: Mapping[str, nn.Module], theirs: Mapping[str, nn.Module], run: str) -> None:
+        """Load the weights of stages, by name, as that run has trained them with its backbone.
 
-        What weights are read by, and is none of them, belongs into a module's `extra_repr`: both must print alike.
+        Settings that change how weights are interpreted must appear in `extra_repr`: both modules must print alike.
         """
-        from hebm.model import Model
-
-        theirs = _learned_together(Model.load(run).prior)
         for name, module in modules.items():
             if name not in theirs:
                 raise ConfigError(

@@ -37,4 +37,4 @@ def test_figures_that_do_not_mean_the_same_are_refused_unless_asked_for(folders,
 def test_a_run_that_is_not_there_is_named(folders, tmp_path):
     result = CliRunner().invoke(main, ["compare", folders[0], str(tmp_path / "missing")])
     assert result.exit_code == 1
-    assert "missing is no run folder" in result.output
+    assert "missing is not a run folder" in result.output

@@ -79,7 +79,7 @@ def test_loading_all_shows_every_broken_plugin_with_its_cause_and_the_others_who
     result = hebm("plugins", "--load", "--group", "energies")
     assert result.returncode == 0, result.stderr
     assert "RuntimeError: boom at import" in line_of(result.stdout, "raises")
-    assert "no subclass of hebm.interfaces.EnergyRecipe" in line_of(result.stdout, "wrong-base")
+    assert "not a subclass of hebm.interfaces.EnergyRecipe" in line_of(result.stdout, "wrong-base")
     assert "BROKEN" not in line_of(result.stdout, "good")
     assert "BROKEN" not in line_of(result.stdout, "mlp-concat")
 

@@ -70,5 +70,5 @@ def test_a_run_that_is_not_evaluated_and_a_folder_that_is_none_are_refused(tmp_p
     folder.metrics.unlink()
     with pytest.raises(HebmError, match="not evaluated yet"):
         read_run(folder)
-    with pytest.raises(CheckpointError, match="no run folder"):
+    with pytest.raises(CheckpointError, match="not a run folder"):
         read_run(RunFolder(tmp_path / "missing"))

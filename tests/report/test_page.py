@@ -48,6 +48,7 @@ def test_a_run_that_is_not_evaluated_yet_says_so(tmp_path):
 def test_what_comes_from_files_cannot_become_markup(tmp_path):
     folder = finished_run(tmp_path, evil={"<script>alert(1)</script>": "<img src=x>"})
     folder.config.write_text(folder.config.read_text().replace('"demo"', '"<b>demo</b>"'))
+    folder.accept()
     page = write_report(folder).read_text()
     assert "<script>" not in page
     assert "<img src=x>" not in page
@@ -66,7 +67,7 @@ def test_grids_drawn_during_training_are_shown_in_order(tmp_path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(CheckpointError, match="is no run folder"):
+        with pytest.raises(CheckpointError, match="is not a run folder"):
             write_report(RunFolder(folder))
     assert not list(tmp_path.iterdir())
 
@@ -77,13 +78,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, name, content):
     folder = finished_run(tmp_path)
     (folder.path / name).write_text(content)
-    with pytest.raises(CheckpointError, match=f"{re.escape(name)} is damaged"):
+    with pytest.raises(CheckpointError, match=f"{re.escape(name)} was changed or damaged"):
         write_report(folder)
 
 
 def test_metrics_of_another_kind_make_a_page_too(tmp_path):
     folder = finished_run(tmp_path)
-    folder.metrics.write_text('{"n": 10, "likelihood": {"elbo": -3.5}, "extractor": null, "fd": null}')
+    folder.write_metrics({"n": 10, "likelihood": {"elbo": -3.5}, "extractor": None, "fd": None})
     page = write_report(folder).read_text()
     assert "not measured" in page
     assert "-3.50" in page

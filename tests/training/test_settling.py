@@ -7,6 +7,7 @@ from real_runs import differences, log, merged, newest, steps_saved, tiny, train
 from hebm import pipeline
 from hebm.config.experiment import from_table
 from hebm.errors import CheckpointError
+from hebm.runs import open_run
 from hebm.store.checkpoints import load
 from hebm.store.run_folder import RunFolder
 from hebm.training import loop
@@ -141,11 +142,11 @@ def test_a_run_that_ended_unsettled_is_not_a_finished_run(tmp_path, settling):
     table, folder = tiny("two-phase", "gaussian"), RunFolder(tmp_path / "tiny")
     assert not train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path, stop_after=PHASE)
     assembly = pipeline.assemble(from_table(table))
-    run_id = folder.read_manifest()["run_id"]
+    run = open_run(folder.path)
     with pytest.raises(CheckpointError, match="finish it with hebm run"):
-        pipeline.restore(assembly, folder, run_id)
+        run.restore(assembly.model, assembly.phases)
     assert train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path)
-    pipeline.restore(assembly, folder, run_id)
+    run.restore(assembly.model, assembly.phases)
     assert len(settling.noises) == 2
     assert len(log(folder.path)) == PHASE
 
