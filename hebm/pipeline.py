@@ -12,19 +12,15 @@ import attrs
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
+from accelerate.utils import GradientAccumulationPlugin
 
-from hebm import registry
 from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located, missing
-from hebm.config.paths import described as describe_paths
-from hebm.config.recipe import fields_of, group_of
 from hebm.config.settings import RunSettings
-from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
-from hebm.errors import CheckpointError, ConfigError, DataError, HebmError
+from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import ImageSpec
@@ -32,12 +28,9 @@ from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
-from hebm.runs import Run
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
-from hebm.store.lock import RunLock
-from hebm.store.provenance import describe_images, describe_run
-from hebm.store.run_folder import RunFolder, refusal
+from hebm.store.run_folder import RunFolder
 from hebm.training.loop import Listener, Trainer
 from hebm.training.phases import Phase
 
@@ -63,19 +56,6 @@ class Assembly:
     spec: ImageSpec
     model: Model
     phases: tuple[Phase, ...]
-
-
-@attrs.frozen(eq=False)
-class Trained:
-    """A finished run with its data.
-
-    Arguments:
-        assembly: its model has the final weights.
-        seconds: how long training took.
-    """
-
-    assembly: Assembly
-    seconds: float
 
 
 def assemble(experiment: Experiment, device: torch.device | str = "cpu", places: Places | None = None) -> Assembly:
@@ -179,94 +159,6 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         accelerator.process_index,
         accelerator.gather if world > 1 else None,
     )
-
-
-def distributions(recipe: Any) -> set[str]:
-    """The distributions whose components a recipe names, at any depth."""
-    found: set[str] = set()
-    group = group_of(type(recipe))
-    if group:
-        origin = registry.origin(group, registry.name_of(type(recipe)))
-        found |= {origin.distribution} if origin.distribution else set()
-    for field in fields_of(type(recipe)):
-        value = getattr(recipe, field.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            found |= distributions(part) if attrs.has(type(part)) else set()
-    return found
-
-
-@contextmanager
-def opened(folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allow: bool) -> Iterator[tuple[str, bool]]:
-    """Hold the run folder on the main process; every process gets (run id, whether the run is finished already).
-
-    Raises on every process what the main process met.
-    """
-    lock = RunLock(folder.path)
-    answer: list[Any] = ["", False, None]
-    if accelerator.is_main_process:
-        try:
-            folder.create()
-            lock.__enter__()
-            answer = [*_identify(folder, assembly, allow), None]
-        except HebmError as error:
-            answer = ["", False, error]
-    answer = broadcast_object_list(answer) if accelerator.num_processes > 1 else answer
-    if answer[2] is not None:
-        lock.__exit__(None, None, None)
-        raise answer[2]
-    try:
-        yield str(answer[0]), bool(answer[1])
-    finally:
-        lock.__exit__(None, None, None)
-
-
-def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, bool]:
-    text = dumps(assembly.written)
-    before = folder.read() if folder.started else None
-    finished = before is not None and before.config == text and before.metrics is not None and folder.report.exists()
-    run_id = folder.create_or_open(text, described(assembly), allow)["run_id"]
-    if not finished:
-        with reporting(f"write {folder.path}"):
-            folder.report.unlink(missing_ok=True)
-        if folder.metrics.exists():
-            folder.write_metrics(None)
-    return run_id, finished
-
-
-def described(assembly: Assembly) -> dict[str, Any]:
-    """Return the manifest of a run that starts here and now."""
-    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
-    return {
-        **describe_run(distributions(assembly.experiment), fingerprints),
-        "images": describe_images(assembly.spec),
-        "paths": describe_paths(assembly.written, assembly.experiment),
-    }
-
-
-@contextmanager
-def trained(run: Run, accelerator: Accelerator, allow: bool = False, record: bool = False) -> Iterator[Trained]:
-    """Hold a finished run with its data and its final weights, under the folder's lock.
-
-    Arguments:
-        run: opened, with the overrides that are wanted.
-        accelerator: devices and processes.
-        allow: go on although the data or a plugin changed.
-        record: write the configuration with its overrides into the folder, because what is measured will be.
-
-    Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
-    """
-    assembly = assemble(run.written, accelerator.device, run.places)
-    with opened(run.folder, assembly, accelerator, allow) if record else _held(run, assembly, allow):
-        yield Trained(assembly, run.restore(assembly.model, assembly.phases))
-
-
-@contextmanager
-def _held(run: Run, assembly: Assembly, allow: bool) -> Iterator[None]:
-    with RunLock(run.folder.path):
-        changes = run.folder.changes(run.contents, dumps(assembly.written), described(assembly))
-        if changes and not allow:
-            raise CheckpointError(refusal(run.folder.path, changes))
-        yield
 
 
 def train(

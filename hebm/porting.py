@@ -19,9 +19,9 @@ from hebm import registry
 from hebm.config.experiment import Experiment, from_table
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
+from hebm.holding import distributions
 from hebm.interfaces import ImageSpec
 from hebm.model import Model, build
-from hebm.pipeline import distributions
 from hebm.runs import Run, open_run
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
@@ -153,6 +153,7 @@ def _write(
         "in_a_row": 0,
         "plateau": attrs.asdict(Plateau(0)),
         "counts": {},
+        "total_used": True,
         "seconds": 0.0,
     }
     checkpoints.save(folder.checkpoints, Checkpoint(PHASE, converted.step, converted.step, weights, state), 2, run_id)

@@ -15,7 +15,7 @@ import tomli_w
 import torch
 from torch.distributed import TCPStore
 
-from hebm import pipeline
+from hebm import holding, pipeline
 from hebm.config.experiment import from_table
 from hebm.runs import open_run
 from hebm.store.checkpoints import list_checkpoints, load_latest
@@ -92,7 +92,7 @@ class Silent:
         return lambda *arguments: self.heard.append((event, arguments))
 
 
-def train(table, folder, stop_after=None, listener=None, allow=False):
+def train(table, folder, stop_after=None, listener=None, allow=False, extend=None):
     """Train as `hebm run` does; asked to stop after so many steps, if given. True if it came to its end."""
     experiment = from_table(copy.deepcopy(table))
     accelerator = pipeline.make_accelerator(experiment.run)
@@ -100,7 +100,7 @@ def train(table, folder, stop_after=None, listener=None, allow=False):
     asked = iter(range(1, 10**9))
     stop = (lambda: 0) if stop_after is None else (lambda: signal.SIGTERM if next(asked) >= stop_after else 0)
     run = RunFolder(Path(folder))
-    with pipeline.opened(run, assembly, accelerator, allow) as (run_id, _):
+    with holding.started(run, assembly, accelerator, allow, extend) as (run_id, _):
         try:
             pipeline.train(assembly, run, run_id, accelerator, listener or Silent(), stop)
         except Stopped:

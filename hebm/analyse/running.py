@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from hebm import pipeline, registry
+from hebm import holding, pipeline, registry
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
@@ -88,7 +88,7 @@ def opened(
     """
     run = open_run(path, overrides, warn)
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
-    with pipeline.trained(run, accelerator, allow) as trained:
+    with holding.finished(run, accelerator, allow) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
         yield Opened(pipeline.make_evaluation(trained.assembly, accelerator), run.folder, conditions)
 

@@ -215,7 +215,9 @@ def _resolved(text: str) -> str:
 def refusal(path: Path, changes: list[str]) -> str:
     """Return the error for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
+    steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)
+    further = "train it further with --extend, " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        "give this run another name, restore what differs, or go on in spite of it with --allow-changes"
+        f"{further}give this run another name, restore what differs, or go on in spite of it with --allow-changes"
     )

@@ -67,6 +67,17 @@ class Place:
     total: int
 
 
+class WatchedProgress(Progress):
+    """Notes whether a loss asks for the number of steps: if it does, a longer run is another run from its start."""
+
+    total_used = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "total":
+            object.__setattr__(self, "total_used", True)
+        return super().__getattribute__(name)
+
+
 def _clipped(groups: Sequence[GroupState], together: bool) -> dict[str, Tensor]:
     """Norms of gradients before clipping, by name; groups that are clipped together have one."""
     parameters = {g.name: list(g.group.parameters().values()) for g in groups}
@@ -113,7 +124,7 @@ class Trainer:
         self.stop, self.guard, self.log = stop, Guard(settings.max_skipped), MetricsLog(folder.metrics_log)
         self.main = accelerator.is_main_process
         self.counts: dict[str, Tensor] = {}
-        self.plateau = Plateau(0)
+        self.plateau, self.total_used = Plateau(0), False
         self._seconds, self._since = 0.0, time.monotonic()
         self.first_row = accelerator.process_index * batches.recipe.batch_size // accelerator.num_processes
 
@@ -144,6 +155,7 @@ class Trainer:
         phase = self.phases[place.phase]
         self._choose_parameters(phase)
         self.plateau = Plateau(phase.patience)
+        self.total_used = checkpoint is not None and bool(checkpoint.state.get("total_used", True))
         phase.start(self.noise.derive("begin", phase.name))  # before averages are copied from what it sets
         groups = [self._group_state(name, phase) for name in phase.groups]
         if checkpoint is not None:
@@ -155,7 +167,9 @@ class Trainer:
         end = place
         if checkpoint is None or unfinished(checkpoint, phase):
             end = self._run_steps(place, phase, wrapped, groups)
-            self._finish(phase, groups)
+            if phase.finishes:
+                self._save(end, groups, finished=False)
+                self._finish(phase, groups)
             self._save(end, groups, finished=True)
         del wrapped
         self.accelerator.free_memory()  # else this phase's hooks still average gradients in the next
@@ -200,7 +214,7 @@ class Trainer:
         self, now: Place, phase: Phase, wrapped: Any, groups: list[GroupState], parts: list[Batch]
     ) -> dict[str, Tensor]:
         """One update of every group; the step's figures, still on the device."""
-        progress = Progress(now.step, phase.steps, self.batches.recipe.batch_size)
+        progress = WatchedProgress(now.step, phase.steps, self.batches.recipe.batch_size)
         for group in groups:
             for settings in group.optimizer.param_groups:
                 settings["lr"] = group.group.optimization.rate(now.step, phase.steps)
@@ -213,6 +227,7 @@ class Trainer:
                 loss: Loss = wrapped(part, noise, progress)
                 self.accelerator.backward(loss.total)
             losses.append(loss)
+        self.total_used |= progress.total_used
         figures = self._counted(_mean_figures(losses))
         norms = _clipped(groups, phase.one_clip)
         self._update(groups, {**figures, **norms}, phase, parts, progress, now)
@@ -272,7 +287,7 @@ class Trainer:
         signal = self._asked_to_stop()
         due = done.total % settings.checkpoint_every == 0 and not last
         if signal or (due and not self.guard.in_a_row):  # what makes steps fail may be in the weights already
-            self._save(done, groups, finished=last and type(phase).finish is Phase.finish)
+            self._save(done, groups, finished=last and not phase.finishes)
         if signal:
             raise Stopped(signal, done.total)
 
@@ -330,6 +345,7 @@ class Trainer:
                 "in_a_row": self.guard.in_a_row,
                 "plateau": attrs.asdict(self.plateau),
                 "counts": counts,
+                "total_used": self.total_used,
                 "seconds": round(self.seconds, 3),
             }
             name = self.phases[place.phase].name

@@ -64,6 +64,11 @@ class BackbonePhase(Phase):
         unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
         return Loss(total / unit, terms)
 
+    @property
+    def finishes(self) -> bool:
+        """Whether the backbone has anything to finalize."""
+        return type(self.backbone).finalize is not Backbone.finalize
+
     def finish(self, owner: nn.Module, noise: Noise) -> None:
         """Finalize the backbone."""
         if isinstance(owner, Backbone):
