@@ -22,6 +22,7 @@ GROUPS = {
     "hebm_priors": "hebm.interfaces:PriorRecipe",
     "hebm_samplers": "hebm.samplers:Sampler",
     "hebm_datasets": "hebm.data.recipe:DatasetRecipe",
+    "hebm_extractors": "hebm.evaluate.extractors:ExtractorRecipe",
     "hebm_metrics": "hebm.evaluate.metric:MetricRecipe",
     "hebm_schemes": "hebm.training.phases:SchemeRecipe",
     "hebm_formats": "hebm.porting:CheckpointFormat",

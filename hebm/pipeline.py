@@ -158,6 +158,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         world,
         accelerator.process_index,
         accelerator.gather if world > 1 else None,
+        experiment.run.cache_folder,
     )
 
 

@@ -17,16 +17,18 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor
 
+from hebm.config.settings import CACHE_FOLDER
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, NonFiniteError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
@@ -34,6 +36,7 @@ from hebm.evaluate.shares import Gather, Processes
 from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm.registry import name_of
 from hebm.training.phases import SchemeRecipe
 
 Kind = str | tuple[str, float]
@@ -52,6 +55,7 @@ class Evaluation:
         seed: of the run.
         device: where to compute.
         world, rank, gather: for several processes, see `Processes`; each computes whole batches.
+        cache_folder: where extractors that were trained are kept (`run.cache_folder`).
     """
 
     def __init__(
@@ -67,10 +71,11 @@ class Evaluation:
         world: int = 1,
         rank: int = 0,
         gather: Gather | None = None,
+        cache_folder: str = CACHE_FOLDER,
     ) -> None:
         self.backbone, self.prior, self.scheme, self.recipe = backbone, prior, scheme, recipe
         self.images, self.settings, self.seed, self.device = images, settings, seed, torch.device(device)
-        self.processes = Processes(world, rank, gather)
+        self.processes, self.cache_folder = Processes(world, rank, gather), cache_folder
         self.references = EvenSubset(images[settings.split], settings.samples)
         if len(self.references) < 2:
             raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
@@ -78,6 +83,7 @@ class Evaluation:
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
+        self._recipes: dict[str, ExtractorRecipe] = {}
         self._figures: dict[int, Mapping[str, Tensor]] = {}
 
     def beside(self, prior: PriorLearner | None = None, samples: int | None = None) -> Evaluation:
@@ -216,16 +222,29 @@ class Evaluation:
 
     # ------------------------------------------------------------ features and distances
 
-    def extractor(self, name: str | None = None) -> Extractor:
-        """An extractor, made when first asked for; the settings' own by default."""
-        name = name or self.settings.extractor
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Load an extractor when it is first needed.
+
+        Arguments:
+            which: a recipe; or a registered name, which means the settings' own extractor if it has this name. None
+                for the settings' own.
+
+        Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
+        """
+        recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        name = name_of(recipe)
+        if self._recipes.setdefault(name, recipe) != recipe:
+            raise ConfigError(
+                f'evaluate: two extractors "{name}" with different settings, {recipe} and {self._recipes[name]}; '
+                "give evaluate.extractor and evaluate.metrics the same"
+            )
         if name not in self.extractors:
-            context = ExtractorContext(self.images, self.settings, self.device, self.processes)
-            self.extractors[name] = make_extractor(name, context)
+            cache = Path(self.cache_folder).expanduser()
+            self.extractors[name] = recipe.load(ExtractorContext(self.images, cache, self.device, self.processes))
         return self.extractors[name]
 
-    def features(self, kind: Kind, layer: str = "features", extractor: str | None = None) -> Tensor:
-        """Features of all images of a kind, float32 `(N, F)` on the CPU."""
+    def features(self, kind: Kind, layer: str = "features", extractor: ExtractorRecipe | str | None = None) -> Tensor:
+        """Return the features of all images of a kind, float32 `(N, F)` on the CPU."""
         model = self.extractor(extractor)
         key = (kind, model.name)
         if key not in self._features:

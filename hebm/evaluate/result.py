@@ -34,7 +34,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
 def _conditions(evaluation: Evaluation) -> dict[str, Any]:
     settings = evaluation.settings
     used = {name: extractor.describe() for name, extractor in evaluation.extractors.items()}
-    main = used.get(settings.extractor) or next(iter(used.values()), None)
+    main = used.get(settings.extractor_name) or next(iter(used.values()), None)
     conditions = {
         "extractor": main,
         "n": settings.samples,

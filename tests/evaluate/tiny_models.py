@@ -104,8 +104,7 @@ def tiny_evaluation(tmp_path, prior=None, data=None, seed=0, world=1, rank=0, ga
     data = data or TinyData()
     backbone = LinearBackbone()
     prior = prior or ShiftedPrior(backbone.layout, 1.0)
-    settings = EvaluateSettings(**{"metrics": (), "samples": 300, "cache": str(tmp_path), **settings})
+    settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
     images = {split: data.load(split) for split in ("train", "test")}
-    return Evaluation(
-        backbone, prior, InferScheme(), data, images, settings, seed, world=world, rank=rank, gather=gather
-    )
+    parts = backbone, prior, InferScheme(), data, images, settings, seed
+    return Evaluation(*parts, world=world, rank=rank, gather=gather, cache_folder=str(tmp_path))

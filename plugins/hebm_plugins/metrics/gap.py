@@ -8,7 +8,6 @@ from typing import Any
 from hebm.config.recipe import recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.gap import gap_closed
 from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.settings import EvaluateSettings
@@ -26,8 +25,8 @@ class GapClosed(MetricRecipe):
     """
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raises `ConfigError` where the extractor cannot be had."""
-        check_extractor(settings.extractor, images["train"])
+        """Raise `ConfigError` where the extractor is not suited to the images."""
+        settings.extractor.check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`gap_closed` and `gap_closed_scaled_gaussian` (null if reconstructions are no better), `fd.*` they are of."""

@@ -17,31 +17,41 @@ from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.metric import MetricRecipe
+from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.distances import KINDS
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets
 
 
-def _features(evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
-    return evaluation.features(kind, layer, extractor="inception")
+@recipe
+class OfInception(MetricRecipe):
+    """What is measured in Inception's features."""
+
+    inception: Inception | None = option(
+        None, doc="the network; left out: evaluate.extractor where that is inception, else its standard weights"
+    )
+
+    def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
+        """Return features or logits of all images of a kind."""
+        return evaluation.features(kind, layer, self.inception or "inception")
 
 
 @recipe
-class FID(MetricRecipe):
+class FID(OfInception):
     """Fréchet Inception distance. Lower is better; it depends on N."""
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`fid.gaussian`, `fid.prior`, `fid.reconstruction`."""
-        data = fid_features_to_statistics(_features(evaluation, "data"))
+        data = fid_features_to_statistics(self.features(evaluation, "data"))
         found = {}
         for kind in KINDS:
-            statistics = fid_features_to_statistics(_features(evaluation, kind))
+            statistics = fid_features_to_statistics(self.features(evaluation, kind))
             found[kind] = float(fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID])
         return {"fid": found}
 
 
 @recipe
-class KID(MetricRecipe):
+class KID(OfInception):
     """Kernel Inception distance: polynomial MMD² over random subsets. Lower is better; unbiased in N."""
 
     subsets: int = option(100, low=1, doc="random subsets averaged over")
@@ -60,8 +70,8 @@ class KID(MetricRecipe):
 
     def _distance(self, evaluation: Evaluation, kind: str) -> dict[str, float]:
         result = kid_features_to_metric(
-            _features(evaluation, kind),
-            _features(evaluation, "data"),
+            self.features(evaluation, kind),
+            self.features(evaluation, "data"),
             kid_subsets=self.subsets,
             kid_subset_size=self.subset_size,
             rng_seed=_SEED,
@@ -71,7 +81,7 @@ class KID(MetricRecipe):
 
 
 @recipe
-class InceptionScore(MetricRecipe):
+class InceptionScore(OfInception):
     """exp E[KL(p(y|x) ‖ p(y))] over splits of shuffled images. Higher is better; it looks at no real image."""
 
     splits: int = option(10, low=1, doc="parts averaged over")
@@ -80,7 +90,7 @@ class InceptionScore(MetricRecipe):
         """`inception_score.<kind>.mean` and `.std` for the data, the Gaussian and the learned prior."""
         found: dict[str, Any] = {}
         for kind in ("data", "gaussian", "prior"):
-            logits = _features(evaluation, kind, "logits")
+            logits = self.features(evaluation, kind, "logits")
             result = isc_features_to_metric(logits, splits=self.splits, shuffle=True, rng_seed=_SEED)
             found[kind] = {"mean": result[KEY_METRIC_ISC_MEAN], "std": result[KEY_METRIC_ISC_STD]}
         return {"inception_score": {**found, "splits": self.splits}}

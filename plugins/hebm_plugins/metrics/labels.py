@@ -11,7 +11,6 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation, evaluating
-from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.metric import MetricRecipe
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
@@ -30,7 +29,7 @@ class LabelAgreement(MetricRecipe):
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
         """Raises `ConfigError` where there are no class labels."""
-        check_extractor("classifier", images["train"])
+        settings.extractor_called("classifier").check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`label_agreement.*`: over all samples, and per class; None for a prior without labels."""
@@ -76,7 +75,7 @@ class ClassShares(MetricRecipe):
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
         """Raises `ConfigError` where there are no class labels."""
-        check_extractor("classifier", images["train"])
+        settings.extractor_called("classifier").check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`class_shares.<kind>`, and `.shares.<kind>`, a number for each class in the order of `.classes`."""
