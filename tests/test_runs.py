@@ -1,5 +1,8 @@
 """One way to open a run, from wherever hebm is started and wherever the run was moved to."""
 
+import hashlib
+import json
+import os
 import shutil
 
 import numpy as np
@@ -8,7 +11,7 @@ import torch
 from real_runs import differences, hebm, newest, tiny, train, write_config
 
 from hebm.config.experiment import load
-from hebm.config.paths import paths_of
+from hebm.config.paths import located, paths_of
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.registry import find
@@ -53,7 +56,28 @@ def test_a_damaged_checkpoint_that_was_passed_over_is_said(run, tmp_path):
     assert "prior.safetensors" in said[0]
 
 
+def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "tiny")
+    os.mkfifo(tmp_path / "outside.safetensors")  # opening it would wait for ever
+    for path in (copy / "checkpoints").iterdir():
+        manifest = json.loads((path / "manifest.json").read_text())
+        manifest["files"]["../../../outside.safetensors"] = {"size": 1, "sha256": "0" * 64}
+        text = json.dumps(manifest)
+        (path / "manifest.json").write_text(text)
+        (path / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
+    with pytest.raises(CheckpointError, match=r"names '\.\./.*not a file of a checkpoint"):
+        open_run(copy).model()
+
+
 # ---------------------------------------------------------------- moved
+
+
+def test_home_and_variables_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SETS", str(tmp_path))
+    folder = find("hebm_datasets", "image-folder")
+    for text in ("~/pictures", "$SETS/pictures"):
+        assert located(folder(root=text), {}).root == str(tmp_path / "pictures")
 
 
 def test_keys_that_name_files_are_known(tmp_path):

@@ -15,6 +15,7 @@ from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
 from hebm.config.overrides import assign, parse
+from hebm.config.paths import located
 from hebm.config.structure import structure_components
 from hebm.config.writing import to_table
 from hebm.errors import ConfigError, PluginError
@@ -66,7 +67,8 @@ def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisReci
         if assign(document.table, override):
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
-    return structure_components(AnalysisRecipe, tables, document)
+    made = structure_components(AnalysisRecipe, tables, document)
+    return {name: located(recipe, {}) for name, recipe in made.items()}
 
 
 @contextmanager

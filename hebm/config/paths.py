@@ -6,6 +6,7 @@ the text as written, and next to it the absolute path that it meant.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import attrs
 
 from hebm.config.recipe import fields_of
+from hebm.errors import ConfigError
 
 WRITTEN, ABSOLUTE = "written", "absolute"
 Places = Mapping[str, Mapping[str, str]]
@@ -36,9 +38,17 @@ def _is_path(field: attrs.Attribute[Any], recipe: Any) -> bool:
     return bool(mark(recipe)) if callable(mark) else bool(mark)
 
 
+def expanded(text: str) -> str:
+    """Return a path with `~` and `$VARIABLE` replaced. Raises `ConfigError` for a home folder that does not exist."""
+    try:
+        return str(Path(os.path.expandvars(text)).expanduser()) if text.startswith("~") or "$" in text else text
+    except RuntimeError as error:
+        raise ConfigError(f"{text!r}: {error}; write the path without ~") from error
+
+
 def absolute(text: str) -> str:
     """Return the absolute path that a text means when hebm is started here."""
-    return str(Path(text).expanduser().absolute())
+    return str(Path(expanded(text)).absolute())
 
 
 def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
@@ -53,11 +63,15 @@ def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
 
 
 def located(recipe: Any, places: Places) -> Any:
-    """Return the recipe with the absolute paths of a run, for keys whose text is unchanged and where they exist."""
-    texts = paths_of(recipe)
-    for key, place in places.items():
-        if texts.get(key) == place.get(WRITTEN) and Path(place.get(ABSOLUTE, "")).exists():
-            recipe = _changed(recipe, key.split("."), place[ABSOLUTE])
+    """Return the recipe with its paths as they are found: `~` replaced, and in a run's places where they are there.
+
+    A path of a run is the absolute one that it meant when the run started, if its text is unchanged and it exists.
+    """
+    for key, text in paths_of(recipe).items():
+        place = places.get(key, {})
+        same = place.get(WRITTEN) == text and Path(place.get(ABSOLUTE, "")).exists()
+        found = place[ABSOLUTE] if same else expanded(text)
+        recipe = recipe if found == text else _changed(recipe, key.split("."), found)
     return recipe
 
 
@@ -72,6 +86,7 @@ def missing(recipe: Any, places: Places) -> str:
     for key, text in paths_of(recipe).items():
         here, before = absolute(text), places.get(key, {}).get(ABSOLUTE)
         if not Path(here).exists():
+            now = "" if here == text else f" is {here} here"
             was = f", and was {before} when the run started" if before not in (None, here) else ""
-            lines.append(f"\n  {key} = {text!r} is {here} here{was}: not found; set it with --set {key}=PATH")
+            lines.append(f"\n  {key} = {text!r}{now}{was}: not found; set it with --set {key}=PATH")
     return "".join(lines)

@@ -168,7 +168,8 @@ class Trainer:
         if checkpoint is None or unfinished(checkpoint, phase):
             end = self._run_steps(place, phase, wrapped, groups)
             if phase.finishes:
-                self._save(end, groups, finished=False)
+                if end != place:  # so that a longer run can go on from here
+                    self._save(end, groups, finished=False)
                 self._finish(phase, groups)
             self._save(end, groups, finished=True)
         del wrapped

@@ -92,7 +92,7 @@ def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no run .*nowhere; start it first with hebm run"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a run folder: it does not exist"):
         train(experiment(train={"backbone_from": str(tmp_path / "nowhere")}), tmp_path / "tiny")
 
 
