@@ -98,12 +98,12 @@ def full_group(group: str) -> str:
 def require_group(group: str) -> str:
     """Return a group of `GROUPS` as it is. Raises `PluginError` for any other text."""
     if group not in GROUPS:
-        raise PluginError(f"there is no group {group!r}{did_you_mean(group, GROUPS)}; groups: {', '.join(GROUPS)}")
+        raise PluginError(f"unknown group {group!r}{did_you_mean(group, GROUPS)}; groups: {', '.join(GROUPS)}")
     return group
 
 
 def short_group(group: str) -> str:
-    """Return `priors` for `hebm_priors`."""
+    """Return the name of a group as commands show it: `priors` for `hebm_priors`."""
     return group.removeprefix("hebm_")
 
 

@@ -85,8 +85,7 @@ def block(what: str) -> None:
 
     Raises `PluginError` if that is malformed, or if nothing installed is left out by it.
     """
-    found = parsed(what)
-    require_installed(found)
+    require_installed(found := parsed(what))
     _BLOCKED.add(found)
 
 
@@ -101,7 +100,7 @@ def _declared(group: str) -> dict[str, tuple[Origin, ...]]:
     found: dict[str, tuple[Origin, ...]] = {}
     for name, origin in installed(require_group(group)):
         left_out = any(one.covers(group, name, normalised(origin.distribution or "")) for one in out)
-        if not left_out and origin not in found.get(name, ()):  # an editable install may be on the path twice
+        if not left_out and origin not in found.get(name, ()):  # an editable install may be there twice
             found[name] = (*found.get(name, ()), origin)
     for (owner, name), origin in _BY_HAND.items():
         if owner == group:
@@ -138,7 +137,7 @@ def by_class_name(name: str) -> Any:
         if any(origin.attr == name for origin in origins)
     ]
     if len(claims) > 1:
-        where = " and ".join(f"{group} {registered!r}" for group, registered in claims)
+        where = " and ".join(_title(*claim) for claim in claims)
         raise PluginError(f"{name!r} is ambiguous: it is {where}; use hebm.registry.find(group, name)")
     return find(*claims[0]) if claims else None
 

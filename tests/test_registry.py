@@ -221,7 +221,7 @@ def test_the_error_of_an_ambiguity_says_what_to_type(twins):
     ("what", "complaint"),
     [
         ("d-oen", "no distribution of this name has plugins; did you mean 'd-one'"),
-        ("prior:twin", "no group 'hebm_prior'; did you mean 'hebm_priors'"),
+        ("prior:twin", "unknown group 'hebm_prior'; did you mean 'hebm_priors'"),
         ("priors:twn", "priors has no 'twn'; did you mean 'twin'"),
         ("hebm/priors:twin", "'twin' is declared by d-one and d-two only"),
         ("d-one/twin", "expected DISTRIBUTION, GROUP:NAME or DISTRIBUTION/GROUP:NAME"),

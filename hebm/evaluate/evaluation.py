@@ -28,7 +28,7 @@ from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, NonFiniteError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
@@ -36,7 +36,6 @@ from hebm.evaluate.shares import Gather, Processes
 from hebm.interfaces import Backbone, Batch, Draw, PriorLearner, Request
 from hebm.latents import Latents
 from hebm.noise import Noise
-from hebm.registry import name_of
 from hebm.training.phases import SchemeRecipe
 
 Kind = str | tuple[str, float]
@@ -226,18 +225,12 @@ class Evaluation:
         """Load an extractor when it is first needed.
 
         Arguments:
-            which: a recipe; or a registered name, which means the settings' own extractor if it has this name. None
-                for the settings' own.
+            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' own.
 
         Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
         """
         recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
-        name = name_of(recipe)
-        if self._recipes.setdefault(name, recipe) != recipe:
-            raise ConfigError(
-                f'evaluate: two extractors "{name}" with different settings, {recipe} and {self._recipes[name]}; '
-                "give evaluate.extractor and evaluate.metrics the same"
-            )
+        name = require_one(self._recipes, recipe)
         if name not in self.extractors:
             cache = Path(self.cache_folder).expanduser()
             self.extractors[name] = recipe.load(ExtractorContext(self.images, cache, self.device, self.processes))

@@ -103,6 +103,24 @@ class ExtractorRecipe(ABC):
         return self.build(context)
 
 
+def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> str:
+    """Note that an evaluation uses an extractor and return its name: results know their extractor by it.
+
+    Arguments:
+        used: the recipes that the evaluation uses by name; this one is added.
+        recipe: of the extractor.
+
+    Raises `ConfigError` if another recipe of the same name is used already.
+    """
+    name = registry.name_of(recipe)
+    if used.setdefault(name, recipe) != recipe:
+        raise ConfigError(
+            f'evaluate: two extractors "{name}" with different settings, {recipe} and {used[name]}; give '
+            "evaluate.extractor and evaluate.metrics the same"
+        )
+    return name
+
+
 def _others(name: str, images: Images) -> str:
     """Say which other extractors are suited to a data set."""
     group = ExtractorRecipe.group

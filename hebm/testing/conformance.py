@@ -56,7 +56,7 @@ def dataset_checks() -> dict[str, Check]:
 
 
 def extractor_checks() -> dict[str, Check]:
-    """Called as `check(recipe, images)`."""
+    """Collect the checks of an extractor, called as `check(recipe, images)`."""
     return _checks(extractors)
 
 

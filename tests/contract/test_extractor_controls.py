@@ -117,7 +117,7 @@ def of(kind, **attributes):
 
     @recipe
     class Made(ExtractorRecipe):
-        """For one test."""
+        """Make an extractor that is broken in one way."""
 
         def build(self, context):
             return kind()

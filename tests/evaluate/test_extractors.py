@@ -15,7 +15,7 @@ from hebm.evaluate.result import evaluate
 
 
 class Sides(Extractor):
-    """The pixels, scaled."""
+    """Return the pixels, scaled, as features."""
 
     name = "pixels"
     widths = {"features": 64}
@@ -32,7 +32,7 @@ class Sides(Extractor):
 
 @recipe
 class Pixels(ExtractorRecipe):
-    """Pixels as features."""
+    """Take the pixels as features."""
 
     scale: float = option(1.0, doc="multiplies them")
 
@@ -43,14 +43,14 @@ class Pixels(ExtractorRecipe):
 
 @recipe
 class Coloured(Pixels):
-    """Sees colour images only."""
+    """Accept colour images only."""
 
     channels = (3,)
 
 
 @recipe
 class Labelled(Pixels):
-    """Needs labels."""
+    """Accept images with class labels only."""
 
     needs_classes = True
 

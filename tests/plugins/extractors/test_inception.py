@@ -8,8 +8,10 @@ import torch
 from tiny_models import tiny_evaluation
 
 from hebm.errors import ConfigError, HebmError
+from hebm.evaluate.extractors import Extractor
 from hebm_plugins.extractors import inception
 from hebm_plugins.extractors.inception import STANDARD_SHA256, Inception, verified_weights
+from hebm_plugins.metrics.inception import FID
 
 
 class Bomb:
@@ -60,3 +62,20 @@ def test_no_network_names_the_option_and_the_classifier(tmp_path, monkeypatch):
 
 def test_the_standard_hash_is_that_of_the_files_name():
     assert f"-{STANDARD_SHA256[:8]}.pth" in inception.URL_INCEPTION_V3
+
+
+@pytest.mark.parametrize("of_metric", [True, False])
+def test_fid_takes_the_inception_of_its_own_key_else_that_of_the_settings(tmp_path, monkeypatch, of_metric):
+    class Fake(Extractor):
+        name, sha256 = "inception", "none"
+        widths = {"features": 64}
+
+        def __call__(self, pixels):
+            return {"features": pixels.flatten(1).float()}
+
+    built = []
+    monkeypatch.setattr(Inception, "build", lambda self, context: built.append(self) or Fake())
+    own = Inception(weights="a copy")
+    metric, settings = (FID(inception=own), {}) if of_metric else (FID(), {"extractor": own})
+    metric.compute(tiny_evaluation(tmp_path, **settings))
+    assert built == [own]
