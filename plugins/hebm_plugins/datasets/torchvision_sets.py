@@ -116,7 +116,7 @@ class StrokesDecoder:
     decoder: Decoder
 
     def __call__(self, data: bytes | Picture, name: str) -> Tensor:
-        """Decode and invert."""
+        """Decode an image and invert its levels."""
         return 255 - self.decoder(data, name)
 
 
@@ -243,7 +243,7 @@ class LSUN(ImageData):
     size: int = option(64, doc="side of the image", low=8, unit="px")
 
     def decoder(self, shape: Shape | None) -> Decoder:
-        """Resize the centre square."""
+        """Resize the centre square to `size`, whatever the file."""
         return Decoder(channels=3, size=self.size)
 
     def source(self, split: str) -> LazyImages:
