@@ -16,6 +16,9 @@ from hebm.store import sums
 FORMAT = 1
 """The run format. It is raised when a run folder, or what a resumed run computes, would no longer mean the same."""
 
+_REQUIRED = ("run_id", "history")
+_KINDS: Mapping[str, type] = {"run_id": str, "history": list, "plugins": dict, "images": dict, "paths": dict}
+
 
 @attrs.frozen(eq=False)
 class Contents:
@@ -61,11 +64,16 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
             "use the version of hebm that wrote it (its manifest.json says which), or start the run under another name"
         )
         raise CheckpointError(f"{path.parent} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
-    kinds = {"run_id": str, "history": list, "plugins": dict, "images": dict}
-    for key, kind in kinds.items():
-        if not isinstance(manifest.get(key, kind()), kind) or (key == "run_id" and not manifest.get(key)):
-            raise CheckpointError(f"{path} is damaged: {key} is {manifest.get(key)!r}; put back a good copy")
+    for key, kind in _KINDS.items():
+        value: Any = manifest.get(key) if key in _REQUIRED else manifest.get(key, kind())
+        if not isinstance(value, kind) or (key == "paths" and not all(map(_is_place, value.values()))):
+            raise CheckpointError(f"{path} is damaged: {key} is {value!r}; put back a good copy")
     return manifest
+
+
+def _is_place(value: Any) -> bool:
+    """Return whether an entry of "paths" is a table of texts, see `hebm.config.paths`."""
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def _metrics(path: Path, data: bytes) -> dict[str, Any]:

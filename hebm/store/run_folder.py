@@ -88,7 +88,8 @@ class RunFolder:
     @property
     def started(self) -> bool:
         """Whether a run has been started here: its sums were written."""
-        return (self.path / sums.SUMS).exists()
+        with reporting(f"read {self.path}"):
+            return (self.path / sums.SUMS).exists()
 
     # ------------------------------------------------------------ reading
 

@@ -211,6 +211,8 @@ def test_a_change_that_was_meant_is_accepted_and_recorded(run):
         ("manifest.json", b"[]", r"manifest\.json is damaged"),
         ("manifest.json", b'{"format": 1, "run_id": 3}', "damaged: run_id is 3"),
         ("manifest.json", b'{"format": 1, "run_id": "a", "history": 3}', "damaged: history is 3"),
+        ("manifest.json", b'{"format": 1, "run_id": "a"}', "damaged: history is None"),
+        ("manifest.json", b'{"format": 1, "run_id": "a", "history": [], "paths": {"data.root": 3}}', "paths is"),
         ("metrics.json", b"[1]", r"metrics\.json is damaged"),
     ],
 )
