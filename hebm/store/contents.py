@@ -17,7 +17,7 @@ FORMAT = 1
 """The run format. It is raised when a run folder, or what a resumed run computes, would no longer mean the same."""
 
 _REQUIRED = ("run_id", "history")
-_KINDS: Mapping[str, type] = {"run_id": str, "history": list, "plugins": dict, "images": dict, "paths": dict}
+_KINDS: Mapping[str, Any] = {"run_id": str, "history": list, "plugins": dict, "images": dict, "paths": dict}
 
 
 @attrs.frozen(eq=False)
@@ -66,7 +66,7 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{path.parent} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
     for key, kind in _KINDS.items():
         value: Any = manifest.get(key) if key in _REQUIRED else manifest.get(key, kind())
-        if not isinstance(value, kind) or (key == "paths" and not all(map(_is_place, value.values()))):
+        if not isinstance(value, kind) or (key == "paths" and not all(_is_place(place) for place in value.values())):
             raise CheckpointError(f"{path} is damaged: {key} is {value!r}; put back a good copy")
     return manifest
 
