@@ -278,5 +278,5 @@ def _stem(name: str) -> str:
     """A file's name without its suffix; a name that leads out of the folder is refused."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
-        raise CheckpointError(f"{MANIFEST} names {name!r}, which is not a file of a checkpoint")
+        raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")
     return stem
