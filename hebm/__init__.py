@@ -30,6 +30,7 @@ _HOME = {
     "Noise": "hebm.noise",
     "PriorLearner": "hebm.interfaces",
     "load": "hebm.config.experiment",
+    "open_run": "hebm.runs",
     "option": "hebm.config.recipe",
     "recipe": "hebm.config.recipe",
     "register": "hebm.registry",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -13,17 +12,11 @@ from torch import Tensor, nn
 
 from hebm.compilation import compiled, with_samplers
 from hebm.config.experiment import Experiment
-from hebm.config.experiment import load as load_experiment
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
-from hebm.errors import CheckpointError
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
 from hebm.noise import BLOCK, derive_seed
-from hebm.store.checkpoints import load_latest
-from hebm.store.provenance import images_of
-from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel, check_labels, finite
-from hebm.training.state import Tensors, load_module
 
 R = TypeVar("R")
 
@@ -73,31 +66,6 @@ class Model(nn.Module):
         draw = model.draw(n, noise)
         return finite(model.images(attrs.evolve(draw, u=temperature * draw.u), noise))
 
-    @classmethod
-    def load(cls, run: str | Path, device: str = "cpu", warn: Callable[[str], None] = lambda _: None) -> Model:
-        """The model of a run folder, with averaged weights where the run keeps them.
-
-        Arguments:
-            run: the folder.
-            device: where to put it.
-            warn: told of damaged checkpoints that were passed over.
-
-        Raises `CheckpointError` if there is no usable checkpoint.
-        """
-        folder = RunFolder(Path(run))
-        manifest = folder.read_manifest()
-        experiment = load_experiment(folder.config)
-        model = build(experiment, images_of(manifest))
-        weights = trained_weights(run, warn)
-        load_module(model.backbone, weights["backbone"], "backbone")
-        load_module(model.prior, weights["prior"], "prior")
-        return model.to(device)
-
-    def restore(self, tensors: Tensors) -> None:
-        """Take a checkpoint's weights, averaged where there are any. Raises `CheckpointError` if they do not fit."""
-        for name, module in (("backbone", self.backbone), ("prior", self.prior)):
-            load_module(module, averaged_weights(tensors, name), name)
-
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:
     """Backbone and prior with initial weights derived from the experiment's seed.
@@ -127,26 +95,3 @@ def seeded(seed: int, table: str) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "init", table) >> 1)
         yield
-
-
-def trained_weights(run: str | Path, warn: Callable[[str], None] = lambda _: None) -> Tensors:
-    """State dicts "backbone" and "prior" of a run's newest checkpoint, averaged weights where it keeps them.
-
-    Raises `CheckpointError` if there is no usable checkpoint.
-    """
-    folder = RunFolder(Path(run))
-    if not folder.path.exists():
-        raise CheckpointError(f"there is no run {folder.path}; start it first with hebm run, or name another folder")
-    checkpoint = load_latest(folder.checkpoints, folder.read_manifest()["run_id"], warn)
-    if checkpoint is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet; start it with hebm run")
-    return {name: averaged_weights(checkpoint.tensors, name) for name in ("backbone", "prior")}
-
-
-def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
-    """The averaged weights of a module, "backbone" or "prior", if a checkpoint's tensors have them, else the last."""
-    average = tensors.get(f"{name}-ema")
-    if average is None:
-        return dict(tensors[name])
-    prefix = "module."
-    return {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}

@@ -6,24 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
+from accelerate.utils import GradientAccumulationPlugin
 
-from hebm import registry
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import fields_of, group_of
+from hebm.config.paths import Places, located, missing
 from hebm.config.settings import RunSettings
-from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
 from hebm.data.splits import Splits
-from hebm.errors import CheckpointError, ConfigError, HebmError
+from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.metrics_file import Results
 from hebm.evaluate.result import evaluate
@@ -33,15 +30,13 @@ from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
 from hebm.report.figures import collect_from
 from hebm.report.page import write_report
-from hebm.store.checkpoints import list_checkpoints, load_latest
-from hebm.store.lock import RunLock
-from hebm.store.provenance import describe_images, describe_run
+from hebm.store.checkpoints import list_checkpoints
+from hebm.store.durable import reporting
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener
 from hebm.training.loop import Trainer
-from hebm.training.phase_run import unfinished
 from hebm.training.phases import Phase
 
 
@@ -50,7 +45,9 @@ class Assembly:
     """Everything that a configuration names, built.
 
     Arguments:
-        experiment: the configuration.
+        experiment: the configuration, its paths as they were found.
+        written: the same with its paths as written.
+        places: what the paths meant when the run started, if it has: `hebm.config.paths`.
         images: splits "train" and "test".
         spec: what the backbone knows of them.
         model: backbone and prior, initial weights.
@@ -58,16 +55,29 @@ class Assembly:
     """
 
     experiment: Experiment
+    written: Experiment
+    places: Places
     images: Mapping[str, Images]
     spec: ImageSpec
     model: Model
     phases: tuple[Phase, ...]
 
 
-def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Assembly:
-    """Load the data, build the model, list the phases. Raises `ConfigError` or `DataError` for what does not fit."""
+def assemble(experiment: Experiment, device: torch.device | str = "cpu", places: Places | None = None) -> Assembly:
+    """Load the data, build the model, list the phases.
+
+    Arguments:
+        experiment: the configuration.
+        device: where the model goes.
+        places: what the configuration's paths meant when the run started; None for a new run.
+
+    Raises `ConfigError` or `DataError` for what does not fit.
+    """
+    written, places = experiment, places or {}
+    experiment = located(written, places)
     data = experiment.data
-    images = {split: data.load(split) for split in ("train", "test")}
+    with _saying_where(experiment, places):
+        images = {split: data.load(split) for split in ("train", "test")}
     for metric in experiment.evaluate.metrics:
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
@@ -78,7 +88,16 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu") -> Asse
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    return Assembly(experiment, images, image_spec, model, phases)
+    return Assembly(experiment, written, places, images, image_spec, model, phases)
+
+
+@contextmanager
+def _saying_where(experiment: Experiment, places: Places) -> Iterator[None]:
+    """Add to an error inside which files and folders of the configuration do not exist, and where they were before."""
+    try:
+        yield
+    except (DataError, CheckpointError) as error:
+        raise type(error)(f"{error}{missing(experiment, places)}") from error
 
 
 def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
@@ -147,63 +166,8 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     )
     _ = model.way  # a wrong name is an error before anything is drawn
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
-    return Evaluation(model, Splits(experiment.data, assembly.images), settings, processes)
-
-
-def distributions(recipe: Any) -> set[str]:
-    """The distributions whose components a recipe names, at any depth."""
-    found: set[str] = set()
-    group = group_of(type(recipe))
-    if group:
-        origin = registry.origin(group, registry.name_of(type(recipe)))
-        found |= {origin.distribution} if origin.distribution else set()
-    for field in fields_of(type(recipe)):
-        value = getattr(recipe, field.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            found |= distributions(part) if attrs.has(type(part)) else set()
-    return found
-
-
-@contextmanager
-def opened(folder: RunFolder, assembly: Assembly, accelerator: Accelerator, allow: bool) -> Iterator[tuple[str, bool]]:
-    """Hold the run folder on the main process; every process gets (run id, whether the run is finished already).
-
-    Raises on every process what the main process met.
-    """
-    lock = RunLock(folder.path)
-    answer: list[Any] = ["", False, None]
-    if accelerator.is_main_process:
-        try:
-            folder.create()
-            lock.__enter__()
-            answer = [*_identify(folder, assembly, allow), None]
-        except HebmError as error:
-            answer = ["", False, error]
-    answer = broadcast_object_list(answer) if accelerator.num_processes > 1 else answer
-    if answer[2] is not None:
-        lock.__exit__(None, None, None)
-        raise answer[2]
-    try:
-        yield str(answer[0]), bool(answer[1])
-    finally:
-        lock.__exit__(None, None, None)
-
-
-def _identify(folder: RunFolder, assembly: Assembly, allow: bool) -> tuple[str, bool]:
-    experiment = assembly.experiment
-    text = dumps(experiment)
-    whole = all(path.exists() for path in (folder.config, folder.metrics, folder.report))
-    finished = whole and folder.config.read_text() == text
-    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
-    manifest = {
-        **describe_run(distributions(experiment), fingerprints),
-        "images": describe_images(assembly.spec),
-    }
-    run_id = folder.create_or_open(text, manifest, allow)["run_id"]
-    if not finished:
-        for path in (folder.metrics, folder.report):
-            path.unlink(missing_ok=True)
-    return run_id, finished
+    splits = Splits(experiment.data, assembly.images)
+    return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)
 
 
 def train(
@@ -219,9 +183,12 @@ def train(
     Raises `Stopped` if asked to stop.
     """
     experiment, model = assembly.experiment, assembly.model
-    if not (folder.checkpoints.exists() and list_checkpoints(folder.checkpoints)):
+    with reporting(f"read {folder.checkpoints}"):
+        resumed = bool(list_checkpoints(folder.checkpoints))
+    if not resumed:
         noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
-        experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
+        with _saying_where(experiment, assembly.places):
+            experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed)
     trainer = Trainer(job, accelerator, listener, stop)
@@ -242,22 +209,7 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, tra
     results = evaluate(evaluation).after_training(training)
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
-        results.write(folder.metrics)
+        folder.write_metrics(results.to_json())
         write_report(folder)
     accelerator.wait_for_everyone()
     return results
-
-
-def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> float:
-    """Give the assembled model a finished run's weights; the seconds that its training took.
-
-    Raises `CheckpointError` if its training is not complete.
-    """
-    checkpoint = load_latest(folder.checkpoints, run_id, warn)
-    last = assembly.phases[-1]
-    if checkpoint is None or checkpoint.phase != last.name or unfinished(checkpoint, last):
-        done = 0 if checkpoint is None else checkpoint.total_step
-        steps = sum(phase.steps for phase in assembly.phases)
-        raise CheckpointError(f"{folder.path} has trained {done} of {steps} steps; finish it with hebm run first")
-    assembly.model.restore(checkpoint.tensors)
-    return float(checkpoint.state["seconds"])

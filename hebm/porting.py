@@ -17,20 +17,20 @@ from torch import Tensor, nn
 
 from hebm import registry
 from hebm.config.experiment import Experiment, from_table
-from hebm.config.experiment import load as load_experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
+from hebm.holding import distributions
 from hebm.interfaces import ImageSpec
-from hebm.model import Model, averaged_weights, build
-from hebm.pipeline import distributions
+from hebm.model import Model, build
+from hebm.runs import Run, open_run
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
-from hebm.store.provenance import describe_images, describe_run, images_of
+from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
 from hebm.training.plateau import Plateau
-from hebm.training.state import load_module
+from hebm.training.state import averaged_weights, load_module
 
 PHASE = "backbone"
 """The phase of scheme two-phase whose end an imported checkpoint is."""
@@ -153,6 +153,7 @@ def _write(
         "in_a_row": 0,
         "plateau": attrs.asdict(Plateau(0)),
         "counts": {},
+        "total_used": True,
         "seconds": 0.0,
     }
     checkpoints.save(folder.checkpoints, Checkpoint(PHASE, converted.step, converted.step, weights, state), 2, run_id)
@@ -177,26 +178,23 @@ def export_checkpoint(
     Raises `CheckpointError` if there is no usable checkpoint or the format cannot express the run.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
-    folder = RunFolder(run)
-    manifest = folder.read_manifest()
-    checkpoint = checkpoints.load_latest(folder.checkpoints, manifest["run_id"], warn)
-    if checkpoint is None:
-        raise CheckpointError(f"{run} has no checkpoint yet; start it with hebm run")
+    opened = open_run(run, warn=warn)
+    checkpoint = opened.checkpoint()
     converted = ConvertedCheckpoint(
-        load_experiment(folder.config),
-        images_of(manifest),
+        opened.written,
+        opened.images,
         averaged_weights(checkpoint.tensors, "backbone"),
         checkpoint.tensors.get(MOMENTS, {}),
         checkpoint.total_step,
-        _leftovers(folder, manifest["run_id"], name),
+        _leftovers(opened, name),
     )
     foreign.save(kind.write(converted), target)
     return converted
 
 
-def _leftovers(folder: RunFolder, run_id: str, name: str) -> Any:
-    """What an import in this format left over, or None."""
-    kept = checkpoints.load_latest(folder.imported, run_id, lambda _: None)
+def _leftovers(run: Run, name: str) -> Any:
+    """Return what an import in this format left over, or None."""
+    kept = checkpoints.load_latest(run.folder.imported, run.run_id, run.warn)
     if kept is None or kept.state["format"] != name:
         return None
     return rebuild(kept.state["tree"], kept.tensors[LEFTOVERS])

@@ -1,8 +1,8 @@
 """A process that has imported everything and forks: real processes of hebm without seconds of imports each.
 
 It reads requests as JSON lines from its standard input: `call` ("module:function"), `argument`, `environ`, `path`
-(entries for sys.path), `out` (a folder). The child's pid goes to the answer; its output and exit status go to files
-in `out`. It must never compute anything itself: threads do not survive a fork.
+(entries for sys.path), `cwd`, `out` (a folder). The child's pid goes to the answer; its output and exit status go to
+files in `out`. It must never compute anything itself: threads do not survive a fork.
 """
 
 import gc
@@ -52,6 +52,7 @@ def child(request):
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(out / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.update(request["environ"])
+    os.chdir(request["cwd"])
     sys.path[:0] = request["path"]
     code = 0
     try:

@@ -15,9 +15,9 @@ import tomli_w
 import torch
 from torch.distributed import TCPStore
 
-from hebm import pipeline
+from hebm import holding, pipeline
 from hebm.config.experiment import from_table
-from hebm.model import Model
+from hebm.runs import open_run
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
 from hebm.training.run_state import Stopped
@@ -92,7 +92,7 @@ class Recording:
         return lambda *arguments: self.heard.append((event, arguments))
 
 
-def train(table, folder, stop_after=None, listener=None, allow=False):
+def train(table, folder, stop_after=None, listener=None, allow=False, extend=None):
     """Train as `hebm run` does; asked to stop after so many steps, if given. True if it came to its end."""
     experiment = from_table(copy.deepcopy(table))
     accelerator = pipeline.make_accelerator(experiment.run)
@@ -100,7 +100,7 @@ def train(table, folder, stop_after=None, listener=None, allow=False):
     asked = iter(range(1, 10**9))
     stop = (lambda: 0) if stop_after is None else (lambda: signal.SIGTERM if next(asked) >= stop_after else 0)
     run = RunFolder(Path(folder))
-    with pipeline.opened(run, assembly, accelerator, allow) as (run_id, _):
+    with holding.started(run, assembly, accelerator, allow, extend) as (run_id, _):
         try:
             pipeline.train(assembly, run, run_id, accelerator, listener or Recording(), stop)
         except Stopped:
@@ -161,7 +161,7 @@ def differences(one, other, samples=70):
     found += [key for key in ("phase", "step", "total_step") if getattr(a, key) != getattr(b, key)]
     found += ["state"] if {**a.state, "seconds": 0} != {**b.state, "seconds": 0} else []
     found += [f"{stem}/{name}" for stem, name, x, y in pairs(a, b) if not torch.equal(x, y)]
-    if samples and not torch.equal(Model.load(one).sample(samples), Model.load(other).sample(samples)):
+    if samples and not torch.equal(open_run(one).model().sample(samples), open_run(other).model().sample(samples)):
         found.append("samples")
     return found
 
@@ -231,6 +231,7 @@ class Zygote:
     def start(self, call, argument, path=(), **environ):
         out = Path(tempfile.mkdtemp(dir=self.folder.name))
         request = {"call": call, "argument": argument, "environ": environ, "path": list(path), "out": str(out)}
+        request["cwd"] = os.getcwd()
         try:
             self.server.stdin.write(json.dumps(request).encode() + b"\n")
             self.server.stdin.flush()

@@ -11,6 +11,7 @@ from hebm.errors import CheckpointError, ConfigError, NonFiniteError
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
 from hebm.model import Model, build, seeded
 from hebm.noise import Noise
+from hebm.runs import open_run
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    return Model.load(run)
+    return open_run(run).model()
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100])
@@ -67,7 +68,7 @@ def test_sampling_leaves_modes_and_the_global_generator_alone(model):
 
 
 def test_samples_that_are_not_finite_are_an_error(run):
-    broken = Model.load(run)
+    broken = open_run(run).model()
     with torch.no_grad():
         next(broken.prior.parameters()).fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="5 of 5 samples are not finite"):
@@ -90,17 +91,17 @@ def test_what_is_loaded_is_what_training_ended_with(tmp_path, monkeypatch):
     assemble = pipeline.assemble
     monkeypatch.setattr(pipeline, "assemble", lambda *a: kept.append(assemble(*a)) or kept[-1])
     assert train(tiny(), tmp_path / "tiny")
-    loaded = Model.load(tmp_path / "tiny").state_dict()
+    loaded = open_run(tmp_path / "tiny").model().state_dict()
     assert all(torch.equal(weight, loaded[name]) for name, weight in kept[0].model.state_dict().items())
 
 
 def test_a_run_without_checkpoint_is_an_error(tmp_path, run):
-    for name in ("config.toml", "manifest.json"):
+    for name in ("config.toml", "manifest.json", "SHA256SUMS"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
-        Model.load(tmp_path)
-    with pytest.raises(CheckpointError, match="manifest"):
-        Model.load(tmp_path / "nowhere")
+        open_run(tmp_path).model()
+    with pytest.raises(CheckpointError, match=r"nowhere is not a run folder"):
+        open_run(tmp_path / "nowhere").model()
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_the_table_alone():

@@ -4,15 +4,16 @@ import pytest
 from real_runs import tiny, train
 from two_tilts import TwoTilts
 
-from hebm import pipeline, registry
+from hebm import holding, pipeline, registry
 from hebm.config.experiment import from_table
 from hebm.config.settings import RunSettings
 from hebm.errors import CheckpointError, ConfigError
+from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 
 def test_the_distributions_of_a_run_are_those_of_its_components_at_any_depth():
-    assert pipeline.distributions(from_table(tiny())) == {"hebm"}
+    assert holding.distributions(from_table(tiny())) == {"hebm"}
 
 
 def test_stages_that_share_a_name_are_refused(monkeypatch):
@@ -38,35 +39,37 @@ def test_the_accelerator_takes_its_accumulation_from_the_configuration(monkeypat
     assert accelerator.gradient_accumulation_steps == 2
 
 
-def test_only_a_finished_run_can_be_restored_for_evaluation(tmp_path):
-    assembly = pipeline.assemble(from_table(tiny()))
-    folder = RunFolder(tmp_path / "tiny")
-    with pytest.raises(CheckpointError, match="trained 0 of 12 steps"):
-        pipeline.restore(assembly, folder, None)
-    train(tiny(), folder.path, stop_after=6)
-    with pytest.raises(CheckpointError, match="trained 6 of 12 steps"):
-        pipeline.restore(assembly, folder, None)
-    train(tiny(), folder.path)
-    pipeline.restore(assembly, folder, None)
+def test_only_a_finished_run_can_be_opened_for_evaluation(tmp_path):
+    folder, accelerator = tmp_path / "tiny", pipeline.make_accelerator(RunSettings(device="cpu"))
+    train(tiny(), folder, stop_after=6)
+    with (
+        pytest.raises(CheckpointError, match="trained 6 of 12 steps"),
+        holding.finished(open_run(folder), accelerator),
+    ):
+        pass
+    train(tiny(), folder)
+    for record in (False, True):
+        with holding.finished(open_run(folder), accelerator, record=record) as whole:
+            assert whole.seconds > 0
 
 
 def test_the_main_process_lets_go_of_the_folder_when_it_is_refused(tmp_path):
     assembly = pipeline.assemble(from_table(tiny()))
     accelerator = pipeline.make_accelerator(RunSettings(device="cpu"))
     folder = RunFolder(tmp_path / "tiny")
-    with pipeline.opened(folder, assembly, accelerator, allow=False) as (run_id, finished):
+    with holding.started(folder, assembly, accelerator, allow=False) as (run_id, finished):
         assert run_id
         assert not finished
         with (
             pytest.raises(CheckpointError, match="in use by another run"),
-            pipeline.opened(folder, assembly, accelerator, allow=False),
+            holding.started(folder, assembly, accelerator, allow=False),
         ):
             pass
     other = pipeline.assemble(from_table(tiny(seed=1)))
     with (
         pytest.raises(CheckpointError, match="seed: 0 → 1"),
-        pipeline.opened(folder, other, accelerator, allow=False),
+        holding.started(folder, other, accelerator, allow=False),
     ):
         pass
-    with pipeline.opened(folder, assembly, accelerator, allow=False) as (again, _):
+    with holding.started(folder, assembly, accelerator, allow=False) as (again, _):
         assert again == run_id

@@ -10,19 +10,19 @@ from typing import Any
 
 import attrs
 
-from hebm import pipeline, registry
+from hebm import holding, pipeline, registry
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
-from hebm.config.experiment import load
 from hebm.config.overrides import assign, parse
+from hebm.config.paths import located
 from hebm.config.structure import structure_components
-from hebm.config.writing import dumps, to_table
-from hebm.errors import CheckpointError, ConfigError, PluginError
+from hebm.config.writing import to_table
+from hebm.errors import ConfigError, PluginError
 from hebm.evaluate.evaluation import Evaluation
+from hebm.runs import open_run
 from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
-from hebm.store.lock import RunLock
-from hebm.store.run_folder import RunFolder, config_changes
+from hebm.store.run_folder import RunFolder
 
 GROUP = AnalysisRecipe.group
 
@@ -67,7 +67,8 @@ def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisReci
         if assign(document.table, override):
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
-    return structure_components(AnalysisRecipe, tables, document)
+    made = structure_components(AnalysisRecipe, tables, document)
+    return {name: located(recipe, {}) for name, recipe in made.items()}
 
 
 @contextmanager
@@ -77,39 +78,21 @@ def opened(
     allow: bool = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Opened]:
-    """A finished run's model and data, the folder's lock held.
+    """Hold a finished run's model and data, under the folder's lock.
 
     Arguments:
         path: the run folder.
         overrides: `--set` texts; only what decided no weight may be set.
-        allow: go on although the images are not those it was trained on.
+        allow: go on although the images or a plugin changed.
         warn: told of damaged checkpoints that were passed over.
 
-    Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or the images are others.
+    Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or something changed.
     """
-    folder = RunFolder(path)
-    manifest = folder.read_manifest()
-    experiment = load(folder.config, overrides)
-    changes = config_changes(dumps(load(folder.config)), dumps(experiment))
-    if changes:
-        raise ConfigError(f"--set: these keys decided what {path} was trained to be; start another run: {changes}")
-    accelerator = pipeline.make_accelerator(experiment.run, folder.path)
-    assembly = pipeline.assemble(experiment, accelerator.device)
-    if not allow:
-        _require_same_images(folder, manifest, assembly)
-    with RunLock(folder.path):
-        pipeline.restore(assembly, folder, manifest["run_id"], warn)
-        conditions = {"seed": experiment.seed, "hebm": manifest.get("hebm"), "run_id": manifest["run_id"]}
-        yield Opened(pipeline.make_evaluation(assembly, accelerator), folder, conditions)
-
-
-def _require_same_images(folder: RunFolder, manifest: Mapping[str, Any], assembly: pipeline.Assembly) -> None:
-    found = {split: images.fingerprint() for split, images in assembly.images.items()}
-    if manifest.get("data") not in (None, found):
-        raise CheckpointError(
-            f"{folder.path}: the images are not those that it was trained on (data fingerprint); put them back, "
-            "or go on in spite of it with --allow-changes"
-        )
+    run = open_run(path, overrides, warn)
+    accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
+    with holding.finished(run, accelerator, allow) as trained:
+        conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
+        yield Opened(pipeline.make_evaluation(trained.assembly, accelerator), run.folder, conditions)
 
 
 def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:

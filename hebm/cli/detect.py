@@ -1,4 +1,4 @@
-"""`hebm detect`: score one's own images by a trained run."""
+"""`hebm detect`: score your own images by a trained run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hebm.data.images import Images
     from hebm.evaluate.scores import Scorer
-    from hebm.training.phases import SchemeRecipe
+    from hebm.runs import Run
 
 
 @click.command()
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=click.Choice(("stop", "skip")),
     default="stop",
     show_default=True,
-    help="What to do with files that are no images.",
+    help="What to do with files that are not images.",
 )
 @click.option("--device", type=click.Choice(("cpu", "cuda", "mps")), default="cpu", show_default=True)
 def command(
@@ -40,38 +40,36 @@ def command(
     """Score the images in FOLDER, its sub-folders included, by the trained RUN: how like its training data they are.
 
     A line for each file: its path in FOLDER; `total`, the log tilt f summed over all layers; and L>k, its sum over the
-    layers above the k-th from the bottom. High is like the training data. Images are converted to the run's channels,
-    and their centre square is resized.
+    layers above the k-th from the bottom. High is like the training data. Files are read as the run's data set reads
+    its own (data.crop, data.size), and converted to the run's channels and size.
     """
     from hebm.analyse.section import write_csv
     from hebm.data.image_files import FileImages
-    from hebm.store.provenance import images_of
-    from hebm.store.run_folder import RunFolder
+    from hebm.runs import open_run
 
-    shape = images_of(RunFolder(run).read_manifest()).shape
-    images = FileImages(folder, shape, skip=corrupt == "skip")
+    opened = open_run(run, warn=warner(True))
+    shape = opened.images.shape
+    images = FileImages(folder, shape, opened.experiment.data.decoder(shape), skip=corrupt == "skip")
     for problem in images.skipped:
         click.echo(f"note: {problem}", err=True)
-    scores = _scores(run, images, seed, draws, batch_size, device)
+    scores = _scores(opened, images, seed, draws, batch_size, device)
     header = ("file", "total", *(f"L>{k}" for k in range(1, scores.shape[1])))
     write_csv(output, header, [(name, *row) for name, row in zip(images.names, scores.tolist(), strict=True)])
     click.echo(f"{len(images)} images in {output}")
 
 
-def _scores(run: Path, images: Images, seed: int, draws: int, batch_size: int, device: str) -> Tensor:
-    """s_k of each image, `(N, E)`."""
+def _scores(run: Run, images: Images, seed: int, draws: int, batch_size: int, device: str) -> Tensor:
+    """Return s_k of each image, `(N, E)`."""
     import torch
 
-    from hebm.config.experiment import load
     from hebm.data.batches import Batches
     from hebm.evaluate.scores import finite_scores
     from hebm.model import DTYPES
     from hebm.noise import BLOCK, Noise
-    from hebm.store.run_folder import RunFolder
 
-    experiment = load(RunFolder(run).config)
+    experiment = run.experiment
     dtype = DTYPES[experiment.run.dtype]
-    scorer = _scorer(run, experiment.train, draws, device)
+    scorer = _scorer(run, draws, device)
     batches = Batches(images, experiment.data, seed, training=False, device=device, dtype=dtype)
     noise = Noise(seed, "detect", device=device, dtype=dtype)
     size = max(1, batch_size // BLOCK) * BLOCK  # whole noise blocks: a batch size changes no score
@@ -83,15 +81,14 @@ def _scores(run: Path, images: Images, seed: int, draws: int, batch_size: int, d
     return finite_scores(torch.cat(parts), str(images))
 
 
-def _scorer(run: Path, scheme: SchemeRecipe, draws: int, device: str) -> Scorer:
-    """The run's model in eval mode. Raises `ConfigError` for a prior without a tilt."""
+def _scorer(run: Run, draws: int, device: str) -> Scorer:
+    """Build the run's model in eval mode. Raises `ConfigError` for a prior without a tilt."""
     from hebm.errors import ConfigError
     from hebm.evaluate.scores import Scorer
-    from hebm.model import Model
     from hebm.trained import TrainedModel
 
-    loaded = Model.load(run, device, warner(True))
-    model = TrainedModel(loaded.backbone, loaded.prior, scheme)
+    loaded = run.model(device)
+    model = TrainedModel(loaded.backbone, loaded.prior, run.experiment.train)
     if model.tilt is None:
-        raise ConfigError(f"{run}: its prior has no tilt to score by; give a run with a learned prior")
+        raise ConfigError(f"{run.folder.path}: its prior has no tilt to score by; give a run with a learned prior")
     return Scorer(model, draws)

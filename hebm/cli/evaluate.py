@@ -1,4 +1,4 @@
-"""`hebm evaluate`: the metrics of a trained run anew, with other settings if wished."""
+"""`hebm evaluate`: measure a trained run again, with other settings if wanted."""
 
 from __future__ import annotations
 
@@ -21,26 +21,17 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused.
     """
-    from hebm.config.experiment import load
-    from hebm.config.writing import dumps
-    from hebm.errors import ConfigError
-    from hebm.store.run_folder import RunFolder, config_changes
+    from hebm.runs import open_run
 
-    folder = RunFolder(run)
-    folder.read_manifest()
-    experiment = load(folder.config, overrides)
-    changes = config_changes(dumps(load(folder.config)), dumps(experiment))
-    if changes:
-        raise ConfigError(f"--set: these keys decided what {run} was trained to be; start another run: {changes}")
+    opened = open_run(run, overrides, warner(True))
+    settings = opened.written.run
     if launched(processes):
         return
-    from hebm import pipeline
+    from hebm import holding, pipeline
     from hebm.cli.table import metrics_table
 
-    accelerator = pipeline.make_accelerator(experiment.run, folder.path)
-    assembly = pipeline.assemble(experiment, accelerator.device)
-    with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, _):
-        seconds = pipeline.restore(assembly, folder, run_id, warner(accelerator.is_main_process))
-        pipeline.measure(assembly, folder, accelerator, seconds)
+    accelerator = pipeline.make_accelerator(settings, opened.folder.path)
+    with holding.finished(opened, accelerator, allow_changes, record=True) as trained:
+        pipeline.measure(trained.assembly, opened.folder, accelerator, trained.seconds)
         if accelerator.is_main_process:
-            click.echo(metrics_table(folder))
+            click.echo(metrics_table(opened.folder))

@@ -1,4 +1,4 @@
-"""`hebm report`: the page of a run, drawn anew."""
+"""`hebm report`: draw the page of a run again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def command(run: Path) -> None:
-    """Draw report.html of the run folder RUN anew, from what lies in it: no model, no data."""
+    """Draw report.html of the run folder RUN again, from the files in it: no model, no data."""
     from hebm.report.page import write_report  # only when called: plotting takes a second to import
     from hebm.store.run_folder import RunFolder
 

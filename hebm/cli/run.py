@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import allow_option, config_argument, processes_option, set_option
+from hebm.cli.options import allow_option, config_argument, processes_option, set_option, warner
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,10 +32,21 @@ if TYPE_CHECKING:
 )
 @processes_option
 @allow_option
+@click.option(
+    "--extend",
+    is_flag=True,
+    help="Train a run further with more steps: exactly as if it had had them from the start, or not at all.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @one_voice()
 def command(
-    config: Path, overrides: tuple[str, ...], runs: Path | None, processes: int, allow_changes: bool, quiet: bool
+    config: Path,
+    overrides: tuple[str, ...],
+    runs: Path | None,
+    processes: int,
+    allow_changes: bool,
+    extend: bool,
+    quiet: bool,
 ) -> None:
     """Train, sample, evaluate and report the experiment CONFIG; started again, it resumes.
 
@@ -44,17 +55,24 @@ def command(
     """
     from hebm.config.experiment import load  # the heavy imports wait until a run is certain
 
+    _verify(config)
     experiment = load(config, overrides)
     if launched(processes):
         return
-    from hebm import pipeline
+    from hebm import holding, pipeline
     from hebm.cli.table import metrics_table
+    from hebm.errors import ConfigError
+    from hebm.runs import open_run
     from hebm.store.run_folder import RunFolder
 
     folder = RunFolder(_place(config, runs, experiment.name))
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
-    assembly = pipeline.assemble(experiment, accelerator.device)
-    with pipeline.opened(folder, assembly, accelerator, allow_changes) as (run_id, finished):
+    places = open_run(folder.path).places if folder.started else None
+    assembly = pipeline.assemble(experiment, accelerator.device, places)
+    if extend and not folder.started:
+        raise ConfigError(f"--extend: there is no run in {folder.path} yet; leave it out to start one")
+    say = warner(accelerator.is_main_process) if extend else None
+    with holding.started(folder, assembly, accelerator, allow_changes, say) as (run_id, finished):
         if not finished:
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)
@@ -62,8 +80,18 @@ def command(
             click.echo(metrics_table(folder))
 
 
+def _verify(config: Path) -> None:
+    """Open the run whose own config.toml this is, if it is one: a changed file must not be read as a new experiment."""
+    from hebm.runs import open_run
+    from hebm.store.run_folder import RunFolder
+
+    home = RunFolder(config.parent)
+    if config.resolve() == home.config.resolve() and home.started:
+        open_run(home.path)
+
+
 def _place(config: Path, runs: Path | None, name: str) -> Path:
-    """Where the run is: the folder that a run's own config.toml lies in, or NAME among the runs."""
+    """Return where the run is: the folder that a run's own config.toml is in, or NAME among the runs."""
     from hebm.store.run_folder import RunFolder
 
     home = RunFolder(config.parent)

@@ -13,6 +13,8 @@ from hebm.cli.options import processes_option, run_argument, warner
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hebm.runs import Run
+
 
 @click.command()
 @run_argument
@@ -67,13 +69,14 @@ def command(
     from hebm.evaluate.references import to_pixels
     from hebm.evaluate.shares import Processes
     from hebm.interfaces import Request
-    from hebm.model import Model
     from hebm.report.files import save_images
+    from hebm.runs import open_run
     from hebm.trained import whole_blocks
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
-    asked = asked_labels(run, label, attributes)
-    model = Model.load(run, str(accelerator.device), warner(accelerator.is_main_process))
+    opened = open_run(run, warn=warner(accelerator.is_main_process))
+    asked = asked_labels(opened, label, attributes)
+    model = opened.model(str(accelerator.device))
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = whole_blocks(batch_size)  # a batch is the same whoever computes it
@@ -90,11 +93,11 @@ def command(
         click.echo(f"{number} images in {output}")
 
 
-def asked_labels(run: Path, label: str | None, attributes: str | None) -> Tensor | None:
-    """One row of labels, a class `(1,)` or attributes `(1, A)`, by the names that the run's images have; or None.
+def asked_labels(run: Run, label: str | None, attributes: str | None) -> Tensor | None:
+    """Return a row of labels, a class `(1,)` or attributes `(1, A)`, by the names that the run's images have; or None.
 
     Arguments:
-        run: the run folder.
+        run: the run, opened.
         label: a class, by name or number.
         attributes: names separated by commas; a leading minus sign asks for images without.
 
@@ -106,18 +109,16 @@ def asked_labels(run: Path, label: str | None, attributes: str | None) -> Tensor
 
     from hebm.data.labels import attribute_values, class_index
     from hebm.errors import ConfigError
-    from hebm.store.provenance import images_of
-    from hebm.store.run_folder import RunFolder
 
     if label is not None and attributes is not None:
         raise ConfigError("--label and --attributes: images have classes or attributes, never both; give one of them")
-    images = images_of(RunFolder(run).read_manifest())
+    images, where = run.images, f"the images of {run.folder.path}"
     if label is not None and images.attributes:
         known = ", ".join(images.attributes)
-        raise ConfigError(f"--label: the images of {run} have attributes, not classes; use --attributes with: {known}")
+        raise ConfigError(f"--label: {where} have attributes, not classes; use --attributes with: {known}")
     if attributes is not None and images.classes:
         known = ", ".join(images.classes)
-        raise ConfigError(f"--attributes: the images of {run} have classes, not attributes; use --label with: {known}")
+        raise ConfigError(f"--attributes: {where} have classes, not attributes; use --label with: {known}")
     if label is not None:
         return torch.tensor([class_index(label, images.classes)])
     return torch.tensor([attribute_values(attributes or "", images.attributes)])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hebm.errors import CheckpointError
 from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results, read_results
+from hebm.evaluate.metrics_file import Results
 from hebm.report.metric_table import Group, extractor_names, groups, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
+from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 _DIGITS = 4
@@ -20,7 +21,7 @@ def metrics_table(folder: RunFolder) -> str:
 
     Raises `CheckpointError` if the file is missing or damaged.
     """
-    results = read_results(folder.metrics)
+    results = open_run(folder.path).results
     if results is None:
         raise CheckpointError(f"{folder.metrics} does not exist: the run is not evaluated yet")
     lines = [*_measurements(results), *_seconds(results), _conditions(results), f"report: {folder.report}"]

@@ -105,7 +105,12 @@ def read(path: str | FilePath, overrides: Sequence[str] = ()) -> Document:
 
     Raises `ConfigError` if the file cannot be read, is not TOML (with its line), or an override is malformed.
     """
-    document = Document(str(path), _text(path), parse(overrides))
+    return read_text(_text(path), str(path), overrides)
+
+
+def read_text(text: str, name: str, overrides: Sequence[str] = ()) -> Document:
+    """Return the document of a file's text with `--set` texts applied. Raises `ConfigError` as `read` does."""
+    document = Document(name, text, parse(overrides))
     document.table = _parsed(document)
     for override in document.overrides:
         if assign(document.table, override):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hebm import defaults
-from hebm.config.document import Document, read
+from hebm.config.document import Document, read, read_text
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
@@ -49,6 +49,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     document = read(path, overrides)
     document.table.setdefault("name", Path(path).stem)
     return structure(Experiment, document)
+
+
+def loads(text: str, name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of a resolved configuration's text.
+
+    Arguments:
+        text: the content of a run's `config.toml`.
+        name: what to call it in messages.
+        overrides: `--set` texts.
+
+    Raises `ConfigError` as `load` does.
+    """
+    return structure(Experiment, read_text(text, name, overrides))
 
 
 def from_table(table: dict[str, Any]) -> Experiment:

@@ -29,6 +29,7 @@ def option(
     choices: tuple[Any, ...] | None = None,
     pattern: str | None = None,
     unit: str | None = None,
+    path: bool | Callable[[Any], bool] = False,
     renamed_from: str | tuple[str, ...] = (),
 ) -> Any:
     """Declare a field of a recipe.
@@ -43,6 +44,7 @@ def option(
         choices: the allowed values.
         pattern: a regular expression that the whole string must match; say in `doc` what it allows.
         unit: the unit of a number, such as "nats".
+        path: the value names a file or folder, relative to where hebm is started; or whether it does, of the recipe.
         renamed_from: former places of the key, one or several. A file that still has one is refused with the key's
             new name. Places are written like paths of files, seen from the table that the field is in:
             "old" was in the same table, "../old" in the table around it, "nested/old" in a table inside it,
@@ -56,6 +58,7 @@ def option(
         "choices": choices,
         "pattern": pattern,
         "unit": unit,
+        "path": path or None,
         "renamed_from": ((renamed_from,) if isinstance(renamed_from, str) else renamed_from) or None,
     }
     metadata = {key: value for key, value in bounds.items() if value is not None}

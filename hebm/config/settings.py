@@ -6,6 +6,8 @@ from typing import Literal
 
 from hebm.config.recipe import option, recipe
 
+CACHE_FOLDER = "~/.cache/hebm"
+
 
 @recipe
 class RunSettings:
@@ -23,6 +25,11 @@ class RunSettings:
     threads: int | None = option(None, low=1, doc="CPU threads per process; left out: as the machine sets it")
     gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
+    cache_folder: str = option(
+        CACHE_FOLDER,
+        doc="where caches of any kind are kept, such as trained extractors; not a part of any run",
+        renamed_from="/evaluate/cache",
+    )
     keep: int = option(2, low=2, doc="how many checkpoints to keep")
     checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")
     log_every: int = option(50, low=1, unit="steps", doc="how often to write a line of metrics.jsonl")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
@@ -20,6 +21,12 @@ from torch import Tensor
 from hebm.errors import DataError
 
 Picture: TypeAlias = Image.Image
+
+ImageDecoder: TypeAlias = Callable[["bytes | Picture", str], Tensor]
+"""(an encoded file or an opened image, its name for messages) → pixels `(C, H, W)`, uint8."""
+
+Shape: TypeAlias = tuple[int, int, int]
+"""(C, H, W) of an image."""
 
 # What PIL raises on damaged files. Image.DecompressionBombError is no OSError.
 DAMAGE: tuple[type[Exception], ...] = (
@@ -42,7 +49,7 @@ _KINDS |= {mode: "16 bits per value" for mode in _DEEP}
 
 
 class CorruptImage(DataError):
-    """A file that is no image, or a damaged one."""
+    """A file that is not an image, or a damaged one."""
 
 
 @attrs.frozen
@@ -53,12 +60,15 @@ class Decoder:
         channels: 1 or 3 converts: colour to luma, grey to three equal channels, palettes to their colours, 16-bit
             values to 8, transparency laid over white. None takes grey and RGB images as they are, and refuses others.
         size: the image becomes this many pixels square; None leaves its size.
-        crop: cut before resizing: a centre square of so many pixels, or a box (left, top, right, bottom).
+        crop: cut before resizing: a centre square of this many pixels, or a box (left, top, right, bottom).
+        ready: (width, height) of images that may have been cut already: too small for `crop`, they are taken as they
+            are.
     """
 
     channels: int | None = None
     size: int | None = None
     crop: int | tuple[int, int, int, int] | None = None
+    ready: tuple[int, int] | None = None
 
     def __call__(self, data: bytes | Picture, name: str) -> Tensor:
         """Pixels `(C, H, W)`, uint8, of an encoded file or an opened image.
@@ -69,19 +79,9 @@ class Decoder:
 
         Raises:
             DataError: a mode that needs `channels`, or a crop beyond the image.
-            CorruptImage: a file that is no image, or a damaged one.
+            CorruptImage: a file that is not an image, or a damaged one.
         """
-        try:
-            picture = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else data
-            picture.load()
-            if picture.info.get("exif"):
-                picture = ImageOps.exif_transpose(picture)
-        except DAMAGE as error:
-            # PIL quotes the address of the buffer it was given: noise to a user.
-            cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
-            fix = 'mend or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
-            raise CorruptImage(f"{name}: cannot be read as an image ({cause}); {fix}") from error
-        return pixels_of(self._cut(self._convert(picture, name), name))
+        return pixels_of(self._cut(self._convert(opened(data, name), name), name))
 
     def _convert(self, picture: Picture, name: str) -> Picture:
         mode = picture.mode
@@ -102,7 +102,10 @@ class Decoder:
     def _cut(self, picture: Picture, name: str) -> Picture:
         if self.crop is not None:
             box = self.crop if isinstance(self.crop, tuple) else _centre(picture.size, self.crop)
-            if box[0] < 0 or box[1] < 0 or box[2] > picture.width or box[3] > picture.height:
+            outside = box[0] < 0 or box[1] < 0 or box[2] > picture.width or box[3] > picture.height
+            if outside and picture.size == self.ready:
+                return picture
+            if outside:
                 size = f"{picture.width}×{picture.height} pixels"
                 raise DataError(f"{name}: is {size}, smaller than data.crop = {self.crop}; choose a smaller crop")
             picture = picture.crop(box)
@@ -112,6 +115,22 @@ class Decoder:
         width, height = (max(self.size, round(side * ratio)) for side in picture.size)
         resized = picture.resize((width, height), Image.Resampling.BILINEAR)
         return resized.crop(_centre(resized.size, self.size))
+
+
+def opened(data: bytes | Picture, name: str) -> Picture:
+    """Return an image file's picture, turned as the camera says; an opened image is only turned.
+
+    Raises `CorruptImage` naming a file that is not an image, or a damaged one.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else data
+        picture.load()
+        return ImageOps.exif_transpose(picture) if picture.info.get("exif") else picture
+    except DAMAGE as error:
+        # PIL quotes the address of the buffer it was given: noise to a user.
+        cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
+        fix = 'fix or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
+        raise CorruptImage(f"{name}: cannot be read as an image ({cause}); {fix}") from error
 
 
 def pixels_of(image: Picture | Tensor) -> Tensor:
@@ -126,7 +145,7 @@ def _eight_bits(picture: Picture, name: str) -> Picture:
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         span = f"{values.min()} to {values.max()}"
-        raise DataError(f"{name}: values from {span} are no 16-bit grey; save them as .npy and use data set arrays")
+        raise DataError(f"{name}: values from {span} are not 16-bit grey; save them as .npy and use data set arrays")
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 

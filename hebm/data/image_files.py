@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hebm.data.decode import CorruptImage, Decoder
+from hebm.data.decode import CorruptImage, ImageDecoder, Shape
 from hebm.data.images import Images, to_unit_range
 from hebm.errors import DataError
 from hebm.store.durable import reporting
@@ -16,26 +16,25 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 
 class FileImages(Images):
-    """Every image file of a folder and of the folders in it, in the shape that a model is used to.
+    """Every image file of a folder and of the folders in it, in the shape that a model takes.
 
-    Channels are converted, and the centre square is resized; images of the model's own size are taken as they are.
     Hidden files are left out.
 
     Arguments:
         folder: where they are.
-        shape: (C, H, W) to be had.
-        skip: leave out files that are no images, instead of stopping at the first.
+        shape: (C, H, W) that the model takes.
+        decoder: makes pixels of a file: `DatasetRecipe.decoder` of the data that the model was trained on.
+        skip: leave out files that are not images, instead of stopping at the first.
 
     Attributes:
         names: of the files, in the folder, with / between parts.
         skipped: what was wrong with each file that was left out.
 
-    Raises `DataError` naming the file for one that cannot be read, for a model whose images are not square where a
-    file has another size, and if there are none.
+    Raises `DataError` naming a file that cannot be read or whose pixels have another shape, and if there are no files.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], skip: bool = False) -> None:
-        self.folder, self.shape = folder, shape
+    def __init__(self, folder: Path, shape: Shape, decoder: ImageDecoder, skip: bool = False) -> None:
+        self.folder, self.shape, self.decoder = folder, shape, decoder
         self.skipped: list[str] = []
         self.names = [path.relative_to(folder).as_posix() for path in _paths(folder)]
         if skip:
@@ -50,15 +49,15 @@ class FileImages(Images):
         return str(self.folder)
 
     def __len__(self) -> int:
-        """How many files."""
+        """Return the number of files."""
         return len(self.names)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Decodes each file. Raises `DataError` naming one that cannot be."""
+        """Decode each file. Raises `DataError` naming one that cannot be."""
         return torch.stack([to_unit_range(self._pixels(self.names[i])) for i in indices.tolist()])
 
     def fingerprint(self) -> str:
-        """All names, and 64 evenly spaced images as decoded."""
+        """Hash all names, and 64 evenly spaced images as decoded."""
         return self.digest("\n".join(self.names).encode(), self.sample_digest())
 
     def _good(self, name: str) -> bool:
@@ -70,24 +69,18 @@ class FileImages(Images):
         return True
 
     def _pixels(self, name: str) -> Tensor:
-        path, (channels, height, width) = self.folder / name, self.shape
+        path, (_, height, width) = self.folder / name, self.shape
         with reporting(f"read {path}"):
             data = path.read_bytes()
-        pixels = _decoded(Decoder(channels), data, path)
-        if pixels.shape == self.shape:
-            return pixels
-        if height != width:
+        try:
+            pixels = self.decoder(data, str(path))
+        except CorruptImage as error:
+            cause = str(error).partition("; ")[0]  # what follows is advice for a data set
+            raise CorruptImage(f"{cause}; fix or remove it, or leave such files out by --corrupt skip") from error
+        if pixels.shape != self.shape:
             size = f"is {pixels.shape[2]}×{pixels.shape[1]} pixels, the model's images are {width}×{height}"
             raise DataError(f"{path}: {size}; resize it (only square ones are resized here)")
-        return _decoded(Decoder(channels, size=height), data, path)
-
-
-def _decoded(decoder: Decoder, data: bytes, path: Path) -> Tensor:
-    try:
-        return decoder(data, str(path))
-    except CorruptImage as error:
-        cause = str(error).partition("; ")[0]  # what follows is advice for a data set
-        raise CorruptImage(f"{cause}; mend or remove it, or leave such files out by --corrupt skip") from error
+        return pixels
 
 
 def _paths(folder: Path) -> list[Path]:

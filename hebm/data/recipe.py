@@ -9,6 +9,7 @@ import torch
 
 from hebm.config.recipe import option, recipe
 from hebm.data.chosen import FewAttributes, left_out, of_classes
+from hebm.data.decode import Decoder, ImageDecoder, Shape
 from hebm.data.images import Adapted, Images
 from hebm.errors import DataError
 from hebm.interfaces import ImageSpec
@@ -27,7 +28,18 @@ class DatasetRecipe(ABC):
 
     @abstractmethod
     def load(self, split: str) -> Images:
-        """The images of split "train" or "test". Raises `DataError` naming the file and what mends it."""
+        """Return the images of split "train" or "test". Raises `DataError` naming the file and what fixes it."""
+
+    def decoder(self, shape: Shape | None) -> ImageDecoder:
+        """Return how an image file becomes a model's input: what the data set does with its own files.
+
+        Here the centre square is resized, which a data set that is not made of image files can leave so.
+
+        Arguments:
+            shape: (C, H, W) that the model takes, for a user's own files; None while the data set itself is loaded.
+        """
+        channels, height, width = shape or (None, None, None)
+        return Decoder(channels, height if height == width else None)
 
 
 @recipe

@@ -20,6 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.config.settings import CACHE_FOLDER
 from hebm.data.images import Images
 from hebm.data.splits import Splits
 from hebm.draws import Draw
@@ -47,13 +48,19 @@ class Evaluation:
         splits: its data set.
         settings: the `[evaluate]` table.
         processes: how several processes divide images; each computes whole batches.
+        cache_folder: where extractors that were trained are kept (`run.cache_folder`).
     """
 
     def __init__(
-        self, model: TrainedModel, splits: Splits, settings: EvaluateSettings, processes: Processes | None = None
+        self,
+        model: TrainedModel,
+        splits: Splits,
+        settings: EvaluateSettings,
+        processes: Processes | None = None,
+        cache_folder: str = CACHE_FOLDER,
     ) -> None:
         self.model, self.splits, self.settings = model, splits, settings
-        self.processes = processes or Processes()
+        self.processes, self.cache_folder = processes or Processes(), cache_folder
         self.references = EvenSubset(splits[settings.split], settings.samples)
         if len(self.references) < 2:
             raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
@@ -69,7 +76,7 @@ class Evaluation:
         if samples == self.settings.samples:
             return self
         settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
-        other = Evaluation(self.model, self.splits, settings, self.processes)
+        other = Evaluation(self.model, self.splits, settings, self.processes, self.cache_folder)
         other.extractors, other._recipes = self.extractors, self._recipes
         return other
 
@@ -170,7 +177,7 @@ class Evaluation:
         recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
         name = require_one(self._recipes, recipe)
         if name not in self.extractors:
-            cache = Path(self.settings.cache).expanduser()
+            cache = Path(self.cache_folder).expanduser()
             context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes)
             self.extractors[name] = recipe.load(context)
         return self.extractors[name]

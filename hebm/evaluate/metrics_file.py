@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import attrs
 
 from hebm.errors import CheckpointError, PluginError
 from hebm.evaluate.metric import Measurement, Scalar
-from hebm.store.durable import reporting
-from hebm.store.metrics import finite, write_json_atomic
+from hebm.store.metrics import finite
 
 SCHEMA = 1
 
@@ -73,26 +71,6 @@ class Results:
             "seconds": self.seconds,
             "seconds_training": self.seconds_training,
         }
-
-    def write(self, path: Path) -> None:
-        """Write or replace the file in one step. Raises `CheckpointError`."""
-        write_json_atomic(path, self.to_json())
-
-
-def read_results(path: Path) -> Results | None:
-    """Return what `metrics.json` holds, None if it does not exist.
-
-    Raises `CheckpointError` if it is damaged or has another schema.
-    """
-    if not path.exists():
-        return None
-    with reporting(f"read {path}"):
-        data = path.read_bytes()
-    try:
-        read = json.loads(data)
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    return from_json(read, path)
 
 
 def from_json(read: Any, path: Path) -> Results:

@@ -39,7 +39,6 @@ class EvaluateSettings:
         above=0,
         doc="scales of u tried for the control, in which nothing is learned; further ones if the best is at an end",
     )
-    cache: str = option("~/.cache/hebm", doc="folder where trained classifier extractors are kept")
 
     @property
     def extractor_name(self) -> str:

@@ -12,10 +12,11 @@ import attrs
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results, read_results
+from hebm.evaluate.metrics_file import Results
 from hebm.report.metric_table import Group, Table, groups
 from hebm.report.numbers import measured, shown, with_deviation
-from hebm.report.page import component, read_config, require_run
+from hebm.report.page import component
+from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
@@ -75,13 +76,11 @@ class Run:
 
 
 def read_run(folder: RunFolder) -> Run:
-    """Read a finished run. Raises `CheckpointError` if there is none or it is damaged, `HebmError` if not evaluated."""
-    require_run(folder)
-    results = read_results(folder.metrics)
-    if results is None:
+    """Read a finished run. Raises `CheckpointError` if it is not one or was changed, `HebmError` before evaluation."""
+    run = open_run(folder.path)
+    if run.results is None:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
-    data = json.dumps(folder.read_manifest().get("data"), sort_keys=True)
-    return Run(folder, read_config(folder)[1], results, data)
+    return Run(folder, run.contents.table, run.results, json.dumps(run.manifest.get("data"), sort_keys=True))
 
 
 # ---------------------------------------------------------------- what may be compared

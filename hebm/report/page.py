@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import jinja2
 
 from hebm.analyse.section import Picture as Illustration
 from hebm.analyse.section import Section, read_sections
-from hebm.errors import CheckpointError
 from hebm.evaluate.kinds import KINDS, PRIOR
-from hebm.evaluate.metrics_file import Results, read_results
+from hebm.evaluate.metrics_file import Results
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
 from hebm.report.figure_data import ChainData, Figures, read_figures
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
+from hebm.runs import open_run
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
@@ -48,25 +47,13 @@ class Picture:
 def write_report(folder: RunFolder) -> Path:
     """Write the page of a run and return its path.
 
-    The page says what the folder does not hold yet: an evaluation, images, a log.
-
-    Raises `CheckpointError` if the folder does not hold a run, or a file in it is damaged.
+    The page says what the folder does not have yet (an evaluation, images, a log). Raises `CheckpointError` if it is
+    not a run folder, or a file in it was changed or damaged.
     """
-    require_run(folder)
     page = rendered("page.html.jinja", contents(folder))
     with reporting(f"write {folder.report}"):
         replace_file(folder.report, page.encode())
     return folder.report
-
-
-def require_run(folder: RunFolder) -> None:
-    """Raise `CheckpointError` unless the folder holds a run."""
-    if folder.manifest.is_file() and folder.config.is_file():
-        return
-    missing = "does not exist" if not folder.path.exists() else "has no manifest.json and config.toml"
-    raise CheckpointError(
-        f"{folder.path} is not a run folder: it {missing}; give one that `hebm run` made, such as runs/NAME"
-    )
 
 
 def rendered(template: str, contents: Mapping[str, Any]) -> str:
@@ -81,8 +68,8 @@ def rendered(template: str, contents: Mapping[str, Any]) -> str:
 
 def contents(folder: RunFolder) -> dict[str, Any]:
     """Return what the page's template is filled with."""
-    text, table = read_config(folder)
-    results, figures = read_results(folder.metrics), read_figures(folder.samples)
+    run = open_run(folder.path)
+    table, results, figures = run.contents.table, run.results, read_figures(folder.samples)
     found = results or Results()
     records = MetricsLog(folder.metrics_log).read()
     return {
@@ -107,8 +94,8 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "histogram": _histogram(figures),
         "sections": _sections(folder),
         "phases": training_curves(records),
-        "config": text,
-        "facts": _facts(folder.read_manifest()),
+        "config": run.contents.config,
+        "facts": _facts(run.manifest),
     }
 
 
@@ -121,17 +108,6 @@ def _tables(results: Results) -> list[tuple[str, metric_table.Table]]:
         ("Other details", metric_table.others(results, detail=True)),
     ]
     return [(title, table) for title, table in tables if table.rows]
-
-
-def read_config(folder: RunFolder) -> tuple[str, dict[str, Any]]:
-    """Return the resolved configuration as text and as a table. Raises `CheckpointError` for a damaged file."""
-    with reporting(f"read {folder.config}"):
-        data = folder.config.read_bytes()
-    try:
-        text = data.decode()
-        return text, tomllib.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{folder.config} is damaged: {error}; put back a good copy") from error
 
 
 def component(table: Mapping[str, Any], key: str) -> str:

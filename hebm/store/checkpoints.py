@@ -236,8 +236,9 @@ def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[st
         complaints = _misplaced(path, manifest, run_id)
         tensors: dict[str, dict[str, Tensor]] = {}
         for name, expected in manifest["files"].items():
+            stem = _stem(name)  # before anything is opened by that name
             try:
-                tensors[_stem(name)] = decode(path / name, expected)
+                tensors[stem] = decode(path / name, expected)
             except CheckpointError as error:
                 complaints.append(str(error))
         steps = {key: manifest[key] for key in ("phase", "step", "total_step", "state")}
@@ -277,5 +278,5 @@ def _stem(name: str) -> str:
     """A file's name without its suffix; a name that leads out of the folder is refused."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
-        raise CheckpointError(f"{MANIFEST} names {name!r}, which is no file of a checkpoint")
+        raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")
     return stem

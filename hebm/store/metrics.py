@@ -20,7 +20,7 @@ STEP = "total_step"
 
 
 def finite(value: Any) -> Any:
-    """The same value with null for every NaN or infinity, tuples as lists, keys as strings."""
+    """Return the same value with null for every NaN or infinity, tuples as lists, keys as strings."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -32,9 +32,13 @@ def finite(value: Any) -> Any:
 
 def write_json_atomic(path: Path, obj: Any) -> None:
     """Write or replace a JSON file: a reader sees the old one or the new one. Raises `CheckpointError`."""
-    text = json.dumps(finite(obj), indent=2, allow_nan=False) + "\n"
     with reporting(f"write {path}"):
-        replace_file(path, text.encode())
+        replace_file(path, json_bytes(obj))
+
+
+def json_bytes(obj: Any) -> bytes:
+    """Return a value as the JSON that hebm writes to files."""
+    return (json.dumps(finite(obj), indent=2, allow_nan=False) + "\n").encode()
 
 
 class MetricsLog:
@@ -89,7 +93,7 @@ class MetricsLog:
             records.pop()
         for number, record in enumerate(records, 1):
             if record is None:
-                raise CheckpointError(f"{self.path}:{number}: no record of a log; mend or delete this line")
+                raise CheckpointError(f"{self.path}:{number}: is not a record of a log; delete this line")
         return [record for record in records if record is not None]
 
 
@@ -98,4 +102,12 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get(STEP), int) else None
+    return record if isinstance(record, dict) and all(map(_fits, record.items())) and STEP in record else None
+
+
+def _fits(item: tuple[str, Any]) -> bool:
+    """Return whether an entry has its key's type: a phase is text, steps are whole, all others are not text."""
+    key, value = item
+    if key in (STEP, "step"):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, str) == (key == "phase")

@@ -12,11 +12,14 @@ import attrs
 import torch
 
 import hebm
+from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
 
 
 def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
-    """The manifest of a run that starts here and now.
+    """Return the manifest of a run that starts here and now.
+
+    hebm's own version is recorded, but not as a plugin's: the run format says what a resumed run needs of hebm.
 
     Arguments:
         plugins: names of the distributions whose components the run uses.
@@ -26,7 +29,7 @@ def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
     """
     return {
         "hebm": hebm.__version__,
-        "plugins": {name: metadata.version(name) for name in sorted(set(plugins))},
+        "plugins": {name: metadata.version(name) for name in sorted(set(plugins) - {"hebm"})},
         "data": data,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -36,15 +39,18 @@ def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
 
 
 def describe_images(images: ImageSpec) -> dict[str, Any]:
-    """The manifest's entry "images", in JSON's own types."""
+    """Return the manifest's entry "images", in JSON's own types."""
     return {**attrs.asdict(images), "classes": list(images.classes), "attributes": list(images.attributes)}
 
 
 def images_of(manifest: Mapping[str, Any]) -> ImageSpec:
-    """What `describe_images` wrote into a manifest; the first runs' have no attributes."""
-    entry = manifest["images"]
-    names = {key: tuple(entry.get(key, ())) for key in ("classes", "attributes")}
-    return ImageSpec(**{**entry, **names})
+    """Return what `describe_images` wrote into a manifest. Raises `CheckpointError` for an entry of another shape."""
+    try:
+        entry = manifest["images"]
+        names = {key: tuple(entry[key]) for key in ("classes", "attributes")}
+        return ImageSpec(**{**entry, **names})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"manifest.json is damaged: images do not fit ({error}); put back a good copy") from error
 
 
 def _hardware() -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The folder of one run, and the promise that it holds one experiment.
 
 runs/<name>/  config.toml     the resolved configuration
-              manifest.json   run id, versions, data fingerprint, machine, history of permitted changes
+              manifest.json   format, run id, versions, data fingerprint, machine, history of permitted changes
+              metrics.json    what evaluation found
+              SHA256SUMS      the sums of these three, written last (`hebm.store.sums`)
               run.lock        who is at work
               metrics.jsonl   what training logged
-              metrics.json    what evaluation found
               checkpoints/    step-00001234/ …
               samples/        images
               analyses/       chains/ … what `hebm analyse` found
@@ -14,29 +15,19 @@ runs/<name>/  config.toml     the resolved configuration
 
 from __future__ import annotations
 
-import json
-import tomllib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from hebm.errors import CheckpointError, HebmError
-from hebm.store.durable import remove_unfinished, replace_file, reporting
-from hebm.store.metrics import write_json_atomic
-
-TRAINING_KEYS = ("seed", "data", "backbone", "prior", "train")
-"""What decides the weights: a run that resumes must have the same. All else (name, evaluate, run) may differ."""
-
-FREE_KEYS = ("data.root", "data.download", "data.workers")
-"""Exceptions among them: where images lie and how fast they are read; the data fingerprint guards their content."""
-
-COMPARED = ("hebm", "plugins", "data")
-"""Entries of the manifest that must be equal on resuming; torch, Python and the machine may differ and are recorded."""
-
-LEFT_OUT = "(left out)"
+from hebm.store import sums
+from hebm.store.changes import COMPARED, OWN, adopted, config_changes, differing, identity, only, without
+from hebm.store.contents import FORMAT, Contents, contents_of, without_sums
+from hebm.store.durable import remove_unfinished, reporting
+from hebm.store.metrics import json_bytes
 
 
 @attrs.frozen
@@ -52,12 +43,12 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """The resolved configuration."""
-        return self.path / "config.toml"
+        return self.path / sums.CONFIG
 
     @property
     def manifest(self) -> Path:
         """Versions, data fingerprint, machine, run id."""
-        return self.path / "manifest.json"
+        return self.path / sums.MANIFEST
 
     @property
     def metrics_log(self) -> Path:
@@ -66,8 +57,8 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """What evaluation found; there at the end only."""
-        return self.path / "metrics.json"
+        """What evaluation found; it exists at the end only."""
+        return self.path / sums.METRICS
 
     @property
     def checkpoints(self) -> Path:
@@ -94,6 +85,36 @@ class RunFolder:
         """The page."""
         return self.path / "report.html"
 
+    @property
+    def started(self) -> bool:
+        """Whether a run has been started here: its sums were written."""
+        with reporting(f"read {self.path}"):
+            return (self.path / sums.SUMS).exists()
+
+    # ------------------------------------------------------------ reading
+
+    def read(self) -> Contents:
+        """Read and verify what the run says of itself.
+
+        Raises `CheckpointError` if this is not a run folder, if its format is another one, or if one of its files was
+        changed or damaged.
+        """
+        self._require_run()
+        return contents_of(self.path, sums.read(self.path))
+
+    def _require_run(self) -> None:
+        if self.started:
+            return
+        if (self.path / sums.PENDING).exists():
+            raise CheckpointError(f"{self.path} was not started completely; start it again with hebm run")
+        if not self.manifest.exists():
+            missing = "has no manifest.json" if self.path.exists() else "does not exist"
+            fix = "give one that `hebm run` made, such as runs/NAME"
+            raise CheckpointError(f"{self.path} is not a run folder: it {missing}; {fix}")
+        raise CheckpointError(without_sums(self.path, sums.read_unverified(self.path)[sums.MANIFEST]))
+
+    # ------------------------------------------------------------ writing
+
     def create(self) -> None:
         """Make the folder itself, for the lock to lie in. Raises `CheckpointError`."""
         with reporting(f"make {self.path}"):
@@ -112,129 +133,92 @@ class RunFolder:
         """
         self.create()
         with reporting(f"tidy {self.path}"):
-            remove_unfinished(self.path)
-        if not self.manifest.exists():
+            for folder in (self.path, self.checkpoints, self.samples):
+                remove_unfinished(folder)
+        if not self.started:
             return self._start(config_text, manifest)
-        old = self.read_manifest()
-        adopted = _adopted(old, manifest)
-        old_config = self._read_config()
-        changes = config_changes(self._resolved(old_config), config_text)
-        changes += _changes(_identity(adopted), _identity(manifest))
-        if adopted is not old:
-            changes += _changes(_only(adopted, ("images",)), _only(manifest, ("images",)))
+        found = self.read()
+        sums.settle(self.path)
+        old = adopted(found.manifest, manifest)
+        changes = self.changes(found, config_text, manifest)
         if changes and not allow:
-            raise CheckpointError(_refusal(self.path, changes))
-        if adopted is not old:
-            write_json_atomic(self.manifest, adopted)
-        return self._update(adopted, old_config, config_text, manifest, changes)
+            raise CheckpointError(refusal(self.path, changes))
+        return self._update(found, old, config_text, manifest, changes)
 
-    def read_manifest(self) -> dict[str, Any]:
-        """The manifest of the run here. Raises `CheckpointError` if it is missing or damaged."""
-        with reporting(f"read {self.manifest}"):
-            data = self.manifest.read_bytes()
-        try:
-            manifest = json.loads(data)
-        except ValueError as error:
-            raise CheckpointError(f"{self.manifest} is damaged: {error}; put back a good copy") from error
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("run_id"), str):
-            raise CheckpointError(f"{self.manifest} is damaged: it has no run_id; put back a good copy")
-        return manifest
-
-    def _read_config(self) -> str:
-        with reporting(f"read {self.config}"):
-            data = self.config.read_bytes()
-        try:
-            text = data.decode()
-            tomllib.loads(text)
-        except ValueError as error:
-            raise CheckpointError(f"{self.config} is damaged: {error}; put back a good copy") from error
-        return text
-
-    def _resolved(self, text: str) -> str:
-        """The configuration here with the defaults of newer keys; as it is where it cannot be read now."""
-        from hebm.config.experiment import load  # it lists schemes, which know this module
-        from hebm.config.writing import dumps
-
-        try:
-            return dumps(load(self.config))
-        except HebmError:
-            return text
+    def changes(self, found: Contents, config_text: str, manifest: Mapping[str, Any]) -> list[str]:
+        """Return what makes this another experiment than the one found here: a line "key: old → new" each."""
+        old = adopted(found.manifest, manifest)
+        changes = config_changes(_resolved(found.config), config_text)
+        changes += differing(identity(old), identity(manifest))
+        if old is not found.manifest:
+            changes += differing(only(old, ("images",)), only(manifest, ("images",)))
+        return changes
 
     def _start(self, config_text: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        if self.manifest.exists() and not (self.path / sums.PENDING).exists():
+            self._require_run()
         if self.checkpoints.exists():
-            raise CheckpointError(f"{self.path} has checkpoints but no manifest.json; put it back or use another name")
-        started = {"run_id": uuid.uuid4().hex, **manifest, "history": []}
-        self._write_config(config_text)
-        write_json_atomic(self.manifest, started)  # last: a folder with a manifest is a run
+            raise CheckpointError(f"{self.path} has checkpoints but no {sums.SUMS}; put it back or use another name")
+        started = {"format": FORMAT, "run_id": uuid.uuid4().hex, **manifest, "history": []}
+        sums.write(self.path, {sums.CONFIG: config_text.encode(), sums.MANIFEST: json_bytes(started)})
         return started
 
     def _update(
-        self, old: dict[str, Any], old_config: str, config_text: str, manifest: Mapping[str, Any], changes: list[str]
+        self,
+        found: Contents,
+        old: dict[str, Any],
+        config_text: str,
+        manifest: Mapping[str, Any],
+        changes: list[str],
     ) -> dict[str, Any]:
-        free = _changes(_without(old, COMPARED), _without(manifest, COMPARED))
+        free = differing(without(old, (*COMPARED, *OWN)), without(manifest, (*COMPARED, *OWN)))
         changes = [*changes, *(change for change in free if change not in changes)]
-        if changes:
-            old = {**old, **manifest, "history": [*old.get("history", []), changes]}
-            write_json_atomic(self.manifest, old)
-        if config_text != old_config:
-            self._write_config(config_text)
-        return old
+        new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
+        written: dict[str, bytes | None] = {}
+        if config_text != found.config:  # figures of other settings must not outlive these
+            written = {sums.METRICS: None, sums.CONFIG: config_text.encode()}
+        if new != found.manifest:
+            written[sums.MANIFEST] = json_bytes(new)
+        if written:
+            sums.write(self.path, written)
+        return new
 
-    def _write_config(self, text: str) -> None:
-        with reporting(f"write {self.config}"):
-            replace_file(self.config, text.encode())
+    def write_metrics(self, metrics: Mapping[str, Any] | None) -> None:
+        """Write what evaluation found, or remove it. Only for the holder of the lock. Raises `CheckpointError`."""
+        sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
+    def accept(self) -> list[str]:
+        """Take the covered files as they are now, and record in the history which of them had been changed.
 
-def config_changes(old: str, new: str) -> list[str]:
-    """What differs between two resolved configurations in `TRAINING_KEYS`, less `FREE_KEYS`: "key: old → new"."""
-    before, after = (_only(tomllib.loads(text), TRAINING_KEYS) for text in (old, new))
-    return [change for change in _changes(before, after) if not change.startswith(tuple(f"{k}:" for k in FREE_KEYS))]
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    before, after = dict(_flat(old)), dict(_flat(new))
-    keys = [key for key in {**before, **after} if before.get(key, LEFT_OUT) != after.get(key, LEFT_OUT)]
-    return [f"{key}: {_shown(before, key)} → {_shown(after, key)}" for key in keys]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves by key path; lists are leaves."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        Only for the holder of the lock. Returns their names. Raises `CheckpointError` for a file that is missing or
+        does not hold what it must.
+        """
+        found, changed = sums.read_unverified(self.path), sums.changed(self.path)
+        manifest = contents_of(self.path, found).manifest
+        if changed:
+            note = [f"{name}: changed by hand and accepted" for name in changed]
+            sums.accept(self.path, found)
+            sums.write(self.path, {sums.MANIFEST: json_bytes({**manifest, "history": [*manifest["history"], note]})})
+        return changed
 
 
-def _shown(leaves: Mapping[str, Any], key: str) -> str:
-    return repr(leaves[key]) if key in leaves else LEFT_OUT
+def _resolved(text: str) -> str:
+    """Return a resolved configuration with the defaults of newer keys; as it is where it cannot be read now."""
+    from hebm.config.experiment import loads  # it lists schemes, which know this module
+    from hebm.config.writing import dumps
+
+    try:
+        return dumps(loads(text, "config.toml"))
+    except HebmError:
+        return text
 
 
-def _only(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: tree[key] for key in keys if key in tree}
-
-
-def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a resumed run must share, under names that no configuration key has."""
-    labels = {"data": "data fingerprint", "hebm": "hebm version"}
-    return {labels.get(key, key): value for key, value in _only(manifest, COMPARED).items()}
-
-
-def _adopted(old: dict[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """An imported run has seen no images (its data are null): the first that fit its backbone become its data."""
-    if old.get("data", "") is not None:
-        return old
-    names = _only(manifest["images"], ("classes", "attributes"))
-    return {**old, "data": manifest["data"], "images": {**old["images"], **names}}
-
-
-def _without(tree: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key not in (*keys, "run_id", "history")}
-
-
-def _refusal(path: Path, changes: list[str]) -> str:
+def refusal(path: Path, changes: list[str]) -> str:
+    """Return the error for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
+    steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)
+    further = "train it further with --extend, " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        "give this run another name, restore what differs, or go on in spite of it with --allow-changes"
+        f"{further}give this run another name, restore what differs, or go on in spite of it with --allow-changes"
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from hebm.config.settings import RunSettings
 from hebm.data.batches import Batches
+from hebm.interfaces import Progress
 from hebm.model import Model
 from hebm.store.run_folder import RunFolder
 from hebm.training.phases import Phase
@@ -55,3 +58,15 @@ class Place:
     def next_phase(self) -> Place:
         """Return the start of the next phase."""
         return Place(self.phase + 1, 0, self.total)
+
+
+class WatchedProgress(Progress):
+    """Progress that notes whether a loss reads the number of steps: then a longer run is another run from its start."""
+
+    total_used = False
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; `total` is noted."""
+        if name == "total":
+            object.__setattr__(self, "total_used", True)
+        return super().__getattribute__(name)

@@ -65,7 +65,7 @@ class Trainer:
         self.run.listener.started(current.phase.name, start.step, current.phase.steps)
         if checkpoint is None or unfinished(checkpoint, current.phase):
             current.train()
-            current.finish()
+            current.finish(start)
             current.save(finished=True)
         current.close()
         return current.place

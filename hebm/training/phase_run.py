@@ -13,11 +13,11 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from hebm.errors import NonFiniteError
-from hebm.interfaces import Batch, Loss, Progress
+from hebm.interfaces import Batch, Loss
 from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint, save
 from hebm.training.guard import first_offender, nonfinite_report
-from hebm.training.job import Place
+from hebm.training.job import Place, WatchedProgress
 from hebm.training.phases import Phase
 from hebm.training.plateau import Plateau
 from hebm.training.run_state import RunState, Stopped
@@ -39,8 +39,9 @@ class PhaseRun:
         _require_gradients(run.job.model, self.phase)
         self.phase.start(run.noise.derive("begin", self.phase.key))  # before averages copy what it sets
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
-        self.plateau = Plateau(self.phase.patience)
+        self.plateau, self.total_used = Plateau(self.phase.patience), False
         if checkpoint is not None:
+            self.total_used = bool(checkpoint.state["total_used"])
             self.plateau = attrs.evolve(plateau_of(checkpoint), window=self.phase.patience)
             for group in self.groups:
                 group.load(checkpoint.tensors)
@@ -63,8 +64,13 @@ class PhaseRun:
             if last:
                 break
 
-    def finish(self) -> None:
-        """Call `Phase.finish` on each module that was trained, then on each averaged copy."""
+    def finish(self, start: Place) -> None:
+        """Call `Phase.finish` on each module that was trained, then on each averaged copy.
+
+        A checkpoint is saved before it, unless no step was taken since `start`, so that a longer run can continue.
+        """
+        if self.phase.finishes and self.place != start:
+            self.save(finished=False)
         averages = [group.average.module for group in self.groups if group.average is not None]
         for owner in (*(group.group.owner for group in self.groups), *averages):
             self.phase.finish(owner, self.run.noise.derive("finish", self.phase.key))
@@ -75,7 +81,8 @@ class PhaseRun:
         Arguments:
             finished: whether `finish` was called, or has nothing to do, after the last step.
         """
-        state = {"finished": finished, "plateau": attrs.asdict(self.plateau), **self.run.saved()}
+        plateau = attrs.asdict(self.plateau)
+        state = {"finished": finished, "plateau": plateau, "total_used": self.total_used, **self.run.saved()}
         if self.run.main:
             job, place = self.run.job, self.place
             checkpoint = Checkpoint(self.phase.name, place.step, place.total, self._tensors(), state)
@@ -95,9 +102,9 @@ class PhaseRun:
     # ------------------------------------------------------------ one step
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> WatchedProgress:
         """How far the phase is."""
-        return Progress(self.place.step, self.phase.steps, self.run.job.batches.recipe.batch_size)
+        return WatchedProgress(self.place.step, self.phase.steps, self.run.job.batches.recipe.batch_size)
 
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's rows of each remaining step, as the micro-batches whose gradients are summed."""
@@ -125,14 +132,15 @@ class PhaseRun:
 
     def _accumulate(self, parts: list[Batch]) -> list[Loss]:
         """Add up the gradients of all micro-batches, and return their losses."""
-        losses, row = [], self.run.first_row
+        losses, row, progress = [], self.run.first_row, self.progress
         for part in parts:
             noise = self.run.noise.derive(self.place.total).at(row)
             row += len(part.x)
             with self.run.accelerator.accumulate(self._wrapped):
-                loss: Loss = self._wrapped(part, noise, self.progress)
+                loss: Loss = self._wrapped(part, noise, progress)
                 self.run.accelerator.backward(loss.total)
             losses.append(loss)
+        self.total_used |= progress.total_used
         return losses
 
     def _finite(self, metrics: Mapping[str, Tensor]) -> bool:
@@ -164,7 +172,7 @@ class PhaseRun:
         due = total % settings.checkpoint_every == 0 and not last
         # after a failed step the weights themselves may be what makes steps fail: only a signal saves them
         if signal or (due and not self.run.guard.in_a_row):
-            self.save(finished=last and type(self.phase).finish is Phase.finish)
+            self.save(finished=last and not self.phase.finishes)
         if signal:
             raise Stopped(signal, total)
 

@@ -86,6 +86,11 @@ class Phase(nn.Module, ABC):
         """
         self.train()
 
+    @property
+    def finishes(self) -> bool:
+        """Whether `finish` does anything. A checkpoint is saved before it, so that training can go on from there."""
+        return type(self).finish is not Phase.finish
+
     def finish(self, owner: nn.Module, noise: Noise) -> None:
         """Finalize a trained module. Called after the last step, before the checkpoint that ends the phase.
 

@@ -102,6 +102,15 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
     module.load_state_dict(dict(tensors))
 
 
+def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
+    """Return a module's averaged weights, "backbone" or "prior", if a checkpoint's tensors have them, else the last."""
+    average = tensors.get(f"{name}-ema")
+    if average is None:
+        return dict(tensors[name])
+    prefix = "module."
+    return {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}
+
+
 def _some(names: list[str]) -> str:
     """Return the first few names, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

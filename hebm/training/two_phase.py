@@ -15,7 +15,6 @@ from hebm.config.writing import differences
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
-from hebm.model import Model, trained_weights
 from hebm.noise import Noise
 from hebm.tilts import Tilt, sees_of, shown
 from hebm.training.optimization import PhaseOptimization
@@ -67,6 +66,11 @@ class BackbonePhase(Phase):
             total, terms = total + extra.total, {**terms, **extra.terms}
         unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
         return Loss(total / unit, terms)
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the backbone has anything to finalize."""
+        return type(self.backbone).finalize is not Backbone.finalize
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
         """Finalize the backbone."""
@@ -122,7 +126,9 @@ class TwoPhase(SchemeRecipe):
         doc="phase 2, each stage of the prior",
     )
     backbone_from: str | None = option(
-        None, doc="run folder to take the trained backbone from instead of phase 1, for several priors on one backbone"
+        None,
+        doc="run folder to take the trained backbone from instead of phase 1, for several priors on one backbone",
+        path=True,
     )
     unit: str = option("nats", doc="unit of phase 1's loss, and so of its clip", choices=("nats", "bits/dim"))
 
@@ -149,10 +155,12 @@ class TwoPhase(SchemeRecipe):
         if self.backbone_from is None:
             super().prepare(backbone, prior, images, noise)
             return
-        weights = trained_weights(self.backbone_from)
-        load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
+        from hebm.runs import open_run  # that module imports configuration, which lists schemes
+
+        run = open_run(self.backbone_from)
+        load_module(backbone, run.weights()["backbone"], f"the backbone of {self.backbone_from}")
         if together := [stage for stage in prior.stages() if stage.with_backbone]:
-            _take_over(together, self.backbone_from)
+            _take_over(together, run.model().prior, self.backbone_from)
         backbone.finalize(noise)
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
@@ -160,12 +168,17 @@ class TwoPhase(SchemeRecipe):
         return backbone.infer(batch, noise)
 
 
-def _take_over(stages: Sequence[Stage], run: str) -> None:
+def _take_over(stages: Sequence[Stage], prior: PriorLearner, run: str) -> None:
     """Load the weights of stages as another run trained them with its backbone.
+
+    Arguments:
+        stages: those that learn with the backbone.
+        prior: the other run's.
+        run: its folder, for errors.
 
     Raises `ConfigError` for a stage that the run does not have, or that it trained with another recipe.
     """
-    found = {stage.name: stage for stage in Model.load(run).prior.stages() if stage.with_backbone}
+    found = {stage.name: stage for stage in prior.stages() if stage.with_backbone}
     for stage in stages:
         theirs = found.get(stage.name)
         if theirs is None:

@@ -1,6 +1,7 @@
 """Analyses are chosen by name with their options, and a folder is there whole or as it was."""
 
 import json
+import shutil
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ from hebm.analyse.section import Section, read_section
 from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError, PluginError
 from hebm.registry import find, register, unregister
+from hebm.store.run_folder import RunFolder
 
 
 @recipe
@@ -90,17 +92,17 @@ def test_a_run_is_opened_as_what_it_was_trained_to_be(run):
         pass
 
 
-def test_other_images_are_refused(run):
+def test_other_images_are_refused_and_allowed_without_a_trace(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "tiny")
     manifest = json.loads((run / "manifest.json").read_text())
-    changed = {**manifest, "data": {"train": "f00d", "test": "f00d"}}
-    try:
-        (run / "manifest.json").write_text(json.dumps(changed))
-        with pytest.raises(CheckpointError, match="images are not those"), opened(run):
-            pass
-        with opened(run, allow=True) as whole:
-            assert attrs.asdict(whole, recurse=False)["folder"].path == run
-    finally:
-        (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps({**manifest, "data": {"train": "f00d", "test": "f00d"}}))
+    RunFolder(run).accept()
+    before = {path: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != "run.lock"}
+    with pytest.raises(CheckpointError, match=r"(?s)data fingerprint\.train: 'f00d' → .*--allow-changes"), opened(run):
+        pass
+    with opened(run, allow=True) as whole:
+        assert attrs.asdict(whole, recurse=False)["folder"].path == run
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_what_is_not_trained_to_its_end_is_refused(tmp_path):

@@ -2,11 +2,13 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from real_runs import hebm, tiny, train
 
+from hebm.data.image_files import FileImages
 from hebm.evaluate.references import to_pixels
 from hebm.registry import find
 
@@ -68,3 +70,31 @@ def test_a_prior_without_a_tilt_is_refused(folder, tmp_path):
     process = hebm("detect", tmp_path / "plain", folder, "-o", tmp_path / "s.csv")
     assert process.status == 2
     assert "its prior has no tilt" in process.stderr
+
+
+def test_images_are_shown_to_the_model_as_training_showed_them(tmp_path):
+    """Whole pictures, their frames of noise to be cut off, and the same pictures cut before."""
+    draw = np.random.default_rng(1)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    for i in range(16):
+        pixels = draw.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        pixels[4:20, 4:20] = np.kron(draw.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / "whole" / f"{i:02d}.png")
+        image.crop((4, 4, 20, 20)).resize((8, 8), Image.Resampling.BILINEAR).save(tmp_path / "cut" / f"{i:02d}.png")
+    data = {"type": "image-folder", "root": str(tmp_path / "whole"), "crop": 16, "size": 8, "batch_size": 8}
+    assert train({**tiny(), "data": data}, tmp_path / "tiny")
+    whole, _ = scores(tmp_path / "tiny", tmp_path / "whole", tmp_path / "a.csv")
+    cut, _ = scores(tmp_path / "tiny", tmp_path / "cut", tmp_path / "b.csv")
+    assert whole == cut
+    trained = find("hebm_datasets", "image-folder")(root=str(tmp_path / "whole"), crop=16, size=8)
+    shown = FileImages(tmp_path / "cut", (3, 8, 8), trained.decoder((3, 8, 8))).read(torch.arange(16))
+    learned = torch.cat(
+        [trained.load(split).read(torch.arange(len(trained.load(split)))) for split in ("train", "test")]
+    )
+    assert sorted(map(hash_of, shown)) == sorted(map(hash_of, learned))
+
+
+def hash_of(image):
+    return hash(image.numpy().tobytes())

@@ -59,7 +59,8 @@ def test_the_folder_is_a_run_with_its_configuration_and_one_checkpoint(imported)
     config = tomllib.loads((run / "config.toml").read_text())
     assert (config["name"], config["prior"], config["train"]["type"]) == ("mnist", {"type": "gaussian"}, "two-phase")
     assert config["train"]["backbone"]["steps"] == 78000
-    assert {path.name for path in run.iterdir()} == {"config.toml", "manifest.json", "checkpoints", "imported"}
+    files = {"SHA256SUMS", "config.toml", "manifest.json"}
+    assert {path.name for path in run.iterdir()} == {*files, "checkpoints", "imported"}
     assert (steps_saved(run), newest(run).phase) == ([78000], "backbone")
     assert [path.name for path in run.parent.iterdir()] == ["mnist"]
 

@@ -11,8 +11,8 @@ from real_runs import hebm, tiny, train, write_config
 from hebm.cli.sample import asked_labels
 from hebm.errors import ConfigError
 from hebm.evaluate.references import to_pixels
-from hebm.interfaces import Request
-from hebm.model import Model
+from hebm.runs import open_run
+from hebm.store.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_folder_of_pngs_and_an_array_hold_the_same_images(run, tmp_path):
     paths = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in paths[:2]] == ["000000.png", "000001.png"]
     assert np.array_equal(np.stack([np.array(Image.open(path)) for path in paths]), array[:, :, :, 0])
-    assert np.array_equal(array, to_pixels(Model.load(run).sample(70)).permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(array, to_pixels(open_run(run).model().sample(70)).permute(0, 2, 3, 1).numpy())
 
 
 def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
@@ -47,7 +47,7 @@ def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)
         found[name] = np.load(tmp_path / f"{name}.npz")["images"]
     assert all(not np.array_equal(found["plain"], found[name]) for name in ways if name != "plain")
-    steps = to_pixels(Model.load(run).sample(8, request=Request(steps=9))).permute(0, 2, 3, 1).numpy()
+    steps = to_pixels(open_run(run).model().sample(8, steps=9)).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(found["steps"], steps)
 
 
@@ -101,14 +101,13 @@ class Shifted(PriorRecipe):
 
 
 def with_images(run, folder, **names):
-    """A copy of the run whose images have these classes or attributes; without any, as the first runs were."""
+    """A copy of the run whose images have these classes or attributes."""
     shutil.copytree(run, folder)
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    for key in ("classes", "attributes"):
-        manifest["images"].pop(key)
-    manifest["images"] |= names
+    manifest["images"] |= {"classes": [], "attributes": [], **names}
     path.write_text(json.dumps(manifest))
+    RunFolder(folder).accept()
     return folder
 
 
@@ -159,9 +158,9 @@ def test_attributes_reach_the_prior_as_asked_not_asked_and_without(labelled, tmp
 def test_names_become_labels(run, tmp_path):
     classes = with_images(run, tmp_path / "classes", classes=["cat", "dog"])
     faces = with_images(run, tmp_path / "faces", classes=[], attributes=["Male", "Blond_Hair", "Smiling"])
-    assert asked_labels(classes, None, None) is None
-    assert asked_labels(classes, "dog", None).tolist() == [1]
-    assert asked_labels(faces, None, "smiling,-blond hair").tolist() == [[-1, 0, 1]]
+    assert asked_labels(open_run(classes), None, None) is None
+    assert asked_labels(open_run(classes), "dog", None).tolist() == [1]
+    assert asked_labels(open_run(faces), None, "smiling,-blond hair").tolist() == [[-1, 0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_names_become_labels(run, tmp_path):
 )
 def test_what_the_images_do_not_have_is_refused(run, tmp_path, names, label, attributes, message):
     with pytest.raises(ConfigError, match=message):
-        asked_labels(with_images(run, tmp_path / "copy", **names), label, attributes)
+        asked_labels(open_run(with_images(run, tmp_path / "copy", **names)), label, attributes)
 
 
 def test_a_prior_without_labels_says_so_and_writes_nothing(run, tmp_path):

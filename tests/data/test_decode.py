@@ -120,3 +120,12 @@ def test_the_camera_s_orientation_is_obeyed():
     exif[0x0112] = 6
     Image.fromarray(np.zeros((8, 4), np.uint8)).save(buffer, "PNG", exif=exif)
     assert Decoder()(buffer.getvalue(), "a").shape == (1, 4, 8)
+
+
+def test_what_is_too_small_for_the_crop_is_taken_as_cut_already_if_it_has_the_size_that_comes_out():
+    small = png(Image.fromarray(RAMP))
+    assert torch.equal(Decoder(1, 16, crop=20, ready=(16, 16))(small, "a"), torch.from_numpy(RAMP)[None])
+    assert Decoder(1, 16, crop=8, ready=(16, 16))(small, "a").shape == (1, 16, 16)
+    assert not torch.equal(Decoder(1, 16, crop=8, ready=(16, 16))(small, "a"), torch.from_numpy(RAMP)[None])
+    with pytest.raises(DataError, match=r"smaller than data\.crop = 20"):
+        Decoder(1, 16, crop=20, ready=(15, 15))(small, "a")

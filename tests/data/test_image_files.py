@@ -3,8 +3,18 @@ import pytest
 import torch
 from PIL import Image
 
+from hebm.config.recipe import recipe
 from hebm.data.image_files import FileImages
+from hebm.data.recipe import ImageData
 from hebm.errors import DataError
+
+
+@recipe
+class Plain(ImageData):
+    """No images of its own."""
+
+    def source(self, split):
+        raise NotImplementedError
 
 
 def put(folder, name, size=(8, 8), mode="L", value=100):
@@ -14,12 +24,17 @@ def put(folder, name, size=(8, 8), mode="L", value=100):
     return path
 
 
+def images_in(folder, shape, skip=False):
+    """As a data set of other kinds of file has them."""
+    return FileImages(folder, shape, Plain().decoder(shape), skip)
+
+
 def test_all_files_below_are_read_by_name_in_the_models_shape(tmp_path):
     put(tmp_path, "b.png", value=50)
     put(tmp_path, "a/z.PNG", mode="RGB", size=(20, 16), value=200)
     put(tmp_path, ".hidden/x.png")
     (tmp_path / "notes.txt").write_text("no image")
-    images = FileImages(tmp_path, (1, 8, 8))
+    images = images_in(tmp_path, (1, 8, 8))
     assert images.names == ["a/z.PNG", "b.png"]
     pixels = ((images.read(torch.arange(2)) + 1) * 127.5).round()
     assert pixels.shape == (2, 1, 8, 8)
@@ -30,26 +45,24 @@ def test_all_files_below_are_read_by_name_in_the_models_shape(tmp_path):
 def test_a_damaged_file_is_named_or_left_out(tmp_path):
     put(tmp_path, "good.png")
     (tmp_path / "bad.png").write_bytes(b"junk")
-    with pytest.raises(
-        DataError, match=r"bad\.png: cannot be read as an image .*; mend or remove it, .*--corrupt skip"
-    ):
-        FileImages(tmp_path, (1, 8, 8)).read(torch.arange(2))
-    images = FileImages(tmp_path, (1, 8, 8), skip=True)
+    with pytest.raises(DataError, match=r"bad\.png: cannot be read as an image .*; fix or remove it, .*--corrupt skip"):
+        images_in(tmp_path, (1, 8, 8)).read(torch.arange(2))
+    images = images_in(tmp_path, (1, 8, 8), skip=True)
     assert images.names == ["good.png"]
     assert "bad.png" in images.skipped[0]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no image files; put \.png"):
-        FileImages(tmp_path, (1, 8, 8))
+        images_in(tmp_path, (1, 8, 8))
     (tmp_path / "bad.png").write_bytes(b"junk")
     with pytest.raises(DataError, match=r"no image files that can be read \(1 cannot\)"):
-        FileImages(tmp_path, (1, 8, 8), skip=True)
+        images_in(tmp_path, (1, 8, 8), skip=True)
 
 
 def test_only_square_images_are_resized(tmp_path):
     put(tmp_path, "right.png", size=(8, 4))
-    assert FileImages(tmp_path, (1, 4, 8)).read(torch.arange(1)).shape == (1, 1, 4, 8)
+    assert images_in(tmp_path, (1, 4, 8)).read(torch.arange(1)).shape == (1, 1, 4, 8)
     put(tmp_path, "wrong.png", size=(16, 8))
     with pytest.raises(DataError, match=r"wrong\.png: is 16×8 pixels, the model's images are 8×4"):
-        FileImages(tmp_path, (1, 4, 8)).read(torch.arange(2))
+        images_in(tmp_path, (1, 4, 8)).read(torch.arange(2))

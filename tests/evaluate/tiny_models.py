@@ -111,7 +111,7 @@ def tiny_evaluation(
     data = data or TinyData()
     backbone = backbone or LinearBackbone()
     prior = prior or ShiftedPrior(backbone.layout, 1.0)
-    settings = EvaluateSettings(**{"metrics": (), "samples": 300, "cache": str(tmp_path), **settings})
+    settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
     images = {split: data.load(split) for split in ("train", "test")}
     asked = request or Request(steps=settings.chain_steps, after=settings.after)
     model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)

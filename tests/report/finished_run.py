@@ -74,13 +74,13 @@ def finished_run(path, name="demo", seed=0, prior="joint", data="f00d", with_sam
     folder = RunFolder(path / name)
     manifest = {
         "hebm": "0.1",
-        "plugins": {"hebm": "0.1"},
+        "plugins": {},
         "data": {"train": data},
         "torch": "2.9",
         "hardware": {"cpus": 2},
     }
     folder.create_or_open(CONFIG.format(name=name, seed=seed, prior=prior), manifest)
-    results(seed=seed, **changes).write(folder.metrics)
+    folder.write_metrics(results(seed=seed, **changes).to_json())
     records = [
         {"phase": phase, "step": 10 * i, "total_step": 600 * k + 10 * i, "loss": 5.0 / i, "skipped": 0}
         for k, phase in enumerate(("backbone", "prior"))

@@ -61,6 +61,7 @@ def test_what_comes_from_files_cannot_become_markup(tmp_path):
     more = Measurement("evil", 1.0, script, part=image, unit=script, conditions={script: image}, note=image)
     folder = finished_run(tmp_path, more=(more,))
     folder.config.write_text(folder.config.read_text().replace('"demo"', '"<b>demo</b>"'))
+    folder.accept()
     page = write_report(folder).read_text()
     assert "<script>" not in page
     assert "<img src=x>" not in page
@@ -96,13 +97,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_damaged_file_is_named(tmp_path, name, content):
     folder = finished_run(tmp_path)
     (folder.path / name).write_text(content)
-    with pytest.raises(CheckpointError, match=f"{re.escape(name)} is damaged"):
+    with pytest.raises(CheckpointError, match=f"{re.escape(name)} was changed or damaged"):
         write_report(folder)
 
 
 def test_a_run_without_any_measurement_makes_a_page_too(tmp_path):
     folder = finished_run(tmp_path)
-    Results().write(folder.metrics)
+    folder.write_metrics(Results().to_json())
     page = write_report(folder).read_text()
     assert "Not evaluated yet" not in page
     assert "<h2>Metrics" not in page

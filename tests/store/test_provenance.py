@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import hebm
+from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
 from hebm.store.provenance import describe_images, describe_run, images_of
 
 
 def test_versions_of_hebm_torch_and_every_plugin_are_recorded_as_json():
-    found = json.loads(json.dumps(describe_run(["numpy", "attrs", "numpy"], {"images": 3})))
+    found = json.loads(json.dumps(describe_run(["numpy", "hebm", "attrs", "numpy"], {"images": 3})))
     assert found["hebm"] == hebm.__version__
     assert found["torch"] == torch.__version__
     assert found["plugins"] == {"attrs": metadata.version("attrs"), "numpy": metadata.version("numpy")}
@@ -34,6 +35,9 @@ def test_images_are_read_back_as_they_were_described(images):
     assert images_of({"images": entry}) == images
 
 
-def test_a_manifest_from_before_there_were_attributes_is_read():
-    old = {"channels": 1, "height": 8, "width": 8, "classes": ["a", "b"], "binary": True}
-    assert images_of({"images": old}) == ImageSpec(1, 8, 8, ("a", "b"), True)
+@pytest.mark.parametrize(
+    "entry", [None, {}, [1], {"channels": 1, "classes": 3}, {**describe_images(ImageSpec(1, 8, 8)), "x": 1}]
+)
+def test_an_entry_of_another_shape_is_named(entry):
+    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged: images do not fit"):
+        images_of({"images": entry})

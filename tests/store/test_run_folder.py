@@ -9,7 +9,8 @@ from real_runs import tiny
 from hebm.config.experiment import from_table
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError
-from hebm.store.run_folder import RunFolder, config_changes
+from hebm.store.changes import config_changes
+from hebm.store.run_folder import RunFolder
 
 CONFIG = """
 name = "digits"
@@ -38,7 +39,7 @@ keep = 2
 """
 MANIFEST = {
     "hebm": "0.1",
-    "plugins": {"hebm": "0.1", "mine": "1.0"},
+    "plugins": {"other": "0.1", "mine": "1.0"},
     "data": "abc",
     "torch": "2.5",
     "hardware": {"cpus": 2},
@@ -57,17 +58,18 @@ def test_a_new_run_has_its_configuration_and_a_manifest_with_an_id(run):
     manifest = json.loads(run.manifest.read_text())
     assert MANIFEST.items() <= manifest.items()
     assert len(manifest["run_id"]) == 32
-    assert sorted(os.listdir(run.path)) == ["config.toml", "manifest.json"]
+    assert manifest["format"] == 1
+    assert sorted(os.listdir(run.path)) == ["SHA256SUMS", "config.toml", "manifest.json"]
 
 
 def test_two_runs_have_two_ids(tmp_path, run):
     other = RunFolder(tmp_path / "other").create_or_open(CONFIG, MANIFEST)
-    assert other["run_id"] != run.read_manifest()["run_id"]
+    assert other["run_id"] != run.read().manifest["run_id"]
 
 
 def test_the_same_experiment_is_resumed_with_its_id_and_nothing_is_rewritten(run):
     before = run.manifest.stat().st_mtime_ns, run.config.stat().st_mtime_ns
-    assert run.create_or_open(CONFIG, MANIFEST)["run_id"] == run.read_manifest()["run_id"]
+    assert run.create_or_open(CONFIG, MANIFEST)["run_id"] == run.read().manifest["run_id"]
     assert (run.manifest.stat().st_mtime_ns, run.config.stat().st_mtime_ns) == before
 
 
@@ -96,9 +98,8 @@ def test_a_different_training_key_is_refused_with_old_and_new_and_changes_nothin
     ("change", "said"),
     [
         ({"data": "xyz"}, "data fingerprint: 'abc' → 'xyz'"),
-        ({"plugins": {"hebm": "0.1", "mine": "1.1"}}, "plugins.mine: '1.0' → '1.1'"),
-        ({"plugins": {"hebm": "0.1"}}, "plugins.mine: '1.0' → (left out)"),
-        ({"hebm": "0.2"}, "hebm version: '0.1' → '0.2'"),
+        ({"plugins": {"other": "0.1", "mine": "1.1"}}, "plugins.mine: '1.0' → '1.1'"),
+        ({"plugins": {"other": "0.1"}}, "plugins.mine: '1.0' → (left out)"),
     ],
 )
 def test_different_data_or_versions_are_refused_with_old_and_new(run, change, said):
@@ -137,45 +138,114 @@ def test_a_key_that_only_begins_like_a_free_one_counts():
 def test_another_machine_is_allowed_and_recorded(run):
     manifest = run.create_or_open(CONFIG, {**MANIFEST, "torch": "2.6", "hardware": {"cpus": 64}})
     assert manifest["history"] == [["torch: '2.5' → '2.6'", "hardware.cpus: 2 → 64"]]
-    assert run.read_manifest() == manifest
+    assert run.read().manifest == manifest
 
 
 def test_told_to_go_on_it_does_and_records_what_changed(run):
-    run_id = run.read_manifest()["run_id"]
+    run_id = run.read().manifest["run_id"]
     manifest = run.create_or_open(CONFIG.replace("seed = 0", "seed = 1"), {**MANIFEST, "data": "xyz"}, allow=True)
     assert manifest["run_id"] == run_id
     assert manifest["history"] == [["seed: 0 → 1", "data fingerprint: 'abc' → 'xyz'"]]
     run.create_or_open(CONFIG.replace("seed = 0", "seed = 1"), {**MANIFEST, "data": "xyz"})
 
 
-def test_checkpoints_without_a_manifest_are_not_taken_for_a_fresh_start(run):
+def test_another_version_of_hebm_is_recorded_and_no_obstacle(run):
+    manifest = run.create_or_open(CONFIG, {**MANIFEST, "hebm": "0.2"})
+    assert manifest["history"] == [["hebm: '0.1' → '0.2'"]]
+
+
+def test_checkpoints_without_sums_are_not_taken_for_a_fresh_start(tmp_path):
+    run = RunFolder(tmp_path)
     run.checkpoints.mkdir()
-    run.manifest.unlink()
-    with pytest.raises(CheckpointError, match=r"no manifest\.json"):
+    with pytest.raises(CheckpointError, match=r"checkpoints but no SHA256SUMS"):
         run.create_or_open(CONFIG, MANIFEST)
 
 
-def test_killed_before_the_manifest_was_written_it_starts_afresh(tmp_path):
+def test_what_a_killed_start_left_is_tidied(tmp_path):
     run = RunFolder(tmp_path)
     run.config.write_text("half a con")
     (tmp_path / ".tmp-manifest.json-77").write_text("{")
     run.create_or_open(CONFIG, MANIFEST)
     assert run.config.read_text() == CONFIG
-    assert sorted(os.listdir(tmp_path)) == ["config.toml", "manifest.json"]
+    assert sorted(os.listdir(tmp_path)) == ["SHA256SUMS", "config.toml", "manifest.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"run_id": 3}'])
-def test_a_damaged_manifest_is_refused_by_name(run, content):
-    run.manifest.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged"):
+def test_what_a_kill_left_of_a_grid_or_a_pruned_checkpoint_is_tidied(run):
+    for path in (run.samples / ".tmp-prior.png-123", run.checkpoints / ".tmp-pruned-step-00000002"):
+        path.mkdir(parents=True)
+    run.create_or_open(CONFIG, MANIFEST)
+    assert [*run.samples.iterdir(), *run.checkpoints.iterdir()] == []
+
+
+# ---------------------------------------------------------------- R16: what the files hold
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"run_id": 3}', b'{"total": {"shape": "other"}}'])
+@pytest.mark.parametrize("name", ["config.toml", "manifest.json", "metrics.json"])
+def test_content_of_another_shape_is_named_with_the_way_on_and_nothing_is_written(run, name, content):
+    run.write_metrics({"n": 1})
+    (run.path / name).write_bytes(content)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    for open_it in (run.read, lambda: run.create_or_open(CONFIG, MANIFEST)):
+        with pytest.raises(CheckpointError) as caught:
+            open_it()
+        assert str(run.path / name) in str(caught.value)
+        assert f"hebm verify {run.path} --accept" in str(caught.value)
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_a_change_that_was_meant_is_accepted_and_recorded(run):
+    run.config.write_text(CONFIG.replace("samples = 1000", "samples = 10"))
+    assert run.accept() == ["config.toml"]
+    found = run.read()
+    assert "samples = 10\n" in found.config
+    assert found.manifest["history"] == [["config.toml: changed by hand and accepted"]]
+    assert run.accept() == []
+    assert run.read().manifest == found.manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.toml", b"seed = ", r"config\.toml is damaged"),
+        ("manifest.json", b"[]", r"manifest\.json is damaged"),
+        ("manifest.json", b'{"format": 1, "run_id": 3}', "damaged: run_id is 3"),
+        ("manifest.json", b'{"format": 1, "run_id": "a", "history": 3}', "damaged: history is 3"),
+        ("manifest.json", b'{"format": 1, "run_id": "a"}', "damaged: history is None"),
+        ("manifest.json", b'{"format": 1, "run_id": "a", "history": [], "paths": {"data.root": 3}}', "paths is"),
+        ("metrics.json", b"[1]", r"metrics\.json is damaged"),
+    ],
+)
+def test_what_cannot_be_right_is_not_accepted(run, name, content, said):
+    (run.path / name).write_bytes(content)
+    sums = (run.path / "SHA256SUMS").read_bytes()
+    with pytest.raises(CheckpointError, match=said):
+        run.accept()
+    assert (run.path / "SHA256SUMS").read_bytes() == sums
+
+
+def test_a_folder_of_format_0_is_refused_with_the_reason(run):
+    manifest = run.read().manifest
+    del manifest["format"]
+    run.manifest.write_text(json.dumps(manifest))
+    (run.path / "SHA256SUMS").unlink()
+    for open_it in (run.read, lambda: run.create_or_open(CONFIG, MANIFEST), run.accept):
+        with pytest.raises(CheckpointError, match=r"run format 0.*this hebm reads format 1.*another name"):
+            open_it()
+
+
+def test_a_folder_of_a_newer_format_is_refused(run):
+    run.manifest.write_text(json.dumps({**run.read().manifest, "format": 2}))
+    with pytest.raises(CheckpointError, match="has run format 2, this hebm reads format 1"):
+        run.accept()
+
+
+def test_lost_sums_are_named_and_can_be_made_again(run):
+    (run.path / "SHA256SUMS").unlink()
+    with pytest.raises(CheckpointError, match=r"SHA256SUMS is missing.*hebm verify .* --accept"):
         run.create_or_open(CONFIG, MANIFEST)
-
-
-@pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe"])
-def test_a_damaged_configuration_is_refused_by_name(run, content):
-    run.config.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"config\.toml is damaged"):
-        run.create_or_open(CONFIG, MANIFEST)
+    assert run.accept() == ["config.toml", "manifest.json"]
+    run.create_or_open(CONFIG, MANIFEST)
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
@@ -200,7 +270,7 @@ def imported(tmp_path):
 
 def test_an_imported_run_takes_the_first_data_it_meets_for_its_own_and_keeps_to_them(imported):
     manifest = imported.create_or_open(CONFIG, FIRST)
-    assert manifest == imported.read_manifest()
+    assert manifest == imported.read().manifest
     assert (manifest["data"], manifest["images"], manifest["history"]) == (FIRST["data"], FIRST["images"], [])
     imported.create_or_open(CONFIG, FIRST)
     with pytest.raises(CheckpointError, match="data fingerprint"):
@@ -215,7 +285,7 @@ def test_attributes_are_taken_over_as_classes_are(imported):
 def test_data_of_another_shape_are_refused_and_not_taken(imported):
     with pytest.raises(CheckpointError, match=r"images\.height: 28 → 32"):
         imported.create_or_open(CONFIG, {**FIRST, "images": {**FIRST["images"], "height": 32}})
-    assert imported.read_manifest()["data"] is None
+    assert imported.read().manifest["data"] is None
     imported.create_or_open(CONFIG, FIRST)
 
 
@@ -224,9 +294,9 @@ def test_told_to_go_on_with_another_shape_it_records_that_once(imported):
     assert manifest["history"] == [["images.height: 28 → 32"]]
 
 
-def test_an_imported_run_is_held_to_its_versions_as_any_other(imported):
-    with pytest.raises(CheckpointError, match=r"hebm version: '0\.1' → '0\.2'"):
-        imported.create_or_open(CONFIG, {**FIRST, "hebm": "0.2"})
+def test_an_imported_run_is_held_to_its_plugins_as_any_other(imported):
+    with pytest.raises(CheckpointError, match=r"plugins\.mine: '1\.0' → '1\.1'"):
+        imported.create_or_open(CONFIG, {**FIRST, "plugins": {"other": "0.1", "mine": "1.1"}})
 
 
 def test_a_key_that_is_newer_than_a_run_has_its_default_there(tmp_path):

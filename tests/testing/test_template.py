@@ -78,7 +78,7 @@ def test_a_file_that_names_it_runs(copy, site, tmp_path, scheme):
         **steps[scheme],
         "data.limit": 256,
         "evaluate.samples": 128,
-        "evaluate.cache": f'"{(tmp_path / "cache").as_posix()}"',
+        "run.cache_folder": f'"{(tmp_path / "cache").as_posix()}"',
     }
     text = (copy / "example.toml").read_text()
     (tmp_path / "example.toml").write_text(text if scheme == "two-phase" else text.partition("[train]")[0])

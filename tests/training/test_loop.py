@@ -3,7 +3,7 @@
 import pytest
 from real_runs import Recording, log, newest, steps_saved, tiny, train
 
-from hebm.model import Model
+from hebm.runs import open_run
 from hebm.training.phase_run import PhaseRun
 
 
@@ -32,7 +32,7 @@ def test_a_line_says_phase_steps_loss_terms_norms_rates_and_counts(tmp_path):
 def test_phases_without_steps_still_make_a_run_that_can_be_sampled(tmp_path):
     assert train(tiny(train={"backbone": {"steps": 0}, "prior": {"steps": 0}}), tmp_path / "tiny")
     assert newest(tmp_path / "tiny").phase == "prior"
-    assert Model.load(tmp_path / "tiny").sample(3).isfinite().all()
+    assert open_run(tmp_path / "tiny").model().sample(3).isfinite().all()
 
 
 def test_the_listener_hears_phases_steps_lines_and_previews(tmp_path):

@@ -20,6 +20,11 @@ _ATTRIBUTES = "attributes"
 _BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
 
 
+def _is_file(data: Arrays) -> bool:
+    """Return whether `train` and its like name files; with `path` they are keys in it."""
+    return data.path is None
+
+
 @recipe
 class Arrays(ImageData):
     """Images from .npy or .npz files. Object arrays (pickles) are refused.
@@ -28,13 +33,15 @@ class Arrays(ImageData):
     the columns of labels `(N, A)`. Without, each is a file: an .npy, or an .npz that holds one array.
     """
 
-    path: str | None = option(None, doc="one .npz with everything; the options below are then its keys")
-    train: str = option("train", doc="the training images: a file, or a key of path")
-    test: str | None = option(None, doc="the test images: a file, or a key of path; left out: a part is held out")
-    train_labels: str | None = option(
-        None, doc="their labels, (N,) classes or (N, A) attributes of 0 and 1: a file, or a key of path"
+    path: str | None = option(None, doc="one .npz with everything; the options below are then its keys", path=True)
+    train: str = option("train", doc="the training images: a file, or a key of path", path=_is_file)
+    test: str | None = option(
+        None, doc="the test images: a file, or a key of path; left out: a part is held out", path=_is_file
     )
-    test_labels: str | None = option(None, doc="labels of the test images: a file, or a key of path")
+    train_labels: str | None = option(
+        None, doc="their labels, (N,) classes or (N, A) attributes of 0 and 1: a file, or a key of path", path=_is_file
+    )
+    test_labels: str | None = option(None, doc="labels of the test images: a file, or a key of path", path=_is_file)
     layout: str = option("auto", doc="order of the axes", choices=("auto", "nhwc", "nchw", "nhw"))
     range: str = option(
         "auto",

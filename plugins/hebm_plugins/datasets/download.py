@@ -31,7 +31,7 @@ _FAILURES = (*_FAILURES, tarfile.TarError, zipfile.BadZipFile)
 class Downloadable(ImageData):
     """A data set that torchvision reads. Implement `open`, and `source` with it."""
 
-    root: str = option("data", doc="the folder that torchvision keeps the data set in, or downloads it to")
+    root: str = option("data", doc="the folder that torchvision keeps the data set in, or downloads it to", path=True)
     download: bool = option(True, doc="download it if it is not there")
 
     @abstractmethod

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipe import option, recipe
-from hebm.data.decode import CorruptImage, Decoder
+from hebm.data.decode import CorruptImage, Decoder, ImageDecoder, Shape
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
 from hebm.data.recipe import ImageData
 from hebm.errors import DataError
@@ -58,7 +58,7 @@ class FileDecoder:
     """Position → pixels, for lazy reading; a class, so that it can travel to workers."""
 
     found: Found
-    decoder: Decoder
+    decoder: ImageDecoder
     encoded: dict[str, bytes] | None = None
 
     def __call__(self, i: int) -> Tensor:
@@ -72,7 +72,7 @@ class FileDecoder:
 class ImageFolder(ImageData):
     """A folder, .zip or .tar(.gz) of images: class sub-folders, train/ and test/ if there are any."""
 
-    root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on")
+    root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
     size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
     holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
@@ -82,14 +82,22 @@ class ImageFolder(ImageData):
     )
     corrupt: str = option("stop", doc="what to do with files that are no images", choices=("stop", "skip"))
 
+    def decoder(self, shape: Shape | None) -> ImageDecoder:
+        """Cut, resize and convert as the options say."""
+        if shape is None:
+            return Decoder(self.channels, self.size, self.crop)
+        channels, height, width = shape
+        size = self.size or (height if height == width else None)
+        return Decoder(channels, size, self.crop, ready=(width, height))
+
     def source(self, split: str) -> Images:
-        """Finds the files of a split and decodes them, now or when they are asked for."""
+        """Find the files of a split and decode them, now or when they are asked for."""
         found = find(Path(self.root), split, self.holdout, self.labels)
         if not found.names:
             raise DataError(_nothing(Path(self.root), split, self.holdout))
         if self.limit is not None:
             found = found.keep(range(min(self.limit, len(found.names))))
-        decoder = Decoder(self.channels, self.size, self.crop)
+        decoder = self.decoder(None)
         if self.corrupt == "skip":
             found = _without_corrupt(found, decoder)
         if self.cache:
@@ -121,7 +129,7 @@ def find(root: Path, split: str, holdout: float, labels: str | None = None) -> F
     return found.keep(by_hash(whole.inner))
 
 
-def decode_all(found: Found, decoder: Decoder) -> ArrayImages | None:
+def decode_all(found: Found, decoder: ImageDecoder) -> ArrayImages | None:
     """All images in memory, `(N, C, H, W)` uint8, in one pass over the files; None if they take over 2 GiB."""
     place = {name: i for i, name in enumerate(found.names)}
     pixels: Tensor | None = None
@@ -140,7 +148,7 @@ def decode_all(found: Found, decoder: Decoder) -> ArrayImages | None:
     return ArrayImages(pixels, found.labels.tensor(), found.labels.classes, found.labels.attributes)
 
 
-def _lazy(found: Found, decoder: Decoder) -> LazyImages:
+def _lazy(found: Found, decoder: ImageDecoder) -> LazyImages:
     encoded = None if found.files.seekable else _encoded(found)
     decode, labels = FileDecoder(found, decoder, encoded), found.labels
     return LazyImages(
@@ -165,7 +173,7 @@ def _encoded(found: Found) -> dict[str, bytes]:
     return kept
 
 
-def _without_corrupt(found: Found, decoder: Decoder) -> Found:
+def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
     bad: dict[str, str] = {}
     for name, data in found.files.stream(found.names):
         try:

@@ -27,7 +27,7 @@ class OmniglotIWAE(Downloadable):
     v in [0, 1] are rounded down to levels ⌊255 v⌋, as published. The file is a MATLAB matrix.
     """
 
-    file: str | None = option(None, doc="a copy of chardata.mat; left out: ROOT/omniglot-iwae/chardata.mat")
+    file: str | None = option(None, doc="a copy of chardata.mat; left out: ROOT/omniglot-iwae/chardata.mat", path=True)
 
     @property
     def path(self) -> Path:

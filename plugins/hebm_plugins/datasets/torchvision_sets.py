@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipe import option, recipe
-from hebm.data.decode import Decoder
+from hebm.data.decode import Decoder, ImageDecoder, Picture, Shape, opened
 from hebm.data.images import ArrayImages, LazyImages
 from hebm.data.recipe import ImageData
 from hebm.errors import DataError
@@ -22,6 +22,7 @@ from hebm_plugins.datasets.splits import by_hash
 
 DIGITS = tuple(map(str, range(10)))
 _FACE = (15, 40, 163, 188)
+_ALIGNED = (178, 218)
 _SCENES: tuple[str, ...] = (
     "bedroom",
     "bridge",
@@ -108,6 +109,17 @@ class SVHN(Downloadable):
         return ArrayImages(torch.from_numpy(pixels), torch.from_numpy(labels), DIGITS)
 
 
+@attrs.frozen
+class StrokesDecoder:
+    """Dark strokes on white paper → bright strokes on black."""
+
+    decoder: Decoder
+
+    def __call__(self, data: bytes | Picture, name: str) -> Tensor:
+        """Decode an image and invert its levels."""
+        return 255 - self.decoder(data, name)
+
+
 @recipe
 class Omniglot(Downloadable):
     """19,280 + 13,180 characters of 30 + 20 alphabets, as bright strokes on black, grey, resized to `size`.
@@ -116,6 +128,10 @@ class Omniglot(Downloadable):
     """
 
     size: int = option(28, doc="side of the image", low=4, unit="px")
+
+    def decoder(self, shape: Shape | None) -> StrokesDecoder:
+        """Read dark strokes on white paper, as the published files have them; a user's own files are read alike."""
+        return StrokesDecoder(Decoder(channels=1, size=self.size))
 
     def open(self, split: str, download: bool) -> Any:
         """`torchvision.datasets.Omniglot`."""
@@ -126,14 +142,33 @@ class Omniglot(Downloadable):
     def source(self, split: str) -> ArrayImages:
         """In the order of a hash of the names; torchvision's own depends on the file system."""
         files = Folder(Path(self.found(split).target_folder))
-        decoder = Decoder(channels=1, size=self.size)
+        decoder = self.decoder(None)
         characters = [name.rpartition("/")[0] for name in files.names]
         classes = sorted(set(characters))
         order = by_hash(files.names)[: self.limit]
-        strokes = [255 - decoder(files.read(files.names[i]), files.describe(files.names[i])) for i in order]
+        strokes = [decoder(files.read(files.names[i]), files.describe(files.names[i])) for i in order]
         number = {character: i for i, character in enumerate(classes)}
         labels = torch.tensor([number[characters[i]] for i in order])
         return ArrayImages(torch.stack(strokes) if strokes else torch.empty(0, 1, 1, 1), labels, classes)
+
+
+@attrs.frozen
+class FaceDecoder:
+    """Cuts the box of the face where an image has the published size, and the centre square of any other.
+
+    Arguments:
+        size: side of the image that comes out.
+        crop: side of a centre square to cut instead of the box.
+    """
+
+    size: int
+    crop: int | None
+
+    def __call__(self, data: bytes | Picture, name: str) -> Tensor:
+        """Cut, resize and convert to colour."""
+        picture = opened(data, name)
+        box = self.crop or (_FACE if picture.size == _ALIGNED else None)
+        return Decoder(3, self.size, box, ready=(self.size, self.size))(picture, name)
 
 
 @attrs.frozen
@@ -142,7 +177,7 @@ class CelebADecoder:
 
     folder: Path
     names: Sequence[str]
-    decoder: Decoder
+    decoder: ImageDecoder
 
     def __call__(self, i: int) -> Tensor:
         """Decodes file i."""
@@ -176,6 +211,10 @@ class CelebA(Downloadable):
         unit="px",
     )
 
+    def decoder(self, shape: Shape | None) -> FaceDecoder:
+        """Cut the face as the options say."""
+        return FaceDecoder(self.size, self.crop)
+
     def open(self, split: str, download: bool) -> Any:
         """`torchvision.datasets.CelebA`."""
         from torchvision.datasets import CelebA as Set
@@ -186,8 +225,7 @@ class CelebA(Downloadable):
         """In the order of the published partition."""
         found = self.found(split)
         folder = Path(self.root) / found.base_folder / "img_align_celeba"
-        decoder = Decoder(channels=3, size=self.size, crop=self.crop or _FACE)
-        decode = CelebADecoder(folder, found.filename, decoder)
+        decode = CelebADecoder(folder, found.filename, self.decoder(None))
         names = [name for name in found.attr_names if name]  # the header ends with a space: an empty name
         return CelebAImages(len(found), decode, found.attr, names=found.filename, attributes=names)
 
@@ -200,14 +238,18 @@ class LSUN(ImageData):
     databases are read directly: torchvision's reader writes a pickle into the working folder and trusts it later.
     """
 
-    root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on")
+    root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on", path=True)
     category: str = option("church_outdoor", doc="which scenes", choices=_SCENES)
     size: int = option(64, doc="side of the image", low=8, unit="px")
+
+    def decoder(self, shape: Shape | None) -> Decoder:
+        """Resize the centre square to `size`, whatever the file."""
+        return Decoder(channels=3, size=self.size)
 
     def source(self, split: str) -> LazyImages:
         """In the order of their keys, which are hashes."""
         from hebm_plugins.datasets.lmdb_images import LMDBImages
 
         folder = Path(self.root) / f"{self.category}_{'train' if split == 'train' else 'val'}_lmdb"
-        images = LMDBImages(folder, Decoder(channels=3, size=self.size), self.limit)
+        images = LMDBImages(folder, self.decoder(None), self.limit)
         return LazyImages(len(images.keys), images, names=[key.decode("ascii", "replace") for key in images.keys])

@@ -72,6 +72,7 @@ class Inception(ExtractorRecipe):
     weights: str | None = option(
         None,
         doc="file of the weights; left out: the standard one, downloaded on first use",
+        path=True,
         renamed_from="../extractor_weights",
     )
     sha256: str | None = option(

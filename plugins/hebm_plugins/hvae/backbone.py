@@ -100,7 +100,7 @@ class HVAEBackbone(Backbone):
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """E_q[−log p(x|z)] + w Σ_i KL(q_i ‖ p_i), w = min(1, step / (kl_warmup · steps)); nats per image."""
         loss = super().objective(batch, noise, progress)
-        warm = self.kl_warmup * progress.total
+        warm = self.kl_warmup * progress.total if self.kl_warmup else 0
         if progress.step >= warm or loss.posterior is None or loss.posterior.kl is None:
             return loss
         weight = progress.step / warm

@@ -94,7 +94,8 @@ class NVAEObjective:
             progress: β is a function of it.
         """
         kl, reconstruction = _kl_of(posterior), -log_likelihood.mean()
-        beta = kl_coefficient(progress.step, progress.total, self.kl_warmup, self.kl_hold, self.kl_floor)
+        total = progress.total if self.kl_warmup else 0  # asked for only where the loss depends on it
+        beta = kl_coefficient(progress.step, total, self.kl_warmup, self.kl_hold, self.kl_floor)
         weighted = beta * self._weighed(kl, groups, beta).mean()
         norms = self._norms(penalty, beta, progress.step, reconstruction)
         divergence = kl.sum(1).mean()

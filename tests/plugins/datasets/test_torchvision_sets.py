@@ -280,3 +280,14 @@ def test_the_real_mnist(download):
     assert (len(train), len(test), train.shape) == (60000, 10000, (1, 28, 28))
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert float(train.read(torch.arange(60000)).mean()) == pytest.approx(2 * 0.1307 - 1, abs=1e-4)
+
+
+def test_a_users_own_files_are_read_as_the_data_sets_own():
+    paper = Image.new("L", (105, 105), 255)
+    assert Omniglot().decoder((1, 28, 28))(paper, "a").max() == 0
+    face = np.zeros((218, 178, 3), np.uint8)
+    face[40:188, 15:163] = 200
+    decoder = CelebA(size=32).decoder((3, 32, 32))
+    assert decoder(Image.fromarray(face), "a").min() == 200
+    assert decoder(Image.fromarray(face[40:188, 15:163]), "a").min() == 200
+    assert MNIST().decoder((1, 28, 28))(Image.fromarray(face), "a").shape == (1, 28, 28)

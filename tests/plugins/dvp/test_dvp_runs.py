@@ -5,7 +5,7 @@ import torch
 from real_runs import differences, distance, in_two_processes, log, merged, newest, tiny, train
 
 from hebm.errors import CheckpointError, ConfigError
-from hebm.model import Model
+from hebm.runs import open_run
 
 OPTIMIZATION = {"optimizer": "adamax", "learning_rate": 0.01, "ema": 0.9, "clip": 1.0}
 BACKBONE = {"latents": [1, 2], "channels": 8, "encoder_blocks": 1, "context_size": 3}
@@ -85,14 +85,14 @@ def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
     assert [line["phase"] for line in log(tmp_path / "next")] == ["stage 1"] * 4 + ["stage 2"] * 4
     taken = of_prior(tmp_path / "next", "diffusion.")
     assert taken
-    kept = Model.load(whole).prior.state_dict()
-    for name, tensor in Model.load(tmp_path / "next").prior.state_dict().items():
+    kept = open_run(whole).model().prior.state_dict()
+    for name, tensor in open_run(tmp_path / "next").model().prior.state_dict().items():
         if "diffusion." in name:
             assert torch.equal(tensor, kept[name]), name
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no run .*nowhere; start it first with hebm run"):
+    with pytest.raises(CheckpointError, match=r"nowhere is not a run folder: it does not exist"):
         train(experiment(train={"backbone_from": str(tmp_path / "nowhere")}), tmp_path / "tiny")
 
 

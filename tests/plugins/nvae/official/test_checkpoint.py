@@ -12,8 +12,8 @@ from official_files import TINY, content, difference, edited, trained
 from safetensors.torch import load_file
 
 from hebm.errors import CheckpointError
-from hebm.model import Model
 from hebm.porting import export_checkpoint, import_checkpoint
+from hebm.runs import open_run
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.run_folder import RunFolder
@@ -36,7 +36,7 @@ def through(found, folder):
 def test_the_weights_are_the_files_under_our_names(name, tmp_path):
     model = import_checkpoint("nvae", TINY[name], tmp_path / "run").model
     expected = load_file(TINY[name].with_name("state_dict.safetensors"))
-    found, own = official_names(model.backbone), Model.load(tmp_path / "run").backbone.state_dict()
+    found, own = official_names(model.backbone), open_run(tmp_path / "run").model().backbone.state_dict()
     assert list(found.values()) == [key for key in content(name)["state_dict"] if not key.endswith("_normalized")]
     assert all(torch.equal(own[ours], expected[theirs]) for ours, theirs in found.items())
     assert set(found.values()) == set(expected)
@@ -94,7 +94,7 @@ def test_a_run_that_trained_on_is_written_with_its_step_and_moments(tmp_path):
     torch.save(trained(), tmp_path / "in.pt")
     imported = import_checkpoint("nvae", tmp_path / "in.pt", tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    run_id = folder.read_manifest()["run_id"]
+    run_id = folder.read().manifest["run_id"]
     last = checkpoints.load_latest(folder.checkpoints, run_id, print)
     tensors = {k: {n: t + 1 for n, t in named.items()} for k, named in last.tensors.items()}
     checkpoints.save(folder.checkpoints, Checkpoint("backbone", 78001, 78001, tensors, last.state), 2, run_id)

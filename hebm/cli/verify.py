@@ -1,0 +1,41 @@
+"""`hebm verify`: is a run folder what hebm wrote?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hebm.cli.options import run_argument
+
+
+@click.command()
+@run_argument
+@click.option("--accept", is_flag=True, help="Take config.toml, manifest.json and metrics.json as they are now.")
+def command(run: Path, accept: bool) -> None:
+    """Check every file of RUN that has a checksum: its own three files and all checkpoints.
+
+    `sha256sum -c SHA256SUMS` in the folder checks the first three too.
+    """
+    from hebm.errors import CheckpointError
+    from hebm.runs import open_run
+    from hebm.store.checkpoints import list_checkpoints, verify
+    from hebm.store.durable import reporting
+    from hebm.store.lock import RunLock
+    from hebm.store.run_folder import RunFolder
+
+    if accept:
+        with RunLock(run):
+            for name in RunFolder(run).accept():
+                click.echo(f"accepted  {name}")
+    opened = open_run(run)
+    click.echo("good      config.toml, manifest.json" + (", metrics.json" if opened.results is not None else ""))
+    with reporting(f"read {opened.folder.checkpoints}"):
+        paths = list_checkpoints(opened.folder.checkpoints)
+    damaged = 0
+    for path in paths:
+        complaints = verify(path, opened.run_id)
+        damaged += bool(complaints)
+        click.echo(f"{'damaged' if complaints else 'good':<8}  {path.name}" + "".join(f"\n  {c}" for c in complaints))
+    if damaged:
+        raise CheckpointError(f"{run}: {damaged} of {len(paths)} checkpoints are damaged; put back good copies")

@@ -1,0 +1,92 @@
+"""Keys that name files and folders: what a run writes down of them, so that it can be opened from elsewhere.
+
+A field made by `option(path=True)` names a file or folder relative to the folder that hebm was started in. A run keeps
+the text as written, and next to it the absolute path that it meant.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.config.recipe import fields_of
+from hebm.errors import ConfigError
+
+WRITTEN, ABSOLUTE = "written", "absolute"
+Places = Mapping[str, Mapping[str, str]]
+"""By key: the text as written, and the absolute path that it meant."""
+
+
+def paths_of(recipe: Any, prefix: str = "") -> dict[str, str]:
+    """Return the texts of the keys of a recipe, and of the recipes in it, that name files or folders."""
+    found: dict[str, str] = {}
+    for field in fields_of(type(recipe)):
+        value, key = getattr(recipe, field.name), prefix + field.name
+        if attrs.has(type(value)):
+            found |= paths_of(value, f"{key}.")
+        elif isinstance(value, str) and _is_path(field, recipe):
+            found[key] = value
+    return found
+
+
+def _is_path(field: attrs.Attribute[Any], recipe: Any) -> bool:
+    mark = field.metadata.get("path", False)
+    return bool(mark(recipe)) if callable(mark) else bool(mark)
+
+
+def expanded(text: str) -> str:
+    """Return a path with `~` and `$VARIABLE` replaced. Raises `ConfigError` for a home folder that does not exist."""
+    try:
+        return str(Path(os.path.expandvars(text)).expanduser()) if text.startswith("~") or "$" in text else text
+    except RuntimeError as error:
+        raise ConfigError(f"{text!r}: {error}; write the path without ~") from error
+
+
+def absolute(text: str) -> str:
+    """Return the absolute path that a text means when hebm is started here."""
+    return str(Path(expanded(text)).absolute())
+
+
+def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
+    """Return what a run writes down of its paths.
+
+    Arguments:
+        written: the experiment with paths as written.
+        located: the same with paths as they were found.
+    """
+    found = paths_of(located)
+    return {key: {WRITTEN: text, ABSOLUTE: absolute(found[key])} for key, text in paths_of(written).items()}
+
+
+def located(recipe: Any, places: Places) -> Any:
+    """Return the recipe with its paths as they are found: `~` replaced, and in a run's places where they are there.
+
+    A path of a run is the absolute one that it meant when the run started, if its text is unchanged and it exists.
+    """
+    for key, text in paths_of(recipe).items():
+        place = places.get(key, {})
+        same = place.get(WRITTEN) == text and Path(place.get(ABSOLUTE, "")).exists()
+        found = place[ABSOLUTE] if same else expanded(text)
+        recipe = recipe if found == text else _changed(recipe, key.split("."), found)
+    return recipe
+
+
+def _changed(recipe: Any, keys: list[str], value: str) -> Any:
+    first, *rest = keys
+    return attrs.evolve(recipe, **{first: _changed(getattr(recipe, first), rest, value) if rest else value})
+
+
+def missing(recipe: Any, places: Places) -> str:
+    """Return a line for each path that does not exist: as written, what that means here, and what it meant before."""
+    lines = []
+    for key, text in paths_of(recipe).items():
+        here, before = absolute(text), places.get(key, {}).get(ABSOLUTE)
+        if not Path(here).exists():
+            now = "" if here == text else f" is {here} here"
+            was = f", and was {before} when the run started" if before not in (None, here) else ""
+            lines.append(f"\n  {key} = {text!r}{now}{was}: not found; set it with --set {key}=PATH")
+    return "".join(lines)

@@ -1,0 +1,156 @@
+"""`SHA256SUMS`: what `config.toml`, `manifest.json` and `metrics.json` of a run must contain.
+
+`sha256sum -c SHA256SUMS` in the run folder checks the same files. A change of the files goes in three steps:
+
+    1. write SHA256SUMS.pending    the sums that will hold after the change
+    2. write or remove each file, each in one step
+    3. rename SHA256SUMS.pending to SHA256SUMS
+
+While there is a `SHA256SUMS.pending`, a file may have either sum: after a kill at any moment each file has its old or
+its new content, and neither looks like damage. A folder whose `SHA256SUMS` was never written is not a run yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from hebm.errors import CheckpointError
+from hebm.store.durable import replace_file, reporting, sync_folder
+
+SUMS = "SHA256SUMS"
+PENDING = "SHA256SUMS.pending"
+CONFIG, MANIFEST, METRICS = COVERED = ("config.toml", "manifest.json", "metrics.json")
+
+Contents: TypeAlias = dict[str, bytes]
+"""The content of each covered file that exists, by name."""
+
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](\S+)")
+_TRIES = 5
+
+
+def read(folder: Path) -> Contents:
+    """Read the covered files of a run; what was hashed is what is returned.
+
+    Raises `CheckpointError` that names each file whose content is not the one that hebm wrote, and says what to do.
+    """
+    contents, changed = _inspect(folder)
+    if changed:
+        raise CheckpointError("\n".join(_complaint(folder, name, contents) for name in changed))
+    return contents
+
+
+def changed(folder: Path) -> list[str]:
+    """Return the names of covered files whose content is not the one that hebm wrote. Raises `CheckpointError`."""
+    return _inspect(folder)[1]
+
+
+def _inspect(folder: Path) -> tuple[Contents, list[str]]:
+    """Return the contents and the names that do not fit; looks again if another process has just written."""
+    for _ in range(_TRIES):  # readers hold no lock
+        accepted, contents = _accepted(folder), _contents(folder)
+        names = [name for name in COVERED if not _fits(name, contents, accepted)]
+        if not names or _accepted(folder) == accepted:
+            break
+    return contents, names
+
+
+def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
+    """Write covered files, or remove those given as None, and then their sums. Only for the holder of the lock.
+
+    Arguments:
+        folder: the run folder.
+        changes: new contents by name, written in this order.
+
+    Raises `CheckpointError` if a file cannot be written, or if one of the others was changed by someone else.
+    """
+    before: Contents = {}
+    if (folder / SUMS).exists():
+        before = read(folder)
+        settle(folder)
+    after = {**before, **changes}
+    with reporting(f"write {folder}"):
+        replace_file(folder / PENDING, _text({name: data for name, data in after.items() if data is not None}))
+        for name, data in changes.items():
+            if data is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                replace_file(folder / name, data)
+        sync_folder(folder)
+        os.replace(folder / PENDING, folder / SUMS)
+        sync_folder(folder)
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed process left pending. Only for the holder of the lock. Raises `CheckpointError`."""
+    if (folder / PENDING).exists():
+        accept(folder, read(folder))
+
+
+def accept(folder: Path, contents: Contents) -> None:
+    """Write the sums of these contents, whatever the sums were before. Raises `CheckpointError`."""
+    with reporting(f"write {folder / SUMS}"):
+        replace_file(folder / SUMS, _text(contents))
+        (folder / PENDING).unlink(missing_ok=True)
+        sync_folder(folder)
+
+
+def read_unverified(folder: Path) -> Contents:
+    """Read the covered files without comparing sums, to accept a change. Raises `CheckpointError`."""
+    return _contents(folder)
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _fits(name: str, contents: Contents, accepted: tuple[Mapping[str, str], ...]) -> bool:
+    """Return whether a file's content, or its absence, is one that hebm wrote. Metrics may always be removed."""
+    if name not in contents:
+        return name == METRICS or any(name not in sums for sums in accepted)
+    return any(sums.get(name) == digest(contents[name]) for sums in accepted)
+
+
+def _accepted(folder: Path) -> tuple[Mapping[str, str], ...]:
+    """Return the sums that count: those that hold, and those of a change under way."""
+    found = [_sums(folder / name) for name in (PENDING, SUMS)]
+    return tuple(sums for sums in found if sums is not None)
+
+
+def _sums(path: Path) -> Mapping[str, str] | None:
+    with reporting(f"read {path}"):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    matches = [_LINE.fullmatch(line) for line in data.decode(errors="replace").split("\n")]
+    return {match[2]: match[1] for match in matches if match}
+
+
+def _contents(folder: Path) -> Contents:
+    contents = {}
+    for name in COVERED:
+        with reporting(f"read {folder / name}"):
+            try:
+                contents[name] = (folder / name).read_bytes()
+            except FileNotFoundError:
+                continue
+    return contents
+
+
+def _text(contents: Mapping[str, bytes]) -> bytes:
+    return "".join(f"{digest(contents[name])}  {name}\n" for name in COVERED if name in contents).encode()
+
+
+def _complaint(folder: Path, name: str, contents: Contents) -> str:
+    way = f"if the change was meant, accept it with `hebm verify {folder} --accept`"
+    if name not in contents:
+        return f"{folder / name} is missing; put back a good copy"
+    again = ", or delete it and run `hebm evaluate` again" if name == METRICS else ""
+    found = f"was changed or damaged since hebm wrote it (its SHA-256 is not the one in {SUMS})"
+    return f"{folder / name} {found}; put back a good copy{again}; {way}"
