@@ -98,7 +98,7 @@ def _to_labels(array: np.ndarray, where: str) -> Tensor:
     labels = torch.from_numpy(array.astype(np.int64))
     if labels.ndim == 1:
         return labels
-    values = set(labels.unique().tolist())
+    values = set(torch.unique(labels).tolist())
     if not (values <= {0, 1} or values <= {-1, 1}):
         shown = ", ".join(map(str, sorted(values)[:6]))
         raise DataError(f"{where}: attributes must be 0 and 1, or -1 and 1 throughout, got {shown}")
@@ -160,9 +160,7 @@ def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
     if array.ndim != len(layout):
         fix = f"data.layout = {layout!r} needs {len(layout)}; choose nhw, nhwc or nchw"
         raise DataError(f"{where}: shape {array.shape} has {array.ndim} axes, {fix}")
-    images = {"nhw": lambda a: a[:, None], "nchw": lambda a: a, "nhwc": lambda a: a.transpose(0, 3, 1, 2)}[layout](
-        array
-    )
+    images = array[:, None] if layout == "nhw" else array.transpose(0, 3, 1, 2) if layout == "nhwc" else array
     if images.shape[1] not in (1, 3):
         fix = "drop transparency, or set data.layout"
         raise DataError(f"{where}: shape {array.shape} as {layout} has {images.shape[1]} channels, not 1 or 3; {fix}")

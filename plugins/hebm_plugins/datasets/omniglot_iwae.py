@@ -61,7 +61,7 @@ class OmniglotIWAE(Downloadable):
                 f"{self.path}: {names[0]} has shape {tuple(values.shape)} and {names[1]} {tuple(alphabets.shape)}; "
                 f"expected ({SIDE**2}, N) and (50, N)"
             )
-        pixels = (255 * values.T.double()).to(torch.uint8).unflatten(1, (SIDE, SIDE))
+        pixels = torch.unflatten((255 * values.T.double()).to(torch.uint8), 1, (SIDE, SIDE))
         # columns of pixels one after another, as MATLAB has them
         images = pixels.transpose(1, 2).unsqueeze(1)
         return ArrayImages(images, alphabets.argmax(0), tuple(f"alphabet {i}" for i in range(len(alphabets))))

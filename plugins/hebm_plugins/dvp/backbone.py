@@ -21,6 +21,7 @@ from hebm_plugins.dvp.blocks import resized
 from hebm_plugins.dvp.decoder import Layer
 from hebm_plugins.dvp.encoder import Encoder
 from hebm_plugins.dvp.pseudo_inputs import PseudoInput
+from hebm_plugins.module_lists import ModuleList
 
 Choose = Callable[[int, Normal, Tensor], Tensor]
 """Layer, its prior and the state above it → z_l."""
@@ -92,7 +93,7 @@ class DVPBackbone(Backbone):
         self.layout, self.pixels, self.size = layout, pixels, size
         self.aggregate, self.statistics = aggregate, statistics
         self.pseudo_input, self.encoder = pseudo_input, encoder
-        self.layers, self.head = nn.ModuleList(layers), head
+        self.layers, self.head = ModuleList(layers), head
 
     def fit_statistics(self, images: Images) -> None:
         """The pseudo-input's scale."""
@@ -154,8 +155,8 @@ class DVPBackbone(Backbone):
         return self.pixels(self.head(seen))
 
     def _last_state(self, latents: Latents) -> Tensor:
-        state: Tensor = self.layers[-1].advanced(*latents.features, latents.z[-1])
-        return state
+        above, residual = latents.features
+        return self.layers[-1].advanced(above, residual, latents.z[-1])
 
     def aggregated(self, z: Sequence[Tensor]) -> Tensor:
         """(1/√L) Σ_l up(z_l), `(B, w, H, W)`; what has one resolution is summed before it is interpolated."""

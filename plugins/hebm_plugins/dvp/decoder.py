@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,16 +74,17 @@ class Layer(nn.Module):
         self.posterior = DecoderBlock(c, 2 * w, h, depthwise)
         self.zup = nn.Conv2d(w, c, 1)
         outputs = [c] * (blocks - 1) + [size.outputs] if used else []
-        self.res = nn.Sequential(*(DecoderBlock(c, out, h, depthwise) for out in outputs))
-        self._initialise(layers)
+        res = [DecoderBlock(c, out, h, depthwise) for out in outputs]
+        self.res = nn.Sequential(*res)
+        self._initialise(layers, res)
 
-    def _initialise(self, layers: int) -> None:
+    def _initialise(self, layers: int, res: Sequence[DecoderBlock]) -> None:
         for net in (self.prior, self.posterior):
             nn.init.zeros_(net.last.weight)
             if net.last.bias is not None:
                 nn.init.zeros_(net.last.bias)
         with torch.no_grad():
-            for conv in (self.zup, *(block.last for block in self.res)):
+            for conv in (self.zup, *(block.last for block in res)):
                 conv.weight.mul_(math.sqrt(1 / layers))
         if not self.used:
             self.zup.requires_grad_(False)
@@ -91,7 +93,7 @@ class Layer(nn.Module):
         """Of state s `(B, c, h, w)` and the context image at its resolution."""
         w = self.size.width
         raw = full_precision(self.prior(s if seen is None else torch.cat([s, seen], dim=1)))
-        mean, log_var, residual = raw.split((w, w, self.size.channels), dim=1)
+        mean, log_var, residual = torch.split(raw, [w, w, self.size.channels], dim=1)
         return PriorOutput(self._normal(mean, log_var), residual)
 
     def posterior_of(self, s: Tensor, e: Tensor) -> Normal:

@@ -7,6 +7,7 @@ where it is stored: its gradient is that of an unclamped one, and it cannot get 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -123,4 +124,8 @@ class Linear(PseudoInput):
         return found
 
 
-PSEUDO_INPUTS = {"dct": DCT, "downsample": Downsample, "linear": Linear}
+PSEUDO_INPUTS: dict[str, Callable[[ImageSpec, int, float], PseudoInput]] = {
+    "dct": DCT,
+    "downsample": Downsample,
+    "linear": Linear,
+}

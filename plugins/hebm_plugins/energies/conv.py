@@ -8,7 +8,7 @@ from hebm.config.recipe import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 from hebm_plugins.energies.maps import Shape, cells, expect_maps, halvings_to
 
 _SMALLEST = 4
@@ -58,5 +58,5 @@ class Conv(EnergyRecipe):
         shapes = seen_shapes(layout, self.coordinate)
         nets = [conv_net(shape, self.channels, self.width, logits) for shape in shapes]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout)

@@ -9,7 +9,7 @@ from hebm.config.recipe import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 from hebm_plugins.energies.maps import Shape, cells, expect_maps, halvings_to
 
 
@@ -24,7 +24,8 @@ class HalvingBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps `(B, ch, H/2, W/2)` of x `(B, ch, H, W)`."""
-        return self.smooth(F.silu(self.halve(F.silu(x)))) + self.shortcut(x)
+        y: Tensor = self.smooth(F.silu(self.halve(F.silu(x)))) + self.shortcut(x)
+        return y
 
 
 class PlainBlock(nn.Module):
@@ -53,7 +54,8 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(B, outputs)` of x `(B, inputs)`."""
-        return self.second(F.silu(self.first(F.silu(x)))) + self.shortcut(x)
+        y: Tensor = self.second(F.silu(self.first(F.silu(x)))) + self.shortcut(x)
+        return y
 
 
 @recipe
@@ -89,7 +91,7 @@ class ConvResidual(EnergyRecipe):
         expect_maps(layout, "conv-residual", instead="mlp")
         nets = [self._net(shape, logits) for shape in seen_shapes(layout, self.coordinate)]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout)
 
     def _net(self, shape: Shape, logits: int) -> nn.Sequential:

@@ -37,7 +37,13 @@ class LayerwiseEnergy(EnergyFn):
         return self._score(self.nets[layer], seen_of(latents, self.layout, self.coordinate, layer))
 
     def _score(self, net: nn.Module, part: Tensor) -> Tensor:
-        return net(part.flatten(1) if self.flat else part)
+        f: Tensor = net(part.flatten(1) if self.flat else part)
+        return f
+
+
+def last_of(net: nn.Sequential) -> nn.Linear:
+    """Return the linear layer that a net ends with."""
+    return next(part for part in reversed(net) if isinstance(part, nn.Linear))
 
 
 def started(out: nn.Linear, zero: bool) -> None:

@@ -13,6 +13,7 @@ from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout, Latents
 from hebm_plugins.energies.coordinates import seen, seen_of
 from hebm_plugins.energies.time_embedding import distinct, sinusoids
+from hebm_plugins.module_lists import ModuleList
 
 
 class TimeNet(nn.Module, ABC):
@@ -43,7 +44,7 @@ class LayerwiseTimeEnergy(EnergyFn):
 
     def __init__(self, nets: Sequence[TimeNet], coordinate: str, layout: LatentLayout, together: bool) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(nets)
+        self.nets = ModuleList(nets)
         self.coordinate, self.layout, self.together = coordinate, layout, together
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
@@ -54,7 +55,9 @@ class LayerwiseTimeEnergy(EnergyFn):
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, K)` of one layer at levels t `(B,)`, by its net alone; only its spectral norms advance."""
-        return self.nets[layer](seen_of(latents, self.layout, self.coordinate, layer), self._sinusoids(t))
+        part = seen_of(latents, self.layout, self.coordinate, layer)
+        f: Tensor = self.nets[layer](part, self._sinusoids(t))
+        return f
 
     def _sinusoids(self, t: Tensor | None) -> Tensor:
         return sinusoids(t, next(self.parameters()))
@@ -95,7 +98,7 @@ class FoldedLayerwise(EnergyFn):
         self, nets: Sequence[nn.Module], groups: Sequence[Sequence[int]], coordinate: str, layout: LatentLayout
     ) -> None:
         super().__init__()
-        self.nets, self.groups, self.coordinate, self.layout = nn.ModuleList(nets), groups, coordinate, layout
+        self.nets, self.groups, self.coordinate, self.layout = ModuleList(nets), groups, coordinate, layout
         listed = [i for group in groups for i in group]
         self._order = None if listed == sorted(listed) else [listed.index(i) for i in range(len(listed))]
 

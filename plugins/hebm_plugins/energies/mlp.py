@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -11,9 +12,14 @@ from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, EnergyRecipe
 from hebm.latents import LatentLayout, Latents
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 
-ACTIVATIONS = {"leaky-relu": lambda: nn.LeakyReLU(0.2), "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+}
 
 
 def mlp(sizes: tuple[int, ...], activation: str) -> nn.Sequential:
@@ -46,7 +52,8 @@ class ConcatEnergy(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, 1, K)`."""
-        return self.net(latents.flat_z if self.coordinate == "z" else latents.u).unsqueeze(1)
+        f: Tensor = self.net(latents.flat_z if self.coordinate == "z" else latents.u).unsqueeze(1)
+        return f
 
 
 @recipe
@@ -63,7 +70,7 @@ class MLPConcat(EnergyRecipe):
         """The net for this layout."""
         expect_one_level(levels, "mlp-concat")
         net = mlp((layout.dim, *(self.width,) * self.depth, logits), self.activation)
-        started(net[-1], self.zero_init)
+        started(last_of(net), self.zero_init)
         return ConcatEnergy(net, self.coordinate)
 
 
@@ -90,5 +97,5 @@ class MLP(EnergyRecipe):
             for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)
         ]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout, flat=True)

@@ -20,6 +20,7 @@ from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy, TimeNet
 from hebm_plugins.energies.mlp import ACTIVATIONS, per_layer
 from hebm_plugins.energies.spectral_norm import LinearMap
 from hebm_plugins.energies.time_embedding import TimeMLP
+from hebm_plugins.module_lists import ModuleList
 
 
 class MLPTimeNet(TimeNet):
@@ -39,8 +40,8 @@ class MLPTimeNet(TimeNet):
         self.activation = ACTIVATIONS[activation]()
         self.time = TimeMLP(width, spectral, bias=True)
         inputs = [size, *[width] * (depth - 1)]
-        self.hidden = nn.ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
-        self.times = nn.ModuleList(LinearMap(width, width, spectral) for _ in inputs)
+        self.hidden = ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
+        self.times = ModuleList(LinearMap(width, width, spectral) for _ in inputs)
         self.out = LinearMap(width, logits, spectral, bias=True)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
@@ -48,7 +49,8 @@ class MLPTimeNet(TimeNet):
         x, s = z.flatten(1), F.silu(self.time(e))
         for hidden, time in zip(self.hidden, self.times, strict=True):
             x = self.activation(hidden(x) + time(s))
-        return self.out(x)
+        f: Tensor = self.out(x)
+        return f
 
     def biases(self, e: Tensor) -> list[Tensor]:
         """b_k + V_k s per hidden layer, `(B, width)`."""

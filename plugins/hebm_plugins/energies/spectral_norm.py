@@ -75,7 +75,8 @@ class LinearMap(nn.Linear):
 
     def kernel(self) -> Tensor:
         """The effective weight `(out, in)`; in training it advances the spectral norm by one iteration."""
-        return self.normal(self.weight)
+        weight: Tensor = self.normal(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
         """W_eff x + b, of x `(…, in)`."""
@@ -98,7 +99,8 @@ class ConvMap(nn.Conv2d):
 
     def kernel(self) -> Tensor:
         """The effective weight `(out, in, k, k)`; in training it advances the spectral norm by one iteration."""
-        return self.normal(self.weight)
+        weight: Tensor = self.normal(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x `(B, in, H, W)`."""

@@ -51,4 +51,5 @@ class TimeMLP(nn.Module):
 
     def forward(self, e: Tensor) -> Tensor:
         """Features `(B, outputs)` of sinusoids e `(B, 128)`."""
-        return self.second(F.silu(self.first(e)))
+        features: Tensor = self.second(F.silu(self.first(e)))
+        return features

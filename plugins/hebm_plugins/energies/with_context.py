@@ -28,7 +28,8 @@ class ContextEnergy(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, E, K)`."""
-        return self.energy(self._beside(latents), t)
+        f: Tensor = self.energy(self._beside(latents), t)
+        return f
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
         """Log tilts `(B, K)` of one energy."""

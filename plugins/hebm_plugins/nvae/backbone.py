@@ -66,11 +66,11 @@ class NVAEBackbone(Backbone):
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
         """z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
         parts = self.layout.split(u)
-        return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.index])))
+        return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.group])))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
         """u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
-        return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.index]))
+        return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.group]))
 
     def _standardised(self, descent: Descent) -> Latents:
         u = [prior.standardised(z) for prior, z in zip(descent.priors, descent.z, strict=True)]
@@ -99,9 +99,9 @@ class NVAEBackbone(Backbone):
         posteriors: list[Normal] = []
 
         def draw(point: Point) -> Tensor:
-            posteriors.append(self.encoder.posterior(features[point.index], point))
-            before.append(posteriors[-1].at(xi[point.index]))
-            return self.encoder.groups[point.index].transport(before[-1])
+            posteriors.append(self.encoder.posterior(features[point.group], point))
+            before.append(posteriors[-1].at(xi[point.group]))
+            return self.encoder.groups[point.group].transport(before[-1])
 
         descent = self.decoder.descend(len(batch.x), draw)
         log_q = torch.stack([q.log_prob(z) for q, z in zip(posteriors, before, strict=True)], dim=1)
@@ -129,7 +129,8 @@ class NVAEBackbone(Backbone):
     def penalty(self, iterations: int) -> Tensor:
         """Spectral norms of all kernels plus max |γ| of every BatchNorm; moves the power iteration's vectors."""
         kernels = [kernel_of(conv) for conv in self.convolutions()]
-        return self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
+        penalty: Tensor = self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
+        return penalty
 
     def generative(self) -> tuple[nn.Module, ...]:
         """The decoder."""

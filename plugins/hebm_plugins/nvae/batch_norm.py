@@ -19,7 +19,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, grad: Tensor) -> Tensor:
         total = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
@@ -37,7 +37,7 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     share's rows is the mean over all rows; its gradient is right once gradients are averaged over processes.
     """
     processes = process_count()
-    return tensor if processes == 1 else _Sum.apply(tensor) / processes  # type: ignore[no-any-return, no-untyped-call]
+    return tensor if processes == 1 else _Sum.apply(tensor) / processes
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -53,6 +53,11 @@ class BatchNorm(nn.BatchNorm2d):
         together: False makes this process take the statistics of its own rows alone, for passes that all processes
             make alike.
     """
+
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-5, momentum=0.05)
@@ -73,6 +78,6 @@ class BatchNorm(nn.BatchNorm2d):
     def _follow(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the running statistics towards those of a batch of `count` rows and positions."""
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr, operator]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)

@@ -40,7 +40,8 @@ class WNConv2d(nn.Conv2d):
 
     @staticmethod
     def _norm(weight: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        return norm
 
     def direction(self) -> Tensor:
         """W before normalisation, `(O, I / groups, k, k)`."""
@@ -53,7 +54,8 @@ class WNConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x `(B, I, H, W)`."""
-        return self._conv_forward(x, self.kernel(), self.bias)
+        y: Tensor = self._conv_forward(x, self.kernel(), self.bias)
+        return y
 
 
 class MaskedWNConv2d(WNConv2d):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.ops import UP
@@ -31,9 +32,9 @@ class Raw(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a top-down pass stands: at group `index`, with decoder feature s, its raw prior and the prior."""
+    """Where a top-down pass stands: at group number `group`, with decoder feature s, its raw prior and the prior."""
 
-    index: int
+    group: int
     feature: Tensor
     raw: Raw | None
     prior: Normal
@@ -64,7 +65,7 @@ class PriorGroup(nn.Module):
         channels = structure.decoder_channels * structure.shrink(structure.scales[index])
         latent, count = structure.latent_channels, structure.decoder_cells if index else 0
         ops, se = structure.ops.decoder, structure.squeeze_excite
-        self.cells = nn.ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
+        self.cells = ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
         self.normal = WNConv2d(channels, 2 * latent, 1) if index else None
         self.combine = WNConv2d(channels + latent, channels, 1)
         self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
@@ -106,9 +107,9 @@ class Decoder(nn.Module):
         super().__init__()
         shrink, channels = structure.shrink(0), structure.decoder_channels
         self.feature = nn.Parameter(torch.rand(channels * shrink, height // shrink, width // shrink))
-        self.groups = nn.ModuleList(PriorGroup(structure, i) for i in range(len(structure.scales)))
+        self.groups = ModuleList(PriorGroup(structure, i) for i in range(len(structure.scales)))
         ops, se = structure.ops.post, structure.squeeze_excite
-        self.post = nn.ModuleList(
+        self.post = ModuleList(
             Cell(ops, channels * 2 ** (block - 1 if cell else block), 1 if cell else UP, se)
             for block in range(structure.blocks, 0, -1)
             for cell in range(structure.post_cells)
@@ -132,4 +133,5 @@ class Decoder(nn.Module):
         feature = self.groups[-1].absorb(feature, z)
         for cell in self.post:
             feature = cell(feature)
-        return self.head(F.elu(feature))
+        image: Tensor = self.head(F.elu(feature))
+        return image

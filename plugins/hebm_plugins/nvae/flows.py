@@ -55,12 +55,13 @@ class FlowHalf(nn.Module):
         self.depthwise = MaskedWNConv2d(wide, wide, 5, middle, groups=wide, bias=False)
         self.mean = MaskedWNConv2d(wide, channels, 1, last)
         with torch.no_grad():
-            self.mean.log_weight_norm -= math.log(10)
+            self.mean.log_weight_norm.sub_(math.log(10))
 
     def forward(self, z: Tensor) -> Tensor:
         """z `(B, L, r, r)` → the same shape; log |det| = 0."""
         hidden = F.elu(self.depthwise(F.elu(self.spread(z))))
-        return z - self.mean(F.elu(hidden))
+        moved: Tensor = z - self.mean(F.elu(hidden))
+        return moved
 
 
 class Flow(nn.Module):
@@ -76,4 +77,5 @@ class Flow(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z `(B, L, r, r)` → the same shape; log |det| = 0."""
-        return self.second(self.first(z))
+        moved: Tensor = self.second(self.first(z))
+        return moved

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
 from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, nearest
@@ -44,13 +45,19 @@ class FoldedBottleneck(nn.Module):
         """x `(B, I, H, W)` → `(B, O, H', W')`."""
         x = F.silu(self.expand(x))
         x = F.silu(self.spatial(nearest(x) if self.upsample else x))
-        return self.project(x)
+        y: Tensor = self.project(x)
+        return y
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """a and s of BatchNorm with its running statistics, `(C,)` each."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - scale * norm.running_mean
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    height, width = sizes
+    return height, width
 
 
 def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = None) -> nn.Conv2d:
@@ -59,10 +66,10 @@ def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = N
     made = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
+        _pair(conv.kernel_size),
+        _pair(conv.stride),
+        conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
+        _pair(conv.dilation),
         conv.groups,
         bias is not None,
         device="meta",
@@ -72,14 +79,14 @@ def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = N
     return made
 
 
-def into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def into_previous(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
     """norm(conv(x)) as one convolution."""
     scale, shift = affine(norm)
     bias = shift if conv.bias is None else scale * conv.bias + shift
     return plain(conv, kernel_of(conv) * scale[:, None, None, None], bias)
 
 
-def after_affine(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
+def after_affine(norm: BatchNorm, conv: nn.Conv2d) -> nn.Conv2d:
     """conv(norm(x)) as one convolution, for a 1×1 `conv`."""
     scale, shift = affine(norm)
     kernel = kernel_of(conv)
@@ -90,10 +97,11 @@ def after_affine(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 def _fold_cell(cell: Cell) -> None:
     """Bottlenecks become three convolutions; in a chain of `ConvOp`s the later norms go into the convolution before."""
     for i, op in enumerate(cell.ops):
+        before = cell.ops[i - 1] if i else None
         if isinstance(op, InvertedBottleneck):
             cell.ops[i] = FoldedBottleneck(op)
-        elif i and isinstance(op, ConvOp) and isinstance(op.norm, nn.BatchNorm2d):
-            cell.ops[i - 1].conv = into_previous(cell.ops[i - 1].conv, op.norm)
+        elif isinstance(before, ConvOp) and isinstance(op, ConvOp) and isinstance(op.norm, BatchNorm):
+            before.conv = into_previous(before.conv, op.norm)
             op.norm = nn.Identity()
 
 

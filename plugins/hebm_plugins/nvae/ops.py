@@ -33,12 +33,13 @@ class ConvOp(nn.Module):
         self.upsample = stride == UP
         self.norm = BatchNorm(inputs) if normalise else nn.Identity()
         self.activation = activation
-        self.conv = WNConv2d(inputs, outputs, 3, abs(stride), dilation)
+        self.conv: nn.Conv2d = WNConv2d(inputs, outputs, 3, abs(stride), dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """x `(B, I, H, W)` → `(B, O, H', W')`."""
         x = self.activation(self.norm(x))
-        return self.conv(nearest(x) if self.upsample else x)
+        y: Tensor = self.conv(nearest(x) if self.upsample else x)
+        return y
 
 
 class InvertedBottleneck(nn.Module):
@@ -72,7 +73,8 @@ class InvertedBottleneck(nn.Module):
         x = self.norm(nearest(x) if self.upsample else x)
         x = F.silu(self.expand_norm(self.expand(x)))
         x = F.silu(self.spatial_norm(self.spatial(x)))
-        return self.project_norm(self.project(x))
+        y: Tensor = self.project_norm(self.project(x))
+        return y
 
 
 class SqueezeExcite(nn.Module):
@@ -90,7 +92,8 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x `(B, C, H, W)`, scaled per channel."""
         scale = self.excite(F.relu(self.squeeze(x.mean((2, 3))))).sigmoid()
-        return x * scale[:, :, None, None]
+        scaled: Tensor = x * scale[:, :, None, None]
+        return scaled
 
 
 def nearest(x: Tensor) -> Tensor:

@@ -18,4 +18,5 @@ def reduce_bits(x: Tensor, bits: int) -> Tensor:
         Pixels in [−1, 1] of 2^b levels, lowest −1 and highest 1, in float32 at least.
     """
     levels = (127.5 * (full_precision(x) + 1)).round()
-    return 2 * (levels / 2 ** (8 - bits)).floor() / (2**bits - 1) - 1
+    reduced: Tensor = 2 * (levels / 2 ** (8 - bits)).floor() / (2**bits - 1) - 1
+    return reduced

@@ -67,8 +67,8 @@ class LogisticMixturePixels(PixelDistribution):
                 f"got {parameters.shape[1]}"
             )
         count = parameters.shape[1] // 10
-        self.logits, rest = full_precision(parameters).split((count, 9 * count), dim=1)
-        self.means, log_scales, coefficients = rest.unflatten(1, (3, 3 * count)).chunk(3, dim=2)
+        self.logits, rest = torch.split(full_precision(parameters), [count, 9 * count], dim=1)
+        self.means, log_scales, coefficients = torch.unflatten(rest, 1, (3, 3 * count)).chunk(3, dim=2)
         self.log_scales, self.coefficients = log_scales.clamp(scoring.least, scoring.greatest), coefficients.tanh()
         self.bits, self.scoring = bits, scoring
         super().__init__(self.means[:, :, 0])

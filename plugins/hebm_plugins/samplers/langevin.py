@@ -7,6 +7,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import drawn
 from hebm.sampling import step_sizes
 from hebm_plugins.samplers.ula import Point
 
@@ -41,7 +42,8 @@ class Langevin(Sampler):
 
     def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
         """One Euler step."""
+        xi = drawn(noise.normal)
         value, grad = density.value_and_grad(state.u)
         h, root = step_sizes(self.h, density.scale)
-        u = state.u + (0.5 / self.temperature) * h * grad + self.noise_scale * root * noise.normal
+        u = state.u + (0.5 / self.temperature) * h * grad + self.noise_scale * root * xi
         return Point(u), Info(value, grad)

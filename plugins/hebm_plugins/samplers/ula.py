@@ -9,6 +9,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import drawn
 from hebm.sampling import step_sizes
 
 
@@ -48,7 +49,8 @@ class ULA(Sampler):
 
     def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
         """One Euler step."""
+        xi = drawn(noise.normal)
         value, grad = density.value_and_grad(state.u)
         h, root = step_sizes(self.step_size, density.scale)
-        u = state.u + 0.5 * h * grad + root * noise.normal
+        u = state.u + 0.5 * h * grad + root * xi
         return Point(u), Info(value, grad)

@@ -12,6 +12,7 @@ from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
 from hebm.normals import Normal
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, TopDownInference
 
 
@@ -38,13 +39,14 @@ class TwoLayerBackbone(Backbone):
     ) -> None:
         super().__init__()
         self.layout, self.pixel_std, self.top_std = layout, pixel_std, 1 + offset
-        self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
+        self.conditionals, self.generator, self.inference = ModuleList(conditionals), generator, inference
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
         """p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_full((), self.top_std))
-        return self.conditionals[layer - 1](above)
+        prior: Normal = self.conditionals[layer - 1](above)
+        return prior
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
         """z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""

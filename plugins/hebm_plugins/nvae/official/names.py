@@ -112,10 +112,16 @@ def _cell(cell: Cell) -> Pairs:
     if isinstance(cell.skip, Doubling):
         yield "skip.conv", "skip.1"
     for j, op in enumerate(cell.ops):
-        parts = _conv_op(op) if isinstance(op, ConvOp) else _bottleneck(op)
-        yield from ((f"ops.{j}.{ours}", f"_ops.{j}.{theirs}") for ours, theirs in parts)
+        yield from ((f"ops.{j}.{ours}", f"_ops.{j}.{theirs}") for ours, theirs in _op(op))
     if isinstance(cell.se, SqueezeExcite):
         yield from (("se.squeeze", "se.se.0"), ("se.excite", "se.se.2"))
+
+
+def _op(op: nn.Module) -> Pairs:
+    if isinstance(op, ConvOp):
+        yield from _conv_op(op)
+    if isinstance(op, InvertedBottleneck):
+        yield from _bottleneck(op)
 
 
 def _conv_op(op: ConvOp) -> Pairs:

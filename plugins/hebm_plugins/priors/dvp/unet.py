@@ -80,7 +80,8 @@ class Attention(nn.Module):
         """h `(B, ch, S, S)`."""
         q, k, v = self.qkv(self.norm(h.flatten(2))).transpose(1, 2).chunk(3, dim=2)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return h + self.proj(mixed).view_as(h)
+        out: Tensor = h + self.proj(mixed).view_as(h)
+        return out
 
 
 class UNet(nn.Module):
