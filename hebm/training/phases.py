@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from hebm.densities import Tilt
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.training.optimization import Optimization
@@ -107,7 +107,8 @@ class SchemeRecipe(ABC):
             images: the training images.
             noise: for what is drawn meanwhile; the same on every process.
         """
-        backbone.fit_statistics(images)
+        if isinstance(backbone, FitsStatistics):
+            backbone.fit_statistics(images)
 
     @abstractmethod
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:

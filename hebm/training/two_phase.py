@@ -12,7 +12,7 @@ from torch import nn
 from hebm.config.recipe import option, recipe
 from hebm.densities import Tilt
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.training.optimization import PhaseOptimization
@@ -36,7 +36,7 @@ class BackbonePhase(Phase):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: InferringBackbone,
         prior: PriorLearner,
         stages: tuple[Stage, ...],
         optimization: PhaseOptimization,
@@ -66,8 +66,8 @@ class BackbonePhase(Phase):
         return Loss(total / unit, terms)
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
-        """Finalize the backbone."""
-        if isinstance(owner, Backbone):
+        """Finalize a backbone that asks for it."""
+        if isinstance(owner, Backbone) and isinstance(owner, Finalizes):
             owner.finalize(noise)
 
 
@@ -81,7 +81,9 @@ class PriorPhase(Phase):
         optimization: how.
     """
 
-    def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization) -> None:
+    def __init__(
+        self, backbone: InferringBackbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization
+    ) -> None:
         groups = {"prior": Group(prior, (stage.module,), optimization)}
         super().__init__(stage.name, optimization.steps, groups, optimization.patience)
         self.trained, self.stage = stage.module, stage
@@ -124,13 +126,13 @@ class TwoPhase(SchemeRecipe):
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """The backbone's phase, then one for each stage of the prior."""
-        require_inference(backbone, "two-phase")
+        inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
-        later = tuple(PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
+        later = tuple(PriorPhase(inferring, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
         if self.backbone_from is not None:
             return later
-        return BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim"), *later
+        return BackbonePhase(inferring, prior, together, self.backbone, self.unit == "bits/dim"), *later
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Statistics of the data, or all that phase 1 of another run has left: the backbone with its buffers, finalized
@@ -149,7 +151,8 @@ class TwoPhase(SchemeRecipe):
         load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
         if together := _learned_together(prior):
             self._take_over(together, self.backbone_from)
-        backbone.finalize(noise)
+        if isinstance(backbone, Finalizes):
+            backbone.finalize(noise)
 
     def _take_over(self, modules: Mapping[str, nn.Module], run: str) -> None:
         """Weights of stages, by name, as that run has trained them beside its backbone.
@@ -174,7 +177,7 @@ class TwoPhase(SchemeRecipe):
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """z ~ q(z|x)."""
-        return backbone.infer(batch, noise)
+        return require_inference(backbone, "two-phase").infer(batch, noise)
 
 
 def _learned_together(prior: PriorLearner) -> dict[str, nn.Module]:
@@ -182,10 +185,11 @@ def _learned_together(prior: PriorLearner) -> dict[str, nn.Module]:
     return {stage.name: stage.module for stage in prior.stages() if stage.with_backbone}
 
 
-def require_inference(backbone: Backbone, scheme: str) -> None:
-    """Raise `ConfigError` for a backbone without q(z|x)."""
-    if not backbone.can_infer:
+def require_inference(backbone: Backbone, scheme: str) -> InferringBackbone:
+    """Return the backbone as one with q(z|x). Raises `ConfigError` if it has none."""
+    if not isinstance(backbone, InferringBackbone):
         raise ConfigError(
             f"train.type: scheme {scheme!r} needs a backbone with an inference model, {type(backbone).__name__} was "
             'built without; set backbone.inference = "top-down", or use train.type = "joint"'
         )
+    return backbone

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hebm.data.images import Images
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -58,7 +58,7 @@ class Head(nn.Module):
         return parameters
 
 
-class DVPBackbone(Backbone):
+class DVPBackbone(InferringBackbone):
     """p(x, z | c) = p(x|z_1 … z_L) Π_l N(z_l; μ_l(s_l, c), σ_l(s_l, c)²),   s_1 = 1,  s_{l+1} = s_l(z_l, c);
 
     q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): c reaches q through the state alone, and p(x|z) not at all. Layers

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.interfaces import Batch, InferringBackbone, Loss, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -15,7 +15,7 @@ from hebm.normals import Normal
 from hebm_plugins.hvae.inference import BottomUp, SharedPath
 
 
-class HVAEBackbone(Backbone):
+class HVAEBackbone(InferringBackbone):
     """p(x, z) = p(x|z_1) N(z_L; 0, I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i(z_{i+1})²).
 
     Arguments:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.metric import MetricRecipe
-from hebm.interfaces import Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.noise import Noise
 
 THRESHOLDS = (0.01, 0.001)
@@ -30,7 +30,8 @@ class ActiveUnits(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
         """`active_units.*`: the fraction of all units and of each layer's, top first, at two thresholds."""
-        if not evaluation.model.backbone.can_infer or len(evaluation.splits["test"]) < 2:
+        inferring = isinstance(evaluation.model.backbone, InferringBackbone)
+        if not inferring or len(evaluation.splits["test"]) < 2:
             return {"active_units": {"fraction": None, "reason": "no inference model q(z|x), or no test images"}}
         variance = self._variance(evaluation)
         if variance is None:

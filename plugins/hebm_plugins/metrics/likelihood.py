@@ -15,7 +15,7 @@ from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.likelihood import ElboTerms, Infer, bound_of, elbo_terms, importance_weighted, weighted
 from hebm.evaluate.metric import MetricRecipe
-from hebm.interfaces import Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 
@@ -69,7 +69,7 @@ class Likelihood(MetricRecipe):
 
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
-        if not evaluation.model.backbone.can_infer or not len(evaluation.splits["test"]):
+        if not isinstance(evaluation.model.backbone, InferringBackbone) or not len(evaluation.splits["test"]):
             return {"likelihood": {"elbo": None, "reason": "no inference model q(z|x), or no test images"}}
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.interfaces import Batch, InferringBackbone, Loss, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -24,7 +24,7 @@ from hebm_plugins.nvae.structure import Structure
 from hebm_plugins.pixels.bits import reduce_bits
 
 
-class NVAEBackbone(Backbone):
+class NVAEBackbone(InferringBackbone):
     """p(x, z) = p(x|z) N(z_0; 0, 1.01²) Π_i N(z_i; μ_i(z_above), σ_i(z_above)²), μ = 5 tanh(·/5),
     σ = exp(5 tanh(·/5)) + 0.01; q(z|x) along the same pass (arXiv 2007.03898).
 

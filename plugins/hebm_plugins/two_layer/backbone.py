@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch
+from hebm.interfaces import Backbone, Batch, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
@@ -25,7 +25,6 @@ class TwoLayerBackbone(Backbone):
         generator: z_1 `(B, d_1)` → image parameters `(B, C, H, W)`.
         pixel_std: σ of the Gaussian likelihood, or None for Bernoulli logits.
         offset: the published code adds it to every σ, the top's included.
-        inference: q(z|x), or None.
     """
 
     def __init__(
@@ -35,11 +34,10 @@ class TwoLayerBackbone(Backbone):
         generator: nn.Module,
         pixel_std: float | None,
         offset: float,
-        inference: TopDownInference | BottomUpInference | None = None,
     ) -> None:
         super().__init__()
         self.layout, self.pixel_std, self.top_std = layout, pixel_std, 1 + offset
-        self.conditionals, self.generator, self.inference = ModuleList(conditionals), generator, inference
+        self.conditionals, self.generator = ModuleList(conditionals), generator
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
         """p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
@@ -70,23 +68,37 @@ class TwoLayerBackbone(Backbone):
         image = self.generator(latents.z[-1])
         return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
 
-    @property
-    def can_infer(self) -> bool:
-        """True if it was built with an inference model."""
-        return self.inference is not None
-
     def generative(self) -> tuple[nn.Module, ...]:
         """p(z_i|z_{i+1}) and p(x|z_1)."""
         return self.conditionals, self.generator
 
+
+class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
+    """The same generator with an inference model.
+
+    Arguments:
+        layout, conditionals, generator, pixel_std, offset: as of `TwoLayerBackbone`.
+        inference: q(z|x).
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        conditionals: Sequence[ConditionalNormal],
+        generator: nn.Module,
+        pixel_std: float | None,
+        offset: float,
+        inference: TopDownInference | BottomUpInference,
+    ) -> None:
+        super().__init__(layout, conditionals, generator, pixel_std, offset)
+        self.inference = inference
+
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
+        """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
         KL is analytic given the draw of the layer above for top-down inference, else the one-sample estimate
         log q(z_i) − log p(z_i | z_{i+1}).
         """
-        if self.inference is None:
-            return super().infer(batch, noise)
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)
         latents = self.invert(z)

@@ -10,7 +10,7 @@ from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.mlp import ACTIVATIONS
 from hebm_plugins.two_layer import nets
-from hebm_plugins.two_layer.backbone import TwoLayerBackbone
+from hebm_plugins.two_layer.backbone import InferringTwoLayer, TwoLayerBackbone
 
 
 @recipe
@@ -56,14 +56,11 @@ class TwoLayer(BackboneRecipe):
             )
             for a, b in above
         ]
-        return TwoLayerBackbone(
-            layout=LatentLayout(tuple((d,) for d in self.z_dims)),
-            conditionals=conditionals,
-            generator=self._generator(images),
-            pixel_std=self.pixel_std if self.likelihood == "gaussian" else None,
-            offset=self.sigma_offset,
-            inference=self._inference(images),
-        )
+        layout, generator = LatentLayout(tuple((d,) for d in self.z_dims)), self._generator(images)
+        pixel_std, offset = self.pixel_std if self.likelihood == "gaussian" else None, self.sigma_offset
+        if self.inference == "none":
+            return TwoLayerBackbone(layout, conditionals, generator, pixel_std, offset)
+        return InferringTwoLayer(layout, conditionals, generator, pixel_std, offset, self._inference(images))
 
     def _generator(self, images: ImageSpec) -> nn.Module:
         squash = self.likelihood == "gaussian"
@@ -76,10 +73,8 @@ class TwoLayer(BackboneRecipe):
             return nets.mlp_encoder(self.widths, images, features)
         return nets.conv_encoder(self.widths, images, self.head, features)
 
-    def _inference(self, images: ImageSpec) -> nets.TopDownInference | nets.BottomUpInference | None:
+    def _inference(self, images: ImageSpec) -> nets.TopDownInference | nets.BottomUpInference:
         width, offset = self.inference_width, self.sigma_offset
-        if self.inference == "none":
-            return None
         if self.inference == "top-down":
             return nets.TopDownInference(self._encoder(images, width), self.z_dims, width, width, offset)
         return nets.BottomUpInference(self._encoder(images, 2 * self.z_dims[-1]), self.z_dims, width, offset)
