@@ -23,7 +23,7 @@ class GaussianPrior(PriorLearner):
         super().__init__()
         self.root, self.layout = None, layout
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw u ~ N(0, I), exactly, whatever the context: there is no chain to lengthen or observe."""
         return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 

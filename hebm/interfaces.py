@@ -271,6 +271,9 @@ class Stage(NamedTuple):
             times, to set up what its steps share (a pool of samples). The result may depend only on the noise and on
             what is saved.
         tilt: the log tilt under which latents are inferred by MCMC while this stage learns; None for the prior's own.
+        recipe: what `module` was built from, with every key at its default that does not change what the weights mean
+            (a dropout rate). `train.backbone_from` takes over a stage that learned with the backbone if both recipes
+            are equal. None leaves only the names and shapes of the weights to compare.
     """
 
     name: str
@@ -279,6 +282,7 @@ class Stage(NamedTuple):
     with_backbone: bool = False
     start: Callable[[Backbone, Noise], None] | None = None
     tilt: Tilt | None = None
+    recipe: object | None = None
 
     @property
     def key(self) -> str:
@@ -303,7 +307,7 @@ class PriorLearner(nn.Module, ABC):
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
         return ()
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw n samples of u: walk the transitions from a draw of the root.
 
         Arguments:

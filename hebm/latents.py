@@ -188,3 +188,9 @@ class Posterior:
     kl: Tensor | None = None
     log_r: Tensor | None = None
     mean: tuple[Tensor, ...] | None = None
+
+    def detach(self) -> Posterior:
+        """Return the same values outside any graph; the latents lose their features (see `Latents.detach`)."""
+        log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
+        mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
+        return Posterior(self.latents.detach(), log_q, kl, log_r, mean)

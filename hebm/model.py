@@ -22,7 +22,7 @@ from hebm.noise import BLOCK, derive_seed
 from hebm.store.checkpoints import load_latest
 from hebm.store.provenance import images_of
 from hebm.store.run_folder import RunFolder
-from hebm.trained import TrainedModel, check_labels, finite, whole_blocks
+from hebm.trained import TrainedModel, check_labels, finite
 from hebm.training.state import Tensors, load_module
 
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class Model(nn.Module):
         n: int,
         seed: int = 0,
         start: int = 0,
-        request: Request = Request(),  # noqa: B008 frozen
+        request: Request = Request(),
         decode: str = "mean",
         batch_size: int = 8 * BLOCK,
         temperature: float = 1.0,
@@ -60,7 +60,7 @@ class Model(nn.Module):
             start: number of the first sample.
             request: labels, chain lengths, the transition to stop behind.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
-            batch_size: how many at a time, rounded down to whole noise blocks of 64.
+            batch_size: how many at a time.
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
 
         Raises:
@@ -68,9 +68,7 @@ class Model(nn.Module):
             ConfigError: for labels that the prior was not trained with, not n of them, or an unknown transition.
         """
         check_labels(self.prior, request.labels, n)
-        model = TrainedModel(
-            self.backbone, self.prior, seed=seed, request=request, rows=whole_blocks(batch_size), decoding=decode
-        )
+        model = TrainedModel(self.backbone, self.prior, seed=seed, request=request, rows=batch_size, decoding=decode)
         noise = model.noise("prior", start)
         draw = model.draw(n, noise)
         return finite(model.images(attrs.evolve(draw, u=temperature * draw.u), noise))

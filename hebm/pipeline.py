@@ -25,6 +25,7 @@ from hebm.data.recipe import spec
 from hebm.data.splits import Splits
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.metrics_file import Results
 from hebm.evaluate.result import evaluate
 from hebm.evaluate.shares import Processes
 from hebm.interfaces import ImageSpec, Request, TakesLabels
@@ -34,11 +35,13 @@ from hebm.report.figures import collect_from
 from hebm.report.page import write_report
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.lock import RunLock
-from hebm.store.metrics import write_json_atomic
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
-from hebm.training.loop import Listener, Trainer, unfinished
+from hebm.training.job import TrainingJob
+from hebm.training.listeners import Listener
+from hebm.training.loop import Trainer
+from hebm.training.phase_run import unfinished
 from hebm.training.phases import Phase
 
 
@@ -220,25 +223,14 @@ def train(
         noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
         experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
-    trainer = Trainer(
-        model.backbone,
-        model.prior,
-        assembly.phases,
-        batches,
-        folder,
-        run_id,
-        accelerator,
-        experiment.run,
-        experiment.seed,
-        listener,
-        stop,
-    )
+    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed)
+    trainer = Trainer(job, accelerator, listener, stop)
     trainer.train()
     return trainer.seconds
 
 
-def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float) -> dict[str, Any]:
-    """Evaluate, write metrics.json and the report; returns the metrics.
+def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float) -> Results:
+    """Evaluate, write metrics.json and the report, and return the results.
 
     Arguments:
         assembly: trained.
@@ -247,14 +239,13 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, tra
         training: the seconds that training took, for the record.
     """
     evaluation = make_evaluation(assembly, accelerator)
-    metrics = evaluate(evaluation)
-    metrics |= {"seconds": round(training + metrics["seconds"], 3), "seconds_training": round(training, 3)}
+    results = evaluate(evaluation).after_training(training)
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
-        write_json_atomic(folder.metrics, metrics)
+        results.write(folder.metrics)
         write_report(folder)
     accelerator.wait_for_everyone()
-    return metrics
+    return results
 
 
 def restore(assembly: Assembly, folder: RunFolder, run_id: str, warn: Callable[[str], None] = lambda _: None) -> float:

@@ -244,11 +244,16 @@ def finite(images: Tensor) -> Tensor:
     return images
 
 
+def takes_labels(prior: PriorLearner) -> bool:
+    """Return whether draws of the prior depend on the labels of a request."""
+    return isinstance(prior, TakesLabels) and prior.labelled
+
+
 def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
     """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
     if labels is None:
         return
-    if not (isinstance(prior, TakesLabels) and prior.labelled):
+    if not takes_labels(prior):
         fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
         raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
     if len(labels) != n:

@@ -209,7 +209,7 @@ def walk(
     backbone: Backbone,
     n: int,
     noise: Noise,
-    request: Request = Request(),  # noqa: B008 frozen
+    request: Request = Request(),
     way: tuple[Transition, ...] | None = None,
 ) -> Iterator[tuple[str, Draw]]:
     """Yield the root's draw and the draw after each transition, with their names.

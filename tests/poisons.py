@@ -40,7 +40,7 @@ class Failing(Joint):
 
     def build(self, backbone):
         whole = Joint(energy=self.energy, sampler=self.sampler).build(backbone)
-        prior = FailingPrior(whole.base, Poison(whole.energy), whole.sampler)
+        prior = FailingPrior(whole.root, Poison(whole.energy), whole.sampler)
         prior.first, prior.last, prior.rank = self.first, self.last, self.rank
         return prior
 

@@ -20,7 +20,7 @@ from hebm.config.experiment import from_table
 from hebm.model import Model
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
-from hebm.training.loop import Stopped
+from hebm.training.run_state import Stopped
 
 OPTIMIZATION = {"ema": 0.9, "schedule": "cosine", "warmup": 2, "clip": 1.0, "learning_rate": 1e-3}
 SCHEMES = {
@@ -82,8 +82,8 @@ def write_config(folder, table):
 # ---------------------------------------------------------------- runs in this process
 
 
-class Silent:
-    """A listener that keeps what it hears."""
+class Recording:
+    """A listener that keeps every event."""
 
     def __init__(self):
         self.heard = []
@@ -102,7 +102,7 @@ def train(table, folder, stop_after=None, listener=None, allow=False):
     run = RunFolder(Path(folder))
     with pipeline.opened(run, assembly, accelerator, allow) as (run_id, _):
         try:
-            pipeline.train(assembly, run, run_id, accelerator, listener or Silent(), stop)
+            pipeline.train(assembly, run, run_id, accelerator, listener or Recording(), stop)
         except Stopped:
             return False
     return True
@@ -110,16 +110,16 @@ def train(table, folder, stop_after=None, listener=None, allow=False):
 
 def train_and_record(argument):
     """For a process of several: train, and write the data indices of every step to a file of this rank."""
-    from hebm.training.loop import Trainer
+    from hebm.training.phase_run import PhaseRun
 
     table, folder = argument["table"], Path(argument["folder"])
-    steps, step = [], Trainer._step
+    steps, step = [], PhaseRun._step
 
-    def recording(self, now, phase, wrapped, groups, parts):
+    def recording(self, parts):
         steps.append([part.index.tolist() for part in parts])
-        return step(self, now, phase, wrapped, groups, parts)
+        return step(self, parts)
 
-    Trainer._step = recording
+    PhaseRun._step = recording
     train(table, folder)
     rank = os.environ.get("RANK", "0")
     (folder / f"indices-{rank}.json").write_text(json.dumps(steps))

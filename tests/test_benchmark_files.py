@@ -410,4 +410,4 @@ def test_the_context_starts_with_the_variance_that_its_diffusion_ends_with(name)
 def test_the_composition_stands_on_the_backbone_and_the_root_of_the_run_it_is_taken_from():
     alone, on_top = dvp("mnist-small"), dvp("mnist-small-multi-stage")
     assert on_top.train.backbone_from == f"runs/{alone.name}"
-    assert (on_top.backbone, on_top.prior.base) == (alone.backbone, alone.prior)
+    assert (on_top.backbone, on_top.prior.root) == (alone.backbone, alone.prior)

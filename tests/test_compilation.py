@@ -112,8 +112,8 @@ def test_a_step_that_is_no_single_graph_is_refused_by_name_of_the_key(backbone):
 
 
 def test_every_sampler_of_a_recipe_is_compiled_at_any_depth():
-    prior = compiled(Joint(sampler=ULA(steps=7), base=Joint(sampler=MALA(steps=3))))
-    assert (prior.sampler.sampler, prior.base.sampler.sampler) == (ULA(steps=7), MALA(steps=3))
+    prior = compiled(Joint(sampler=ULA(steps=7), root=Joint(sampler=MALA(steps=3))))
+    assert (prior.sampler.sampler, prior.root.sampler.sampler) == (ULA(steps=7), MALA(steps=3))
     assert compiled(prior).sampler is prior.sampler
     assert compiled(JointMCMC()).posterior_sampler.sampler == JointMCMC().posterior_sampler
 

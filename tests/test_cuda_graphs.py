@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hebm.cuda_graphs import Graphed
-from hebm.densities import TiltedPrior
+from hebm.densities import Tilt, TiltedPrior
 from hebm.errors import ConfigError
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, run
@@ -33,7 +33,7 @@ def chain(sampler, made, device, observe=None):
     backbone, prior = (module.to(device) for module in made)
     noise = Noise(0, "chain", device=device)
     start = noise.derive("start").normal(70, backbone.layout.dim)
-    return run(sampler, TiltedPrior(backbone, prior.tilt), start, noise, observe=observe).u
+    return run(sampler, prior.density(backbone), start, noise, observe=observe).u
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -61,6 +61,6 @@ def test_it_looks_like_the_sampler():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_step_that_waits_for_the_gpu_is_an_error_that_names_the_key(made):
     backbone, _ = (module.cuda() for module in made)
-    waiting = TiltedPrior(backbone, lambda latents: latents.u * float(latents.u[0, 0]))
+    waiting = TiltedPrior(backbone, Tilt(lambda latents: latents.u * float(latents.u[0, 0])))
     with pytest.raises(ConfigError, match=r"run\.cuda_graphs: .*set run\.cuda_graphs = false"):
         run(Graphed(ULA()), waiting, torch.zeros(3, backbone.layout.dim, device="cuda"), Noise(0, device="cuda"))

@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from hebm.densities import ConditionalPrior, GeneratorPosterior, Held, LatentSpace, TiltedPrior, frozen
+from hebm.densities import (
+    ConditionalPrior,
+    Conditioned,
+    Factor,
+    GeneratorPosterior,
+    LatentSpace,
+    Tilt,
+    TiltedPrior,
+    frozen,
+    shown,
+)
+from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
@@ -26,7 +37,7 @@ def energy(backbone):
 
 @pytest.fixture
 def tilt(energy):
-    return lambda latents: energy(latents).squeeze(2)
+    return Tilt(lambda latents: energy(latents).squeeze(2), (energy,))
 
 
 @pytest.fixture
@@ -96,7 +107,7 @@ def test_a_nan_row_changes_no_bit_of_the_others(backbone, tilt, u, name):
 
 def test_formulas(backbone, tilt, u):
     latents = backbone.latents(u)
-    f, quadratic = tilt(latents).sum(1), -0.5 * u.square().sum(1)
+    f, quadratic = tilt.f(latents).sum(1), -0.5 * u.square().sum(1)
     target = image_batch(SMALL_IMAGES, ROWS, torch.float64).target
     log_likelihood = backbone.likelihood(latents).log_prob(target)
     made = densities(backbone, tilt)
@@ -133,7 +144,7 @@ def test_densities_work_where_gradients_are_off(backbone, tilt, u):
 
 
 def test_without_a_tilt_the_conditional_is_the_gaussian_of_the_reverse_step(backbone):
-    density = conditional(backbone, lambda latents: 0 * latents.u)
+    density = conditional(backbone, Tilt(lambda latents: 0 * latents.u))
     rows = [1, 3, 4]
     best = (density.alpha * density.above)[rows]
     whole = density.above.clone()
@@ -147,27 +158,42 @@ def test_without_a_tilt_the_conditional_is_the_gaussian_of_the_reverse_step(back
     assert torch.allclose(drop, torch.full_like(drop, 0.5 * backbone.layout.dim), atol=1e-12)
 
 
-def test_holding_coordinates_leaves_the_density_of_the_others(backbone, tilt, u):
-    hold = backbone.layout.hold(u + 1, {0})
+def test_fixing_coordinates_leaves_the_density_of_the_others(backbone, tilt, u):
+    fixed = backbone.layout.fix(u + 1, {0})
     for name, density in densities(backbone, tilt).items():
-        held = Held(density, hold)
-        whole, part = density.value_and_grad(hold.apply(u)), held.value_and_grad(hold.free(u))
+        given = Conditioned(density, fixed)
+        whole, part = density.value_and_grad(fixed.apply(u)), given.value_and_grad(fixed.free(u))
         assert torch.allclose(part.value, whole.value, atol=1e-12), name
-        assert torch.allclose(part.grad, hold.free(whole.grad), atol=1e-12), name
-        assert held.modules == density.modules
+        assert torch.allclose(part.grad, fixed.free(whole.grad), atol=1e-12), name
+        assert given.modules == density.modules
 
 
-def test_the_context_is_held():
+@pytest.mark.parametrize("free", [False, True])
+def test_the_gaussian_term_is_that_of_the_factor_where_there_is_one(backbone, tilt, u, free):
+    fixed = backbone.layout.fix(u + 1, {0})
+    known = []
+    for name, density in densities(backbone, tilt).items():
+        at = Conditioned(density, fixed) if free else density
+        point, factor = (fixed.free(u) if free else u), at.factor()
+        if factor is not None:
+            known.append(name)
+            expected = -(point - factor.mean) / torch.as_tensor(factor.std).square()
+            assert torch.allclose(at.gaussian(point).grad, expected, atol=1e-12), name
+    assert known == [name for name in NAMES if not name.startswith("latent space")]
+    assert TiltedPrior(backbone, tilt).factor() == Factor(0.0, 1.0)
+
+
+def test_the_context_is_given():
     layout = LatentLayout(((2,), (3,)), context=(2,))
     backbone = seeded(lambda: ReferenceBackbone(layout)).double()
     u, context = points(ROWS, layout.dim, torch.float64), contexts(layout, ROWS, torch.float64)
-    density = TiltedPrior(backbone, lambda latents: latents.flat_z, context)
+    density = TiltedPrior(backbone, Tilt(lambda latents: latents.flat_z), context)
     expected = backbone.latents(u, context).flat_z.sum(1) - 0.5 * u.square().sum(1)
     assert torch.allclose(density.value_and_grad(u).value, expected)
 
 
 def test_a_density_freezes_the_modules_that_it_uses(backbone, energy):
-    density = TiltedPrior(backbone, energy)
+    density = TiltedPrior(backbone, Tilt(energy, (energy,)))
     assert density.modules == (backbone, energy)
     with frozen(*density.modules):
         assert not any(p.requires_grad for module in density.modules for p in module.parameters())
@@ -186,3 +212,33 @@ def test_frozen_leaves_every_parameter_as_it_was_even_after_an_error(backbone):
         fail()
     assert not still.requires_grad
     assert sum(p.requires_grad for p in backbone.parameters()) == len(list(backbone.parameters())) - 1
+
+
+class SeesImage(EnergyFn):
+    """f = Σ x, of the decoded mean."""
+
+    sees = ("image",)
+
+    def forward(self, latents, t=None):
+        return latents.image.flatten(1).sum(1).view(-1, 1, 1)
+
+
+def test_an_energy_may_see_the_decoded_image_and_its_gradient_goes_through_the_decoder(backbone, u):
+    net = SeesImage()
+    tilt = Tilt(lambda latents: net(latents).squeeze(2), (net,))
+    assert tilt.sees == ("image",)
+    value, grad = TiltedPrior(backbone, tilt).value_and_grad(u)
+    leaf = u.clone().requires_grad_()
+    mean = backbone.likelihood(backbone.latents(leaf)).mean.flatten(1).sum(1)
+    assert torch.allclose(value, (mean - 0.5 * u.square().sum(1)).detach(), atol=1e-12)
+    (slope,) = torch.autograd.grad(mean.sum(), leaf)
+    assert torch.allclose(grad, slope - u, atol=1e-12)
+
+
+def test_the_image_is_decoded_once_and_only_for_who_sees_it(backbone, u):
+    latents = backbone.latents(u)
+    assert shown(backbone, latents, ()) is latents
+    image = shown(backbone, latents, ("image",))
+    assert image.image is not None
+    assert shown(backbone, image, ("image",)) is image
+    assert torch.equal(image.detach().image, image.image.detach())

@@ -33,14 +33,23 @@ def test_split_refuses_a_tensor_of_another_size():
         LAYOUT.split(torch.zeros(5, 12))
 
 
-def test_holding_layers_splits_u_into_what_is_given_and_what_is_free():
+def test_fixing_layers_splits_u_into_what_is_given_and_what_is_free():
     layout = LatentLayout(((2,), (1, 2), (1,)))
     given, drawn = torch.arange(10.0).view(2, 5), -torch.ones(2, 5)
-    hold = layout.hold(given, {0, 2})
-    assert hold.held.tolist() == [True, True, False, False, True]
-    assert torch.equal(hold.apply(drawn), torch.tensor([[0.0, 1, -1, -1, 4], [5, 6, -1, -1, 9]]))
-    assert torch.equal(hold.filled(hold.free(drawn)), hold.apply(drawn))
-    assert torch.equal(hold.moved(drawn).apply(given), torch.where(hold.held, drawn, given))
+    fixed = layout.fix(given, {0, 2})
+    assert fixed.mask.tolist() == [True, True, False, False, True]
+    assert torch.equal(fixed.apply(drawn), torch.tensor([[0.0, 1, -1, -1, 4], [5, 6, -1, -1, 9]]))
+    assert torch.equal(fixed.filled(fixed.free(drawn)), fixed.apply(drawn))
+    assert torch.equal(fixed.moved(drawn).apply(given), torch.where(fixed.mask, drawn, given))
+    assert torch.equal(fixed.rows(slice(1, 2)).u, given[1:])
+    assert torch.equal(fixed.repeated(2).u, given[[0, 0, 1, 1]])
+    assert not fixed.everything
+    assert layout.fix(given, {0, 1, 2}).everything
+
+
+def test_a_layers_place_in_u_is_where_split_takes_it_from():
+    flat = torch.arange(22.0).view(2, 11)
+    assert all(torch.equal(flat[:, LAYOUT.place(i)], part.flatten(1)) for i, part in enumerate(LAYOUT.split(flat)))
 
 
 def test_layouts_compare_and_hash_by_value():
@@ -74,6 +83,19 @@ def test_detach_keeps_values_and_drops_graph_and_features():
     assert not any(tensor.requires_grad for tensor in held)
     assert all(torch.equal(tensor, u) for tensor in held)
     assert detached.features is None
+
+
+def test_detach_keeps_every_part_of_a_posterior_and_drops_its_graph():
+    u, layer = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    posterior = Posterior(Latents(2 * u, (3 * u,), (u.exp(),)), 4 * layer, 5 * layer, 6 * layer[:, 0], (7 * layer,))
+    detached = posterior.detach()
+    parts = [(p.latents.u, p.latents.z[0], p.log_q, p.kl, p.log_r, p.mean[0]) for p in (posterior, detached)]
+    for whole, part in zip(*parts, strict=True):
+        assert torch.equal(whole, part)
+        assert whole.requires_grad
+        assert not part.requires_grad
+    bare = Posterior(posterior.latents).detach()
+    assert (bare.log_q, bare.kl, bare.log_r, bare.mean) == (None,) * 4
 
 
 def test_latents_and_posteriors_are_frozen():

@@ -8,7 +8,7 @@ from real_runs import newest, tiny, train
 from hebm.config.experiment import from_table
 from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
-from hebm.interfaces import PLAIN, Draw
+from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
 from hebm.model import Model, build, seeded
 from hebm.noise import Noise
 
@@ -43,7 +43,7 @@ def test_start_counts_samples(model, decode):
 def test_seed_and_steps_and_decoding_matter(model):
     plain = model.sample(4)
     assert torch.equal(plain, model.sample(4))
-    for other in (model.sample(4, seed=1), model.sample(4, steps=1), model.sample(4, decode="sample")):
+    for other in (model.sample(4, seed=1), model.sample(4, request=Request(steps=1)), model.sample(4, decode="sample")):
         assert not torch.equal(plain, other)
 
 
@@ -122,32 +122,35 @@ def test_the_global_generator_is_as_before_after_building():
     assert torch.equal(state, torch.get_rng_state())
 
 
-class Heeding(torch.nn.Module):
+class Labelled(PriorLearner):
     """A prior that keeps the labels it is given."""
 
     labelled = True
 
     def __init__(self, dim):
         super().__init__()
-        self.dim, self.heard = dim, []
+        self.root, self.dim, self.heard = None, dim, []
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def check(self, images):
+        pass
+
+    def sample(self, backbone, n, noise, request=Request()):
         self.heard.append(request.labels)
         return Draw(noise.normal(n, self.dim))
 
 
 def test_each_sample_has_its_own_label_in_batches_of_any_size(model):
-    heeding = Heeding(model.backbone.layout.dim)
+    prior = Labelled(model.backbone.layout.dim)
     for labels in (torch.arange(10), torch.arange(20).view(10, 2) % 3 - 1):
-        heeding.heard.clear()
-        Model(model.backbone, heeding).sample(10, labels=labels, batch_size=4)
-        assert [len(part) for part in heeding.heard] == [4, 4, 2]
-        assert torch.equal(torch.cat(heeding.heard), labels)
+        prior.heard.clear()
+        Model(model.backbone, prior).sample(10, request=Request(labels), batch_size=4)
+        assert [len(part) for part in prior.heard] == [4, 4, 2]
+        assert torch.equal(torch.cat(prior.heard), labels)
 
 
-def test_labels_are_refused_where_the_prior_heeds_none_and_where_they_are_too_few(model):
-    assert not model.prior.labelled
+def test_labels_are_refused_where_the_prior_takes_none_and_where_they_are_too_few(model):
+    assert not isinstance(model.prior, TakesLabels)
     with pytest.raises(ConfigError, match="was not trained with labels; leave the labels out, or train a prior"):
-        model.sample(2, labels=torch.tensor([1, 2]))
+        model.sample(2, request=Request(torch.tensor([1, 2])))
     with pytest.raises(ConfigError, match="1 of them for 2 samples"):
-        Model(model.backbone, Heeding(8)).sample(2, labels=torch.tensor([1]))
+        Model(model.backbone, Labelled(8)).sample(2, request=Request(torch.tensor([1])))

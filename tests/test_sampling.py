@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm.densities import Held, TiltedPrior
+from hebm.densities import Conditioned, Tilt, TiltedPrior
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, draw_step_noise, run, step_sizes
 from hebm.testing import ReferenceBackbone
@@ -27,7 +27,7 @@ def backbone():
 @pytest.fixture
 def density(backbone):
     energy = seeded(lambda: MLP(width=8, zero_init=False).build(backbone.layout))
-    return TiltedPrior(backbone, lambda latents: energy(latents).squeeze(2))
+    return TiltedPrior(backbone, Tilt(lambda latents: energy(latents).squeeze(2), (energy,)))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_start_is_left_alone_and_the_end_holds_no_graph(sampler, density, u)
 
 def test_parameters_require_no_gradients_inside_and_do_again_afterwards(backbone, density, u):
     inside = []
-    watch = lambda step, state, info: inside.append(any(p.requires_grad for p in backbone.parameters()))  # noqa: E731
+    watch = lambda name, step, state, info: inside.append(any(p.requires_grad for p in backbone.parameters()))  # noqa: E731
     run(ULA(), density, u, Noise(0, "chain"), 2, watch)
     assert inside == [False, False]
     assert all(p.requires_grad for p in backbone.parameters())
@@ -137,12 +137,23 @@ def test_observers_change_nothing_and_see_every_step(sampler, density, u):
 
 
 @named
-def test_held_coordinates_stay_and_the_others_move_as_their_own_density_says(sampler, density, backbone, u):
-    hold = backbone.layout.hold(u + 1, {1})
-    end = run(sampler, density, u, Noise(0, "chain"), hold=hold).u
-    assert torch.equal(end[:, hold.held], (u + 1)[:, hold.held])
-    alone = run(sampler, Held(density, hold), hold.free(u), Noise(0, "chain")).u
-    assert torch.equal(hold.free(end), alone)
+def test_an_observer_sees_the_whole_u_and_no_gradient_where_it_is_fixed(sampler, density, backbone, u):
+    fixed, seen = backbone.layout.fix(u + 1, {1}), []
+    observe = lambda name, step, state, info: seen.append((name, step, state[0], info.grad))  # noqa: E731
+    end = run(sampler, density, u, Noise(0, "chain"), 2, observe, fixed, "stage 1").u
+    assert [step[:2] for step in seen] == [("stage 1", 0), ("stage 1", 1)]
+    assert torch.equal(seen[-1][2], end)
+    assert not seen[0][3][:, fixed.mask].any()
+    assert seen[0][3][:, ~fixed.mask].all()
+
+
+@named
+def test_fixed_coordinates_stay_and_the_others_move_as_their_own_density_says(sampler, density, backbone, u):
+    fixed = backbone.layout.fix(u + 1, {1})
+    end = run(sampler, density, u, Noise(0, "chain"), fixed=fixed).u
+    assert torch.equal(end[:, fixed.mask], (u + 1)[:, fixed.mask])
+    alone = run(sampler, Conditioned(density, fixed), fixed.free(u), Noise(0, "chain")).u
+    assert torch.equal(fixed.free(end), alone)
 
 
 def test_a_sampler_gets_the_draws_that_it_declares():

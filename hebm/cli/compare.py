@@ -1,4 +1,4 @@
-"""`hebm compare`: runs beside each other."""
+"""`hebm compare`: finished runs next to each other."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import click
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", multiple=True, type=click.Path(path_type=Path), help="FILE.html, .png, .csv or .md. Repeatable."
+    "-o",
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="FILE.html, .png, .csv, .json or .md. Repeatable.",
 )
-@click.option("--anyway", is_flag=True, help="Show figures that were measured differently beside each other.")
+@click.option("--anyway", is_flag=True, help="Show numbers although they were measured differently.")
 def command(runs: tuple[Path, ...], output: tuple[Path, ...], anyway: bool) -> None:
     """Compare the finished run folders RUNS: a table, and with -o FILE.html or FILE.png a picture of their samples.
 
-    Runs that differ in their seed alone also get a row with mean and standard deviation. Figures of different
-    extractors, numbers of images, splits, decodings or data sets are refused.
+    Runs that differ only in their seed also get a row with mean and standard deviation. Numbers that were measured
+    under different conditions, such as extractor, number of images, split or data set, are refused.
     """
     from hebm.report.comparison import differing_conditions, read_run, require_comparable, table
     from hebm.report.comparison_files import as_text, write_comparison

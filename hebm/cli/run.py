@@ -76,7 +76,7 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
     """Train to the end, in how many seconds; asked to stop by signal n, exit with 128 + n once everything is saved."""
     from hebm import pipeline
     from hebm.cli.progress import Progress
-    from hebm.training.loop import Stopped
+    from hebm.training.run_state import Stopped
 
     progress = Progress(folder.samples, _tracker(accelerator, assembly.experiment), quiet)
     try:

@@ -2,44 +2,74 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
-from hebm.report.metric_table import CONDITIONS, leaves
-from hebm.report.numbers import shown
+from hebm.errors import CheckpointError
+from hebm.evaluate.kinds import KINDS
+from hebm.evaluate.metric import Measurement
+from hebm.evaluate.metrics_file import Results, read_results
+from hebm.report.metric_table import Group, extractor_names, groups, measured_with
+from hebm.report.numbers import measured, printable, significant, unit_of
 from hebm.store.run_folder import RunFolder
 
-_SHARES = {
-    "gap_closed": "gap closed",
-    "gap_closed_scaled_gaussian": "  by the Gaussian prior at its best temperature",
-}
-_LABELS: Mapping[str, str] = {"fd": "FD", "fid": "FID", "kid": "KID"}
-_SECONDS = ("seconds", "seconds_training")
+_DIGITS = 4
+_WIDTH = 50
+_BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is better)"}
 
 
 def metrics_table(folder: RunFolder) -> str:
-    """What metrics.json says, one figure a line with what it is a figure of, and where the page is."""
-    metrics = json.loads(folder.metrics.read_text())
-    lines = [f"{folder.path.name}"]
-    lines += [f"  {label:<48} {metrics[name]:7.1%}" for name, label in _SHARES.items() if metrics.get(name) is not None]
-    results: dict[str, Any] = {
-        name: entry for name, entry in metrics.items() if name not in (*CONDITIONS, *_SHARES, *_SECONDS)
-    }
-    seconds = {name: metrics[name] for name in _SECONDS if name in metrics}
-    for name, entry in (results | seconds).items():
-        found = leaves(entry, _LABELS.get(name, name), " ")
-        lines += [_line(path.replace("_", " "), value) for path, value in found if value is not None]
-    extractor = metrics.get("extractor") or {}
-    conditions = (
-        f"n {metrics['n']}, reference {metrics['n_reference']} {metrics['split']} images, seed {metrics['seed']}"
+    """Print every measurement of metrics.json with what it must be read with, and where the page is.
+
+    Raises `CheckpointError` if the file is missing or damaged.
+    """
+    results = read_results(folder.metrics)
+    if results is None:
+        raise CheckpointError(f"{folder.metrics} does not exist: the run is not evaluated yet")
+    lines = [*_measurements(results), *_seconds(results), _conditions(results), f"report: {folder.report}"]
+    return printable(folder.path.name) + "".join(f"\n  {printable(line)}" for line in lines)
+
+
+def _measurements(results: Results) -> list[str]:
+    """The lines of each group, with a line of conditions where the next group has others."""
+    lines: list[str] = []
+    every = groups(results)
+    for i, group in enumerate(every):
+        lines += _group(group)
+        words = measured_with(results, group)
+        following = measured_with(results, every[i + 1]) if i + 1 < len(every) else ""
+        if words and words != following:
+            lines.append(f"  ({words})")
+    return lines
+
+
+def _group(group: Group) -> list[str]:
+    heading = group.first.title + _BETTER[group.first.better]
+    of_kinds = group.by_kind()
+    notes = dict.fromkeys(found.note for found in group.measurements if found.note)
+    if set(of_kinds) == {None}:
+        lines = [_line(heading, group)]
+    else:
+        titles = {kind: "all" if kind is None else KINDS[kind].title for kind in of_kinds}
+        lines = [heading, *(_line(f"  {titles[kind]}", same) for kind, same in of_kinds.items())]
+    return [*lines, *(f"  note: {note}" for note in notes)]
+
+
+def _line(label: str, group: Group) -> str:
+    """A label and the number of each part."""
+    numbers = ", ".join(_number(found) for found in group.measurements)
+    return f"{label:<{_WIDTH}} {numbers} {unit_of(group.first)}".rstrip()
+
+
+def _number(found: Measurement) -> str:
+    return f"{found.part}: {measured(found, _DIGITS)}" if found.part else measured(found, _DIGITS)
+
+
+def _seconds(results: Results) -> list[str]:
+    seconds = {"seconds": results.seconds, "seconds training": results.seconds_training}
+    return [f"{name:<{_WIDTH}} {significant(value, _DIGITS)}" for name, value in seconds.items() if value is not None]
+
+
+def _conditions(results: Results) -> str:
+    c = results.conditions
+    return (
+        f"(n {c.get('n')}, reference {c.get('n_reference')} {c.get('split')} images, seed {c.get('seed')}, "
+        f"extractor {extractor_names(results)})"
     )
-    lines.append(f"  ({conditions}, extractor {extractor.get('name', 'none')})")
-    lines.append(f"  report: {folder.report}")
-    return "\n".join(lines)
-
-
-def _line(path: str, value: Any) -> str:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    text = f"{value:9.4g}" if number else shown(value)
-    return f"  {path:<48} {text}"

@@ -1,6 +1,6 @@
 """What metrics see of a trained model: images of every kind, their features, and distances between them.
 
-Kinds of images, all decoded in one way and by one backbone:
+Kinds of images (`hebm.evaluate.kinds`), all decoded in one way and by one backbone:
 
     "data"              the reference images of the split
     "reconstruction"    the same images, inferred by the training scheme and decoded
@@ -26,6 +26,7 @@ from hebm.draws import Draw
 from hebm.errors import DataError, NonFiniteError
 from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
+from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Processes
@@ -81,7 +82,7 @@ class Evaluation:
 
     def count(self, kind: Kind) -> int:
         """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
-        return len(self.references) if kind in ("data", "reconstruction") else self.settings.samples
+        return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
         """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
@@ -89,20 +90,20 @@ class Evaluation:
 
     def draw(self, kind: Kind, start: int, rows: int) -> Draw:
         """Return draws number `start` to `start + rows` of the prior, or of the root at a temperature."""
-        if kind == "prior" and self.model.prior.root is not None:
+        if kind == PRIOR and self.model.prior.root is not None:
             draw = self.model.draw(rows, self.noise(kind, start))
             self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
             return draw
         with evaluating(self.root):
-            draw = self.root.sample(self.model.generator, rows, self.noise("gaussian", start))
+            draw = self.root.sample(self.model.generator, rows, self.noise(GAUSSIAN, start))
         return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
         """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
-        if kind == "data":
+        if kind == DATA:
             return self.references.read(torch.arange(start, start + rows))
         noise = self.noise(kind, start)
-        if kind == "reconstruction":
+        if kind == RECONSTRUCTION:
             return self.model.reconstructed(self.batch(self.references, start, rows), noise)
         return self.model.images(self.draw(kind, start, rows), noise)
 
@@ -182,8 +183,8 @@ class Evaluation:
         return self._features[key][layer]
 
     def distance(self, kind: Kind) -> float:
-        """The Fréchet distance of a kind to "data", in the settings' extractor."""
-        return frechet_distance(self._moments_of(kind), self._moments_of("data"))
+        """Return the Fréchet distance of a kind to the data, in the settings' extractor."""
+        return frechet_distance(self._moments_of(kind), self._moments_of(DATA))
 
     def _moments_of(self, kind: Kind) -> Moments:
         if kind not in self._moments:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def gap_closed(gaussian: float, prior: float, reconstruction: float) -> float | None:
-    """The share of the gap that is closed; None where reconstructions are no better than the Gaussian prior.
+    """Return the share of the gap that is closed; None where reconstructions are not better than the Gaussian prior.
 
     Arguments:
         gaussian: FD of the backbone's own prior.

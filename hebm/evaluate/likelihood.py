@@ -3,11 +3,11 @@
     ELBO  = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i) + E_r[B(c) − log r(c|x)]
     IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
 
-The terms of the context c are there where the backbone has one: E[B(c)] ≤ log p(c), E[W(c)] = p(c), both from the root.
-A diffusion trained in continuous time has two such p(c): B is of the continuous one, which is what it learns by, W of
-the chain of T steps, which is what is drawn. The ELBO and IW_K are then of two models, unless B is `chain_bound`.
-Every w is unbiased for p(x), so that E[IW_K] ≤ log p(x), growing with K: analytic KLs or noisy bounds in the exponent
-would not do (they exceed it).
+The last terms appear only where the backbone has a context c: E[B(c)] ≤ log p(c) and E[W(c)] = p(c), both from the
+root. A diffusion trained in continuous time has two models p(c): B bounds the continuous one, by which it learns, and W
+is of the chain of T steps, from which it draws. The ELBO and IW_K are then of two models, unless B is `chain_bound`.
+Every w is an unbiased estimate of p(x), so that E[IW_K] ≤ log p(x), growing with K. With analytic KLs or noisy bounds
+in the exponent that would not hold: IW_K could exceed log p(x).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hebm.noise import Noise
 Infer = Callable[[Batch, Noise], Posterior]
 """A batch and noise → a draw from q(z, c|x)."""
 LogP = Callable[[Tensor, Noise], Tensor]
-"""Contexts and noise → what stands for log p(c), `(B,)`."""
+"""Contexts and noise → an estimate of log p(c), `(B,)`."""
 
 
 class ElboTerms(NamedTuple):
@@ -45,7 +45,7 @@ class ElboTerms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """`(B,)`."""
+        """The bound itself, `(B,)`."""
         return self.log_p_x - self.kl.sum(1) - self.context
 
 
@@ -64,7 +64,7 @@ class Weighted(NamedTuple):
 def elbo_terms(
     backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, draws: int = 1
 ) -> ElboTerms | None:
-    """The ELBO's parts over so many draws; None without a KL.
+    """Return the ELBO's parts, averaged over draws; None where the posterior has no KL.
 
     Arguments:
         backbone: gives p(x|z).
@@ -72,7 +72,7 @@ def elbo_terms(
         infer: q(z, c|x).
         batch: images.
         noise: rows are images.
-        draws: how many.
+        draws: of q for each image.
     """
     found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k)) for k in range(draws)]
     parts = [part for part in found if part is not None]
@@ -92,7 +92,7 @@ def _elbo_draw(backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, nois
 def importance_weighted(
     backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise, draws: int
 ) -> Weighted | None:
-    """IW_K of K = `draws` draws; None where q(z|x) has no density (drawn by MCMC). Arguments as of `elbo_terms`."""
+    """Return IW_K of K = `draws` draws; None where q(z|x) has no density. Arguments as for `elbo_terms`."""
     found = [_log_weight(backbone, root, infer, batch, noise.derive(k)) for k in range(draws)]
     parts = [part for part in found if part is not None]
     return weighted(torch.stack(parts)) if parts else None
@@ -130,7 +130,7 @@ def _context_term(posterior: Posterior, log_p: LogP, noise: Noise, like: Tensor)
 
 
 def weighted(log_w: Tensor) -> Weighted:
-    """log 1/K Σ_k w_k, and the weights' share, of log w `(K, B)`."""
+    """Return log 1/K Σ_k w_k and the effective share of the weights, from log w `(K, B)`."""
     k = len(log_w)
     share = (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp() / k
     return Weighted(log_w.logsumexp(0) - math.log(k), share)

@@ -1,4 +1,4 @@
-"""How several processes divide images: by whole batches, so that a batch is the same for any number of processes."""
+"""Divides images among processes by whole batches, so that a batch is the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Gather = Callable[[Tensor], Tensor]
 
 @attrs.frozen
 class Processes:
-    """Who computes what.
+    """Which images this process computes, and how the results of all processes are joined.
 
     Arguments:
         world: the number of processes.
@@ -28,7 +28,7 @@ class Processes:
     gather: Gather | None = None
 
     def batches(self, n: int, size: int) -> list[tuple[int, int]]:
-        """(first row, rows) of each batch of this process; contiguous, in order."""
+        """Return (first row, rows) of each batch of this process; contiguous, in order."""
         starts = range(0, n, size)
         per = self._per_process(n, size)
         mine = starts[self.rank * per : (self.rank + 1) * per]
@@ -38,12 +38,12 @@ class Processes:
         return math.ceil(math.ceil(n / size) / self.world)
 
     def join(self, parts: Sequence[Tensor], empty: Tensor, n: int, size: int) -> Tensor:
-        """All n rows in order, from every process's `parts`, on every process.
+        """Join every process's `parts` and return all n rows in order, on every process.
 
         Arguments:
-            parts: the results of this process's batches, `(rows, *shape)`; may be none.
-            empty: `(0, *shape)`, for the type and shape that a process without batches cannot know.
-            n: how many rows there are in all.
+            parts: the results of this process's batches, `(rows, *shape)`; may be empty.
+            empty: `(0, *shape)`, which tells a process without batches the type and shape.
+            n: rows of all processes.
             size: rows of a full batch.
         """
         if self.gather is None:
@@ -54,11 +54,11 @@ class Processes:
         return self.gather(whole)[:n]
 
     def total(self, count: int, device: torch.device) -> int:
-        """The sum of a count over all processes."""
+        """Return the sum of a count over all processes."""
         if self.gather is None:
             return count
         return int(self.gather(torch.tensor([count], device=device)).sum())
 
     def from_first(self, tensor: Tensor) -> Tensor:
-        """The first process's tensor `(N,)`, on every process."""
+        """Return the first process's tensor `(N,)` on every process."""
         return tensor if self.gather is None else self.gather(tensor)[: len(tensor)]

@@ -1,4 +1,4 @@
-"""Runs beside each other: which figures may be compared, the table, and the mean over seeds."""
+"""Runs next to each other: which numbers may be compared, the table, and the mean over seeds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 import attrs
 
 from hebm.errors import ConfigError, HebmError
-from hebm.report.metric_table import Table
-from hebm.report.numbers import percent, shown, significant
-from hebm.report.page import component, read_config, read_metrics, require_run
+from hebm.evaluate.kinds import KINDS
+from hebm.evaluate.metric import Measurement
+from hebm.evaluate.metrics_file import Results, read_results
+from hebm.report.metric_table import Group, Table, groups
+from hebm.report.numbers import measured, shown, with_deviation
+from hebm.report.page import component, read_config, require_run
 from hebm.store.run_folder import RunFolder
 
-_ALIKE = ("n", "n_reference", "split", "decode", "range")
+FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
+"""The first columns: what a run is."""
+
 _NO_PART = ("name", "seed", "run")
-_SHARES = ("gap closed", "control")
-_FD = {"prior": "FD prior", "gaussian": "FD Gaussian", "reconstruction": "FD recon."}
-_BY_PRIOR = {"fid": "FID prior", "kid": "KID prior", "inception_score": "IS prior"}
 
 
 @attrs.frozen(eq=False)
@@ -27,20 +29,20 @@ class Run:
     """A run as it is compared.
 
     Arguments:
-        folder: where it lies.
+        folder: where it is.
         config: its resolved configuration, as a table.
-        metrics: what evaluation found.
+        results: what evaluation found.
         data: its data set's fingerprint, as text.
     """
 
     folder: RunFolder
     config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    results: Results
     data: str
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """The name of its folder."""
         return self.folder.path.resolve().name
 
     @property
@@ -49,107 +51,154 @@ class Run:
         return json.dumps({key: value for key, value in self.config.items() if key not in _NO_PART}, sort_keys=True)
 
     @property
-    def conditions(self) -> dict[str, str]:
-        """What must be equal for two runs' figures to mean the same, as text by name."""
-        used = self.metrics.get("extractor")
-        extractor = f"{used.get('name')} {used.get('sha256')}" if isinstance(used, Mapping) else str(used)
-        return {"extractor": extractor, **{k: str(self.metrics.get(k)) for k in _ALIKE}, "data fingerprint": self.data}
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What its metrics found, and then the length of its chains and the time it took."""
+        steps, seconds = self.results.conditions.get("chain_steps"), self.results.seconds
+        taken = Measurement("chain-steps", steps, "chain steps"), Measurement("seconds", seconds, "seconds")
+        return *self.results.measurements, *taken
+
+    def find(self, column: Measurement) -> Measurement | None:
+        """Return the run's measurement with the same key as another run's; None if there is no number."""
+        return next((found for found in self.measurements if found.key == column.key and found.found), None)
+
+    def facts(self) -> tuple[str, ...]:
+        """Return the cells of `FACTS`."""
+        what = {key: component(self.config, key) for key in ("data", "backbone", "prior", "train")}
+        if milestone := self.results.conditions.get("milestone"):
+            what["prior"] += f", {milestone}"
+        return self.name, *what.values(), shown(self.config.get("seed"))
+
+    def conditions(self, measurement: Measurement) -> dict[str, str]:
+        """Return what must be equal for another run's number to mean the same as this one, as text by name."""
+        found = {key: str(value) for key, value in self.results.conditions_of(measurement).items()}
+        return {**found, "unit": measurement.unit, "data fingerprint": self.data}
 
 
 def read_run(folder: RunFolder) -> Run:
-    """A finished run. Raises `CheckpointError` if it is none or is damaged, `HebmError` if it is not evaluated yet."""
+    """Read a finished run. Raises `CheckpointError` if there is none or it is damaged, `HebmError` if not evaluated."""
     require_run(folder)
-    metrics = read_metrics(folder)
-    if metrics is None:
+    results = read_results(folder.metrics)
+    if results is None:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
     data = json.dumps(folder.read_manifest().get("data"), sort_keys=True)
-    return Run(folder, read_config(folder)[1], metrics, data)
+    return Run(folder, read_config(folder)[1], results, data)
+
+
+# ---------------------------------------------------------------- what may be compared
 
 
 def differing_conditions(runs: Sequence[Run]) -> list[str]:
-    """One line for each condition in which the runs differ, with the values of all of them."""
-    every = [run.conditions for run in runs]
-    differing = [name for name in every[0] if len({found[name] for found in every}) > 1]
-    return [
-        f"{name}: " + ", ".join(f"{run.name} has {found[name]}" for run, found in zip(runs, every, strict=True))
-        for name in differing
-    ]
+    """Return a line for each condition in which numbers of the same name differ, with the values of all runs."""
+    found: dict[str, list[str]] = {}
+    for column in columns(runs, details=True):
+        for line in _differing(runs, column):
+            found.setdefault(line, []).append(column.title)
+    return [f"{line} ({', '.join(dict.fromkeys(titles))})" for line, titles in found.items()]
+
+
+def _differing(runs: Sequence[Run], column: Measurement) -> list[str]:
+    every = [(run, run.results.get(*column.key)) for run in runs]
+    having = [(run.name, run.conditions(found)) for run, found in every if found is not None and found.found]
+    lines = []
+    for name in dict.fromkeys(name for _, conditions in having for name in conditions):
+        values = [(run, conditions.get(name, "none")) for run, conditions in having]
+        if len({value for _, value in values}) > 1:
+            lines.append(f"{name}: " + ", ".join(f"{run} has {value}" for run, value in values))
+    return lines
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
-    """Raise `ConfigError` with every condition in which the runs' figures differ."""
+    """Raise `ConfigError` with every condition in which the runs' numbers differ."""
     differing = differing_conditions(runs)
     if differing:
         listed = "".join(f"\n  {line}" for line in differing)
         raise ConfigError(
-            f"these figures cannot be compared:{listed}\n"
-            "evaluate the runs alike (hebm evaluate RUN --set evaluate.samples=…), or look at them with --anyway"
+            f"these numbers cannot be compared:{listed}\n"
+            "evaluate the runs alike (hebm evaluate RUN --set evaluate.samples=…), or show them with --anyway"
         )
 
 
 # ---------------------------------------------------------------- the table
 
 
-def figures_of(run: Run) -> dict[str, float | None]:
-    """The numbers of a run by column; shares are of 1."""
-    metrics = run.metrics
-    found = {"gap closed": metrics.get("gap_closed"), "control": metrics.get("gap_closed_scaled_gaussian")}
-    distances = metrics.get("fd") or {}
-    found |= {label: distances.get(kind) for kind, label in _FD.items()}
-    for name, label in _BY_PRIOR.items():
-        entry = (metrics.get(name) or {}).get("prior")
-        found[label] = entry.get("mean") if isinstance(entry, Mapping) else entry
-    found["bits/dim"] = (metrics.get("likelihood") or {}).get("bits_per_dim")
-    found["chain steps"] = metrics.get("chain_steps")
-    found["seconds"] = metrics.get("seconds")
-    return found
-
-
-def table(runs: Sequence[Run], exact: bool = False) -> Table:
-    """A row a run, and below them mean ± standard deviation of the runs that differ in their seed alone.
+def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
+    """Return a measurement for each column: all that some run has a number for, grouped by name.
 
     Arguments:
         runs: in the order of the rows.
-        exact: for programs: numbers in full, and no row of means.
+        details: whether details get columns too.
     """
-    rows = [figures_of(run) for run in runs]
-    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-    header = ("run", "data", "backbone", "prior", "scheme", "seed", *columns)
-    body = [
-        (run.name, *_what(run), shown(run.config.get("seed")), *(_cell(c, row[c], exact) for c in columns))
-        for run, row in zip(runs, rows, strict=True)
-    ]
-    groups: dict[str, list[Run]] = {}
-    for run in () if exact else runs:
-        groups.setdefault(run.experiment, []).append(run)
-    return Table(header, (*body, *(_mean_row(group, columns) for group in groups.values() if len(group) > 1)))
+    of_metrics = [found for run in runs for found in run.results.measurements]
+    every = [*of_metrics, *(found for run in runs for found in run.measurements)]
+    first: dict[tuple[str, str | None, str], Measurement] = {}
+    for measurement in every:
+        if measurement.found:
+            first.setdefault(measurement.key, measurement)
+    found = groups(Results(tuple(first.values())), None if details else False)
+    return [measurement for group in found for measurement in group.measurements]
 
 
-def _what(run: Run) -> list[str]:
-    what = {key: component(run.config, key) for key in ("data", "backbone", "prior", "train")}
-    if milestone := run.metrics.get("milestone"):
-        what["prior"] += f", {milestone}"
-    return list(what.values())
+def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> Table:
+    """Make a row for each run, and below them mean ± standard deviation of runs that differ only in their seed.
+
+    A column's head has two lines: the title, and the kind of images.
+
+    Arguments:
+        runs: in the order of the rows.
+        chosen: the columns; all but details if left out.
+    """
+    chosen = columns(runs) if chosen is None else chosen
+    same: dict[str, list[Run]] = {}
+    for run in runs:
+        same.setdefault(run.experiment, []).append(run)
+    means = [_mean_row(group, chosen) for group in same.values() if len(group) > 1]
+    rows = [(*run.facts(), *(_cell(run, column) for column in chosen)) for run in runs]
+    return Table((*FACTS, *map(_head, chosen)), (*rows, *means))
 
 
-def _mean_row(runs: Sequence[Run], columns: Sequence[str]) -> tuple[str, ...]:
+def _head(column: Measurement) -> str:
+    kind = KINDS[column.kind].title if column.kind else ""
+    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, column.part))))))
+
+
+def _cell(run: Run, column: Measurement) -> str:
+    found = run.find(column)
+    return "–" if found is None else measured(found)
+
+
+def _mean_row(runs: Sequence[Run], chosen: Sequence[Measurement]) -> tuple[str, ...]:
     seeds = {run.config.get("seed") for run in runs}
     cells = []
-    for column in columns:
-        values = [value for value in (figures_of(run)[column] for run in runs) if value is not None]
+    for column in chosen:
+        values = [found.value for found in (run.find(column) for run in runs) if found is not None]
         cells.append(_mean_cell(column, values) if len(values) == len(runs) else "–")
     label = f"{len(seeds)} seeds" if len(seeds) > 1 else f"{len(runs)} runs"
-    return (f"mean ± sd of {runs[0].name} …", *_what(runs[0]), label, *cells)
+    return (f"mean ± sd of {runs[0].name} …", *runs[0].facts()[1:-1], label, *cells)
 
 
-def _mean_cell(column: str, values: Sequence[float]) -> str:
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    if column in _SHARES:
-        return f"{percent(mean).removesuffix(' %')} ± {percent(deviation)}"
-    return f"{significant(mean)} ± {significant(deviation, 2)}"
+def _mean_cell(column: Measurement, values: Sequence[float]) -> str:
+    return with_deviation(statistics.fmean(values), statistics.stdev(values), column.unit)
 
 
-def _cell(column: str, value: float | None, exact: bool) -> str:
-    if exact:
-        return "" if value is None else repr(value)
-    return percent(value) if column in _SHARES else significant(value)
+# ---------------------------------------------------------------- for programs
+
+
+def exact_table(runs: Sequence[Run]) -> Table:
+    """Make a row for each run with numbers in full, details too; columns are named as in `metrics.json`."""
+    header, rows = list(FACTS), [list(run.facts()) for run in runs]
+    for column in columns(runs, details=True):
+        found = [run.find(column) for run in runs]
+        fields = ["value"] if all(m is None or m.error is None for m in found) else ["value", "error"]
+        for field in fields:
+            header.append(".".join(filter(None, (*column.key, "" if field == "value" else field))))
+            for row, measurement in zip(rows, found, strict=True):
+                number = None if measurement is None else getattr(measurement, field)
+                row.append("" if number is None else repr(number))
+    return Table(tuple(header), tuple(map(tuple, rows)))
+
+
+def as_plain(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return everything about the runs as plain JSON values, one mapping for each run."""
+    return [
+        {**dict(zip(FACTS, run.facts(), strict=True)), "fingerprint": run.data, **run.results.to_json()} for run in runs
+    ]

@@ -60,9 +60,9 @@ class Figures:
     """All that the report draws besides metrics and training curves.
 
     Arguments:
-        images: file names of grids by kind: "data", "reconstruction", "gaussian", "prior", and "chain".
+        images: file names of grids by kind (`hebm.evaluate.kinds`), and of "chain".
         chain: None for a prior that runs no chain.
-        tilts: f of draws by kind: "posterior", "prior", "gaussian"; empty for a prior without a tilt.
+        tilts: f of draws by kind; empty for a prior without a tilt.
     """
 
     images: dict[str, str]

@@ -15,6 +15,7 @@ from torch import Tensor
 from hebm.densities import Tilt
 from hebm.draws import Draw
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset
 from hebm.interfaces import Batch
 from hebm.noise import BLOCK
@@ -80,10 +81,10 @@ class _Collector:
 
     def collect(self) -> Figures:
         images = self._references()
-        drawn, chain = {"gaussian": self._draw("gaussian", 0, self.settings.rows)}, None
-        drawn["prior"] = drawn["gaussian"]
+        drawn, chain = {GAUSSIAN: self._draw(GAUSSIAN, 0, self.settings.rows)}, None
+        drawn[PRIOR] = drawn[GAUSSIAN]
         if self._learned:
-            drawn["prior"], chain = self._chain()
+            drawn[PRIOR], chain = self._chain()
         for kind, draw in drawn.items():
             images[kind] = self._save(kind, self.model.images(draw.rows(slice(self._tiles))))
         if chain is not None:
@@ -109,8 +110,8 @@ class _Collector:
     def _references(self) -> dict[str, str]:
         index = torch.tensor(evenly(len(self.batch.x), self._tiles), device=self.batch.x.device)
         few = _rows(self.batch, index)
-        mean = self.model.reconstructed(few, self.model.noise("reconstruction"))
-        return {"data": self._save("data", few.x), "reconstruction": self._save("reconstruction", mean)}
+        mean = self.model.reconstructed(few, self.model.noise(RECONSTRUCTION))
+        return {DATA: self._save(DATA, few.x), RECONSTRUCTION: self._save(RECONSTRUCTION, mean)}
 
     def _save(self, kind: str, images: Tensor) -> str:
         save_grid(images, self.samples / f"{kind}.png", self._columns)
@@ -118,7 +119,7 @@ class _Collector:
 
     def _draw(self, kind: str, start: int, rows: int) -> Draw:
         noise = self.model.noise(kind, start)
-        if kind == "prior" and self._learned:
+        if kind == PRIOR and self._learned:
             return self.model.draw(rows, noise)
         root = root_of(self.model.prior)
         with evaluating(root):
@@ -130,7 +131,7 @@ class _Collector:
         """Return the first draws of the prior, and what their chains did; None for a prior that runs none."""
         recorder = Recorder(self.model.chain_lengths, self.settings.frames - 2)
         watched = attrs.evolve(self.model.request, observe=recorder)
-        found = dict(self.model.walk(self.settings.rows, self.model.noise("prior"), watched))
+        found = dict(self.model.walk(self.settings.rows, self.model.noise(PRIOR), watched))
         start, end = found[ROOT], found[next(reversed(found))]
         if not recorder.trace.values:
             return end, None
@@ -151,7 +152,7 @@ class _Collector:
         tilt = self.model.tilt
         if tilt is None:
             return {}
-        kinds = {"posterior": self._posterior(), "prior": self._draws("prior"), "gaussian": self._draws("gaussian")}
+        kinds = {"posterior": self._posterior(), PRIOR: self._draws(PRIOR), GAUSSIAN: self._draws(GAUSSIAN)}
         return {kind: torch.cat([self._f(tilt, draw) for draw in draws]).tolist() for kind, draws in kinds.items()}
 
     def _draws(self, kind: str) -> Iterator[Draw]:

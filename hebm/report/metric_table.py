@@ -1,143 +1,245 @@
-"""`metrics.json` in words and tables."""
+"""The measurements of a run, grouped for pages, terminals and comparisons, whatever metrics they are from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
-from hebm.report.numbers import percent, shown, significant
+from hebm.evaluate.kinds import DATA, KINDS, PRIOR
+from hebm.evaluate.metric import Measurement, Scalar
+from hebm.evaluate.metrics_file import Results
+from hebm.report.numbers import ARROWS, measured, percent, shown, significant, unit_of
 
-COLUMNS = {
-    "data": "data",
-    "gaussian": "Gaussian prior",
-    "scaled_gaussian": "Gaussian prior, best temperature",
-    "prior": "learned prior",
-    "reconstruction": "reconstruction",
-}
-"""Kinds of images, as a metric's entries name them, in the order of the table."""
-
-CONDITIONS = (
-    *("extractor", "extractors", "n", "n_reference", "split", "decode", "chain_steps", "milestone"),
-    *("range", "seed", "versions", "seconds"),
-)
-"""Entries that are no results, but what results must be read with."""
-
-_LABELS = {"fd": "Fréchet distance", "fid": "FID", "kid": "KID", "inception_score": "Inception score"}
-_TEMPERATURE = "scaled_gaussian_temperature"
+K = TypeVar("K")
+WITH = "measured with"
+"""Head of the column of conditions, which is a table's last one."""
 
 
 @attrs.frozen
 class Table:
-    """Cells as text: a header, then rows that begin with their name."""
+    """Cells as text: a header, then rows that start with their name."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-
-def by_kind(metrics: Mapping[str, Any]) -> Table:
-    """A row for each metric that has a figure per kind of images."""
-    found = {name: entry for name, entry in metrics.items() if _is_by_kind(name, entry)}
-    kinds = [kind for kind in COLUMNS if any(kind in entry for entry in found.values())]
-    rows = [
-        (_LABELS.get(name, name.replace("_", " ")), *(figure(entry.get(kind)) for kind in kinds))
-        for name, entry in found.items()
-    ]
-    return Table(("", *(COLUMNS[kind] for kind in kinds)), tuple(rows))
+    def spans(self) -> list[int]:
+        """Return how many rows the last cell of each row covers: equal ones in a row are shown once, 0 is covered."""
+        found: list[int] = []
+        for _, same in itertools.groupby(self.rows, key=lambda row: row[-1]):
+            covered = len(list(same))
+            found += [covered, *[0] * (covered - 1)]
+        return found
 
 
-def others(metrics: Mapping[str, Any]) -> Table:
-    """All other results, one figure a row."""
-    rows: list[tuple[str, str]] = []
-    for name, entry in metrics.items():
-        if name in CONDITIONS or name.startswith("gap_closed"):
-            continue
-        left = {k: v for k, v in entry.items() if k not in COLUMNS} if _is_by_kind(name, entry) else entry
-        rows += [(path.replace("_", " "), shown(value)) for path, value in leaves(left, _LABELS.get(name, name), " · ")]
-    return Table(("", ""), tuple(rows))
+@attrs.frozen
+class Group:
+    """The measurements of one name, in their metric's order: they differ in kind and part."""
+
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def first(self) -> Measurement:
+        """The measurement that title, unit and direction are taken from."""
+        return self.measurements[0]
+
+    @property
+    def heading(self) -> str:
+        """The title, an arrow towards the better values, and the unit."""
+        unit = unit_of(self.first)
+        return " ".join(filter(None, (self.first.title, ARROWS[self.first.better], f"({unit})" if unit else "")))
+
+    @property
+    def main(self) -> Measurement:
+        """The measurement of the learned prior, else the first one."""
+        return next((found for found in self.measurements if found.kind == PRIOR), self.first)
+
+    def by_kind(self) -> dict[str | None, Group]:
+        """Group the measurements by kind of images."""
+        return _grouped(self.measurements, lambda found: found.kind)
 
 
-def conditions_in_short(metrics: Mapping[str, Any]) -> str:
-    """What must stand beside every figure."""
-    used = metrics.get("extractor")
-    name = used.get("name") if isinstance(used, Mapping) else used
-    return (
-        f"N = {shown(metrics.get('n'))}, against {shown(metrics.get('n_reference'))} images of split "
-        f"{metrics.get('split')}, extractor {name}, seed {metrics.get('seed')}."
+def _grouped(measurements: Iterable[Measurement], key: Callable[[Measurement], K]) -> dict[K, Group]:
+    found: dict[K, list[Measurement]] = {}
+    for measurement in measurements:
+        found.setdefault(key(measurement), []).append(measurement)
+    return {value: Group(tuple(same)) for value, same in found.items()}
+
+
+def groups(results: Results, detail: bool | None = None) -> list[Group]:
+    """Group the measurements by name: those with a summary first, otherwise in the metrics' order.
+
+    Arguments:
+        results: of a run.
+        detail: True for details alone, False for all others, None for both.
+    """
+    chosen = [found for found in results.measurements if detail is None or found.detail == detail]
+    found = _grouped(chosen, lambda measurement: measurement.name).values()
+    return sorted(found, key=lambda group: not any(m.summary for m in group.measurements))
+
+
+# ---------------------------------------------------------------- the page
+
+
+@attrs.frozen
+class Card:
+    """One result at a glance.
+
+    Arguments:
+        number: of the main measurement.
+        title: what it is.
+        learned: whether the number is about the learned prior.
+        others: (kind, number) of the other kinds of images.
+    """
+
+    number: str
+    title: str
+    learned: bool
+    others: tuple[tuple[str, str], ...]
+
+
+def cards(results: Results) -> list[Card]:
+    """Make a card for each number that is about the learned prior or has a summary."""
+    mains = [(group, group.main) for group in groups(results, detail=False) if not group.main.part]
+    return [_card(group) for group, main in mains if main.summary or (main.kind == PRIOR and main.found)]
+
+
+def _card(group: Group) -> Card:
+    main = group.main
+    others = tuple(
+        (_kind_title(found.kind), measured(found))
+        for found in group.measurements
+        if found.kind != main.kind and found.kind != DATA
+    )
+    return Card(measured(main), group.heading, main.kind == PRIOR, others)
+
+
+def _kind_title(kind: str | None) -> str:
+    return "" if kind is None else KINDS[kind].title
+
+
+def by_kind(results: Results, detail: bool) -> Table:
+    """Make a row for each result about images, and a column for each kind of them.
+
+    Arguments:
+        results: of a run.
+        detail: True for details alone, False for all others.
+    """
+    rows = [row for row in _rows(results, detail) if row.first.kind is not None]
+    kinds = [kind for kind in KINDS if any(kind in row.by_kind() for row in rows)]
+    header = ("", *(KINDS[kind].title for kind in kinds), WITH)
+    return _without_empty_end(header, [(_name(row), *_cells(row, kinds), measured_with(results, row)) for row in rows])
+
+
+def others(results: Results, detail: bool) -> Table:
+    """Make a row for each result that is not about a set of images. Arguments as for `by_kind`."""
+    rows = [row for row in _rows(results, detail) if row.first.kind is None]
+    return _without_empty_end(
+        ("", "", WITH), [(_name(row), measured(row.first), measured_with(results, row)) for row in rows]
     )
 
 
-def conditions(metrics: Mapping[str, Any]) -> str:
-    """What the figures must be read with, on one line."""
-    texts = [f"N = {shown(metrics.get('n'))} draws from each prior"]
-    texts.append(f"reference: {shown(metrics.get('n_reference'))} images of split {metrics.get('split')}")
-    texts.append(f"extractor: {extractor(metrics)}")
-    texts.append(f"images are {'E[x|z]' if metrics.get('decode') == 'mean' else 'draws from p(x|z)'}")
-    texts.append(f"range {metrics['range']}" if "range" in metrics else "")
-    texts.append(f"seed {metrics.get('seed')}")
-    texts.append(f"training and evaluation took {significant(metrics.get('seconds'))} s")
+def _rows(results: Results, detail: bool) -> list[Group]:
+    """One for each name and part, those with a kind apart from those without."""
+    found: list[Group] = []
+    for group in groups(results, detail):
+        found += _grouped(group.measurements, lambda m: (m.part, m.kind is None)).values()
+    return found
+
+
+def _name(row: Group) -> str:
+    return f"{row.heading}, {row.first.part}" if row.first.part else row.heading
+
+
+def _cells(row: Group, kinds: Sequence[str]) -> list[str]:
+    found = row.by_kind()
+    return [measured(found[kind].first) if kind in found else "–" for kind in kinds]
+
+
+def _without_empty_end(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Leave the last column out if it is empty."""
+    end = None if any(row[-1] for row in rows) else -1
+    return Table(tuple(header[:end]), tuple(tuple(row[:end]) for row in rows))
+
+
+def summaries(results: Results) -> list[str]:
+    """Return the results in words, as the metrics wrote them."""
+    return [found.summary for found in results.measurements if found.summary]
+
+
+def notes(results: Results) -> list[tuple[str, str]]:
+    """Return (title, note) of everything that has a note; equal ones once."""
+    found = ((_title(measurement), measurement.note) for measurement in results.measurements if measurement.note)
+    return list(dict.fromkeys(found))
+
+
+def _title(measurement: Measurement) -> str:
+    return ", ".join(filter(None, (measurement.title, _kind_title(measurement.kind), measurement.part)))
+
+
+def notes_by_kind(results: Results) -> dict[str, str]:
+    """Return what stands next to the images of each kind: their value in the result that covers most kinds."""
+    found = [group for group in groups(results, detail=False) if not group.first.part]
+    most = max(found, key=lambda group: len(group.by_kind().keys() & KINDS.keys()), default=None)
+    measurements = () if most is None else most.measurements
+    return {m.kind: f"{m.title} {measured(m)}" for m in measurements if m.kind is not None and m.found}
+
+
+# ---------------------------------------------------------------- conditions
+
+
+def own_conditions(results: Results, measurement: Measurement) -> dict[str, Scalar]:
+    """Return a measurement's own conditions; without its extractor if the whole evaluation used no other."""
+    found = dict(measurement.conditions)
+    if len(results.extractors) == 1:
+        found.pop("extractor", None)
+    return found
+
+
+def measured_with(results: Results, group: Group) -> str:
+    """Write the conditions of a group's measurements, equal ones once."""
+    words = dict.fromkeys(in_words(own_conditions(results, found)) for found in group.measurements)
+    return "; ".join(filter(None, words))
+
+
+def in_words(conditions: Mapping[str, Scalar]) -> str:
+    """Write conditions as "k 100, split test"."""
+    texts = {key: f"{value:g}" if isinstance(value, float) else shown(value) for key, value in conditions.items()}
+    return ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in texts.items())
+
+
+def conditions_in_short(results: Results) -> str:
+    """Write what must stand next to every number."""
+    c = results.conditions
+    return (
+        f"N = {shown(c.get('n'))}, against {shown(c.get('n_reference'))} images of split {c.get('split')}, "
+        f"extractor {extractor_names(results)}, seed {c.get('seed')}."
+    )
+
+
+def extractor_names(results: Results) -> str:
+    """Return the names of the extractors that were used."""
+    return ", ".join(str(used.get("name")) for used in results.extractors.values()) or "none"
+
+
+def conditions(results: Results) -> str:
+    """Write what the numbers must be read with, on one line."""
+    c = results.conditions
+    texts = [f"N = {shown(c.get('n'))} draws from each prior"]
+    texts.append(f"reference: {shown(c.get('n_reference'))} images of split {c.get('split')}")
+    texts += [f"extractor: {extractor(used)}" for used in results.extractors.values()]
+    texts.append(f"images are {'E[x|z]' if c.get('decode') == 'mean' else 'draws from p(x|z)'}")
+    texts.append(f"range {c['range']}" if "range" in c else "")
+    texts.append(f"seed {c.get('seed')}")
+    texts.append(f"training and evaluation took {significant(results.seconds)} s")
     return "; ".join(text for text in texts if text) + "."
 
 
-def extractor(metrics: Mapping[str, Any]) -> str:
-    """Which features distances are in: the name, and the beginning of the weights' hash."""
-    used = metrics.get("extractor")
-    if not isinstance(used, Mapping):
-        return shown(used)
+def extractor(used: Mapping[str, Any]) -> str:
+    """Write which features distances are in: the name, and the beginning of the weights' hash."""
     details = [f"sha256 {str(used['sha256'])[:12]}…"] if used.get("sha256") else []
     if isinstance(used.get("accuracy"), (int, float)):
         details.append(f"test accuracy {percent(used['accuracy'])}")
     return f"{used.get('name')} ({', '.join(details)})" if details else str(used.get("name"))
-
-
-def in_words(metrics: Mapping[str, Any]) -> list[str]:
-    """The result in a few sentences."""
-    fd, gap, control = metrics.get("fd") or {}, metrics.get("gap_closed"), metrics.get("gap_closed_scaled_gaussian")
-    if "gap_closed" not in metrics:
-        return ["The gap closed was not measured."]
-    if gap is None:
-        return [
-            "The gap closed is not defined here: reconstructions are no nearer to the data than draws from the "
-            f"Gaussian prior are (Fréchet distances {significant(fd.get('reconstruction'))} and "
-            f"{significant(fd.get('gaussian'))}). The backbone has to be trained better or longer."
-        ]
-    verb = "closes" if gap >= 0 else "does not close the gap but widens it:"
-    sentences = [
-        f"The learned prior {verb} {percent(gap)} of the gap between the backbone’s own Gaussian prior and "
-        f"reconstructions: its Fréchet distance to the data is {significant(fd.get('prior'))}, that of the Gaussian "
-        f"prior {significant(fd.get('gaussian'))}, that of reconstructions {significant(fd.get('reconstruction'))}."
-    ]
-    if control is not None:
-        sentences.append(
-            f"The control, in which nothing is learned (the Gaussian prior at its best temperature, "
-            f"{significant(fd.get(_TEMPERATURE))}), closes {percent(control)}; {_beyond(gap - control)}."
-        )
-    return sentences
-
-
-def _beyond(difference: float) -> str:
-    points = f"{100 * abs(difference):.1f} points"
-    return (
-        f"the learned prior adds {points} to that" if difference > 0 else f"the learned prior stays {points} below it"
-    )
-
-
-def figure(entry: Any) -> str:
-    """A number, or a mean with its standard deviation."""
-    if isinstance(entry, Mapping) and "mean" in entry:
-        return f"{significant(entry['mean'])} ± {significant(entry.get('std'))}"
-    return shown(entry) if not isinstance(entry, Mapping) else "–"
-
-
-def _is_by_kind(name: str, entry: Any) -> bool:
-    return name not in CONDITIONS and isinstance(entry, Mapping) and bool(COLUMNS.keys() & entry.keys())
-
-
-def leaves(entry: Any, path: str, between: str) -> Iterator[tuple[str, Any]]:
-    """The values of nested entries, each with its path."""
-    if isinstance(entry, Mapping):
-        for key, value in entry.items():
-            yield from leaves(value, f"{path}{between}{key}", between)
-    else:
-        yield path, entry

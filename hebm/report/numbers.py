@@ -1,13 +1,18 @@
-"""Numbers as they are printed."""
+"""Formats numbers for tables, pages and terminals."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from hebm.evaluate.metric import SHARE, Measurement
+
+ARROWS = {None: "", "lower": "↓", "higher": "↑"}
+"""Marks the better direction of a measurement."""
+
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A number with three significant digits, whole numbers in full, a dash for None and what is not finite.
+    """Write a number with three significant digits, whole numbers in full, a dash for None, NaN and infinities.
 
     Example:
         >>> [significant(x) for x in (0.012345, 12.0049, 12345.6, 10000, None)]
@@ -25,7 +30,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent, one decimal; a dash for None.
+    """Write a share in per cent with one decimal; a dash for None.
 
     Example:
         >>> percent(0.8324)
@@ -34,8 +39,44 @@ def percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
+def measured(measurement: Measurement, digits: int = 3) -> str:
+    """Write a measurement's value ± its standard error, a share in per cent, and no other unit.
+
+    Example:
+        >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
+        '81.2 ± 0.32'
+        >>> measured(Measurement("agreement", 0.8324, "agreement", unit=SHARE))
+        '83.2 %'
+    """
+    return with_deviation(measurement.value, measurement.error, measurement.unit, digits)
+
+
+def with_deviation(value: float, deviation: float | None, unit: str, digits: int = 3) -> str:
+    """Write a number ± a deviation of the same unit; the unit only decides whether both are per cent."""
+    share = unit == SHARE
+    text = percent(value) if share else significant(value, digits)
+    if deviation is None or not math.isfinite(value):
+        return text
+    return f"{text.removesuffix(' %')} ± {percent(deviation) if share else significant(deviation, 2)}"
+
+
+def unit_of(measurement: Measurement) -> str:
+    """Return the unit to print next to a number; "" for a share, whose number has a per cent sign."""
+    return "" if measurement.unit == SHARE else measurement.unit
+
+
+def printable(text: str) -> str:
+    r"""Return text for a terminal, with control characters spelled out.
+
+    Example:
+        >>> printable("class \x1b[31m")
+        'class \\x1b[31m'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shown(value: Any) -> str:
-    """Any entry of a JSON file for a table."""
+    """Write any entry of a JSON file for a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):

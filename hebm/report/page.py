@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ import jinja2
 from hebm.analyse.section import Picture as Illustration
 from hebm.analyse.section import Section, read_sections
 from hebm.errors import CheckpointError
+from hebm.evaluate.kinds import KINDS, PRIOR
+from hebm.evaluate.metrics_file import Results, read_results
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
 from hebm.report.figure_data import ChainData, Figures, read_figures
@@ -23,30 +24,33 @@ from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
 
-GRIDS = {
-    "data": "data",
-    "reconstruction": "reconstruction",
-    "gaussian": "Gaussian prior",
-    "prior": "learned prior",
-}
 _PREVIEWS = 8
 _TABLES = ("data", "backbone", "prior", "train")
 
 
 @attrs.frozen
 class Picture:
-    """An image on the page: its title, a figure to stand beside it, its `data:` address."""
+    """An image on the page.
+
+    Arguments:
+        title: above it.
+        note: a number that belongs to it.
+        source: its `data:` address.
+        learned: whether it shows the learned prior.
+    """
 
     title: str
     note: str
     source: str
+    learned: bool = False
 
 
 def write_report(folder: RunFolder) -> Path:
     """Write the page of a run and return its path.
 
-    What the folder does not hold yet (an evaluation, images, a log) the page says so of. Raises `CheckpointError` if
-    it is no run's, or a file in it is damaged.
+    The page says what the folder does not hold yet: an evaluation, images, a log.
+
+    Raises `CheckpointError` if the folder does not hold a run, or a file in it is damaged.
     """
     require_run(folder)
     page = rendered("page.html.jinja", contents(folder))
@@ -60,11 +64,13 @@ def require_run(folder: RunFolder) -> None:
     if folder.manifest.is_file() and folder.config.is_file():
         return
     missing = "does not exist" if not folder.path.exists() else "has no manifest.json and config.toml"
-    raise CheckpointError(f"{folder.path} is no run folder: it {missing}; give one that `hebm run` made, as runs/NAME")
+    raise CheckpointError(
+        f"{folder.path} is not a run folder: it {missing}; give one that `hebm run` made, such as runs/NAME"
+    )
 
 
 def rendered(template: str, contents: Mapping[str, Any]) -> str:
-    """A template of this package, filled; what comes from files is escaped."""
+    """Fill a template of this package; text from files is escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -74,21 +80,26 @@ def rendered(template: str, contents: Mapping[str, Any]) -> str:
 
 
 def contents(folder: RunFolder) -> dict[str, Any]:
-    """What the page's template is filled with."""
+    """Return what the page's template is filled with."""
     text, table = read_config(folder)
-    metrics, figures = read_metrics(folder), read_figures(folder.samples)
+    results, figures = read_results(folder.metrics), read_figures(folder.samples)
+    found = results or Results()
     records = MetricsLog(folder.metrics_log).read()
     return {
         "name": table.get("name", folder.path.name),
         "seed": table.get("seed"),
         "types": {key: component(table, key) for key in _TABLES},
-        "metrics": metrics,
-        "sentences": metric_table.in_words(metrics) if metrics else [],
-        "conditions": metric_table.conditions(metrics) if metrics else "",
-        "conditions_in_short": metric_table.conditions_in_short(metrics) if metrics else "",
-        "kinds": metric_table.by_kind(metrics or {}),
-        "others": metric_table.others(metrics or {}),
-        "grids": _grids(folder, figures, metrics or {}),
+        "evaluated": results is not None,
+        "summaries": metric_table.summaries(found),
+        "cards": metric_table.cards(found),
+        "conditions": metric_table.conditions(found),
+        "conditions_in_short": metric_table.conditions_in_short(found),
+        "learned": KINDS[PRIOR].title,
+        "tables": _tables(found),
+        "with": metric_table.WITH,
+        "notes": metric_table.notes(found),
+        "grids": _grids(folder, figures, metric_table.notes_by_kind(found)),
+        "drawing_seed": found.conditions.get("seed", table.get("seed")),
         "previews": _previews(folder),
         "figures": figures,
         "strip": _strip(folder, figures),
@@ -101,23 +112,19 @@ def contents(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def read_metrics(folder: RunFolder) -> dict[str, Any] | None:
-    """What evaluation found, None before that. Raises `CheckpointError` for a damaged file."""
-    if not folder.metrics.exists():
-        return None
-    with reporting(f"read {folder.metrics}"):
-        data = folder.metrics.read_bytes()
-    try:
-        metrics = json.loads(data)
-    except ValueError as error:
-        raise CheckpointError(f"{folder.metrics} is damaged: {error}; make it anew with hebm evaluate") from error
-    if not isinstance(metrics, dict):
-        raise CheckpointError(f"{folder.metrics} is damaged: no table of metrics; make it anew with hebm evaluate")
-    return metrics
+def _tables(results: Results) -> list[tuple[str, metric_table.Table]]:
+    """The tables of measurements that have rows, each with its title."""
+    tables = [
+        ("Metrics", metric_table.by_kind(results, detail=False)),
+        ("Other metrics", metric_table.others(results, detail=False)),
+        ("Details", metric_table.by_kind(results, detail=True)),
+        ("Other details", metric_table.others(results, detail=True)),
+    ]
+    return [(title, table) for title, table in tables if table.rows]
 
 
 def read_config(folder: RunFolder) -> tuple[str, dict[str, Any]]:
-    """The resolved configuration as text and as a table. Raises `CheckpointError` for a damaged file."""
+    """Return the resolved configuration as text and as a table. Raises `CheckpointError` for a damaged file."""
     with reporting(f"read {folder.config}"):
         data = folder.config.read_bytes()
     try:
@@ -128,7 +135,7 @@ def read_config(folder: RunFolder) -> tuple[str, dict[str, Any]]:
 
 
 def component(table: Mapping[str, Any], key: str) -> str:
-    """The `type` of a table of the configuration."""
+    """Return the `type` of a table of the configuration."""
     value = table.get(key)
     return str(value.get("type", "–")) if isinstance(value, Mapping) else str(value or "–")
 
@@ -136,24 +143,21 @@ def component(table: Mapping[str, Any], key: str) -> str:
 # ---------------------------------------------------------------- pictures
 
 
-def _grids(folder: RunFolder, figures: Figures | None, metrics: Mapping[str, Any]) -> list[Picture]:
-    distances = metrics.get("fd") or {}
-    found = []
-    for kind, title in GRIDS.items():
-        source = picture_source(folder, figures.images.get(kind)) if figures else None
-        note = f"FD {significant(distances[kind])}" if kind in distances else ""
-        if source:
-            found.append(Picture(title, note, source))
-    return found
+def _grids(folder: RunFolder, figures: Figures | None, notes: Mapping[str, str]) -> list[Picture]:
+    images = figures.images if figures else {}
+    sources = [(kind, picture_source(folder, images.get(kind.name))) for kind in KINDS.values()]
+    return [
+        Picture(kind.title, notes.get(kind.name, ""), source, kind.name == PRIOR) for kind, source in sources if source
+    ]
 
 
 def picture_source(folder: RunFolder, name: str | None) -> str | None:
-    """A PNG of the folder of samples as a `data:` address, None if it is not there."""
+    """Return a PNG in the folder of samples as a `data:` address, None if it does not exist."""
     return _address(folder.samples / Path(name).name) if name else None
 
 
 def _previews(folder: RunFolder) -> list[Picture]:
-    """Grids drawn during training, a few of them, evenly spread."""
+    """A few of the grids drawn during training, evenly spread."""
     paths = sorted(path for path in folder.samples.glob("step-*.png") if path.stem[5:].isdigit())
     stride = -(-len(paths) // _PREVIEWS) or 1
     chosen = paths[::-1][::stride][::-1]
@@ -180,7 +184,7 @@ def _histogram(figures: Figures | None) -> Panel | None:
 
 
 def _sections(folder: RunFolder) -> list[tuple[Section, list[tuple[Illustration, str | None]]]]:
-    """What `hebm analyse` found: each section with its pictures and their addresses, None for one that is not there."""
+    """What `hebm analyse` found: each section with its pictures and their addresses, None for a missing file."""
     return [
         (
             section,
@@ -201,7 +205,7 @@ def _address(path: Path) -> str | None:
 
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Versions, machine and data fingerprint, one a row."""
+    """Versions, machine and data fingerprint: a row each."""
     plugins = {f"plugin {name}": version for name, version in (manifest.get("plugins") or {}).items()}
     hardware = manifest.get("hardware") or {}
     facts = {"hebm": manifest.get("hebm"), **plugins}

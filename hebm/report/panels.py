@@ -14,18 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hebm.evaluate.kinds import GAUSSIAN, KINDS, PRIOR
 from hebm.report.figure_data import Band, Numbers
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#222222")
-KINDS = {
-    "gaussian": ("Gaussian prior", "#8c8c8c"),
-    "scaled_gaussian": ("Gaussian prior, best temperature", "#bdbdbd"),
-    "prior": ("learned prior", "#d55e00"),
-    "posterior": ("posterior", "#0072b2"),
-    "reconstruction": ("reconstruction", "#0072b2"),
-}
-"""Name and colour of each kind of draw, the same in every plot."""
-
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -48,17 +40,19 @@ _SIZE = (3.6, 2.5)
 
 @attrs.frozen
 class Panel:
-    """A plot for the page: its title (also the text for who cannot see it) and a `data:` address."""
+    """A plot for the page: its title, which is also its alternative text, and a `data:` address."""
 
     title: str
     source: str
 
 
 def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel: str = "step") -> Panel:
-    """Lines (x, y) by name; None leaves a gap. A logarithmic axis where all is positive and spans a factor of 50."""
+    """Draw lines (x, y) by name; None leaves a gap. The axis is logarithmic where all values are positive and span a
+    factor of 50.
+    """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(title, xlabel)
-        for colour, (name, (x, y)) in zip(_endless(len(lines)), lines.items(), strict=True):
+        for colour, (name, (x, y)) in zip(_cycled(len(lines)), lines.items(), strict=True):
             marker = "." if sum(value is not None for value in y) < 8 else ""
             axes.plot(x, _floats(y), color=colour, lw=1.3, label=name, marker=marker)
         _scale(axes, [value for _, y in lines.values() for value in y])
@@ -68,25 +62,27 @@ def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabe
 
 
 def band(title: str, data: Band) -> Panel:
-    """Mean and 10 to 90 % band along a chain."""
+    """Draw the mean and the 10 to 90 % band along a chain."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(title, "step of the chain")
         low, mean, high = (_floats(part) for part in (data.low, data.mean, data.high))
-        axes.fill_between(data.steps, low, high, color="#d55e00", alpha=0.2, lw=0, label="10–90 %")
-        axes.plot(data.steps, mean, color="#d55e00", lw=1.5, label="mean", marker="." if len(mean) < 20 else "")
+        colour = KINDS[PRIOR].colour
+        axes.fill_between(data.steps, low, high, color=colour, alpha=0.2, lw=0, label="10–90 %")
+        axes.plot(data.steps, mean, color=colour, lw=1.5, label="mean", marker="." if len(mean) < 20 else "")
         axes.legend()
         return Panel(title, _svg(figure))
 
 
 def histogram(title: str, values: Mapping[str, Numbers], xlabel: str) -> Panel:
-    """Densities of several sets of numbers over common bins; the outermost 0.5 % on each side are not shown."""
+    """Draw densities of several sets of numbers over common bins, without the outermost 0.5 % on each side."""
     finite = {kind: np.array([v for v in found if v is not None]) for kind, found in values.items()}
     finite = {kind: found for kind, found in finite.items() if found.size}
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(title, xlabel, (7.2, 2.7))
         edges = _edges(list(finite.values()))
-        for kind in sorted(finite, key=lambda kind: kind != "gaussian"):
-            name, colour = KINDS.get(kind, (kind, "#222222"))
+        for kind in sorted(finite, key=lambda kind: kind != GAUSSIAN):
+            known = KINDS.get(kind)
+            name, colour = (known.title, known.colour) if known else (kind, COLOURS[-1])
             label = f"{name} (mean {finite[kind].mean():.3g})"
             axes.hist(finite[kind], edges, density=True, histtype="stepfilled", color=colour, alpha=0.25, lw=0)
             axes.hist(finite[kind], edges, density=True, histtype="step", color=colour, lw=1.5, label=label)
@@ -98,14 +94,14 @@ def histogram(title: str, values: Mapping[str, Numbers], xlabel: str) -> Panel:
 
 
 def to_png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+    """Return a figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """A `data:` address, so that the page needs no other file."""
+    """Return content as a `data:` address, so that the page needs no other file."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -132,7 +128,7 @@ def _scale(axes: Axes, values: Sequence[float | None]) -> None:
 
 
 def _cut_start(axes: Axes, found: Sequence[float]) -> None:
-    """Leave a steep start off the scale where it would flatten all that follows, and say so."""
+    """Leave a steep start off the scale where it would flatten everything after it, and say so in the plot."""
     low, high = np.quantile(found, [0.02, 0.98])
     bottom, top = min(found), max(found)
     margin = 0.15 * (high - low)
@@ -151,7 +147,7 @@ def _edges(sets: Sequence[np.ndarray]) -> list[float]:
     return edges
 
 
-def _endless(count: int) -> list[str]:
+def _cycled(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 

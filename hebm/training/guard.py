@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite: the step is left out and counted, never repaired."""
+"""A step whose loss or gradient is not finite is skipped and counted, never repaired."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hebm.training.phases import Phase
 
 @attrs.define
 class Guard:
-    """Counts steps that were left out.
+    """Counts skipped steps.
 
     Arguments:
-        limit: how many in a row stop the run.
-        skipped: how many in all.
-        in_a_row: how many since the last finite step.
+        limit: number of skipped steps in a row that stops the run.
+        skipped: number of skipped steps in all.
+        in_a_row: number of skipped steps since the last finite one.
     """
 
     limit: int
@@ -29,11 +29,11 @@ class Guard:
     in_a_row: int = 0
 
     def passed(self) -> None:
-        """A finite step was taken."""
+        """Note that a finite step was taken."""
         self.in_a_row = 0
 
     def failed(self) -> bool:
-        """A step is left out. True if that was the last one allowed."""
+        """Count a skipped step, and return whether that stops the run."""
         self.skipped += 1
         self.in_a_row += 1
         return self.in_a_row >= self.limit
@@ -42,17 +42,25 @@ class Guard:
 def nonfinite_report(
     phase: str, progress: Progress, terms: Mapping[str, float], offender: str, limit: int
 ) -> NonFiniteError:
-    """The error that ends a run: step (the first being 1), terms, and what was not finite first."""
-    figures = ", ".join(f"{name}={value:.4g}" for name, value in terms.items())
+    """Return the error that ends a run.
+
+    Arguments:
+        phase: name of the phase.
+        progress: of the step; the message counts steps from 1.
+        terms: the step's metrics.
+        offender: what `first_offender` found.
+        limit: number of skipped steps in a row.
+    """
+    listed = ", ".join(f"{name}={value:.4g}" for name, value in terms.items())
     return NonFiniteError(
         f"phase {phase!r}, step {progress.step + 1}: {limit} step(s) in a row had a loss or gradient that is not "
-        f"finite ({figures}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; lower the "
+        f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; lower the "
         "learning rate or the sampler's step size, or set a clip, and start the run again with --allow-changes"
     )
 
 
 def first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress) -> str:
-    """The first parameter, module's output or gradient that is not finite on this batch, or ""."""
+    """Return the name of the first parameter, output of a module or gradient that is not finite on a batch, or ""."""
     for name, parameter in phase.named_parameters():
         if not parameter.isfinite().all():
             return f"parameter {name}"
@@ -62,7 +70,7 @@ def first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress)
         for name, module in phase.named_modules()
         if name
     ]
-    phase.zero_grad(set_to_none=True)  # clipping by a norm that is not finite has spoilt them all
+    phase.zero_grad(set_to_none=True)  # clipping by a norm that is not finite makes all of them not finite
     try:
         phase(batch, noise, progress).total.backward()
     finally:
@@ -80,5 +88,5 @@ def _note(found: list[str], name: str, output: object) -> None:
 
 
 def gradient_norm(parameters: list[nn.Parameter], clip: float) -> Tensor:
-    """The norm of the gradient before clipping; gradients are scaled down to `clip` in place, unless it is 0."""
+    """Clip a gradient to the norm `clip` in place, unless it is 0, and return its norm before."""
     return torch.nn.utils.clip_grad_norm_(parameters, clip or float("inf"))

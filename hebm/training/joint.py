@@ -12,40 +12,45 @@ from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampl
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
-from hebm.training.optimization import Optimization
+from hebm.training.optimization import PATIENCE, Optimization
 from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, start_stage
 
 
+def inference_tilt(prior: PriorLearner, stage: Stage | None) -> Tilt | None:
+    """Return the tilt under which latents are inferred while a stage learns: its own, else the prior's."""
+    return tilt_of(prior) if stage is None or stage.tilt is None else stage.tilt
+
+
 def posterior_chain(backbone: Backbone, tilt: Tilt | None, sampler: Sampler, target: Tensor, noise: Noise) -> Chain:
-    """A short run on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
+    """Run a short chain on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
 
     Arguments:
         backbone: gives T and p(x|z).
         tilt: f per energy, or None.
-        sampler: the chain.
+        sampler: moves the chain.
         target: x, `(B, C, H, W)`.
-        noise: of the start and the steps.
+        noise: for the start and the steps.
     """
     start = noise.derive("start").normal(len(target), backbone.layout.dim)
     return run(sampler, GeneratorPosterior(backbone, target, tilt), start, noise.derive("chain"))
 
 
 def log_normaliser(backbone: Backbone, negative: Latents | None) -> Tensor | float:
-    """E[log p_β(z⁻)] at fixed z⁻, whose gradient in β is that of log Z; 0 without a negative phase."""
+    """Return E[log p_β(z⁻)] at fixed z⁻, which has log Z's gradient in β; 0 without a negative phase."""
     if negative is None:
         return 0.0
     return backbone.invert(negative.z, negative.context).base_log_prob.mean()
 
 
 def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negative: Latents | None) -> Loss:
-    """−E[log p(x|z⁺)] − E[log p_β(z⁺)] + E[log p_β(z⁻)], every z held fixed while the backbone moves.
+    """Return −E[log p(x|z⁺)] − E[log p_β(z⁺)] + E[log p_β(z⁻)], with every z fixed.
 
     Arguments:
         backbone: gets the gradient.
         target: x, `(B, C, H, W)`.
         positive: posterior draws.
-        negative: draws of the tilted prior: its normaliser depends on p_β. The multi-stage paper's Eq. 11 leaves them
-            out; then None.
+        negative: draws of the tilted prior, whose normaliser depends on p_β; None leaves out that term, as Eq. 11 of
+            the multi-stage paper does.
     """
     latents = backbone.invert(positive.z, positive.context)
     reconstruction = -backbone.likelihood(latents).log_prob(target).mean()
@@ -54,11 +59,14 @@ def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negati
 
 
 class JointPhase(Phase):
-    """Each step: posterior chain, prior's objective on its end (with its own negative chain), generator on both.
+    """One stage of the prior together with the generator.
+
+    Each step runs a posterior chain, evaluates the prior's objective on its end (with the prior's own negative chain),
+    and the generator's loss on both.
 
     Arguments:
-        backbone, prior: trained.
-        stage: of the prior, or None if it has nothing to train.
+        backbone, prior: are trained.
+        stage: of the prior, or None if the prior has nothing to train.
         scheme: samplers, steps, optimisation.
     """
 
@@ -66,20 +74,20 @@ class JointPhase(Phase):
         groups = {"backbone": Group(backbone, backbone.generative(), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
-        name, watched = ("joint", "loss") if stage is None else (f"joint-{stage.name}", STAGE_LOSS)
+        name, watched = ("joint", "loss") if stage is None else (f"joint {stage.name}", STAGE_LOSS)
         super().__init__(name, scheme.steps, groups, scheme.patience, watched)
         self.backbone, self.prior, self.stage, self.scheme = backbone, prior, stage, scheme
 
     def start(self, noise: Noise) -> None:
-        """Set train mode; the stage prepares."""
+        """Set train mode, and start the stage."""
         super().start(noise)
         start_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """The generator's loss plus the prior's, on the same posterior draws."""
+        """Return the generator's loss plus the prior's, on the same posterior draws."""
         u, nonfinite = posterior_chain(
             self.backbone,
-            self.stage.tilt if self.stage is not None and self.stage.tilt is not None else tilt_of(self.prior),
+            inference_tilt(self.prior, self.stage),
             self.scheme.posterior_sampler,
             batch.target,
             noise.derive("posterior"),
@@ -107,27 +115,25 @@ def _default_posterior() -> Sampler:
 
 @recipe
 class JointMCMC(SchemeRecipe):
-    """Maximum likelihood of a shallow generator and its prior at once (arXiv 2306.06323, joint training).
+    """Trains a shallow generator and its prior together by maximum likelihood (arXiv 2306.06323, joint training).
 
-    Chains move in u, where every layer has one scale; the published code moves z (see `hebm.densities.LatentSpace`)
-    and starts both layers of z at N(0, I). Both formulas describe the same model.
+    Chains move in u, where every layer has the same scale; the published code moves z (see
+    `hebm.densities.LatentSpace`) and starts both layers of z at N(0, I). Both formulas describe the same model.
     """
 
-    steps: int = option(5000, doc="training steps, of each stage of the prior, at most", low=0)
-    patience: int = option(
-        0, doc="ends a stage when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
-    )
+    steps: int = option(5000, doc="greatest number of training steps for each stage of the prior", low=0)
+    patience: int = option(0, doc=PATIENCE, low=0)
     backbone: Optimization = option(factory=lambda: Optimization(learning_rate=1e-4), doc="generator")
     prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
     posterior_sampler: Sampler = option(factory=_default_posterior, doc="chain that infers latents")
     beta_grad: str = option(
         "mle",
-        doc="gradient of p(z_i|z_above): with the negative phase, where the prior gives draws for it, or without",
+        doc="gradient of p(z_i|z_above): with the negative phase, if the prior gives draws for it, or without it",
         choices=("mle", "posterior"),
     )
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
-        """One for each stage of the prior; one for the generator alone if there is none."""
+        """Return a phase for each stage of the prior, or one for the generator alone if the prior has none."""
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
         if prior.density(backbone) is None:
@@ -139,6 +145,6 @@ class JointMCMC(SchemeRecipe):
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
-        """The end of a short-run chain under the current prior."""
+        """Return the end of a short-run chain under the tilt."""
         u = posterior_chain(backbone, tilt, self.posterior_sampler, batch.target, noise).u
         return Posterior(backbone.latents(u))

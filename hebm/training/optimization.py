@@ -12,6 +12,8 @@ from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
 
+PATIENCE = "end when the mean loss over this many steps is not below the mean over as many steps before; 0 = off"
+"""What `patience` means, for `hebm plugins`."""
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -32,10 +34,10 @@ class Optimization:
     weight_decay: float = option(0.0, doc="weight decay", low=0)
     schedule: str = option(
         "constant",
-        doc="of the learning rate after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
+        doc="how the rate falls after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
         choices=(*DECAYS, EPOCH_COSINE),
     )
-    epoch: int = option(1, doc="steps per epoch, for epoch-cosine alone", low=1, unit="steps")
+    epoch: int = option(1, doc="steps per epoch, used by epoch-cosine only", low=1, unit="steps")
     decay_from: float = option(0.0, doc="fraction of the steps after which the schedule starts", low=0, high=1)
     final: float = option(1e-2, doc="factor of the learning rate that the schedule ends at", above=0, high=1)
     warmup: int = option(0, doc="steps over which the rate rises from 0", low=0)
@@ -43,7 +45,7 @@ class Optimization:
     ema: float = option(0.0, doc="decay of the averaged weights that replace the last ones; 0 = off", low=0, high=1)
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` for a warm-up or a start that the schedule epoch-cosine does not have."""
+        """Raise `ConfigError` for a warm-up or a start that the schedule epoch-cosine does not support."""
         if self.schedule != EPOCH_COSINE:
             return
         if self.warmup % self.epoch or self.warmup == 1:
@@ -56,7 +58,7 @@ class Optimization:
             raise ConfigError(f"schedule {EPOCH_COSINE!r} starts right after warmup: leave out decay_from")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser at its full learning rate; it updates all tensors at once, on a CPU too (foreach)."""
+        """Build the optimiser at its full learning rate; it updates all tensors at once, on a CPU too (foreach)."""
         optimizer: torch.optim.Optimizer = OPTIMIZERS[self.optimizer](
             parameters,
             lr=self.learning_rate,
@@ -68,7 +70,7 @@ class Optimization:
         return optimizer
 
     def rate(self, step: int, total: int) -> float:
-        """The learning rate of step 0 ≤ step < total."""
+        """Return the learning rate of step 0 ≤ step < total."""
         if self.schedule == EPOCH_COSINE:
             self.check_steps(total)
             return self.learning_rate * epoch_cosine(step, total, self.epoch, self.warmup, self.final)
@@ -76,7 +78,7 @@ class Optimization:
         return self.learning_rate * warm * decayed(self.schedule, step, total, self.decay_from, self.final)
 
     def check_steps(self, total: int) -> None:
-        """Raise `ConfigError` if `total` steps leave the schedule no epoch after its warm-up."""
+        """Raise `ConfigError` if `total` steps are too few for an epoch after the warm-up."""
         if self.schedule == EPOCH_COSINE and epochs_left(total, self.epoch, self.warmup) < 1:
             raise ConfigError(
                 f"schedule {EPOCH_COSINE!r}: {total} steps leave none after a warm-up of {self.warmup}; "
@@ -88,22 +90,20 @@ class Optimization:
 class PhaseOptimization(Optimization):
     """How one phase trains its parameters, and for how long."""
 
-    steps: int = option(2000, doc="training steps of the phase, at most", low=0)
-    patience: int = option(
-        0, doc="ends the phase when the mean loss of so many steps is not below that of as many before; 0 = off", low=0
-    )
+    steps: int = option(2000, doc="greatest number of training steps", low=0)
+    patience: int = option(0, doc=PATIENCE, low=0)
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` if the steps leave none after the warm-up of epoch-cosine."""
+        """Raise `ConfigError` if the steps are too few for an epoch of epoch-cosine after the warm-up."""
         super().__attrs_post_init__()
         if self.steps:
             self.check_steps(self.steps)
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)) after n updates, so that early averages follow.
+    """Return a copy of a module whose parameters are averages, and whose buffers are copied at each update.
 
-    Buffers are copied.
+    After n updates, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)): early averages follow θ closely.
     """
 
     @torch.no_grad()

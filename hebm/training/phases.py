@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from hebm.data.images import Images
 
 STAGE_LOSS = "stage_loss"
-"""The term that is a prior stage's own loss, where a phase trains more than the stage."""
+"""The term with the loss of a prior's stage, in a phase that trains more than the stage."""
 
 
 class Group:
     """Parameters with one optimiser.
 
     Arguments:
-        owner: the module that is averaged and saved whole, "backbone" or "prior" by the group's name.
-        trained: the sub-modules of it whose parameters are updated, all but those that were made to stay as they are
-            (that do not require gradients when the group is made, before any phase).
-        optimization: how.
+        owner: the module that is averaged and saved as a whole, "backbone" or "prior" by the group's name.
+        trained: its sub-modules whose parameters are updated, except parameters that were created with
+            `requires_grad=False` (the group must be made before the first phase changes this).
+        optimization: how they are updated.
     """
 
     def __init__(self, owner: nn.Module, trained: tuple[nn.Module, ...], optimization: Optimization) -> None:
@@ -37,20 +37,23 @@ class Group:
         self._names = frozenset(name for name, p in owner.named_parameters() if id(p) in wanted)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is updated, by its name within the owner."""
+        """Return the parameters that are updated, by name within the owner."""
         return {name: p for name, p in self.owner.named_parameters() if name in self._names}
 
 
 class Phase(nn.Module, ABC):
-    """One phase. It alone is wrapped for several processes: gradients of what goes through `forward` are averaged.
+    """One phase of training: a module whose `forward` is the loss.
+
+    Only the phase is wrapped for several processes, so gradients are averaged only if they come from `forward`.
 
     Arguments:
         name: unique within the run.
-        steps: how many at most.
-        groups: parameter groups by name; nothing else requires gradients during the phase.
-        patience: steps whose mean loss must be below that of as many before, else the phase ends; 0 for all steps.
-        watched: the term that patience is about.
-        one_clip: the gradients of all groups are one vector, clipped by the first group's `clip`.
+        steps: greatest number of steps.
+        groups: parameter groups by name; all other parameters are frozen during the phase.
+        patience: the phase ends when the mean loss over this many steps is not below the mean over as many steps
+            before; 0 takes all steps.
+        watched: name of the term whose mean `patience` compares.
+        one_clip: clip the gradients of all groups as one vector, by the first group's `clip`.
     """
 
     def __init__(
@@ -66,53 +69,58 @@ class Phase(nn.Module, ABC):
         self.name, self.steps, self.groups = name, steps, dict(groups)
         self.patience, self.watched, self.one_clip = patience, watched, one_clip
 
+    @property
+    def key(self) -> str:
+        """The name as part of a noise's key."""
+        return self.name.replace(" ", "-")
+
     @abstractmethod
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """The loss of one batch; noise is derived from the step, its rows are the batch's."""
+        """Return the loss of one batch; the noise is derived from the step, and its rows are the batch's."""
 
     def start(self, noise: Noise) -> None:
-        """Called once when the phase starts or resumes: set train and eval modes, fold what is frozen.
+        """Set train and eval modes, and fold frozen modules. Called once when the phase starts or resumes.
 
         Arguments:
-            noise: the same whenever the phase begins, and on every process.
+            noise: the same each time the phase starts or resumes, and on every process.
         """
         self.train()
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
-        """Called once when all steps are done, before the checkpoint that ends the phase: for what follows training.
+        """Finalize a trained module. Called after the last step, before the checkpoint that ends the phase.
 
         Arguments:
-            owner: a group's owner as trained, or its averaged copy, each in its turn.
-            noise: the same for each of them, and on every process.
+            owner: a group's owner, and in another call its averaged copy.
+            noise: the same in each call, and on every process.
         """
 
 
 def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise) -> None:
-    """What a stage asks for when its phase starts or resumes."""
+    """Call a stage's `start`, if it has one, when its phase starts or resumes."""
     if stage is not None and stage.start is not None:
         stage.start(backbone, noise.derive(stage.key))
 
 
 class SchemeRecipe(ABC):
-    """Group `hebm_schemes`: a list of phases, and where latents of given images come from."""
+    """Group `hebm_schemes`: lists the phases of training, and infers the latents of given images."""
 
     group: ClassVar[str] = "hebm_schemes"
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
-        """Called once before a run's first step.
+        """Prepare the initial weights. Called once before a run's first step.
 
         Arguments:
             backbone: with its initial weights.
             prior: with its initial weights.
             images: the training images.
-            noise: for what is drawn meanwhile; the same on every process.
+            noise: for anything drawn here; the same on every process.
         """
         if isinstance(backbone, FitsStatistics):
             backbone.fit_statistics(images)
 
     @abstractmethod
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
-        """What is trained, in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""
+        """Return the phases in order. Raises `ConfigError` if backbone or prior do not fit the scheme."""
 
     @abstractmethod
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:

@@ -1,4 +1,4 @@
-"""When a loss has stopped falling."""
+"""Decides when a loss has stopped falling."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import attrs
 
 @attrs.define
 class Plateau:
-    """Compares the mean loss of each `window` steps with that of the window before.
+    """Compares the mean loss over each window of steps with the mean over the window before.
 
     Arguments:
-        window: steps that are averaged; 0 never ends anything.
-        total: sum of the losses of the present window.
-        count: how many those are.
-        before: mean of the window before, None at the start.
-        ended: whether the end was reached.
+        window: steps in a window; 0 turns the comparison off.
+        total: sum of the losses in the current window.
+        count: number of losses in the current window.
+        before: mean loss of the previous window, None in the first one.
+        ended: whether the last complete window was not below the one before.
     """
 
     window: int
@@ -26,9 +26,9 @@ class Plateau:
     ended: bool = False
 
     def reached(self, loss: float) -> bool:
-        """One more step's loss; True at the end of a window whose mean is not below that of the one before.
+        """Add the loss of a step, and return whether it ends a window whose mean is not below the previous one.
 
-        A loss that is not finite is left out, as its step is.
+        A loss that is not finite does not count, because its step was skipped.
         """
         if not self.window or not math.isfinite(loss):
             return False

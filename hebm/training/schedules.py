@@ -11,35 +11,35 @@ DECAYS: Mapping[str, Callable[[float, float], float]] = {
     "cosine": lambda p, final: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * p)),
     "exponential": lambda p, final: final**p,
 }
-"""Factor after a fraction p of the decay, from 1 at p = 0; all but "constant" end at `final`."""
+"""The factor after a fraction p of the decay: 1 at p = 0, and `final` at p = 1 for all but "constant"."""
 
 EPOCH_COSINE = "epoch-cosine"
 
 
 def warm_up(step: int, warmup: int) -> float:
-    """(step + 1) / warmup, at most 1: the last step of the warm-up has the full rate."""
+    """Return min(1, (step + 1) / warmup): the last step of the warm-up has the full rate."""
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
 def decayed(schedule: str, step: int, total: int, start: float, final: float) -> float:
-    """The factor of a schedule that starts after the fraction `start` of the steps."""
+    """Return the factor of a schedule that starts after the fraction `start` of the steps."""
     p = max(0.0, step / max(total, 1) - start) / (1 - start) if start < 1 else 0.0
     return DECAYS[schedule](p, final)
 
 
 def epoch_cosine(step: int, total: int, epoch: int, warmup: int, final: float) -> float:
-    """The schedule of NVAE's published code: step / W below W; then, constant within each epoch t = 0, 1, …, T,
+    """Return the factor of NVAE's published schedule: step / W below W; then, within each epoch t = 0, 1, …, T,
 
         final + (b − final) (1 + cos(π t / T)) / 2,   b = (W − 1) / W
 
-    b being what the warm-up ended at (1 without one), which the recursive cosine there goes on from.
+    where b is the factor that the warm-up ends at (1 without a warm-up): the published recursive cosine starts there.
 
     Arguments:
         step: 0 ≤ step < total.
         total: steps of the phase.
-        epoch: steps per epoch; a shorter last one counts as one.
+        epoch: steps per epoch; a shorter last epoch counts as one.
         warmup: W, a multiple of `epoch`.
-        final: factor that the last epoch has.
+        final: factor of the last epoch.
     """
     if step < warmup:
         return step / warmup
@@ -50,5 +50,5 @@ def epoch_cosine(step: int, total: int, epoch: int, warmup: int, final: float) -
 
 
 def epochs_left(total: int, epoch: int, warmup: int) -> int:
-    """Epochs after the warm-up, the last one perhaps shorter; not positive if there is none."""
+    """Return the number of epochs after the warm-up, a shorter last one included; at most 0 if none is left."""
     return -(-(total - warmup) // epoch)

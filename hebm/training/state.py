@@ -1,14 +1,17 @@
-"""A run's tensors by name: weights, averages and optimiser moments, to and from checkpoints."""
+"""The live state of parameter groups, and modules to and from the tensors of checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from hebm.errors import CheckpointError
+from hebm.training.guard import gradient_norm
+from hebm.training.optimization import averaged
 from hebm.training.phases import Group
 
 Tensors = Mapping[str, Mapping[str, Tensor]]
@@ -21,8 +24,8 @@ class GroupState:
 
     Arguments:
         name: "backbone" or "prior".
-        group: what is trained.
-        optimizer: its optimiser (a bare torch one).
+        group: the parameters.
+        optimizer: updates them (a bare torch optimiser).
         average: the averaged copy of the owner, or None.
     """
 
@@ -31,8 +34,26 @@ class GroupState:
     ) -> None:
         self.name, self.group, self.optimizer, self.average = name, group, optimizer, average
 
+    @classmethod
+    def of(cls, name: str, group: Group) -> Self:
+        """Build the optimiser and the averaged copy that a group's `optimization` asks for."""
+        optimizer = group.optimization.build(group.parameters().values())
+        average = averaged(group.owner, group.optimization.ema) if group.optimization.ema else None
+        return cls(name, group, optimizer, average)
+
+    def set_rate(self, step: int, total: int) -> None:
+        """Set the learning rate of step 0 ≤ step < total."""
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = self.group.optimization.rate(step, total)
+
+    def update(self) -> None:
+        """Take one step of the optimiser, then update the average."""
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.group.owner)
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Moments by parameter name, and the averaged weights."""
+        """Return the optimiser's moments by parameter name, and the averaged weights, each by file name."""
         moments = {
             f"{name}/{key}": torch.as_tensor(value)
             for name, parameter in self.group.parameters().items()
@@ -44,7 +65,7 @@ class GroupState:
         return files
 
     def load(self, files: Tensors) -> None:
-        """Put them back. Raises `CheckpointError` if a name is missing or surplus."""
+        """Load what `tensors` returned. Raises `CheckpointError` if a name is missing or surplus."""
         parameters = self.group.parameters()
         for key, value in files[f"optimizer-{self.name}"].items():
             name, moment = key.rsplit("/", 1)
@@ -56,8 +77,20 @@ class GroupState:
             load_module(self.average, files[f"{self.name}-ema"], f"{self.name}-ema")
 
 
+def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Tensor]:
+    """Clip the gradients of each group, or of all groups together by the first one's `clip`.
+
+    Returns the norms before clipping: "grad_norm_NAME" of each group, or "grad_norm_together".
+    """
+    parameters = {g.name: list(g.group.parameters().values()) for g in groups}
+    if together and len(groups) > 1:
+        whole = [p for group in parameters.values() for p in group]
+        return {"grad_norm_together": gradient_norm(whole, groups[0].group.optimization.clip)}
+    return {f"grad_norm_{g.name}": gradient_norm(parameters[g.name], g.group.optimization.clip) for g in groups}
+
+
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load a state dict strictly. Raises `CheckpointError` that lists missing, surplus and misshaped names."""
+    """Load a state dict strictly. Raises `CheckpointError` that lists missing and surplus names and other shapes."""
     own = module.state_dict()
     missing, surplus = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     misshaped = sorted(k for k in set(own) & set(tensors) if own[k].shape != tensors[k].shape)
@@ -70,6 +103,6 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
 
 
 def _some(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more}" if names else "none"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipe import is_recipe, option, recipe
+from hebm.config.writing import differences
 from hebm.densities import Tilt
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
+from hebm.model import Model, trained_weights
 from hebm.noise import Noise
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.phases import Group, Phase, SchemeRecipe, start_stage
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class BackbonePhase(Phase):
-    """Phase 1: the backbone's objective plus the prior stages that are terms of it, in one sum with one clip.
+    """Phase 1: the backbone's objective plus the prior's stages that are terms of it, as one sum with one clip.
 
     Arguments:
-        backbone: trained.
-        prior: owner of the stages.
-        stages: those that learn with the backbone.
-        optimization: of the whole sum.
+        backbone: is trained.
+        prior: owns the stages.
+        stages: the stages that learn with the backbone.
+        optimization: how the whole sum is minimised.
         bits: divide the loss by ln 2 · C · H · W.
     """
 
@@ -50,13 +52,13 @@ class BackbonePhase(Phase):
         self.stages, self.bits = stages, bits
 
     def start(self, noise: Noise) -> None:
-        """Set train mode; stages prepare."""
+        """Set train mode, and start the stages."""
         super().start(noise)
         for stage in self.stages:
             start_stage(stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """−ELBO, in nats per image or bits per dimension."""
+        """Return −ELBO, in nats per image or bits per dimension."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
         total, terms = loss.total, dict(loss.terms)
         for stage in self.stages:
@@ -75,10 +77,10 @@ class PriorPhase(Phase):
     """Phase 2: one stage of the prior on posterior draws of the frozen backbone.
 
     Arguments:
-        backbone: frozen, in eval mode.
-        prior: owner of the stage.
-        stage: what is trained.
-        optimization: how.
+        backbone: stays frozen, in eval mode.
+        prior: owns the stage.
+        stage: is trained.
+        optimization: how the stage is trained.
     """
 
     def __init__(
@@ -87,29 +89,28 @@ class PriorPhase(Phase):
         groups = {"prior": Group(prior, (stage.module,), optimization)}
         super().__init__(stage.name, optimization.steps, groups, optimization.patience)
         self.trained, self.stage = stage.module, stage
-        # in a tuple: a frozen backbone is neither this phase's sub-module nor its parameters
+        # in a tuple, so that the frozen backbone is not a sub-module and its parameters are not this phase's
         self._frozen = (backbone,)
 
     def start(self, noise: Noise) -> None:
-        """Freeze the backbone and fold it."""
+        """Set train mode, fold the frozen backbone, and start the stage."""
         super().start(noise)
         self._frozen = (self._frozen[0].eval().folded(),)
         start_stage(self.stage, self._frozen[0], noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """The stage's objective on one posterior draw per image."""
+        """Return the stage's objective on one posterior draw per image."""
         (backbone,) = self._frozen
         with torch.no_grad():
-            drawn = backbone.infer(batch, noise.derive("posterior"))
-        posterior = Posterior(drawn.latents.detach(), drawn.log_q, drawn.kl)
+            posterior = backbone.infer(batch, noise.derive("posterior")).detach()
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
 
 @recipe
 class TwoPhase(SchemeRecipe):
-    """Phase 1 trains the backbone by its ELBO (with the prior stages that are terms of it), phase 2 the prior.
+    """Phase 1 trains the backbone by its ELBO (with the prior's stages that are terms of it), phase 2 the prior.
 
-    Needs a backbone with an inference model. Made for deep hierarchies, whose backbone is trained once.
+    The backbone needs an inference model. Use this scheme for deep hierarchies, whose backbone is trained once.
     """
 
     backbone: PhaseOptimization = option(
@@ -120,12 +121,12 @@ class TwoPhase(SchemeRecipe):
         doc="phase 2, each stage of the prior",
     )
     backbone_from: str | None = option(
-        None, doc="run folder whose phase 1 is taken over, for several priors on one backbone; leaves out phase 1"
+        None, doc="run folder to take the trained backbone from instead of phase 1, for several priors on one backbone"
     )
-    unit: str = option("nats", doc="of phase 1's loss, which its clip refers to", choices=("nats", "bits/dim"))
+    unit: str = option("nats", doc="unit of phase 1's loss, and so of its clip", choices=("nats", "bits/dim"))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
-        """The backbone's phase, then one for each stage of the prior."""
+        """Return the backbone's phase, then one phase for each stage of the prior."""
         inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
@@ -135,61 +136,66 @@ class TwoPhase(SchemeRecipe):
         return BackbonePhase(inferring, prior, together, self.backbone, self.unit == "bits/dim"), *later
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
-        """Statistics of the data, or all that phase 1 of another run has left: the backbone with its buffers, finalized
-        again, and the prior's stages that learned with it.
+        """Fit the backbone's statistics, or load what phase 1 of another run trained.
+
+        The other run gives the backbone with its buffers, which is finalized again, and the prior's stages that
+        learned with it.
 
         Raises:
-            CheckpointError: that run has no checkpoint, or what it has does not fit.
-            ConfigError: its prior has no such stages.
+            CheckpointError: if that run has no checkpoint, or its weights do not fit.
+            ConfigError: if its prior does not have these stages, or trained them with other settings.
         """
         if self.backbone_from is None:
             super().prepare(backbone, prior, images, noise)
             return
-        from hebm.model import trained_weights  # the model's module imports configuration, which lists schemes
-
         weights = trained_weights(self.backbone_from)
         load_module(backbone, weights["backbone"], f"the backbone of {self.backbone_from}")
-        if together := _learned_together(prior):
-            self._take_over(together, self.backbone_from)
+        if together := [stage for stage in prior.stages() if stage.with_backbone]:
+            _take_over(together, self.backbone_from)
         if isinstance(backbone, Finalizes):
             backbone.finalize(noise)
 
-    def _take_over(self, modules: Mapping[str, nn.Module], run: str) -> None:
-        """Weights of stages, by name, as that run has trained them beside its backbone.
-
-        What weights are read by, and is none of them, belongs into a module's `extra_repr`: both must print alike.
-        """
-        from hebm.model import Model
-
-        theirs = _learned_together(Model.load(run).prior)
-        for name, module in modules.items():
-            if name not in theirs:
-                raise ConfigError(
-                    f"train.backbone_from: stage {name!r} of this prior learns with the backbone, and the prior of "
-                    f"{run} has no such stage; use a run that has, or leave backbone_from out"
-                )
-            if repr(theirs[name]) != repr(module):
-                raise ConfigError(
-                    f"train.backbone_from: stage {name!r} of {run} was trained as\n{theirs[name]}\nand this one is\n"
-                    f"{module}\ngive the prior that learns with the backbone the settings that it has there"
-                )
-            load_module(module, theirs[name].state_dict(), f"stage {name!r} of {run}")
-
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x)."""
+        """Draw the latents z ~ q(z|x)."""
         return require_inference(backbone, "two-phase").infer(batch, noise)
 
 
-def _learned_together(prior: PriorLearner) -> dict[str, nn.Module]:
-    """The modules of stages that learn with the backbone, by the stage's name."""
-    return {stage.name: stage.module for stage in prior.stages() if stage.with_backbone}
+def _take_over(stages: Sequence[Stage], run: str) -> None:
+    """Load the weights of stages as another run trained them with its backbone.
+
+    Raises `ConfigError` for a stage that the run does not have, or that it trained with another recipe.
+    """
+    found = {stage.name: stage for stage in Model.load(run).prior.stages() if stage.with_backbone}
+    for stage in stages:
+        theirs = found.get(stage.name)
+        if theirs is None:
+            raise ConfigError(
+                f"train.backbone_from: stage {stage.name!r} of this prior learns with the backbone, and the prior of "
+                f"{run} does not have this stage; use a run that has it, or leave backbone_from out"
+            )
+        if changes := other_settings(stage, theirs):
+            raise ConfigError(
+                f"train.backbone_from: {run} trained stage {stage.name!r} with other settings:\n  "
+                + "\n  ".join(changes)
+                + "\ngive the prior that learns with the backbone the settings of that run (see its config.toml)"
+            )
+        load_module(stage.module, theirs.module.state_dict(), f"stage {stage.name!r} of {run}")
+
+
+def other_settings(ours: Stage, theirs: Stage) -> list[str]:
+    """Return a line for each key whose value differs between the recipes of two stages."""
+    a, b = ours.recipe, theirs.recipe
+    if a == b:
+        return []
+    differing = differences(a, b) if is_recipe(type(a)) and is_recipe(type(b)) else [("recipe", a, b)]
+    return [f"{key}: {there!r} there, {here!r} here" for key, here, there in differing]
 
 
 def require_inference(backbone: Backbone, scheme: str) -> InferringBackbone:
     """Return the backbone as one with q(z|x). Raises `ConfigError` if it has none."""
     if not isinstance(backbone, InferringBackbone):
         raise ConfigError(
-            f"train.type: scheme {scheme!r} needs a backbone with an inference model, {type(backbone).__name__} was "
-            'built without; set backbone.inference = "top-down", or use train.type = "joint"'
+            f"train.type: scheme {scheme!r} needs a backbone with an inference model, and this "
+            f'{type(backbone).__name__} has none; set backbone.inference = "top-down", or use train.type = "joint"'
         )
     return backbone

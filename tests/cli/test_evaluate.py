@@ -23,8 +23,8 @@ def test_other_settings_rewrite_the_metrics_and_leave_the_training_alone(run):
     before = log(run), steps_saved(run)
     process = hebm("evaluate", run, "--set", "evaluate.samples=192", "--set", "evaluate.split=test")
     assert process.status == 0, process.stderr
-    metrics = json.loads((run / "metrics.json").read_text())
-    assert (metrics["n"], metrics["split"]) == (192, "test")
+    conditions = json.loads((run / "metrics.json").read_text())["conditions"]
+    assert (conditions["n"], conditions["split"]) == (192, "test")
     assert "n 192" in process.stdout
     assert (log(run), steps_saved(run)) == before
     assert "samples = 192" in (run / "config.toml").read_text()

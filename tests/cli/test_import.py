@@ -75,7 +75,7 @@ def test_run_finds_training_over_and_evaluates_and_the_data_are_its_own_from_the
     hebm("import", "nvae", TINY / "tiny_mnist" / "checkpoint.pt", "-o", run)
     process = hebm("run", run / "config.toml", "--runs", tmp_path, *settings(digits))
     assert process.status == 0, process.stderr
-    assert json.loads((run / "metrics.json").read_text())["n"] == 64
+    assert json.loads((run / "metrics.json").read_text())["conditions"]["n"] == 64
     assert steps_saved(run) == [78000]
     manifest = json.loads((run / "manifest.json").read_text())
     assert (set(manifest["data"]), manifest["history"]) == ({"train", "test"}, [])

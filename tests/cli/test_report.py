@@ -20,6 +20,6 @@ def test_report_draws_the_page_anew_and_says_where_it_is(tmp_path):
 def test_a_folder_that_is_no_run_is_an_error_without_traceback(tmp_path):
     result = CliRunner().invoke(main, ["report", str(tmp_path)])
     assert result.exit_code == 1
-    assert "is no run folder" in result.output
+    assert "is not a run folder" in result.output
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())

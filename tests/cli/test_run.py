@@ -26,7 +26,8 @@ def test_a_run_leaves_metrics_and_report_and_prints_its_table(finished):
     run = folder / "tiny"
     assert {path.name for path in run.iterdir()} >= {"config.toml", "manifest.json", "metrics.json", "report.html"}
     metrics = json.loads((run / "metrics.json").read_text())
-    assert (metrics["n"], metrics["seed"]) == (128, 0)
+    assert (metrics["conditions"]["n"], metrics["conditions"]["seed"]) == (128, 0)
+    assert metrics["seconds"] >= metrics["seconds_training"] > 0
     assert process.stdout.startswith("tiny\n")
     assert str(run / "report.html") in process.stdout
 
@@ -78,7 +79,7 @@ def test_other_evaluation_settings_are_no_other_experiment(tmp_path, finished):
     config = shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True) / "experiment.toml"
     process = hebm("run", config, "--runs", tmp_path, "--set", "evaluate.samples=192")
     assert process.status == 0
-    assert json.loads((tmp_path / "tiny" / "metrics.json").read_text())["n"] == 192
+    assert json.loads((tmp_path / "tiny" / "metrics.json").read_text())["conditions"]["n"] == 192
     assert "6/6" not in process.stderr
 
 

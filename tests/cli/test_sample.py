@@ -69,7 +69,7 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
 SHIFTED = """
 import torch
 from hebm.config.recipe import recipe
-from hebm.interfaces import PLAIN, Draw, PriorLearner, PriorRecipe
+from hebm.interfaces import Request, Draw, PriorLearner, PriorRecipe
 
 
 class ShiftedPrior(PriorLearner):
@@ -79,9 +79,9 @@ class ShiftedPrior(PriorLearner):
 
     def __init__(self, dim):
         super().__init__()
-        self.base, self.dim = None, dim
+        self.root, self.dim = None, dim
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         labels = request.labels
         shift = torch.zeros(n) if labels is None else 1 + labels.view(n, -1).sum(1).to(noise.dtype)
         return Draw(shift[:, None].expand(n, self.dim).contiguous())
@@ -194,10 +194,10 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     assert train(table, folder)
     made = {}
     for name in (None, "stage 1", "stage 2"):
-        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--milestone", name) if name else ()))
+        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--after", name) if name else ()))
         assert process.status == 0, process.stderr
         made[name] = np.load(tmp_path / "x.npz")["images"]
     assert np.array_equal(made[None], made["stage 2"])
-    process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--milestone", "stage 3")
+    process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2
-    assert "it has 'stage 1', 'stage 2'" in process.stderr
+    assert "it has 'root', 'stage 1', 'stage 2'" in process.stderr

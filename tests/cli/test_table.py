@@ -1,45 +1,72 @@
-import json
+import sys
+from pathlib import Path
+
+import pytest
 
 from hebm.cli.table import metrics_table
+from hebm.errors import CheckpointError
+from hebm.evaluate.metric import SHARE, Measurement
+from hebm.evaluate.metrics_file import Results
 from hebm.store.run_folder import RunFolder
 
-CONDITIONS = {"n": 10000, "n_reference": 500, "split": "train", "seed": 3, "extractor": {"name": "classifier"}}
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+from finished_run import results
+
+BOUND = {"unit": "nats per image", "conditions": {"k": 100, "targets": "binarised"}}
 
 
-def printed(tmp_path, **metrics):
+def printed(tmp_path, found):
     folder = RunFolder(tmp_path / "tiny")
     folder.path.mkdir()
-    folder.metrics.write_text(json.dumps({**metrics, **CONDITIONS}))
-    return metrics_table(folder).splitlines()
+    found.write(folder.metrics)
+    return [" ".join(line.split()) for line in metrics_table(folder).splitlines()]
 
 
-def test_shares_come_first_and_conditions_last(tmp_path):
-    lines = printed(tmp_path, fd={"prior": 12.34567}, gap_closed=0.5, seconds=7.0)
-    assert lines[0] == "tiny"
-    assert lines[1].split() == ["gap", "closed", "50.0%"]
-    assert lines[2].split() == ["FD", "prior", "12.35"]
-    assert lines[3].split() == ["seconds", "7"]
-    assert lines[4].strip() == "(n 10000, reference 500 train images, seed 3, extractor classifier)"
-    assert lines[5].strip().startswith("report: ")
-
-
-def test_every_figure_of_every_metric_is_printed_with_what_it_is_a_figure_of(tmp_path):
-    likelihood = {
-        "elbo": -101.5,
-        "kl_per_layer": [1.5, 2.25],
-        "nll_iw": {"nll": 99.0, "k": 100, "estimator": "importance-weighted"},
-        "targets": "binarised",
-    }
-    lines = printed(tmp_path, likelihood=likelihood, kid={"prior": {"mean": 0.5, "std": 0.1}}, none={"a": None})
-    text = [" ".join(line.split()) for line in lines]
-    assert text[1:9] == [
-        "likelihood elbo -101.5",
-        "likelihood kl per layer 1.50, 2.25",
-        "likelihood nll iw nll 99",
-        "likelihood nll iw k 100",
-        "likelihood nll iw estimator importance-weighted",
-        "likelihood targets binarised",
-        "KID prior mean 0.5",
-        "KID prior std 0.1",
+def test_results_are_grouped_those_with_a_summary_first_and_conditions_last(tmp_path):
+    lines = printed(tmp_path, results(without=("temperature", "nll")))
+    assert lines == [
+        "tiny",
+        "gap closed (higher is better)",
+        "learned prior 77.9 %",
+        "Gaussian prior at its best temperature 29.0 %",
+        "Fréchet distance (lower is better)",
+        "Gaussian prior 82.96",
+        "learned prior 51.93",
+        "reconstruction 43.13",
+        "Gaussian prior at its best temperature 71.40",
+        "seconds 3.500",
+        "seconds training 2.500",
+        "(n 2000, reference 1498 train images, seed 0, extractor classifier)",
+        f"report: {tmp_path / 'tiny' / 'report.html'}",
     ]
-    assert "none" not in " ".join(text[9:10])
+
+
+def test_every_measurement_is_printed_with_error_unit_parts_conditions_and_note(tmp_path):
+    found = Results(
+        (
+            Measurement("elbo", -101.5, "ELBO", 0.25, better="higher", **BOUND),
+            *(Measurement("kl", i, "KL", part=f"layer {i}", detail=True, **BOUND) for i in (1, 2)),
+            Measurement("nll", 99.0, "−log p(x)", note="too low", unit="nats per image"),
+            Measurement("agreement", None, "agreement", unit=SHARE, kind="prior", note="no labels"),
+        )
+    )
+    assert printed(tmp_path, found)[1:-2] == [
+        "ELBO (higher is better) -101.5 ± 0.25 nats per image",
+        "KL layer 1: 1, layer 2: 2 nats per image",
+        "(k 100, targets binarised)",
+        "−log p(x) 99 nats per image",
+        "note: too low",
+        "agreement",
+        "learned prior –",
+        "note: no labels",
+    ]
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path):
+    lines = printed(tmp_path, Results((Measurement("a", 1.0, "\x1b[31mred", part="\x07"),)))
+    assert lines[1] == r"\x1b[31mred \x07: 1"
+
+
+def test_a_run_that_is_not_evaluated_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="not evaluated yet"):
+        metrics_table(RunFolder(tmp_path / "tiny"))

@@ -13,25 +13,27 @@ from torch import nn
 from hebm.config.recipe import option, recipe
 from hebm.data.images import ArrayImages
 from hebm.data.recipe import DatasetRecipe
-from hebm.densities import TiltedPrior
+from hebm.densities import GeneratorPosterior, TiltedPrior
 from hebm.interfaces import (
-    PLAIN,
+    MCMC,
     Backbone,
     BackboneRecipe,
     Draw,
     EnergyFn,
     EnergyRecipe,
+    Exact,
     Info,
     Loss,
     PriorLearner,
     PriorRecipe,
+    Request,
     Sampler,
-    Stage,
+    tilt_of,
 )
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
-from hebm.sampling import run
 from hebm.testing import ConformanceError, ReferenceBackbone, cases, check_all
+from hebm.testing.subjects import SMALL_IMAGES, image_batch
 
 # ---------------------------------------------------------------- broken backbones
 
@@ -300,15 +302,10 @@ class Energies(EnergyRecipe):
 class Root(PriorLearner):
     def __init__(self, dim):
         super().__init__()
-        self.base, self.dim = None, dim
+        self.root, self.dim = None, dim
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        u = noise.normal(n, self.dim)
-        return Draw(u if request.hold is None else request.hold.apply(u))
-
-
-def chain(density, u, noise, request):
-    return run(SoundULA(), density, u, noise.derive("chain"), request.steps, request.observe, request.hold).u
+    def sample(self, backbone, n, noise, request=Request()):
+        return Draw(noise.normal(n, self.dim)).fixed_as(request.fixed)
 
 
 class SoundPrior(PriorLearner):
@@ -316,26 +313,23 @@ class SoundPrior(PriorLearner):
 
     def __init__(self, backbone):
         super().__init__()
-        self.base, self.energy = Root(backbone.layout.dim), SoundEnergy(backbone.layout, 1)
+        self.root, self.energy = Root(backbone.layout.dim), SoundEnergy(backbone.layout, 1)
 
     def tilt(self, latents):
         return self.energy(latents).squeeze(2)
 
-    def density(self, backbone, context=None, labels=None):
-        return TiltedPrior(backbone, self.tilt, context)
+    def transitions(self, backbone):
+        return (self._chain(backbone, "prior"),)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        start = self.base.sample(backbone, n, noise.derive("base"))
-        u = chain(self.density(backbone), start.u, noise, request)
-        return Draw(u, start.context)
+    def _chain(self, backbone, name, **options):
+        return MCMC(
+            name=name, sampler=SoundULA(), density=lambda at, request: self.density(backbone, at.context), **options
+        )
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
         u = self.sample(backbone, len(posterior.latents.u), noise).u
         negative = backbone.latents(u).detach()
         return Loss(self.tilt(negative).mean() - self.tilt(posterior.latents).mean(), {}, negative)
-
-    def stages(self):
-        return (Stage("prior", self.energy, self.objective),)
 
 
 class KeepsBackbone(SoundPrior):
@@ -379,17 +373,17 @@ class GraphInTerms(SoundPrior):
 
 
 class GlobalStart(SoundPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         return Draw(torch.randn(n, backbone.layout.dim, dtype=noise.dtype))
 
 
 class IgnoresRows(SoundPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         return super().sample(backbone, n, noise.at(0), request)
 
 
 class BatchCentred(SoundPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         u = super().sample(backbone, n, noise, request).u
         return Draw(u - u.mean(0))
 
@@ -402,7 +396,7 @@ class TiltPerImage(SoundPrior):
 class TiltedRoot(SoundPrior):
     def __init__(self, backbone):
         super().__init__(backbone)
-        self.base = None
+        self.root = None
 
 
 class WrongGradient(TiltedPrior):
@@ -413,7 +407,7 @@ class WrongGradient(TiltedPrior):
 
 class WrongDensity(SoundPrior):
     def density(self, backbone, context=None, labels=None):
-        return WrongGradient(backbone, self.tilt, context)
+        return WrongGradient(backbone, tilt_of(self), context)
 
 
 class CoupledDensity(SoundPrior):
@@ -425,11 +419,16 @@ class CoupledDensity(SoundPrior):
 class ForeignContext(Root):
     context = (3,)
 
+    def context_bound(self, context, noise):
+        return context.sum(1)
 
-class WrongBase(SoundPrior):
+    context_weight = context_bound
+
+
+class WrongRoot(SoundPrior):
     def __init__(self, backbone):
         super().__init__(backbone)
-        self.base = ForeignContext(backbone.layout.dim)
+        self.root = ForeignContext(backbone.layout.dim)
 
 
 class HalfNegatives(SoundPrior):
@@ -440,18 +439,53 @@ class HalfNegatives(SoundPrior):
 
 
 class WatchedDiffers(SoundPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         steps = request.steps if request.observe is None else 1
         return super().sample(backbone, n, noise, attrs.evolve(request, steps=steps))
 
 
-class MovesWhatIsHeld(SoundPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
-        return super().sample(backbone, n, noise, attrs.evolve(request, hold=None))
+class MovesWhatIsFixed(SoundPrior):
+    def sample(self, backbone, n, noise, request=Request()):
+        return super().sample(backbone, n, noise, attrs.evolve(request, fixed=None))
+
+
+class TwinNames(SoundPrior):
+    def transitions(self, backbone):
+        return (self._chain(backbone, "chain", key=("a",)), self._chain(backbone, "chain", key=("b",)))
+
+
+class TwinKeys(SoundPrior):
+    def transitions(self, backbone):
+        return (self._chain(backbone, "first"), self._chain(backbone, "second"))
+
+
+class DrawsWhileListing(SoundPrior):
+    def transitions(self, backbone):
+        torch.randn(1)
+        return super().transitions(backbone)
+
+
+class ChainOnAnotherDensity(SoundPrior):
+    def transitions(self, backbone):
+        density = lambda at, request: GeneratorPosterior(backbone, image_batch(SMALL_IMAGES, len(at.u)).target)  # noqa: E731
+        return (MCMC(name="prior", sampler=SoundULA(), density=density),)
+
+
+class RootWithTransitions(Root):
+    def __init__(self, backbone):
+        super().__init__(backbone.layout.dim)
+
+    def transitions(self, backbone):
+        return (Exact(name="prior", apply=lambda at, noise, request: at),)
 
 
 BROKEN_PRIORS = [
-    (MovesWhatIsHeld, "hold"),
+    (MovesWhatIsFixed, "fixed"),
+    (TwinNames, "transitions"),
+    (TwinKeys, "transitions"),
+    (DrawsWhileListing, "transitions"),
+    (ChainOnAnotherDensity, "transitions"),
+    (RootWithTransitions, "transitions"),
     (KeepsBackbone, "no-backbone"),
     (KeepsBackboneInList, "no-backbone"),
     (ReachesBackbone, "objective"),
@@ -468,7 +502,7 @@ BROKEN_PRIORS = [
     (TiltPerImage, "tilt"),
     (TiltedRoot, "tilt"),
     (WrongDensity, "density"),
-    (WrongBase, "context"),
+    (WrongRoot, "context"),
     (HalfNegatives, "negative"),
     (WatchedDiffers, "observe"),
 ]
@@ -718,7 +752,7 @@ def own(made):
 @pytest.mark.parametrize(("broken", "name"), [pytest.param(b, n, id=f"{label}-{n}") for b, label, n in CONTROLS])
 def test_the_named_check_catches(broken, name):
     (case,) = [case for case in cases(broken) if case.name == name]
-    with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *mend: "):
+    with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *fix: "):
         case()
 
 
@@ -727,9 +761,14 @@ class ContextRoot(Root):
 
     context = (3,)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         context = noise.derive("context").normal(n, 3) if request.context is None else request.context
         return Draw(super().sample(backbone, n, noise, request).u, context)
+
+    def context_bound(self, context, noise):
+        return context.sum(1)
+
+    context_weight = context_bound
 
 
 class ContextPrior(SoundPrior):
@@ -737,16 +776,11 @@ class ContextPrior(SoundPrior):
 
     def __init__(self, backbone):
         super().__init__(backbone)
-        self.base = ContextRoot(backbone.layout.dim)
-
-    def sample(self, backbone, n, noise, request=PLAIN):
-        start = self.base.sample(backbone, n, noise.derive("base"), request)
-        return Draw(chain(self.density(backbone, start.context), start.u, noise, request), start.context)
+        self.root = ContextRoot(backbone.layout.dim)
 
     def objective(self, backbone, posterior, noise, progress, labels=None):
         positive = posterior.latents
-        start = self.base.sample(backbone, len(positive.u), noise.derive("base"))
-        u = run(SoundULA(), self.density(backbone, positive.context), start.u, noise.derive("chain")).u
+        u = self.sample(backbone, len(positive), noise, Request(context=positive.context)).u
         negative = backbone.latents(u, positive.context).detach()
         return Loss(self.tilt(negative).mean() - self.tilt(positive).mean(), {}, negative)
 
@@ -761,7 +795,7 @@ def test_spatial_layers_and_a_context_pass_as_well():
 
 
 class DrawsItsOwnContext(ContextPrior):
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         return super().sample(backbone, n, noise, attrs.evolve(request, context=None))
 
 

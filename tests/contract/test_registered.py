@@ -13,8 +13,10 @@ from hebm.latents import LatentLayout
 from hebm.registry import find
 from hebm.testing import cases, check_dataset, check_recipe, parametrize
 from hebm.testing.subjects import ReferenceBackbone, seeded
+from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
 POINTS = [(point.group, point.name) for point in metadata.distribution("hebm").entry_points]
+POOL = {"negatives": "pool", "pool": 70}
 GROUPS = {group: sorted({name for g, name in POINTS if g == group}) for group, _ in POINTS}
 
 LADDER = {"latents": (1, 2), "channels": 6, "encoder_blocks": 1, "context_size": 3}
@@ -67,15 +69,20 @@ REDUCED = {
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
     "multi-stage": [
         {},
-        {"sampling": "progressive", "loss": "per-layer", "negatives": "pool", "pool": 70, "stages": 2},
-        {"sampling": "progressive", "factors": "single", "negatives": "pool", "pool": 70, "refresh": 3},
-        {"sampling": "smc", "particles": 3, "stages": 2},
-        {"sampling": "smc", "particles": 2, "threshold": 1.0, "negatives": "pool", "pool": 70, "stages": 2},
-        {"negatives": "posterior", "pool": 7, "infer_under": "current"},
+        {"drawing": Drawing(mode="progressive"), "contrast": Contrast(loss="per-layer", **POOL), "stages": 2},
+        {"drawing": Drawing(mode="progressive", factors="single"), "contrast": Contrast(refresh=3, **POOL)},
+        {"drawing": Drawing(mode="smc", particles=3), "stages": 2},
+        {"drawing": Drawing(mode="smc", particles=2, threshold=1.0), "contrast": Contrast(**POOL), "stages": 2},
+        {"contrast": Contrast(negatives="posterior", pool=7, infer_under="current")},
     ],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }
+
+
+def negatives(recipe):
+    """What a recipe's stages are trained against; "chain" where it has no such choice."""
+    return recipe.contrast.negatives if hasattr(recipe, "contrast") else "chain"
 
 
 def made(group, name):
@@ -144,10 +151,10 @@ def contextual():
     roots = [find("hebm_priors", "dvp")(**fields) for fields in DIFFUSIONS]
     flat = {"adaptive-ce", "lebm"}
     tilts = [
-        attrs.evolve(recipe, base=roots[0])
+        attrs.evolve(recipe, root=roots[0])
         for name in GROUPS["hebm_priors"]
         for recipe in made("hebm_priors", name)
-        if hasattr(recipe, "base") and name not in flat and getattr(recipe, "negatives", "chain") == "chain"
+        if hasattr(recipe, "root") and name not in flat and negatives(recipe) == "chain"
     ]
     backbone = seeded(lambda: ReferenceBackbone(layout))
     return [case for recipe in (*roots, *tilts) for case in cases(recipe, backbone=backbone)]

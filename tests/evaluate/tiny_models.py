@@ -113,3 +113,10 @@ def tiny_evaluation(tmp_path, prior=None, data=None, seed=0, world=1, rank=0, ga
     return Evaluation(
         backbone, prior, InferScheme(), data, images, settings, seed, world=world, rank=rank, gather=gather
     )
+
+
+def numbers(measurements):
+    """The values of measurements by name, kind and part: `{"fd.prior": 8.9}`."""
+    found = {".".join(filter(None, m.key)): m.value for m in measurements}
+    assert len(found) == len(measurements)
+    return found

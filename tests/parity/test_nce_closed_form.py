@@ -6,13 +6,13 @@ import pytest
 import torch
 from ebm_vectors import closed_form
 from gaussian_ratios import Exact, Quadratic, Walk, coefficients, noise, tensor
+from hebm_plugins.priors.ncp.sir import select
 
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Progress
 from hebm.latents import Posterior
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
-from hebm_plugins.priors.ncp.sir import select
 from hebm_plugins.samplers.ula import ULA
 
 N = 100_000

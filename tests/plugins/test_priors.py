@@ -7,7 +7,7 @@ import torch
 
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian, GaussianPrior
-from hebm.interfaces import PLAIN, Progress, Request
+from hebm.interfaces import Progress, Request
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm.sampling import States, run
@@ -40,7 +40,7 @@ def test_the_gaussian_prior_is_the_noise_itself(backbone):
     prior = Gaussian().build(backbone)
     assert torch.equal(prior.sample(backbone, 9, Noise(0, "a")).u, Noise(0, "a").normal(9, 7))
     assert prior.stages() == ()
-    assert prior.base is None
+    assert prior.root is None
     assert not list(prior.parameters())
     with pytest.raises(NotImplementedError, match="nothing to train"):
         prior.objective(backbone, posterior_of(backbone, points(2, 7)), Noise(0), Progress(0, 1))
@@ -65,18 +65,23 @@ class ContextRoot(GaussianPrior):
 
     context = (2,)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def context_bound(self, context, noise):
+        return context.sum(1)
+
+    context_weight = context_bound
+
+    def sample(self, backbone, n, noise, request=Request()):
         draw = super().sample(backbone, n, noise)
         context = noise.derive("context").normal(n, 2) if request.context is None else request.context
         return type(draw)(draw.u, context)
 
 
-def test_a_chain_holds_the_context_that_the_base_drew():
+def test_a_chain_keeps_the_context_that_the_root_drew():
     backbone = seeded(lambda: ReferenceBackbone(CONTEXTUAL))
     energy = seeded(lambda: LEARNABLE.energy.build(CONTEXTUAL))
     prior = JointPrior(ContextRoot(CONTEXTUAL), energy, LEARNABLE.sampler)
     draw = prior.sample(backbone, 5, Noise(0, "a"))
-    start = prior.base.sample(backbone, 5, Noise(0, "a").derive("base"))
+    start = prior.root.sample(backbone, 5, Noise(0, "a").derive("base"))
     assert torch.equal(draw.context, start.context)
     chain = run(prior.sampler, prior.density(backbone, start.context), start.u, Noise(0, "a", "chain"))
     assert torch.equal(draw.u, chain.u)
@@ -92,7 +97,7 @@ def test_negatives_use_the_context_of_the_positives():
     assert torch.allclose(negative.flat_z, backbone.latents(negative.u, context).flat_z)
 
 
-def test_a_zero_energy_leaves_the_base_prior(backbone):
+def test_a_zero_energy_leaves_the_root(backbone):
     prior = Joint(sampler=ULA(steps=20, step_size=0.1)).build(backbone)
     u = prior.sample(backbone, 4096, Noise(0, "a")).u
     # Euler from variance 1: v ← (1 − h/2)² v + h

@@ -4,6 +4,8 @@ import json
 
 import torch
 
+from hebm.evaluate.metric import SHARE, Measurement
+from hebm.evaluate.metrics_file import Results
 from hebm.report.figure_data import Band, ChainData, Figures
 from hebm.report.grids import save_grid
 from hebm.store.run_folder import RunFolder
@@ -26,24 +28,46 @@ type = "two-phase"
 """
 
 
-def metrics(**changes):
-    fd = {"gaussian": 82.96, "prior": 51.93, "reconstruction": 43.13, "scaled_gaussian": 71.4}
-    entries = {
-        "gap_closed": 0.77916,
-        "gap_closed_scaled_gaussian": 0.29,
-        "fd": {**fd, "scaled_gaussian_temperature": 0.9},
-        "kid": {"prior": {"mean": 0.0123, "std": 0.0004}, "subsets": 100},
-        "extractor": {"name": "classifier", "sha256": "ab" * 32, "accuracy": 0.977},
+CLASSIFIER = {"classifier": {"name": "classifier", "sha256": "ab" * 32, "accuracy": 0.977}}
+FD = {"gaussian": 82.96, "prior": 51.93, "reconstruction": 43.13, "scaled-gaussian": 71.4}
+BY_CLASSIFIER = {"extractor": "classifier"}
+
+
+def measurements(gap=0.77916, control=0.29):
+    """What metrics of three sorts return: by kind of images, a share with a summary, a number with its error."""
+    gaps = {"prior": gap, "scaled-gaussian": control}
+    summaries = {"prior": "The learned prior closes most of the gap.", "scaled-gaussian": ""}
+    with_gap = {"unit": SHARE, "better": "higher", "conditions": BY_CLASSIFIER}
+    return (
+        *(
+            Measurement("fd", value, "Fréchet distance", kind=kind, better="lower", conditions=BY_CLASSIFIER)
+            for kind, value in FD.items()
+        ),
+        *(
+            Measurement("gap-closed", value, "gap closed", kind=kind, summary=summaries[kind], **with_gap)
+            for kind, value in gaps.items()
+        ),
+        Measurement("temperature", 0.9, "temperature", kind="scaled-gaussian", detail=True),
+        Measurement("nll", 81.23, "−log p(x)", 0.32, "nats per image", better="lower", conditions={"k": 100}),
+    )
+
+
+def results(gap=0.77916, control=0.29, more=(), without=(), **conditions):
+    """Those measurements but for names in `without`, and `more`, under the usual conditions or others."""
+    usual = {
+        "extractors": CLASSIFIER,
         "n": 2000,
         "n_reference": 1498,
         "split": "train",
         "decode": "mean",
+        "chain_steps": None,
+        "milestone": None,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": 0,
         "versions": {"hebm": "0.1"},
-        "seconds": 3.5,
     }
-    return {**entries, **changes}
+    found = tuple(m for m in measurements(gap, control) if m.name not in without)
+    return Results((*found, *more), {**usual, **conditions}, 3.5, 2.5)
 
 
 def finished_run(path, name="demo", seed=0, prior="joint", data="f00d", with_samples=True, **changes):
@@ -56,7 +80,7 @@ def finished_run(path, name="demo", seed=0, prior="joint", data="f00d", with_sam
         "hardware": {"cpus": 2},
     }
     folder.create_or_open(CONFIG.format(name=name, seed=seed, prior=prior), manifest)
-    folder.metrics.write_text(json.dumps(metrics(seed=seed, **changes)))
+    results(seed=seed, **changes).write(folder.metrics)
     records = [
         {"phase": phase, "step": 10 * i, "total_step": 600 * k + 10 * i, "loss": 5.0 / i, "skipped": 0}
         for k, phase in enumerate(("backbone", "prior"))

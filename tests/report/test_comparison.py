@@ -1,11 +1,16 @@
 import statistics
 
+import attrs
 import pytest
-from finished_run import finished_run
+from finished_run import finished_run, measurements
 
 from hebm.errors import CheckpointError, ConfigError, HebmError
-from hebm.report.comparison import read_run, require_comparable, table
+from hebm.evaluate.metric import Measurement
+from hebm.report.comparison import differing_conditions, exact_table, read_run, require_comparable, table
 from hebm.store.run_folder import RunFolder
+
+NLL = next(found for found in measurements() if found.name == "nll")
+K50, BITS = attrs.evolve(NLL, conditions={"k": 50}), attrs.evolve(NLL, unit="bits")
 
 
 def run(path, **changes):
@@ -15,60 +20,83 @@ def run(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"extractor": {"name": "classifier", "sha256": "cd" * 32}}, "extractor"),
-        ({"extractor": {"name": "inception", "sha256": "ab" * 32}}, "extractor"),
+        ({"extractors": {"classifier": {"name": "classifier", "sha256": "cd" * 32}}}, "extractor"),
+        ({"extractors": {"classifier": {"name": "inception", "sha256": "ab" * 32}}}, "extractor"),
         ({"n": 5000}, "n:"),
         ({"n_reference": 1000}, "n_reference"),
         ({"split": "test"}, "split"),
         ({"decode": "sample"}, "decode"),
         ({"range": "[0, 1]"}, "range"),
         ({"data": "beef"}, "data fingerprint"),
+        ({"more": (K50,), "without": ("nll",)}, "k:"),
+        ({"more": (BITS,), "without": ("nll",)}, "unit:"),
     ],
 )
-def test_figures_measured_differently_are_refused_and_the_difference_named(tmp_path, changes, field):
+def test_numbers_measured_differently_are_refused_and_the_difference_named(tmp_path, changes, field):
     runs = [run(tmp_path, name="a"), run(tmp_path, name="b", **changes)]
     with pytest.raises(ConfigError, match=f"(?s){field}.*a has .*b has .*--anyway"):
         require_comparable(runs)
 
 
 def test_runs_measured_alike_may_be_compared_whatever_their_prior(tmp_path):
-    accuracy = {"name": "classifier", "sha256": "ab" * 32, "accuracy": 0.5}
-    require_comparable([run(tmp_path, name="a"), run(tmp_path, name="b", prior="gaussian", seed=4, extractor=accuracy)])
+    accuracy = {"classifier": {"name": "classifier", "sha256": "ab" * 32, "accuracy": 0.5}}
+    other = run(tmp_path, name="b", prior="gaussian", seed=4, extractors=accuracy)
+    require_comparable([run(tmp_path, name="a"), other])
+
+
+def test_conditions_count_only_for_numbers_that_depend_on_them_and_that_several_runs_have(tmp_path):
+    first, few = run(tmp_path, name="a"), {"n": 50, "extractors": {}, "split": "test"}
+    require_comparable([first, run(tmp_path, name="b", without=("fd", "gap-closed", "temperature"), **few)])
+    without_number = attrs.evolve(NLL, value=None, conditions={"k": 50})
+    require_comparable([first, run(tmp_path, name="c", more=(without_number,), without=("nll",))])
+
+
+def test_a_difference_says_which_numbers_it_is_about(tmp_path):
+    (line,) = differing_conditions([run(tmp_path, name="a"), run(tmp_path, name="b", n=5)])
+    assert line == "n: a has 2000, b has 5 (gap closed, Fréchet distance, temperature)"
 
 
 def test_runs_that_differ_in_their_seed_alone_get_mean_and_standard_deviation(tmp_path):
     gaps = [0.7, 0.8, 0.75]
-    runs = [run(tmp_path, name=f"r{seed}", seed=seed, gap_closed=gap) for seed, gap in enumerate(gaps)]
+    runs = [run(tmp_path, name=f"r{seed}", seed=seed, gap=gap) for seed, gap in enumerate(gaps)]
     found = table([*runs, run(tmp_path, name="other", prior="gaussian")])
     assert [row[0] for row in found.rows] == ["r0", "r1", "r2", "other", "mean ± sd of r0 …"]
     cells = dict(zip(found.header, found.rows[-1], strict=True))
     assert cells["seed"] == "3 seeds"
-    assert cells["gap closed"] == f"75.0 ± {100 * statistics.stdev(gaps):.1f} %"
+    assert cells["gap closed ↑\nlearned prior"] == f"75.0 ± {100 * statistics.stdev(gaps):.1f} %"
 
 
 def test_a_figure_that_one_seed_lacks_has_no_mean(tmp_path):
-    runs = [run(tmp_path, name="a"), run(tmp_path, name="b", seed=1, gap_closed=None)]
+    runs = [run(tmp_path, name="a"), run(tmp_path, name="b", seed=1, gap=None)]
     cells = dict(zip(table(runs).header, table(runs).rows[-1], strict=True))
-    assert cells["gap closed"] == "–"
+    assert cells["gap closed ↑\nlearned prior"] == "–"
 
 
-def test_columns_are_those_that_some_run_has(tmp_path):
-    header = table([run(tmp_path, name="a"), run(tmp_path, name="b", likelihood={"bits_per_dim": 3.21})]).header
-    assert {"KID prior", "bits/dim", "FD prior", "control"} <= set(header)
-    assert "FID prior" not in header
+def test_columns_are_those_that_some_run_has_with_unit_direction_and_kind(tmp_path):
+    more = (Measurement("elbo", -3.2, "ELBO", unit="nats", better="higher"), Measurement("none", None, "none"))
+    header = table([run(tmp_path, name="a"), run(tmp_path, name="b", more=more)]).header
+    assert {"ELBO ↑ (nats)", "Fréchet distance ↓\nlearned prior", "seconds"} <= set(header)
+    assert not {"none", "temperature", "chain steps"} & {head.partition("\n")[0] for head in header}
 
 
-def test_for_programs_numbers_are_exact_and_rows_are_runs(tmp_path):
+def test_a_number_stands_with_its_standard_error(tmp_path):
+    found = table([run(tmp_path)])
+    assert dict(zip(found.header, found.rows[0], strict=True))["−log p(x) ↓ (nats per image)"] == "81.2 ± 0.32"
+
+
+def test_for_programs_numbers_are_exact_and_complete_and_rows_are_runs(tmp_path):
     runs = [run(tmp_path, name=f"r{seed}", seed=seed) for seed in range(2)]
-    found = table(runs, exact=True)
+    found = exact_table(runs)
     assert len(found.rows) == 2
-    assert dict(zip(found.header, found.rows[0], strict=True))["gap closed"] == "0.77916"
+    cells = dict(zip(found.header, found.rows[0], strict=True))
+    assert (cells["gap-closed.prior"], cells["gap-closed.scaled-gaussian"]) == ("0.77916", "0.29")
+    assert (cells["nll"], cells["nll.error"], cells["temperature.scaled-gaussian"]) == ("81.23", "0.32", "0.9")
 
 
-def test_a_run_that_is_not_evaluated_and_a_folder_that_is_none_are_refused(tmp_path):
+def test_a_run_that_is_not_evaluated_and_a_folder_without_a_run_are_refused(tmp_path):
     folder = finished_run(tmp_path, with_samples=False)
     folder.metrics.unlink()
     with pytest.raises(HebmError, match="not evaluated yet"):
         read_run(folder)
-    with pytest.raises(CheckpointError, match="no run folder"):
+    with pytest.raises(CheckpointError, match="not a run folder"):
         read_run(RunFolder(tmp_path / "missing"))

@@ -1,14 +1,19 @@
 import csv
 import io
+import json
 import re
 
+import attrs
 import pytest
 from finished_run import finished_run
 from PIL import Image
 
 from hebm.errors import ConfigError, HebmError
-from hebm.report.comparison import read_run, table
-from hebm.report.comparison_files import as_csv, as_markdown, as_text, write_comparison
+from hebm.evaluate.metric import Measurement
+from hebm.evaluate.metrics_file import Results
+from hebm.report.comparison import exact_table, read_run, table
+from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
+from hebm.report.metric_table import Table
 
 
 @pytest.fixture
@@ -19,17 +24,30 @@ def runs(tmp_path):
 
 
 def test_text_columns_are_aligned(runs):
-    header, *lines = as_text(table(runs)).splitlines()
-    end = header.index("gap closed") + len("gap closed")
-    assert [line[:end].endswith("77.9 %") for line in lines] == [True, True]
+    *head, first, second = as_text(table(runs)).splitlines()
+    end = head[-1].index("learned prior") + len("learned prior")
+    assert [line[:end].endswith("77.9 %") for line in (first, second)] == [True, True]
+    assert head[-2][:end].endswith("gap closed ↑")
+
+
+def test_control_characters_do_not_reach_the_terminal(runs):
+    evil = Table(("run",), (("\x1b[31mred",),))
+    assert as_text(evil).splitlines()[-1] == r"\x1b[31mred"
 
 
 def test_csv_is_read_back_exactly(runs):
-    rows = list(csv.DictReader(io.StringIO(as_csv(table(runs, exact=True)))))
-    assert [(row["run"], row["prior"], float(row["FD prior"])) for row in rows] == [
+    rows = list(csv.DictReader(io.StringIO(as_csv(exact_table(runs)))))
+    assert [(row["run"], row["prior"], float(row["fd.prior"])) for row in rows] == [
         ("a", "joint", 51.93),
         ("b", "gaussian", 51.93),
     ]
+
+
+def test_json_has_every_measurement_with_its_conditions(runs):
+    first, second = json.loads(as_json(runs))
+    assert (first["run"], second["prior"]) == ("a", "gaussian")
+    assert first["measurements"] == [found.to_json() for found in runs[0].results.measurements]
+    assert first["conditions"]["n"] == 2000
 
 
 def test_markdown_has_a_row_per_run(runs):
@@ -43,12 +61,20 @@ def test_the_page_asks_for_no_other_file(runs, tmp_path):
     assert all(source.startswith("data:image/png") for source in re.findall(r'src="([^"]*)', page))
 
 
-def test_the_picture_is_made_even_where_samples_or_distances_are_missing(runs, tmp_path):
+def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp_path):
     (runs[1].folder.samples / "prior.png").unlink()
-    runs[1].metrics.pop("fd")
+    none = attrs.evolve(runs[1], results=Results())
+    for i, pair in enumerate(([runs[0], none], [none, none])):
+        write_comparison(pair, tmp_path / f"compare{i}.png")
     write_comparison(runs, tmp_path / "compare.png")
     with Image.open(tmp_path / "compare.png") as image:
         assert image.width > 600
+
+
+def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
+    cost = Measurement("cost", 1.0, r"cost in $ \frac{ $", kind="prior")
+    write_comparison([read_run(finished_run(tmp_path, name="$a_{$", more=(cost,)))], tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").stat().st_size > 1000
 
 
 def test_a_damaged_grid_is_named(runs, tmp_path):
@@ -58,6 +84,6 @@ def test_a_damaged_grid_is_named(runs, tmp_path):
 
 
 def test_another_ending_is_refused_with_those_allowed(runs, tmp_path):
-    with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.md"):
+    with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.json, \.md"):
         write_comparison(runs, tmp_path / "compare.pdf")
     assert not (tmp_path / "compare.pdf").exists()

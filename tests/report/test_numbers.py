@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from hebm.report.numbers import percent, shown, significant
+from hebm.evaluate.metric import SHARE
+from hebm.report.numbers import percent, shown, significant, with_deviation
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,13 @@ def test_numbers_have_three_significant_digits(value, text):
 
 def test_shares_are_in_per_cent_with_one_decimal():
     assert [percent(0.83241), percent(-0.05), percent(None)] == ["83.2 %", "-5.0 %", "–"]
+
+
+def test_a_deviation_has_two_digits_and_shares_have_one_per_cent_sign():
+    assert with_deviation(81.234, 0.3214, "nats") == "81.2 ± 0.32"
+    assert with_deviation(0.75, 0.0321, SHARE) == "75.0 ± 3.2 %"
+    assert with_deviation(0.75, None, SHARE) == "75.0 %"
+    assert with_deviation(math.nan, 0.1, "nats") == "–"
 
 
 def test_any_json_entry_can_be_shown():

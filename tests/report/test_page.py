@@ -4,6 +4,8 @@ import pytest
 from finished_run import finished_run
 
 from hebm.errors import CheckpointError
+from hebm.evaluate.metric import Measurement
+from hebm.evaluate.metrics_file import Results
 from hebm.report.page import write_report
 from hebm.store.run_folder import RunFolder
 
@@ -12,7 +14,16 @@ def test_the_page_of_a_finished_run_shows_every_part(tmp_path):
     folder = finished_run(tmp_path)
     assert write_report(folder) == folder.report
     page = folder.report.read_text()
-    for part in ("77.9 %", "29.0 %", "FD 51.9", "N = 2,000", "extractor classifier", "seed 0"):
+    for part in (
+        "77.9 %",
+        "29.0 %",
+        "Fréchet distance 51.9",
+        "closes most of the gap",
+        "81.2 ± 0.32",
+        "N = 2,000",
+        "extractor classifier",
+        "seed 0",
+    ):
         assert part in page
     assert page.count("data:image/png") == 5
     for part in ("chain of 10 steps", "1 of which ended not finite", "acceptance rate 61.0 %"):
@@ -30,7 +41,7 @@ def test_the_page_asks_for_no_other_file(tmp_path):
     assert not re.findall(r"@import|url\(|<script|https?://", page)
 
 
-def test_drawing_it_anew_gives_the_same_page(tmp_path):
+def test_drawing_it_again_gives_the_same_page(tmp_path):
     folder = finished_run(tmp_path)
     first = write_report(folder).read_bytes()
     assert write_report(folder).read_bytes() == first
@@ -46,7 +57,9 @@ def test_a_run_that_is_not_evaluated_yet_says_so(tmp_path):
 
 
 def test_what_comes_from_files_cannot_become_markup(tmp_path):
-    folder = finished_run(tmp_path, evil={"<script>alert(1)</script>": "<img src=x>"})
+    script, image = "<script>alert(1)</script>", "<img src=x>"
+    more = Measurement("evil", 1.0, script, part=image, unit=script, conditions={script: image}, note=image)
+    folder = finished_run(tmp_path, more=(more,))
     folder.config.write_text(folder.config.read_text().replace('"demo"', '"<b>demo</b>"'))
     page = write_report(folder).read_text()
     assert "<script>" not in page
@@ -66,13 +79,19 @@ def test_grids_drawn_during_training_are_shown_in_order(tmp_path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(CheckpointError, match="is no run folder"):
+        with pytest.raises(CheckpointError, match="is not a run folder"):
             write_report(RunFolder(folder))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("metrics.json", "{"), ("metrics.json", "3"), ("config.toml", "a = = b")]
+    ("name", "content"),
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", "3"),
+        ("metrics.json", '{"fd": {"prior": 3.0}, "n": 10}'),
+        ("config.toml", "a = = b"),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content):
     folder = finished_run(tmp_path)
@@ -81,9 +100,9 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
         write_report(folder)
 
 
-def test_metrics_of_another_kind_make_a_page_too(tmp_path):
+def test_a_run_without_any_measurement_makes_a_page_too(tmp_path):
     folder = finished_run(tmp_path)
-    folder.metrics.write_text('{"n": 10, "likelihood": {"elbo": -3.5}, "extractor": null, "fd": null}')
+    Results().write(folder.metrics)
     page = write_report(folder).read_text()
-    assert "not measured" in page
-    assert "-3.50" in page
+    assert "Not evaluated yet" not in page
+    assert "<h2>Metrics" not in page

@@ -26,7 +26,7 @@ def test_words_tables_and_pictures_are_on_the_page_and_escaped(tmp_path):
     assert "A &lt;b&gt;paragraph&lt;/b&gt;." in page
     assert "<td>1.02</td>" in page
     assert 'alt="A grid"' in page
-    assert "gone.png is not there any more" in page
+    assert "gone.png does not exist any more" in page
     assert page.index("<h2>Energies") < page.index("<h2>Chains") < page.index("<h2>Training")
 
 

@@ -28,7 +28,7 @@ def keeps(subject):
 
 
 def breaks(subject):
-    raise ConformanceError("promised: a\n    seen: b\n    mend: c")
+    raise ConformanceError("promised: a\n    seen: b\n    fix: c")
 
 
 def crashes(subject):

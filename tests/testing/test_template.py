@@ -55,7 +55,7 @@ def test_it_is_listed_with_its_origin(copy, site):
     done = python("-m", "hebm.cli.main", "plugins", "quadratic-tilt", cwd=copy, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hebm-quadratic-tilt" in done.stdout
-    assert "floor" in done.stdout
+    assert "sampler" in done.stdout
 
 
 @pytest.mark.parametrize("scheme", ["two-phase", "joint"])
@@ -84,5 +84,7 @@ def test_a_file_that_names_it_runs(copy, site, tmp_path, scheme):
 
 
 def test_the_prior_is_short():
-    source = TEMPLATE / "src" / "hebm_quadratic_tilt" / "prior.py"
-    assert len(source.read_text().splitlines()) < 100
+    source = (TEMPLATE / "src" / "hebm_quadratic_tilt" / "prior.py").read_text()
+    methods = [line for line in source.partition("class QuadraticTiltPrior")[2].splitlines() if "    def " in line]
+    assert [line.split("(")[0].split()[-1] for line in methods[1:4]] == ["tilt", "transitions", "objective"]
+    assert len(source.partition("class Quadratic(")[2].splitlines()) < 65

@@ -1,23 +1,21 @@
 """The loop: what is trained, logged, saved and told."""
 
 import pytest
-from real_runs import Silent, log, newest, steps_saved, tiny, train
+from real_runs import Recording, log, newest, steps_saved, tiny, train
 
 from hebm.model import Model
-from hebm.training.loop import Trainer
+from hebm.training.phase_run import PhaseRun
 
 
 @pytest.mark.parametrize("scheme", ["two-phase", "joint", "variational"])
 def test_nothing_but_the_groups_of_a_phase_requires_gradients(tmp_path, monkeypatch, scheme):
     seen = {}
 
-    def run_steps(self, place, phase, wrapped, groups):
-        wanted = {id(p) for group in phase.groups.values() for p in group.parameters().values()}
-        both = [*self.backbone.parameters(), *self.prior.parameters()]
-        seen[phase.name] = {id(p) for p in both if p.requires_grad} == wanted
-        return place
+    def no_steps(self):
+        wanted = {id(p) for group in self.phase.groups.values() for p in group.parameters().values()}
+        seen[self.phase.name] = {id(p) for p in self.run.job.model.parameters() if p.requires_grad} == wanted
 
-    monkeypatch.setattr(Trainer, "_run_steps", run_steps)
+    monkeypatch.setattr(PhaseRun, "train", no_steps)
     train(tiny(scheme), tmp_path / "tiny")
     assert seen
     assert all(seen.values())
@@ -38,7 +36,7 @@ def test_phases_without_steps_still_make_a_run_that_can_be_sampled(tmp_path):
 
 
 def test_the_listener_hears_phases_steps_lines_and_previews(tmp_path):
-    listener = Silent()
+    listener = Recording()
     train(tiny(run={"sample_every": 8, "log_every": 6}), tmp_path / "tiny", listener=listener)
     assert [args for event, args in listener.heard if event == "started"] == [("backbone", 0, 6), ("prior", 0, 6)]
     assert sum(event == "stepped" for event, _ in listener.heard) == 12

@@ -23,7 +23,7 @@ def test_a_constant_rate_is_constant():
     assert set(rates()) == {2.0}
 
 
-def test_warm_up_rises_to_the_full_rate_in_so_many_steps():
+def test_warm_up_rises_to_the_full_rate_in_its_number_of_steps():
     found = rates(warmup=4)
     assert found[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
 

@@ -9,18 +9,18 @@ ENERGY = TINY["prior"]["energy"]
 STAGES = {
     "type": "multi-stage",
     "stages": 2,
-    "negatives": "pool",
-    "pool": 64,
+    "contrast": {"negatives": "pool", "pool": 64},
     "energy": ENERGY,
     "sampler": {"type": "ula", "steps": 2},
 }
+POOL = STAGES["contrast"]
 TWO_PHASE = {"backbone": {"steps": 4}, "prior": {"steps": 4}}
 PRIORS = {
     "pool": ("two-phase", TWO_PHASE, STAGES),
-    "pool-anew": ("two-phase", TWO_PHASE, {**STAGES, "refresh": 3}),
-    "smc": ("two-phase", TWO_PHASE, {**STAGES, "sampling": "smc", "particles": 3, "negatives": "chain"}),
-    "joint-chain": ("joint", {"steps": 6}, {**STAGES, "negatives": "chain"}),
-    "joint-posterior": ("joint", {"steps": 6}, {**STAGES, "negatives": "posterior", "pool": 300}),
+    "refreshed-pool": ("two-phase", TWO_PHASE, {**STAGES, "contrast": {**POOL, "refresh": 3}}),
+    "smc": ("two-phase", TWO_PHASE, {**STAGES, "drawing": {"mode": "smc", "particles": 3}, "contrast": {}}),
+    "joint-chain": ("joint", {"steps": 6}, {**STAGES, "contrast": {}}),
+    "joint-posterior": ("joint", {"steps": 6}, {**STAGES, "contrast": {"negatives": "posterior", "pool": 300}}),
     "ncp": ("two-phase", {}, {"type": "ncp", "proposals": 20, "energy": {**ENERGY, "coordinate": "z-given-above"}}),
 }
 STOPS = {"two-phase": (5, 8, 10), "joint": (3, 6, 9)}
@@ -58,15 +58,20 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path, whole, name, s
 @pytest.mark.parametrize("name", ["pool", "joint-posterior"])
 def test_the_stages_are_phases_of_their_own_and_all_count_at_the_end(whole, name):
     phases = list(dict.fromkeys(line["phase"] for line in log(whole(name))))
-    assert phases[-2:] == (["stage-1", "stage-2"] if name == "pool" else ["joint-stage-1", "joint-stage-2"])
+    assert phases[-2:] == (["stage 1", "stage 2"] if name == "pool" else ["joint stage 1", "joint stage 2"])
     assert newest(whole(name)).total_step == TOTAL
-    assert list(Model.load(whole(name)).prior.milestones()) == ["stage 1", "stage 2"]
+    assert stages_of(Model.load(whole(name))) == ["stage 1", "stage 2"]
+
+
+def stages_of(model):
+    """The transitions of a trained model's prior."""
+    return [transition.name for transition in model.prior.transitions(model.backbone)]
 
 
 def test_a_run_that_was_stopped_within_stage_1_draws_from_it_alone(tmp_path):
     assert not train(experiment("pool"), tmp_path / "tiny", stop_after=6)
     model = Model.load(tmp_path / "tiny")
-    assert list(model.prior.milestones()) == ["stage 1"]
+    assert stages_of(model) == ["stage 1"]
     assert model.sample(3).isfinite().all()
 
 
@@ -76,7 +81,7 @@ def test_the_comparison_notices_a_bank_that_was_lost(tmp_path, whole, monkeypatc
 
     def restore(self, checkpoint, whole=Trainer._restore):
         place = whole(self, checkpoint)
-        self.prior.bank.previous.zero_()
+        self.job.model.prior.bank.previous.zero_()
         return place
 
     assert not train(experiment("joint-posterior"), tmp_path / "tiny", stop_after=9)

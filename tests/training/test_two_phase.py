@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 from real_runs import log, newest, tiny, train
+from torch import nn
 
 from hebm import pipeline
 from hebm.config.experiment import from_table
+from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError
-from hebm.interfaces import Progress
+from hebm.interfaces import Progress, Stage
+from hebm.training.two_phase import other_settings
 
 PROGRESS = Progress(0, 10)
 
@@ -82,3 +85,25 @@ def test_a_backbone_of_another_shape_is_refused(tmp_path):
     experiment = tiny(train={"backbone_from": str(tmp_path / "tiny")}, backbone={"z_dims": [3, 6]})
     with pytest.raises(CheckpointError, match="other shape"):
         train(experiment, tmp_path / "second" / "tiny")
+
+
+@recipe
+class Settings:
+    """What a stage's module was built from."""
+
+    width: int = option(3, doc="a number")
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [
+        (Settings(), Settings(), []),
+        (None, None, []),
+        (Settings(width=5), Settings(), ["width: 3 there, 5 here"]),
+        (Settings(), None, ["recipe: None there, Settings(width=3) here"]),
+        ("one", "other", ["recipe: 'other' there, 'one' here"]),
+    ],
+)
+def test_stages_are_compared_by_their_recipes_key_by_key(here, there, expected):
+    ours, theirs = (Stage("s", nn.Linear(1, 1), lambda: None, recipe=made) for made in (here, there))
+    assert other_settings(ours, theirs) == expected

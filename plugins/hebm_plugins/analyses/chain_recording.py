@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.kinds import PRIOR
 from hebm.evaluate.references import to_pixels
 from hebm.interfaces import Draw, Noise, Observer, Transition
 from hebm.samplers import Info
@@ -75,7 +76,7 @@ def record(model: TrainedModel, n: int, factor: int, every: int, rows: int) -> l
     directions = model.noise("chain-directions").normal(DIRECTIONS, model.backbone.layout.dim)
     directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     watches: dict[str, _Watch] = {}
-    for transition, at in lengthened(model, n, model.noise("prior"), factor, watches):
+    for transition, at in lengthened(model, n, model.noise(PRIOR), factor, watches):
         if transition.steps:
             steps = factor * model.chain_lengths[transition.name]
             watches[transition.name] = _Watch(directions, factor * every, steps, at.rows(slice(rows)))
@@ -125,7 +126,7 @@ def features_along(evaluation: Evaluation, n: int, factor: int, every: int) -> M
     last = next(reversed(model.chain_lengths))
     look = _Features(evaluation, every, factor * model.chain_lengths[last])
     for few in model.batches(n):
-        noise = model.noise("prior", few.start)
+        noise = model.noise(PRIOR, few.start)
         for transition, at in lengthened(model, few.stop - few.start, noise, factor, {last: look}):
             if transition.name == last:
                 look.start(at)

@@ -16,6 +16,7 @@ from hebm.errors import ConfigError
 from hebm.evaluate.chain_diagnostics import FEWEST, Mixing, mixing
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
+from hebm.evaluate.kinds import DATA
 from hebm.interfaces import Draw
 from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly
@@ -78,7 +79,7 @@ class Chains(AnalysisRecipe):
         if not self.images:
             return {}, "No Fréchet distance was asked for."
         try:
-            data = moments(evaluation.features("data"))
+            data = moments(evaluation.features(DATA))
         except ConfigError as error:
             return {}, f"No Fréchet distance: {error}."
         short = evaluation.model.chain_lengths[next(reversed(evaluation.model.chain_lengths))]

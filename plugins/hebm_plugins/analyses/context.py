@@ -17,6 +17,7 @@ from hebm.errors import ConfigError
 from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
+from hebm.evaluate.kinds import DATA
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import Draw, context_of
@@ -132,7 +133,7 @@ def _distances(
 ) -> tuple[dict[tuple[str, str], float], str]:
     """FD of each kind of draws to the data, and what to say of it."""
     try:
-        data, extractor = moments(evaluation.features("data")), evaluation.extractor()
+        data, extractor = moments(evaluation.features(DATA)), evaluation.extractor()
     except ConfigError as error:
         return {}, f"No Fréchet distance: {error}."
     found = {}

@@ -13,6 +13,7 @@ from hebm.analyse.section import Picture, Section, Table, write_csv
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.kinds import PRIOR
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent
@@ -46,7 +47,7 @@ class Hierarchical(AnalysisRecipe):
         Raises `ConfigError` for a layer that there is not.
         """
         sets = self._sets(len(evaluation.model.backbone.layout))
-        held = evaluation.model.draw(self.rows, evaluation.noise("prior"))
+        held = evaluation.model.draw(self.rows, evaluation.noise(PRIOR))
         pictures, shares = [], {}
         for layers in sets:
             drawn = evaluation.model.images(self._drawn(evaluation, held, layers))

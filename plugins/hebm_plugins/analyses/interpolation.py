@@ -15,6 +15,7 @@ from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.kinds import PRIOR
 from hebm.evaluate.references import EvenSubset
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
@@ -73,7 +74,7 @@ class Interpolation(AnalysisRecipe):
         """Images `(2 rows, C, H, W)` or None, and `2 rows` points."""
         n = 2 * self.rows
         if self.ends == "prior":
-            return None, evaluation.model.draw(n, evaluation.noise("prior"))
+            return None, evaluation.model.draw(n, evaluation.noise(PRIOR))
         batch = evaluation.batch(EvenSubset(evaluation.splits["test"], n), 0, n)
         latents = evaluation.model.infer(batch, evaluation.noise("interpolation")).latents
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(latents.u.device)

@@ -19,6 +19,7 @@ from hebm.evaluate.auroc import auroc
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.frechet import frechet_distance, moments
 from hebm.evaluate.gap import gap_closed
+from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import Request, Tilt
@@ -67,7 +68,7 @@ class Stages(AnalysisRecipe):
 
     def _show(self, evaluation: Evaluation, folder: Path) -> None:
         model = evaluation.model
-        walked = model.walk(self.columns, evaluation.noise("prior"), way=model.stages)
+        walked = model.walk(self.columns, evaluation.noise(PRIOR), way=model.stages)
         save_strip([model.images(draw) for _, draw in walked], folder / "draws.png")
 
     # ------------------------------------------------------------ distances
@@ -76,11 +77,11 @@ class Stages(AnalysisRecipe):
         """Return FD after each stage, seconds of its draws, and what to say of it."""
         few = evaluation.measured_on(min(self.images, evaluation.settings.samples))
         try:
-            ends = {kind: few.distance(kind) for kind in ("gaussian", "reconstruction")}
+            ends = {kind: few.distance(kind) for kind in (GAUSSIAN, RECONSTRUCTION)}
         except ConfigError as error:
             return Table("Fréchet distance", ("after",), ()), {}, {}, f"No Fréchet distance: {error}."
         features, seconds = _features(few)
-        data = moments(few.features("data"))
+        data = moments(few.features(DATA))
         found = {name: None if f is None else frechet_distance(moments(f), data) for name, f in features.items()}
         rows = tuple(
             (name, significant(fd), percent(_gap(ends, fd)), significant(seconds[name])) for name, fd in found.items()
@@ -137,7 +138,7 @@ def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[st
     found: dict[str, list[Tensor]] = {}
     broken, seconds, since = set(), dict[str, float](), time.perf_counter()
     for few in model.batches(evaluation.settings.samples):
-        noise = evaluation.noise("prior", few.start)
+        noise = evaluation.noise(PRIOR, few.start)
         for name, draw in model.walk(few.stop - few.start, noise, way=model.stages):
             images = model.images(draw)
             broken |= {name} if count_nonfinite(images) else set()
@@ -156,7 +157,7 @@ _TEXT = (
 
 
 def _gap(ends: Mapping[str, float], fd: float | None) -> float | None:
-    return None if fd is None else gap_closed(ends["gaussian"], fd, ends["reconstruction"])
+    return None if fd is None else gap_closed(ends[GAUSSIAN], fd, ends[RECONSTRUCTION])
 
 
 def _remark(found: Mapping[str, float | None]) -> str:

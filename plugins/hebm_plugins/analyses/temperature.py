@@ -10,6 +10,7 @@ from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Picture, Section
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.kinds import GAUSSIAN, PRIOR
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 
@@ -27,11 +28,11 @@ class Temperature(AnalysisRecipe):
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A grid of the prior's draws, and one of the backbone's own prior."""
         kinds = {
-            "prior": "learned prior",
-            "gaussian": "backbone's own prior",
+            PRIOR: "learned prior",
+            GAUSSIAN: "backbone's own prior",
         }
         if evaluation.model.prior.root is None:
-            del kinds["prior"]
+            del kinds[PRIOR]
         pictures = []
         for kind, title in kinds.items():
             draw, times = evaluation.draw(kind, 0, self.columns), len(self.temperatures)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.interfaces import Batch, InferringBackbone
 from hebm.noise import Noise
 
@@ -22,30 +22,28 @@ NO_MEANS = "q(z|x) has no means: latents are inferred by MCMC, or through flows"
 class ActiveUnits(MetricRecipe):
     """Unit d is active if Var_x(μ_d(x)) > 0.01, μ(x) the mean of q(z_i|·) in z; the context is left out.
 
-    The variance (unbiased) is over test images. μ of a layer depends on one draw of those that q is told of, as
-    published; DVP-VAE averages over validation batches of 500 to 1,000 images.
+    The variance (unbiased) is over test images. μ of a layer depends on one draw of the layers above it, as published;
+    DVP-VAE averages over validation batches of 500 to 1,000 images.
     """
 
     images: int = option(1000, low=2, doc="test images at most, evenly spread")
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`active_units.*`: the fraction of all units and of each layer's, top first, at two thresholds."""
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `active-units`: the share of all units and of each layer's, top first, at two thresholds."""
         inferring = isinstance(evaluation.model.backbone, InferringBackbone)
         if not inferring or len(evaluation.splits["test"]) < 2:
-            return {"active_units": {"fraction": None, "reason": "no inference model q(z|x), or no test images"}}
+            return [_none("no inference model q(z|x), or no test images")]
         variance = self._variance(evaluation)
         if variance is None:
-            return {"active_units": {"fraction": None, "reason": NO_MEANS}}
+            return [_none(NO_MEANS)]
+        n = min(self.images, len(evaluation.splits["test"]))
+        conditions: dict[str, Scalar] = {"n": n, "split": "test", "units": len(variance)}
         layers = torch.split(variance, list(evaluation.model.backbone.layout.sizes))
-        found: dict[str, Any] = {"n": min(self.images, len(evaluation.splits["test"])), "split": "test"}
-        for threshold in THRESHOLDS:
-            key = "" if threshold == THRESHOLDS[0] else f"_at_{threshold}"
-            found[f"fraction{key}"] = _share(variance, threshold)
-            found[f"per_layer{key}"] = [_share(layer, threshold) for layer in layers]
-        return {"active_units": {**found, "threshold": THRESHOLDS[0], "units": len(variance)}}
+        main, strict = (_at(threshold, variance, layers, conditions) for threshold in THRESHOLDS)
+        return [*main, *(attrs.evolve(found, name=f"{found.name}-strict", detail=True) for found in strict)]
 
     def _variance(self, evaluation: Evaluation) -> Tensor | None:
-        """Of every unit's posterior mean, `(D,)`."""
+        """The variance of every unit's posterior mean, `(D,)`."""
         without = False
 
         def score(batch: Batch, noise: Noise) -> Tensor:
@@ -59,5 +57,20 @@ class ActiveUnits(MetricRecipe):
         return None if without else means.var(0)
 
 
-def _share(variance: Tensor, threshold: float) -> float:
+def _at(
+    threshold: float, variance: Tensor, layers: Sequence[Tensor], conditions: Mapping[str, Scalar]
+) -> list[Measurement]:
+    """The share of all units whose variance exceeds a threshold, and of each layer's."""
+    title, conditions = f"active units, variance > {threshold}", {"threshold": threshold, **conditions}
+    every = Measurement("active-units", _above(variance, threshold), title, unit=SHARE, conditions=conditions)
+    by_layer = attrs.evolve(every, name="active-units-by-layer", title=f"{title}, by layer", detail=True)
+    parts = enumerate(layers, 1)
+    return [every, *(attrs.evolve(by_layer, value=_above(z, threshold), part=f"layer {i}") for i, z in parts)]
+
+
+def _above(variance: Tensor, threshold: float) -> float:
     return float((variance > threshold).double().mean())
+
+
+def _none(reason: str) -> Measurement:
+    return Measurement("active-units", None, "active units", unit=SHARE, note=reason)

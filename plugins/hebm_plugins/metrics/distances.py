@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hebm.config.recipe import recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.extractors import check_extractor
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.settings import EvaluateSettings
 
-KINDS = ("gaussian", "prior", "reconstruction")
+MEASURED = (GAUSSIAN, PRIOR, RECONSTRUCTION)
+"""The kinds of images that are compared with the data."""
 
 
 @recipe
@@ -20,9 +21,15 @@ class FrechetDistance(MetricRecipe):
     """FD of the backbone's own prior, of the learned one, and of reconstructions. Lower is better."""
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raises `ConfigError` where the extractor cannot be had."""
+        """Raise `ConfigError` where the extractor is not available."""
         check_extractor(settings.extractor, images["train"])
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`fd.gaussian`, `fd.prior`, `fd.reconstruction`."""
-        return {"fd": {kind: evaluation.distance(kind) for kind in KINDS}}
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `fd` of each kind."""
+        return [frechet(evaluation, kind, evaluation.distance(kind)) for kind in MEASURED]
+
+
+def frechet(evaluation: Evaluation, kind: str, distance: float) -> Measurement:
+    """Return a Fréchet distance in the settings' extractor as a measurement."""
+    conditions = {"extractor": evaluation.extractor().name}
+    return Measurement("fd", distance, "Fréchet distance", kind=kind, better="lower", conditions=conditions)

@@ -1,13 +1,11 @@
 """FID, KID and Inception Score: torch-fidelity's own functions on the features of its own Inception.
 
-These always use Inception, whatever `evaluate.extractor` says: under these names nothing else is meant.
+These always use Inception, whatever `evaluate.extractor` says, because their names stand for nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+import attrs
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
@@ -16,8 +14,9 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, k
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.metric import MetricRecipe
-from hebm_plugins.metrics.distances import KINDS
+from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR
+from hebm.evaluate.metric import Measurement, MetricRecipe, Scalar
+from hebm_plugins.metrics.distances import MEASURED
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets
 
@@ -30,14 +29,16 @@ def _features(evaluation: Evaluation, kind: str, layer: str = "features") -> Ten
 class FID(MetricRecipe):
     """Fréchet Inception distance. Lower is better; it depends on N."""
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`fid.gaussian`, `fid.prior`, `fid.reconstruction`."""
-        data = fid_features_to_statistics(_features(evaluation, "data"))
-        found = {}
-        for kind in KINDS:
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `fid` of each kind."""
+        data = fid_features_to_statistics(_features(evaluation, DATA))
+        found = []
+        for kind in MEASURED:
             statistics = fid_features_to_statistics(_features(evaluation, kind))
-            found[kind] = float(fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID])
-        return {"fid": found}
+            distance = fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID]
+            conditions = {"extractor": "inception"}
+            found.append(Measurement("fid", distance, "FID", kind=kind, better="lower", conditions=conditions))
+        return found
 
 
 @recipe
@@ -47,27 +48,35 @@ class KID(MetricRecipe):
     subsets: int = option(100, low=1, doc="random subsets averaged over")
     subset_size: int = option(1000, low=2, doc="images in each")
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`kid.<kind>.mean` and `.std`, with subsets and their size. Raises `ConfigError` for too few images."""
-        fewest = min(evaluation.count("data"), evaluation.count("prior"))
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `kid`, the mean over subsets, and `kid-std`, their deviation.
+
+        Raises `ConfigError` for too few images.
+        """
+        fewest = min(evaluation.count(DATA), evaluation.count(PRIOR))
         if fewest < self.subset_size:
             raise ConfigError(
                 f"evaluate.metrics: kid takes subsets of {self.subset_size}, there are {fewest} images; "
                 f'use {{type = "kid", subset_size = {fewest}}} or raise evaluate.samples'
             )
-        found: dict[str, Any] = {kind: self._distance(evaluation, kind) for kind in KINDS}
-        return {"kid": {**found, "subsets": self.subsets, "subset_size": self.subset_size}}
+        return [found for kind in MEASURED for found in self._of_kind(evaluation, kind)]
 
-    def _distance(self, evaluation: Evaluation, kind: str) -> dict[str, float]:
+    def _of_kind(self, evaluation: Evaluation, kind: str) -> tuple[Measurement, Measurement]:
         result = kid_features_to_metric(
             _features(evaluation, kind),
-            _features(evaluation, "data"),
+            _features(evaluation, DATA),
             kid_subsets=self.subsets,
             kid_subset_size=self.subset_size,
             rng_seed=_SEED,
             verbose=False,
         )
-        return {"mean": result[KEY_METRIC_KID_MEAN], "std": result[KEY_METRIC_KID_STD]}
+        conditions: dict[str, Scalar] = {
+            "extractor": "inception",
+            "subsets": self.subsets,
+            "subset_size": self.subset_size,
+        }
+        mean = Measurement("kid", result[KEY_METRIC_KID_MEAN], "KID", kind=kind, better="lower", conditions=conditions)
+        return mean, _std(mean, result[KEY_METRIC_KID_STD], "subsets")
 
 
 @recipe
@@ -76,11 +85,20 @@ class InceptionScore(MetricRecipe):
 
     splits: int = option(10, low=1, doc="parts averaged over")
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`inception_score.<kind>.mean` and `.std` for the data, the Gaussian and the learned prior."""
-        found: dict[str, Any] = {}
-        for kind in ("data", "gaussian", "prior"):
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `inception-score`, the mean over splits, and `inception-score-std`, their deviation."""
+        found: list[Measurement] = []
+        for kind in (DATA, GAUSSIAN, PRIOR):
             logits = _features(evaluation, kind, "logits")
             result = isc_features_to_metric(logits, splits=self.splits, shuffle=True, rng_seed=_SEED)
-            found[kind] = {"mean": result[KEY_METRIC_ISC_MEAN], "std": result[KEY_METRIC_ISC_STD]}
-        return {"inception_score": {**found, "splits": self.splits}}
+            conditions: dict[str, Scalar] = {"extractor": "inception", "splits": self.splits}
+            value, title = result[KEY_METRIC_ISC_MEAN], "Inception score"
+            mean = Measurement("inception-score", value, title, kind=kind, better="higher", conditions=conditions)
+            found += [mean, _std(mean, result[KEY_METRIC_ISC_STD], "splits")]
+        return found
+
+
+def _std(mean: Measurement, value: float, over: str) -> Measurement:
+    """The standard deviation over subsets or splits: it is not the standard error of their mean."""
+    title = f"{mean.title}: standard deviation over {over}"
+    return attrs.evolve(mean, name=f"{mean.name}-std", value=value, title=title, better=None, detail=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -12,47 +12,57 @@ from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.extractors import check_extractor
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.kinds import DATA, PRIOR
+from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import Request, TakesLabels
-from hebm_plugins.metrics.distances import KINDS
+from hebm.interfaces import Request
+from hebm.trained import takes_labels
+from hebm_plugins.metrics.distances import MEASURED
 
 
 @recipe
 class LabelAgreement(MetricRecipe):
     """The share of samples, drawn for each class in turn, that a classifier of the data's labels takes for that class.
 
-    The classifier is the extractor `classifier`; its own accuracy on the test split stands beside the result.
+    The classifier is the extractor `classifier`; its own accuracy on the test split is reported too.
     """
 
     samples: int = option(1000, doc="images, as many of each class", low=1)
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raises `ConfigError` where there are no class labels."""
+        """Raise `ConfigError` where there are no class labels."""
         check_extractor("classifier", images["train"])
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`label_agreement.*`: over all samples, and per class; None for a prior without labels."""
-        prior = evaluation.model.prior
-        if not (isinstance(prior, TakesLabels) and prior.labelled):
-            return {"label_agreement": {"all": None, "reason": "the prior was not trained with labels"}}
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `label-agreement` over all samples, and for each class; none for a prior without labels."""
+        title = "label agreement"
+        conditions: dict[str, Scalar] = {"extractor": "classifier", "n": self.samples}
+        if not takes_labels(evaluation.model.prior):
+            reason = "the prior was not trained with labels"
+            return [Measurement("label-agreement", None, title, unit=SHARE, kind=PRIOR, note=reason)]
         names = evaluation.splits["train"].classes
         asked = torch.arange(self.samples) % len(names)
         agreed = (self._seen(evaluation, asked) == asked).double()
-        classifier = evaluation.extractor("classifier").describe()
-        each = {name: agreed[asked == i].mean().item() for i, name in enumerate(names) if i < self.samples}
-        return {
-            "label_agreement": {
-                "all": agreed.mean().item(),
-                "classes": each,
-                "n": self.samples,
-                "classifier_accuracy": classifier.get("accuracy"),
-            }
-        }
+        every = Measurement(
+            "label-agreement",
+            agreed.mean().item(),
+            title,
+            unit=SHARE,
+            kind=PRIOR,
+            better="higher",
+            conditions=conditions,
+        )
+        by_class = attrs.evolve(every, name="label-agreement-by-class", title="label agreement by class", detail=True)
+        parts = [
+            attrs.evolve(by_class, value=agreed[asked == i].mean().item(), part=name)
+            for i, name in enumerate(names)
+            if i < self.samples
+        ]
+        return [every, *parts, _accuracy(evaluation)]
 
     def _seen(self, evaluation: Evaluation, asked: Tensor) -> Tensor:
-        """The class that the classifier sees in a sample of each class asked for, `(N,)`."""
+        """Draw a sample of each class in `asked` and return the class that the classifier sees in it, `(N,)`."""
         extractor, rows = evaluation.extractor("classifier"), evaluation.settings.rows
         parts = []
         for start, n in evaluation.processes.batches(len(asked), rows):
@@ -67,23 +77,54 @@ class LabelAgreement(MetricRecipe):
 class ClassShares(MetricRecipe):
     """½ Σ_k |p_k − d_k|: p_k the share of class k among draws, d_k among the data; 0 if they agree, 1 at most.
 
-    A prior that starves some modes and feeds others is found out by it, however good each of its images looks. Classes
-    are what the extractor `classifier` sees, in the data too, so that its mistakes count on neither side.
+    It exposes a prior that starves some modes and feeds others, however good each of its images looks. Classes are what
+    the extractor `classifier` sees, in the data too, so that its mistakes count on neither side.
     """
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raises `ConfigError` where there are no class labels."""
+        """Raise `ConfigError` where there are no class labels."""
         check_extractor("classifier", images["train"])
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`class_shares.<kind>`, and `.shares.<kind>`, a number for each class in the order of `.classes`."""
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `class-shares` of each kind, and the share of each class, of the data too."""
         names = evaluation.splits["train"].classes
-        shares = {kind: self._shares(evaluation, kind, len(names)) for kind in ("data", *KINDS)}
-        found: dict[str, Any] = {kind: 0.5 * (shares[kind] - shares["data"]).abs().sum().item() for kind in KINDS}
-        found["shares"] = {kind: share.tolist() for kind, share in shares.items()}
-        accuracy = evaluation.extractor("classifier").describe().get("accuracy")
-        return {"class_shares": {**found, "classes": list(names), "classifier_accuracy": accuracy}}
+        shares = {kind: self._shares(evaluation, kind, len(names)) for kind in (DATA, *MEASURED)}
+        found = [_distance(kind, 0.5 * (shares[kind] - shares[DATA]).abs().sum().item()) for kind in MEASURED]
+        for kind, share in shares.items():
+            found += [_share(kind, name, value) for name, value in zip(names, share.tolist(), strict=True)]
+        return [*found, _accuracy(evaluation)]
 
     def _shares(self, evaluation: Evaluation, kind: str, classes: int) -> Tensor:
         seen = evaluation.features(kind, "logits", extractor="classifier").argmax(1)
         return torch.bincount(seen, minlength=classes).double() / len(seen)
+
+
+def _distance(kind: str, value: float) -> Measurement:
+    title, conditions = "class shares: distance to the data’s", {"extractor": "classifier"}
+    return Measurement("class-shares", value, title, kind=kind, better="lower", conditions=conditions)
+
+
+def _share(kind: str, name: str, value: float) -> Measurement:
+    return Measurement(
+        "class-share",
+        value,
+        "share of class",
+        unit=SHARE,
+        kind=kind,
+        part=name,
+        conditions={"extractor": "classifier"},
+        detail=True,
+    )
+
+
+def _accuracy(evaluation: Evaluation) -> Measurement:
+    """How often the classifier itself is right on test images."""
+    accuracy = evaluation.extractor("classifier").describe().get("accuracy")
+    return Measurement(
+        "classifier-accuracy",
+        accuracy if isinstance(accuracy, float) else None,
+        "accuracy of the classifier",
+        unit=SHARE,
+        conditions={"extractor": "classifier", "split": "test"},
+        detail=True,
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import attrs
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -13,24 +14,35 @@ from torch.distributions import Distribution
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.likelihood import ElboTerms, Infer, bound_of, elbo_terms, importance_weighted, weighted
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.likelihood import (
+    ElboTerms,
+    Infer,
+    LogP,
+    Weighted,
+    bound_of,
+    elbo_terms,
+    importance_weighted,
+    weighted,
+)
+from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.interfaces import Batch, InferringBackbone
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 
+NATS, BITS = "nats per image", "bits per dimension"
+
 WARNING = (
     "not an estimate of the likelihood: analytic KLs and a noisy log p(c) in the exponent, and for p(c) a sum that "
-    "bounds nothing; it comes out too low. For comparison with DVP-VAE's published figures alone"
+    "bounds nothing; it comes out too low. For comparison with DVP-VAE's published numbers only"
 )
 
 
 @runtime_checkable
 class PublishedBound(Protocol):
-    """A root whose published evaluation takes another log p(c) than the bound."""
+    """A root whose published evaluation uses another log p(c) than the bound."""
 
     def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """log p̂(c), `(B,)`."""
+        """Return log p̂(c), `(B,)`."""
 
 
 @runtime_checkable
@@ -38,7 +50,7 @@ class ChainBound(Protocol):
     """A root that learns log p(c) of one model and draws from another, a chain of finitely many steps."""
 
     def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """A sample of the drawn model's bound on log p(c), `(B,)`."""
+        """Return a sample of the drawn model's bound on log p(c), `(B,)`."""
 
 
 @recipe
@@ -46,17 +58,18 @@ class Likelihood(MetricRecipe):
     """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluate.likelihood`.
 
     elbo            noise averaged over `draws`
-    elbo_chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned
-    nll_iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
-    nll_published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
-                    analytic KLs and a noisy T-step sum in the exponent. It is too low, and no bound
+    elbo-chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned
+    nll-iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
+    nll-published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
+                    analytic KLs and a noisy T-step sum in the exponent. It is too low, and not a bound
 
+    Each is measured in nats and, as `….bits`, in bits per dimension; the parts of the ELBO are details.
     A learned prior does not enter: its log Z is unknown. Where latents are inferred by MCMC there is no q and no bound.
     """
 
     k: int = option(1, low=1, doc="posterior draws per image that are weighted by importance; 1 for the ELBO alone")
     draws: int = option(1, low=1, doc="posterior draws per image that the ELBO is averaged over")
-    published: bool = option(False, doc="DVP-VAE's own estimator with the same K beside it, for comparison alone")
+    published: bool = option(False, doc="DVP-VAE's own estimator with the same K as well, only for comparison")
     images: int | None = option(None, low=1, doc="test images at most, evenly spread; None takes all")
 
     def __attrs_post_init__(self) -> None:
@@ -64,30 +77,33 @@ class Likelihood(MetricRecipe):
         if self.published and self.k == 1:
             raise ConfigError("likelihood: published = true takes k > 1 draws (the paper has 1000)")
 
-    def compute(self, evaluation: Evaluation) -> Mapping[str, Any]:
-        """`likelihood.*`: each number, its standard error, and what it is a number of.
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure the bounds, each with its standard error.
 
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
         if not isinstance(evaluation.model.backbone, InferringBackbone) or not len(evaluation.splits["test"]):
-            return {"likelihood": {"elbo": None, "reason": "no inference model q(z|x), or no test images"}}
+            return [_none("no inference model q(z|x), or no test images")]
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()
         if elbo is None:
-            return {"likelihood": {"elbo": None, "reason": "the posterior has no KL: latents are inferred by MCMC"}}
-        found = {**elbo, "unit": "nats per image", "split": "test", "prior": "the backbone's own"}
-        found |= measuring.scale.describe()
+            return [_none("the posterior has no KL: latents are inferred by MCMC")]
+        found = list(elbo)
         if isinstance(evaluation.root, ChainBound) and evaluation.model.backbone.layout.context is not None:
-            found["elbo_chain"] = measuring.elbo_chain(evaluation.root)
+            found += measuring.elbo_chain(evaluation.root)
         if self.k > 1:
-            found["nll_iw"] = measuring.importance_weighted()
+            found += measuring.importance_weighted()
         if self.published:
-            found["nll_published"] = measuring.published()
-        return {"likelihood": found}
+            found += measuring.published()
+        return found
+
+
+def _none(reason: str) -> Measurement:
+    return Measurement("elbo", None, "ELBO", unit=NATS, note=reason)
 
 
 class _Measuring:
-    """One model's figures."""
+    """Measures the bounds of one model."""
 
     def __init__(self, settings: Likelihood, evaluation: Evaluation) -> None:
         self.settings, self.evaluation, self.scale = settings, evaluation, _Scale()
@@ -98,53 +114,59 @@ class _Measuring:
     def _infer(self) -> Infer:
         return self.evaluation.model.infer
 
-    def _per_image(self, score: Any, width: int) -> Tensor:
+    def _per_image(self, score: Callable[[Batch, Noise], Tensor], width: int) -> Tensor:
         return self.evaluation.per_image("test", score, self.settings.images, (width,))
 
-    def elbo(self) -> dict[str, Any] | None:
-        """Its parts, log p(x|z), KLs, context, as columns."""
+    # ------------------------------------------------------------ the bounds
+
+    def elbo(self) -> list[Measurement] | None:
+        """Measure the ELBO and its parts: log p(x|z), KLs, context. None where the posterior has no KL."""
+        columns = self._elbo_columns()
+        if columns is None:
+            return None
+        parts = ElboTerms(columns[:, 0], columns[:, 1:-1], columns[:, -1])
+        first, bits = self._bound("elbo", "ELBO", parts.elbo, {"estimator": "elbo", "draws": self.settings.draws}, 1)
+        part = attrs.evolve(first, error=None, better=None, detail=True)
+        reconstruction = -float(parts.log_p_x.mean())
+        found = [attrs.evolve(part, name="elbo.reconstruction", title="ELBO: −log p(x|z)", value=reconstruction)]
+        for i, kl in enumerate(parts.kl.mean(0).tolist(), 1):
+            found.append(attrs.evolve(part, name="elbo.kl", title="ELBO: KL by layer", value=kl, part=f"layer {i}"))
+        if self.evaluation.model.backbone.layout.context is not None:
+            context = float(parts.context.mean())
+            found.append(attrs.evolve(part, name="elbo.kl-context", title="ELBO: KL of the context", value=context))
+        return [first, bits, *found]
+
+    def _elbo_columns(self) -> Tensor | None:
+        """log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
         unbounded = False
+        infer = self.scale.noting(self.evaluation.model.backbone.likelihood, self._infer)
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             nonlocal unbounded
-            parts = self._elbo_terms(batch, noise)
+            parts = self._elbo_terms(bound_of(self.evaluation.root), infer, batch, noise)
             if parts is None:
                 unbounded = True
                 return batch.x.new_zeros(len(batch.x), self.layers + 2)
             return torch.cat([parts.log_p_x[:, None], parts.kl, parts.context[:, None]], dim=1)
 
         columns = self._per_image(score, self.layers + 2)
-        if unbounded:
-            return None
-        parts = ElboTerms(columns[:, 0], columns[:, 1:-1], columns[:, -1])
-        found = {"elbo": self._mean(parts.elbo), **self._figures(-parts.elbo), "estimator": "elbo"}
-        found |= {"draws": self.settings.draws, "n": len(columns), "reconstruction": -float(parts.log_p_x.mean())}
-        found["kl_per_layer"] = parts.kl.mean(0).tolist()
-        if self.evaluation.model.backbone.layout.context is not None:
-            found["kl_context"] = float(parts.context.mean())
-        return found
+        return None if unbounded else columns
 
-    def _elbo_terms(self, batch: Batch, noise: Noise) -> ElboTerms | None:
-        evaluation = self.evaluation
-        infer = self.scale.noting(evaluation.model.backbone.likelihood, self._infer)
-        return elbo_terms(
-            evaluation.model.backbone, bound_of(evaluation.root), infer, batch, noise, self.settings.draws
-        )
+    def _elbo_terms(self, bound: LogP, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
+        return elbo_terms(self.evaluation.model.backbone, bound, infer, batch, noise, self.settings.draws)
 
-    def elbo_chain(self, root: ChainBound) -> dict[str, Any]:
-        """elbo with the chain's bound for c; on the same draws."""
+    def elbo_chain(self, root: ChainBound) -> list[Measurement]:
+        """Measure the ELBO with the chain's bound for c, on the same draws."""
 
         def score(batch: Batch, noise: Noise) -> Tensor:
-            found = elbo_terms(
-                self.evaluation.model.backbone, root.chain_bound, self._infer, batch, noise, self.settings.draws
-            )
+            found = self._elbo_terms(root.chain_bound, self._infer, batch, noise)
             return batch.x.new_full((len(batch.x), 1), math.nan) if found is None else found.elbo.unsqueeze(1)
 
-        elbo = self._per_image(score, 1)[:, 0]
-        return {"elbo": self._mean(elbo), **self._figures(-elbo), "estimator": "elbo of the chain", "n": len(elbo)}
+        conditions: dict[str, Scalar] = {"estimator": "elbo of the chain", "draws": self.settings.draws}
+        return [*self._bound("elbo-chain", "ELBO of the chain", self._per_image(score, 1)[:, 0], conditions, 1)]
 
-    def importance_weighted(self) -> dict[str, Any] | None:
-        """nll_iw; None where there is no log q."""
+    def importance_weighted(self) -> list[Measurement]:
+        """Measure `nll-iw`; the value is missing where there is no log q."""
         without = False
 
         def score(batch: Batch, noise: Noise) -> Tensor:
@@ -155,22 +177,35 @@ class _Measuring:
             return batch.x.new_zeros(len(batch.x), 2) if found is None else torch.stack(tuple(found), dim=1)
 
         columns = self._per_image(score, 2)
+        title = "−log p(x), importance-weighted"
+        conditions: dict[str, Scalar] = {"estimator": "importance-weighted", "k": self.settings.k}
         if without:
-            return None
-        figures = {"nll": self._mean(-columns[:, 0]), **self._figures(-columns[:, 0])}
-        share = float(columns[:, 1].mean())
-        return {**figures, "estimator": "importance-weighted", "k": self.settings.k, "ess_share": share}
+            return [Measurement("nll-iw", None, title, unit=NATS, note="the posterior has no log q(z|x)")]
+        found = Weighted(columns[:, 0], columns[:, 1])
+        first, bits = self._bound("nll-iw", title, found.bound, conditions, -1)
+        ess = attrs.evolve(
+            first,
+            name="nll-iw.ess",
+            value=float(found.share.mean()),
+            title="effective sample size / K",
+            error=None,
+            unit=SHARE,
+            better="higher",
+            detail=True,
+        )
+        return [first, bits, ess]
 
-    def published(self) -> dict[str, Any]:
-        """nll_published, with the same K."""
+    def published(self) -> list[Measurement]:
+        """Measure `nll-published`, with the same K."""
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             log_w = [self._published_weight(batch, noise.derive("published", k)) for k in range(self.settings.k)]
             return weighted(torch.stack(log_w)).bound.unsqueeze(1)
 
-        nll = -self._per_image(score, 1)[:, 0]
-        figures = {"nll": self._mean(nll), **self._figures(nll)}
-        return {**figures, "estimator": "published by DVP-VAE", "k": self.settings.k, "warning": WARNING}
+        conditions: dict[str, Scalar] = {"estimator": "published by DVP-VAE", "k": self.settings.k}
+        title, bound = "−log p(x), published estimator", self._per_image(score, 1)[:, 0]
+        first, bits = self._bound("nll-published", title, bound, conditions, -1)
+        return [attrs.evolve(first, note=WARNING), bits]
 
     def _published_weight(self, batch: Batch, noise: Noise) -> Tensor:
         backbone, root = self.evaluation.model.backbone, self.evaluation.root
@@ -183,27 +218,59 @@ class _Measuring:
         log_p = root.published_bound if isinstance(root, PublishedBound) else bound_of(root)
         return log_w + log_p(context, noise.derive("context-prior")) - posterior.log_r
 
+    # ------------------------------------------------------------ a bound as measurements
+
+    def _bound(
+        self, name: str, title: str, log_p: Tensor, conditions: dict[str, Scalar], sign: int
+    ) -> tuple[Measurement, Measurement]:
+        """A bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
+
+        Arguments:
+            name: of the measurement.
+            title: of the measurement.
+            log_p: the bound of each image, `(N,)`.
+            conditions: of this bound.
+            sign: 1 for log p(x), −1 for −log p(x).
+        """
+        error = log_p.std().item() / math.sqrt(len(log_p)) if len(log_p) > 1 else None
+        value, per_bit = self._mean(sign * log_p), self.dimension * math.log(2)
+        conditions = {**conditions, "n": len(log_p), "split": "test", "prior": "the backbone's own"}
+        nats = Measurement(
+            name,
+            value,
+            title,
+            error,
+            NATS,
+            better="higher" if sign > 0 else "lower",
+            conditions={**conditions, **self.scale.describe()},
+        )
+        bits = attrs.evolve(
+            nats,
+            name=f"{name}.bits",
+            value=-sign * value / per_bit,
+            title=f"−{title}" if sign > 0 else title,
+            error=None if error is None else error / per_bit,
+            unit=BITS,
+            better="lower",
+        )
+        return nats, bits
+
     def _mean(self, values: Tensor) -> float:
         bad = int((~values.isfinite()).sum())
         if bad:
             raise NonFiniteError(f"likelihood: the bound of {bad} of {len(values)} test images is not finite")
         return values.mean().item()
 
-    def _figures(self, nll: Tensor) -> dict[str, Any]:
-        """Standard error and bits per dimension of per-image figures."""
-        error = nll.std().item() / math.sqrt(len(nll)) if len(nll) > 1 else None
-        return {"standard_error": error, "bits_per_dim": nll.mean().item() / (self.dimension * math.log(2))}
-
 
 class _Scale:
-    """What the log probabilities were of: learned from what was scored."""
+    """Notes which distribution and which pixels the log probabilities were of."""
 
     def __init__(self) -> None:
         self.likelihood: Distribution | None = None
         self.binary = True
 
     def noting(self, likelihood: Any, infer: Infer) -> Infer:
-        """The same inference, remembering the distribution, and whether all pixels were −1 or 1."""
+        """Wrap an inference: note the distribution, and whether all pixels were −1 or 1."""
 
         def noted(batch: Batch, noise: Noise) -> Any:
             posterior = infer(batch, noise)
@@ -215,7 +282,7 @@ class _Scale:
         return noted
 
     def describe(self) -> dict[str, str]:
-        """The family, binarisation and scale, in words."""
+        """Describe family, binarisation and scale in words."""
         found = getattr(self.likelihood, "scale", None)
         scale = found if isinstance(found, str) else UNKNOWN
         if not self.binary and getattr(self.likelihood, "binary", False):

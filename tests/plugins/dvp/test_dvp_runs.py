@@ -13,7 +13,7 @@ ROOT = {"type": "dvp", "steps": 3, "blocks": 1, "dropout": 0.1, "stable": True, 
 TILTED = {
     "type": "multi-stage",
     "stages": 2,
-    "base": ROOT,
+    "root": ROOT,
     "energy": {"type": "with-context", "energy": {"type": "mlp", "width": 6}},
     "sampler": {"type": "ula", "steps": 2},
 }
@@ -67,7 +67,7 @@ def test_the_dcts_scale_is_of_the_data_and_in_the_checkpoint(whole):
 
 def test_phase_1_alone_trains_the_root_and_the_rest_trains_after_it(whole):
     phases = [line["phase"] for line in log(whole)]
-    assert phases == ["backbone"] * 8 + ["stage-1"] * 4 + ["stage-2"] * 4
+    assert phases == ["backbone"] * 8 + ["stage 1"] * 4 + ["stage 2"] * 4
     first, later = log(whole)[0], log(whole)[8]
     assert "context_middle" in first
     assert "context_middle" not in later
@@ -82,7 +82,7 @@ def test_phase_1_clips_backbone_and_root_by_one_norm(whole):
 def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
     table = experiment(seed=1, train={"backbone_from": str(whole)})
     assert train(table, tmp_path / "next")
-    assert [line["phase"] for line in log(tmp_path / "next")] == ["stage-1"] * 4 + ["stage-2"] * 4
+    assert [line["phase"] for line in log(tmp_path / "next")] == ["stage 1"] * 4 + ["stage 2"] * 4
     taken = of_prior(tmp_path / "next", "diffusion.")
     assert taken
     kept = Model.load(whole).prior.state_dict()
@@ -104,12 +104,31 @@ def test_a_scheme_that_would_not_learn_the_contexts_prior_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"prediction": "velocity"}, {"steps": 4}, {"gamma_min": -7.0}, {"schedule": "cosine"}]
+    ("changed", "listed"),
+    [
+        ({"prediction": "velocity"}, ["prediction: 'noise' there, 'velocity' here"]),
+        ({"steps": 4}, ["steps: 3 there, 4 here"]),
+        ({"gamma_min": -7.0}, ["gamma_min: -6.0 there, -7.0 here"]),
+        ({"gamma_max": 6.0}, ["gamma_max: 7.0 there, 6.0 here"]),
+        ({"learn_gamma_min": False}, ["learn_gamma_min: True there, False here"]),
+        ({"schedule": "cosine", "stable": False}, ["schedule: 'linear' there, 'cosine' here"]),
+        ({"time": "discrete", "blocks": 2}, ["time: 'continuous' there, 'discrete' here", "blocks: 1 there, 2 here"]),
+        ({"channels": 32}, ["channels: 16 there, 32 here"]),
+    ],
 )
-def test_a_root_that_was_trained_by_other_settings_is_not_taken_over(tmp_path, whole, changed):
-    table = experiment({**TILTED, "base": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
-    with pytest.raises(ConfigError, match="was trained as"):
+def test_a_root_that_was_trained_with_other_settings_is_not_taken_over_and_they_are_listed(
+    tmp_path, whole, changed, listed
+):
+    table = experiment({**TILTED, "root": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
+    with pytest.raises(ConfigError, match="trained stage 'context' with other settings") as raised:
         train(table, tmp_path / "next")
+    assert {line.strip() for line in str(raised.value).splitlines()[1:-1]} == set(listed)
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0.5}, {"dropout": 0.0}, {"stable": False}])
+def test_a_root_is_taken_over_if_only_settings_of_training_or_of_drawing_differ(tmp_path, whole, changed):
+    table = experiment({**TILTED, "root": {**ROOT, **changed}}, train={"backbone_from": str(whole)})
+    assert train(table, tmp_path / "next")
 
 
 def test_a_backbone_whose_prior_has_no_such_root_is_refused(tmp_path):

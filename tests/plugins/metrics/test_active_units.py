@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_models import RootPrior, TinyData, tiny_evaluation
+from tiny_models import RootPrior, TinyData, numbers, tiny_evaluation
 from torch import nn
 
 from hebm.interfaces import InferringBackbone
@@ -37,16 +37,19 @@ class Sees(InferringBackbone):
 def measured(tmp_path, backbone, **options):
     evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData())
     evaluation.backbone = backbone
-    return ActiveUnits(**options).compute(evaluation)["active_units"]
+    return ActiveUnits(**options).compute(evaluation)
 
 
 def test_units_whose_mean_varies_with_the_image_are_active(tmp_path):
-    found = measured(tmp_path, Sees([1.0, 1.0, 0.0, 0.15]))
-    assert found["per_layer"] == [0.0, 0.5]
-    assert found["per_layer_at_0.001"] == [0.0, pytest.approx(0.75)]
-    assert found["fraction"] == pytest.approx(2 / 6)
-    assert (found["n"], found["units"], found["threshold"]) == (400, 6, 0.01)
+    measurements = measured(tmp_path, Sees([1.0, 1.0, 0.0, 0.15]))
+    found = numbers(measurements)
+    assert [found[f"active-units-by-layer.layer {i}"] for i in (1, 2)] == [0.0, 0.5]
+    assert [found[f"active-units-by-layer-strict.layer {i}"] for i in (1, 2)] == [0.0, pytest.approx(0.75)]
+    assert found["active-units"] == pytest.approx(2 / 6)
+    assert measurements[0].conditions == {"threshold": 0.01, "n": 400, "split": "test", "units": 6}
 
 
-def test_an_inference_model_without_means_has_none(tmp_path):
-    assert measured(tmp_path, Sees([1.0], means=False))["fraction"] is None
+def test_an_inference_model_without_means_has_none_and_says_why(tmp_path):
+    (found,) = measured(tmp_path, Sees([1.0], means=False))
+    assert not found.found
+    assert "no means" in found.note

@@ -1,7 +1,7 @@
 """Class shares: half the sum of differences, of draws that favour a class, of draws that do not."""
 
 import pytest
-from tiny_models import ShiftedPrior, tiny_evaluation
+from tiny_models import ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
@@ -25,22 +25,22 @@ class Favours(ShiftedPrior):
 
 
 def measured(tmp_path, prior):
-    return ClassShares().compute(tiny_evaluation(tmp_path, prior=prior))["class_shares"]
+    return numbers(ClassShares().compute(tiny_evaluation(tmp_path, prior=prior)))
 
 
 def test_draws_like_the_datas_have_its_shares(tmp_path):
     found = measured(tmp_path, ShiftedPrior(LAYOUT, 1.0))
-    assert found["prior"] < 0.08
-    assert found["reconstruction"] < 0.08
-    assert found["classes"] == ["low", "high"]
-    assert found["classifier_accuracy"] > 0.8
+    assert found["class-shares.prior"] < 0.08
+    assert found["class-shares.reconstruction"] < 0.08
+    assert {"class-share.data.low", "class-share.data.high"} <= set(found)
+    assert found["classifier-accuracy"] > 0.8
 
 
 def test_a_starved_class_is_found_out(tmp_path):
     found = measured(tmp_path, Favours())
-    low, high = found["shares"]["prior"]
-    assert low < 0.1 < 0.4 < found["shares"]["data"][0]
-    assert found["prior"] == pytest.approx(found["shares"]["data"][0] - low)
+    low, high = found["class-share.prior.low"], found["class-share.prior.high"]
+    assert low < 0.1 < 0.4 < found["class-share.data.low"]
+    assert found["class-shares.prior"] == pytest.approx(found["class-share.data.low"] - low)
     assert high == pytest.approx(1 - low)
 
 

@@ -1,7 +1,7 @@
-"""Label agreement: near 1 for a prior that heeds labels, near chance for one that only says it does."""
+"""Label agreement: near 1 for a prior that uses labels, near chance for one that only claims to."""
 
 import pytest
-from tiny_models import ShiftedPrior, tiny_evaluation
+from tiny_models import ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
@@ -13,41 +13,44 @@ LAYOUT = LatentLayout(((3,), (6,)))
 
 
 class Asked(ShiftedPrior):
-    """Class 1 has u_0 > 1, class 0 u_0 < 1, as in the data; or it does not care."""
+    """Class 1 has u_0 > 1, class 0 u_0 < 1, as in the data; or it ignores labels."""
 
     labelled = True
 
-    def __init__(self, heeds):
+    def __init__(self, uses_labels):
         super().__init__(LAYOUT, 1.0)
-        self.heeds = heeds
+        self.uses_labels = uses_labels
 
     def sample(self, backbone, n, noise, request=PLAIN):
         u = super().sample(backbone, n, noise).u
-        if self.heeds:
+        if self.uses_labels:
             u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * request.labels - 1)
         return Draw(u)
 
 
 def agreement(tmp_path, prior, samples=200):
-    return LabelAgreement(samples=samples).compute(tiny_evaluation(tmp_path, prior=prior))["label_agreement"]
+    return LabelAgreement(samples=samples).compute(tiny_evaluation(tmp_path, prior=prior))
 
 
-def test_a_prior_that_heeds_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
-    found = agreement(tmp_path, Asked(heeds=True))
-    assert found["all"] > 0.8
-    assert found["all"] > found["classifier_accuracy"] - 0.12
-    assert set(found["classes"]) == {"low", "high"}
-    assert found["all"] == pytest.approx(sum(found["classes"].values()) / 2)
+def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
+    measurements = agreement(tmp_path, Asked(uses_labels=True))
+    found = numbers(measurements)
+    every = found["label-agreement.prior"]
+    assert every > 0.8
+    assert every > found["classifier-accuracy"] - 0.12
+    by_class = [found[f"label-agreement-by-class.prior.{name}"] for name in ("low", "high")]
+    assert every == pytest.approx(sum(by_class) / 2)
+    assert measurements[0].conditions["n"] == 200
 
 
 def test_a_prior_that_does_not_agrees_by_chance(tmp_path):
-    assert 0.35 < agreement(tmp_path, Asked(heeds=False))["all"] < 0.65
+    assert 0.35 < numbers(agreement(tmp_path, Asked(uses_labels=False)))["label-agreement.prior"] < 0.65
 
 
 def test_a_prior_without_labels_has_none(tmp_path):
-    found = agreement(tmp_path, ShiftedPrior(LAYOUT, 1.0))
-    assert found["all"] is None
-    assert "labels" in found["reason"]
+    (found,) = agreement(tmp_path, ShiftedPrior(LAYOUT, 1.0))
+    assert not found.found
+    assert "labels" in found.note
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 import torch
 from tiny_models import LinearGenerator, RootPrior, TinyData, tiny_evaluation
 from torch import nn
 
 from hebm.errors import ConfigError, NonFiniteError
+from hebm.evaluate.metrics_file import Results
 from hebm.interfaces import InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
@@ -45,7 +47,7 @@ class FactorBackbone(InferringBackbone):
 def measured(tmp_path, backbone, metric, **data):
     evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData(**data))
     evaluation.backbone = backbone
-    return metric.compute(evaluation)["likelihood"], evaluation
+    return Results(tuple(metric.compute(evaluation))), evaluation
 
 
 def exact(evaluation):
@@ -55,38 +57,42 @@ def exact(evaluation):
 
 def test_importance_weights_with_the_exact_posterior_give_the_exact_likelihood(tmp_path):
     found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood(k=2))
-    weighted = found["nll_iw"]
-    assert weighted["nll"] == pytest.approx(-exact(evaluation), rel=1e-6)
-    assert (weighted["estimator"], weighted["k"]) == ("importance-weighted", 2)
-    assert weighted["ess_share"] == pytest.approx(1)
+    weighted = found.get("nll-iw")
+    assert weighted.value == pytest.approx(-exact(evaluation), rel=1e-6)
+    assert (weighted.conditions["estimator"], weighted.conditions["k"]) == ("importance-weighted", 2)
+    assert found.get("nll-iw.ess").value == pytest.approx(1)
 
 
 def test_elbo_with_the_exact_posterior_is_the_likelihood_within_noise(tmp_path):
     found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood())
     spread = math.sqrt(64 / 2) * 0.2 / STD**2 / math.sqrt(400)  # of log p(x|z) over draws of z
-    assert abs(found["elbo"] - exact(evaluation)) < 5 * spread + 0.1
-    assert found["bits_per_dim"] == pytest.approx(-found["elbo"] / (64 * math.log(2)))
-    assert (found["n"], found["draws"], found["split"], found["estimator"]) == (400, 1, "test", "elbo")
-    assert "nll_iw" not in found
-    assert found["elbo"] == pytest.approx(-found["reconstruction"] - sum(found["kl_per_layer"]))
+    elbo, bits = found.get("elbo"), found.get("elbo.bits")
+    assert abs(elbo.value - exact(evaluation)) < 5 * spread + 0.1
+    assert bits.value == pytest.approx(-elbo.value / (64 * math.log(2)))
+    assert 0 < bits.error == pytest.approx(elbo.error / (64 * math.log(2)))
+    conditions = {"n": 400, "draws": 1, "split": "test", "estimator": "elbo", "prior": "the backbone's own"}
+    assert conditions.items() <= elbo.conditions.items()
+    assert found.get("nll-iw") is None
+    parts = found.get("elbo.reconstruction").value + found.get("elbo.kl", part="layer 1").value
+    assert elbo.value == pytest.approx(-parts)
 
 
 def test_a_worse_posterior_gives_a_lower_bound_and_more_draws_a_higher(tmp_path):
     one, evaluation = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood())
     many, _ = measured(tmp_path, FactorBackbone(widen=1.5), Likelihood(k=20))
-    assert one["elbo"] < -many["nll_iw"]["nll"] < exact(evaluation)
-    assert 1 / 20 < many["nll_iw"]["ess_share"] < 0.9
+    assert one.get("elbo").value < -many.get("nll-iw").value < exact(evaluation)
+    assert 1 / 20 < many.get("nll-iw.ess").value < 0.9
 
 
 def test_more_draws_average_the_noise_of_the_elbo(tmp_path):
     found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood(draws=50))
-    assert found["elbo"] == pytest.approx(exact(evaluation), abs=0.1)
+    assert found.get("elbo").value == pytest.approx(exact(evaluation), abs=0.1)
 
 
 def test_the_published_estimator_is_too_low_and_says_so(tmp_path):
     found, _ = measured(tmp_path, FactorBackbone(), Likelihood(k=100, published=True, images=50))
-    assert found["nll_published"]["nll"] < found["nll_iw"]["nll"] - 1
-    assert "too low" in found["nll_published"]["warning"]
+    assert found.get("nll-published").value < found.get("nll-iw").value - 1
+    assert "too low" in found.get("nll-published").note
 
 
 def test_the_published_estimator_takes_more_than_one_draw():
@@ -100,8 +106,9 @@ def test_the_published_estimator_takes_more_than_one_draw():
 )
 def test_the_scale_of_the_number_is_stated(tmp_path, bernoulli, binarize, scale):
     found, _ = measured(tmp_path, FactorBackbone(bernoulli=bernoulli), Likelihood(images=100), binarize=binarize)
-    assert scale in found["scale"]
-    assert found["n"] == 100
+    conditions = found.get("elbo").conditions
+    assert scale in conditions["scale"]
+    assert conditions["n"] == 100
 
 
 class Levels(GaussianPixels):
@@ -135,7 +142,8 @@ def test_the_scale_of_a_third_party_distribution_is_its_own_or_a_default(tmp_pat
             return make(latents.u.unflatten(1, (1, 8, 8)))
 
     found, _ = measured(tmp_path, Other(), Likelihood(images=100))
-    assert (found["family"], found["scale"], found["targets"]) == (family, scale, "as read")
+    conditions = found.get("elbo").conditions
+    assert (conditions["family"], conditions["scale"], conditions["targets"]) == (family, scale, "as read")
 
 
 def test_a_posterior_drawn_by_mcmc_has_no_bound(tmp_path):
@@ -144,7 +152,18 @@ def test_a_posterior_drawn_by_mcmc_has_no_bound(tmp_path):
             return Posterior(super().infer(batch, noise).latents)
 
     found, _ = measured(tmp_path, Chain(), Likelihood())
-    assert found["elbo"] is None
+    assert not found.get("elbo").found
+
+
+def test_without_a_density_of_q_the_importance_weighted_bound_is_missing_and_says_why(tmp_path):
+    class NoDensity(FactorBackbone):
+        def infer(self, batch, noise):
+            return attrs.evolve(super().infer(batch, noise), log_q=None)
+
+    found, _ = measured(tmp_path, NoDensity(), Likelihood(k=2, images=100))
+    assert found.get("elbo").found
+    assert not found.get("nll-iw").found
+    assert "log q" in found.get("nll-iw").note
 
 
 def test_a_nonfinite_bound_is_counted_and_refused(tmp_path):
@@ -160,5 +179,5 @@ def test_a_nonfinite_bound_is_counted_and_refused(tmp_path):
 
 def test_a_backbone_without_inference_has_no_bound(tmp_path):
     found, _ = measured(tmp_path, LinearGenerator(), Likelihood())
-    assert found["elbo"] is None
-    assert "inference" in found["reason"]
+    assert not found.get("elbo").found
+    assert "inference" in found.get("elbo").note

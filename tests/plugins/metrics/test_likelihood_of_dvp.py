@@ -3,6 +3,7 @@
 import pytest
 from tiny_models import TinyData, tiny_evaluation
 
+from hebm.evaluate.metrics_file import Results
 from hebm.interfaces import ImageSpec
 from hebm.testing.subjects import perturbed, seeded
 from hebm_plugins.dvp.recipe import DVP
@@ -16,18 +17,19 @@ def measured(tmp_path, time):
     prior = perturbed(seeded(lambda: recipe.build(backbone)), 0.05)
     made = tiny_evaluation(tmp_path, prior=prior, data=TinyData())
     made.backbone = backbone
-    return Likelihood(k=4, images=100, draws=20).compute(made)["likelihood"]
+    return Results(tuple(Likelihood(k=4, images=100, draws=20).compute(made)))
 
 
-def test_in_continuous_time_the_chains_bound_stands_beside_the_learned_one_and_is_lower(tmp_path):
+def test_in_continuous_time_the_chains_bound_is_measured_too_and_is_lower(tmp_path):
     found = measured(tmp_path, "continuous")
-    chain = found["elbo_chain"]
-    assert chain["elbo"] < found["elbo"] - 10  # three steps are far from continuous time
-    assert -chain["elbo"] > found["nll_iw"]["nll"]
-    assert chain["estimator"] == "elbo of the chain"
-    assert chain["n"] == 100
+    chain = found.get("elbo-chain")
+    assert chain.value < found.get("elbo").value - 10  # three steps are far from continuous time
+    assert -chain.value > found.get("nll-iw").value
+    assert chain.conditions["estimator"] == "elbo of the chain"
+    assert chain.conditions["n"] == 100
+    assert found.get("elbo.kl-context").value > 0
 
 
 def test_in_discrete_time_both_are_one(tmp_path):
     found = measured(tmp_path, "discrete")
-    assert found["elbo_chain"]["elbo"] == pytest.approx(found["elbo"], rel=0.05)
+    assert found.get("elbo-chain").value == pytest.approx(found.get("elbo").value, rel=0.05)

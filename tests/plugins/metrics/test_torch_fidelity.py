@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
-from tiny_models import LinearBackbone, ShiftedPrior, tiny_evaluation
+from tiny_models import LinearBackbone, ShiftedPrior, numbers, tiny_evaluation
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from hebm.errors import ConfigError
@@ -62,21 +62,26 @@ def test_kid_and_inception_score_equal_torch_fidelitys_command(tmp_path, weights
     found = evaluate(evaluation)
     options = ["--kid", "--kid-subsets", "4", "--kid-subset-size", "5", "--isc", "--isc-splits", "2"]
     expected = fidelity(tmp_path, weights, evaluation, *options)
-    assert found["kid"]["prior"]["mean"] == pytest.approx(
+    assert found.get("kid", "prior").value == pytest.approx(
         expected["kernel_inception_distance_mean"], rel=1e-4, abs=1e-7
     )
-    assert found["kid"]["prior"]["std"] == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-4, abs=1e-7)
-    assert found["inception_score"]["prior"]["mean"] == pytest.approx(expected["inception_score_mean"], rel=1e-6)
-    assert found["extractor"]["name"] == "inception"
-    assert found["extractor"]["standard"] is False
+    assert found.get("kid-std", "prior").value == pytest.approx(
+        expected["kernel_inception_distance_std"], rel=1e-4, abs=1e-7
+    )
+    assert found.get("inception-score", "prior").value == pytest.approx(expected["inception_score_mean"], rel=1e-6)
+    assert found.get("inception-score-std", "prior").value == pytest.approx(
+        expected["inception_score_std"], rel=1e-4, abs=1e-7
+    )
+    assert found.extractors["inception"]["standard"] is False
+    assert found.get("kid", "prior").conditions == {"extractor": "inception", "subsets": 4, "subset_size": 5}
 
 
 @pytest.mark.slow
 def test_fid_equals_torch_fidelitys_command(tmp_path, weights):
     evaluation = inception_evaluation(tmp_path, weights, samples=64, metrics=(FID(),))
-    found = evaluate(evaluation)["fid"]
+    found = evaluate(evaluation).get("fid", "prior").value
     expected = fidelity(tmp_path, weights, evaluation, "--fid")["frechet_inception_distance"]
-    assert found["prior"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert evaluation.distance("prior") == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -97,9 +102,9 @@ class RawPixels(Extractor):
 def test_fid_is_the_frechet_distance_of_inceptions_features(tmp_path):
     evaluation = tiny_evaluation(tmp_path, extractor="inception", metrics=(FID(),))
     evaluation.extractors["inception"] = RawPixels()
-    found = evaluate(evaluation)["fid"]
-    assert found["prior"] == pytest.approx(evaluation.distance("prior"), rel=1e-4)
-    assert found["reconstruction"] < found["prior"] < found["gaussian"]
+    found = numbers(evaluate(evaluation).measurements)
+    assert found["fid.prior"] == pytest.approx(evaluation.distance("prior"), rel=1e-4)
+    assert found["fid.reconstruction"] < found["fid.prior"] < found["fid.gaussian"]
 
 
 def test_kid_of_too_few_images_names_its_option(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hebm.densities import TiltedPrior
+from hebm.densities import Tilt, TiltedPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import Batch, ImageSpec, Progress
 from hebm.noise import Noise
@@ -55,9 +55,7 @@ def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same
     assert len([m for m in twin.decoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]) == 0
     u = Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
 
-    def tilt(latents):
-        return torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1)
-
+    tilt = Tilt(lambda latents: torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1))
     one, other = (TiltedPrior(model, tilt).value_and_grad(u) for model in (backbone, twin))
     torch.testing.assert_close(one.value, other.value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from real_runs import Silent, differences, distance, fork_server, log, merged, newest, tiny, train, train_and_record
+from real_runs import Recording, differences, distance, fork_server, log, merged, newest, tiny, train, train_and_record
 
 from hebm import registry
 from hebm_plugins.nvae.recipe import NVAETiny
@@ -81,6 +81,6 @@ def backbones(one, other):
 
 def test_micro_batches_train(tmp_path):
     """Statistics are those of a micro-batch, so that results differ; nothing else may break."""
-    listener = Silent()
+    listener = Recording()
     assert train(experiment(run={"gradient_accumulation": 2}), tmp_path / "tiny", listener=listener)
     assert all(line["skipped"] == 0 for line in log(tmp_path / "tiny"))

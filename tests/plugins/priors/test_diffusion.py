@@ -4,12 +4,12 @@ import attrs
 import pytest
 import torch
 
-from hebm.densities import ConditionalPrior
+from hebm.densities import ConditionalPrior, Tilt
 from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec, Progress, Request
 from hebm.latents import Posterior
 from hebm.noise import Noise
-from hebm.sampling import Trace
+from hebm.sampling import Trace, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
 from hebm_plugins.energies.mlp_time import MLPTime
@@ -95,7 +95,8 @@ def test_a_step_of_a_level_is_the_published_one(backbone):
     """u + ½ ∇f − (b/2) [u + m α (α u − u_{t+1}) / σ²] + √b ξ."""
     prior, above = made(backbone), points(ROWS, backbone.layout.dim, torch.float64)
     t = torch.tensor([0, 1, 2, 0, 1, 2])
-    got = prior.level(backbone, t, above, noise("chain"), Request(steps=1)).u
+    density = prior._conditional(backbone, t, above, None)
+    got = run(prior.sampler, density, above, noise("chain"), 1).u
     u = above.clone().requires_grad_()
     (grad,) = torch.autograd.grad(prior.energy(backbone.latents(u), t).sum(), u)
     pick = prior.levels.at
@@ -105,18 +106,24 @@ def test_a_step_of_a_level_is_the_published_one(backbone):
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
-def test_sampling_goes_down_the_levels_from_a_draw_of_the_base(backbone):
+def test_sampling_goes_down_the_levels_from_a_draw_of_the_root(backbone):
     prior = made(backbone)
-    u = prior.base.sample(backbone, ROWS, noise("s").derive("base")).u
+    u = prior.root.sample(backbone, ROWS, noise("s").derive("base")).u
     for t in (2, 1, 0):
-        u = prior.level(backbone, torch.full((ROWS,), t), u, noise("s").derive("chain", t)).u
+        u = level(prior, backbone, torch.full((ROWS,), t), u, noise("s").derive("chain", t))
     assert torch.equal(prior.sample(backbone, ROWS, noise("s")).u, u)
 
 
-def test_an_observer_counts_steps_over_all_levels(backbone):
+def level(prior, backbone, t, above, source, labels=None):
+    """u_t after a chain on p(u_t | u_{t+1}) from u_{t+1}."""
+    return run(prior.sampler, prior._conditional(backbone, t, above, None, labels), above, source).u
+
+
+def test_an_observer_is_told_the_level_and_the_step_within_it(backbone):
     seen = []
-    made(backbone).sample(backbone, ROWS, noise("s"), Request(steps=4, observe=lambda k, state, info: seen.append(k)))
-    assert seen == list(range(12))
+    observe = lambda name, k, state, info: seen.append((name, k))  # noqa: E731
+    made(backbone).sample(backbone, ROWS, noise("s"), Request(steps=4, observe=observe))
+    assert seen == [(f"level {t}", k) for t in (2, 1, 0) for k in range(4)]
     trace = Trace()
     made(backbone).sample(backbone, ROWS, noise("s"), Request(observe=trace))
     assert len(trace.values) == 9
@@ -130,22 +137,22 @@ def test_folded_chains_are_equal_in_evaluation(backbone, fields):
     torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
-def test_held_coordinates_are_noised_at_every_level_and_as_given_at_the_end(backbone):
+def test_fixed_coordinates_are_noised_at_every_level_and_as_given_at_the_end(backbone):
     prior = made(backbone)
     given = 5 * points(ROWS, backbone.layout.dim, torch.float64, "given")
-    hold = backbone.layout.hold(given, {0})
-    u = prior.sample(backbone, ROWS, noise("s"), Request(hold=hold)).u
-    assert torch.equal(u[:, hold.held], given[:, hold.held])
-    assert not torch.equal(hold.free(u), hold.free(prior.sample(backbone, ROWS, noise("s")).u))
+    fixed = backbone.layout.fix(given, {0})
+    u = prior.sample(backbone, ROWS, noise("s"), Request(fixed=fixed)).u
+    assert torch.equal(u[:, fixed.mask], given[:, fixed.mask])
+    assert not torch.equal(fixed.free(u), fixed.free(prior.sample(backbone, ROWS, noise("s")).u))
 
 
-def test_regenerating_moves_what_is_held_through_level_1_and_draws_the_rest(backbone):
+def test_regenerating_moves_what_is_fixed_through_level_1_and_draws_the_rest(backbone):
     prior = made(backbone)
     u = 3 * points(ROWS, backbone.layout.dim, torch.float64, "given")
-    hold, latents = backbone.layout.hold(u, {0}), backbone.latents(u)
-    again = prior.regenerate(backbone, latents, hold.held, noise("r"))
-    other = prior.regenerate(backbone, latents, hold.held, noise("s"))
-    correlation = torch.corrcoef(torch.stack([again[:, hold.held].flatten(), u[:, hold.held].flatten()]))[0, 1]
+    fixed, latents = backbone.layout.fix(u, {0}), backbone.latents(u)
+    again = prior.regenerate(backbone, latents, fixed, noise("r"))
+    other = prior.regenerate(backbone, latents, fixed, noise("s"))
+    correlation = torch.corrcoef(torch.stack([again[:, fixed.mask].flatten(), u[:, fixed.mask].flatten()]))[0, 1]
     assert correlation > 0.6
     assert not torch.equal(again, other)
 
@@ -158,7 +165,7 @@ def test_the_loss_is_the_contrast_over_the_step_of_each_samples_level(backbone):
     loss = prior.objective(backbone, posterior, noise("o"), Progress(0, 1))
     t = noise("o").derive("level").integers(3, ROWS)
     pair = prior.pair(posterior.latents.u, t, noise("o").derive("forward"))
-    end = prior.level(backbone, t, pair.above, noise("o").derive("chain")).u
+    end = level(prior, backbone, t, pair.above, noise("o").derive("chain"))
     f = [prior.energy(backbone.latents(u), t).sum((1, 2)) for u in (end, pair.u)]
     torch.testing.assert_close(loss.total, ((f[0] - f[1]) / prior.levels.scale[t]).mean())
     assert len(t.unique()) > 1
@@ -242,9 +249,8 @@ def test_labels_guide_the_levels_that_they_are_coupled_to(backbone, where, guide
     prior = made(backbone, classes=3, label_levels=where)
     above, label = points(ROWS, backbone.layout.dim, torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
     for t in range(3):
-        level = torch.full((ROWS,), t)
-        plain = prior.level(backbone, level, above, noise("c")).u
-        asked = prior.level(backbone, level, above, noise("c"), Request(label)).u
+        at = torch.full((ROWS,), t)
+        plain, asked = (level(prior, backbone, at, above, noise("c"), labels) for labels in (None, label))
         assert torch.equal(plain, asked) == (t not in guided)
 
 
@@ -267,7 +273,7 @@ def test_the_cross_entropy_is_that_of_the_positives_at_guided_levels(backbone):
 
 def test_a_data_set_without_labels_cannot_train_them(backbone):
     prior = made(backbone, classes=3)
-    with pytest.raises(ConfigError, match=r"these images have none"):
+    with pytest.raises(ConfigError, match=r"these images have no labels; set both to 0"):
         prior.objective(backbone, posterior_of(backbone), noise("o"), Progress(0, 1))
 
 
@@ -326,12 +332,15 @@ def test_without_energy_every_level_has_its_exact_mean_variance_and_rate(backbon
     for step in case["steps"]:
         t = torch.tensor([step["t"]])
         coefficients = [prior.levels.at(n, t, above) for n in ("alpha", "sigma", "recovery", "energy_scale", "scale")]
-        density = ConditionalPrior(backbone, lambda latents: 0 * latents.u, above, *coefficients)
+        density = ConditionalPrior(backbone, Tilt(lambda latents: 0 * latents.u), above, *coefficients)
         assert float(density.scale) == pytest.approx(step["eff_step_for_3e_5"], rel=1e-9)
         mean = step["exact_cond_mean_coef"] * above
         at, beside = (density.value_and_grad(u).grad for u in (mean, mean + 1))
         assert at.abs().max() < 1e-12
         variance = 1 / (at - beside)[0, 0]
+        factor = density.factor()
+        torch.testing.assert_close(factor.mean.expand_as(mean), mean, rtol=1e-12, atol=0)
+        assert float(factor.std[0, 0]) ** 2 == pytest.approx(step["exact_cond_var"], rel=1e-12)
         assert float(variance) == pytest.approx(step["exact_cond_var"], rel=1e-12)
         relaxed = 1 - 0.5 * float(density.scale) / float(variance)
         assert relaxed == pytest.approx(step["relax_factor_per_step"], rel=1e-12)

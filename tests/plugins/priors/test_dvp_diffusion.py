@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress, Request
+from hebm.interfaces import ImageSpec, Progress, Request, context_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.testing.subjects import contexts, perturbed, points, seeded
@@ -181,6 +181,17 @@ def test_the_objective_reaches_the_context_and_the_net():
     assert all(p.grad is not None and (p.grad != 0).any() for p in root.parameters())
 
 
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_schedule_has_its_ends_to_float64_and_the_type_of_its_times(kind):
+    schedule = SCHEDULES[kind](-13.3, 5.1)
+    assert [float(end) for end in (schedule.low, schedule.high)] == [-13.3, 5.1]
+    ends = schedule.gamma(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert ends.tolist() == pytest.approx([-13.3, 5.1], rel=1e-14)
+    t = torch.tensor([0.25, 0.5])
+    values = (schedule.gamma(t), schedule.slope(t), schedule.alpha(t), *schedule.backwards(t, t / 2))
+    assert {value.dtype for value in values} == {torch.float32}
+
+
 def test_gamma_min_is_fixed_unless_it_is_learned():
     ladder = backbone()
     assert "diffusion.schedule.low" in dict(prior(ladder).named_buffers())
@@ -242,7 +253,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
     ladder = backbone()
     recipe = MultiStage(
         stages=1,
-        base=DVPDiffusion(steps=3, blocks=1),
+        root=DVPDiffusion(steps=3, blocks=1),
         energy=WithContext(energy=MLP(width=8)),
         sampler=ULA(steps=3, step_size=0.1),
     )
@@ -251,7 +262,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
     given = contexts(ladder.layout, 4, torch.float64)
     assert torch.equal(made.sample(ladder, 4, noise, Request(context=given)).context, given)
     assert made.sample(ladder, 4, noise).context.shape == given.shape
-    assert made.context == made.base.context == ladder.layout.context
+    assert context_of(made) == made.root.context == ladder.layout.context
 
 
 # ------------------------------------------------------------ reasons

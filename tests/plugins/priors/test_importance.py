@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm_plugins.priors.importance import choose, effective_share, resample
+from hebm.particles import choose, effective_share, resample
 
 P = 16
 NAN, NEVER = math.nan, -math.inf

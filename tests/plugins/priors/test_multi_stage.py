@@ -1,22 +1,22 @@
-"""The multi-stage prior: what each stage learns and leaves alone, its negatives, chains, milestones and labels."""
+"""The multi-stage prior: what each stage learns and leaves alone, its negatives, chains, transitions and labels."""
 
 import copy
 import math
 
-import attrs
 import pytest
 import torch
+from multi_stage_recipes import changed
 from torch.nn import functional as F
 
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress, Request
+from hebm.interfaces import ImageSpec, Progress, Request, Tilt, tilt_of
 from hebm.latents import LatentLayout, Posterior
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.sampling import Trace
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import image_batch, perturbed, points, seeded
-from hebm.training.joint import JointMCMC, posterior_chain, tilt_of
+from hebm.training.joint import JointMCMC, posterior_chain
 from hebm.training.optimization import averaged
 from hebm_plugins.energies.mlp import MLP, MLPConcat
 from hebm_plugins.priors.contrast import bce
@@ -24,7 +24,8 @@ from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.samplers.ula import ULA
 
-SMALL = MultiStage(energy=MLP(width=8, zero_init=False), sampler=ULA(steps=3, step_size=0.2), negatives="pool", pool=96)
+NET = MLP(width=8, zero_init=False)
+SMALL = changed(MultiStage(energy=NET, sampler=ULA(steps=3, step_size=0.2)), negatives="pool", pool=96)
 ROWS, STEP = 6, Progress(0, 10)
 TWO_LOG_2 = 2 * math.log(2)
 
@@ -38,17 +39,17 @@ def backbone():
     return seeded(ReferenceBackbone).double().requires_grad_(False)
 
 
-def made(backbone, begun=0, **fields):
-    """A prior away from its start, whose first stages have begun."""
-    prior = perturbed(seeded(lambda: attrs.evolve(SMALL, **fields).build(backbone)), 0.2).double()
-    for m in range(1, begun + 1):
+def made(backbone, trained=0, **fields):
+    """A prior away from its start, whose first stages have started."""
+    prior = perturbed(seeded(lambda: changed(SMALL, **fields).build(backbone)), 0.2).double()
+    for m in range(1, trained + 1):
         begin(prior, m, backbone)
     return prior
 
 
 def begin(prior, m, backbone):
     stage = prior.stages()[m - 1]
-    stage.start(backbone, noise("begin", stage.name))
+    stage.start(backbone, noise("begin", stage.key))
     return stage
 
 
@@ -60,6 +61,10 @@ def posterior_of(backbone, rows=ROWS, name="posterior"):
 def loss_of(prior, m, backbone, labels=None, step=STEP, path="o", posterior=None):
     posterior = posterior_of(backbone) if posterior is None else posterior
     return prior.stages()[m - 1].objective(backbone, posterior, noise(path), step, labels)
+
+
+def names(prior, backbone):
+    return [transition.name for transition in prior.transitions(backbone)]
 
 
 def ratio(prior, s, latents):
@@ -84,7 +89,7 @@ def chain(prior, backbone, stages, u, source):
 @pytest.mark.parametrize(("loss", "logits"), [("joint", 1), ("per-layer", 2)])
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_at_the_start_the_ratio_is_1_and_the_loss_2_log_2_a_logit(backbone, loss, logits, m):
-    prior = seeded(lambda: attrs.evolve(SMALL, energy=MLP(width=8), loss=loss).build(backbone)).double()
+    prior = seeded(lambda: changed(SMALL, energy=MLP(width=8), loss=loss).build(backbone)).double()
     begin(prior, m, backbone)
     assert not prior.tilt(posterior_of(backbone).latents).any()
     assert float(loss_of(prior, m, backbone).total.detach()) == pytest.approx(logits * TWO_LOG_2, abs=1e-12)
@@ -121,48 +126,48 @@ def test_ratios_before_a_stage_are_in_eval_mode_when_it_begins(backbone):
 def test_the_negatives_are_drawn_from_the_stages_before(backbone):
     """Changing r_1 changes those of stage 2; changing r_2 or r_3 does not."""
     drawn = []
-    for changed in (None, 0, 1, 2):
+    for other in (None, 0, 1, 2):
         prior = made(backbone, 2)
-        if changed is not None:
-            perturbed(prior.ratios[changed], 1.0)
+        if other is not None:
+            perturbed(prior.ratios[other], 1.0)
         drawn.append(loss_of(prior, 2, backbone).negative.u)
     assert [torch.equal(u, drawn[0]) for u in drawn] == [True, False, True, True]
 
 
 @pytest.mark.parametrize("negatives", ["pool", "chain", "posterior"])
-def test_the_first_stages_negatives_are_draws_of_the_base(backbone, negatives):
+def test_the_first_stages_negatives_are_draws_of_the_root(backbone, negatives):
     negative = loss_of(made(backbone, 1, negatives=negatives), 1, backbone).negative
     assert torch.equal(negative.u, noise("o", "base").normal(ROWS, backbone.layout.dim))
     torch.testing.assert_close(negative.flat_z, backbone.latents(negative.u).flat_z)
 
 
-def test_chain_negatives_are_draws_of_the_milestone_before(backbone):
+def test_chain_negatives_are_draws_after_the_stage_before(backbone):
     prior = made(backbone, 3, negatives="chain")
     negative = loss_of(prior, 3, backbone).negative
-    expected = prior.milestones()["stage 2"].sample(backbone, ROWS, noise("o", "negative"))
+    expected = prior.sample(backbone, ROWS, noise("o", "negative"), Request(after="stage 2"))
     torch.testing.assert_close(negative.u, expected.u)
     other = loss_of(prior, 3, backbone, path="other").negative
     assert not torch.equal(other.u, negative.u)
 
 
-# ---------------------------------------------------------------- stages that have begun
+# ---------------------------------------------------------------- stages whose training has started
 
 
 def test_stages_that_were_not_trained_do_not_count(backbone):
     prior, latents = made(backbone), posterior_of(backbone).latents
-    base = prior.base.sample(backbone, ROWS, noise("s", "base")).u
+    start = prior.root.sample(backbone, ROWS, noise("s", "base")).u
     assert ratio(prior, 1, latents).all()  # an energy that does not start at 0
     assert not prior.tilt(latents).any()
-    assert torch.equal(prior.sample(backbone, ROWS, noise("s")).u, base)
-    assert prior.milestones() == {}
+    assert torch.equal(prior.sample(backbone, ROWS, noise("s")).u, start)
+    assert prior.transitions(backbone) == ()
     for m in (1, 2, 3):
         begin(prior, m, backbone)
         expected = sum(ratio(prior, s, latents) for s in range(1, m + 1))
         torch.testing.assert_close(prior.tilt(latents), expected)
-        assert not torch.equal(prior.sample(backbone, ROWS, noise("s")).u, base)
+        assert not torch.equal(prior.sample(backbone, ROWS, noise("s")).u, start)
 
 
-def test_before_any_stage_the_density_is_the_bases(backbone):
+def test_before_any_stage_the_density_is_the_roots(backbone):
     u = points(ROWS, backbone.layout.dim, torch.float64)
     value, grad = made(backbone).density(backbone).value_and_grad(u)
     torch.testing.assert_close(value, -0.5 * u.square().sum(1))
@@ -194,10 +199,10 @@ def of_a_model(prior, backbone):
 @pytest.mark.parametrize(
     "carried", [other_object, lambda prior, _: copy.deepcopy(prior), of_averages, of_loaded_averages, of_a_model]
 )
-def test_how_many_stages_have_begun_goes_with_the_weights(backbone, carried):
+def test_the_number_of_trained_stages_goes_with_the_weights(backbone, carried):
     prior = made(backbone, 2)
     twin = carried(prior, backbone)
-    assert list(twin.milestones()) == ["stage 1", "stage 2"]
+    assert names(twin, backbone) == ["stage 1", "stage 2"]
     assert torch.equal(twin.sample(backbone, ROWS, noise("s")).u, prior.sample(backbone, ROWS, noise("s")).u)
 
 
@@ -205,17 +210,17 @@ def test_how_many_stages_have_begun_goes_with_the_weights(backbone, carried):
 
 
 def resumed(prior, m, backbone):
-    """A new object with the weights of another, its stage begun as the other's was."""
+    """A new object with the weights of another, its stage started as the other's was."""
     twin = other_object(prior, backbone)
     begin(twin, m, backbone)
     return twin
 
 
-def test_the_pool_holds_draws_of_the_milestone_before(backbone):
+def test_the_pool_holds_draws_after_the_stage_before(backbone):
     prior = made(backbone, 2, negatives="pool")
     negative = loss_of(prior, 2, backbone).negative
-    stage = prior.stages()[1].name
-    pool = prior.milestones()["stage 1"].sample(backbone, 96, noise("begin", stage, "pool", 0)).u
+    source = noise("begin", prior.stages()[1].key, "pool", 0)
+    pool = prior.sample(backbone, 96, source, Request(after="stage 1")).u
     torch.testing.assert_close(prior.pool.u, pool)
     assert all((prior.pool.u == row).all(1).any() for row in negative.u)
 
@@ -231,7 +236,7 @@ def test_a_resumed_stage_has_the_same_pool(backbone):
     assert not torch.equal(first.negative.u, a.negative.u)
 
 
-def test_the_pool_is_drawn_anew_as_often_as_asked(backbone):
+def test_the_pool_is_drawn_again_as_often_as_asked(backbone):
     prior, pools = made(backbone, 2, negatives="pool", refresh=3), []
     for step in range(7):
         loss_of(prior, 2, backbone, step=Progress(step, 10))
@@ -314,7 +319,7 @@ def test_the_bank_keeps_the_newest_draws():
 
 def test_a_stage_after_one_without_steps_draws_chains(backbone):
     prior = made(backbone, 2, negatives="posterior")
-    expected = prior.milestones()["stage 1"].sample(backbone, ROWS, noise("o", "negative"))
+    expected = prior.sample(backbone, ROWS, noise("o", "negative"), Request(after="stage 1"))
     torch.testing.assert_close(loss_of(prior, 2, backbone).negative.u, expected.u)
 
 
@@ -332,53 +337,51 @@ def test_joint_sampling_is_one_chain_on_the_product(backbone):
     ("factors", "targets"), [("product", [(1,), (1, 2), (1, 2, 3)]), ("single", [(1,), (2,), (3,)])]
 )
 def test_progressive_sampling_goes_on_from_each_stage_to_the_next(backbone, factors, targets):
-    prior = made(backbone, 3, sampling="progressive", factors=factors)
+    prior = made(backbone, 3, mode="progressive", factors=factors)
     u = noise("s", "base").normal(ROWS, backbone.layout.dim)
     for i, stages in enumerate(targets):
         u = chain(prior, backbone, stages, u, noise("s", "chain", i))
     torch.testing.assert_close(prior.sample(backbone, ROWS, noise("s")).u, u)
 
 
-@pytest.mark.parametrize(("sampling", "chains"), [("joint", 1), ("progressive", 3)])
-def test_an_observer_counts_steps_over_all_chains(backbone, sampling, chains):
+@pytest.mark.parametrize(("mode", "chains"), [("joint", 1), ("progressive", 3)])
+def test_an_observer_is_told_the_stage_and_the_step_within_it(backbone, mode, chains):
     seen, trace = [], Trace()
-    prior = made(backbone, 3, sampling=sampling)
-    prior.sample(backbone, ROWS, noise("s"), Request(steps=4, observe=lambda k, state, info: seen.append(k)))
-    assert seen == list(range(4 * chains))
+    prior = made(backbone, 3, mode=mode)
+    observe = lambda name, k, state, info: seen.append((name, k))  # noqa: E731
+    prior.sample(backbone, ROWS, noise("s"), Request(steps=4, observe=observe))
+    assert seen == [(f"stage {s}", k) for s in range(4 - chains, 4) for k in range(4)]
     prior.sample(backbone, ROWS, noise("s"), Request(observe=trace))
     assert len(trace.values) == 3 * chains
 
 
-# ---------------------------------------------------------------- milestones and factors
+# ---------------------------------------------------------------- after a stage
 
 
-def test_a_milestone_is_the_product_up_to_it_and_a_factor_one_ratio_alone(backbone):
+def test_after_a_stage_the_tilt_is_the_product_up_to_it_and_its_ratio_is_its_own(backbone):
     prior, latents = made(backbone, 3), posterior_of(backbone).latents
-    milestones, factors = prior.milestones(), prior.factors()
-    assert list(milestones) == list(factors) == ["stage 1", "stage 2", "stage 3"]
-    for s, name in enumerate(milestones, 1):
+    way = prior.transitions(backbone)
+    assert [transition.name for transition in way] == [stage.name for stage in prior.stages()]
+    for s, transition in enumerate(way, 1):
         up_to = sum(ratio(prior, i, latents) for i in range(1, s + 1))
-        torch.testing.assert_close(milestones[name].tilt(latents), up_to)
-        torch.testing.assert_close(factors[name].tilt(latents), ratio(prior, s, latents))
-    torch.testing.assert_close(milestones["stage 3"].tilt(latents), prior.tilt(latents))
-    assert prior.begun == 3
-    assert len(prior.ratios) == 3
+        torch.testing.assert_close(tilt_of(prior, backbone, transition.name).at(backbone, latents), up_to)
+        torch.testing.assert_close(transition.ratio(None).at(backbone, latents), ratio(prior, s, latents))
+    torch.testing.assert_close(tilt_of(prior, backbone, "stage 3").at(backbone, latents), prior.tilt(latents))
+    assert tilt_of(prior, backbone, "root") is None
 
 
-@pytest.mark.parametrize("sampling", ["joint", "progressive", "smc"])
-def test_a_milestones_draws_are_those_of_a_prior_with_its_stages_alone(backbone, sampling):
-    prior = made(backbone, 3, sampling=sampling, particles=3)
-    alone = made(backbone, 1, stages=1, sampling=sampling, particles=3)
+@pytest.mark.parametrize("mode", ["joint", "progressive", "smc"])
+def test_draws_after_a_stage_are_those_of_a_prior_with_its_stages_alone(backbone, mode):
+    prior = made(backbone, 3, mode=mode, particles=3)
+    alone = made(backbone, 1, stages=1, mode=mode, particles=3)
     alone.ratios[0].load_state_dict(prior.ratios[0].state_dict())
     expected = alone.sample(backbone, ROWS, noise("s")).u
-    assert torch.equal(prior.milestones()["stage 1"].sample(backbone, ROWS, noise("s")).u, expected)
-    second = prior.factors()["stage 2"].sample(backbone, ROWS, noise("s")).u
-    alone.ratios[0].load_state_dict(prior.ratios[1].state_dict())
-    assert torch.equal(second, alone.sample(backbone, ROWS, noise("s")).u)
+    assert torch.equal(prior.sample(backbone, ROWS, noise("s"), Request(after="stage 1")).u, expected)
 
 
-def test_one_stage_is_one_factor(backbone):
-    assert list(made(backbone, 1).factors()) == list(made(backbone, 1).milestones()) == ["stage 1"]
+def test_an_unknown_stage_is_refused_with_those_that_there_are(backbone):
+    with pytest.raises(ConfigError, match=r"no transition 'stage 9'; it has 'root', 'stage 1', 'stage 2'"):
+        made(backbone, 2).sample(backbone, ROWS, noise("s"), Request(after="stage 9"))
 
 
 # ---------------------------------------------------------------- labels
@@ -412,7 +415,7 @@ def test_a_class_tilts_by_its_logit_in_the_last_stage_and_none_by_the_sum_of_all
     plain = sum(part[:, 0, 0] - part[:, 0, 3] for part in logits)  # an energy that carries no label
     torch.testing.assert_close(prior.tilt(latents), torch.stack([plain, sum(marginals)], dim=1))
     asked = torch.tensor([0, 1, 2, 0, -1, 2])
-    found = prior.product(2, latents, asked)
+    found = prior._tilt(range(2), asked).f(latents)
     chosen = logits[1][:, 1].gather(1, asked.clamp(min=0)[:, None])[:, 0] - negatives[1]
     torch.testing.assert_close(found[:, 1], marginals[0] + torch.where(asked < 0, marginals[1], chosen))
 
@@ -429,7 +432,7 @@ def test_sampling_a_class_climbs_its_tilt(backbone):
     assert not torch.equal(prior.sample(backbone, ROWS, noise("s")).u, u)
 
 
-def test_a_prior_without_labels_heeds_none(backbone):
+def test_a_prior_without_labels_ignores_them(backbone):
     prior = made(backbone, 2)
     assert not prior.labelled
     assert torch.equal(
@@ -441,7 +444,7 @@ def test_a_prior_without_labels_heeds_none(backbone):
 
 
 def test_a_data_set_without_labels_cannot_train_them(backbone):
-    with pytest.raises(ConfigError, match=r"these images have none; set classes and attributes to 0"):
+    with pytest.raises(ConfigError, match=r"these images have no labels; set both to 0"):
         loss_of(made(backbone, 1, classes=3), 1, backbone)
 
 
@@ -461,7 +464,7 @@ def test_one_net_over_all_layers_carries_a_label_and_no_second_attribute(backbon
 
 
 def test_with_labels_a_net_of_zeros_is_r_1(backbone):
-    recipe = attrs.evolve(SMALL, classes=3, stages=1, energy=MLP(width=8))
+    recipe = changed(SMALL, classes=3, stages=1, energy=MLP(width=8))
     loss = loss_of(recipe.build(backbone).double(), 1, backbone, LABELS)
     assert loss.terms["bce"] == pytest.approx(TWO_LOG_2, abs=1e-12)
 
@@ -469,17 +472,19 @@ def test_with_labels_a_net_of_zeros_is_r_1(backbone):
 @pytest.mark.parametrize("mode", ["joint", "progressive", "smc"])
 def test_negatives_are_drawn_given_the_context_of_the_positives(mode):
     contextual = seeded(lambda: ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))).double()
-    prior = made(seeded(ReferenceBackbone).double().requires_grad_(False), 2, sampling=mode, particles=2)
+    prior = made(seeded(ReferenceBackbone).double().requires_grad_(False), 2, mode=mode, particles=2)
     context = points(ROWS, 2, torch.float64, "context")
-    u = [prior._drawn(1, contextual, ROWS, noise("n"), Request(context=c)).u for c in (context, 2 * context)]
-    assert not torch.equal(*u)
-    assert torch.equal(prior._drawn(1, contextual, ROWS, noise("n"), Request(context=context)).context, context)
+    drawn = [
+        prior.sample(contextual, ROWS, noise("n"), Request(context=c, after="stage 1")) for c in (context, 2 * context)
+    ]
+    assert not torch.equal(drawn[0].u, drawn[1].u)
+    assert torch.equal(drawn[0].context, context)
 
 
 @pytest.mark.parametrize("negatives", ["pool", "posterior"])
 def test_kept_negatives_are_refused_where_they_belong_to_a_context(negatives):
     contextual = ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))
-    recipe = attrs.evolve(SMALL, negatives=negatives)
+    recipe = changed(SMALL, negatives=negatives)
     with pytest.raises(ConfigError, match=r'without the context that they belong to.*use "chain"'):
         recipe._check_pool(contextual.layout)
 
@@ -492,12 +497,12 @@ def test_a_pool_is_refused_on_a_backbone_that_moves(backbone):
 
 def test_a_pool_beyond_memory_is_refused_and_chains_are_offered(backbone):
     for negatives in ("pool", "posterior"):
-        with pytest.raises(ConfigError, match=r"more than 8 GiB; take at most 306783378, or.*chain"):
+        with pytest.raises(ConfigError, match=r"more than 8 GiB; use at most 306783378, or.*chain"):
             made(backbone, pool=10**9, negatives=negatives)
     made(backbone, pool=10**9, negatives="chain", stages=1)
 
 
-def test_a_base_without_the_backbones_context_is_refused():
+def test_a_root_without_the_backbones_context_is_refused():
     contextual = ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))
     with pytest.raises(ConfigError, match=r"context of shape \(2,\)"):
         SMALL.build(contextual)
@@ -515,16 +520,15 @@ def test_scheme_joint_infers_under_the_product_asked_for(backbone, under, stages
     prior.bank.turn()
     phase(batch, noise("p"), STEP)
 
-    def tilt(latents):
-        return sum(ratio(prior, s, latents) for s in stages)
-
+    tilt = Tilt(lambda latents: sum(ratio(prior, s, latents) for s in stages), (prior,))
     u = posterior_chain(backbone, tilt, scheme.posterior_sampler, batch.target, noise("p", "posterior")).u
     torch.testing.assert_close(prior.bank.recorded[:ROWS], backbone.latents(u).flat_z.detach())
     latents = posterior_of(backbone).latents
-    torch.testing.assert_close(tilt_of(prior, prior.stages()[1])(latents), tilt(latents))
-    torch.testing.assert_close(tilt_of(prior)(latents), sum(ratio(prior, s, latents) for s in (1, 2)))
+    under_stage = prior.stages()[1].tilt or tilt_of(prior)
+    torch.testing.assert_close(under_stage.at(backbone, latents), tilt.at(backbone, latents))
+    torch.testing.assert_close(tilt_of(prior).at(backbone, latents), sum(ratio(prior, s, latents) for s in (1, 2)))
 
 
-def test_the_first_stage_infers_under_the_base(backbone):
-    prior = made(backbone, 1)
-    assert not tilt_of(prior, prior.stages()[0])(posterior_of(backbone).latents).any()
+def test_the_first_stage_infers_under_the_root(backbone):
+    tilt = made(backbone, 1).stages()[0].tilt
+    assert not tilt.at(backbone, posterior_of(backbone).latents).any()

@@ -11,8 +11,9 @@ from torch import nn
 from hebm.errors import ConfigError
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import EnergyFn, Progress, Request
-from hebm.latents import Hold, Posterior
+from hebm.latents import Fixed, Posterior
 from hebm.noise import Noise
+from hebm.particles import select
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import PoisonedNoise, perturbed, points, seeded
 from hebm_plugins.energies.mlp import MLP, MLPConcat
@@ -20,7 +21,6 @@ from hebm_plugins.priors.contrast import bce
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior, redrawn
 from hebm_plugins.priors.ncp.recipe import NCP
-from hebm_plugins.priors.ncp.sir import select
 from hebm_plugins.samplers.ula import ULA
 
 GIVEN_ABOVE = MLP(width=8, zero_init=False, coordinate="z-given-above")
@@ -96,7 +96,7 @@ def made_at_start(backbone):
 
 
 @pytest.mark.parametrize("proposals", [2, 127, 128, 300])
-def test_without_weights_the_draw_is_the_base_and_every_proposal_counts(proposals):
+def test_without_weights_the_draw_is_the_root_and_every_proposal_counts(proposals):
     found = select(lambda u: 0 * u[..., 0], 3000, 1, proposals, noise("sir"))
     torch.testing.assert_close(found.share, torch.ones(3000).double())
     assert abs(found.u.mean()) < 4 / 3000**0.5
@@ -176,7 +176,7 @@ def test_draws_have_the_moments_of_the_tilted_hierarchy(mode):
     assert ((z.T.cov() - cov).abs() < 4 * ((var.outer(var) + cov.square()) / n).sqrt() + 0.01).all()
     if mode == "sir":
         for i, shift in enumerate((0.7, -0.5)):
-            assert abs(draw.figures[f"ess_layer_{i}"].mean() - math.exp(-(shift**2))) < 0.02
+            assert abs(draw.diagnostics[f"ess_layer_{i}"].mean() - math.exp(-(shift**2))) < 0.02
 
 
 # ---------------------------------------------------------------- drawing layer by layer
@@ -185,17 +185,17 @@ def test_draws_have_the_moments_of_the_tilted_hierarchy(mode):
 def test_a_layers_chain_moves_it_alone_after_those_above(backbone):
     prior, seen = made(backbone, sampling="langevin"), []
     u = prior.sample(
-        backbone, ROWS, noise("s"), Request(observe=lambda k, state, info: seen.append((k, state[0], info)))
+        backbone, ROWS, noise("s"), Request(observe=lambda *step: seen.append((*step[:2], step[2][0], step[3])))
     ).u
-    assert [k for k, *_ in seen] == list(range(8))
+    assert [step[:2] for step in seen] == [(f"layer {i}", k) for i in range(2) for k in range(4)]
     top, low = slice(0, 3), slice(3, 7)
     start = noise("s", "base").normal(ROWS, 7)
-    for k, state, info in seen:
-        moved, rest = (top, low) if k < 4 else (low, top)
-        assert torch.equal(state[:, rest], (start if k < 4 else u)[:, rest])
+    for name, _, state, info in seen:
+        moved, rest = (top, low) if name == "layer 0" else (low, top)
+        assert torch.equal(state[:, rest], (start if name == "layer 0" else u)[:, rest])
         assert not info.grad[:, rest].any()
         assert info.grad[:, moved].all()
-    assert torch.equal(seen[-1][1], u)
+    assert torch.equal(seen[-1][2], u)
 
 
 @pytest.mark.parametrize("mode", ["sir", "langevin"])
@@ -231,8 +231,8 @@ def test_rows_64_to_127_alone_are_those_of_the_whole(backbone, mode):
     prior = made(backbone, sampling=mode, proposals=10)
     whole, alone = (prior.sample(backbone, n, noise("s", start=start)) for n, start in ((128, 0), (64, 64)))
     torch.testing.assert_close(alone.u, whole.u[64:], rtol=0, atol=1e-12)
-    for name, figure in whole.figures.items():
-        torch.testing.assert_close(alone.figures[name], figure[64:])
+    for name, figure in whole.diagnostics.items():
+        torch.testing.assert_close(alone.diagnostics[name], figure[64:])
 
 
 @pytest.mark.parametrize("mode", ["sir", "langevin"])
@@ -245,42 +245,42 @@ def test_a_sample_whose_noise_is_nan_is_nan_and_alone(backbone, mode):
     torch.testing.assert_close(beside[keep], clean[keep], rtol=0, atol=0)
 
 
-# ---------------------------------------------------------------- effective shares, held coordinates
+# ---------------------------------------------------------------- effective shares, fixed coordinates
 
 
 def test_every_layers_effective_share_is_told_for_each_sample(backbone):
     draw = made(backbone).sample(backbone, ROWS, noise("s"))
-    assert list(draw.figures) == ["ess_layer_0", "ess_layer_1"]
-    for share in draw.figures.values():
+    assert list(draw.diagnostics) == ["ess_layer_0", "ess_layer_1"]
+    for share in draw.diagnostics.values():
         assert share.shape == (ROWS,)
         assert ((share > 1 / 150) & (share < 1)).all()
-    assert made(backbone, sampling="langevin").sample(backbone, ROWS, noise("s")).figures == {}
+    assert made(backbone, sampling="langevin").sample(backbone, ROWS, noise("s")).diagnostics == {}
 
 
-def test_a_held_layer_is_as_given_and_worth_all_its_proposals(backbone):
+def test_a_fixed_layer_is_as_given_and_worth_all_its_proposals(backbone):
     given = points(ROWS, 7, torch.float64, "given")
-    hold = backbone.layout.hold(given, {0})
-    draw = made(backbone).sample(backbone, ROWS, noise("s"), Request(hold=hold))
-    assert torch.equal(draw.u[:, hold.held], given[:, hold.held])
-    torch.testing.assert_close(draw.figures["ess_layer_0"], torch.ones(ROWS).double())
-    assert ((draw.figures["ess_layer_1"] > 0) & (draw.figures["ess_layer_1"] < 1)).all()
+    fixed = backbone.layout.fix(given, {0})
+    draw = made(backbone).sample(backbone, ROWS, noise("s"), Request(fixed=fixed))
+    assert torch.equal(draw.u[:, fixed.mask], given[:, fixed.mask])
+    torch.testing.assert_close(draw.diagnostics["ess_layer_0"], torch.ones(ROWS).double())
+    assert ((draw.diagnostics["ess_layer_1"] > 0) & (draw.diagnostics["ess_layer_1"] < 1)).all()
 
 
 @pytest.mark.parametrize("mode", ["sir", "langevin"])
-def test_single_coordinates_may_be_held(backbone, mode):
+def test_single_coordinates_may_be_fixed(backbone, mode):
     given = points(ROWS, 7, torch.float64, "given")
-    hold = Hold(given, torch.tensor([True, False, False, False, True, True, False]))
-    u = made(backbone, sampling=mode).sample(backbone, ROWS, noise("s"), Request(hold=hold)).u
-    assert torch.equal(u[:, hold.held], given[:, hold.held])
-    assert not (hold.free(u) == hold.free(given)).any()
+    fixed = Fixed(given, torch.tensor([True, False, False, False, True, True, False]))
+    u = made(backbone, sampling=mode).sample(backbone, ROWS, noise("s"), Request(fixed=fixed)).u
+    assert torch.equal(u[:, fixed.mask], given[:, fixed.mask])
+    assert not (fixed.free(u) == fixed.free(given)).any()
 
 
-def test_what_is_held_shapes_the_layers_below():
+def test_what_is_fixed_shapes_the_layers_below():
     """z_1 | z_2 = 2 ~ N(1.5, 1)."""
     backbone, prior = walk("sir", 200)
     n = 2000
-    hold = backbone.layout.hold(torch.full((n, 2), 2.0).double(), {0})
-    z = backbone.latents(prior.sample(backbone, n, noise("s"), Request(hold=hold)).u).z[1]
+    fixed = backbone.layout.fix(torch.full((n, 2), 2.0).double(), {0})
+    z = backbone.latents(prior.sample(backbone, n, noise("s"), Request(fixed=fixed)).u).z[1]
     assert abs(z.mean() - 1.5) < 4 / n**0.5 + 0.01
 
 
@@ -292,6 +292,6 @@ def test_one_net_over_all_layers_is_refused_with_what_to_use(backbone):
         made(backbone, energy=MLPConcat(width=8)).objective(backbone, posterior_of(backbone), noise("o"), STEP)
 
 
-def test_a_tilted_base_is_refused(backbone):
-    with pytest.raises(ConfigError, match=r"prior\.base: JointPrior tilts a base itself; use a root"):
-        made(backbone, base=Joint(energy=MLP(width=8)))
+def test_a_tilted_root_is_refused(backbone):
+    with pytest.raises(ConfigError, match=r"prior\.root: JointPrior tilts a root itself.*use a root"):
+        made(backbone, root=Joint(energy=MLP(width=8)))

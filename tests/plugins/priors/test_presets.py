@@ -12,6 +12,7 @@ from hebm_plugins.energies.mlp import ConcatEnergy, MLPConcat
 from hebm_plugins.priors.joint import Joint, JointPrior
 from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
+from hebm_plugins.priors.multi_stage.settings import Contrast
 from hebm_plugins.priors.presets import LEBM, AdaptiveCE
 from hebm_plugins.samplers.langevin import Langevin
 
@@ -61,7 +62,7 @@ def test_the_net_has_two_layers_of_200_and_the_chain_60_steps_of_04(flat, preset
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_trains_on_one_flat_layer(flat, name):
-    prior = built(PRESETS[name][0](**({"pool": 32} if name == "adaptive-ce" else {})), flat)
+    prior = built(PRESETS[name][0](), flat)
     with torch.no_grad():
         posterior = Posterior(flat.latents(points(6, DIM, torch.float64)).detach())
     for stage in prior.stages():
@@ -71,6 +72,6 @@ def test_a_preset_trains_on_one_flat_layer(flat, name):
 
 
 def test_adaptive_ce_can_take_the_stage_before_for_its_negatives(flat):
-    prior = built(AdaptiveCE(negatives="posterior", pool=32), flat)
+    prior = built(AdaptiveCE(contrast=Contrast(negatives="posterior", pool=32)), flat)
     assert prior.bank is not None
-    assert [stage.name for stage in prior.stages()] == ["stage-1", "stage-2", "stage-3"]
+    assert [stage.name for stage in prior.stages()] == ["stage 1", "stage 2", "stage 3"]

@@ -2,14 +2,15 @@
 
 import math
 
-import attrs
 import pytest
 import torch
 from gaussian_ratios import Quadratic, Walk, noise, tensor
+from multi_stage_recipes import changed
 
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import EnergyFn, Request
 from hebm.noise import Noise
+from hebm.particles import Particles
 from hebm.sampling import States
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import PoisonedNoise, perturbed, points, seeded
@@ -17,12 +18,11 @@ from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
-from hebm_plugins.priors.multi_stage.smc import Particles, chosen, smc
 from hebm_plugins.samplers.ula import ULA
 
 SAMPLES, COUNT = 256, 256
 MEANS = (0.6, 1.0)
-"""Of N(m, 1) after each stage, the base being N(0, 1)."""
+"""Of N(m, 1) after each stage, the root being N(0, 1)."""
 
 
 def shift(old, new):
@@ -39,6 +39,16 @@ def start(samples=SAMPLES, count=COUNT):
 
 def stay(s, u):
     return u
+
+
+def smc(u, ratios, move, source, threshold):
+    """Weigh, resample and move particles u `(n, P, 1)` from stage to stage, as the walk of a prior does."""
+    particles = Particles.equal(u)
+    for s, ratio in enumerate(ratios, 1):
+        log_ratio = ratio(particles.u.flatten(0, 1)).view(u.shape[:2])
+        particles = particles.reweighted(log_ratio, threshold, source.derive("resample", s))
+        particles = particles.moved(move(s, particles.u.flatten(0, 1)))
+    return particles
 
 
 def refreshed_around(*means):
@@ -71,7 +81,7 @@ def test_particles_have_the_moments_of_the_last_stage(threshold, move):
 
 def test_the_chosen_particles_are_draws_of_the_last_stage():
     particles = smc(start(2048, 64), RATIOS, stay, noise("smc"), 0.5)
-    u = chosen(particles, noise("choice"))
+    u = particles.chosen(noise("choice"))
     assert u.shape == (2048, 1)
     assert abs(u.mean() - 1.0) < 4 / 2048**0.5 + 0.02
     assert abs(u.var() - 1.0) < 4 * (2 / 2048) ** 0.5 + 0.02
@@ -133,9 +143,9 @@ def test_a_nan_particle_spoils_its_sample_and_no_other(threshold):
     spoiled = start()
     spoiled[1, 3] = math.nan
     one, two = (smc(u, RATIOS, stay, noise("smc"), threshold) for u in (start(), spoiled))
-    assert two.spoiled.tolist() == [i == 1 for i in range(SAMPLES)]
+    assert two.log_weights.isnan().any(1).tolist() == [i == 1 for i in range(SAMPLES)]
     assert two.share[1].isnan()
-    a, b = (chosen(particles, noise("choice")) for particles in (one, two))
+    a, b = (particles.chosen(noise("choice")) for particles in (one, two))
     keep = [0, *range(2, SAMPLES)]
     assert torch.equal(a[keep], b[keep])
     assert b[1].isnan().all()
@@ -144,14 +154,17 @@ def test_a_nan_particle_spoils_its_sample_and_no_other(threshold):
 def test_a_nan_weight_alone_makes_the_chosen_particle_nan():
     log_weights = torch.zeros(2, 3).double()
     log_weights[0, 2] = math.nan
-    u = chosen(Particles(start(2, 3), log_weights, torch.ones(2)), noise("choice"))
+    u = Particles(start(2, 3), log_weights, torch.ones(2)).chosen(noise("choice"))
     assert u.isnan().flatten().tolist() == [True, False]
 
 
 # ---------------------------------------------------------------- as a prior draws
 
 RECIPE = MultiStage(
-    stages=2, energy=MLP(width=8, zero_init=False), sampler=ULA(steps=2, step_size=0.2), sampling="smc", particles=4
+    stages=2,
+    energy=MLP(width=8, zero_init=False),
+    sampler=ULA(steps=2, step_size=0.2),
+    drawing=Drawing(mode="smc", particles=4),
 )
 
 
@@ -161,9 +174,9 @@ def backbone():
 
 
 def made(backbone, **fields):
-    prior = perturbed(seeded(lambda: attrs.evolve(RECIPE, **fields).build(backbone)), 0.3).double()
+    prior = perturbed(seeded(lambda: changed(RECIPE, **fields).build(backbone)), 0.3).double()
     for stage in prior.stages():
-        stage.start(backbone, noise("begin", stage.name))
+        stage.start(backbone, noise("begin", stage.key))
     return prior.eval()
 
 
@@ -172,14 +185,14 @@ def test_rows_64_to_127_alone_are_those_of_the_whole(backbone):
     source = Noise(0, "sample", dtype=torch.float64)
     whole, alone = prior.sample(backbone, 128, source), prior.sample(backbone, 64, source.at(64))
     torch.testing.assert_close(alone.u, whole.u[64:], rtol=0, atol=1e-12)
-    torch.testing.assert_close(alone.figures["ess"], whole.figures["ess"][64:])
+    torch.testing.assert_close(alone.diagnostics["ess"], whole.diagnostics["ess"][64:])
 
 
 def test_the_smallest_effective_share_of_each_sample_is_told(backbone):
     draw = made(backbone).sample(backbone, 9, noise("sample"))
-    assert set(draw.figures) == {"ess"}
-    assert draw.figures["ess"].shape == (9,)
-    assert ((draw.figures["ess"] > 0.25 - 1e-9) & (draw.figures["ess"] < 1)).all()
+    assert set(draw.diagnostics) == {"ess"}
+    assert draw.diagnostics["ess"].shape == (9,)
+    assert ((draw.diagnostics["ess"] > 0.25 - 1e-9) & (draw.diagnostics["ess"] < 1)).all()
 
 
 def test_a_sample_whose_noise_is_nan_is_nan_and_alone(backbone):
@@ -190,25 +203,25 @@ def test_a_sample_whose_noise_is_nan_is_nan_and_alone(backbone):
     assert torch.equal(draw.u.isnan().any(1), draw.u.isnan().all(1))
 
 
-def test_held_coordinates_are_as_given(backbone):
+def test_fixed_coordinates_are_as_given(backbone):
     given = points(6, backbone.layout.dim, torch.float64, "given")
-    hold = backbone.layout.hold(given, {0})
-    u = made(backbone).sample(backbone, 6, noise("sample"), Request(hold=hold)).u
-    assert torch.equal(u[:, hold.held], given[:, hold.held])
-    assert not torch.equal(hold.free(u), hold.free(given))
+    fixed = backbone.layout.fix(given, {0})
+    u = made(backbone).sample(backbone, 6, noise("sample"), Request(fixed=fixed)).u
+    assert torch.equal(u[:, fixed.mask], given[:, fixed.mask])
+    assert not torch.equal(fixed.free(u), fixed.free(given))
 
 
 def test_an_observer_sees_one_particle_of_each_sample_over_all_stages(backbone):
     states, steps = States(), []
 
-    def observe(step, state, info):
-        states(step, state, info)
-        steps.append(step)
+    def observe(name, step, state, info):
+        states(name, step, state, info)
+        steps.append((name, step))
         assert info.value.shape == (6,)
         assert info.grad.shape == state[0].shape
 
     made(backbone).sample(backbone, 6, noise("sample"), Request(observe=observe))
-    assert steps == [0, 1, 2, 3]
+    assert steps == [("stage 1", 0), ("stage 1", 1), ("stage 2", 0), ("stage 2", 1)]
     assert {u.shape for u in states.u} == {(6, backbone.layout.dim)}
 
 
@@ -220,10 +233,10 @@ def test_particles_reach_what_a_short_chain_does_not():
         ratio.set(tensor([[0.0]]), tensor([new - old]), tensor((old**2 - new**2) / 2))
     means = []
     for mode in ("joint", "smc"):
-        drawing = Drawing(mode, particles=32)
-        base = GaussianPrior(backbone.layout)
-        prior = MultiStagePrior(base, ratios, ULA(steps=3, step_size=0.05), Coupling(), drawing, Contrast(), 1)
-        prior.begun = 2
+        drawing = Drawing(mode=mode, particles=32)
+        root = GaussianPrior(backbone.layout)
+        prior = MultiStagePrior(root, ratios, ULA(steps=3, step_size=0.05), Coupling(), drawing, Contrast(), 1)
+        prior.trained_stages = 2
         means.append(float(prior.sample(backbone, 2000, noise("sample")).u.mean()))
     assert abs(means[0] - 0.07) < 0.09
     assert abs(means[1] - 1.0) < 0.1
@@ -253,15 +266,15 @@ def test_particles_of_a_class_have_the_target_of_the_last_chain(label, slope, me
     """
     backbone, samples = Walk(), 1000
     prior = MultiStagePrior(
-        base=GaussianPrior(backbone.layout),
+        root=GaussianPrior(backbone.layout),
         ratios=[ClassSlopes(1.0, -1.0), ClassSlopes(slope, 0.0)],
         sampler=ULA(steps=2, step_size=0.05),
         coupling=Coupling((0,), logits=2),
-        drawing=Drawing("smc", particles=512),
+        drawing=Drawing(mode="smc", particles=512),
         contrast=Contrast(),
         dim=1,
     ).double()
-    prior.begun = 2
+    prior.trained_stages = 2
     u = prior.sample(backbone, samples, noise("class"), Request(labels=torch.full((samples,), label))).u
     assert abs(float(u.mean()) - mean) < 0.2
     assert abs(float(u.var()) - var) < 0.3
@@ -277,6 +290,6 @@ def test_weights_that_are_all_0_or_infinite_give_no_draw(weight):
         return found.flatten()
 
     particles = smc(u, [log_ratio], lambda s, rows: rows, Noise(0, "smc"), 0.5)
-    drawn = chosen(particles, Noise(0, "choice"))
+    drawn = particles.chosen(Noise(0, "choice"))
     assert drawn[0].isnan().all()
     assert drawn[1].isfinite().all()

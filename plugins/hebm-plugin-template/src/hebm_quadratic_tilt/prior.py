@@ -26,15 +26,15 @@ from torch import Tensor, nn
 
 
 class Quadratic(nn.Module):
-    """f(u) = a·u − ½ uᵀ diag(b²) u, a and b `(D,)`; a = b = 0 at the start."""
+    """f(u) = a·u − ½ uᵀ diag(b) u, a and b = exp(log(1 + b)) − 1 > −1 `(D,)`; a = b = 0 at the start."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.a, self.b = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.a, self.log_precision = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the terms of f, `(B, D)`."""
-        return self.a * u - 0.5 * self.b.square() * u.square()
+        return self.a * u - 0.5 * self.log_precision.expm1() * u.square()
 
 
 class QuadraticTiltPrior(PriorLearner):
@@ -56,9 +56,8 @@ class QuadraticTiltPrior(PriorLearner):
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List one chain on f(u) − |u|²/2."""
-        return (
-            MCMC(name="prior", sampler=self.sampler, density=lambda at, request: self.density(backbone, at.context)),
-        )
+        target = lambda at, request: self.density(backbone, at.context)  # noqa: E731
+        return (MCMC(name="prior", sampler=self.sampler, density=target),)
 
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None

@@ -28,13 +28,19 @@ class DVPPrior(GaussianPrior):
         diffusion: p(c).
         stable: strata of times for a batch, instead of independent ones.
         temperature: of the diffusion's draws; 1 is the model.
+        recipe: what the diffusion was built from, for `Stage.recipe`.
     """
 
     def __init__(
-        self, layout: LatentLayout, diffusion: Diffusion, stable: bool = False, temperature: float = 1.0
+        self,
+        layout: LatentLayout,
+        diffusion: Diffusion,
+        stable: bool = False,
+        temperature: float = 1.0,
+        recipe: object | None = None,
     ) -> None:
         super().__init__(layout)
-        self.diffusion, self.stable, self.temperature = diffusion, stable, temperature
+        self.diffusion, self.stable, self.temperature, self.recipe = diffusion, stable, temperature, recipe
 
     @property
     def context(self) -> tuple[int, ...] | None:
@@ -43,7 +49,7 @@ class DVPPrior(GaussianPrior):
 
     # ------------------------------------------------------------ drawing
 
-    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:  # noqa: B008
+    def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw c by ancestral sampling, unless it is given, and u ~ N(0, I). `steps` is ignored: T is fixed."""
         if request.context is None:
             request = attrs.evolve(request, context=self._context(n, noise.derive("context")))
@@ -95,7 +101,7 @@ class DVPPrior(GaussianPrior):
 
     def stages(self) -> tuple[Stage, ...]:
         """List the diffusion, a term of the ELBO."""
-        return (Stage(STAGE, self.diffusion, self.objective, with_backbone=True),)
+        return (Stage(STAGE, self.diffusion, self.objective, with_backbone=True, recipe=self.recipe),)
 
     # ------------------------------------------------------------ log p(c)
 

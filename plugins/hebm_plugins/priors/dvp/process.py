@@ -60,10 +60,6 @@ class Diffusion(nn.Module):
         self.net, self.schedule, self.steps = net, schedule, steps
         self.velocity, self.discrete = velocity, discrete
 
-    def extra_repr(self) -> str:
-        """What its weights mean nothing without."""
-        return f"steps={self.steps}, velocity={self.velocity}, discrete={self.discrete}"
-
     # ------------------------------------------------------------ the forward process
 
     def diffused(self, c: Tensor, t: Tensor, eps: Tensor) -> Tensor:

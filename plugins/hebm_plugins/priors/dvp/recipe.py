@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, PriorRecipe
@@ -48,4 +50,11 @@ class DVPDiffusion(PriorRecipe):
         net = UNet(context[0], self.channels, self.blocks, self.dropout)
         schedule = SCHEDULES[self.schedule](self.gamma_min, self.gamma_max, self.learn_gamma_min)
         diffusion = Diffusion(net, schedule, self.steps, self.prediction == "velocity", self.time == "discrete")
-        return DVPPrior(backbone.layout, diffusion, self.stable, self.temperature)
+        return DVPPrior(backbone.layout, diffusion, self.stable, self.temperature, self._of_diffusion())
+
+    def _of_diffusion(self) -> DVPDiffusion:
+        """Return this recipe with every key at its default that does not change what the diffusion's weights mean.
+
+        `stable` and `dropout` matter in training only, `temperature` in a draw only.
+        """
+        return attrs.evolve(self, stable=False, dropout=0.0, temperature=1.0)  # type: ignore[misc]  # recipes are attrs classes

@@ -36,18 +36,12 @@ class Schedule(nn.Module, ABC):
 
     def __init__(self, low: float, high: float, learned: bool = False) -> None:
         super().__init__()
-        self.given = (low, high, learned)
-        at_zero = torch.tensor(low)
+        at_zero, at_one = (torch.tensor(end, dtype=torch.float64) for end in (low, high))  # exact in any later cast
         if learned:
             self.low = nn.Parameter(at_zero)
         else:
             self.register_buffer("low", at_zero)
-        self.register_buffer("high", torch.tensor(high))
-
-    def extra_repr(self) -> str:
-        """As it was made."""
-        low, high, learned = self.given
-        return f"low={low}, high={high}, learned={learned}"
+        self.register_buffer("high", at_one)
 
     @abstractmethod
     def gamma(self, t: Tensor) -> Tensor:
@@ -91,7 +85,7 @@ class LinearSchedule(Schedule):
 
     def slope(self, t: Tensor) -> Tensor:
         """γ_max − γ_min."""
-        return (self.high - self.low).expand_as(t)
+        return (self.high - self.low).to(t.dtype).expand_as(t)
 
 
 class CosineSchedule(Schedule):

@@ -1,0 +1,220 @@
+"""One phase while it is trained: its parameters and optimisers, its steps, its checkpoints."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from hebm.errors import NonFiniteError
+from hebm.interfaces import Batch, Loss, Progress
+from hebm.model import Model
+from hebm.store.checkpoints import Checkpoint, save
+from hebm.training.guard import first_offender, nonfinite_report
+from hebm.training.job import Place
+from hebm.training.phases import Phase
+from hebm.training.plateau import Plateau
+from hebm.training.run_state import RunState, Stopped
+from hebm.training.state import GroupState, clip_gradients
+from hebm.training.step_metrics import mean_metrics
+
+
+class PhaseRun:
+    """One phase while it is trained.
+
+    Arguments:
+        run: what all phases share.
+        place: where the phase starts or resumes.
+        checkpoint: what it resumes from, or None at its start.
+    """
+
+    def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
+        self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
+        _require_gradients(run.job.model, self.phase)
+        self.phase.start(run.noise.derive("begin", self.phase.key))  # before averages copy what it sets
+        self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
+        self.plateau = Plateau(self.phase.patience)
+        if checkpoint is not None:
+            self.plateau = attrs.evolve(plateau_of(checkpoint), window=self.phase.patience)
+            for group in self.groups:
+                group.load(checkpoint.tensors)
+        trained = any(group.group.parameters() for group in self.groups)
+        self._wrapped: Any = run.accelerator.prepare(self.phase) if trained else self.phase
+        self._since = time.monotonic(), place.step
+
+    def train(self) -> None:
+        """Take the remaining steps, until the last one or until the loss stops falling.
+
+        Raises `Stopped` if asked to stop, `NonFiniteError` after too many steps in a row that were not finite.
+        """
+        if self.plateau.ended:
+            return
+        for parts in self._batches():
+            metrics = self._step(parts)
+            self.place = self.place.after_step()
+            last = self._plateau_reached(metrics[self.phase.watched]) or self.place.step == self.phase.steps
+            self._after_step(metrics, last)
+            if last:
+                break
+
+    def finish(self) -> None:
+        """Call `Phase.finish` on each module that was trained, then on each averaged copy."""
+        averages = [group.average.module for group in self.groups if group.average is not None]
+        for owner in (*(group.group.owner for group in self.groups), *averages):
+            self.phase.finish(owner, self.run.noise.derive("finish", self.phase.key))
+
+    def save(self, finished: bool) -> None:
+        """Write a checkpoint. Every process must call this.
+
+        Arguments:
+            finished: whether `finish` was called, or has nothing to do, after the last step.
+        """
+        state = {"finished": finished, "plateau": attrs.asdict(self.plateau), **self.run.saved()}
+        if self.run.main:
+            job, place = self.run.job, self.place
+            checkpoint = Checkpoint(self.phase.name, place.step, place.total, self._tensors(), state)
+            save(job.folder.checkpoints, checkpoint, job.settings.keep, job.run_id)
+            self.run.log.sync()
+        self.run.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Remove what wraps the phase, and replace weights by their averages."""
+        del self._wrapped
+        self.run.accelerator.free_memory()  # otherwise this phase's hooks average gradients in the next one too
+        self.run.accelerator.wait_for_everyone()
+        for group in self.groups:
+            if group.average is not None:
+                group.group.owner.load_state_dict(group.average.module.state_dict())
+
+    # ------------------------------------------------------------ one step
+
+    @property
+    def progress(self) -> Progress:
+        """How far the phase is."""
+        return Progress(self.place.step, self.phase.steps, self.run.job.batches.recipe.batch_size)
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        """This process's rows of each remaining step, as the micro-batches whose gradients are summed."""
+        parts, start = self.run.job.settings.gradient_accumulation, self.place.total
+        stop = start + max(0, self.phase.steps - self.place.step)
+        micro_batches = self.run.job.batches.iterate(start, stop, parts)
+        while first := next(micro_batches, None):
+            yield [first, *itertools.islice(micro_batches, parts - 1)]
+
+    def _step(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """Update every group once, and return the step's metrics, still on the device."""
+        for group in self.groups:
+            group.set_rate(self.place.step, self.phase.steps)
+        losses = self._accumulate(parts)
+        metrics = self.run.without_counts(mean_metrics(losses)) | clip_gradients(self.groups, self.phase.one_clip)
+        if self._finite(metrics):
+            self.run.guard.passed()
+            for group in self.groups:
+                group.update()
+        elif self.run.guard.failed():
+            raise self._nonfinite(metrics, parts[0])
+        for group in self.groups:
+            group.optimizer.zero_grad(set_to_none=True)
+        return metrics
+
+    def _accumulate(self, parts: list[Batch]) -> list[Loss]:
+        """Add up the gradients of all micro-batches, and return their losses."""
+        losses, row = [], self.run.first_row
+        for part in parts:
+            noise = self.run.noise.derive(self.place.total).at(row)
+            row += len(part.x)
+            with self.run.accelerator.accumulate(self._wrapped):
+                loss: Loss = self._wrapped(part, noise, self.progress)
+                self.run.accelerator.backward(loss.total)
+            losses.append(loss)
+        return losses
+
+    def _finite(self, metrics: Mapping[str, Tensor]) -> bool:
+        """Return whether the loss and the norms of all gradients are finite on every process."""
+        judged = [value for name, value in metrics.items() if name == "loss" or name.startswith("grad_norm_")]
+        return self.run.everywhere(torch.stack([value.isfinite().all() for value in judged]).all())
+
+    def _nonfinite(self, metrics: Mapping[str, Tensor], batch: Batch) -> NonFiniteError:
+        """Return the error that ends the run, the same on every process."""
+        noise = self.run.noise.derive(self.place.total).at(self.run.first_row)
+        found: list[str] = gather_object([first_offender(self.phase, batch, noise, self.progress)])
+        means = {name: self.run.mean(value) for name, value in metrics.items()}
+        first = next(filter(None, found), "")
+        return nonfinite_report(self.phase.name, self.progress, means, first, self.run.guard.limit)
+
+    # ------------------------------------------------------------ after a step
+
+    def _plateau_reached(self, loss: Tensor) -> bool:
+        return bool(self.plateau.window) and self.plateau.reached(self.run.mean(loss))
+
+    def _after_step(self, metrics: Mapping[str, Tensor], last: bool) -> None:
+        """Log, tell the listener, save and stop, each if it is due."""
+        settings, total = self.run.job.settings, self.place.total
+        logged = last or total % settings.log_every == 0
+        self.run.listener.stepped(self._log(metrics) if logged else None)
+        if settings.sample_every and total % settings.sample_every == 0:
+            self._preview()
+        signal = self.run.stop_signal()
+        due = total % settings.checkpoint_every == 0 and not last
+        # after a failed step the weights themselves may be what makes steps fail: only a signal saves them
+        if signal or (due and not self.run.guard.in_a_row):
+            self.save(finished=last and type(self.phase).finish is Phase.finish)
+        if signal:
+            raise Stopped(signal, total)
+
+    def _log(self, metrics: Mapping[str, Tensor]) -> float:
+        """Append a line to metrics.jsonl, and return the loss, averaged over processes."""
+        means = {name: self.run.mean(value) for name, value in metrics.items()}
+        rates = {f"learning_rate_{group.name}": group.optimizer.param_groups[0]["lr"] for group in self.groups}
+        place = {"phase": self.phase.name, "step": self.place.step, "total_step": self.place.total}
+        line = {**place, **means, **self.run.counts(), **rates, "skipped": self.run.guard.skipped}
+        self.run.record({**line, "steps_per_second": round(self._speed(), 3)})
+        return means["loss"]
+
+    def _speed(self) -> float:
+        """Steps per second since the phase was started or resumed."""
+        since, first = self._since
+        return (self.place.step - first) / (time.monotonic() - since)
+
+    @torch.no_grad()
+    def _preview(self) -> None:
+        averages: dict[str, Any] = {g.name: g.average.module for g in self.groups if g.average is not None}
+        model = self.run.job.model
+        shown = averages.get("backbone", model.backbone), averages.get("prior", model.prior)
+        self.run.listener.previewed(*shown, self.place.total)
+
+    def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """Weights, averages and moments by file name."""
+        model = self.run.job.model
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "backbone": model.backbone.state_dict(),
+            "prior": model.prior.state_dict(),
+        }
+        for group in self.groups:
+            tensors.update(group.tensors())
+        return tensors
+
+
+def unfinished(checkpoint: Checkpoint, phase: Phase) -> bool:
+    """Return whether a checkpoint of this phase lacks some of its steps, or what `Phase.finish` does after them."""
+    lacking = checkpoint.step < phase.steps and not plateau_of(checkpoint).ended
+    return lacking or not checkpoint.state["finished"]
+
+
+def plateau_of(checkpoint: Checkpoint) -> Plateau:
+    """Return the plateau that a checkpoint saved."""
+    return Plateau(**checkpoint.state["plateau"])
+
+
+def _require_gradients(model: Model, phase: Phase) -> None:
+    """Require gradients of the phase's parameters, and of nothing else."""
+    model.requires_grad_(False)
+    for group in phase.groups.values():
+        for parameter in group.parameters().values():
+            parameter.requires_grad_(True)

@@ -1,0 +1,115 @@
+"""What all phases of a run share: its processes, its noise, its counts, its log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from hebm.noise import Noise
+from hebm.store.metrics import MetricsLog
+from hebm.training.guard import Guard
+from hebm.training.job import TrainingJob
+from hebm.training.listeners import Listener, Silent
+from hebm.training.step_metrics import is_count
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and everything is saved. `signal` is the signal's number."""
+
+    def __init__(self, signal: int, total_step: int) -> None:
+        super().__init__(f"stopped by signal {signal}, saved at step {total_step}; start the run again to continue")
+        self.signal = signal
+
+
+class RunState:
+    """The state of a run that outlives its phases.
+
+    Arguments:
+        job: what is trained.
+        accelerator: devices, processes, precision.
+        listener: follows training on the main process.
+        stop: returns the number of a signal that asks to stop, or 0.
+    """
+
+    def __init__(self, job: TrainingJob, accelerator: Accelerator, listener: Listener, stop: Callable[[], int]) -> None:
+        self.job, self.accelerator, self.main = job, accelerator, accelerator.is_main_process
+        self.listener: Listener = listener if self.main else Silent()
+        dtype = next(job.model.backbone.parameters()).dtype
+        self.noise = Noise(job.seed, "train", device=accelerator.device, dtype=dtype)
+        self.guard, self.log = Guard(job.settings.max_skipped), MetricsLog(job.folder.metrics_log)
+        self._stop, self._counts = stop, dict[str, Tensor]()
+        self._seconds, self._since = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on training so far, without the steps that were lost between a checkpoint and a kill."""
+        return self._seconds + time.monotonic() - self._since
+
+    @property
+    def first_row(self) -> int:
+        """This process's first row in each batch."""
+        rows = self.job.batches.recipe.batch_size
+        return int(self.accelerator.process_index * rows // self.accelerator.num_processes)
+
+    # ------------------------------------------------------------ over all processes
+
+    def mean(self, value: Tensor) -> float:
+        """Return the mean of a scalar over processes."""
+        return float(self.accelerator.reduce(value.detach(), "mean"))
+
+    def everywhere(self, condition: Tensor) -> bool:
+        """Return whether a condition (a bool) holds on every process."""
+        if self.accelerator.num_processes == 1:
+            return bool(condition)
+        holding = self.accelerator.reduce(condition.to(torch.float32), "sum")
+        return bool(holding >= self.accelerator.num_processes)
+
+    def stop_signal(self) -> int:
+        """Return the number of the signal that asks to stop, the same on every process; 0 if there is none."""
+        signal = self._stop()
+        if self.accelerator.num_processes == 1:
+            return signal
+        signals = torch.tensor(float(signal), device=self.accelerator.device)
+        return int(self.accelerator.gather(signals).max())
+
+    # ------------------------------------------------------------ what is counted, logged and saved
+
+    def without_counts(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Add the counts among a step's metrics to those of earlier steps, and return the other metrics."""
+        for name, value in metrics.items():
+            if is_count(name):
+                self._counts[name] = value.float() + self._counts.get(name, 0.0)
+        return {name: value for name, value in metrics.items() if not is_count(name)}
+
+    def counts(self) -> dict[str, float]:
+        """Return the counts since the run started, summed over processes."""
+        return {name: float(self.accelerator.reduce(value, "sum")) for name, value in self._counts.items()}
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.main:
+            self.log.append(line)
+        self.listener.logged(line)
+
+    def saved(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this; every process must call it."""
+        guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
+        return {**guard, "counts": self.counts(), "seconds": round(self.seconds, 3)}
+
+    def load(self, saved: Mapping[str, Any], total_step: int) -> None:
+        """Continue from what `saved` returned, and drop later lines of the log."""
+        self.guard.skipped, self.guard.in_a_row = saved["skipped"], saved["in_a_row"]
+        self._seconds = saved["seconds"]
+        for name, value in saved["counts"].items():
+            self._counts[name] = torch.tensor(value if self.main else 0.0, device=self.accelerator.device)
+        self.shorten_log(total_step)
+
+    def shorten_log(self, total_step: int) -> None:
+        """Drop the lines of metrics.jsonl after a step."""
+        if self.main:
+            self.log.truncate_after(total_step)

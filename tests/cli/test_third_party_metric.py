@@ -1,0 +1,97 @@
+"""A metric that the core has never heard of: its measurements are in the table, on the page and in `hebm compare`."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+from real_runs import tiny, write_config
+
+from hebm import registry
+from hebm.cli.main import main
+from hebm.config.recipe import option, recipe
+from hebm.evaluate.metric import Measurement, MetricRecipe
+
+
+@recipe
+class Contrast(MetricRecipe):
+    """Mean over images of (standard deviation of the pixels)^power."""
+
+    power: float = option(1.0, above=0, doc="exponent")
+
+    def compute(self, evaluation):
+        """Measure `contrast` of the data and of both priors."""
+        return [self._of(evaluation, kind) for kind in ("data", "gaussian", "prior")]
+
+    def _of(self, evaluation, kind):
+        contrast = (evaluation.pixels(kind).double().flatten(1) / 255).std(1) ** self.power
+        error, conditions = contrast.std() / len(contrast) ** 0.5, {"power": self.power}
+        return Measurement(
+            "contrast", contrast.mean(), "contrast", error, "grey", kind, better="higher", conditions=conditions
+        )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(folder of runs of two seeds and of another option, what the first run printed)."""
+    folder = tmp_path_factory.mktemp("runs")
+    registry.register("hebm_metrics", "contrast", Contrast)
+    try:
+        config = write_config(folder, tiny(evaluate={"samples": 64, "metrics": ["contrast"]}))
+        printed = hebm("run", config, "--runs", folder, "--set", "name=r0")
+        hebm("run", config, "--runs", folder, "--set", "name=r1", "--set", "seed=1")
+        squared = 'evaluate.metrics=[{type="contrast", power=2.0}]'
+        hebm("run", config, "--runs", folder, "--set", "name=squared", "--set", squared)
+    finally:
+        registry.unregister("hebm_metrics", "contrast")
+    return folder, printed
+
+
+def hebm(*arguments, status=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def measured(run):
+    found = json.loads((run / "metrics.json").read_text())["measurements"]
+    return {entry["kind"]: entry for entry in found if entry["name"] == "contrast"}
+
+
+def test_the_table_on_the_terminal_has_a_line_for_each_kind_with_error_unit_and_direction(runs):
+    lines = [" ".join(line.split()) for line in runs[1].splitlines()]
+    start = lines.index("contrast (higher is better)")
+    found = measured(runs[0] / "r0")
+    titles = {"data": "data", "gaussian": "Gaussian prior", "prior": "learned prior"}
+    for line, (kind, title) in zip(lines[start + 1 :], titles.items(), strict=False):
+        assert line.startswith(f"{title} {found[kind]['value']:.4g}"[:-1])
+        assert line.endswith(" grey")
+        assert " ± 0.0" in line
+    assert lines[start + 4] == "(power 1)"
+
+
+def test_the_page_has_a_card_and_a_row(runs):
+    page = (runs[0] / "r0" / "report.html").read_text()
+    value = f"{measured(runs[0] / 'r0')['prior']['value']:.3g} ± 0.0"
+    assert f"<b>{value}" in page
+    assert "contrast ↑ (grey), learned prior" in page
+    assert '<td class="">contrast ↑ (grey)</td>' in page
+    assert "power 1" in page
+
+
+def test_compare_has_columns_a_mean_over_seeds_a_page_and_exact_numbers(runs, tmp_path):
+    folder, _ = runs
+    sheet, page = tmp_path / "c.csv", tmp_path / "c.html"
+    text = hebm("compare", folder / "r0", folder / "r1", "-o", sheet, "-o", page)
+    assert "contrast ↑" in text
+    assert "mean ± sd of r0" in text
+    row = next(csv.DictReader(sheet.read_text().splitlines()))
+    assert float(row["contrast.prior"]) == measured(folder / "r0")["prior"]["value"]
+    assert float(row["contrast.prior.error"]) == measured(folder / "r0")["prior"]["error"]
+    assert "contrast ↑ (grey)<br>learned prior" in page.read_text()
+
+
+def test_compare_refuses_numbers_of_another_option(runs):
+    folder, _ = runs
+    text = hebm("compare", folder / "r0", folder / "squared", status=2)
+    assert "power: r0 has 1.0, squared has 2.0 (contrast)" in text
