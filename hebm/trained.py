@@ -200,7 +200,7 @@ class TrainedModel:
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Return a posterior draw for each image, as the training scheme infers latents.
 
-        Raises `ConfigError` for a backbone without an inference model, if there is no scheme.
+        Raises `ConfigError` if there is neither a scheme nor an inference model.
         """
         with self._evaluating():
             if self.scheme is not None:

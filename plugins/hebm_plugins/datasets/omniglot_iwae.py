@@ -31,11 +31,11 @@ class OmniglotIWAE(Downloadable):
 
     @property
     def path(self) -> Path:
-        """Where the file is, or goes."""
+        """Return where the file is, or where it is downloaded to."""
         return Path(self.root) / "omniglot-iwae" / FILE if self.file is None else Path(self.file)
 
     def open(self, split: str, download: bool) -> Any:
-        """The matrices by name."""
+        """Return the matrices by name."""
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
         from torchvision.datasets.utils import download_url
@@ -50,7 +50,7 @@ class OmniglotIWAE(Downloadable):
             raise RuntimeError(f"{self.path} is damaged: {error}") from error
 
     def source(self, split: str) -> ArrayImages:
-        """In the file's order. Raises `DataError` for a file that has not what the published one has."""
+        """Return the images of a split, in the file's order. Raises `DataError` for a file unlike the published one."""
         found, names = self.found(split), KEYS[split]
         missing = [name for name in names if name not in found]
         if missing:

@@ -15,7 +15,7 @@ _SMALLEST = 4
 
 
 def conv_net(shape: Shape, channels: int, width: int, logits: int) -> nn.Sequential:
-    """n convolutions that halve a map to 4×4, then n hidden linear layers, all with biases and LeakyReLU 0.2.
+    """Build n convolutions that halve a map to 4×4, then n hidden linear layers, with biases and LeakyReLU 0.2.
 
     Arguments:
         shape: of the map, `(c, h, w)`; n = log₂(h/4).
@@ -49,9 +49,9 @@ class Conv(EnergyRecipe):
     zero_init: bool = option(False, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
-        """One net for each layer of this layout.
+        """Build a net for each layer of this layout.
 
-        Raises `ConfigError` for a layer that is no map, and for more than one level.
+        Raises `ConfigError` for a layer that is not a map, and for more than one level.
         """
         expect_one_level(levels, "conv")
         expect_maps(layout, "conv", instead="mlp")

@@ -23,7 +23,7 @@ class HalvingBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels, channels, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `(B, ch, H/2, W/2)` of x `(B, ch, H, W)`."""
+        """Return maps `(B, ch, H/2, W/2)` of x `(B, ch, H, W)`."""
         y: Tensor = self.smooth(F.silu(self.halve(F.silu(x)))) + self.shortcut(x)
         return y
 
@@ -36,7 +36,7 @@ class PlainBlock(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convolutions))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps of the same shape, of x `(B, ch, H, W)`."""
+        """Return maps of the same shape, of x `(B, ch, H, W)`."""
         inner = x
         for conv in self.convs:
             inner = conv(F.silu(inner))
@@ -53,7 +53,7 @@ class DenseBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features `(B, outputs)` of x `(B, inputs)`."""
+        """Return features `(B, outputs)` of x `(B, inputs)`."""
         y: Tensor = self.second(F.silu(self.first(F.silu(x)))) + self.shortcut(x)
         return y
 
@@ -83,9 +83,9 @@ class ConvResidual(EnergyRecipe):
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself: a stage starts at r = 1")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
-        """One net for each layer of this layout.
+        """Build a net for each layer of this layout.
 
-        Raises `ConfigError` for a layer that is no map, and for more than one level.
+        Raises `ConfigError` for a layer that is not a map, and for more than one level.
         """
         expect_one_level(levels, "conv-residual")
         expect_maps(layout, "conv-residual", instead="mlp")
@@ -95,7 +95,7 @@ class ConvResidual(EnergyRecipe):
         return LayerwiseEnergy(nets, self.coordinate, layout)
 
     def _net(self, shape: Shape, logits: int) -> nn.Sequential:
-        """The net of a map `(c, h, w)`."""
+        """Build the net of a map `(c, h, w)`."""
         n = halvings_to(shape, self.smallest)
         layers: list[nn.Module] = [nn.Conv2d(shape[0], self.channels, 3, padding=1)]
         for _ in range(n):

@@ -19,7 +19,7 @@ from hebm_plugins.module_lists import ModuleList
 
 
 def halvings(shape: Shape, end: int) -> int:
-    """How often a map `(c, h, w)` is halved: until its longer side is `end` (or less than twice that), at least once.
+    """Return how often a map `(c, h, w)` is halved: until its longer side is below 2 `end`, at least once.
 
     It stops before a side would vanish; 0 for a map that cannot be halved at all.
     """
@@ -39,7 +39,7 @@ class HalvingBlock(nn.Module):
         self.shortcut = ConvMap(inputs, outputs, 4, 2, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Maps of half the size, of x `(B, c, H, W)` and time features s `(B, 128)`."""
+        """Return maps of half the size, of x `(B, c, H, W)` and time features s `(B, 128)`."""
         x = F.silu(x) if self.activate else x
         y: Tensor = self.smooth(F.silu(self.halve(x) + self.time(s)[:, :, None, None])) + self.shortcut(x)
         return y
@@ -56,7 +56,7 @@ class DenseBlock(nn.Module):
         self.shortcut = LinearMap(inputs, outputs, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Features `(B, outputs)` of x `(B, inputs)` and time features s `(B, 128)`."""
+        """Return features `(B, outputs)` of x `(B, inputs)` and time features s `(B, 128)`."""
         x = F.silu(x)
         y: Tensor = self.second(F.silu(self.first(x) + self.time(s))) + self.shortcut(x)
         return y
@@ -72,7 +72,7 @@ class DenseHead(nn.Module):
         self.out = LinearMap(sizes[2], logits, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Logits `(B, K)` of features x `(B, H)` and time features s `(B, 128)`."""
+        """Return logits `(B, K)` of features x `(B, H)` and time features s `(B, 128)`."""
         for block in self.blocks:
             x = block(x, s)
         logits: Tensor = self.out(F.silu(x))
@@ -98,7 +98,7 @@ class ResidualNet(TimeNet):
         self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        """Return f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
         x, s = z + self.shift(e)[:, :, None, None], F.silu(self.time(e))
         for block in self.blocks:
             x = block(x, s)
@@ -107,7 +107,7 @@ class ResidualNet(TimeNet):
 
     @classmethod
     def fold(cls, nets: Sequence[ResidualNet], e: Tensor) -> FoldedResidual:
-        """S nets of one shape, at the levels that e stands for."""
+        """Fold S nets of one shape, at the levels that e stands for."""
         features = [F.silu(net.time(e)) for net in nets]
         head = FoldedHead([net.head for net in nets], features)
         return FoldedResidual([net.shift(e) for net in nets], [net.blocks for net in nets], features, head)
@@ -132,7 +132,7 @@ class PlainNet(TimeNet):
         self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        """Return f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
         x = self.convs[0](z)
         for conv in self.convs[1:]:
             x = conv(F.silu(x))
@@ -141,6 +141,6 @@ class PlainNet(TimeNet):
 
     @classmethod
     def fold(cls, nets: Sequence[PlainNet], e: Tensor) -> FoldedPlain:
-        """S nets of one shape, at the levels that e stands for."""
+        """Fold S nets of one shape, at the levels that e stands for."""
         head = FoldedHead([net.head for net in nets], [F.silu(net.time(e)) for net in nets])
         return FoldedPlain([net.convs for net in nets], head)

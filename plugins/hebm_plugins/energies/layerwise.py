@@ -28,12 +28,12 @@ class LayerwiseEnergy(EnergyFn):
         self.nets, self.coordinate, self.layout, self.flat = nn.ModuleList(nets), coordinate, layout, flat
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, L, K)`."""
+        """Return log tilts `(B, L, K)`."""
         parts = seen(latents, self.layout, self.coordinate)
         return torch.stack([self._score(net, part) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, K)` of one layer, by its net alone."""
+        """Return log tilts `(B, K)` of one layer, by its net alone."""
         return self._score(self.nets[layer], seen_of(latents, self.layout, self.coordinate, layer))
 
     def _score(self, net: nn.Module, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Energies that see the context beside the latents."""
+"""Energies that see the context next to the latents."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class ContextEnergy(EnergyFn):
         self.energy, self.layout = energy, layout
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, E, K)`."""
+        """Return log tilts `(B, E, K)`."""
         f: Tensor = self.energy(self._beside(latents), t)
         return f
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, K)` of one energy."""
+        """Return log tilts `(B, K)` of one energy."""
         return self.energy.of_layer(self._beside(latents), layer, t)
 
     def folded(self, t: Tensor | None = None) -> EnergyFn:
-        """The other energy folded."""
+        """Return the same with the other energy folded."""
         return ContextEnergy(self.energy.folded(t), self.layout)
 
     def _beside(self, latents: Latents) -> Latents:
-        """c stands for itself in z and u alike, with σ = 1."""
+        """Append c to every layer of z and of u, with σ = 1."""
         if latents.context is None:
             raise ConfigError("energy 'with-context': these latents have no context")
         c = latents.context.flatten(1)
@@ -56,7 +56,7 @@ class ContextEnergy(EnergyFn):
 
 @recipe
 class WithContext(EnergyRecipe):
-    """f(z, c): an energy for flat layers (mlp, mlp-concat, mlp-time) that sees the context beside each layer's latents.
+    """f(z, c): an energy for flat layers (mlp, mlp-concat, mlp-time) that sees the context with each layer's latents.
 
     For backbones whose layers are conditioned on a context: dvp. Without it an energy sees z alone and learns an
     average over contexts, unless its coordinate is z-given-above, whose μ_i and σ_i follow c.

@@ -58,18 +58,18 @@ class NVAEBackbone(InferringBackbone):
         self.spectral = SpectralSum([conv.weight.shape for conv in self.convolutions()])
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """Every convolution of encoder and decoder, whose spectral norms are penalised."""
+        """List every convolution of encoder and decoder: their spectral norms are penalised."""
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
     # ------------------------------------------------------------ generation
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
+        """Return z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
         parts = self.layout.split(u)
         return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.group])))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
+        """Return u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
         return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.group]))
 
     def _standardised(self, descent: Descent) -> Latents:
@@ -77,7 +77,7 @@ class NVAEBackbone(InferringBackbone):
         return _latents(self.layout.join(u), descent)
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z), from the last group's feature on; from the beginning where `latents` is without features."""
+        """Return p(x|z), from the last group's feature; without features, the top-down pass runs again."""
         if latents.features is None:
             latents = self.invert(latents.z)
         return self.pixels(self._cropped(self.decoder.image(latents.features, latents.z[-1])))
@@ -88,7 +88,7 @@ class NVAEBackbone(InferringBackbone):
     # ------------------------------------------------------------ inference
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x) through the flows, log q and KL per group `(B, G)`.
+        """Draw z ~ q(z|x) through the flows, with log q and KL per group `(B, G)`.
 
         KL is analytic without flows, else the one-sample estimate log q(z before flows) − log p(z after), which may
         be negative; a flow's log |det| is 0.
@@ -121,27 +121,27 @@ class NVAEBackbone(InferringBackbone):
     # ------------------------------------------------------------ training
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """−log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
+        """Return −log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
         posterior = self.infer(batch, noise)
         log_likelihood = self.likelihood(posterior.latents).log_prob(batch.target)
         return self.settings.loss(log_likelihood, posterior, self.structure.groups, self.penalty, progress)
 
     def penalty(self, iterations: int) -> Tensor:
-        """Spectral norms of all kernels plus max |γ| of every BatchNorm; moves the power iteration's vectors."""
+        """Return the spectral norms of all kernels plus max |γ| of every BatchNorm; the power iteration advances."""
         kernels = [kernel_of(conv) for conv in self.convolutions()]
         penalty: Tensor = self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
         return penalty
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """The decoder."""
+        """List the decoder alone."""
         return (self.decoder,)
 
     def finalize(self, noise: Noise) -> None:
-        """Estimate the decoder's BatchNorm statistics anew from samples, if `recalibration` asks for it."""
+        """Estimate the decoder's BatchNorm statistics again, from samples, if `recalibration` asks for it."""
         recalibrate(self, noise, self.recalibration)
 
     def folded(self) -> NVAEBackbone:
-        """A copy for evaluation with eval BatchNorm and weight norm folded into plain convolutions."""
+        """Return a copy for evaluation, with eval BatchNorm and weight norm folded into plain convolutions."""
         return folded(self)
 
 

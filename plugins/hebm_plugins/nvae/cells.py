@@ -66,7 +66,7 @@ class Halving(nn.Module):
         self.convs = ModuleList(WNConv2d(channels, size, 1, stride=2) for size in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → `(B, 2C, H/2, W/2)`."""
+        """Map x `(B, C, H, W)` to `(B, 2C, H/2, W/2)`."""
         y = F.silu(x)
         parts = [conv(y[:, :, down:, right:]) for conv, (down, right) in zip(self.convs, self.corners, strict=True)]
         return torch.cat(parts, dim=1)
@@ -84,7 +84,7 @@ class Doubling(nn.Module):
         self.conv = WNConv2d(channels, channels // 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → `(B, C/2, 2H, 2W)`."""
+        """Map x `(B, C, H, W)` to `(B, C/2, 2H, 2W)`."""
         y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True))
         return y
 
@@ -110,7 +110,7 @@ class Cell(nn.Module):
         self.se: nn.Module = SqueezeExcite(outputs) if squeeze_excite else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → the cell's output."""
+        """Return the cell's output for x `(B, C, H, W)`."""
         branch = x
         for op in self.ops:
             branch = op(branch)

@@ -26,7 +26,7 @@ class Raw(NamedTuple):
 
     @classmethod
     def of(cls, output: Tensor) -> Raw:
-        """From a net's output `(B, 2L, r, r)`."""
+        """Split a net's output `(B, 2L, r, r)`."""
         mean, log_std = output.chunk(2, dim=1)
         return cls(mean, log_std)
 
@@ -71,20 +71,20 @@ class PriorGroup(nn.Module):
         self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
 
     def enter(self, feature: Tensor) -> Tensor:
-        """The feature that p(z_i | z_above) is read from."""
+        """Return the feature that p(z_i | z_above) is computed from."""
         for cell in self.cells:
             feature = cell(feature)
         return feature
 
     def prior(self, feature: Tensor) -> tuple[Raw | None, Normal]:
-        """p(z_i | z_above), also before the clamp. The first group's is that of raw zeros: N(0, 1.01²)."""
+        """Return p(z_i | z_above), also before the clamp. The first group has N(0, 1.01²), from raw zeros."""
         if self.normal is None:
             return None, clamped_normal(feature.new_zeros(()), feature.new_zeros(()))
         raw = Raw.of(self.normal(F.elu(feature)))
         return raw, clamped_normal(*raw)
 
     def absorb(self, feature: Tensor, z: Tensor) -> Tensor:
-        """The feature for the next group, or for the image."""
+        """Return the feature for the next group, or for the image."""
         feature = self.combine(torch.cat([feature, z], dim=1))
         return feature if self.up is None else self.up(feature)
 
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         self.head = WNConv2d(channels, outputs, 3)
 
     def descend(self, rows: int, choose: Choose) -> Descent:
-        """Top-down through all groups, z_i being what `choose` gives; stops at the last z."""
+        """Walk top-down through all groups with z_i from `choose`; stop at the last z."""
         feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
         z: list[Tensor] = []
         priors: list[Normal] = []
@@ -129,7 +129,7 @@ class Decoder(nn.Module):
         return Descent(tuple(z), tuple(priors), feature)
 
     def image(self, feature: Tensor, z: Tensor) -> Tensor:
-        """The image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
+        """Return the image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
         feature = self.groups[-1].absorb(feature, z)
         for cell in self.post:
             feature = cell(feature)

@@ -31,7 +31,7 @@ class BottomUp(nn.Module):
         self.down = Cell(ops, channels, 2, se) if index and structure.ends_scale(index - 1) else None
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature that the group reads, and the one that goes on."""
+        """Return the feature that the group reads, and the feature for the next cells."""
         for cell in self.cells:
             feature = cell(feature)
         return feature, feature if self.down is None else self.down(feature)
@@ -54,7 +54,7 @@ class PosteriorGroup(nn.Module):
         self.flows = ModuleList(Flow(latent) for _ in range(structure.flows))
 
     def raw(self, feature: Tensor, point: Point, residual: bool) -> Raw:
-        """Mean and log σ before the clamp, with the prior's added if `residual`.
+        """Return mean and log σ before the clamp, with the prior's added if `residual`.
 
         Arguments:
             feature: of the encoder, for this group.
@@ -68,7 +68,7 @@ class PosteriorGroup(nn.Module):
         return Raw(raw.mean + point.raw.mean, raw.log_std + point.raw.log_std)
 
     def transport(self, z: Tensor) -> Tensor:
-        """z after the flows."""
+        """Return z after the flows."""
         for flow in self.flows:
             z = flow(z)
         return z
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
         self.groups = ModuleList(PosteriorGroup(structure, i) for i in range(count))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The feature for each group, top-down, of images x `(B, C, H, W)`."""
+        """Return the feature for each group, top-down, of images x `(B, C, H, W)`."""
         feature = self.stem(x)
         for cell in self.pre:
             feature = cell(feature)
@@ -111,5 +111,5 @@ class Encoder(nn.Module):
         return kept[::-1]
 
     def posterior(self, feature: Tensor, point: Point) -> Normal:
-        """q(z_i | z_above, x) before the flows."""
+        """Return q(z_i | z_above, x) before the flows."""
         return clamped_normal(*self.groups[point.group].raw(feature, point, self.residual))

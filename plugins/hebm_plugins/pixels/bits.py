@@ -8,7 +8,7 @@ from hebm_plugins.precision import full_precision
 
 
 def reduce_bits(x: Tensor, bits: int) -> Tensor:
-    """2 ⌊k / 2^(8−b)⌋ / (2^b − 1) − 1, with k = round(255 (x + 1) / 2) the 8-bit level of x. Idempotent.
+    """Return 2 ⌊k / 2^(8−b)⌋ / (2^b − 1) − 1, with k = round(255 (x + 1) / 2) the 8-bit level of x. Idempotent.
 
     Arguments:
         x: pixels in [−1, 1], of any shape.

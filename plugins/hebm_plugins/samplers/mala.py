@@ -15,7 +15,7 @@ from hebm.sampling import step_sizes
 
 
 class Evaluated(NamedTuple):
-    """u `(B, D)` with log p(u) `(B,)` and its gradient `(B, D)`: a rejected chain evaluates nothing anew."""
+    """u `(B, D)` with log p(u) `(B,)` and its gradient `(B, D)`: a rejected chain evaluates nothing again."""
 
     u: Tensor
     value: Tensor
@@ -35,11 +35,11 @@ class MALA(Sampler):
     step_size: float = option(0.1, doc="h, in units of u²", above=0)
 
     def init(self, density: LogDensity, u: Tensor) -> Evaluated:
-        """The point with its log density and gradient."""
+        """Return the point with its log density and gradient."""
         return Evaluated(u, *density.value_and_grad(u))
 
     def step(self, density: LogDensity, state: Evaluated, noise: StepNoise) -> tuple[Evaluated, Info]:
-        """One proposal and its acceptance."""
+        """Make one proposal; accept or reject it."""
         h, root = step_sizes(self.step_size, density.scale)
         xi, uniform = drawn(noise.normal), drawn(noise.uniform)
         u = state.u + 0.5 * h * state.grad + root * xi

@@ -40,14 +40,14 @@ class TwoLayerBackbone(Backbone):
         self.conditionals, self.generator = ModuleList(conditionals), generator
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
+        """Return p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_full((), self.top_std))
         prior: Normal = self.conditionals[layer - 1](above)
         return prior
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
+        """Return z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
         z: list[Tensor] = []
         sigma: list[Tensor] = []
         for i, part in enumerate(self.layout.split(u)):
@@ -57,19 +57,19 @@ class TwoLayerBackbone(Backbone):
         return Latents(u, tuple(z), tuple(sigma))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
+        """Return u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
         above = (None, *z[:-1])
         priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
         u = [prior.standardised(part) for part, prior in zip(z, priors, strict=True)]
         return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
+        """Return p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
         image = self.generator(latents.z[-1])
         return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """p(z_i|z_{i+1}) and p(x|z_1)."""
+        """List the modules of p(z_i|z_{i+1}) and p(x|z_1)."""
         return self.conditionals, self.generator
 
 

@@ -46,7 +46,10 @@ class TwoLayer(BackboneRecipe):
                 raise ConfigError(f"backbone.{key} is empty; give at least one number")
 
     def build(self, images: ImageSpec) -> TwoLayerBackbone:
-        """Raises `ConfigError` for images outside 8 to 64 pixels, other than 1 or 3 channels, or unfit widths."""
+        """Build the backbone.
+
+        Raises `ConfigError` for images outside 8 to 64 pixels, other than 1 or 3 channels, or unfit widths.
+        """
         _check_images(images)
         above = zip(self.z_dims[:-1], self.z_dims[1:], strict=True)
         hidden = (self.prior_width,) * self.prior_depth
