@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class HebmError(Exception):
-    """Any error that a user can mend. Commands print it without a traceback and exit with `exit_status`."""
+    """Any error that a user can fix. Commands print it without a traceback and exit with `exit_status`."""
 
     exit_status = 1
 

@@ -1,6 +1,5 @@
 """Registry semantics, on real distributions: a .dist-info with entry points beside a module, on the path."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import catalogue
 import pytest
 
-from hebm import registry
+from hebm import entry_points, registry
 from hebm.config.recipe import recipe
 from hebm.errors import PluginError
 from hebm.interfaces import EnergyRecipe, PriorRecipe
@@ -36,9 +35,9 @@ BROKEN = {
     "syntax": ("class Fine(:\n", "SyntaxError"),
     "dependency": ("import no_such_package_of_any_kind\nclass Fine: pass", "no_such_package_of_any_kind"),
     "absent": ("", "Fine"),
-    "wrong-base": ("class Fine: pass", "no subclass of hebm.interfaces.PriorRecipe"),
-    "other-group": (FINE.replace("PriorRecipe", "EnergyRecipe"), "no subclass of hebm.interfaces.PriorRecipe"),
-    "no-class": ("def Fine(): pass", "no subclass of hebm.interfaces.PriorRecipe"),
+    "wrong-base": ("class Fine: pass", "not a subclass of hebm.interfaces.PriorRecipe"),
+    "other-group": (FINE.replace("PriorRecipe", "EnergyRecipe"), "not a subclass of hebm.interfaces.PriorRecipe"),
+    "no-class": ("def Fine(): pass", "not a subclass of hebm.interfaces.PriorRecipe"),
     "abstract": (FINE.replace("def build", "def construct"), "abstract: build"),
     "undecorated": (FINE.replace("@recipe\n", ""), "not decorated with hebm.config.recipe.recipe"),
     "bad-field": (FINE.replace("int = option(3,", "dict = option({},"), "no TOML key can hold"),
@@ -52,7 +51,7 @@ def site(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "_BLOCKED", set())
     monkeypatch.setattr(catalogue, "REGISTRY", dict(catalogue.REGISTRY))  # what one test loads, no other finds
-    registry._installed.cache_clear()
+    entry_points.reread()
     before = set(sys.modules)
 
     def install(name, points, sources=(), version="1.0", folder=tmp_path):
@@ -63,15 +62,14 @@ def site(tmp_path, monkeypatch):
         info.joinpath("entry_points.txt").write_text("\n".join(lines))
         for module, source in dict(sources).items():
             folder.joinpath(f"{module}.py").write_text(source)
-        importlib.invalidate_caches()
-        registry._installed.cache_clear()
+        entry_points.reread()
         return folder
 
     yield install
     for module in set(sys.modules) - before:
         if module.startswith("plug_"):
             del sys.modules[module]
-    registry._installed.cache_clear()
+    entry_points.reread()
 
 
 def prior(site, name, source, module=None, distribution=None, **options):
@@ -175,6 +173,77 @@ def test_two_distributions_with_one_name_are_an_error_that_names_both_only_when_
     assert registry.find("hebm_priors", "fine")
 
 
+BOTH = ("d-one", "d-two")
+
+
+@pytest.fixture
+def twins(site):
+    """Two distributions that declare a prior of one name, and an energy each."""
+    for name in BOTH:
+        module = f"plug_{name[2:]}"
+        points = {"hebm_priors": {"twin": f"{module}:Fine"}, "hebm_energies": {f"net-{name}": f"{module}:Fine"}}
+        site(name, points, {module: FINE})
+
+
+@pytest.mark.parametrize("what", ["D.One/priors:twin", "d_one/hebm_priors:twin", "d-one"])
+def test_blocking_one_side_of_an_ambiguity_leaves_the_other(twins, what):
+    registry.block(what)
+    assert registry.find("hebm_priors", "twin").__module__ == "plug_two"
+    assert ("net-d-one" in registry.names("hebm_energies")) == ("/" in what)
+
+
+def test_a_component_can_be_blocked_whoever_declares_it(twins):
+    registry.block("priors:twin")
+    assert "twin" not in registry.names("hebm_priors")
+    assert {"net-d-one", "net-d-two"} <= set(registry.names("hebm_energies"))
+    with pytest.raises(PluginError, match=r"no 'twin'.*blocked: priors:twin"):
+        registry.find("hebm_priors", "twin")
+
+
+def test_a_first_party_component_can_be_blocked_alone_and_its_name_taken_by_hand(twins):
+    registry.block("priors:joint")
+    assert {"run", "plugins"} <= set(registry.names("hebm_commands"))
+    registry.register("hebm_priors", "joint", Mine)
+    try:
+        assert registry.find("hebm_priors", "joint") is Mine
+    finally:
+        registry.unregister("hebm_priors", "joint")
+
+
+def test_the_error_of_an_ambiguity_says_what_to_type(twins):
+    with pytest.raises(PluginError, match="ambiguous") as caught:
+        registry.find("hebm_priors", "twin")
+    registry.block(str(caught.value).rpartition("HEBM_BLOCK=")[2])
+    assert registry.find("hebm_priors", "twin")
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ("d-oen", "no distribution of this name has plugins; did you mean 'd-one'"),
+        ("prior:twin", "unknown group 'hebm_prior'; did you mean 'hebm_priors'"),
+        ("priors:twn", "priors has no 'twn'; did you mean 'twin'"),
+        ("hebm/priors:twin", "'twin' is declared by d-one and d-two only"),
+        ("d-one/twin", "expected DISTRIBUTION, GROUP:NAME or DISTRIBUTION/GROUP:NAME"),
+        ("/priors:twin", "expected DISTRIBUTION"),
+        ("priors:", "expected DISTRIBUTION"),
+        (":twin", "expected DISTRIBUTION"),
+        ("", "expected DISTRIBUTION"),
+    ],
+)
+def test_what_cannot_be_blocked_is_refused_with_what_can(twins, what, complaint):
+    with pytest.raises(PluginError, match="cannot block") as caught:
+        registry.block(what)
+    assert complaint in str(caught.value)
+    assert registry.blocked() == ()
+
+
+def test_a_malformed_environment_variable_is_an_error_not_ignored(twins, monkeypatch):
+    monkeypatch.setenv("HEBM_BLOCK", "d-one, prior:twin")
+    with pytest.raises(PluginError, match="cannot block 'prior:twin'"):
+        registry.names("hebm_priors")
+
+
 def test_blocking_one_of_two_leaves_the_other(site, monkeypatch):
     prior(site, "twin", FINE, module="plug_one", distribution="d-one")
     prior(site, "twin", FINE, module="plug_two", distribution="d-two")
@@ -196,8 +265,48 @@ def test_one_distribution_that_stands_twice_on_the_path_is_no_ambiguity(site, tm
 def test_a_distribution_without_metadata_hurts_nobody(site):
     folder = prior(site, "fine", FINE)
     next(folder.glob("*.dist-info")).joinpath("METADATA").unlink()
-    registry._installed.cache_clear()
+    entry_points.reread()
     assert registry.find("hebm_priors", "fine")
+
+
+# ---------------------------------------------------------------- the interface that a plugin was written for
+
+
+def declaring(site, *numbers, source=FINE):
+    points = {"hebm_priors": {"fine": "plug_fine:Fine"}, "hebm_interface": dict.fromkeys(numbers, "plug_fine")}
+    return site("d-fine", points, {"plug_fine": source})
+
+
+@pytest.mark.parametrize("number", [registry.INTERFACE - 1, registry.INTERFACE + 1])
+def test_a_plugin_for_another_interface_is_refused_with_both_numbers_before_it_is_imported(site, number):
+    declaring(site, str(number))
+    expected = f"written for interface {number}, this hebm has {registry.INTERFACE}; install a release of d-fine"
+    with pytest.raises(PluginError, match=rf"hebm_priors 'fine' of d-fine 1\.0 was {expected}"):
+        registry.find("hebm_priors", "fine")
+    (entry,) = [entry for entry in registry.status("hebm_priors") if entry.name == "fine"]
+    assert entry.error.startswith(expected)
+    assert "plug_fine" not in sys.modules
+
+
+@pytest.mark.parametrize("numbers", [(registry.INTERFACE,), (registry.INTERFACE - 1, registry.INTERFACE)])
+def test_a_plugin_for_this_interface_and_perhaps_others_is_found(site, numbers):
+    declaring(site, *map(str, numbers))
+    assert registry.find("hebm_priors", "fine")().width == 3
+
+
+@pytest.mark.parametrize("kind", ["raises", "abstract"])
+def test_a_broken_plugin_that_declares_no_interface_is_told_so(site, kind):
+    hint = "d-fine does not declare which interface it was written for"
+    declaring(site, source=BROKEN[kind][0])
+    with pytest.raises(PluginError, match=hint):
+        registry.find("hebm_priors", "fine")
+
+
+def test_a_broken_plugin_that_declares_this_interface_is_not_told_to_declare_one(site):
+    declaring(site, str(registry.INTERFACE), source=BROKEN["raises"][0])
+    with pytest.raises(PluginError, match="boom") as caught:
+        registry.find("hebm_priors", "fine")
+    assert "interface it was written for" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- by hand
@@ -229,7 +338,7 @@ def test_registering_again_replaces_as_a_rerun_cell_does(mine):
     again = recipe(type("Mine", (Mine,), {}))
     registry.register("hebm_priors", "mine", again)
     assert registry.find("hebm_priors", "mine") is again
-    with pytest.raises(PluginError, match="registered under no name"):
+    with pytest.raises(PluginError, match="is not registered in hebm_priors"):
         registry.name_of(mine())
 
 
@@ -240,7 +349,7 @@ def test_the_name_of_an_installed_plugin_cannot_be_taken_by_hand(site):
 
 
 def test_a_class_of_the_wrong_kind_cannot_be_registered_by_hand():
-    with pytest.raises(PluginError, match=r"no subclass of hebm\.interfaces\.EnergyRecipe"):
+    with pytest.raises(PluginError, match=r"not a subclass of hebm\.interfaces\.EnergyRecipe"):
         registry.register("hebm_energies", "mine", Mine)
 
 
@@ -278,6 +387,7 @@ def test_the_names_are_these():
         "priors": "adaptive-ce diffusion dvp gaussian joint lebm multi-stage ncp",
         "samplers": "langevin mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot omniglot-iwae svhn",
+        "extractors": "classifier inception",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",

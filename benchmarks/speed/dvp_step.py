@@ -63,7 +63,7 @@ def subject(name: str, rows: int | None) -> Subject:
     backbone.fit_statistics(image_set(images))
     prior = seeded(lambda: experiment.prior.build(backbone))
     (phase,) = experiment.train.phases(backbone, prior)
-    phase.begin(Noise(0, "begin"))
+    phase.start(Noise(0, "start"))
     return Subject(
         phase, backbone, phase.groups["backbone"].optimization, image_batch(images, rows or experiment.data.batch_size)
     )

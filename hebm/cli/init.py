@@ -1,4 +1,4 @@
-"""`hebm init`: a configuration to start from, or the skeleton of a plugin."""
+"""`hebm init`: write a configuration to start from, or the skeleton of a plugin."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def _write_plugin(name: str, folder: Path) -> Path:
         "distribution": f"hebm-{name}",
         "package": package,
         "class_name": "".join(word.capitalize() for word in name.split("-")),
+        "interface": str(registry.INTERFACE),
     }
     sources = {
         "pyproject.toml": "pyproject.toml.txt",

@@ -9,20 +9,30 @@ from click.shell_completion import CompletionItem
 
 import hebm
 from hebm import registry
-from hebm.errors import HebmError
+from hebm.blocking import from_environment, require_installed
+from hebm.errors import HebmError, PluginError
 from hebm.registry import COMMANDS
 from hebm.suggest import did_you_mean
 
 
 class Commands(click.Group):
-    """The commands of the entry-point group `hebm_commands`. A broken one hurts only those who call it."""
+    """The commands of the entry-point group `hebm_commands`. A broken one affects only those who call it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse a mistyped `HEBM_BLOCK` before anything is listed."""
+        try:
+            for block in from_environment():
+                require_installed(block)
+        except PluginError as error:
+            raise click.UsageError(f"{registry.BLOCK_VARIABLE}: {error}", ctx) from None
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, nothing imported."""
+        """List their names without importing them."""
         return list(registry.names(COMMANDS))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, imported now. Raises `PluginError` if it is broken."""
+        """Import the command of a name. Raises `PluginError` if it is broken."""
         if cmd_name not in registry.names(COMMANDS):
             return None
         command: click.Command = registry.find(COMMANDS, cmd_name)
@@ -31,7 +41,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look the command up; suggest the near one for an unknown."""
+        """Look the command up; suggest a near name for an unknown one."""
         known = registry.names(COMMANDS)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], known)
@@ -51,7 +61,7 @@ class Commands(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; an error that the user can mend is a message and an exit status, not a traceback."""
+        """Run; show an error that the user can fix as a message with an exit status, not as a traceback."""
         try:
             return super().invoke(ctx)
         except HebmError as error:
@@ -60,19 +70,23 @@ class Commands(click.Group):
 
 
 def _block(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    for distribution in value:
-        registry.block(distribution)
+    try:
+        for what in value:
+            registry.block(what)
+    except PluginError as error:
+        raise click.BadParameter(str(error), ctx, parameter) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(hebm.__version__, "--version", prog_name="hebm")
 @click.option(
     "--block",
-    metavar="DISTRIBUTION",
+    metavar="WHAT",
     multiple=True,
     expose_value=False,
     callback=_block,
-    help=f"Leave a distribution's plugins out; so does the environment variable {registry.BLOCK_VARIABLE}.",
+    help="Leave plugins out: DISTRIBUTION, GROUP:NAME (such as priors:joint) or DISTRIBUTION/GROUP:NAME. Repeatable; "
+    f"the environment variable {registry.BLOCK_VARIABLE} takes a list with commas.",
 )
 def main() -> None:
     """Train, sample and compare learned priors of hierarchical latent-variable generators."""

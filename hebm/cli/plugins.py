@@ -1,4 +1,4 @@
-"""`hebm plugins`: what is installed, and what a component's keys are."""
+"""`hebm plugins`: list what is installed; show the keys of a component."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import click
 from hebm import registry
 from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
 from hebm.config.values import describe
+from hebm.entry_points import short_group
 from hebm.errors import HebmError, PluginError
-from hebm.registry import GROUPS
+from hebm.registry import GROUPS, INTERFACE
 from hebm.suggest import did_you_mean
 
-_SHORT = {group.removeprefix("hebm_"): group for group in GROUPS}
+_SHORT = {short_group(group): group for group in GROUPS}
 _BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 
 
@@ -41,15 +42,16 @@ def _list(groups: tuple[str, ...], load: bool) -> None:
     entries = {group: registry.status(group, load) for group in groups}
     width = max((len(entry.name) for group in groups for entry in entries[group]), default=0)
     for group in groups:
-        click.echo(group.removeprefix("hebm_"))
+        click.echo(short_group(group))
         for entry in entries[group]:
             origins = " and ".join(map(str, entry.origins))
             about = f"BROKEN: {entry.error}" if entry.error else entry.summary
             click.echo(f"  {entry.name:{width}}  {origins:12}  {about}".rstrip())
     if registry.blocked():
-        click.echo(f"blocked: {', '.join(sorted(registry.blocked()))}")
+        click.echo(f"blocked: {', '.join(registry.blocked())}")
+    click.echo(f"The plugin interface has number {INTERFACE}; `hebm plugins NAME` shows keys and defaults.")
     if not load:
-        click.echo("`hebm plugins NAME` shows keys and defaults; `--load` imports all, to be sure that none is broken.")
+        click.echo("`--load` imports all plugins, to find every one that is broken.")
 
 
 # ---------------------------------------------------------------- one component
@@ -73,7 +75,7 @@ def _describe(groups: tuple[str, ...], name: str) -> None:
 def _description(group: str, name: str) -> Iterator[str]:
     found = registry.find(group, name)
     origin = registry.origin(group, name)
-    yield f"{group.removeprefix('hebm_')}: {name}   ({origin})"
+    yield f"{short_group(group)}: {name}   ({origin})"
     yield f"  {origin.path}" + (f"   {origin.file}:{origin.line}" if origin.file else "")
     documentation = (found.help if isinstance(found, click.Command) else found.__doc__) or ""
     yield from (f"  {line}".rstrip() for line in inspect.cleandoc(documentation).split("\n"))
@@ -90,7 +92,7 @@ def _parameters(found: click.Command) -> list[tuple[str, str]]:
 
 
 def _keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key, what it is) of each field; those of a settings class follow with dotted keys, as its default has them."""
+    """Yield (key, description) of each field; the keys of a settings class follow, dotted, with their defaults here."""
     for field in fields_of(cls):
         settings = _settings_class(field.type)
         yield prefix + field.name, _about(field, base, settings is not None)
@@ -113,7 +115,7 @@ def _about(field: attrs.Attribute[Any], base: Any, is_table: bool) -> str:
 
 
 def _value(field: attrs.Attribute[Any], base: Any) -> Any:
-    """What a key left out means: None for a required one, too."""
+    """Return the value of a key that is left out; None for a required one, too."""
     return default_of(field) if base is None else getattr(base, field.name)
 
 

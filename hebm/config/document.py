@@ -1,4 +1,4 @@
-"""A TOML file with its overrides, which knows the place of each key."""
+"""A TOML file with its overrides, and where each key is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hebm.errors import ConfigError
 
 
 def dotted(path: Path) -> str:
-    """A path as a user writes it.
+    """Return a path as a user writes it.
 
     Example:
         >>> dotted(("evaluate", "metrics", 1, "two words"))
@@ -34,14 +34,14 @@ def dotted(path: Path) -> str:
 
 @attrs.define(eq=False)
 class Document:
-    """The text of a file, the table it stands for after the overrides, and where each came from.
+    """A configuration file with its overrides.
 
     Arguments:
         name: the file, for messages.
         text: its content.
-        overrides: what the command line set, in order.
-        table: the content with the overrides.
-        retyped: tables whose `type` an override changed.
+        overrides: the keys that the command line sets, in order.
+        table: the parsed content with the overrides applied.
+        retyped: tables whose `type` was changed by an override.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Document:
     retyped: set[Path] = attrs.field(factory=set)
 
     def stale(self, path: Path) -> bool:
-        """Whether a key was written for another `type` than its table has now, an override having changed it."""
+        """Return whether a key belongs to the `type` that its table had before an override changed it."""
         return path[:-1] in self.retyped and not any(path == override.path[: len(path)] for override in self.overrides)
 
     def place(self, path: Path) -> str:
-        """`--set …`, or `file:line` of the key or of the innermost table around it that the file has."""
+        """Return where a key is set: `--set …`, or `file:line` of the key or of the innermost table around it."""
         for override in reversed(self.overrides):
             if path[: len(override.path)] == override.path:
                 return f"--set {override.text}"
@@ -69,26 +69,27 @@ class Document:
         return self.name
 
     def _line(self, path: Path) -> int | None:
-        return next((line for line, table in self._prefixes if _has(table, path)), None)
+        return next((line for line, table in self._prefixes if has(table, path)), None)
 
     @cached_property
     def _prefixes(self) -> tuple[tuple[int, dict[str, Any]], ...]:
-        """What each prefix of whole lines stands for that TOML accepts, with the line its last statement began at."""
+        """Every line-prefix of the file that parses as TOML: the first line of its last statement, and the table."""
         return tuple(_prefixes(self.text.split("\n")))
 
 
 def _prefixes(lines: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    begun = 1
+    start = 1
     for end in range(1, len(lines) + 1):
         try:
             table = tomli.loads("\n".join(lines[:end]))
         except ValueError:
             continue
-        yield begun, table
-        begun = end + 1
+        yield start, table
+        start = end + 1
 
 
-def _has(value: Any, path: Path) -> bool:
+def has(value: Any, path: Path) -> bool:
+    """Return whether a table has a key, or a list inside it a position, at this path."""
     for part in path:
         if isinstance(part, str) and isinstance(value, dict) and part in value:
             value = value[part]
@@ -100,9 +101,9 @@ def _has(value: Any, path: Path) -> bool:
 
 
 def read(path: str | FilePath, overrides: Sequence[str] = ()) -> Document:
-    """The document of a file with `--set` texts applied.
+    """Read a file and apply `--set` texts.
 
-    Raises `ConfigError` if the file cannot be read, is no TOML (with its line), or an override is malformed.
+    Raises `ConfigError` if the file cannot be read, is not TOML (with its line), or an override is malformed.
     """
     document = Document(str(path), _text(path), parse(overrides))
     document.table = _parsed(document)
@@ -123,7 +124,7 @@ def _text(path: str | FilePath) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: is not UTF-8 text") from None
     except ValueError as error:
-        raise ConfigError(f"{path!r}: is no file name ({error})") from None
+        raise ConfigError(f"{path!r}: is not a file name ({error})") from None
 
 
 def _parsed(document: Document) -> dict[str, Any]:
@@ -132,6 +133,6 @@ def _parsed(document: Document) -> dict[str, Any]:
     except ValueError as error:
         found = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(found[1]) if found else document.text.count("\n") + 1
-        raise ConfigError(f"{document.name}:{line}: is no TOML: {error}") from None
+        raise ConfigError(f"{document.name}:{line}: is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{document.name}: is nested too deeply") from None

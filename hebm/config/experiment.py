@@ -1,4 +1,4 @@
-"""The whole file: an experiment."""
+"""The whole configuration file: an experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hebm import registry
+from hebm import defaults
 from hebm.config.document import Document, read
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
@@ -17,10 +17,6 @@ from hebm.interfaces import BackboneRecipe, PriorRecipe
 from hebm.training.phases import SchemeRecipe
 
 _FOLDER_NAME = r"\w[\w.+-]{0,99}"
-
-
-def _default_scheme() -> Any:
-    return registry.find("hebm_schemes", "two-phase")()
 
 
 @recipe
@@ -35,13 +31,13 @@ class Experiment:
     data: DatasetRecipe = option(doc="the images")
     backbone: BackboneRecipe = option(doc="the top-down generator")
     prior: PriorRecipe = option(doc="the prior over its latents")
-    train: SchemeRecipe = option(factory=_default_scheme, doc="the training scheme; two-phase when left out")
+    train: SchemeRecipe = option(factory=defaults.TRAIN, doc="the training scheme; two-phase when left out")
     evaluate: EvaluateSettings = option(factory=EvaluateSettings, doc="what is measured, and how")
     run: RunSettings = option(factory=RunSettings, doc="device, precision, checkpoints, logging")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a TOML file.
+    """Read the experiment of a TOML file.
 
     Arguments:
         path: the file; its stem is the experiment's name unless it gives one.
@@ -56,5 +52,5 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def from_table(table: dict[str, Any]) -> Experiment:
-    """The experiment of a table in memory. Raises `ConfigError` as `load` does, without line numbers."""
+    """Read the experiment of a table in memory. Raises `ConfigError` as `load` does, without line numbers."""
     return structure(Experiment, Document("table", "", table=table))

@@ -1,6 +1,6 @@
 """`--set a.b.c=value`: keys given on the command line.
 
-The right side is parsed as TOML; a bare word that is no valid TOML (`image-folder`, `/some/path`) is a string.
+The right side is parsed as TOML; a bare word that is not valid TOML (`image-folder`, `/some/path`) is a string.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Override:
 
 
 def parse(texts: Iterable[str]) -> tuple[Override, ...]:
-    """The overrides of the command line. Raises `ConfigError` with everything that is malformed."""
+    """Parse the overrides of the command line. Raises `ConfigError` with everything that is malformed."""
     overrides, complaints = [], []
     for text in texts:
         try:
@@ -52,7 +52,7 @@ def _path(key: str, text: str) -> tuple[str, ...]:
     try:
         table: Any = tomli.loads(f"{key} = 0")
     except (tomli.TOMLDecodeError, RecursionError):
-        raise ConfigError(f"--set {text}: {key!r} is no key; expected names joined by dots") from None
+        raise ConfigError(f"--set {text}: {key!r} is not a key; expected names joined by dots") from None
     path: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
         ((name, table),) = table.items()
@@ -68,7 +68,7 @@ def _value(value: str, text: str) -> Any:
     except (ValueError, RecursionError) as error:
         if _QUOTING.isdisjoint(value):
             return value
-        raise ConfigError(f"--set {text}: {value!r} is no TOML value ({error})") from None
+        raise ConfigError(f"--set {text}: {value!r} is not a TOML value ({error})") from None
     if list(table) != ["value"]:
         raise ConfigError(f"--set {text}: more than one value")
     return table["value"]
@@ -86,7 +86,7 @@ def assign(table: dict[str, Any], override: Override) -> bool:
         if isinstance(inner, str):
             inner = table[key] = {"type": inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override.text}: {'.'.join(override.path[:depth])} is no table")
+            raise ConfigError(f"--set {override.text}: {'.'.join(override.path[:depth])} is not a table")
         table = inner
     retyped = last == "type" and table.get("type") != override.value
     table[last] = override.value

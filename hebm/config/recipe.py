@@ -29,19 +29,24 @@ def option(
     choices: tuple[Any, ...] | None = None,
     pattern: str | None = None,
     unit: str | None = None,
+    renamed_from: str | tuple[str, ...] = (),
 ) -> Any:
-    """A field of a recipe.
+    """Declare a field of a recipe.
 
     Arguments:
         default: its value when the key is left out; without one the key is required.
         doc: what it means, for `hebm plugins NAME`.
-        factory: makes the default anew, for values that cannot be shared.
+        factory: makes a new default each time, for values that cannot be shared.
         low: the least allowed number; applies to every element of a tuple.
         above: a number that the value must exceed.
         high: the greatest allowed number.
         choices: the allowed values.
         pattern: a regular expression that the whole string must match; say in `doc` what it allows.
         unit: the unit of a number, such as "nats".
+        renamed_from: former places of the key, one or several. A file that still has one is refused with the key's
+            new name. Places are written like paths of files, seen from the table that the field is in:
+            "old" was in the same table, "../old" in the table around it, "nested/old" in a table inside it,
+            "/evaluate/old" is counted from the top of the file.
     """
     bounds = {
         "doc": doc,
@@ -51,6 +56,7 @@ def option(
         "choices": choices,
         "pattern": pattern,
         "unit": unit,
+        "renamed_from": ((renamed_from,) if isinstance(renamed_from, str) else renamed_from) or None,
     }
     metadata = {key: value for key, value in bounds.items() if value is not None}
     if factory is not None:
@@ -123,7 +129,8 @@ def default_of(field: attrs.Attribute[Any]) -> Any:
 
 
 def unfit_field(cls: type) -> str | None:
-    """A complaint about the first field that no TOML key could set or write back, or None."""
+    """Return a complaint about the first field that no TOML key could set or write back, or None."""
+    names = {field.name for field in fields_of(cls)}
     for field in fields_of(cls):
         if field.name == "type" or field.name.startswith("_"):
             return f"a field may not be called {field.name!r}"
@@ -131,6 +138,8 @@ def unfit_field(cls: type) -> str | None:
             return f"field {field.name!r} has the type {field.type}, which no TOML key can hold"
         if types.NoneType in typing.get_args(field.type) and field.default is not None:
             return f"field {field.name!r} may be None, which TOML writes as a key left out: its default must be None"
+        if names.intersection(field.metadata.get("renamed_from", ())):
+            return f"field {field.name!r} says that it was renamed from a key that is still a field"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Tables → recipes: strict, gathering every problem instead of stopping at the first.
+"""Make recipes of tables: strictly, and reporting all problems at once.
 
-A nested table without `type`, or with its default's, changes that default; a bare name stands for a table with only
-`type`; lists become tuples; nothing is coerced.
+A nested table without `type`, or with the `type` of its default, changes that default. A bare name stands for a table
+with only `type`. Lists become tuples. Nothing is coerced.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -17,6 +17,7 @@ from hebm import registry
 from hebm.config.document import Document, dotted
 from hebm.config.overrides import Path
 from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
+from hebm.config.renamed import Filled, Problem, explained
 from hebm.config.values import describe, fits, is_union, is_variadic, out_of_bounds, show
 from hebm.errors import ConfigError, HebmError
 from hebm.suggest import did_you_mean
@@ -24,11 +25,11 @@ from hebm.suggest import did_you_mean
 T = TypeVar("T")
 
 INVALID: Any = object()
-"""Stands for a value with a problem that is already noted."""
+"""The result for a value whose problem is already noted."""
 
 
 def structure(cls: type[T], document: Document) -> T:
-    """The recipe that a document stands for. Raises `ConfigError` with every problem and its place."""
+    """Make the recipe that a document describes. Raises `ConfigError` with every problem and its place."""
     reading = Reading(document.stale)
     made = reading.fill(cls, document.table, ())
     reading.require_none(document)
@@ -36,12 +37,12 @@ def structure(cls: type[T], document: Document) -> T:
 
 
 def structure_components(interface: Any, tables: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    """A component for each name of a table of tables.
+    """Make a component for each name of a table of tables.
 
     Arguments:
-        interface: what all of them are, such as `MetricRecipe`.
-        tables: a component's table, with its `type`, by name.
-        document: where the tables come from.
+        interface: the class of all of them, such as `MetricRecipe`.
+        tables: each component's table, with its `type`, by name.
+        document: the file or command line that the tables come from.
 
     Raises `ConfigError` with every problem and its place.
     """
@@ -55,29 +56,31 @@ class Reading:
     """One walk through a table.
 
     Arguments:
-        stale: whether an unknown key is to be dropped because it belongs to a `type` that was changed since.
+        stale: returns whether an unknown key is dropped because an override changed the `type` it belongs to.
     """
 
     def __init__(self, stale: Callable[[Path], bool] = lambda path: False) -> None:
         self.stale = stale
-        self.problems: list[tuple[Path, str]] = []
+        self.problems: list[Problem] = []
+        self.filled: list[Filled] = []
 
-    def problem(self, path: Path, message: str) -> Any:
-        """Note a problem."""
-        self.problems.append((path, message))
+    def problem(self, path: Path, text: str, kind: Literal["value", "unknown", "missing"] = "value") -> Any:
+        """Note a problem and return INVALID."""
+        self.problems.append(Problem(path, text, kind))
         return INVALID
 
     def require_none(self, document: Document) -> None:
         """Raise `ConfigError` with every problem noted, each with its place in the document."""
         if not self.problems:
             return
-        lines = [": ".join(filter(None, (document.place(path), dotted(path), text))) for path, text in self.problems]
+        problems = explained(self.problems, self.filled, document.table)
+        lines = [": ".join(filter(None, (document.place(p.path), dotted(p.path), p.text))) for p in problems]
         if len(lines) > 1:
             lines = [f"{document.name}: {len(lines)} problems", *lines]
         raise ConfigError("\n  ".join(lines))
 
     def value(self, annotation: Any, raw: Any, path: Path, default: Callable[[], Any] = lambda: None) -> Any:
-        """What `raw` stands for under an annotation, or INVALID with its problems noted."""
+        """Read `raw` as an annotation says; return INVALID, its problems noted, where it does not fit."""
         if is_union(annotation):
             return self._union(annotation, raw, path, default)
         if group_of(annotation):
@@ -100,6 +103,7 @@ class Reading:
             attempt = Reading(self.stale)
             made = attempt.value(member, raw, path, default)
             if not attempt.problems:
+                self.filled += attempt.filled
                 return made
         return self._unexpected(annotation, raw, path)
 
@@ -127,7 +131,7 @@ class Reading:
         return self._untyped(annotation, table, path, default)
 
     def _named(self, annotation: type, name: Any, path: Path) -> Any:
-        """The class registered under a name."""
+        """Find the class registered under a name."""
         group = group_of(annotation)
         if not isinstance(name, str) or group is None:
             return self._unexpected(str, name, path)
@@ -135,39 +139,40 @@ class Reading:
             cls = registry.find(group, name)
         except HebmError as error:
             return self.problem(path, str(error))
-        return cls if issubclass(cls, annotation) else self.problem(path, f"{name!r} is no {annotation.__name__}")
+        return cls if issubclass(cls, annotation) else self.problem(path, f"{name!r} is not a {annotation.__name__}")
 
     def _untyped(self, annotation: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
-        """A table without `type`: it changes the default, and where there is none it lacks its type."""
+        """Read a table without `type`, which changes the default; without a default, its `type` is missing."""
         base = self._attempt(path, default)
         if base is INVALID:
             return INVALID
         cls = annotation if base is None and is_recipe(annotation) else type(base)
         if base is None and cls is not annotation:
             names = ", ".join(registry.names(str(group_of(annotation)))) or "none installed"
-            return self.problem((*path, "type"), f"missing; expected one of {names}")
+            return self.problem((*path, "type"), f"missing; expected one of {names}", "missing")
         return self.fill(cls, table, path, base)
 
     def _changed(self, cls: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
-        """A table of a known class: it changes the default if that is of the same class."""
+        """Read a table of a known class, which changes the default if that has the same class."""
         base = self._attempt(path, default)
         if base is INVALID:
             return INVALID
         return self.fill(cls, table, path, base if type(base) is cls else None)
 
     def fill(self, cls: type, table: dict[str, Any], path: Path, base: Any = None) -> Any:
-        """A recipe from the keys of its table, the others from `base` or from its own defaults."""
+        """Make a recipe from the keys of its table; the others come from `base` or from the class's defaults."""
+        self.filled.append(Filled(cls, path, base))
         fields = {field.name: field for field in fields_of(cls)}
         for key in table:
             if key not in fields and not self.stale((*path, key)):
                 allowed = ", ".join(fields) or "none"
-                self.problem((*path, key), f"unknown key{did_you_mean(key, fields)} (allowed: {allowed})")
+                self.problem((*path, key), f"unknown key{did_you_mean(key, fields)} (allowed: {allowed})", "unknown")
         given = {key: self._field(fields[key], table[key], (*path, key), base) for key in table if key in fields}
         missing = [] if base is not None else [field for field in fields.values() if _required(field, table)]
         for field in missing:
             doc = field.metadata.get("doc")
             kind = describe(field.type)
-            self.problem((*path, field.name), f"missing; expected {kind}" + (f": {doc}" if doc else ""))
+            self.problem((*path, field.name), f"missing; expected {kind}" + (f": {doc}" if doc else ""), "missing")
         if missing or any(value is INVALID for value in given.values()):
             return INVALID
         return self._attempt(path, lambda: cls(**given) if base is None else attrs.evolve(base, **given))
@@ -180,7 +185,7 @@ class Reading:
         return self.problem(path, complaint) if complaint else value
 
     def _attempt(self, path: Path, make: Callable[[], Any]) -> Any:
-        """What `make` makes, or INVALID: a component's own checks, and the look-up of a default, may complain."""
+        """Call `make`; return INVALID, the problem noted, where a component's own check or a look-up fails."""
         try:
             return make()
         except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -188,7 +193,7 @@ class Reading:
 
 
 def _plausible(member: Any, raw: Any) -> bool:
-    """Whether a member of a union could be meant, by the kind of value alone."""
+    """Return whether a member of a union could be meant, judged by the kind of value alone."""
     component, table = group_of(member) is not None, is_recipe(member)
     if isinstance(raw, dict):
         return component or table

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import attrs
 import torch
@@ -24,7 +25,7 @@ from hebm.data.images import Images
 from hebm.data.splits import Splits
 from hebm.draws import Draw
 from hebm.errors import DataError, NonFiniteError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, make_extractor
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluate.frechet import Moments, frechet_distance, moments
 from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
@@ -61,6 +62,7 @@ class Evaluation:
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[Kind, Moments] = {}
         self.extractors: dict[str, Extractor] = {}
+        self._recipes: dict[str, ExtractorRecipe] = {}
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
 
     def measured_on(self, samples: int) -> Evaluation:
@@ -159,16 +161,24 @@ class Evaluation:
 
     # ------------------------------------------------------------ features and distances
 
-    def extractor(self, name: str | None = None) -> Extractor:
-        """An extractor, made when first asked for; the settings' own by default."""
-        name = name or self.settings.extractor
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Load an extractor when it is first needed.
+
+        Arguments:
+            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' own.
+
+        Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
+        """
+        recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        name = require_one(self._recipes, recipe)
         if name not in self.extractors:
-            context = ExtractorContext(self.splits.images, self.settings, self.model.device, self.processes)
-            self.extractors[name] = make_extractor(name, context)
+            cache = Path(self.settings.cache).expanduser()
+            context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes)
+            self.extractors[name] = recipe.load(context)
         return self.extractors[name]
 
-    def features(self, kind: Kind, layer: str = "features", extractor: str | None = None) -> Tensor:
-        """Features of all images of a kind, float32 `(N, F)` on the CPU."""
+    def features(self, kind: Kind, layer: str = "features", extractor: ExtractorRecipe | str | None = None) -> Tensor:
+        """Return the features of all images of a kind, float32 `(N, F)` on the CPU."""
         model = self.extractor(extractor)
         key = (kind, model.name)
         if key not in self._features:

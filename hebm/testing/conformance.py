@@ -1,4 +1,4 @@
-"""The kit: checks by name, cases for a test runner, and all failures of a component at once."""
+"""The conformance kit: checks by name, cases for a test runner, all failures of a component at once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import attrs
 
 from hebm.data.recipe import DatasetRecipe
+from hebm.evaluate.extractors import ExtractorRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
-from hebm.testing import backbones, datasets, energies, priors, recipes, samplers
+from hebm.testing import backbones, datasets, energies, extractors, priors, recipes, samplers
 from hebm.testing.promises import ConformanceError
-from hebm.testing.subjects import SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
+from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
 
 Check = Callable[..., None]
 
 
 def _checks(module: ModuleType) -> dict[str, Check]:
-    """Every `check_*` of a module, in order, by its name with dashes."""
+    """Collect every `check_*` of a module, in order, by its name with dashes."""
     found = {name: value for name, value in vars(module).items() if name.startswith("check_")}
     return {
         name.removeprefix("check_").replace("_", "-"): value
@@ -52,6 +53,11 @@ def sampler_checks() -> dict[str, Check]:
 def dataset_checks() -> dict[str, Check]:
     """Called as `check(recipe)`."""
     return _checks(datasets)
+
+
+def extractor_checks() -> dict[str, Check]:
+    """Collect the checks of an extractor, called as `check(recipe, images)`."""
+    return _checks(extractors)
 
 
 def recipe_checks() -> dict[str, Check]:
@@ -86,17 +92,18 @@ class Case:
 def cases(
     recipe: Any,
     *,
-    images: ImageSpec = SMALL_IMAGES,
+    images: ImageSpec | None = None,
     layout: LatentLayout = SMALL_LAYOUT,
     levels: int = 1,
     backbone: Backbone | None = None,
     expect_failure: Mapping[str, str] | None = None,
 ) -> list[Case]:
-    """Every check of a component's group, then those of any recipe.
+    """Make a case of every check of a component's group, then of those of any recipe.
 
     Arguments:
-        recipe: a backbone's, energy's, prior's or data set's recipe, a sampler, or a recipe of another group.
-        images: what a backbone is built for.
+        recipe: a backbone's, energy's, prior's, data set's or extractor's recipe, a sampler, or another group's recipe.
+        images: what a backbone is built for, or an extractor loaded for; small grey ones, for an extractor with
+            labels, when left out.
         layout: what an energy is built for.
         levels: how many levels t an energy is built for.
         backbone: what a prior is built for; a small reference backbone when left out.
@@ -116,11 +123,13 @@ def cases(
 
 
 def _for(
-    recipe: Any, images: ImageSpec, layout: LatentLayout, levels: int, backbone: Backbone | None
+    recipe: Any, images: ImageSpec | None, layout: LatentLayout, levels: int, backbone: Backbone | None
 ) -> tuple[dict[str, Check], tuple[Any, ...]]:
-    """The checks of a recipe's group, and what they are called with besides the recipe."""
+    """Return the checks of a recipe's group, and what they are called with besides the recipe."""
     if isinstance(recipe, BackboneRecipe):
-        return backbone_checks(), (images,)
+        return backbone_checks(), (images or SMALL_IMAGES,)
+    if isinstance(recipe, ExtractorRecipe):
+        return extractor_checks(), (images or LABELLED_IMAGES,)
     if isinstance(recipe, EnergyRecipe):
         return energy_checks(), (layout, levels)
     if isinstance(recipe, PriorRecipe):
@@ -131,7 +140,7 @@ def _for(
 
 
 def parametrize(made: Sequence[Case]) -> Any:
-    """A pytest decorator that shows each case on its own, expected failures as strict xfail.
+    """Return a pytest decorator that shows each case on its own, expected failures as strict xfail.
 
     Example:
         @parametrize(cases(MyPrior()))
@@ -174,7 +183,7 @@ def _complaint(case: Case) -> str | None:
 def check_backbone(
     recipe: BackboneRecipe, images: ImageSpec = SMALL_IMAGES, expect_failure: Mapping[str, str] | None = None
 ) -> None:
-    """All checks of a backbone; raises with all failures at once."""
+    """Run all checks of a backbone; raise with all failures at once."""
     check_all(cases(recipe, images=images, expect_failure=expect_failure))
 
 
@@ -184,28 +193,35 @@ def check_energy(
     levels: int = 1,
     expect_failure: Mapping[str, str] | None = None,
 ) -> None:
-    """All checks of an energy; raises with all failures at once."""
+    """Run all checks of an energy; raise with all failures at once."""
     check_all(cases(recipe, layout=layout, levels=levels, expect_failure=expect_failure))
 
 
 def check_prior(
     recipe: PriorRecipe, backbone: Backbone | None = None, expect_failure: Mapping[str, str] | None = None
 ) -> None:
-    """All checks of a prior; raises with all failures at once."""
+    """Run all checks of a prior; raise with all failures at once."""
     check_all(cases(recipe, backbone=backbone, expect_failure=expect_failure))
 
 
 def check_sampler(sampler: Sampler, expect_failure: Mapping[str, str] | None = None) -> None:
-    """All checks of a sampler; raises with all failures at once."""
+    """Run all checks of a sampler; raise with all failures at once."""
     check_all(cases(sampler, expect_failure=expect_failure))
 
 
 def check_dataset(recipe: DatasetRecipe, expect_failure: Mapping[str, str] | None = None) -> None:
-    """All checks of a data set; raises with all failures at once."""
+    """Run all checks of a data set; raise with all failures at once."""
     check_all(cases(recipe, expect_failure=expect_failure))
 
 
+def check_extractor(
+    recipe: ExtractorRecipe, images: ImageSpec = LABELLED_IMAGES, expect_failure: Mapping[str, str] | None = None
+) -> None:
+    """Run all checks of an extractor; raise with all failures at once."""
+    check_all(cases(recipe, images=images, expect_failure=expect_failure))
+
+
 def check_recipe(recipe: Any, expect_failure: Mapping[str, str] | None = None) -> None:
-    """The checks of any recipe alone; raises with all failures at once."""
+    """Run the checks of any recipe alone; raise with all failures at once."""
     reasons = expect_failure or {}
     check_all([Case(name, check, (recipe,), reasons.get(name)) for name, check in recipe_checks().items()])

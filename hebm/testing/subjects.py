@@ -20,6 +20,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 SMALL_IMAGES = ImageSpec(1, 8, 8)
+LABELLED_IMAGES = ImageSpec(1, 8, 8, classes=("a", "b"))
 SMALL_LAYOUT = LatentLayout(((3,), (4,)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hebm import defaults
 from hebm.config.recipe import option, recipe
 from hebm.densities import GeneratorPosterior, Tilt
 from hebm.errors import ConfigError
@@ -106,13 +107,6 @@ class JointPhase(Phase):
         return Loss(generator.total + learned.total, terms)
 
 
-def _default_posterior() -> Sampler:
-    from hebm.registry import find  # when asked: the registry imports what it lists
-
-    sampler: Sampler = find("hebm_samplers", "langevin")(steps=40, step_size=0.1)
-    return sampler
-
-
 @recipe
 class JointMCMC(SchemeRecipe):
     """Trains a shallow generator and its prior together by maximum likelihood (arXiv 2306.06323, joint training).
@@ -125,7 +119,7 @@ class JointMCMC(SchemeRecipe):
     patience: int = option(0, doc=PATIENCE, low=0)
     backbone: Optimization = option(factory=lambda: Optimization(learning_rate=1e-4), doc="generator")
     prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
-    posterior_sampler: Sampler = option(factory=_default_posterior, doc="chain that infers latents")
+    posterior_sampler: Sampler = option(factory=defaults.POSTERIOR_SAMPLER, doc="chain that infers latents")
     beta_grad: str = option(
         "mle",
         doc="gradient of p(z_i|z_above): with the negative phase, if the prior gives draws for it, or without it",

@@ -69,7 +69,10 @@ def test_a_plugin_name_that_is_not_lower_kebab_or_taken_is_refused(here, name):
 def test_the_skeleton_installed_passes_its_own_conformance_test_and_its_example_loads(here):
     assert invoke("--plugin", "my-own", "folder").exit_code == 0
     project = tomllib.loads((here / "folder/pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"] == {"hebm_priors": {"my-own": "hebm_my_own.prior:MyOwn"}}
+    assert project["entry-points"] == {
+        "hebm_priors": {"my-own": "hebm_my_own.prior:MyOwn"},
+        "hebm_interface": {str(registry.INTERFACE): "hebm_my_own"},
+    }
     info = here / "folder" / "hebm_my_own-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hebm-my-own\nVersion: 0.1.0\n")

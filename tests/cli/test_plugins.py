@@ -26,6 +26,7 @@ POINTS = {
     "base": "[hebm_energies]\nwrong-base = plug_base:Good",
     "twin": "[hebm_energies]\nmlp = plug_base:Good",
     "command": "[hebm_commands]\nboom = plug_command:command",
+    "old": "[hebm_energies]\nold = plug_raises:Good\n[hebm_interface]\n1 = plug_raises",
 }
 
 
@@ -79,7 +80,7 @@ def test_loading_all_shows_every_broken_plugin_with_its_cause_and_the_others_who
     result = hebm("plugins", "--load", "--group", "energies")
     assert result.returncode == 0, result.stderr
     assert "RuntimeError: boom at import" in line_of(result.stdout, "raises")
-    assert "no subclass of hebm.interfaces.EnergyRecipe" in line_of(result.stdout, "wrong-base")
+    assert "not a subclass of hebm.interfaces.EnergyRecipe" in line_of(result.stdout, "wrong-base")
     assert "BROKEN" not in line_of(result.stdout, "good")
     assert "BROKEN" not in line_of(result.stdout, "mlp-concat")
 
@@ -100,6 +101,9 @@ def test_a_name_shows_keys_types_defaults_bounds_documentation_and_origin(hebm):
         (["plugins", "mlp", "--group", "energies"], "ambiguous"),
         (["plugins", "goood"], "did you mean 'good'?"),
         (["boom"], "boom at import"),
+        (["plugins", "old"], "hebm_energies 'old' of d-old 1.0 was written for interface 1, this hebm has"),
+        (["--block", "d-twn", "plugins"], "did you mean 'd-twin'?"),
+        (["--block", "energies:mpl", "plugins"], "energies has no 'mpl'; did you mean 'mlp'?"),
     ],
 )
 def test_asking_for_a_broken_or_unknown_plugin_is_a_message_and_status_2(hebm, arguments, message):
@@ -114,6 +118,26 @@ def test_a_broken_command_does_not_hurt_the_help(hebm):
     assert result.returncode == 0
     assert "boom" in result.stdout
     assert "plugins" in result.stdout
+
+
+def test_a_plugin_for_another_interface_is_listed_with_both_numbers(hebm):
+    assert "BROKEN: written for interface 1, this hebm has" in line_of(hebm("plugins").stdout, "old")
+
+
+def test_one_side_of_an_ambiguity_can_be_blocked(hebm):
+    result = hebm("--block", "hebm/energies:mlp", "plugins")
+    assert "ambiguous" not in result.stdout
+    assert "d-twin 1.0" in line_of(result.stdout, "mlp")
+    assert "mlp-concat" in result.stdout
+    assert "blocked: hebm/energies:mlp" in result.stdout
+
+
+def test_a_mistyped_environment_variable_is_a_message_that_names_it(hebm):
+    for arguments in (["plugins"], ["--help"]):
+        result = hebm(*arguments, HEBM_BLOCK="energies:mpl")
+        assert result.returncode == 2
+        assert "HEBM_BLOCK: cannot block 'energies:mpl'" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_a_distribution_can_be_blocked_by_option_and_by_environment(hebm):

@@ -86,7 +86,7 @@ def test_the_scheme_left_out_is_two_phase(write, valid):
         ("of = 2", "of = 0", "exp.toml:31: evaluate.metrics[1].of: must be at least 1, got 0"),
         ("keep = 3", "keep = 1", "exp.toml:34: run.keep: must be at least 2, got 1"),
         ("[run]", "[runs]", "exp.toml:33: runs: unknown key; did you mean 'run'?"),
-        ("[run]\nkeep = 3", "[run", "exp.toml:33: is no TOML"),
+        ("[run]\nkeep = 3", "[run", "exp.toml:33: is not valid TOML"),
     ],
 )
 def test_an_error_has_its_line_its_key_and_what_is_allowed(write, valid, old, new, expected):
@@ -185,12 +185,12 @@ def test_the_same_type_again_drops_nothing(write, valid):
     [
         ("seed", "expected KEY=VALUE"),
         ("seed=", "expected KEY=VALUE"),
-        ("=3", "is no key"),
-        ("a..b=3", "is no key"),
+        ("=3", "is not a key"),
+        ("a..b=3", "is not a key"),
         ("[data]\nroot=3", "is not one key"),
-        ("seed=[1,", "is no TOML value"),
+        ("seed=[1,", "is not a TOML value"),
         ("seed=1\nname='x'", "more than one value"),
-        ("seed.x=1", "--set seed.x=1: seed is no table"),
+        ("seed.x=1", "--set seed.x=1: seed is not a table"),
         ("seed=abc", "--set seed=abc: seed: expected an integer, got 'abc'"),
         ("run.keep=0", "--set run.keep=0: run.keep: must be at least 2"),
         ("prior.smpler.steps=3", "--set prior.smpler.steps=3: prior.smpler: unknown key; did you mean 'sampler'?"),

@@ -106,7 +106,7 @@ def test_a_table_has_the_type_of_every_component_and_leaves_none_out(toys):
 
 def test_a_class_registered_nowhere_cannot_be_written(toys):
     registry.unregister("hebm_datasets", "dots")
-    with pytest.raises(PluginError, match=r"registered under no name in hebm_datasets.*hebm\.registry\.register"):
+    with pytest.raises(PluginError, match=r"not registered in hebm_datasets.*hebm\.registry\.register"):
         to_table(compose(toys))
 
 

@@ -1,5 +1,6 @@
 """Every component that this distribution registers keeps the promises of its interface."""
 
+import hashlib
 from importlib import metadata
 
 import attrs
@@ -11,13 +12,15 @@ from PIL import Image
 from hebm.interfaces import ImageSpec
 from hebm.latents import LatentLayout
 from hebm.registry import find
-from hebm.testing import cases, check_dataset, check_recipe, parametrize
+from hebm.testing import cases, check_dataset, check_extractor, check_recipe, parametrize
 from hebm.testing.subjects import ReferenceBackbone, seeded
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
 POINTS = [(point.group, point.name) for point in metadata.distribution("hebm").entry_points]
 POOL = {"negatives": "pool", "pool": 70}
 GROUPS = {group: sorted({name for g, name in POINTS if g == group}) for group, _ in POINTS}
+
+CLASSIFIER = find("hebm_extractors", "classifier")()
 
 LADDER = {"latents": (1, 2), "channels": 6, "encoder_blocks": 1, "context_size": 3}
 
@@ -177,11 +180,24 @@ def test_priors_keep_their_promises_on_the_first_party_backbone(name):
         case()
 
 
-@pytest.mark.parametrize("group", ["hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_formats", "hebm_analyses"])
+OTHERS = ("hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_extractors", "hebm_formats", "hebm_analyses")
+
+
+@pytest.mark.parametrize("group", OTHERS)
 def test_other_recipes_are_frozen_documented_and_go_to_toml_and_back(group):
     required = {"image-folder": {"root": "images"}}
     for name in GROUPS[group]:
         check_recipe(find(group, name)(**required.get(name, {})))
+
+
+@parametrize([case for channels in (1, 3) for case in cases(CLASSIFIER, images=ImageSpec(channels, 9, 12, ("a", "b")))])
+def test_the_classifier_keeps_its_promises(check):
+    check()
+
+
+def test_inception_keeps_its_promises(inception_weights):
+    sha256 = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
+    check_extractor(find("hebm_extractors", "inception")(weights=str(inception_weights), sha256=sha256))
 
 
 def test_digits_keeps_the_promises_of_a_data_set():
@@ -210,7 +226,7 @@ def test_image_folder_keeps_the_promises_of_a_data_set(tmp_path):
 
 def test_every_group_of_components_is_walked():
     walked = {"hebm_backbones", "hebm_energies", "hebm_priors", "hebm_samplers"}
-    walked |= {"hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_formats", "hebm_analyses"}
+    walked |= set(OTHERS)
     walked |= {"hebm_commands", "console_scripts"}
     assert set(GROUPS) <= walked
     assert torch.get_default_dtype() is torch.float32

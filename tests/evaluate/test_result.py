@@ -5,9 +5,9 @@ from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, numbers, tiny_e
 
 from hebm.config.recipe import recipe
 from hebm.errors import PluginError
-from hebm.evaluate import classifier
 from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.result import evaluate
+from hebm_plugins.extractors import classifier
 
 
 @recipe

@@ -12,9 +12,9 @@ FORBIDDEN = re.compile(
     r"|\.save_state\(|\.load_state\(|allow_pickle\s*=\s*True|weights_only\s*=\s*False|add_safe_globals"
 )
 DOORS = [
-    'hebm/evaluate/inception.py: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)',
     'hebm/store/foreign.py: return torch.load(path, map_location="cpu", weights_only=True)',
     "hebm/store/foreign.py: torch.save(content, file)",
+    'hebm_plugins/extractors/inception.py: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)',
 ]
 
 

@@ -13,6 +13,7 @@ from hebm.testing import (
     check_sampler,
     dataset_checks,
     energy_checks,
+    extractor_checks,
     parametrize,
     prior_checks,
     recipe_checks,
@@ -66,7 +67,16 @@ def test_a_tempered_sampler_is_caught_and_can_be_excused():
 
 
 def test_checks_have_names_and_docstrings():
-    for checks in (backbone_checks, energy_checks, prior_checks, sampler_checks, dataset_checks, recipe_checks):
+    every = (
+        backbone_checks,
+        energy_checks,
+        prior_checks,
+        sampler_checks,
+        dataset_checks,
+        extractor_checks,
+        recipe_checks,
+    )
+    for checks in every:
         made = checks()
         assert made
         assert all(check.__doc__ for check in made.values())

@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from hebm.registry import INTERFACE
 
 TEMPLATE = Path(__file__).parents[2] / "plugins" / "hebm-plugin-template"
 
@@ -43,6 +46,11 @@ def site(copy, tmp_path_factory):
     assert installed.returncode == 0, installed.stderr
     shutil.rmtree(copy / "src")
     return folder
+
+
+def test_it_declares_this_interface():
+    points = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert list(points["hebm_interface"]) == [str(INTERFACE)]
 
 
 def test_its_own_tests_pass_once_it_is_installed(copy, site):

@@ -159,7 +159,9 @@ def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> S
     distances = {f"{name}, {kind}": value for (name, kind), value in found.distance.items()}
     numbers = {"fd": distances, "auroc": dict(found.apart), "auroc_of_tilt": dict(found.tilted), "n": n}
     apart = "AUROC: posterior latents against draws, 0.5: not told apart"
-    table = Table("Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor}; {apart}.")
+    table = Table(
+        "Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor_name}; {apart}."
+    )
     order = ", ".join(f"{name} with contexts {kind}" for name, kind in found.drawn)
     picture = Picture("contexts.png", "Draws by context", f"Rows: images of the data, {order}.", pixels=True)
     return Section("Context", (_TEXT, found.remark), (picture,), (table,), numbers)

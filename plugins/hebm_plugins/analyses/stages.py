@@ -88,7 +88,7 @@ class Stages(AnalysisRecipe):
         )
         header = ("after", "FD", "gap closed", "seconds")
         caption = (
-            f"N = {few.settings.samples}, {few.settings.extractor}; reconstructions are at "
+            f"N = {few.settings.samples}, {few.settings.extractor_name}; reconstructions are at "
             f"{significant(ends['reconstruction'])}. Seconds: drawing, decoding and features of these."
         )
         return Table("Fréchet distance after each stage", header, rows, caption), found, seconds, _remark(found)

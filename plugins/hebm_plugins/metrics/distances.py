@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from hebm.config.recipe import recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.settings import EvaluateSettings
@@ -21,8 +20,8 @@ class FrechetDistance(MetricRecipe):
     """FD of the backbone's own prior, of the learned one, and of reconstructions. Lower is better."""
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where the extractor is not available."""
-        check_extractor(settings.extractor, images["train"])
+        """Raise `ConfigError` where the extractor is not suited to the images."""
+        settings.extractor.check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fd` of each kind."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from hebm.config.recipe import recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.gap import gap_closed
 from hebm.evaluate.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe
@@ -28,8 +27,8 @@ class GapClosed(MetricRecipe):
     """
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where the extractor is not available."""
-        check_extractor(settings.extractor, images["train"])
+        """Raise `ConfigError` where the extractor is not suited to the images."""
+        settings.extractor.check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""

@@ -16,25 +16,35 @@ from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR
 from hebm.evaluate.metric import Measurement, MetricRecipe, Scalar
+from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.distances import MEASURED
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets
 
 
-def _features(evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
-    return evaluation.features(kind, layer, extractor="inception")
+@recipe
+class OfInception(MetricRecipe):
+    """What is measured in Inception's features."""
+
+    inception: Inception | None = option(
+        None, doc="the network; left out: evaluate.extractor where that is inception, else its standard weights"
+    )
+
+    def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
+        """Return features or logits of all images of a kind."""
+        return evaluation.features(kind, layer, self.inception or "inception")
 
 
 @recipe
-class FID(MetricRecipe):
+class FID(OfInception):
     """Fréchet Inception distance. Lower is better; it depends on N."""
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fid` of each kind."""
-        data = fid_features_to_statistics(_features(evaluation, DATA))
+        data = fid_features_to_statistics(self.features(evaluation, DATA))
         found = []
         for kind in MEASURED:
-            statistics = fid_features_to_statistics(_features(evaluation, kind))
+            statistics = fid_features_to_statistics(self.features(evaluation, kind))
             distance = fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID]
             conditions = {"extractor": "inception"}
             found.append(Measurement("fid", distance, "FID", kind=kind, better="lower", conditions=conditions))
@@ -42,7 +52,7 @@ class FID(MetricRecipe):
 
 
 @recipe
-class KID(MetricRecipe):
+class KID(OfInception):
     """Kernel Inception distance: polynomial MMD² over random subsets. Lower is better; unbiased in N."""
 
     subsets: int = option(100, low=1, doc="random subsets averaged over")
@@ -63,8 +73,8 @@ class KID(MetricRecipe):
 
     def _of_kind(self, evaluation: Evaluation, kind: str) -> tuple[Measurement, Measurement]:
         result = kid_features_to_metric(
-            _features(evaluation, kind),
-            _features(evaluation, DATA),
+            self.features(evaluation, kind),
+            self.features(evaluation, DATA),
             kid_subsets=self.subsets,
             kid_subset_size=self.subset_size,
             rng_seed=_SEED,
@@ -80,7 +90,7 @@ class KID(MetricRecipe):
 
 
 @recipe
-class InceptionScore(MetricRecipe):
+class InceptionScore(OfInception):
     """exp E[KL(p(y|x) ‖ p(y))] over splits of shuffled images. Higher is better; it looks at no real image."""
 
     splits: int = option(10, low=1, doc="parts averaged over")
@@ -89,7 +99,7 @@ class InceptionScore(MetricRecipe):
         """Measure `inception-score`, the mean over splits, and `inception-score-std`, their deviation."""
         found: list[Measurement] = []
         for kind in (DATA, GAUSSIAN, PRIOR):
-            logits = _features(evaluation, kind, "logits")
+            logits = self.features(evaluation, kind, "logits")
             result = isc_features_to_metric(logits, splits=self.splits, shuffle=True, rng_seed=_SEED)
             conditions: dict[str, Scalar] = {"extractor": "inception", "splits": self.splits}
             value, title = result[KEY_METRIC_ISC_MEAN], "Inception score"

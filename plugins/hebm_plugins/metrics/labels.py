@@ -11,7 +11,6 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.extractors import check_extractor
 from hebm.evaluate.kinds import DATA, PRIOR
 from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluate.references import to_pixels
@@ -32,7 +31,7 @@ class LabelAgreement(MetricRecipe):
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
         """Raise `ConfigError` where there are no class labels."""
-        check_extractor("classifier", images["train"])
+        settings.extractor_called("classifier").check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `label-agreement` over all samples, and for each class; none for a prior without labels."""
@@ -83,7 +82,7 @@ class ClassShares(MetricRecipe):
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
         """Raise `ConfigError` where there are no class labels."""
-        check_extractor("classifier", images["train"])
+        settings.extractor_called("classifier").check(images["train"])
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `class-shares` of each kind, and the share of each class, of the data too."""

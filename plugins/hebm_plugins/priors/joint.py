@@ -85,7 +85,9 @@ class Joint(PriorRecipe):
 
     energy: EnergyRecipe = option(factory=MLP, doc="f, the log tilt")
     sampler: Sampler = option(factory=lambda: ULA(steps=40, step_size=0.1), doc="the short-run chain")
-    root: PriorRecipe = option(factory=Gaussian, doc="the root that is tilted: it draws where chains start")
+    root: PriorRecipe = option(
+        factory=Gaussian, doc="the root that is tilted: it draws where chains start", renamed_from="base"
+    )
     target: str = option("exact", doc="density of the chain", choices=("exact", "official"))
 
     def build(self, backbone: Backbone) -> JointPrior:

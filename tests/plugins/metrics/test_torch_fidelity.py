@@ -1,42 +1,30 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
 
 import pytest
-import torch
 from PIL import Image
 from tiny_models import LinearBackbone, ShiftedPrior, numbers, tiny_evaluation
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from hebm.errors import ConfigError
 from hebm.evaluate.extractors import Extractor
 from hebm.evaluate.result import evaluate
+from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.inception import FID, KID, InceptionScore
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+@pytest.fixture
+def weights(inception_weights):
     """An Inception file with seeded random weights."""
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        empty = io.BytesIO()
-        torch.save({}, empty)
-        empty.seek(0)
-        net = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=empty)
-    torch.save(net.state_dict(), path)
-    return path
+    return inception_weights
 
 
 def inception_evaluation(tmp_path, weights, **settings):
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    chosen = {"extractor": "inception", "extractor_weights": str(weights), "extractor_sha256": sha256, **settings}
-    return tiny_evaluation(tmp_path, **chosen)
+    return tiny_evaluation(tmp_path, extractor=Inception(weights=str(weights), sha256=sha256), **settings)
 
 
 def as_pngs(pixels, folder):
@@ -90,17 +78,15 @@ class RawPixels(Extractor):
 
     name = "inception"
     widths = {"features": 64, "logits": 64}
+    sha256 = "none"
 
     def __call__(self, pixels):
         flat = pixels.flatten(1).float() / 255
         return {"features": flat, "logits": flat}
 
-    def describe(self):
-        return {"name": self.name, "sha256": None}
-
 
 def test_fid_is_the_frechet_distance_of_inceptions_features(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor="inception", metrics=(FID(),))
+    evaluation = tiny_evaluation(tmp_path, extractor=Inception(), metrics=(FID(),))
     evaluation.extractors["inception"] = RawPixels()
     found = numbers(evaluate(evaluation).measurements)
     assert found["fid.prior"] == pytest.approx(evaluation.distance("prior"), rel=1e-4)

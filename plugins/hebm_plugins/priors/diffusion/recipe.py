@@ -39,7 +39,7 @@ class Diffusion(PriorRecipe):
     energy_scale: str = option("official", doc="what divides f", choices=("official", "paper"))
     last_level: str = option("official", doc="the localising term at t = T - 1", choices=("official", "paper"))
     first_level: str = option("official", doc="noise of level 0", choices=("official", "paper"))
-    root: PriorRecipe = option(factory=Gaussian, doc="draws u_T")
+    root: PriorRecipe = option(factory=Gaussian, doc="draws u_T", renamed_from="base")
     classes: int = option(0, doc="of the data's label; 0 = no class labels", low=0)
     attributes: int = option(0, doc="of the data, each at a layer of its own; 0 = none", low=0)
     label_layers: tuple[int, ...] = option((), doc="that carry labels, 0 = top; empty: all, or the uppermost", low=0)

@@ -29,7 +29,7 @@ class MultiStage(PriorRecipe):
     stages: int = option(3, doc="M, ratios learned one after another", low=1)
     energy: EnergyRecipe = option(factory=MLP, doc="log r of a stage; should start at 0")
     sampler: Sampler = option(factory=lambda: ULA(steps=10, step_size=0.1), doc="chains, in training and after it")
-    root: PriorRecipe = option(factory=Gaussian, doc="p_0, the root that is tilted")
+    root: PriorRecipe = option(factory=Gaussian, doc="p_0, the root that is tilted", renamed_from="base")
     drawing: Drawing = option(factory=Drawing, doc="how the product is drawn from")
     contrast: Contrast = option(factory=Contrast, doc="how ratios are learned")
     classes: int = option(0, doc="K of the data's label: a net then has K + 1 outputs; 0 = no labels", low=0)

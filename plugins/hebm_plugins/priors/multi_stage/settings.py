@@ -14,10 +14,19 @@ class Drawing:
     climbs the product up to it, or its `single` factor, as the paper's text says.
     """
 
-    mode: str = option("joint", doc="how the product is drawn from", choices=("joint", "progressive", "smc"))
-    factors: str = option("product", doc="target of a progressive stage", choices=("product", "single"))
-    particles: int = option(16, doc="of each sample, for smc", low=2)
-    threshold: float = option(0.5, doc="ESS / particles below which smc resamples", low=0, high=1)
+    mode: str = option(
+        "joint",
+        doc="how the product is drawn from",
+        choices=("joint", "progressive", "smc"),
+        renamed_from="../sampling",
+    )
+    factors: str = option(
+        "product", doc="target of a progressive stage", choices=("product", "single"), renamed_from="../factors"
+    )
+    particles: int = option(16, doc="of each sample, for smc", low=2, renamed_from="../particles")
+    threshold: float = option(
+        0.5, doc="ESS / particles below which smc resamples", low=0, high=1, renamed_from="../threshold"
+    )
 
 
 @recipe
@@ -36,9 +45,17 @@ class Contrast:
     the target, and later stages learn nothing.
     """
 
-    loss: str = option("joint", doc="a logit for all layers or for each", choices=("joint", "per-layer"))
-    negatives: str = option("chain", doc="draws of p_{m-1} in training", choices=("chain", "pool", "posterior"))
-    pool: int = option(20_000, doc="draws kept, for negatives pool and posterior", low=1)
-    refresh: int = option(0, doc="steps after which the pool is drawn again; 0 = never", low=0, unit="steps")
-    infer_under: str = option("previous", doc="prior of posterior chains", choices=("previous", "current"))
-    label_weight: float = option(1.0, doc="of the labels' cross-entropy", low=0)
+    loss: str = option(
+        "joint", doc="a logit for all layers or for each", choices=("joint", "per-layer"), renamed_from="../loss"
+    )
+    negatives: str = option(
+        "chain", doc="draws of p_{m-1} in training", choices=("chain", "pool", "posterior"), renamed_from="../negatives"
+    )
+    pool: int = option(20_000, doc="draws kept, for negatives pool and posterior", low=1, renamed_from="../pool")
+    refresh: int = option(
+        0, doc="steps after which the pool is drawn again; 0 = never", low=0, unit="steps", renamed_from="../refresh"
+    )
+    infer_under: str = option(
+        "previous", doc="prior of posterior chains", choices=("previous", "current"), renamed_from="../infer_under"
+    )
+    label_weight: float = option(1.0, doc="of the labels' cross-entropy", low=0, renamed_from="../label_weight")

@@ -26,7 +26,7 @@ class NCP(PriorRecipe):
     sampling: str = option("sir", doc="how a layer is drawn", choices=("sir", "langevin"))
     proposals: int = option(5000, doc="P of each layer and sample, for sir", low=2)
     sampler: Sampler = option(factory=lambda: ULA(steps=40, step_size=0.06), doc="the chain, for langevin")
-    root: PriorRecipe = option(factory=Gaussian, doc="draws the context; u ~ N(0, I) given it")
+    root: PriorRecipe = option(factory=Gaussian, doc="draws the context; u ~ N(0, I) given it", renamed_from="base")
 
     def build(self, backbone: Backbone) -> NCPPrior:
         """Build the prior. Raises `ConfigError` for a root that does not fit, or an energy that is not layer-wise."""

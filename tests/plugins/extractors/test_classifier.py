@@ -11,8 +11,8 @@ from hebm.config.recipe import recipe
 from hebm.data.images import ArrayImages
 from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError
-from hebm.evaluate import classifier
-from hebm.evaluate.classifier import LabelledPixels, new_net, train
+from hebm_plugins.extractors import classifier
+from hebm_plugins.extractors.classifier import LabelledPixels, new_net, train
 
 
 @recipe

@@ -1,7 +1,7 @@
-"""The `classifier` extractor: a small CNN trained once on the data set's own labels, and kept.
+"""The extractor `classifier`: a small CNN trained once on the data set's own labels, and kept.
 
-It needs no download and suits grey or tiny images. Its distances are on a scale of its own: compare them with
-nothing but distances by the same weights (`sha256` in the result).
+It needs no download and suits grey or tiny images. Its distances are on a scale of their own: they are comparable
+only with distances by the same weights (`sha256` in the result).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm.config.recipe import recipe
 from hebm.data.images import Images
-from hebm.evaluate.extractors import Extractor, ExtractorContext, check_extractor
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.weights_cache import digest, load_weights, save_weights
 from hebm.noise import Noise, derive_seed
@@ -69,11 +70,12 @@ class ClassifierExtractor(Extractor):
         accuracy: on the test split, or None where there is none.
     """
 
-    name: ClassVar[str] = "classifier"
+    name = "classifier"
 
     def __init__(self, net: ClassifierNet, accuracy: float | None) -> None:
         self.net, self.accuracy = net.eval().requires_grad_(False), accuracy
         self.widths = {"features": WIDTH, "logits": net.head.out_features}
+        self.sha256 = digest(net.state_dict())
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
@@ -81,9 +83,9 @@ class ClassifierExtractor(Extractor):
         features, logits = self.net(pixels.to(self.net.head.weight.device))
         return {"features": features, "logits": logits}
 
-    def describe(self) -> dict[str, str | float | bool | None]:
-        """Name, sha256 of the weights, accuracy on the test split."""
-        return {"name": self.name, "sha256": digest(self.net.state_dict()), "accuracy": self.accuracy}
+    def notes(self) -> dict[str, Note]:
+        """Return the accuracy on the test split."""
+        return {"accuracy": self.accuracy}
 
 
 class LabelledPixels(NamedTuple):
@@ -93,31 +95,33 @@ class LabelledPixels(NamedTuple):
     labels: Tensor
 
 
-def classifier_extractor(context: ExtractorContext) -> ClassifierExtractor:
-    """The extractor for a data set: from the cache, or trained on its train split by the first process.
+@recipe
+class Classifier(ExtractorRecipe):
+    """A small CNN trained on the data set's class labels: 64 features, logits. It needs no download."""
 
-    Raises `ConfigError` where the images have no classes; attributes are none.
-    """
-    images, processes = context.images["train"], context.processes
-    check_extractor("classifier", images)
-    net = new_net(images.shape, len(images.classes))
-    accuracy: float | None = None
-    if processes.rank == 0:
-        accuracy = _load_or_train(net, context)
-    _share(net.to(context.device), context)
-    known = processes.from_first(torch.tensor([math.nan if accuracy is None else accuracy], device=context.device))
-    return ClassifierExtractor(net, None if known.isnan() else round(float(known), 6))
+    needs_classes: ClassVar[bool] = True
+
+    def build(self, context: ExtractorContext) -> ClassifierExtractor:
+        """Take the weights from the cache, or train them on the train split in the first process."""
+        images, processes = context.images["train"], context.processes
+        net = new_net(images.shape, len(images.classes))
+        accuracy: float | None = None
+        if processes.rank == 0:
+            accuracy = _load_or_train(net, context)
+        _share(net.to(context.device), context)
+        known = processes.from_first(torch.tensor([math.nan if accuracy is None else accuracy], device=context.device))
+        return ClassifierExtractor(net, None if known.isnan() else round(float(known), 6))
 
 
 def new_net(shape: tuple[int, int, int], classes: int) -> ClassifierNet:
-    """An untrained net, the same every time."""
+    """Make an untrained net, the same every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(_SEED, "classifier-extractor") >> 1)
         return ClassifierNet(shape, classes)
 
 
 def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | None:
-    path = Path(context.settings.cache).expanduser() / "extractors" / f"classifier-{_cache_key(context)}.safetensors"
+    path = context.cache / "extractors" / f"classifier-{_cache_key(context)}.safetensors"
     kept = load_weights(path, net)
     if kept is not None:
         return float(kept["accuracy"]) if kept["accuracy"] else None
@@ -130,7 +134,7 @@ def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | Non
 
 
 def _cache_key(context: ExtractorContext) -> str:
-    """The data and this file's text: a change in either asks for new weights."""
+    """Return a hash of the data and of this file's text: a change in either needs new weights."""
     parts = [
         Path(__file__).read_bytes(),
         *(images.fingerprint().encode() for _, images in sorted(context.images.items())),
@@ -139,14 +143,14 @@ def _cache_key(context: ExtractorContext) -> str:
 
 
 def labelled_pixels(images: Images) -> LabelledPixels:
-    """As many evenly spread images as training may hold in memory."""
+    """Read evenly spread images, at most as many as training may hold in memory."""
     spread = EvenSubset(images, min(_MOST_IMAGES, _MOST_BYTES // math.prod(images.shape)))
     pixels = torch.cat([to_pixels(spread.read(rows)) for rows in torch.split(torch.arange(len(spread)), 1000)])
     return LabelledPixels(pixels, torch.as_tensor(spread.labels))
 
 
 def train(net: ClassifierNet, data: LabelledPixels, device: torch.device) -> None:
-    """Cross-entropy by AdamW, the rate rising and falling once; order from a fixed seed; small sets 20 times over."""
+    """Minimise the cross-entropy by AdamW with a one-cycle rate, in a seeded order; small sets for 20 epochs."""
     batch = min(_BATCH, len(data.labels))
     steps = max(4, min(_STEPS, _EPOCHS * len(data.labels) // batch))  # the schedule needs a few
     optimizer = torch.optim.AdamW(net.parameters(), lr=_PEAK_RATE, weight_decay=0.01)
@@ -168,7 +172,7 @@ def train(net: ClassifierNet, data: LabelledPixels, device: torch.device) -> Non
 
 @torch.no_grad()
 def test_accuracy(net: ClassifierNet, context: ExtractorContext) -> float | None:
-    """The share of the test split's images that are classified rightly; None without a labelled test split."""
+    """Return the share of test images that are classified correctly; None without a labelled test split."""
     images = context.images.get("test")
     if images is None or images.labels is None or not len(images):
         return None
@@ -179,6 +183,6 @@ def test_accuracy(net: ClassifierNet, context: ExtractorContext) -> float | None
 
 
 def _share(net: ClassifierNet, context: ExtractorContext) -> None:
-    """Every process takes the first one's weights."""
+    """Give every process the first one's weights."""
     for tensor in net.state_dict().values():
         tensor.copy_(context.processes.from_first(tensor.reshape(-1)).view_as(tensor))

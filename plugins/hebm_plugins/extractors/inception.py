@@ -1,7 +1,7 @@
-"""The `inception` extractor: torch-fidelity's InceptionV3 with the weights that published FIDs use.
+"""The extractor `inception`: torch-fidelity's InceptionV3 with the weights that published FIDs use.
 
-The file is hashed before anything in it is interpreted, then read by PyTorch's restricted reader, and only the very
-bytes that passed both go to torch-fidelity.
+The file is hashed before anything in it is interpreted, then read by PyTorch's restricted reader. Only bytes that
+passed both go to torch-fidelity.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
+from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.extractors import Extractor, ExtractorContext
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 
 STANDARD_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _LAYERS = {"features": "2048", "logits": "logits_unbiased"}
 _ALTERNATIVES = (
-    "set evaluate.extractor_weights to a copy of the file, "
-    'or use evaluate.extractor = "classifier", which needs no download'
+    'name a copy of the file, evaluate.extractor = { type = "inception", weights = "PATH" }, or use '
+    'evaluate.extractor = "classifier", which needs no download'
 )
 
 
@@ -41,13 +42,14 @@ class InceptionExtractor(Extractor):
         device: where to compute.
     """
 
-    name: ClassVar[str] = "inception"
+    name = "inception"
     widths: Mapping[str, int] = {"features": 2048, "logits": 1008}
 
     def __init__(self, weights: bytes, device: torch.device) -> None:
         self.sha256 = hashlib.sha256(weights).hexdigest()
         self.device = device
-        net = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), io.BytesIO(weights))
+        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
+            net = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), io.BytesIO(weights))
         self.net = net.to(device)
 
     @torch.no_grad()
@@ -56,23 +58,41 @@ class InceptionExtractor(Extractor):
         colour = pixels.to(self.device).expand(-1, 3, -1, -1)
         return dict(zip(_LAYERS, self.net(colour), strict=True))
 
-    def describe(self) -> dict[str, str | float | bool | None]:
-        """Name and the weights' sha256."""
-        return {"name": self.name, "sha256": self.sha256, "standard": self.sha256 == STANDARD_SHA256}
+    def notes(self) -> dict[str, Note]:
+        """Return whether the weights are the standard ones."""
+        return {"standard": self.sha256 == STANDARD_SHA256}
 
 
-def inception_extractor(context: ExtractorContext) -> InceptionExtractor:
-    """Inception with the weights that the settings name, else the standard ones, downloaded once.
+@recipe
+class Inception(ExtractorRecipe):
+    """InceptionV3 as published FIDs use it: 2048 features, logits. Its weights are downloaded once."""
 
-    Raises `HebmError` if they are missing and cannot be downloaded, `ConfigError` if the file is another one.
-    """
-    settings = context.settings
-    path = Path(settings.extractor_weights).expanduser() if settings.extractor_weights else _standard_file()
-    return InceptionExtractor(verified_weights(path, settings.extractor_sha256 or STANDARD_SHA256), context.device)
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+
+    weights: str | None = option(
+        None,
+        doc="file of the weights; left out: the standard one, downloaded on first use",
+        renamed_from="../extractor_weights",
+    )
+    sha256: str | None = option(
+        None, doc="sha256 of `weights` where it is not the standard file", renamed_from="../extractor_sha256"
+    )
+
+    def build(self, context: ExtractorContext) -> InceptionExtractor:
+        """Read the weights.
+
+        Raises `HebmError` if they are missing and cannot be downloaded, `ConfigError` if the file is another one.
+        """
+        path = Path(self.weights).expanduser() if self.weights else _standard_file()
+        return InceptionExtractor(verified_weights(path, self.sha256 or STANDARD_SHA256), context.device)
 
 
 def verified_weights(path: Path, sha256: str) -> bytes:
-    """The content of a weights file, if its sha256 is the expected one and it holds nothing but tensors."""
+    """Return the content of a weights file.
+
+    Raises `HebmError` if it cannot be read, `ConfigError` if its sha256 is not the expected one or if it holds
+    anything but tensors.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -81,7 +101,7 @@ def verified_weights(path: Path, sha256: str) -> bytes:
     if found != sha256.lower():
         raise ConfigError(
             f"Inception weights {path}: sha256 is {found}, expected {sha256}; the file was not opened. Delete it to "
-            "download the standard one, or name another file's hash in evaluate.extractor_sha256"
+            "download the standard one, or name another file's hash in evaluate.extractor.sha256"
         )
     try:
         torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -91,7 +111,7 @@ def verified_weights(path: Path, sha256: str) -> bytes:
 
 
 def _standard_file() -> Path:
-    """Where torch-fidelity keeps the standard weights; downloaded if they are not there."""
+    """Return where torch-fidelity keeps the standard weights; download them if they are not there."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
     if path.exists():
         return path

@@ -1,0 +1,146 @@
+"""Read what distributions declare: the entry points of each group, and the interface they were written for.
+
+Only metadata is read; no plugin is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from importlib import metadata
+
+import attrs
+
+from hebm.errors import PluginError
+from hebm.suggest import did_you_mean
+
+COMMANDS = "hebm_commands"
+GROUPS = {
+    "hebm_backbones": "hebm.interfaces:BackboneRecipe",
+    "hebm_energies": "hebm.interfaces:EnergyRecipe",
+    "hebm_priors": "hebm.interfaces:PriorRecipe",
+    "hebm_samplers": "hebm.samplers:Sampler",
+    "hebm_datasets": "hebm.data.recipe:DatasetRecipe",
+    "hebm_extractors": "hebm.evaluate.extractors:ExtractorRecipe",
+    "hebm_metrics": "hebm.evaluate.metric:MetricRecipe",
+    "hebm_schemes": "hebm.training.phases:SchemeRecipe",
+    "hebm_formats": "hebm.porting:CheckpointFormat",
+    "hebm_analyses": "hebm.analyse.recipe:AnalysisRecipe",
+    COMMANDS: "click:Command",
+}
+"""The interface of each group: components are subclasses of it, commands are instances."""
+INTERFACE = 2
+"""Number of these interfaces; it grows when a plugin that worked could stop working. The first releases had 1."""
+INTERFACE_GROUP = "hebm_interface"
+"""Entry-point group in which a distribution declares, as a name, the number that its plugins were written for."""
+
+_OWN = "hebm"  # the distribution of the interfaces themselves
+
+
+@attrs.frozen
+class Origin:
+    """Where a name comes from.
+
+    Arguments:
+        distribution: the distribution that declares it; None for a name registered by hand.
+        version: of the distribution.
+        module: of the object.
+        attr: its name in the module.
+        file, line: where it is defined, if known.
+        interfaces: the interface numbers that the distribution declares.
+    """
+
+    distribution: str | None
+    version: str | None
+    module: str
+    attr: str
+    file: str | None = None
+    line: int | None = None
+    interfaces: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}" if self.distribution else "registered by hand"
+
+    @property
+    def path(self) -> str:
+        """`module:attr`, as an entry point spells it."""
+        return f"{self.module}:{self.attr}"
+
+    @property
+    def outdated(self) -> str | None:
+        """Say which other interface the distribution was written for; None if it is this one or is not declared."""
+        if not self.interfaces or str(INTERFACE) in self.interfaces:
+            return None
+        return (
+            f"written for interface {' and '.join(self.interfaces)}, this hebm has {INTERFACE}; install a release of "
+            f"{self.distribution} for interface {INTERFACE}, or another hebm"
+        )
+
+    @property
+    def undeclared(self) -> str:
+        """Hint for a broken plugin whose distribution declares no interface; empty for all others."""
+        if self.interfaces or self.distribution is None or normalised(self.distribution) == _OWN:
+            return ""
+        return f"; {self.distribution} does not declare which interface it was written for, this hebm has {INTERFACE}"
+
+
+def normalised(distribution: str) -> str:
+    """Return the name of a distribution in its one standard spelling."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def full_group(group: str) -> str:
+    """Return `hebm_priors` for `priors` or `hebm_priors`. Raises `PluginError` for an unknown group."""
+    return require_group(group if group in GROUPS else f"hebm_{group.removeprefix('hebm_')}")
+
+
+def require_group(group: str) -> str:
+    """Return a group of `GROUPS` as it is. Raises `PluginError` for any other text."""
+    if group not in GROUPS:
+        raise PluginError(f"unknown group {group!r}{did_you_mean(group, GROUPS)}; groups: {', '.join(GROUPS)}")
+    return group
+
+
+def short_group(group: str) -> str:
+    """Return the name of a group as commands show it: `priors` for `hebm_priors`."""
+    return group.removeprefix("hebm_")
+
+
+@functools.cache
+def installed(group: str) -> tuple[tuple[str, Origin], ...]:
+    """List (name, origin) of a group's entry points; a distribution that is on the path twice is listed twice."""
+    return tuple((point.name, _origin(point)) for point in metadata.entry_points(group=group))
+
+
+@functools.cache
+def _interfaces() -> dict[str, tuple[str, ...]]:
+    """The interface numbers that each distribution declares."""
+    found: dict[str, tuple[str, ...]] = {}
+    for point in metadata.entry_points(group=INTERFACE_GROUP):
+        owner = normalised(_label(point)[0])
+        found[owner] = tuple(sorted({*found.get(owner, ()), point.name}))
+    return found
+
+
+def reread() -> None:
+    """Read the metadata again when it is next needed: something may have been installed."""
+    installed.cache_clear()
+    _interfaces.cache_clear()
+    importlib.invalidate_caches()
+
+
+def _origin(point: metadata.EntryPoint) -> Origin:
+    module, _, attr = point.value.partition("[")[0].partition(":")
+    distribution, version = _label(point)
+    numbers = _interfaces().get(normalised(distribution), ())
+    return Origin(distribution, version, module.strip(), attr.strip(), interfaces=numbers)
+
+
+def _label(point: metadata.EntryPoint) -> tuple[str, str]:
+    """Return name and version of the distribution that declares an entry point."""
+    unnamed = "a distribution without metadata"  # left over by a failed uninstall
+    try:
+        return (point.dist.name or unnamed, point.dist.version or "") if point.dist else ("unknown", "")
+    except (KeyError, TypeError, AttributeError, metadata.PackageNotFoundError):
+        return unnamed, ""

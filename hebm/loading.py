@@ -1,0 +1,81 @@
+"""Load a component and check that it fits its group."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+import click
+
+from hebm.config.recipe import fields_of, is_recipe, unfit_field
+from hebm.entry_points import COMMANDS, GROUPS, Origin
+from hebm.errors import PluginError
+
+
+def load_component(group: str, origin: Origin, title: str) -> Any:
+    """Import a component that a distribution declares.
+
+    Arguments:
+        group: that it is declared in.
+        origin: where it is.
+        title: what messages call it.
+
+    Raises `PluginError` if it was written for another interface, cannot be imported or does not fit the group.
+    """
+    if origin.outdated:
+        raise PluginError(f"{title} of {origin} was {origin.outdated}")
+    where = f"{title} of {origin} ({origin.path}) is broken"
+    loaded = _imported(origin, where)
+    complaint = unfit(group, loaded)
+    if complaint:
+        raise PluginError(f"{where}: {complaint}{origin.undeclared}")
+    return loaded
+
+
+def _imported(origin: Origin, where: str) -> Any:
+    try:
+        found: Any = importlib.import_module(origin.module)
+        for part in filter(None, origin.attr.split(".")):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # third-party code: its import may raise anything
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            hint = f"; install {error.name.partition('.')[0]!r} if it is a dependency"
+        cause = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise PluginError(f"{where}: it cannot be imported: {cause}{hint}{origin.undeclared}") from error
+    return found
+
+
+def interface(group: str) -> type:
+    """Return the interface of a group of `GROUPS`. Importing one may import torch."""
+    module, _, name = GROUPS[group].partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def unfit(group: str, found: Any) -> str | None:
+    """Return why an object may not be registered in a group, or None."""
+    if group == COMMANDS:
+        return None if isinstance(found, click.Command) else "it is not a click command"
+    base = interface(group)
+    if not isinstance(found, type) or not issubclass(found, base):
+        return f"it is not a subclass of {GROUPS[group].replace(':', '.')}"
+    if inspect.isabstract(found):
+        return f"it leaves abstract: {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
+    if not is_recipe(found):
+        return "it is not decorated with hebm.config.recipe.recipe"
+    try:
+        return unfit_field(found) or _lacking(base, found)
+    except PluginError as error:
+        return str(error)
+
+
+def _lacking(interface: type, found: type) -> str | None:
+    """Return a complaint about an attribute that an interface annotates and a class lacks, or None."""
+    known = {field.name for field in fields_of(found)}
+    annotated = [
+        name for name, kind in vars(interface).get("__annotations__", {}).items() if "ClassVar" not in str(kind)
+    ]
+    absent = [name for name in annotated if name not in known and not hasattr(found, name)]
+    return f"it lacks the field {absent[0]!r}" if absent else None

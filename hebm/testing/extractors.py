@@ -1,0 +1,122 @@
+"""What a feature extractor promises. Every check is called with a recipe and the images that it is checked on."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.errors import ConfigError
+from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe
+from hebm.evaluate.references import to_pixels
+from hebm.evaluate.shares import Processes
+from hebm.interfaces import ImageSpec
+from hebm.registry import name_of
+from hebm.testing.promises import expect_close, expect_equal, expect_finite, expect_shape, no_global_randomness, promise
+from hebm.testing.subjects import image_batch, image_set
+
+ROWS = 6
+
+
+def _load(recipe: ExtractorRecipe, images: ImageSpec) -> Extractor:
+    """Load it for a few random images, with an empty cache."""
+    splits = {"train": image_set(images, 24), "test": image_set(images, 12)}
+    with tempfile.TemporaryDirectory() as folder:
+        return recipe.load(ExtractorContext(splits, Path(folder), torch.device("cpu"), Processes()))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(recipe: ExtractorRecipe, images: ImageSpec) -> Extractor:
+    """The same, kept for the next check: loading may take seconds."""
+    return _load(recipe, images)
+
+
+def _pixels(images: ImageSpec) -> Tensor:
+    return to_pixels(image_batch(images, ROWS).x)
+
+
+def _features(recipe: ExtractorRecipe, images: ImageSpec, pixels: Tensor) -> Mapping[str, Tensor]:
+    return _loaded(recipe, images)(pixels)
+
+
+def check_suited(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """It accepts these images; where it declares needs, images without them are a `ConfigError`."""
+    recipe.check(image_set(images))
+    unsuited = [attrs.evolve(images, classes=())] if recipe.needs_classes else []
+    if recipe.channels:
+        unsuited.append(attrs.evolve(images, channels=max(recipe.channels) + 1))
+    for other in unsuited:
+        try:
+            recipe.check(image_set(other))
+        except ConfigError:
+            continue
+        promise(False, "ConfigError for images that it cannot see", f"accepts {other}", "call super().check(images)")
+
+
+def check_features(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """uint8 images give "features", and all else in `widths`: float32 `(B, F)`, finite, without gradients."""
+    widths = _loaded(recipe, images).widths
+    promise("features" in widths, 'widths has "features"', ", ".join(widths), 'widths = {"features": F}')
+    found = _features(recipe, images, _pixels(images))
+    promise(set(found) == set(widths), f"the names {sorted(widths)}", str(sorted(found)), "return what widths names")
+    for name, width in widths.items():
+        expect_shape(name, found[name], (ROWS, width), "correct `widths`")
+        kind, fix = found[name].dtype, "return float32 features, computed under torch.no_grad()"
+        promise(kind == torch.float32, f"{name} are float32", str(kind), fix)
+        promise(not found[name].requires_grad, f"{name} need no gradient", "a graph is kept", fix)
+        expect_finite(name, found[name], "scale pixels before the network, and take no logarithm of 0")
+
+
+def check_each_image_alone(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """An image's features depend on no other image of the batch, to 1e-4."""
+    pixels = _pixels(images)
+    whole, alone = (_features(recipe, images, part)["features"] for part in (pixels, pixels[2:3]))
+    fix = "put the network in eval mode (no batch statistics), and normalise by constants"
+    expect_close("features of an image alone", alone, whole[2:3], 1e-4, fix)
+
+
+def check_pixels_matter(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Other images have other features."""
+    features = _features(recipe, images, _pixels(images))["features"]
+    differ = bool((features[1:] != features[:1]).any())
+    promise(differ, "other images have other features", "all are equal", "pass the pixels through the network")
+
+
+def check_repeats(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Features repeat bit for bit, with the extractor loaded again too, and its sha256 stays the same."""
+    pixels, again = _pixels(images), _load(recipe, images)
+    first = _features(recipe, images, pixels)["features"]
+    fix = "keep no state between calls; seed what is trained or drawn from a constant"
+    expect_equal("features, computed again", _features(recipe, images, pixels)["features"], first, fix)
+    expect_equal("features of the extractor loaded again", again(pixels)["features"], first, fix)
+    same = again.sha256 == _loaded(recipe, images).sha256
+    promise(same, "the same sha256 when loaded again", again.sha256, "hash the weights: weights_cache.digest(state)")
+
+
+def check_description(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """`describe` gives the registered name, 64 hex digits, the length of features, and goes to JSON."""
+    extractor = _loaded(recipe, images)
+    found = extractor.describe()
+    name, fix = name_of(recipe), "leave describe() alone; set name, sha256 and widths, and return the rest from notes()"
+    promise(found.get("name") == name, f"the name {name!r}", repr(found.get("name")), fix)
+    sha256 = str(found.get("sha256"))
+    promise(re.fullmatch("[0-9a-f]{64}", sha256) is not None, "a sha256 of 64 hex digits", sha256[:80], fix)
+    width = extractor.widths["features"]
+    promise(found.get("features") == width, f"{width} features", repr(found.get("features")), fix)
+    try:
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        promise(False, "a description that goes to JSON", str(error), "notes: texts, finite numbers, true, false, None")
+
+
+def check_no_global_rng(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Loading and using it touch no global generator."""
+    with no_global_randomness("the extractor"):
+        _load(recipe, images)(_pixels(images))
