@@ -33,13 +33,14 @@ from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
-from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, walk
+from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, up_to, walk
 
 if TYPE_CHECKING:
     from hebm.data.images import Images
 
 __all__ = [
     "MCMC",
+    "ROOT",
     "Backbone",
     "BackboneRecipe",
     "Batch",
@@ -439,14 +440,10 @@ def tilt_of(prior: PriorLearner, backbone: Backbone | None = None, after: str | 
     if not isinstance(prior, Tilts) or after == ROOT:
         return None
     if after is not None and backbone is not None:
-        ratios = [transition.ratio for transition in prior.transitions(backbone)[: _place(prior, backbone, after) + 1]]
+        ratios = [transition.ratio for transition in up_to(prior.transitions(backbone), after)]
         if any(ratios):
             return total(tuple(ratio(None) for ratio in ratios if ratio is not None))
     return Tilt(prior.tilt, (prior,))
-
-
-def _place(prior: PriorLearner, backbone: Backbone, name: str) -> int:
-    return [transition.name for transition in prior.transitions(backbone)].index(name)
 
 
 # ---------------------------------------------------------------- recipes: what is registered

@@ -27,7 +27,7 @@ from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
 from hebm.training.phases import SchemeRecipe
-from hebm.transitions import Transition, route, walk
+from hebm.transitions import Transition, route, up_to, walk
 
 
 @contextmanager
@@ -89,9 +89,7 @@ class TrainedModel:
     @cached_property
     def stages(self) -> tuple[Transition, ...]:
         """All transitions up to `request.after`, also those that a draw does not need."""
-        names = [transition.name for transition in self.prior.transitions(self.generator)]
-        count = len(names) if self.request.after is None else names.index(self.request.after) + 1
-        return self.prior.transitions(self.generator)[:count]
+        return up_to(self.prior.transitions(self.generator), self.request.after)
 
     @property
     def chain_lengths(self) -> dict[str, int]:
@@ -147,8 +145,11 @@ class TrainedModel:
             n: how many.
             noise: of the first one on.
             request: instead of the model's own.
+
+        Raises `ConfigError` if the request stops behind a transition that does not exist.
         """
         wanted, parts = request or self.request, []
+        up_to(self.prior.transitions(self.generator), wanted.after)  # a root would ignore a wrong name
         with self._evaluating():
             for few in self.batches(n):
                 at, rows = noise.at(noise.start + few.start), few.stop - few.start

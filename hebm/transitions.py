@@ -185,8 +185,8 @@ class Population:
     threshold: float = 0.5
 
 
-def route(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
-    """Return the transitions that a draw needs, up to and including the one called `after`.
+def up_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
+    """Return the transitions up to and including the one called `after`.
 
     Arguments:
         listed: all transitions of a prior.
@@ -198,7 +198,12 @@ def route(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Tra
     if after is not None and after not in (ROOT, *names):
         known = ", ".join(map(repr, (ROOT, *names)))
         raise ConfigError(f"after: this prior has no transition {after!r}; it has {known}")
-    needed = listed if after is None else listed[: names.index(after) + 1 if after != ROOT else 0]
+    return listed if after is None else listed[: names.index(after) + 1 if after != ROOT else 0]
+
+
+def route(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
+    """Return those of the transitions up to `after` that a draw needs: the last one from the root on. See `up_to`."""
+    needed = up_to(listed, after)
     first = max((i for i, transition in enumerate(needed) if transition.from_root), default=0)
     return needed[first:]
 

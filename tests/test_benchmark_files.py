@@ -78,9 +78,9 @@ TOGETHER = {
 
 # ablation: (the row it is of, the keys in which it differs)
 ABLATIONS = {
-    "cifar10-nvae-progressive": ("cifar10-nvae", {"prior.sampling": "progressive"}),
-    "celeba-hq-256-nvae-progressive": ("celeba-hq-256-nvae", {"prior.sampling": "progressive"}),
-    "lsun-church-64-nvae-progressive": ("lsun-church-64-nvae", {"prior.sampling": "progressive"}),
+    "cifar10-nvae-progressive": ("cifar10-nvae", {"prior.drawing.mode": "progressive"}),
+    "celeba-hq-256-nvae-progressive": ("celeba-hq-256-nvae", {"prior.drawing.mode": "progressive"}),
+    "lsun-church-64-nvae-progressive": ("lsun-church-64-nvae", {"prior.drawing.mode": "progressive"}),
     "celeba-hq-256-nvae-k5": ("celeba-hq-256-nvae", {"prior.sampler.steps": 5}),
     "celeba-hq-256-nvae-k15": ("celeba-hq-256-nvae", {"prior.sampler.steps": 15}),
     "celeba-hq-256-nvae-m4": ("celeba-hq-256-nvae", {"prior.stages": 4}),
@@ -247,7 +247,12 @@ def test_its_frozen_nvae_is_that_of_the_run_it_is_taken_from(name):
 @pytest.mark.parametrize("name", ["multi-stage/cifar10-nvae", "multi-stage/celeba-hq-256-nvae"])
 def test_the_multi_stage_prior_has_the_papers_stages_steps_and_nets(name):
     prior = load(file_of(name)).prior
-    assert (prior.stages, prior.sampling, prior.loss, prior.negatives) == (3, "joint", "joint", "chain")
+    assert (prior.stages, prior.drawing.mode, prior.contrast.loss, prior.contrast.negatives) == (
+        3,
+        "joint",
+        "joint",
+        "chain",
+    )
     assert prior.sampler == hebm.ULA(steps=10, step_size=0.05)
     assert prior.energy == hebm.ConvResidual(channels=128, width=256, blocks=8, dense_blocks=8)
     assert prior.energy.zero_init
@@ -258,7 +263,7 @@ def test_all_rows_of_the_multi_stage_prior_on_nvae_train_alike(name):
     experiment, row = load(file_of(name)), load(file_of("multi-stage/cifar10-nvae"))
     assert experiment.data.batch_size == row.data.batch_size == 32
     assert attrs.evolve(experiment.train.prior, steps=row.train.prior.steps) == row.train.prior
-    changed = {"stages": row.prior.stages, "sampling": row.prior.sampling, "sampler": row.prior.sampler}
+    changed = {"stages": row.prior.stages, "drawing": row.prior.drawing, "sampler": row.prior.sampler}
     assert attrs.evolve(experiment.prior, **changed) == row.prior
     training = row.train.prior
     assert (training.optimizer, training.learning_rate, training.betas) == ("adam", 1e-4, (0.9, 0.999))
@@ -318,7 +323,12 @@ def test_joint_learning_of_the_multi_stage_prior_has_the_papers_nets_and_gradien
     experiment = load(file_of(f"multi-stage/{data}-two-layer"))
     prior, scheme, widths = experiment.prior, experiment.train, (512, 256, 128) + (64,) * (data == "celeba-64")
     assert experiment.backbone == hebm.TwoLayerMultiStage(widths=widths)
-    assert (prior.stages, prior.negatives, prior.infer_under, scheme.beta_grad) == (3, "chain", "previous", "posterior")
+    assert (prior.stages, prior.contrast.negatives, prior.contrast.infer_under, scheme.beta_grad) == (
+        3,
+        "chain",
+        "previous",
+        "posterior",
+    )
     assert (prior.sampler.steps, prior.sampler.h) == (10, pytest.approx(0.16))
     assert prior.energy == hebm.MLP(width=200, depth=4, activation="leaky-relu")
     assert scheme.posterior_sampler.steps == 40
@@ -340,7 +350,7 @@ def test_flat_rows_have_one_layer_and_the_latent_space_ebms_settings(data, kind)
         for passed in (0, 1, 100):
             assert scheme.prior.rate(passed * epoch, scheme.steps) == pytest.approx(2e-5 * 0.998**passed)
     else:
-        assert (prior.stages, prior.negatives) == (3, "posterior")
+        assert (prior.stages, prior.contrast.negatives) == (3, "posterior")
 
 
 @pytest.mark.usefixtures("shapes_alone")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from hebm.compilation import Compiled, compiled
-from hebm.densities import GeneratorPosterior, LogDensity, TiltedPrior
+from hebm.densities import GeneratorPosterior, LogDensity
 from hebm.errors import ConfigError
+from hebm.interfaces import tilt_of
 from hebm.noise import Noise
 from hebm.sampling import Trace, run
 from hebm.testing import ReferenceBackbone
@@ -36,7 +37,7 @@ def prior(backbone):
 def densities(backbone, prior, rows):
     """New objects at every call, as training makes them."""
     target = torch.zeros(rows, *backbone.images.shape)
-    return TiltedPrior(backbone, prior.tilt), GeneratorPosterior(backbone, target, prior.tilt)
+    return prior.density(backbone), GeneratorPosterior(backbone, target, tilt_of(prior))
 
 
 def traced(sampler):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hebm.densities import ConditionalPrior
+from hebm.densities import ConditionalPrior, Tilt
 from hebm.interfaces import Backbone
 from hebm.latents import LatentLayout, Latents
 from hebm.likelihoods import PixelDistribution
@@ -123,15 +123,13 @@ def make(case: Case) -> Subject:
 def density_of(subject: Subject, folded: FoldedLayerwise) -> ConditionalPrior:
     """The density of our chain; its sampler has step size 1."""
 
-    def tilt(latents: Latents) -> Tensor:
-        return folded(latents).squeeze(2)
-
     s = subject
+    tilt = Tilt(lambda latents: folded(latents).squeeze(2), (s.energy,))
     return ConditionalPrior(s.backbone, tilt, s.above, s.alpha, s.sigma, s.recovery, s.scale, s.scale)
 
 
 def published_gradient(subject: Subject, u: Tensor) -> Tensor:
-    """∇_u log p(u_t | u_{t+1}) as its authors compute it: every term by autograd, weights and time anew.
+    """Return ∇_u log p(u_t | u_{t+1}) as its authors compute it: every term by autograd, nothing kept between steps.
 
     Spectral norm, time embedding and its linear maps are evaluated at every step while parameters require gradients.
     """

@@ -16,7 +16,7 @@ from interleaved import Ratio, Times, Work, as_json, ratio, show, take_turns, wr
 from nvae_models import CASES, LARGE, S2, GroupEnergies, Subject, make, published_chain, published_gradient
 from torch import Tensor
 
-from hebm.densities import TiltedPrior, frozen
+from hebm.densities import Tilt, TiltedPrior, frozen
 from hebm.noise import Noise
 from hebm.sampling import run
 from hebm_plugins.nvae.backbone import NVAEBackbone
@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 
 def density_on(backbone: NVAEBackbone, energies: GroupEnergies) -> TiltedPrior:
     """The published chain's density: its Gaussian terms are those of z, hence `jacobian`."""
-    return TiltedPrior(backbone, energies.tilt, jacobian=True)
+    return TiltedPrior(backbone, Tilt(energies.tilt, (energies,)), jacobian=True)
 
 
 def chain(backbone: NVAEBackbone, energies: GroupEnergies, u: Tensor, steps: int) -> Work:

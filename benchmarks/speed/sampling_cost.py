@@ -9,14 +9,13 @@ python benchmarks/speed/sampling_cost.py --json sampling_cost.json
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from interleaved import Ratio, Work, as_json, ratio, show, take_turns, write
 from nvae_models import CASES as NVAES
 
-from hebm.interfaces import Backbone, ImageSpec, PriorLearner
+from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
 from hebm.model import seeded
 from hebm.noise import Noise
 from hebm_plugins.energies.mlp import MLP
@@ -40,8 +39,8 @@ def backbone_of(case: str) -> tuple[Backbone, int]:
         return nvae.recipe.build(ImageSpec(3, nvae.side, nvae.side)).eval().folded(), nvae.batch
 
 
-def priors_of(backbone: Backbone, width: int, steps: int) -> Mapping[str, PriorLearner]:
-    """The product of 1 to 4 stages, and the diffusion prior, on nets of one width."""
+def priors_of(backbone: Backbone, width: int, steps: int) -> tuple[PriorLearner, PriorLearner]:
+    """Return a prior of 4 stages and a diffusion prior, on nets of one width."""
     with seeded(0, "speed"):
         stages = MultiStage(
             stages=STAGES, energy=MLP(width=width, zero_init=False), sampler=ULA(steps=steps, step_size=1e-3)
@@ -49,18 +48,21 @@ def priors_of(backbone: Backbone, width: int, steps: int) -> Mapping[str, PriorL
         energy, sampler = MLPTime(width=width, zero_init=False), ULA(steps=steps, step_size=1.0)
         diffusion = Diffusion(levels=LEVELS, energy=energy, sampler=sampler).build(backbone)
     assert isinstance(stages, MultiStagePrior)
-    stages.begun = STAGES
-    return {**stages.milestones(), "diffusion": diffusion.eval()}
+    stages.trained_stages = STAGES
+    return stages.eval(), diffusion.eval()
 
 
 def measure(case: str, width: int, steps: int, repeats: int) -> list[Ratio]:
     """Ratios of drawing one batch."""
     backbone, batch = backbone_of(case)
 
-    def draw(prior: PriorLearner) -> Work:
-        return lambda: prior.sample(backbone, batch, Noise(0, "speed"))
+    stages, diffusion = priors_of(backbone, width, steps)
 
-    times = take_turns({name: draw(prior) for name, prior in priors_of(backbone, width, steps).items()}, repeats)
+    def draw(prior: PriorLearner, after: str | None = None) -> Work:
+        return lambda: prior.sample(backbone, batch, Noise(0, "speed"), Request(after=after))
+
+    products = {name: draw(stages, name) for name in (f"stage {m}" for m in range(1, STAGES + 1))}
+    times = take_turns({**products, "diffusion": draw(diffusion)}, repeats)
     one = times["stage 1"]
     rows = [ratio(case, f"{m} stages / 1 stage", times[f"stage {m}"], one) for m in range(2, STAGES + 1)]
     name = f"diffusion, T = {LEVELS}"

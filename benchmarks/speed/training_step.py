@@ -41,7 +41,7 @@ def step_ratio(name: str, steps: int, repeats: int) -> Ratio:
         optimizer.zero_grad(set_to_none=True)
 
     def chain() -> None:
-        start = prior.base.sample(backbone, batch, noise.derive("base"))
+        start = prior.root.sample(backbone, batch, noise.derive("base"))
         run(prior.sampler, prior.density(backbone), start.u, noise.derive("chain"))
 
     def energies() -> None:

@@ -13,7 +13,6 @@ The i-th image of a kind has its own derived noise, whatever the batch size or t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -69,10 +68,9 @@ class Evaluation:
         """Return the same evaluation on another number of images; extractors are shared."""
         if samples == self.settings.samples:
             return self
-        other = copy.copy(self)
-        other.settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
-        other.references = EvenSubset(self.splits[self.settings.split], samples)
-        other._shares, other._features, other._moments, other._diagnostics = {}, {}, {}, {}
+        settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
+        other = Evaluation(self.model, self.splits, settings, self.processes)
+        other.extractors, other._recipes = self.extractors, self._recipes
         return other
 
     # ------------------------------------------------------------ images

@@ -64,8 +64,8 @@ class Run:
     def facts(self) -> tuple[str, ...]:
         """Return the cells of `FACTS`."""
         what = {key: component(self.config, key) for key in ("data", "backbone", "prior", "train")}
-        if milestone := self.results.conditions.get("milestone"):
-            what["prior"] += f", {milestone}"
+        if after := self.results.conditions.get("after"):
+            what["prior"] += f", after {after}"
         return self.name, *what.values(), shown(self.config.get("seed"))
 
     def conditions(self, measurement: Measurement) -> dict[str, str]:

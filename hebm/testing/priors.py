@@ -234,6 +234,17 @@ def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
         expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, fix)
 
 
+def check_abilities(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A prior with one member of a rare ability has all of them: `TakesLabels`, `DrawsContext`."""
+    prior, _ = _built(recipe, backbone)
+    for ability in (interfaces.TakesLabels, interfaces.DrawsContext):
+        members = [name for name in vars(ability) if not name.startswith("_")]
+        lacking = [name for name in members if not hasattr(prior, name)]
+        whole = len(lacking) in (0, len(members))
+        what = f"all of {ability.__name__} or nothing: {', '.join(members)}"
+        promise(whole, what, f"without {', '.join(lacking)}", "add the missing ones; hebm/interfaces.py describes them")
+
+
 def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Stage names are unique, stages train sub-modules of the prior, and every parameter belongs to one."""
     prior, _ = _built(recipe, backbone)

@@ -27,7 +27,7 @@ class Counts(AnalysisRecipe):
         (folder / "half.txt").write_text("half")
         if self.say == "fail":
             raise NonFiniteError("half way")
-        return Section("Counts", (f"{len(evaluation.images['test'])} test images",))
+        return Section("Counts", (f"{len(evaluation.splits['test'])} test images",))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from real_runs import hebm, tiny, train, write_config
 from hebm.cli.sample import asked_labels
 from hebm.errors import ConfigError
 from hebm.evaluate.references import to_pixels
+from hebm.interfaces import Request
 from hebm.model import Model
 
 
@@ -46,7 +47,7 @@ def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)
         found[name] = np.load(tmp_path / f"{name}.npz")["images"]
     assert all(not np.array_equal(found["plain"], found[name]) for name in ways if name != "plain")
-    steps = to_pixels(Model.load(run).sample(8, steps=9)).permute(0, 2, 3, 1).numpy()
+    steps = to_pixels(Model.load(run).sample(8, request=Request(steps=9))).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(found["steps"], steps)
 
 
@@ -81,6 +82,9 @@ class ShiftedPrior(PriorLearner):
         super().__init__()
         self.root, self.dim = None, dim
 
+    def check(self, images):
+        \"\"\"Any labels will do.\"\"\"
+
     def sample(self, backbone, n, noise, request=Request()):
         labels = request.labels
         shift = torch.zeros(n) if labels is None else 1 + labels.view(n, -1).sum(1).to(noise.dtype)
@@ -110,7 +114,7 @@ def with_images(run, folder, **names):
 
 @pytest.fixture
 def labelled(run, plugin, tmp_path):
-    """(run folder, path): the tiny run's backbone under a prior that heeds labels."""
+    """(run folder, path): the tiny run's backbone under a prior that takes labels."""
     site = plugin("hebm_priors", "shifted", "shifted_prior:Shifted", SHIFTED)
     table = tiny(train={"backbone": {"steps": 1}}, evaluate={"samples": 8})
     table["prior"] = {"type": "shifted"}

@@ -449,6 +449,10 @@ class MovesWhatIsFixed(SoundPrior):
         return super().sample(backbone, n, noise, attrs.evolve(request, fixed=None))
 
 
+class LabelledWithoutCheck(SoundPrior):
+    labelled = True
+
+
 class TwinNames(SoundPrior):
     def transitions(self, backbone):
         return (self._chain(backbone, "chain", key=("a",)), self._chain(backbone, "chain", key=("b",)))
@@ -481,6 +485,7 @@ class RootWithTransitions(Root):
 
 BROKEN_PRIORS = [
     (MovesWhatIsFixed, "fixed"),
+    (LabelledWithoutCheck, "abilities"),
     (TwinNames, "transitions"),
     (TwinKeys, "transitions"),
     (DrawsWhileListing, "transitions"),

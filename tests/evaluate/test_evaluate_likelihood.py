@@ -101,7 +101,9 @@ class NoisyRoot(PriorLearner):
 
     def __init__(self, spread=0.7):
         super().__init__()
-        self.base, self.spread = None, spread
+        self.root, self.spread = None, spread
+
+    context = (CONTEXT,)
 
     def sample(self, backbone, n, noise, request=None):
         return Draw(noise.normal(n, backbone.layout.dim))

@@ -62,7 +62,7 @@ def test_processes_draw_bit_equal_images_and_features(tmp_path):
 
 def test_scaled_gaussian_shares_the_gaussians_draws(tmp_path):
     evaluation = tiny_evaluation(tmp_path)
-    plain, scaled = (evaluation.latents(kind, 64, 10).u for kind in ("gaussian", ("gaussian", 0.5)))
+    plain, scaled = (evaluation.draw(kind, 64, 10).u for kind in ("gaussian", ("gaussian", 0.5)))
     assert torch.equal(scaled, 0.5 * plain)
 
 
@@ -71,23 +71,32 @@ def test_a_root_priors_images_are_the_gaussians(tmp_path):
     assert torch.equal(evaluation.pixels("prior"), evaluation.pixels("gaussian"))
 
 
-def test_gaussian_is_the_bottom_of_nested_tilts(tmp_path):
-    nested = ShiftedPrior(LinearBackbone().layout, 1.0)
-    nested.base = ShiftedPrior(LinearBackbone().layout, 1.0)
-    assert torch.equal(
-        tiny_evaluation(tmp_path, prior=nested).pixels("gaussian"), tiny_evaluation(tmp_path).pixels("gaussian")
-    )
+def test_gaussian_is_the_root_that_the_prior_tilts(tmp_path):
+    evaluation = tiny_evaluation(tmp_path)
+    alone = tiny_evaluation(tmp_path, prior=RootPrior(LinearBackbone().layout))
+    assert evaluation.root is evaluation.model.prior.root
+    assert torch.equal(evaluation.pixels("gaussian"), alone.pixels("gaussian"))
+
+
+def test_an_evaluation_on_other_numbers_shares_extractors_and_nothing_measured(tmp_path):
+    evaluation = tiny_evaluation(tmp_path)
+    features = evaluation.features("gaussian")
+    few = evaluation.measured_on(128)
+    assert few.extractors is evaluation.extractors
+    assert torch.allclose(few.features("gaussian"), features[:128], atol=1e-4)
+    assert len(evaluation.features("gaussian")) == 300
+    assert evaluation.measured_on(300) is evaluation
 
 
 def test_global_generator_and_modes_are_left_alone(tmp_path):
     evaluation = tiny_evaluation(tmp_path)
-    evaluation.backbone.drop.eval()
+    evaluation.model.backbone.drop.eval()
     before = torch.get_rng_state()
-    modes = [module.training for module in evaluation.backbone.modules()]
+    modes = [module.training for module in evaluation.model.backbone.modules()]
     [evaluation.pixels(kind) for kind in KINDS]
     evaluation.features("prior")
     assert torch.equal(torch.get_rng_state(), before)
-    assert [module.training for module in evaluation.backbone.modules()] == modes
+    assert [module.training for module in evaluation.model.backbone.modules()] == modes
 
 
 def test_nonfinite_images_are_counted_and_refused(tmp_path):
@@ -127,6 +136,6 @@ def test_a_split_of_one_image_is_refused(tmp_path):
 
 def test_sampling_decode_needs_a_likelihood_with_derived_noise(tmp_path):
     evaluation = tiny_evaluation(tmp_path, decode="sample")
-    evaluation.backbone.likelihood = lambda latents: Independent(Normal(latents.z[1], 1.0), 1)
+    evaluation.model.backbone.likelihood = lambda latents: Independent(Normal(latents.z[1], 1.0), 1)
     with pytest.raises(ConfigError, match='decode = "mean"'):
         evaluation.decoded("prior", 0, 4)

@@ -10,7 +10,7 @@ from hebm import registry
 from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.extractors import Extractor, ExtractorRecipe
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.result import evaluate
 
 
@@ -63,7 +63,7 @@ class Distance(MetricRecipe):
 
     def compute(self, evaluation):
         evaluation.features("data", extractor=self.extractor)
-        return {"data": evaluation.distance("gaussian")}
+        return [Measurement("distance", evaluation.distance("gaussian"), "distance")]
 
 
 built = []
@@ -82,7 +82,7 @@ def registered():
 
 def test_any_registered_extractor_measures_and_describes_itself_in_the_result(tmp_path):
     result = evaluate(tiny_evaluation(tmp_path, extractor=Pixels(scale=2.0), metrics=(Distance(),)))
-    assert result["extractor"] == {"name": "pixels", "sha256": f"{2:064}", "features": 64, "scale": 2.0}
+    assert result.extractors["pixels"] == {"name": "pixels", "sha256": f"{2:064}", "features": 64, "scale": 2.0}
 
 
 def test_an_extractor_is_loaded_once_whoever_asks_for_it(tmp_path):
@@ -106,7 +106,7 @@ def test_an_extractor_that_is_not_suited_to_the_images_says_why_and_names_those_
         evaluation.extractor()
     assert '"labelled"' in str(it.value)
     evaluation = tiny_evaluation(tmp_path, extractor=Labelled())
-    evaluation.images["train"].labels = None
+    evaluation.splits["train"].labels = None
     with pytest.raises(ConfigError, match=r'"labelled" needs images with class labels.*"pixels"') as it:
         evaluation.extractor()
     assert '"coloured"' not in str(it.value)

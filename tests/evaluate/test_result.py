@@ -115,6 +115,6 @@ def test_kinds_of_one_name_must_have_one_unit_title_and_direction(tmp_path):
 
 def test_what_the_prior_reports_of_its_draws_is_among_the_details(tmp_path, monkeypatch):
     evaluation = tiny_evaluation(tmp_path, metrics=(Says(),))
-    monkeypatch.setattr(evaluation, "drawing", lambda: {"ess_layer 0": 0.25})
+    monkeypatch.setattr(evaluation, "diagnostics", lambda: {"ess_layer 0": 0.25})
     detail = evaluate(evaluation).get("draws-ess-layer-0", "prior")
     assert (detail.value, detail.title, detail.detail) == (0.25, "draws: ess layer 0", True)

@@ -8,12 +8,15 @@ from torch import nn
 from hebm.config.recipe import recipe
 from hebm.data.images import ArrayImages
 from hebm.data.recipe import ImageData
+from hebm.data.splits import Splits
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import PLAIN, Backbone, Draw, InferringBackbone, PriorLearner
+from hebm.evaluate.shares import Processes
+from hebm.interfaces import Backbone, Draw, Exact, InferringBackbone, PriorLearner, Request
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
+from hebm.trained import TrainedModel
 from hebm.training.phases import SchemeRecipe
 
 SHAPE = (1, 8, 8)
@@ -58,33 +61,35 @@ class LinearBackbone(LinearGenerator, InferringBackbone):
 class RootPrior(PriorLearner):
     def __init__(self, layout):
         super().__init__()
-        self.base, self.layout = None, layout
+        self.root, self.layout = None, layout
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        u = noise.normal(n, self.layout.dim)
-        return Draw(u if request.hold is None else request.hold.apply(u))
+    def sample(self, backbone, n, noise, request=Request()):
+        return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 
 
 class ShiftedPrior(PriorLearner):
-    """Moves every draw of its base by what the data's latents are moved; one row can be made NaN."""
+    """Moves every draw of its root by what the data's latents are moved; one row can be made NaN."""
 
     def __init__(self, layout, shift, broken=()):
         super().__init__()
-        self.base, self.shift, self.broken = RootPrior(layout), shift, set(broken)
+        self.root, self.shift, self.broken = RootPrior(layout), shift, set(broken)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def transitions(self, backbone):
+        return (Exact(name="prior", apply=self.shifted),)
+
+    def shifted(self, at, noise, request):
         start = noise.start
-        u = self.base.sample(backbone, n, noise.derive("base")).u + self.shift
-        for row in self.broken & set(range(start, start + n)):
+        u = at.u + self.shift
+        for row in self.broken & set(range(start, start + len(u))):
             u[row - start] = float("nan")
-        return Draw(u)
+        return at.moved(u)
 
 
 class InferScheme(SchemeRecipe):
     def phases(self, backbone, prior):
         raise ConfigError("nothing to train")
 
-    def posterior(self, backbone, prior, batch, noise):
+    def posterior(self, backbone, tilt, batch, noise):
         return backbone.infer(batch, noise)
 
 
@@ -104,15 +109,17 @@ class TinyData(ImageData):
         return ArrayImages(pixels, (u[:, 0] > 1).long(), ("low", "high"))
 
 
-def tiny_evaluation(tmp_path, prior=None, data=None, seed=0, world=1, rank=0, gather=None, **settings):
+def tiny_evaluation(
+    tmp_path, prior=None, data=None, seed=0, world=1, rank=0, gather=None, backbone=None, request=None, **settings
+):
     data = data or TinyData()
-    backbone = LinearBackbone()
+    backbone = backbone or LinearBackbone()
     prior = prior or ShiftedPrior(backbone.layout, 1.0)
     settings = EvaluateSettings(**{"metrics": (), "samples": 300, "cache": str(tmp_path), **settings})
     images = {split: data.load(split) for split in ("train", "test")}
-    return Evaluation(
-        backbone, prior, InferScheme(), data, images, settings, seed, world=world, rank=rank, gather=gather
-    )
+    asked = request or Request(steps=settings.chain_steps, after=settings.after)
+    model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)
+    return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather))
 
 
 def numbers(measurements):

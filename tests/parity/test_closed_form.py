@@ -6,7 +6,7 @@ from ebm_vectors import close, closed_form
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hebm.densities import LatentSpace, TiltedPrior
+from hebm.densities import LatentSpace, Tilt, TiltedPrior
 from hebm.interfaces import Backbone, Batch, InferringBackbone, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
@@ -88,7 +88,7 @@ def quadratic(a, b):
         z = latents.flat_z
         return (z @ a - 0.5 * ((z @ b) * z).sum(1)).unsqueeze(1)
 
-    return tilt
+    return Tilt(tilt)
 
 
 def test_tilted_gaussian_values_and_gradients(tilted):
@@ -191,7 +191,7 @@ def test_hierarchy_log_determinant(hierarchy):
 
 def test_hierarchy_density_and_gradient_in_u(hierarchy):
     u = top_first("points_u")
-    value, grad = TiltedPrior(hierarchy, hierarchy_tilt).value_and_grad(u)
+    value, grad = TiltedPrior(hierarchy, Tilt(hierarchy_tilt)).value_and_grad(u)
     close(grad, top_first("grad_log_p_u"))
     log_p = value - H["logZ"] - 2 * torch.log(tensor(2 * torch.pi))
     close(log_p, tensor(H["log_p_u"]))
@@ -199,7 +199,7 @@ def test_hierarchy_density_and_gradient_in_u(hierarchy):
 
 def test_hierarchy_density_and_gradient_in_z(hierarchy):
     z = top_first("points_z")
-    value, grad = LatentSpace(hierarchy, hierarchy_tilt).value_and_grad(z)
+    value, grad = LatentSpace(hierarchy, Tilt(hierarchy_tilt)).value_and_grad(z)
     close(grad, top_first("grad_log_p_z"))
     close(value - H["logZ"], tensor(H["log_p_z"]))
 
@@ -211,7 +211,7 @@ def test_hierarchy_prior_draws_have_the_moments_of_z(hierarchy):
 
 @pytest.mark.parametrize("space", ["u", "z"])
 def test_hierarchy_tilted_moments(hierarchy, space):
-    density = {"u": TiltedPrior, "z": LatentSpace}[space](hierarchy, hierarchy_tilt)
+    density = {"u": TiltedPrior, "z": LatentSpace}[space](hierarchy, Tilt(hierarchy_tilt))
     point = run(MALA(step_size=0.35), density, start(4), noise("chain"), 60).u
     u = point if space == "u" else hierarchy.invert(hierarchy.layout.split(point)).u
     z = hierarchy.latents(u).flat_z
@@ -239,13 +239,13 @@ def test_jacobian_density_of_z(scaled):
 
 @pytest.mark.parametrize(("official", "key"), [(False, "grad_exact"), (True, "grad_without_jacobian")])
 def test_jacobian_gradients(scaled, official, key):
-    density = TiltedPrior(scaled, nothing, jacobian=official)
+    density = TiltedPrior(scaled, Tilt(nothing), jacobian=official)
     close(density.value_and_grad(tensor(J["points_u"])).grad, tensor(J[key]))
 
 
 @pytest.mark.parametrize(("official", "key"), [(False, "u2_mean_exact"), (True, "u2_mean_without_jacobian")])
 def test_the_official_target_shifts_the_top_mean(scaled, official, key):
-    density = TiltedPrior(scaled, nothing, jacobian=official)
+    density = TiltedPrior(scaled, Tilt(nothing), jacobian=official)
     top = run(MALA(step_size=0.5), density, start(1 + J["n"]), noise("chain"), 60).u[:, :1]
     assert_moments(top, [J[key]], [[1.0]])
 
@@ -256,7 +256,7 @@ def test_the_official_target_shifts_the_top_mean(scaled, official, key):
 def test_an_exponential_tilt_moves_the_mean():
     sir = closed_form("sir_exponential_tilt")
     weight = nn.Parameter(tensor([sir["a"]]))
-    density = TiltedPrior(Linear((1,)), lambda latents: latents.flat_z * weight - weight**2 / 2)
+    density = TiltedPrior(Linear((1,)), Tilt(lambda latents: latents.flat_z * weight - weight**2 / 2))
     chain = run(MALA(step_size=0.8), density, start(1), noise("chain"), 40)
     assert_moments(chain.u, [sir["target_mean"]], [[sir["target_var"]]])
 

@@ -12,7 +12,7 @@ from dvp_vectors import GRADIENT, NETWORK, PathNoise, backbone_state, close, loa
 from torch.nn import functional as F
 
 from hebm.interfaces import Batch, ImageSpec, Progress, Request
-from hebm.latents import Hold
+from hebm.latents import Fixed
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.two_phase import BackbonePhase
 from hebm_plugins.dvp.recipe import DVP
@@ -210,12 +210,12 @@ def test_generation_is_the_published_one(model):
     close(published, v["gen.param0"], NETWORK)
 
 
-def test_a_given_context_and_held_coordinates_stay_as_they_are(model):
+def test_a_given_context_and_fixed_coordinates_stay_as_they_are(model):
     backbone, n = model.backbone, len(model.v["u"])
-    held = torch.zeros(backbone.layout.dim, dtype=torch.bool)
-    held[:2] = True
+    mask = torch.zeros(backbone.layout.dim, dtype=torch.bool)
+    mask[:2] = True
     given = 3 + model.flat("gen.eps_z")
-    request = Request(context=model.v["u"], hold=Hold(given, held))
+    request = Request(context=model.v["u"], fixed=Fixed(given, mask))
     draw = model.prior.sample(backbone, n, PathNoise({("latents",): model.flat("gen.eps_z")}), request)
     assert draw.context is request.context
     assert torch.equal(draw.u[:, :2], given[:, :2])

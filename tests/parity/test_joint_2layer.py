@@ -4,7 +4,7 @@ import pytest
 import torch
 from ebm_vectors import FedNoise, close, linears, load
 
-from hebm.densities import LatentSpace
+from hebm.densities import LatentSpace, Tilt
 from hebm.interfaces import ImageSpec
 from hebm.sampling import States, run
 from hebm.training.joint import generator_loss
@@ -43,7 +43,10 @@ def energy(backbone):
 
 
 def tilt_of(energy):
-    return lambda latents: energy(latents).squeeze(2)
+    return Tilt(lambda latents: energy(latents).squeeze(2), (energy,))
+
+
+NOTHING = Tilt(lambda latents: 0 * latents.u)
 
 
 def test_prior_density_and_gradients_at_the_start(backbone, energy):
@@ -52,7 +55,7 @@ def test_prior_density_and_gradients_at_the_start(backbone, energy):
     close(latents.base_log_prob.sum(), V["prior/init_logpz_sum"])
     f = energy(latents).squeeze(2).sum(0)
     close(f, torch.stack([V["prior/init_en2_sum"], V["prior/init_en1_sum"]]))
-    grad_base = LatentSpace(backbone, lambda lat: 0 * energy(lat).squeeze(2)).value_and_grad(z).grad
+    grad_base = LatentSpace(backbone, NOTHING).value_and_grad(z).grad
     close(grad_base, cat("prior/init_grad_logpz"))
     grad = LatentSpace(backbone, tilt_of(energy)).value_and_grad(z).grad
     close(grad, cat("prior/init_grad_logpz") + cat("prior/init_grad_en"))
@@ -64,7 +67,7 @@ def test_posterior_density_and_gradients_at_the_start(backbone, energy):
     image = backbone.likelihood(latents).mean
     close(image[0], V["post/init_xrec"][0])
     close((image - V["x"]).square().sum(), V["post/init_recon_sum"])
-    density = LatentSpace(backbone, lambda lat: 0 * energy(lat).squeeze(2), target=V["x"])
+    density = LatentSpace(backbone, NOTHING, target=V["x"])
     close(density.value_and_grad(z).grad, cat("post/init_grad_logpx"))
 
 

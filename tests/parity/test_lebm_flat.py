@@ -4,7 +4,7 @@ import pytest
 import torch
 from ebm_vectors import FedNoise, close, linears, load
 
-from hebm.densities import GeneratorPosterior, TiltedPrior
+from hebm.densities import GeneratorPosterior, Tilt, TiltedPrior
 from hebm.interfaces import ImageSpec
 from hebm.sampling import States, run
 from hebm_plugins.energies.mlp import MLP
@@ -29,7 +29,7 @@ def backbone():
 def tilt(backbone):
     energy = MLP(width=9, activation="leaky-relu", zero_init=False).build(backbone.layout).double()
     energy.nets[0].load_state_dict(linears(V, "e/ebm.", ["0", "2", "4"]))
-    return lambda latents: -energy(latents).squeeze(2)  # the paper's sign is exp(−E)
+    return Tilt(lambda latents: -energy(latents).squeeze(2), (energy,))  # the paper's sign is exp(−E)
 
 
 @pytest.mark.parametrize(("name", "size"), [("prior", 0.4), ("post", 0.1)])
@@ -43,7 +43,7 @@ def test_chain_after_every_step(backbone, tilt, name, size):
 def test_losses(backbone, tilt):
     positive = backbone.latents(V["post_traj"][-1].flatten(1))
     negative = backbone.latents(V["prior_traj"][-1].flatten(1))
-    close(-tilt(positive).mean(), V["e_pos"])
-    close(-tilt(negative).mean(), V["e_neg"])
+    close(-tilt.f(positive).mean(), V["e_pos"])
+    close(-tilt.f(negative).mean(), V["e_neg"])
     error = (backbone.likelihood(positive).mean - V["x"]).square().flatten(1).sum(1).mean()
     close(error, V["loss_g"])

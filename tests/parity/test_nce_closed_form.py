@@ -6,13 +6,14 @@ import pytest
 import torch
 from ebm_vectors import closed_form
 from gaussian_ratios import Exact, Quadratic, Walk, coefficients, noise, tensor
-from hebm_plugins.priors.ncp.sir import select
 
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Progress
 from hebm.latents import Posterior
+from hebm.particles import select
 from hebm_plugins.priors.labels import Coupling
-from hebm_plugins.priors.multi_stage.prior import Contrast, Drawing, MultiStagePrior
+from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
+from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 from hebm_plugins.samplers.ula import ULA
 
 N = 100_000
@@ -35,9 +36,9 @@ def draws(mean, cov, n, path):
 
 
 def prior_of(backbone, energies, loss="joint"):
-    """Its negatives are drawn anew by its chain."""
-    contrast, base = Contrast(loss=loss, negatives="chain"), GaussianPrior(backbone.layout)
-    return MultiStagePrior(base, energies, ULA(steps=1), Coupling(), Drawing(), contrast, backbone.layout.dim)
+    """Its negatives are new draws of its chain at every step."""
+    contrast, root = Contrast(loss=loss, negatives="chain"), GaussianPrior(backbone.layout)
+    return MultiStagePrior(root, energies, ULA(steps=1), Coupling(), Drawing(), contrast, backbone.layout.dim)
 
 
 def stage_loss(prior, m, backbone, z, negatives=None):
@@ -158,7 +159,7 @@ def test_the_stages_log_ratios_add_up(path):
     exact = log_ratio(Quadratic(dim=2).set(*coefficients(TARGET, BASE)), backbone, z)
     with torch.no_grad():
         total = prior.tilt(backbone.latents(z)).sum(1)
-    assert prior.begun == 3
+    assert prior.trained_stages == 3
     assert rms(total - exact) < 0.04
     assert rms(exact) > 1
 

@@ -5,7 +5,7 @@ import torch
 from ebm_vectors import FedNoise, close, load
 from toy import Toy
 
-from hebm.densities import TiltedPrior
+from hebm.densities import Tilt, TiltedPrior
 from hebm.gaussian import GaussianPrior
 from hebm.sampling import States, run
 from hebm.training.optimization import Optimization
@@ -56,11 +56,11 @@ def test_transform_is_inverted(backbone):
     close(backbone.invert(latents.z).u, latents.u, 1e-12)
 
 
-def test_base_density_and_gradients(backbone, prior):
+def test_density_of_the_root_and_gradients(backbone, prior):
     u = flat("u0_{}")
     close(backbone.latents(u).base_log_prob, V["logp"])
-    base = TiltedPrior(backbone, lambda latents: 0 * latents.u, jacobian=True)
-    close(base.value_and_grad(u).grad, flat("grad_logp{}"))
+    root = TiltedPrior(backbone, Tilt(lambda latents: 0 * latents.u), jacobian=True)
+    close(root.value_and_grad(u).grad, flat("grad_logp{}"))
     close(prior.density(backbone).value_and_grad(u).grad, flat("grad_logp{}") + flat("grad_en{}"))
 
 

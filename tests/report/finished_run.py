@@ -61,7 +61,7 @@ def results(gap=0.77916, control=0.29, more=(), without=(), **conditions):
         "split": "train",
         "decode": "mean",
         "chain_steps": None,
-        "milestone": None,
+        "after": None,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": 0,
         "versions": {"hebm": "0.1"},

@@ -5,35 +5,43 @@ from hebm.interfaces import Info
 from hebm.report.chain import Recorder, band, evenly, summary
 
 
-def recorded(length, states=4, restart=None):
-    recorder = Recorder(states)
-    for step in range(length):
-        number = step if restart is None else step % restart
-        recorder(number, (torch.full((3, 2), step + 1.0),), Info(torch.full((3,), float(step)), torch.ones(3, 2)))
+def recorded(lengths, states=4):
+    """Chains run one after another; u counts the steps of all of them."""
+    recorder, done = Recorder(lengths, states), 0
+    for name, length in lengths.items():
+        for step in range(length):
+            done += 1
+            u, value = torch.full((3, 2), float(done)), torch.full((3,), done - 1.0)
+            recorder(name, step, (u,), Info(value, torch.ones(3, 2)))
     return recorder
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 40, 1000])
 def test_states_are_evenly_spaced_and_few_whatever_the_length(length):
-    recorder = recorded(length)
+    recorder = recorded({"prior": length})
     states = recorder.states(torch.zeros(3, 2), torch.full((3, 2), float(length)))
     steps = [step for step, _ in states]
     assert (steps[0], steps[-1]) == (0, length)
     assert steps == sorted(set(steps))
-    assert len(steps) <= 10
-    assert len(set(torch.tensor(steps[:-1]).diff().tolist())) <= 1
+    assert len(steps) == min(length + 1, 6)
+    gaps = torch.tensor(steps).diff()
+    assert gaps.max() - gaps.min() <= 1
     assert all(float(u[0, 0]) == step for step, u in states)
 
 
-def test_chains_one_after_another_are_seen_as_one():
-    assert recorded(30, restart=10).length == 30
+def test_chains_one_after_another_are_shown_as_one():
+    recorder = recorded({"level 2": 10, "level 1": 15, "level 0": 5}, states=5)
+    assert recorder.length == len(recorder.trace.values) == 30
+    states = recorder.states(torch.zeros(3, 2), torch.full((3, 2), 30.0))
+    assert [step for step, _ in states] == [0, 5, 10, 15, 20, 25, 30]
+    assert all(float(u[0, 0]) == step for step, u in states)
 
 
 def test_kept_states_are_copies():
-    recorder, u = Recorder(4), torch.zeros(2, 2)
-    recorder(0, (u,), Info(torch.zeros(2), torch.zeros(2, 2)))
+    recorder, u = Recorder({"prior": 4}, 3), torch.zeros(2, 2)
+    recorder("prior", 0, (u,), Info(torch.zeros(2), torch.zeros(2, 2)))
     u += 1
-    assert recorder.kept[0][1].abs().max() == 0
+    assert recorder.kept[1].abs().max() == 0
 
 
 def test_both_ends_are_among_evenly_chosen_indices():
@@ -49,7 +57,7 @@ def test_a_band_is_over_the_finite_chains_alone():
 
 
 def test_a_summary_counts_the_chains_that_ended_not_finite():
-    recorder = recorded(5)
+    recorder = recorded({"prior": 5})
     end = torch.zeros(3, 2)
     end[1, 0] = torch.inf
     states = recorder.states(torch.zeros(3, 2), end)

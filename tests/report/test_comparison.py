@@ -56,6 +56,11 @@ def test_a_difference_says_which_numbers_it_is_about(tmp_path):
     assert line == "n: a has 2000, b has 5 (gap closed, Fréchet distance, temperature)"
 
 
+def test_draws_measured_after_a_transition_say_which(tmp_path):
+    whole, stopped = run(tmp_path, name="a"), run(tmp_path, name="b", after="stage 1")
+    assert stopped.facts()[3] == f"{whole.facts()[3]}, after stage 1"
+
+
 def test_runs_that_differ_in_their_seed_alone_get_mean_and_standard_deviation(tmp_path):
     gaps = [0.7, 0.8, 0.75]
     runs = [run(tmp_path, name=f"r{seed}", seed=seed, gap=gap) for seed, gap in enumerate(gaps)]

@@ -3,18 +3,25 @@ import pytest
 import torch
 from PIL import Image
 
+from hebm.data.splits import Splits
 from hebm.errors import CheckpointError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.gaussian import Gaussian
-from hebm.interfaces import PLAIN, Batch, Draw, ImageSpec, PriorLearner
+from hebm.interfaces import Batch, Exact, ImageSpec, PriorLearner, Request
+from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.figure_data import FILE, read_figures
 from hebm.report.figures import FigureSettings, collect, collect_from
 from hebm.report.grids import tiled
+from hebm.trained import TrainedModel
 from hebm.training.two_phase import TwoPhase
 from hebm_plugins.datasets.digits import Digits
+from hebm_plugins.energies.mlp import MLP
+from hebm_plugins.energies.mlp_time import MLPTime
+from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.joint import Joint
+from hebm_plugins.priors.ncp.recipe import NCP
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA
 from hebm_plugins.two_layer.recipe import TwoLayer
@@ -38,14 +45,18 @@ def batch():
 
 
 class Shift(PriorLearner):
-    """A prior that tilts its base but has neither chain nor tilt."""
+    """A prior that tilts its root but has neither chain nor tilt."""
 
-    def __init__(self, base):
+    def __init__(self, root):
         super().__init__()
-        self.base = base
+        self.root = root
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        return Draw(self.base.sample(backbone, n, noise).u + 1)
+    def transitions(self, backbone):
+        return (Exact(name="shift", apply=lambda at, noise, request: at.moved(at.u + 1)),)
+
+
+def trained(backbone, prior, **options):
+    return TrainedModel(backbone, prior, TwoPhase(), seed=3, **options)
 
 
 def joint(backbone, sampler):
@@ -53,16 +64,16 @@ def joint(backbone, sampler):
     return Joint(sampler=sampler).build(backbone)
 
 
-def test_a_chain_is_shown_from_the_base_draw_to_the_draw_of_the_prior(backbone, batch, tmp_path):
+def test_a_chain_is_shown_from_the_roots_draw_to_the_draw_of_the_prior(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=20, step_size=0.1))
-    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
     chain = figures.chain
     assert (chain.length, chain.chains, chain.nonfinite) == (20, 64, 0)
     assert chain.frames[0] == 0
     assert chain.frames[-1] == 20
     assert len(chain.frames) == 5
     draws = prior.sample(backbone, 64, NOISE.derive("prior")).u
-    starts = prior.base.sample(backbone, 64, NOISE.derive("prior", "base")).u
+    starts = prior.root.sample(backbone, 64, NOISE.derive("prior", "base")).u
     with torch.no_grad():
         backbone.eval()
         f = [prior.tilt(backbone.latents(u)).sum(1).mean().item() for u in (starts, draws)]
@@ -73,7 +84,7 @@ def test_a_chain_is_shown_from_the_base_draw_to_the_draw_of_the_prior(backbone, 
 
 def test_the_images_shown_are_the_first_that_are_measured_whether_watched_or_not(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=5, step_size=0.1))
-    collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    collect(trained(backbone, prior), batch, tmp_path, SMALL)
     backbone.eval()
     with torch.no_grad():
         draw = prior.sample(backbone, 64, NOISE.derive("prior"))
@@ -83,7 +94,7 @@ def test_the_images_shown_are_the_first_that_are_measured_whether_watched_or_not
 
 def test_tilts_are_there_for_every_kind_and_survive_the_file(backbone, batch, tmp_path):
     prior = joint(backbone, MALA(steps=6, step_size=0.1))
-    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
     assert {kind: len(found) for kind, found in figures.tilts.items()} == dict.fromkeys(
         ("posterior", "prior", "gaussian"), 160
     )
@@ -93,13 +104,13 @@ def test_tilts_are_there_for_every_kind_and_survive_the_file(backbone, batch, tm
 
 def test_a_diverging_chain_is_counted_and_written(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=300, step_size=5.0))
-    figures = collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
     assert figures.chain.nonfinite == 64
     assert read_figures(tmp_path).chain.f.mean[-1] is None
 
 
 def test_the_root_has_neither_chain_nor_tilts_and_its_draws_are_the_gaussian_ones(backbone, batch, tmp_path):
-    figures = collect(backbone, Gaussian().build(backbone), TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    figures = collect(trained(backbone, Gaussian().build(backbone)), batch, tmp_path, SMALL)
     assert figures.chain is None
     assert figures.tilts == {}
     assert (tmp_path / "prior.png").read_bytes() == (tmp_path / "gaussian.png").read_bytes()
@@ -107,7 +118,7 @@ def test_the_root_has_neither_chain_nor_tilts_and_its_draws_are_the_gaussian_one
 
 
 def test_a_prior_without_chain_or_tilt_still_shows_its_images(backbone, batch, tmp_path):
-    figures = collect(backbone, Shift(Gaussian().build(backbone)), TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    figures = collect(trained(backbone, Shift(Gaussian().build(backbone))), batch, tmp_path, SMALL)
     assert (figures.chain, figures.tilts) == (None, {})
     assert (tmp_path / "prior.png").read_bytes() != (tmp_path / "gaussian.png").read_bytes()
 
@@ -117,7 +128,7 @@ def test_models_are_left_in_the_mode_they_were_in(backbone, batch, tmp_path):
     backbone.train()
     prior.eval()
     before = torch.get_rng_state()
-    collect(backbone, prior, TwoPhase(), batch, NOISE, tmp_path, SMALL)
+    collect(trained(backbone, prior), batch, tmp_path, SMALL)
     assert backbone.training
     assert not prior.training
     assert all(parameter.requires_grad for parameter in prior.parameters())
@@ -135,13 +146,55 @@ def test_no_file_is_no_figures(tmp_path):
     assert read_figures(tmp_path) is None
 
 
-def test_the_figures_of_an_evaluation_are_its_own_first_images(backbone, tmp_path):
+def evaluation_of(backbone, prior, **options):
     data = Digits()
     images = {split: data.load(split) for split in ("train", "test")}
-    prior = joint(backbone, ULA(steps=3, step_size=0.1))
     settings = EvaluateSettings(metrics=(), samples=128, batch_size=64)
-    evaluation = Evaluation(backbone, prior, TwoPhase(), data, images, settings, seed=5)
+    model = TrainedModel(backbone, prior, TwoPhase(), seed=5, rows=settings.rows, **options)
+    return Evaluation(model, Splits(data, images), settings)
+
+
+def shown(path, images):
+    return np.array_equal(np.asarray(Image.open(path)), tiled(images, 4).permute(1, 2, 0).numpy())
+
+
+def priors(backbone):
+    torch.manual_seed(1)
+    return {
+        "joint": Joint(energy=MLP(zero_init=False), sampler=ULA(steps=3, step_size=0.1)).build(backbone),
+        "diffusion": Diffusion(energy=MLPTime(zero_init=False), sampler=ULA(steps=3, step_size=1.0)).build(backbone),
+        "ncp": NCP(energy=MLP(coordinate="z-given-above", zero_init=False), proposals=8).build(backbone),
+        "gaussian": Gaussian().build(backbone),
+        "shift": Shift(Gaussian().build(backbone)),
+    }
+
+
+@pytest.mark.parametrize("name", ["joint", "diffusion", "ncp", "gaussian", "shift"])
+def test_evaluation_and_figures_show_the_same_first_images(name, backbone, tmp_path):
+    evaluation = evaluation_of(backbone, priors(backbone)[name])
     collect_from(evaluation, tmp_path, SMALL)
     for kind in ("gaussian", "prior"):
-        expected = tiled(evaluation.draws(kind, 16), 4).permute(1, 2, 0).numpy()
-        assert np.array_equal(np.asarray(Image.open(tmp_path / f"{kind}.png")), expected)
+        assert shown(tmp_path / f"{kind}.png", evaluation.draws(kind, 16))
+
+
+@pytest.mark.parametrize("name", ["joint", "diffusion", "ncp", "shift"])
+def test_evaluation_figures_and_model_draw_the_same_first_images_of_one_seed(name, backbone, tmp_path):
+    prior = priors(backbone)[name]
+    evaluation = evaluation_of(backbone, prior)
+    collect_from(evaluation, tmp_path, SMALL)
+    images = Model(backbone, prior).sample(64, seed=5, batch_size=64)
+    assert torch.equal(images, evaluation.decoded("prior", 0, 64))
+    assert shown(tmp_path / "prior.png", images[:16])
+
+
+def test_figures_of_a_draw_that_stops_behind_a_transition_show_the_chains_up_to_it(backbone, batch, tmp_path):
+    prior, asked = priors(backbone)["diffusion"], Request(after="level 1")
+    figures = collect(trained(backbone, prior, request=asked), batch, tmp_path, SMALL)
+    assert figures.chain.length == 2 * 3
+    assert shown(tmp_path / "prior.png", Model(backbone, prior).sample(64, seed=3, request=asked)[:16])
+
+
+def test_a_draw_that_stops_at_the_root_has_neither_chain_nor_tilts(backbone, batch, tmp_path):
+    model = trained(backbone, priors(backbone)["joint"], request=Request(after="root"))
+    figures = collect(model, batch, tmp_path, SMALL)
+    assert (figures.chain, figures.tilts) == (None, {})

@@ -96,17 +96,16 @@ class Stages(AnalysisRecipe):
     # ------------------------------------------------------------ ratios
 
     def _ratios(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-        """Return what each stage's ratio makes of test posteriors against draws of the stages before it."""
+        """Return what each stage's ratio makes of test posteriors against draws of the stages before it.
+
+        A stage is left out where a log ratio is not finite: nothing is measured of the rest.
+        """
         found, before = {}, ROOT
         for stage in evaluation.model.stages:
             if stage.ratio is not None:
                 positive, negative = self._log_ratios(evaluation, before, stage.ratio(None))
-                layers = bce(positive, negative)
-                found[stage.name] = {
-                    "bce": float(bce(positive.sum(1), negative.sum(1))),
-                    "auroc": auroc(positive.sum(1), negative.sum(1)),
-                    **{f"bce_layer_{i}": float(value) for i, value in enumerate(layers)},
-                }
+                if positive.isfinite().all() and negative.isfinite().all():
+                    found[stage.name] = _told_apart(positive, negative)
             before = stage.name
         return found
 
@@ -154,6 +153,16 @@ _TEXT = (
     "ratio is tried on latents inferred from test images against draws of the stages before it, by chains as long as "
     "in training: a BCE of 2 log 2 = 1.386 nats, or an AUROC of 0.5, says that it cannot tell them apart."
 )
+
+
+def _told_apart(positive: Tensor, negative: Tensor) -> dict[str, float]:
+    """Return BCE and AUROC of log ratios `(N, E)` summed over layers, and the BCE of each layer."""
+    layers = bce(positive, negative)
+    return {
+        "bce": float(bce(positive.sum(1), negative.sum(1))),
+        "auroc": auroc(positive.sum(1), negative.sum(1)),
+        **{f"bce_layer_{i}": float(value) for i, value in enumerate(layers)},
+    }
 
 
 def _gap(ends: Mapping[str, float], fd: float | None) -> float | None:

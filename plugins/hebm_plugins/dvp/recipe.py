@@ -21,7 +21,7 @@ class DVP(BackboneRecipe):
     """DVP-VAE (arXiv 2412.01373): a ladder VAE whose layers' priors all see one pseudo-input c, drawn before them.
 
     p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z),   q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x), no normalisation
-    layers; c is drawn by a prior that draws a context (prior or prior.base of type "dvp"). pseudo_input = "none" is the
+    layers; c is drawn by a prior that draws a context (prior or prior.root of type "dvp"). pseudo_input = "none" is the
     plain ladder, without c: it goes with any prior. `benchmarks/dvp` has one file for each published configuration.
 
     Where paper and published code disagree: the paper has r(c|x) = N(f(x), σ² I), the code one learned variance per

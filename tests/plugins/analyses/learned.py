@@ -12,16 +12,24 @@ from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
+from hebm_plugins.priors.multi_stage.settings import Drawing
+from hebm_plugins.priors.ncp.recipe import NCP
 from hebm_plugins.samplers.ula import ULA
 
 RECIPES = {
     "joint": Joint(energy=MLP(width=8), sampler=ULA(steps=8, step_size=0.1)),
     "multi-stage": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1)),
     "progressive": MultiStage(
-        stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), sampling="progressive"
+        stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), drawing=Drawing(mode="progressive")
     ),
-    "smc": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), sampling="smc", particles=4),
+    "smc": MultiStage(
+        stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), drawing=Drawing(mode="smc", particles=4)
+    ),
     "diffusion": Diffusion(levels=3, energy=MLPTime(width=8), sampler=ULA(steps=4, step_size=1.0)),
+    "ncp": NCP(
+        energy=MLP(width=8, coordinate="z-given-above"), sampling="langevin", sampler=ULA(steps=4, step_size=0.1)
+    ),
+    "sir": NCP(energy=MLP(width=8, coordinate="z-given-above"), sampling="sir", proposals=8),
 }
 
 
@@ -40,7 +48,7 @@ def evaluation(tmp_path, prior="joint", **options):
 
 
 def finite(section):
-    """All numbers of a section that are no None."""
+    """Whether all numbers of a section, None left out, are finite."""
     found, left = [], [section.numbers]
     while left:
         item = left.pop()

@@ -25,7 +25,7 @@ def test_what_was_left_out_is_scored_against_the_others(tmp_path, prior, joint):
 
 def test_anomalies_are_the_positives_and_low_scores_find_them(tmp_path):
     made = evaluation(tmp_path, data=TinyData(without=("low",)))  # "high" is seen: the top latent above 1
-    made.prior.tilt = lambda latents: latents.u[:, :2]
+    made.model.prior.tilt = lambda latents: latents.u[:, :2]
     section = Anomaly().run(made, tmp_path)
     # u[:, 0] > 1 is what "high" means, up to 8-bit rounding of the images, and the score is u[:, 0] alone
     top = section.numbers["Σ f by inference, L>1"]
@@ -40,6 +40,6 @@ def test_a_run_that_left_nothing_out_or_a_prior_without_a_tilt_is_refused(tmp_pa
 
 def test_a_test_split_without_the_class_is_an_error(tmp_path):
     made = evaluation(tmp_path, data=WITHOUT)
-    made.images["test"] = made.images["train"]
+    made.splits.images["test"] = made.splits.images["train"]
     with pytest.raises(DataError, match="no image is of the classes high"):
         Anomaly().run(made, tmp_path)

@@ -5,7 +5,7 @@ import torch
 from learned import evaluation, every_file_is_there, finite
 from tiny_models import LinearBackbone, RootPrior, TinyData, tiny_evaluation
 
-from hebm.interfaces import PLAIN, Draw, PriorLearner
+from hebm.interfaces import Draw, Exact, PriorLearner, Request
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm_plugins.analyses.context import Context
 
@@ -36,23 +36,25 @@ class Contexts(RootPrior):
 
     context = (1, 1, 1)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
+    def sample(self, backbone, n, noise, request=Request()):
         context = torch.full((n, 1, 1, 1), 5.0) if request.context is None else request.context
         return Draw(noise.normal(n, self.layout.dim), context)
+
+    def context_bound(self, context, noise):
+        return torch.zeros(len(context))
+
+    context_weight = context_bound
 
 
 class Known(PriorLearner):
     """The root's draws, moved by a shift; the tilt is large where they are."""
 
-    context = (1, 1, 1)
-
     def __init__(self, layout, shift):
         super().__init__()
-        self.base, self.shift = Contexts(layout), shift
+        self.root, self.shift = Contexts(layout), shift
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        draw = self.base.sample(backbone, n, noise, request)
-        return Draw(draw.u + self.shift, draw.context)
+    def transitions(self, backbone):
+        return (Exact(name="prior", apply=lambda at, noise, request: at.moved(at.u + self.shift)),)
 
     def tilt(self, latents):
         return latents.u.sum(1, keepdim=True)
@@ -63,9 +65,7 @@ def made(tmp_path):
     def of(shift=None):
         backbone = Shifted()
         prior = Contexts(backbone.layout) if shift is None else Known(backbone.layout, shift)
-        made = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), samples=128, batch_size=64)
-        made.backbone = backbone
-        return made
+        return tiny_evaluation(tmp_path, prior=prior, data=TinyData(), samples=128, batch_size=64, backbone=backbone)
 
     return of
 

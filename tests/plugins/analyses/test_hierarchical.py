@@ -4,11 +4,10 @@ from learned import evaluation, every_file_is_there, finite
 
 from hebm.errors import ConfigError
 from hebm_plugins.analyses import hierarchical
-from hebm_plugins.analyses.drawing import draws
 from hebm_plugins.analyses.hierarchical import Hierarchical
 
 
-@pytest.mark.parametrize("prior", ["root", "joint", "diffusion"])
+@pytest.mark.parametrize("prior", ["root", "joint", "diffusion", "progressive", "ncp", "sir"])
 def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
     made = evaluation(tmp_path, prior)
     recipe = Hierarchical(rows=3, columns=4)
@@ -20,11 +19,11 @@ def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
     assert (tmp_path / "shares.csv").read_text().startswith("drawn anew,share")
 
 
-@pytest.mark.parametrize("prior", ["joint", "diffusion"])
+@pytest.mark.parametrize("prior", ["joint", "diffusion", "progressive", "ncp", "sir"])
 def test_layers_outside_a_set_are_those_of_the_held_draw(tmp_path, prior):
     made = evaluation(tmp_path, prior)
     recipe = Hierarchical(rows=3, columns=4)
-    held = draws(made, 3, made.noise("prior"))
+    held = made.model.draw(3, made.noise("prior"))
     u = recipe._drawn(made, held, (1,)).u.unflatten(0, (3, 4))
     assert torch.equal(u[:, 0], held.u)
     assert torch.equal(u[:, :, :3], held.u[:, None, :3].expand(-1, 4, -1))

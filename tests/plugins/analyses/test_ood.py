@@ -74,7 +74,7 @@ def test_a_data_set_of_other_proportions_is_a_clear_error(tmp_path):
 
 def test_one_energy_over_all_layers_gives_one_column(tmp_path):
     made = evaluation(tmp_path)
-    made.prior.energy = Whole()
+    made.model.prior.energy = Whole()
     section = OutOfDistribution(images=64).run(made, tmp_path)
     assert section.tables[0].header == ("", "L>0")
     assert "auroc.png" not in [picture.file for picture in section.pictures]
@@ -88,7 +88,7 @@ class Whole(torch.nn.Module):
 def test_a_prior_without_a_tilt_or_a_set_without_test_images_is_refused(tmp_path):
     assert "no tilt" in OutOfDistribution().unsupported(evaluation(tmp_path, "root"))
     made = evaluation(tmp_path)
-    made.images["test"] = ArrayImages(torch.zeros(0, 1, 8, 8))
+    made.splits.images["test"] = ArrayImages(torch.zeros(0, 1, 8, 8))
     with pytest.raises(ConfigError, match="no test images"):
         OutOfDistribution().run(made, tmp_path)
 
@@ -105,7 +105,7 @@ def test_failures_are_said_in_words():
 
 def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):
     made = evaluation(tmp_path)
-    infer = made.backbone.infer
+    infer = made.model.backbone.infer
 
     def overflowing(batch, noise):
         posterior = infer(batch, noise)
@@ -113,7 +113,7 @@ def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):
             posterior.latents.u[:3] = float("inf")
         return posterior
 
-    made.backbone.infer = overflowing
+    made.model.backbone.infer = overflowing
     section = OutOfDistribution(images=40).run(made, tmp_path)
     assert "Latents of 3 images outside overflow" in section.text[0]
     assert all(0 <= ks["0"]["auroc"] <= 1 for ks in section.numbers.values())

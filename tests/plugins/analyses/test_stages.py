@@ -5,26 +5,40 @@ import pytest
 import torch
 from learned import evaluation, every_file_is_there, finite
 
-from hebm_plugins.analyses.stages import BASE, Stages
+from hebm.evaluate.frechet import frechet_distance, moments
+from hebm.evaluate.references import to_pixels
+from hebm.interfaces import ROOT, Request
+from hebm_plugins.analyses.stages import Stages
 from hebm_plugins.samplers.ula import ULA
 
 SMALL = Stages(images=128, test=60, columns=3)
+
+
+def distance_of_the_root(made):
+    """FD of the root's draws in the walk that ends at the evaluation's draws."""
+    walks = [dict(made.model.walk(64, made.noise("prior", start))) for start in (0, 64)]
+    images = torch.cat([made.model.images(walked[ROOT]) for walked in walks])
+    features = made.extractor()(to_pixels(images))["features"]
+    return frechet_distance(moments(features), moments(made.features("data")))
 
 
 @pytest.mark.parametrize(
     ("prior", "steps"),
     [
         ("multi-stage", ["stage 1", "stage 2"]),
+        ("progressive", ["stage 1", "stage 2"]),
         ("smc", ["stage 1", "stage 2"]),
         ("diffusion", ["level 2", "level 1", "level 0"]),
+        ("sir", ["layer 0", "layer 1"]),
     ],
 )
-def test_there_is_a_distance_after_each_step_and_the_last_is_the_priors_own(tmp_path, prior, steps):
+def test_there_is_a_distance_after_each_transition_and_the_last_is_the_priors_own(tmp_path, prior, steps):
     made = evaluation(tmp_path, prior)
     section = SMALL.run(made, tmp_path)
     fd = section.numbers["fd"]
-    assert list(fd) == [BASE, *steps]
-    assert fd[BASE] == pytest.approx(made.distance("gaussian"))
+    assert list(fd) == list(section.numbers["seconds"]) == [ROOT, *steps]
+    assert section.pictures[0].caption == f"Columns: {', '.join(fd)}."
+    assert fd[ROOT] == pytest.approx(distance_of_the_root(made))
     assert fd[steps[-1]] == pytest.approx(made.distance("prior"))
     assert finite(section)
     assert every_file_is_there(section, tmp_path)
@@ -34,7 +48,7 @@ def test_there_is_a_distance_after_each_step_and_the_last_is_the_priors_own(tmp_
 
 def test_a_ratio_of_1_tells_nothing_apart(tmp_path):
     made = evaluation(tmp_path, "multi-stage")
-    for parameter in made.prior.ratios.parameters():
+    for parameter in made.model.prior.ratios.parameters():
         parameter.data.zero_()
     ratios = SMALL.run(made, tmp_path).numbers["ratios"]
     assert list(ratios) == ["stage 1", "stage 2"]
@@ -50,32 +64,29 @@ def test_a_diffusion_prior_has_levels_and_no_ratios(tmp_path):
 
 def test_a_chain_that_diverges_leaves_its_distance_out_and_says_so(tmp_path):
     made = evaluation(tmp_path, "multi-stage")
-    made.prior.factors = dict
-    made.prior.sampler = ULA(steps=300, step_size=50.0)
-    section = Stages(images=128, test=60, columns=3).run(made, tmp_path)
+    made.model.prior.sampler = ULA(steps=300, step_size=50.0)
+    section = SMALL.run(made, tmp_path)
     assert section.numbers["fd"]["stage 1"] is None
-    assert math.isfinite(section.numbers["fd"][BASE])
+    assert math.isfinite(section.numbers["fd"][ROOT])
     assert "chains diverge" in section.text[1]
+    assert list(section.numbers["ratios"]) == ["stage 1"]  # told from draws of the root, which are finite
 
 
 @pytest.mark.parametrize("prior", ["root", "joint"])
-def test_a_prior_that_is_drawn_at_once_is_refused(tmp_path, prior):
+def test_a_prior_of_fewer_than_two_transitions_is_refused(tmp_path, prior):
     assert "no stages" in SMALL.unsupported(evaluation(tmp_path, prior))
+
+
+def test_a_draw_that_stops_behind_a_transition_has_the_stages_up_to_it(tmp_path):
+    made = evaluation(tmp_path, "diffusion", request=Request(after="level 1"))
+    assert list(SMALL.run(made, tmp_path).numbers["fd"]) == [ROOT, "level 2", "level 1"]
+    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, "diffusion", request=Request(after="level 2")))
+    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, "diffusion", request=Request(after=ROOT)))
 
 
 def test_the_effective_sample_size_stands_in_the_metrics(tmp_path):
     made = evaluation(tmp_path, "smc")
     made.distance("prior")
-    assert set(made.drawing()) == {"ess"}
-    assert 0.25 <= made.drawing()["ess"] <= 1
-    assert evaluation(tmp_path, "joint").drawing() == {}
-
-
-def test_an_evaluation_of_another_prior_shares_what_does_not_change(tmp_path):
-    made = evaluation(tmp_path, "multi-stage")
-    gaussian = made.features("gaussian")
-    beside = made.beside(made.prior.milestones()["stage 1"])
-    assert beside.features("gaussian") is gaussian
-    assert not torch.equal(beside.features("prior"), made.features("prior"))
-    assert len(made.beside(samples=64).features("gaussian")) == 64
-    assert beside.extractors is made.extractors
+    assert set(made.diagnostics()) == {"ess"}
+    assert 0.25 <= made.diagnostics()["ess"] <= 1
+    assert evaluation(tmp_path, "joint").diagnostics() == {}

@@ -35,8 +35,7 @@ class Sees(InferringBackbone):
 
 
 def measured(tmp_path, backbone, **options):
-    evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData())
-    evaluation.backbone = backbone
+    evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData(), backbone=backbone)
     return ActiveUnits(**options).compute(evaluation)
 
 

@@ -5,7 +5,6 @@ from tiny_models import ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import PLAIN, Draw
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import ClassShares
 
@@ -18,10 +17,10 @@ class Favours(ShiftedPrior):
     def __init__(self):
         super().__init__(LAYOUT, 1.0)
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        u = super().sample(backbone, n, noise).u
+    def shifted(self, at, noise, request):
+        u = super().shifted(at, noise, request).u
         u[:, 0] = 1 + (u[:, 0] - 1).abs() + 0.5
-        return Draw(u)
+        return at.moved(u)
 
 
 def measured(tmp_path, prior):
@@ -45,7 +44,7 @@ def test_a_starved_class_is_found_out(tmp_path):
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).images
+    images = tiny_evaluation(tmp_path).splits.images
     for split in images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):

@@ -5,7 +5,6 @@ from tiny_models import ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
-from hebm.interfaces import PLAIN, Draw
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import LabelAgreement
 
@@ -21,11 +20,14 @@ class Asked(ShiftedPrior):
         super().__init__(LAYOUT, 1.0)
         self.uses_labels = uses_labels
 
-    def sample(self, backbone, n, noise, request=PLAIN):
-        u = super().sample(backbone, n, noise).u
+    def check(self, images):
+        pass
+
+    def shifted(self, at, noise, request):
+        u = super().shifted(at, noise, request).u
         if self.uses_labels:
             u[:, 0] = 1 + (u[:, 0] - 1).abs() * (2 * request.labels - 1)
-        return Draw(u)
+        return at.moved(u)
 
 
 def agreement(tmp_path, prior, samples=200):
@@ -54,7 +56,7 @@ def test_a_prior_without_labels_has_none(tmp_path):
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).images
+    images = tiny_evaluation(tmp_path).splits.images
     for split in images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):

@@ -45,13 +45,13 @@ class FactorBackbone(InferringBackbone):
 
 
 def measured(tmp_path, backbone, metric, **data):
-    evaluation = tiny_evaluation(tmp_path, prior=RootPrior(backbone.layout), data=TinyData(**data))
-    evaluation.backbone = backbone
+    prior = RootPrior(backbone.layout)
+    evaluation = tiny_evaluation(tmp_path, prior=prior, data=TinyData(**data), backbone=backbone)
     return Results(tuple(metric.compute(evaluation))), evaluation
 
 
 def exact(evaluation):
-    x = evaluation.images["test"].read(torch.arange(400)).double().flatten(1)
+    x = evaluation.splits["test"].read(torch.arange(400)).double().flatten(1)
     return torch.distributions.Normal(0.0, math.sqrt(1 + STD**2)).log_prob(x).sum(1).mean().item()
 
 

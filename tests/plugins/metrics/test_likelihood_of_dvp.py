@@ -15,8 +15,7 @@ def measured(tmp_path, time):
     backbone = seeded(lambda: DVP(latents=(1,), channels=8, encoder_blocks=1, context_size=3).build(ImageSpec(1, 8, 8)))
     recipe = DVPDiffusion(steps=3, blocks=1, time=time)
     prior = perturbed(seeded(lambda: recipe.build(backbone)), 0.05)
-    made = tiny_evaluation(tmp_path, prior=prior, data=TinyData())
-    made.backbone = backbone
+    made = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), backbone=backbone)
     return Results(tuple(Likelihood(k=4, images=100, draws=20).compute(made)))
 
 

@@ -400,6 +400,10 @@ def test_with_one_coupled_energy_the_loss_is_the_cross_entropy_of_k_plus_1_class
     torch.testing.assert_close(loss.total, expected)
 
 
+def test_the_number_of_classes_counts_exactly_in_float64(backbone):
+    assert made(backbone, 1, classes=3).label_shift.tolist() == [[math.log(3)]] * 2
+
+
 def test_the_weight_of_labels_is_that_of_their_cross_entropy(backbone):
     losses = [loss_of(made(backbone, 1, classes=3, label_weight=w), 1, backbone, LABELS) for w in (0.0, 1.0, 2.5)]
     entropy = losses[0].terms["cross_entropy"]

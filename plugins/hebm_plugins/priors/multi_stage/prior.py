@@ -73,7 +73,7 @@ class MultiStagePrior(PriorLearner):
         if drawing.mode == "smc":
             self.population = Population(drawing.particles, drawing.threshold)
         shifts = [[0.0 if column is None else math.log(coupling.logits)] for column in coupling.columns]
-        self.register_buffer("label_shift", torch.tensor(shifts), persistent=False)
+        self.register_buffer("label_shift", torch.tensor(shifts, dtype=torch.float64), persistent=False)
 
     def get_extra_state(self) -> Tensor:
         """Return the number of trained stages, to be saved with the weights."""
@@ -139,7 +139,7 @@ class MultiStagePrior(PriorLearner):
         return self.coupling.tilt(relative, torch.ones_like(relative[:, 0, :1]), labels)
 
     def _relative(self, logits: Tensor) -> Tensor:
-        return logits[..., :-1] - logits[..., -1:] - self.label_shift if self.coupling.labelled else logits
+        return logits[..., :-1] - logits[..., -1:] - self.label_shift.to(logits) if self.labelled else logits
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Return Σ_s log r_s(T(u)) − |u|²/2 over the trained stages."""
