@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from hebm.config.recipe import recipe
-from hebm.densities import LogDensity, Tilt, TiltedPrior
+from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Request
 from hebm.interfaces import Backbone, PriorLearner, PriorRecipe, check_context
 from hebm.latents import LatentLayout
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 
 
 class GaussianPrior(PriorLearner):

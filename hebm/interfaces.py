@@ -26,13 +26,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from hebm.densities import LogDensity, Tilt, TiltedPrior, seen_by, sees_of, shown, total
+from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError
 from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
+from hebm.tilts import Tilt, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, up_to, walk
 
 if TYPE_CHECKING:
@@ -456,7 +457,7 @@ class BackboneRecipe(ABC):
 
     @abstractmethod
     def build(self, images: ImageSpec) -> Backbone:
-        """A backbone for images of this shape. Raises `ConfigError` if they do not fit."""
+        """Build a backbone for images of this shape. Raises `ConfigError` if they do not fit."""
 
 
 class EnergyRecipe(ABC):
@@ -466,7 +467,12 @@ class EnergyRecipe(ABC):
 
     @abstractmethod
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
-        """An energy over this layout with K = `logits` outputs, for t in {0, …, levels − 1}."""
+        """Build an energy with K = `logits` outputs, for t in {0, …, levels − 1}.
+
+        The layout says what there is to see: the latents' shapes, the context's, and the decoded image's.
+
+        Raises `ConfigError` if the energy does not fit the layout.
+        """
 
 
 class PriorRecipe(ABC):
@@ -476,7 +482,7 @@ class PriorRecipe(ABC):
 
     @abstractmethod
     def build(self, backbone: Backbone) -> PriorLearner:
-        """A prior for this backbone's layout."""
+        """Build a prior for this backbone's layout. Raises `ConfigError` if it does not fit."""
 
 
 def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root") -> PriorLearner:

@@ -19,13 +19,13 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from hebm.densities import Tilt
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, TakesLabels, tilt_of
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
+from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
 from hebm.transitions import Transition, route, up_to, walk
 

@@ -20,7 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.densities import LogDensity, Tilt
+from hebm.densities import LogDensity
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError
 from hebm.latents import Fixed
@@ -28,6 +28,7 @@ from hebm.noise import Noise
 from hebm.particles import Particles, select
 from hebm.samplers import Info, Sampler
 from hebm.sampling import run
+from hebm.tilts import Tilt
 
 if TYPE_CHECKING:
     from hebm.interfaces import Backbone, PriorLearner

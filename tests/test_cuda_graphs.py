@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from hebm.cuda_graphs import Graphed
-from hebm.densities import Tilt, TiltedPrior
+from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import seeded
+from hebm.tilts import Tilt
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.samplers.langevin import Langevin

@@ -5,21 +5,12 @@ import math
 import pytest
 import torch
 
-from hebm.densities import (
-    ConditionalPrior,
-    Conditioned,
-    Factor,
-    GeneratorPosterior,
-    LatentSpace,
-    Tilt,
-    TiltedPrior,
-    frozen,
-    shown,
-)
+from hebm.densities import ConditionalPrior, Conditioned, Factor, GeneratorPosterior, LatentSpace, TiltedPrior, frozen
 from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
+from hebm.tilts import Tilt, shown
 from hebm_plugins.energies.mlp import MLP
 
 ROWS = 5

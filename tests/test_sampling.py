@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from hebm.densities import Conditioned, Tilt, TiltedPrior
+from hebm.densities import Conditioned, TiltedPrior
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, draw_step_noise, run, step_sizes
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import GaussianTarget, points, seeded
+from hebm.tilts import Tilt
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA

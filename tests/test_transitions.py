@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from hebm.densities import LatentSpace, Tilt, TiltedPrior
+from hebm.densities import LatentSpace, TiltedPrior
 from hebm.errors import ConfigError
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import MCMC, Exact, Population, PriorLearner, Request, best_of, tilt_of
 from hebm.noise import Noise
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import points, seeded
+from hebm.tilts import Tilt
 from hebm.transitions import ROOT, route, walk
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA

@@ -16,9 +16,10 @@ from interleaved import Ratio, Times, Work, as_json, ratio, show, take_turns, wr
 from nvae_models import CASES, LARGE, S2, GroupEnergies, Subject, make, published_chain, published_gradient
 from torch import Tensor
 
-from hebm.densities import Tilt, TiltedPrior, frozen
+from hebm.densities import TiltedPrior, frozen
 from hebm.noise import Noise
 from hebm.sampling import run
+from hebm.tilts import Tilt
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.samplers.ula import ULA
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
-from hebm.densities import Tilt
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.interfaces import Batch, Regenerates, Request, context_of
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 from hebm.trained import TrainedModel, evaluating
 
 

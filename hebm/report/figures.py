@@ -12,7 +12,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.densities import Tilt
 from hebm.draws import Draw
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
@@ -22,6 +21,7 @@ from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.figure_data import ChainData, Figures
 from hebm.report.grids import save_grid, save_strip
+from hebm.tilts import Tilt
 from hebm.trained import TrainedModel, evaluating
 from hebm.transitions import ROOT, root_of
 

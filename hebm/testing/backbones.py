@@ -69,6 +69,8 @@ def check_latents(recipe: BackboneRecipe, images: ImageSpec) -> None:
         expect_shape(f"sigma[{i}] broadcast with z[{i}]", sigma * z, (ROWS, *shape), fix)
         promise(bool((sigma > 0).all()), f"sigma[{i}] > 0", f"least {sigma.min().item():g}", "use exp or softplus")
     promise((latents.context is None) == (layout.context is None), "context as the layout says", "other", fix)
+    layout_fix = f"LatentLayout(..., image={images.shape})"
+    promise(layout.image in (None, images.shape), "the images' shape in the layout", str(layout.image), layout_fix)
 
 
 def check_likelihood(recipe: BackboneRecipe, images: ImageSpec) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -10,26 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from hebm import interfaces
-from hebm.densities import frozen
 from hebm.errors import ConfigError
 from hebm.interfaces import (
-    MCMC,
     Backbone,
-    Draw,
     Loss,
     PriorLearner,
     PriorRecipe,
     Progress,
-    Request,
     Stage,
-    TiltedPrior,
     Tilts,
-    root_of,
     tilt_of,
 )
-from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
+from hebm.testing.prior_subjects import ROWS, built, posterior_of
 from hebm.testing.promises import (
     ConformanceError,
     expect_close,
@@ -40,164 +33,16 @@ from hebm.testing.promises import (
     no_global_randomness,
     promise,
 )
-from hebm.testing.subjects import PoisonedNoise, contexts, perturbed, points, seeded
-from hebm.training.phases import start_stage
-from hebm.transitions import ROOT, route
-
-ROWS = 5
-BLOCK = 64
-
-
-def _built(
-    recipe: PriorRecipe, backbone: Backbone, dtype: torch.dtype = torch.float32
-) -> tuple[PriorLearner, Backbone]:
-    """Return a prior away from its initial weights, its stages started, and a backbone of the same type."""
-    twin = copy.deepcopy(backbone).to(dtype).eval()
-    prior = perturbed(seeded(lambda: recipe.build(twin))).to(dtype)
-    with frozen(twin):  # as phase 2 has it
-        for stage in prior.stages():
-            start_stage(stage, twin, Noise(0, "begin", dtype=dtype))
-    return prior.eval(), twin
-
-
-def _posterior(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Posterior:
-    """Draws as scheme joint makes them: detached, without log q and KL."""
-    with torch.no_grad():
-        u = points(ROWS, backbone.layout.dim, dtype, "posterior")
-        return Posterior(backbone.latents(u, contexts(backbone.layout, ROWS, dtype)).detach())
+from hebm.testing.subjects import contexts, points
 
 
 def _loss(stage: Stage, backbone: Backbone) -> Loss:
-    return stage.objective(backbone, _posterior(backbone), Noise(0, "objective"), Progress(9, 10))
-
-
-def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """`sample(backbone, n, noise)` gives finite u `(n, D)` in the noise's type, and the layout's context."""
-    for dtype in (torch.float32, torch.float64):
-        prior, twin = _built(recipe, backbone, dtype)
-        for steps in (None, 1):
-            draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), Request(steps=steps))
-            fix = "return Draw(u, context) with one row per sample"
-            expect_shape("u", draw.u, (ROWS, twin.layout.dim), fix)
-            promise(draw.u.dtype == dtype, f"u of type {dtype}", str(draw.u.dtype), "make tensors in the noise's dtype")
-            promise(not draw.u.requires_grad, "u holds no graph", "it requires gradients", "draw under torch.no_grad()")
-            expect_finite("u", draw.u, "take a smaller step, or bound the tilt")
-            _expect_context(draw, twin)
-
-
-def _expect_context(draw: Draw, backbone: Backbone) -> None:
-    shape = backbone.layout.context
-    fix = "keep the context that the root drew: at.moved(u)"
-    if shape is None:
-        promise(draw.context is None, "no context, as the layout says", "a context", fix)
-    else:
-        expect_shape("the draw's context", draw.context, (len(draw.u), *shape), fix)
-
-
-def check_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Sample i is a function of (noise key, i): rows 64 to 127 drawn alone are those of the whole."""
-    prior, twin = _built(recipe, backbone, torch.float64)
-    noise = Noise(0, "sample", dtype=torch.float64)
-    whole = prior.sample(twin, 2 * BLOCK, noise.derive("a")).u
-    again = prior.sample(twin, 2 * BLOCK, noise.derive("a")).u
-    second = prior.sample(twin, BLOCK, noise.derive("a").at(BLOCK)).u
-    other = prior.sample(twin, 2 * BLOCK, noise.derive("b")).u
-    fix = "take every random number from noise, rows being samples; use noise.derive for parts, never a new Noise"
-    expect_equal("the same key gives the same samples", again, whole, fix)
-    expect_close("rows 64..127 alone are those of the whole", second, whole[BLOCK:], 1e-4, fix)
-    promise(not torch.equal(other, whole), "another key gives other samples", "the same", fix)
-
-
-def check_nan_start(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A chain that is NaN from its start leaves every other chain unchanged bit for bit."""
-    prior, twin = _built(recipe, backbone)
-    clean = prior.sample(twin, ROWS, Noise(0, "sample")).u
-    beside = prior.sample(twin, ROWS, PoisonedNoise(0, "sample")).u
-    keep = [i for i in range(ROWS) if i != PoisonedNoise.row]
-    fix = "no sums, norms or statistics over the batch in a chain"
-    expect_equal("a NaN chain leaves the others unchanged", beside[keep], clean[keep], fix)
-
-
-def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """An observer changes no sample."""
-    prior, twin = _built(recipe, backbone)
-    seen: list[Tensor] = []
-    watched = prior.sample(
-        twin, ROWS, Noise(0, "sample"), Request(observe=lambda name, step, state, info: seen.append(state[0]))
-    ).u
-    plain = prior.sample(twin, ROWS, Noise(0, "sample")).u
-    expect_equal("samples are the same when observed", watched, plain, "pass observe on to hebm.sampling.run")
-    fix = "an observer sees u (n, D) as the state's first field"
-    for u in seen[:1]:
-        expect_shape("the observed state", u, (ROWS, twin.layout.dim), fix)
-
-
-def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A given context comes back as given, and decides nothing else of the noise. Passes where there is none."""
-    prior, twin = _built(recipe, backbone)
-    given = contexts(twin.layout, ROWS)
-    if given is None:
-        return
-    fix = "return request.context where there is one; draw a context only where none is given"
-    draw, again = (prior.sample(twin, ROWS, Noise(0, "sample"), Request(context=given)) for _ in range(2))
-    expect_shape("the draw's context", given if draw.context is None else draw.context, tuple(given.shape), fix)
-    promise(draw.context is not None, "the draw has its context", "it has none", fix)
-    expect_equal("the context is the one that was given", given if draw.context is None else draw.context, given, fix)
-    expect_finite("u", draw.u, fix)
-    expect_equal("the same key and context give the same draw", again.u, draw.u, fix)
-
-
-def check_fixed(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Fixed coordinates come back as given; the others are drawn."""
-    prior, twin = _built(recipe, backbone)
-    given = points(ROWS, twin.layout.dim, name="held")
-    fixed = twin.layout.fix(given, {0})
-    u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(fixed=fixed)).u
-    other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(fixed=fixed)).u
-    fix = "use MCMC transitions, or return Draw(...).fixed_as(request.fixed)"
-    expect_equal("fixed coordinates are as given", u[:, fixed.mask], given[:, fixed.mask], fix)
-    if not fixed.everything:
-        free = fixed.free(u)
-        promise(not torch.equal(free, fixed.free(given)), "the others are drawn", "they are as given too", fix)
-        promise(not torch.equal(free, fixed.free(other)), "the others follow the noise", "the same for two keys", fix)
-
-
-def check_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Transitions have names and noise keys of their own, listing them draws nothing, and a draw may stop after each.
-
-    Without an override, `density` is f(T(u)) − |u|²/2: then every chain is on such a density.
-    """
-    prior, twin = _built(recipe, backbone)
-    with no_global_randomness("listing transitions"):
-        way = prior.transitions(twin)
-    if prior.root is None:
-        promise(not way, "a root without transitions", f"{len(way)} of them", "override sample, or set self.root")
-        return
-    names = [transition.name for transition in way]
-    unique = len({*names, ROOT}) == len(names) + 1 and all(names)
-    promise(unique, f'unique names, none of them "{ROOT}"', str(names), "number them: stage 1, stage 2, ...")
-    for end in (transition.name for transition in way):
-        keys = [getattr(transition, "key", transition.name) for transition in route(way, end)]
-        fix = "give each transition a key of its own: two with one key draw the same numbers"
-        promise(len(set(keys)) == len(keys), "unique keys of noise", str(keys), fix)
-        draw = prior.sample(twin, ROWS, Noise(0, "sample"), Request(after=end))
-        expect_shape(f"u after {end!r}", draw.u, (ROWS, twin.layout.dim), "move every row of the draw")
-    _expect_own_density(prior, twin)
-
-
-def _expect_own_density(prior: PriorLearner, backbone: Backbone) -> None:
-    if type(prior).density is not PriorLearner.density:
-        return
-    start = root_of(prior).sample(backbone, ROWS, Noise(0, "start"), Request(context=contexts(backbone.layout, ROWS)))
-    chains = [transition for transition in prior.transitions(backbone) if isinstance(transition, MCMC)]
-    other = [chain.name for chain in chains if not isinstance(chain.density(start, Request()), TiltedPrior)]
-    fix = "override density: return the prior's own log density, or None where it has none"
-    promise(not other, "chains on f(T(u)) - |u|^2/2, as the inherited density says", f"others: {other}", fix)
+    return stage.objective(backbone, posterior_of(backbone), Noise(0, "objective"), Progress(9, 10))
 
 
 def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Each stage's loss is a finite scalar that reaches all its parameters and none of the backbone's."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     for stage in prior.train().stages():
         with no_global_randomness(f"the objective of stage {stage.name!r}"):
             loss = _loss(stage, twin)
@@ -221,7 +66,7 @@ def _expect_backbone_untouched(loss: Loss, backbone: Backbone) -> None:
 
 def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
     """`loss.negative`, where there is one, is detached latents `(B, D)` with z = T(u) and the positives' context."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     for stage in prior.stages():
         negative = _loss(stage, twin).negative
         if negative is None:
@@ -229,14 +74,14 @@ def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
         expect_shape("negative.u", negative.u, (ROWS, twin.layout.dim), "one negative per positive")
         promise(not negative.flat_z.requires_grad, "negatives are detached", "they hold a graph", "call .detach()")
         with torch.no_grad():
-            again = twin.latents(negative.u, _posterior(twin).latents.context)
+            again = twin.latents(negative.u, posterior_of(twin).latents.context)
         fix = "negative = backbone.latents(u, posterior.latents.context).detach()"
         expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, fix)
 
 
 def check_abilities(recipe: PriorRecipe, backbone: Backbone) -> None:
     """A prior with one member of a rare ability has all of them: `TakesLabels`, `DrawsContext`."""
-    prior, _ = _built(recipe, backbone)
+    prior, _ = built(recipe, backbone)
     for ability in (interfaces.TakesLabels, interfaces.DrawsContext):
         members = [name for name in vars(ability) if not name.startswith("_")]
         lacking = [name for name in members if not hasattr(prior, name)]
@@ -247,7 +92,7 @@ def check_abilities(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Stage names are unique, stages train sub-modules of the prior, and every parameter belongs to one."""
-    prior, _ = _built(recipe, backbone)
+    prior, _ = built(recipe, backbone)
     stages, inside = prior.stages(), {id(parameter) for parameter in prior.parameters()}
     names = [stage.name for stage in stages]
     promise(len(set(names)) == len(names) and all(names), "unique stage names", str(names), "number them")
@@ -263,8 +108,8 @@ def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
     """`tilt(latents)` is finite, `(B, E)`. A root has none, and a prior with a density of its own has one."""
-    prior, twin = _built(recipe, backbone)
-    latents = _posterior(twin).latents
+    prior, twin = built(recipe, backbone)
+    latents = posterior_of(twin).latents
     if prior.root is None:
         fix = "tilt a root instead: give the recipe a field `root: PriorRecipe`, and build it by build_root"
         promise(not isinstance(prior, Tilts), "a root without a tilt: posterior chains leave it out", "a tilt", fix)
@@ -281,7 +126,7 @@ def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
     """The density's gradient is that of its value, by central differences in float64. Passes without a density."""
-    prior, twin = _built(recipe, backbone, torch.float64)
+    prior, twin = built(recipe, backbone, torch.float64)
     density = prior.density(twin, contexts(twin.layout, ROWS, torch.float64))
     if density is None:
         return
@@ -298,7 +143,7 @@ def check_density(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
     """A NaN row leaves value and gradient of the other rows unchanged bit for bit. Passes without a density."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     density = prior.density(twin, contexts(twin.layout, ROWS))
     if density is None:
         return
@@ -314,7 +159,7 @@ def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
     """The root of the prior draws the context that the layout asks for."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     promise(hasattr(prior, "root"), "the attribute `root`: a prior, or None for a root", "none", "set it in __init__")
     try:
         interfaces.check_context(prior, twin.layout, "prior.root")
@@ -325,7 +170,7 @@ def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
     """The prior holds no reference to a backbone, after it was built, sampled and trained on one."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     prior.sample(twin, ROWS, Noise(0, "sample"))
     for stage in prior.stages():
         _loss(stage, twin)
@@ -352,7 +197,7 @@ def _items(value: object) -> list[object]:
 
 def check_no_global_rng(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Sampling reads no global generator."""
-    prior, twin = _built(recipe, backbone)
+    prior, twin = built(recipe, backbone)
     with no_global_randomness("sampling"):
         prior.sample(twin, ROWS, Noise(0, "sample"))
 

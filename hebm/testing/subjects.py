@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 SMALL_IMAGES = ImageSpec(1, 8, 8)
 LABELLED_IMAGES = ImageSpec(1, 8, 8, classes=("a", "b"))
-SMALL_LAYOUT = LatentLayout(((3,), (4,)))
+SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape)
 
 
 def seeded(build: Callable[[], T], seed: int = 0) -> T:
@@ -81,7 +82,7 @@ class ReferenceBackbone(InferringBackbone):
 
     def __init__(self, layout: LatentLayout = SMALL_LAYOUT, images: ImageSpec = SMALL_IMAGES) -> None:
         super().__init__()
-        self.layout, self.images = layout, images
+        self.layout, self.images = attrs.evolve(layout, image=images.shape), images
         above = 1 + math.prod(layout.context or (0,))
         self.layers = nn.ModuleList()
         for size in layout.sizes:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from hebm import defaults
 from hebm.config.recipe import option, recipe
-from hebm.densities import GeneratorPosterior, Tilt
+from hebm.densities import GeneratorPosterior
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, Stage, tilt_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.sampling import Chain, run
+from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
 from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, start_stage
 

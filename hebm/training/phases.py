@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from hebm.densities import Tilt
 from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 from hebm.training.optimization import Optimization
 
 if TYPE_CHECKING:

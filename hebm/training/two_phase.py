@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import nn
 
 from hebm.config.recipe import is_recipe, option, recipe
 from hebm.config.writing import differences
-from hebm.densities import Tilt
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.model import Model, trained_weights
 from hebm.noise import Noise
+from hebm.tilts import Tilt, sees_of, shown
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.phases import Group, Phase, SchemeRecipe, start_stage
 from hebm.training.state import load_module
@@ -102,7 +103,9 @@ class PriorPhase(Phase):
         """Return the stage's objective on one posterior draw per image."""
         (backbone,) = self._frozen
         with torch.no_grad():
-            posterior = backbone.infer(batch, noise.derive("posterior")).detach()
+            drawn = backbone.infer(batch, noise.derive("posterior"))
+            latents = shown(backbone, drawn.latents, sees_of(self.stage.module))
+            posterior = attrs.evolve(drawn, latents=latents).detach()
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hebm.config.recipe import option, recipe
-from hebm.densities import Tilt, frozen
+from hebm.densities import frozen
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 from hebm.training.joint import inference_tilt, log_normaliser
 from hebm.training.optimization import PATIENCE, Optimization
 from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, start_stage

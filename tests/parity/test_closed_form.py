@@ -6,13 +6,14 @@ from ebm_vectors import close, closed_form
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hebm.densities import LatentSpace, Tilt, TiltedPrior
+from hebm.densities import LatentSpace, TiltedPrior
 from hebm.interfaces import Backbone, Batch, InferringBackbone, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.noise import Noise
 from hebm.sampling import run
 from hebm.testing.subjects import GaussianTarget
+from hebm.tilts import Tilt
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA

@@ -4,9 +4,10 @@ import pytest
 import torch
 from ebm_vectors import FedNoise, close, linears, load
 
-from hebm.densities import LatentSpace, Tilt
+from hebm.densities import LatentSpace
 from hebm.interfaces import ImageSpec
 from hebm.sampling import States, run
+from hebm.tilts import Tilt
 from hebm.training.joint import generator_loss
 from hebm.training.optimization import Optimization
 from hebm_plugins.energies.mlp import MLP

@@ -4,9 +4,10 @@ import pytest
 import torch
 from ebm_vectors import FedNoise, close, linears, load
 
-from hebm.densities import GeneratorPosterior, Tilt, TiltedPrior
+from hebm.densities import GeneratorPosterior, TiltedPrior
 from hebm.interfaces import ImageSpec
 from hebm.sampling import States, run
+from hebm.tilts import Tilt
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.two_layer.recipe import TwoLayer

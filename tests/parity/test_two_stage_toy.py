@@ -5,9 +5,10 @@ import torch
 from ebm_vectors import FedNoise, close, load
 from toy import Toy
 
-from hebm.densities import Tilt, TiltedPrior
+from hebm.densities import TiltedPrior
 from hebm.gaussian import GaussianPrior
 from hebm.sampling import States, run
+from hebm.tilts import Tilt
 from hebm.training.optimization import Optimization
 from hebm_plugins.energies.conv import Conv
 from hebm_plugins.priors.joint import JointPrior

@@ -11,8 +11,14 @@ from hebm import pipeline
 from hebm.config.experiment import from_table
 from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError
-from hebm.interfaces import Progress, Stage
-from hebm.training.two_phase import other_settings
+from hebm.gaussian import Gaussian
+from hebm.interfaces import EnergyFn, Progress, Stage
+from hebm.noise import Noise
+from hebm.testing import ReferenceBackbone
+from hebm.testing.subjects import SMALL_IMAGES, image_batch, seeded
+from hebm.training.two_phase import TwoPhase, other_settings
+from hebm_plugins.priors.joint import JointPrior
+from hebm_plugins.samplers.ula import ULA
 
 PROGRESS = Progress(0, 10)
 
@@ -107,3 +113,28 @@ class Settings:
 def test_stages_are_compared_by_their_recipes_key_by_key(here, there, expected):
     ours, theirs = (Stage("s", nn.Linear(1, 1), lambda: None, recipe=made) for made in (here, there))
     assert other_settings(ours, theirs) == expected
+
+
+class ImageEnergy(EnergyFn):
+    """f = w Σ x, of the decoded mean."""
+
+    sees = ("image",)
+
+    def __init__(self, shape):
+        super().__init__()
+        self.net = nn.Linear(math.prod(shape), 1)
+
+    def forward(self, latents, t=None):
+        return self.net(latents.image.flatten(1)).unsqueeze(2)
+
+
+def test_an_energy_that_sees_the_image_is_trained_on_the_reconstructions_of_the_posterior():
+    backbone = seeded(ReferenceBackbone)
+    prior = JointPrior(Gaussian().build(backbone), seeded(lambda: ImageEnergy(backbone.layout.image)), ULA(steps=2))
+    _, phase = TwoPhase().phases(backbone, prior)
+    phase.start(Noise(0, "start"))
+    batch, noise = image_batch(SMALL_IMAGES, 6), Noise(0, "step")
+    with torch.no_grad():
+        latents = backbone.infer(batch, noise.derive("posterior")).latents
+        expected = prior.energy.net(backbone.likelihood(latents).mean.flatten(1)).mean()
+    torch.testing.assert_close(phase(batch, noise, Progress(0, 1)).terms["f_positive"], expected)

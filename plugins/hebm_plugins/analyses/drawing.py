@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
-from hebm.densities import Tilt
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.scores import Scorer, scan
 from hebm.interfaces import Batch, Draw
 from hebm.noise import Noise
+from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
 
 

@@ -73,10 +73,9 @@ class DVP(BackboneRecipe):
         width, pixels = self._width(images), pixel_output(images, self.likelihood, self.mixtures, self.pixel_std)
         pseudo_input = self._pseudo_input(images, scales)
         top_first = [scale for scale in reversed(scales) for _ in range(scale.latents)]
+        shapes = tuple((width, *scale.size) for scale in top_first)
         return DVPBackbone(
-            layout=LatentLayout(
-                tuple((width, *scale.size) for scale in top_first), None if pseudo_input is None else pseudo_input.shape
-            ),
+            layout=LatentLayout(shapes, None if pseudo_input is None else pseudo_input.shape, images.shape),
             pseudo_input=pseudo_input,
             encoder=Encoder(images.channels, scales, self.encoder_blocks, self.bottleneck, self.input_levels),
             layers=self._layers(top_first, width, images, 0 if pseudo_input is None else images.channels),

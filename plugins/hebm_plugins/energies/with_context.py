@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -28,21 +29,21 @@ class ContextEnergy(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, E, K)`."""
-        f: Tensor = self.energy(self._beside(latents), t)
+        f: Tensor = self.energy(self._joined(latents), t)
         return f
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, K)` of one energy."""
-        return self.energy.of_layer(self._beside(latents), layer, t)
+        return self.energy.of_layer(self._joined(latents), layer, t)
 
     def folded(self, t: Tensor | None = None) -> EnergyFn:
-        """Return the same with the other energy folded."""
+        """Fold the other energy."""
         return ContextEnergy(self.energy.folded(t), self.layout)
 
-    def _beside(self, latents: Latents) -> Latents:
-        """Append c to every layer of z and of u, with σ = 1."""
+    def _joined(self, latents: Latents) -> Latents:
+        """Append c to each layer's z and u, with σ = 1."""
         if latents.context is None:
-            raise ConfigError("energy 'with-context': these latents have no context")
+            raise ConfigError("energy 'with-context': these latents have no context; use the energy itself")
         c = latents.context.flatten(1)
         z = [torch.cat([part.flatten(1), c], dim=1) for part in latents.z]
         u = torch.cat([part for layer in self.layout.split(latents.u) for part in (layer.flatten(1), c)], dim=1)
@@ -51,7 +52,7 @@ class ContextEnergy(EnergyFn):
             torch.cat([s.expand_as(part).flatten(1), ones], dim=1)
             for s, part in zip(latents.sigma, latents.z, strict=True)
         ]
-        return Latents(u, tuple(z), tuple(sigma), latents.context)
+        return Latents(u, tuple(z), tuple(sigma), latents.context, image=latents.image)
 
 
 @recipe
@@ -65,12 +66,12 @@ class WithContext(EnergyRecipe):
     energy: EnergyRecipe = option(factory=MLP, doc="the energy, which is built for layers of d_i + d_c numbers")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ContextEnergy:
-        """Raises `ConfigError` for a layout without a context."""
+        """Build the energy. Raises `ConfigError` for a layout without a context."""
         if layout.context is None:
             raise ConfigError(
                 'energy.type = "with-context": this backbone has no context; use the energy itself, or backbone.type '
                 '= "dvp"'
             )
         size = math.prod(layout.context)
-        flat = LatentLayout(tuple((d + size,) for d in layout.sizes), layout.context)
+        flat = attrs.evolve(layout, shapes=tuple((d + size,) for d in layout.sizes))
         return ContextEnergy(self.energy.build(flat, logits, levels), layout)

@@ -63,8 +63,9 @@ class HVAE(BackboneRecipe):
         levels = levels_of(self._strides(pyramid), pyramid)
         channels = self._channels(levels, pyramid, images.channels)
         pixels = pixel_output(images, self.likelihood, self.pixel_std, self.mixtures, self.bits)
+        shapes = tuple(pyramid.shape(level, c) for level, c in zip(levels, channels, strict=True))
         return HVAEBackbone(
-            layout=LatentLayout(tuple(pyramid.shape(level, c) for level, c in zip(levels, channels, strict=True))),
+            layout=LatentLayout(shapes, image=images.shape),
             conditionals=self._conditionals(pyramid, levels, channels, self.log_sigma_bound),
             generator=Path(pyramid, levels[-1], 0, (channels[-1], pixels.channels), self.blocks),
             pixels=pixels.distribution,

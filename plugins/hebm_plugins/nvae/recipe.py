@@ -89,7 +89,8 @@ class NVAE(BackboneRecipe):
                 f"are {images.height}x{images.width} with pad = {self.pad}; set backbone.pad, or fewer scales"
             )
         shrinks = [structure.shrink(scale) for scale in structure.scales]
-        return LatentLayout(tuple((self.latent_channels, sides[0] // k, sides[1] // k) for k in shrinks))
+        shapes = tuple((self.latent_channels, sides[0] // k, sides[1] // k) for k in shrinks)
+        return LatentLayout(shapes, image=images.shape)
 
     def build(self, images: ImageSpec) -> NVAEBackbone:
         """Raises `ConfigError` for images that do not fit the scales or the likelihood."""

@@ -59,8 +59,9 @@ class TwoLayer(BackboneRecipe):
             )
             for a, b in above
         ]
-        layout, generator = LatentLayout(tuple((d,) for d in self.z_dims)), self._generator(images)
-        pixel_std, offset = self.pixel_std if self.likelihood == "gaussian" else None, self.sigma_offset
+        layout = LatentLayout(tuple((d,) for d in self.z_dims), image=images.shape)
+        generator, offset = self._generator(images), self.sigma_offset
+        pixel_std = self.pixel_std if self.likelihood == "gaussian" else None
         if self.inference == "none":
             return TwoLayerBackbone(layout, conditionals, generator, pixel_std, offset)
         return InferringTwoLayer(layout, conditionals, generator, pixel_std, offset, self._inference(images))

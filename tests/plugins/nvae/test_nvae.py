@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from hebm.densities import Tilt, TiltedPrior
+from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import Batch, ImageSpec, Progress
 from hebm.noise import Noise
 from hebm.testing.subjects import perturbed
+from hebm.tilts import Tilt
 from hebm_plugins.nvae.cells import ARCHITECTURES
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.recipe import NVAE, NVAETiny

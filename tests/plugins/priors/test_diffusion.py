@@ -4,7 +4,7 @@ import attrs
 import pytest
 import torch
 
-from hebm.densities import ConditionalPrior, Tilt
+from hebm.densities import ConditionalPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec, Progress, Request
 from hebm.latents import Posterior
@@ -12,6 +12,7 @@ from hebm.noise import Noise
 from hebm.sampling import Trace, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
+from hebm.tilts import Tilt
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.diffusion.schedule import MOST, schedule
