@@ -23,6 +23,7 @@ _HOME = {
     "EnergyFn": "hebm.interfaces",
     "Experiment": "hebm.config.experiment",
     "ImageSpec": "hebm.interfaces",
+    "InferringBackbone": "hebm.interfaces",
     "LatentLayout": "hebm.latents",
     "Latents": "hebm.latents",
     "Loss": "hebm.interfaces",

@@ -50,8 +50,11 @@ __all__ = [
     "EnergyFn",
     "EnergyRecipe",
     "Exact",
+    "Finalizes",
+    "FitsStatistics",
     "Fixed",
     "ImageSpec",
+    "InferringBackbone",
     "Info",
     "LatentLayout",
     "Latents",
@@ -167,35 +170,48 @@ class Loss:
 
 
 class Backbone(nn.Module, ABC):
-    """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above), and its inference model if it has one."""
+    """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above).
+
+    With an inference model it is an `InferringBackbone`. Rarer abilities are `FitsStatistics` and `Finalizes`.
+    """
 
     layout: LatentLayout
 
     @abstractmethod
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """T: u `(B, D)` → z. Each row must depend on its own row alone."""
+        """Return T(u): u `(B, D)` → z. Each row must depend on its own row alone."""
 
     @abstractmethod
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """T⁻¹: z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
+        """Return T⁻¹(z): z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
 
     @abstractmethod
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z): a `torch.distributions.Distribution` of batch shape `(B,)` with `draw(noise)`."""
+        """Return p(x|z): a `torch.distributions.Distribution` of batch shape `(B,)` with `draw(noise)`."""
 
-    @property
-    def can_infer(self) -> bool:
-        """Whether this backbone has an inference model q(z|x); without it, latents are inferred by MCMC."""
-        return type(self).infer is not Backbone.infer
+    def generative(self) -> tuple[nn.Module, ...]:
+        """List the modules of p(x, z), without the inference model. Schemes that infer by MCMC train only these."""
+        return (self,)
 
+    def folded(self) -> Backbone:
+        """Return an equal, cheaper copy of a frozen backbone, for inference and chains (never trained)."""
+        return self
+
+
+class InferringBackbone(Backbone):
+    """A backbone with an inference model q(z|x), and the objective that trains both.
+
+    Without one, latents are inferred by MCMC.
+    """
+
+    @abstractmethod
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """A reparameterised draw from q(z|x), with log q and KL per layer."""
-        raise NotImplementedError(f"{type(self).__name__} has no inference model")
+        """Draw from q(z|x), reparameterised, with log q and KL per layer."""
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """−ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override to anneal or balance it.
+        """Return −ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override it to anneal or balance.
 
-        With a context it has + log r(c|x), too; −log p(c) is its root's, which learns beside the backbone.
+        With a context, + log r(c|x) is added; −log p(c) is the loss of the root, which is trained with the backbone.
         """
         posterior = self.infer(batch, noise)
         if posterior.kl is None:
@@ -209,23 +225,8 @@ class Backbone(nn.Module, ABC):
         log_r = posterior.log_r.mean()
         return Loss(loss + log_r, {**terms, "log_r": log_r.detach()}, posterior=posterior)
 
-    def generative(self) -> tuple[nn.Module, ...]:
-        """The modules of p(x, z): all but the inference model's. Schemes that infer by MCMC train these alone."""
-        return (self,)
-
-    def fit_statistics(self, images: Images) -> None:
-        """Called once before training, for buffers that depend on the data set."""
-
-    def finalize(self, noise: Noise) -> None:
-        """Measure statistics on the final weights. The default does nothing.
-
-        Scheme two-phase calls it once, after the backbone's training or when the backbone comes from another run, and
-        before a prior is trained on it. Averaged weights are finalized too. The result depends on `noise` alone and is
-        the same on every process.
-        """
-
-    def folded(self) -> Backbone:
-        """An equal, cheaper copy of a frozen backbone, for inference and chains (never trained)."""
+    def folded(self) -> InferringBackbone:
+        """Return an equal, cheaper copy of a frozen backbone, which infers alike."""
         return self
 
 
@@ -353,6 +354,30 @@ class PriorLearner(nn.Module, ABC):
         if not own:
             return before
         return (*before, Stage("prior", own[0] if len(own) == 1 else nn.ModuleList(own), self.objective))
+
+
+# ---------------------------------------------------------------- rare abilities of a backbone, asked for by isinstance
+
+
+@runtime_checkable
+class FitsStatistics(Protocol):
+    """A backbone with buffers that depend on the data set."""
+
+    def fit_statistics(self, images: Images) -> None:
+        """Set these buffers from the training images. Schemes call it once, before the first step."""
+
+
+@runtime_checkable
+class Finalizes(Protocol):
+    """A backbone with statistics of its final weights."""
+
+    def finalize(self, noise: Noise) -> None:
+        """Measure statistics on the final weights.
+
+        Scheme two-phase calls it once, after the backbone's training or when the backbone comes from another run, and
+        before a prior is trained on it. Averaged weights are finalized too. The result depends on `noise` alone and is
+        the same on every process.
+        """
 
 
 # ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
+from hebm.errors import PluginError
+
 if TYPE_CHECKING:
     from hebm.densities import LogDensity
 
@@ -21,6 +23,16 @@ class StepNoise(NamedTuple):
 
     normal: Tensor | None = None
     uniform: Tensor | None = None
+
+
+def drawn(numbers: Tensor | None) -> Tensor:
+    """Return one field of a `StepNoise`. Raises `PluginError` if the sampler does not name it in `draws`."""
+    if numbers is None:
+        raise PluginError(
+            "a sampler's step uses random numbers that it does not ask for: name them in its `draws`, "
+            'such as draws = ("normal", "uniform")'
+        )
+    return numbers
 
 
 class Info(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.interfaces import Backbone, Batch, PriorLearner, TakesLabels, tilt_of
+from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, TakesLabels, tilt_of
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
@@ -199,11 +199,19 @@ class TrainedModel:
     # ------------------------------------------------------------ inference
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """Return a posterior draw for each image, as the training scheme infers latents."""
+        """Return a posterior draw for each image, as the training scheme infers latents.
+
+        Raises `ConfigError` if there is neither a scheme nor an inference model.
+        """
         with self._evaluating():
-            if self.scheme is None:
+            if self.scheme is not None:
+                return self.scheme.posterior(self.backbone, self.tilt, batch, noise)
+            if isinstance(self.backbone, InferringBackbone):
                 return self.backbone.infer(batch, noise)
-            return self.scheme.posterior(self.backbone, self.tilt, batch, noise)
+        raise ConfigError(
+            f"infer: {type(self.backbone).__name__} has no inference model q(z|x); give the training scheme, which "
+            "infers latents by MCMC"
+        )
 
     def reconstructed(self, batch: Batch, noise: Noise) -> Tensor:
         """Return the image of a posterior draw for each image, `(B, C, H, W)`."""

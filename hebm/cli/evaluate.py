@@ -32,6 +32,6 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
 
     accelerator = pipeline.make_accelerator(settings, opened.folder.path)
     with holding.finished(opened, accelerator, allow_changes, record=True) as trained:
-        pipeline.measure(trained.assembly, opened.folder, accelerator, trained.seconds)
+        results = pipeline.measure(trained.assembly, opened.folder, accelerator, trained.seconds)
         if accelerator.is_main_process:
-            click.echo(metrics_table(opened.folder))
+            click.echo(metrics_table(opened.folder, results))

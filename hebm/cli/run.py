@@ -62,6 +62,7 @@ def command(
     from hebm import holding, pipeline
     from hebm.cli.table import metrics_table
     from hebm.errors import ConfigError
+    from hebm.evaluate.metrics_file import Results
     from hebm.runs import open_run
     from hebm.store.run_folder import RunFolder
 
@@ -77,7 +78,7 @@ def command(
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
-            click.echo(metrics_table(folder))
+            click.echo(metrics_table(folder, open_run(folder.path).results or Results()))
 
 
 def _verify(config: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from hebm.errors import CheckpointError
 from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
 from hebm.report.metric_table import Group, extractor_names, groups, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
-from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
 _DIGITS = 4
@@ -16,14 +14,8 @@ _WIDTH = 50
 _BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is better)"}
 
 
-def metrics_table(folder: RunFolder) -> str:
-    """Print every measurement of metrics.json with what it must be read with, and where the page is.
-
-    Raises `CheckpointError` if the file is missing or damaged.
-    """
-    results = open_run(folder.path).results
-    if results is None:
-        raise CheckpointError(f"{folder.metrics} does not exist: the run is not evaluated yet")
+def metrics_table(folder: RunFolder, results: Results) -> str:
+    """Print every measurement of a run with what it must be read with, and where the page is."""
     lines = [*_measurements(results), *_seconds(results), _conditions(results), f"report: {folder.report}"]
     return printable(folder.path.name) + "".join(f"\n  {printable(line)}" for line in lines)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, BackboneRecipe, Batch, ImageSpec, Progress
+from hebm.interfaces import Backbone, BackboneRecipe, Batch, FitsStatistics, ImageSpec, InferringBackbone, Progress
 from hebm.latents import Latents
 from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict, floating
@@ -28,7 +28,8 @@ LARGEST_JACOBIAN = 1024
 
 def _build(recipe: BackboneRecipe, images: ImageSpec) -> Backbone:
     backbone = recipe.build(images)
-    backbone.fit_statistics(image_set(images))
+    if isinstance(backbone, FitsStatistics):
+        backbone.fit_statistics(image_set(images))
     return backbone
 
 
@@ -50,7 +51,7 @@ def _outputs(backbone: Backbone, latents: Latents) -> Tensor:
 
 def _evaluate(backbone: nn.Module) -> Tensor:
     if not isinstance(backbone, Backbone):
-        raise TypeError(f"{type(backbone).__name__} is no Backbone")
+        raise TypeError(f"{type(backbone).__name__} is not a Backbone")
     with torch.no_grad():
         return _outputs(backbone, _at(backbone))
 
@@ -144,7 +145,7 @@ def check_no_global_rng(recipe: BackboneRecipe, images: ImageSpec) -> None:
             latents = _at(backbone)
             backbone.invert(latents.z, latents.context)
             backbone.likelihood(latents).log_prob(batch.target)
-            if backbone.can_infer:
+            if isinstance(backbone, InferringBackbone):
                 backbone.infer(batch, Noise(0, "infer"))
 
 
@@ -165,7 +166,9 @@ def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> Non
 def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`infer` gives z = T(u), log q and KL `(B, L)`, reparameterised. Passes where there is no inference model."""
     backbone = _built(recipe, images)
-    if not backbone.can_infer:
+    if not isinstance(backbone, InferringBackbone):
+        named = hasattr(backbone, "infer")
+        promise(not named, "only an InferringBackbone has infer", "a Backbone has it", "derive from InferringBackbone")
         return
     posterior = backbone.infer(image_batch(images, ROWS), Noise(0, "infer"))
     latents, layers = posterior.latents, len(backbone.layout)
@@ -188,7 +191,7 @@ def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
 def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """The draw of `infer` is a function of noise key, row and x. Passes where there is no inference model."""
     backbone = _built(recipe, images)
-    if not backbone.can_infer:
+    if not isinstance(backbone, InferringBackbone):
         return
     batch = image_batch(images, ROWS)
     last = Batch(batch.x[3:], batch.target[3:], None if batch.labels is None else batch.labels[3:], batch.index[3:])
@@ -204,7 +207,7 @@ def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
 def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """The objective is a finite scalar that reaches every parameter. Passes where there is no inference model."""
     backbone = _built(recipe, images).train()
-    if not backbone.can_infer:
+    if not isinstance(backbone, InferringBackbone):
         return
     with no_global_randomness("the objective"):
         loss = backbone.objective(image_batch(images, ROWS), Noise(0, "objective"), Progress(9, 10))

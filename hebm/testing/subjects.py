@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hebm.data.images import ArrayImages
 from hebm.densities import LogDensity, ValueAndGrad
-from hebm.interfaces import Backbone, Batch, ImageSpec
+from hebm.interfaces import Batch, ImageSpec, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.noise import Noise
@@ -65,12 +65,12 @@ def _labels(images: ImageSpec, rows: int) -> Tensor | None:
 
 
 def image_set(images: ImageSpec, rows: int = 16) -> ArrayImages:
-    """The same images as a data set, for `Backbone.fit_statistics`."""
+    """The same images as a data set, for `FitsStatistics.fit_statistics`."""
     batch = image_batch(images, rows)
     return ArrayImages(batch.target, batch.labels, images.classes, images.attributes)
 
 
-class ReferenceBackbone(Backbone):
+class ReferenceBackbone(InferringBackbone):
     """z_i = μ_i(c, z_above) + σ_i(c, z_above) u_i, linear in all layers above; x ~ N(tanh g(z), 0.3²); q Gaussian in u.
 
     Any layout, any context; a few hundred parameters. Energies and priors are checked on it.

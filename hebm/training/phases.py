@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.tilts import Tilt
@@ -120,7 +120,8 @@ class SchemeRecipe(ABC):
             images: the training images.
             noise: for anything drawn here; the same on every process.
         """
-        backbone.fit_statistics(images)
+        if isinstance(backbone, FitsStatistics):
+            backbone.fit_statistics(images)
 
     @abstractmethod
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:

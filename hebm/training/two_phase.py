@@ -13,7 +13,7 @@ from torch import nn
 from hebm.config.recipe import is_recipe, option, recipe
 from hebm.config.writing import differences
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.tilts import Tilt, sees_of, shown
@@ -38,7 +38,7 @@ class BackbonePhase(Phase):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: InferringBackbone,
         prior: PriorLearner,
         stages: tuple[Stage, ...],
         optimization: PhaseOptimization,
@@ -69,12 +69,12 @@ class BackbonePhase(Phase):
 
     @property
     def finishes(self) -> bool:
-        """Whether the backbone has anything to finalize."""
-        return type(self.backbone).finalize is not Backbone.finalize
+        """Whether the backbone measures statistics on its final weights."""
+        return isinstance(self.backbone, Finalizes)
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
-        """Finalize the backbone."""
-        if isinstance(owner, Backbone):
+        """Finalize a backbone that asks for it."""
+        if isinstance(owner, Backbone) and isinstance(owner, Finalizes):
             owner.finalize(noise)
 
 
@@ -88,7 +88,9 @@ class PriorPhase(Phase):
         optimization: how the stage is trained.
     """
 
-    def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization) -> None:
+    def __init__(
+        self, backbone: InferringBackbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization
+    ) -> None:
         groups = {"prior": Group(prior, (stage.module,), optimization)}
         super().__init__(stage.name, optimization.steps, groups, optimization.patience)
         self.trained, self.stage = stage.module, stage
@@ -134,13 +136,13 @@ class TwoPhase(SchemeRecipe):
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return the backbone's phase, then one phase for each stage of the prior."""
-        require_inference(backbone, "two-phase")
+        inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
-        later = tuple(PriorPhase(backbone, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
+        later = tuple(PriorPhase(inferring, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
         if self.backbone_from is not None:
             return later
-        return BackbonePhase(backbone, prior, together, self.backbone, self.unit == "bits/dim"), *later
+        return BackbonePhase(inferring, prior, together, self.backbone, self.unit == "bits/dim"), *later
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Fit the backbone's statistics, or load what phase 1 of another run trained.
@@ -161,11 +163,12 @@ class TwoPhase(SchemeRecipe):
         load_module(backbone, run.weights()["backbone"], f"the backbone of {self.backbone_from}")
         if together := [stage for stage in prior.stages() if stage.with_backbone]:
             _take_over(together, run.model().prior, self.backbone_from)
-        backbone.finalize(noise)
+        if isinstance(backbone, Finalizes):
+            backbone.finalize(noise)
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """Draw the latents z ~ q(z|x)."""
-        return backbone.infer(batch, noise)
+        return require_inference(backbone, "two-phase").infer(batch, noise)
 
 
 def _take_over(stages: Sequence[Stage], prior: PriorLearner, run: str) -> None:
@@ -204,10 +207,11 @@ def other_settings(ours: Stage, theirs: Stage) -> list[str]:
     return [f"{key}: {there!r} there, {here!r} here" for key, here, there in differing]
 
 
-def require_inference(backbone: Backbone, scheme: str) -> None:
-    """Raise `ConfigError` for a backbone without q(z|x)."""
-    if not backbone.can_infer:
+def require_inference(backbone: Backbone, scheme: str) -> InferringBackbone:
+    """Return the backbone as one with q(z|x). Raises `ConfigError` if it has none."""
+    if not isinstance(backbone, InferringBackbone):
         raise ConfigError(
             f"train.type: scheme {scheme!r} needs a backbone with an inference model, and this "
             f'{type(backbone).__name__} has none; set backbone.inference = "top-down", or use train.type = "joint"'
         )
+    return backbone

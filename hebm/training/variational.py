@@ -5,7 +5,7 @@ from __future__ import annotations
 from hebm.config.recipe import option, recipe
 from hebm.densities import frozen
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.tilts import Tilt
@@ -24,7 +24,9 @@ class VariationalPhase(Phase):
         scheme: steps and optimisation.
     """
 
-    def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage | None, scheme: Variational) -> None:
+    def __init__(
+        self, backbone: InferringBackbone, prior: PriorLearner, stage: Stage | None, scheme: Variational
+    ) -> None:
         groups = {"backbone": Group(backbone, (backbone,), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
@@ -82,7 +84,7 @@ class Variational(SchemeRecipe):
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return a phase for each stage of the prior, or one for the backbone alone if the prior has none."""
-        require_inference(backbone, "variational")
+        inferring = require_inference(backbone, "variational")
         if backbone.layout.context is not None:
             raise ConfigError(
                 "train.type: scheme 'variational' learns no p(c) of a context; use 'two-phase' for this backbone"
@@ -93,8 +95,8 @@ class Variational(SchemeRecipe):
                 'has none; use train.type = "two-phase"'
             )
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
-        return tuple(VariationalPhase(backbone, prior, stage, self) for stage in stages)
+        return tuple(VariationalPhase(inferring, prior, stage, self) for stage in stages)
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """Draw the latents z ~ q(z|x)."""
-        return backbone.infer(batch, noise)
+        return require_inference(backbone, "variational").infer(batch, noise)

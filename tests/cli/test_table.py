@@ -1,10 +1,7 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 from hebm.cli.table import metrics_table
-from hebm.errors import CheckpointError
 from hebm.evaluate.metric import SHARE, Measurement
 from hebm.evaluate.metrics_file import Results
 from hebm.store.run_folder import RunFolder
@@ -16,10 +13,8 @@ BOUND = {"unit": "nats per image", "conditions": {"k": 100, "targets": "binarise
 
 
 def printed(tmp_path, found):
-    folder = RunFolder(tmp_path / "tiny")
-    folder.path.mkdir()
-    found.write(folder.metrics)
-    return [" ".join(line.split()) for line in metrics_table(folder).splitlines()]
+    lines = metrics_table(RunFolder(tmp_path / "tiny"), found).splitlines()
+    return [" ".join(line.split()) for line in lines]
 
 
 def test_results_are_grouped_those_with_a_summary_first_and_conditions_last(tmp_path):
@@ -65,8 +60,3 @@ def test_every_measurement_is_printed_with_error_unit_parts_conditions_and_note(
 def test_control_characters_do_not_reach_the_terminal(tmp_path):
     lines = printed(tmp_path, Results((Measurement("a", 1.0, "\x1b[31mred", part="\x07"),)))
     assert lines[1] == r"\x1b[31mred \x07: 1"
-
-
-def test_a_run_that_is_not_evaluated_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="not evaluated yet"):
-        metrics_table(RunFolder(tmp_path / "tiny"))

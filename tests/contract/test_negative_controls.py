@@ -16,6 +16,7 @@ from hebm.data.recipe import DatasetRecipe
 from hebm.densities import GeneratorPosterior, TiltedPrior
 from hebm.interfaces import (
     MCMC,
+    Backbone,
     BackboneRecipe,
     Draw,
     EnergyFn,
@@ -110,6 +111,25 @@ class StrangerPosterior(ReferenceBackbone):
         return attrs.evolve(posterior, latents=dataclasses.replace(posterior.latents, z=z))
 
 
+class UndeclaredInference(Backbone):
+    def __init__(self):
+        super().__init__()
+        self.inner = ReferenceBackbone()
+        self.layout = self.inner.layout
+
+    def latents(self, u, context=None):
+        return self.inner.latents(u, context)
+
+    def invert(self, z, context=None):
+        return self.inner.invert(z, context)
+
+    def likelihood(self, latents):
+        return self.inner.likelihood(latents)
+
+    def infer(self, batch, noise):
+        return self.inner.infer(batch, noise)
+
+
 class CheckedLikelihood(ReferenceBackbone):
     def likelihood(self, latents):
         mean = super().likelihood(latents).mean
@@ -165,6 +185,7 @@ BROKEN_BACKBONES = [
     (NotReparameterised, "inference"),
     (StrangerPosterior, "inference"),
     (KLPerImage, "inference"),
+    (UndeclaredInference, "inference"),
     (OwnNoise, "inference-noise"),
     (CheckedLikelihood, "likelihood"),
     (MeanOutOfRange, "likelihood"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hebm.evaluate.likelihood import elbo_terms, importance_weighted, weighted
-from hebm.interfaces import Backbone, Batch, Draw, PriorLearner
+from hebm.interfaces import Batch, Draw, InferringBackbone, PriorLearner
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.noise import Noise
@@ -17,7 +17,7 @@ PIXELS, STD = 4, 0.6
 CONTEXT = 2
 
 
-class Ladder(Backbone):
+class Ladder(InferringBackbone):
     """c ~ N(0, I), z_1 = A_1 c + u_1, z_2 = A_2 [z_1, c] + u_2 / 2, x = B z_2 + 0.6 ξ; q and r Gaussian.
 
     Arguments:

@@ -1,11 +1,12 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from hebm.errors import CheckpointError
 from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results, read_results
+from hebm.evaluate.metrics_file import Results, from_json
 
 FD = Measurement("fd", 8.918, "Fréchet distance", kind="prior", better="lower", conditions={"extractor": "classifier"})
 ELBO = Measurement("elbo", -1 / 3, "ELBO", 0.125, "nats", conditions={"n": 7})
@@ -21,16 +22,16 @@ CONDITIONS = {
 RESULTS = Results((FD, ELBO), CONDITIONS, 2.5, 1.5)
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    RESULTS.write(tmp_path / "metrics.json")
-    assert read_results(tmp_path / "metrics.json") == RESULTS
-    assert read_results(tmp_path / "none.json") is None
+PATH = Path("metrics.json")
 
 
-def test_what_is_not_finite_is_null_in_the_file(tmp_path):
-    path = tmp_path / "metrics.json"
-    Results((Measurement("a", math.nan, "a", conditions={"t": math.inf}),), {"x": math.nan}).write(path)
-    read = read_results(path)
+def test_what_is_written_is_read_back():
+    assert from_json(json.loads(json.dumps(RESULTS.to_json())), PATH) == RESULTS
+
+
+def test_what_is_not_finite_is_null_in_the_file():
+    found = Results((Measurement("a", math.nan, "a", conditions={"t": math.inf}),), {"x": math.nan})
+    read = from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)), PATH)
     assert not read.measurements[0].found
     assert (read.measurements[0].conditions, read.conditions) == ({"t": None}, {"x": None})
 
@@ -72,8 +73,7 @@ del NO_TITLE["measurements"][0]["title"]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "metrics.json is damaged"),
-        ("3", "schema None, expected 1"),
+        (3, "schema None, expected 1"),
         ({"fd": {"prior": 8.9}, "n": 10}, "schema None, expected 1"),
         (changed(schema=2), "schema 2, expected 1"),
         (changed(measurements=None), "damaged"),
@@ -91,10 +91,8 @@ del NO_TITLE["measurements"][0]["title"]
         (measurement(conditions={"k": {}}), "condition 'k'"),
     ],
 )
-def test_a_file_of_another_shape_is_named_with_what_is_wrong_and_how_to_make_it_again(tmp_path, content, message):
-    path = tmp_path / "metrics.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+def test_a_file_of_another_shape_is_named_with_what_is_wrong_and_how_to_make_it_again(content, message):
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_results(path)
+        from_json(content, PATH)
     assert "metrics.json" in str(caught.value)
     assert "hebm evaluate" in str(caught.value)

@@ -13,7 +13,7 @@ from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.evaluate.shares import Processes
-from hebm.interfaces import Backbone, Draw, Exact, PriorLearner, Request
+from hebm.interfaces import Backbone, Draw, Exact, InferringBackbone, PriorLearner, Request
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.trained import TrainedModel
@@ -22,8 +22,8 @@ from hebm.training.phases import SchemeRecipe
 SHAPE = (1, 8, 8)
 
 
-class LinearBackbone(Backbone):
-    """x = tanh(W z₁), z₁ = A z₂ + 0.5 u₁, z₂ = u₂; the posterior is a delta at the least-squares solution."""
+class LinearGenerator(Backbone):
+    """x = tanh(W z₁), z₁ = A z₂ + 0.5 u₁, z₂ = u₂, without an inference model."""
 
     def __init__(self):
         super().__init__()
@@ -44,6 +44,10 @@ class LinearBackbone(Backbone):
 
     def likelihood(self, latents):
         return GaussianPixels(torch.tanh(self.drop(latents.z[1]) @ self.out).unflatten(1, SHAPE), 0.3)
+
+
+class LinearBackbone(LinearGenerator, InferringBackbone):
+    """The same generator, with a posterior that is a delta at the least-squares solution."""
 
     def infer(self, batch, noise):
         logits = batch.target.clamp(-0.999, 0.999).atanh().flatten(1)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from hebm.densities import LatentSpace, TiltedPrior
-from hebm.interfaces import Backbone, Batch, Progress
+from hebm.interfaces import Backbone, Batch, InferringBackbone, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.noise import Noise
@@ -265,7 +265,7 @@ def test_an_exponential_tilt_moves_the_mean():
 # ---------------------------------------------------------------- ELBO of a linear-Gaussian model
 
 
-class ExactInference(Linear):
+class ExactInference(Linear, InferringBackbone):
     """x = z_1 + 0.8 ε on the hierarchy above, with the true posterior as q."""
 
     pixel_std = 0.8

@@ -153,7 +153,7 @@ def test_each_groups_posterior_and_prior_are_the_published_ones(case, published)
     features = backbone.encoder(backbone._input(case.images))
 
     def choose(point):
-        i, group = point.index, backbone.encoder.groups[point.index]
+        i, group = point.group, backbone.encoder.groups[point.group]
         q = backbone.encoder.posterior(features[i], point)
         raw: Raw = group.raw(features[i], point, backbone.encoder.residual)
         if f"post.q_raw_mu.{i}" in published:
@@ -193,9 +193,9 @@ def test_the_kl_of_each_channel_is_the_published_one(case, published):
         return torch.distributions.Normal(normal.mean, normal.std, validate_args=False).log_prob(value)
 
     def choose(point):
-        q = backbone.encoder.posterior(features[point.index], point)
-        before = q.at(xi[point.index])
-        z = backbone.encoder.groups[point.index].transport(before)
+        q = backbone.encoder.posterior(features[point.group], point)
+        before = q.at(xi[point.group])
+        z = backbone.encoder.groups[point.group].transport(before)
         analytic = torch.distributions.kl_divergence(*(torch.distributions.Normal(*n) for n in (q, point.prior)))
         sampled = element_log_prob(q, before) - element_log_prob(point.prior, z)
         found.append((sampled if backbone.structure.flows else analytic).sum((2, 3)).mean(0))

@@ -7,7 +7,7 @@ data stay as they are: entry names do not depend on hebm's spelling.
 import attrs
 from torch import nn
 
-from hebm.interfaces import Progress, Regenerates, Request, root_of, tilt_of
+from hebm.interfaces import FitsStatistics, Progress, Regenerates, Request, root_of, tilt_of
 from hebm.registry import find
 from hebm.training.phases import start_stage
 
@@ -23,6 +23,12 @@ def recipe(group, name, **fields):
     if "root" in fields:
         fields[ROOT] = fields.pop("root")
     return find(f"hebm_{group}", name)(**fields)
+
+
+def fit_statistics(backbone, images):
+    """Set the buffers of a backbone that depend on the data set."""
+    if isinstance(backbone, FitsStatistics):
+        backbone.fit_statistics(images)
 
 
 # ---------------------------------------------------------------- drawing

@@ -9,7 +9,7 @@ from hebm.interfaces import ImageSpec
 from hebm.testing.subjects import image_set, seeded
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
-from .adapter import recipe, trained
+from .adapter import fit_statistics, recipe, trained
 from .weights import redraw, round_buffers
 
 CLASSES = torch.tensor([0, 2, -1])
@@ -35,7 +35,7 @@ def backbone(name):
     """Build a backbone in float64."""
     fields, images = BACKBONES[name]
     built = seeded(lambda: recipe("backbones", name, **fields).build(images))
-    built.fit_statistics(image_set(images))
+    fit_statistics(built, image_set(images))
     redraw(built.double(), "backbone")
     round_buffers(built)
     return built.eval().requires_grad_(False)

@@ -9,10 +9,11 @@ from torch.distributions import Normal
 
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
-from hebm.interfaces import ImageSpec, Progress
+from hebm.interfaces import ImageSpec, InferringBackbone, Progress
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
 from hebm.noise import Noise
 from hebm.testing.subjects import SMALL_IMAGES, image_batch, perturbed, points, seeded
+from hebm.trained import TrainedModel
 from hebm.training.two_phase import TwoPhase
 from hebm_plugins.two_layer.presets import TwoLayerJoint, TwoLayerMultiStage
 from hebm_plugins.two_layer.recipe import TwoLayer
@@ -100,12 +101,12 @@ def test_the_objective_is_minus_the_elbo():
 
 def test_without_inference_model_it_cannot_infer_and_two_phase_says_so():
     backbone = built(inference="none")
-    assert not backbone.can_infer
-    assert built().can_infer
+    assert not isinstance(backbone, InferringBackbone)
+    assert isinstance(built(), InferringBackbone)
     with pytest.raises(ConfigError, match=r"backbone\.inference"):
         TwoPhase().phases(backbone, Gaussian().build(backbone))
-    with pytest.raises(NotImplementedError):
-        backbone.infer(image_batch(SMALL_IMAGES, 1, torch.float64), Noise(0))
+    with pytest.raises(ConfigError, match="no inference model"):
+        TrainedModel(backbone, Gaussian().build(backbone)).infer(image_batch(SMALL_IMAGES, 1), Noise(0))
 
 
 def test_generative_leaves_the_inference_model_out():
@@ -120,7 +121,7 @@ def test_the_joint_preset_has_the_published_sizes(recipe, conditional, generator
         backbone = recipe.build(ImageSpec(3, 32, 32))
     assert count(backbone.conditionals) == conditional
     assert count(backbone.generator) == generator
-    assert not backbone.can_infer
+    assert not isinstance(backbone, InferringBackbone)
 
 
 def test_the_multi_stage_preset_builds_for_cifar():

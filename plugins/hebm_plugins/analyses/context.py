@@ -20,10 +20,11 @@ from hebm.evaluate.frechet import frechet_distance, moments
 from hebm.evaluate.kinds import DATA
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import ROOT, Draw, context_of
+from hebm.interfaces import Draw, context_of
 from hebm.latents import Latents
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
+from hebm.transitions import ROOT
 from hebm_plugins.analyses.drawing import contexts_of, tilts
 
 OF_DATA, DRAWN = "of data", "drawn"
@@ -91,9 +92,9 @@ class Context(AnalysisRecipe):
         """Return draws by prior, the root or the model's own, and kind of context."""
         request = evaluation.model.request
         given = {OF_DATA: attrs.evolve(request, context=contexts), DRAWN: request}
-        asked = {ROOT: {"after": ROOT}, "prior": {}}
+        after = {ROOT: ROOT, "prior": request.after}
         return {
-            (name, kind): evaluation.model.draw(n, evaluation.noise("context"), attrs.evolve(wanted, **asked[name]))
+            (name, kind): evaluation.model.draw(n, evaluation.noise("context"), attrs.evolve(wanted, after=after[name]))
             for name in names
             for kind, wanted in given.items()
         }
@@ -137,7 +138,7 @@ def _distances(
         return {}, f"No Fréchet distance: {error}."
     found = {}
     for key, draw in drawn.items():
-        parts = to_pixels(evaluation.model.images(draw)).split(evaluation.settings.rows)
+        parts = torch.split(to_pixels(evaluation.model.images(draw)), evaluation.settings.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
     return found, f"Distances are to the {evaluation.count('data')} images that an evaluation compares with."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hebm.data.images import Images
@@ -28,8 +29,8 @@ def contexts_of(evaluation: Evaluation, images: Images, scorer: Scorer, name: st
         latents = scorer.inferred(batch, noise.derive(0))
         return batch.x.new_zeros(len(batch.x), 0) if latents.context is None else latents.context.flatten(1)
 
-    found = scan(evaluation, images, context, name)
-    return found.to(evaluation.model.device, evaluation.model.dtype).unflatten(1, shape)
+    found = scan(evaluation, images, context, name).to(evaluation.model.device, evaluation.model.dtype)
+    return torch.unflatten(found, 1, shape)
 
 
 def tilts(model: TrainedModel, tilt: Tilt, draw: Draw) -> Tensor:

@@ -50,7 +50,8 @@ class Hierarchical(AnalysisRecipe):
         held = evaluation.model.draw(self.rows, evaluation.noise(PRIOR))
         pictures, shares = [], {}
         for layers in sets:
-            images = evaluation.model.images(self._drawn(evaluation, held, layers)).unflatten(0, (self.rows, -1))
+            drawn = evaluation.model.images(self._drawn(evaluation, held, layers))
+            images = torch.unflatten(drawn, 0, (self.rows, -1))
             name = "layers-" + "-".join(map(str, layers))
             save_grid(images.flatten(0, 1), folder / f"{name}.png", self.columns)
             pictures.append(Picture(f"{name}.png", _title(layers), "", pixels=True))
@@ -82,8 +83,8 @@ class Hierarchical(AnalysisRecipe):
         fixed = layout.fix(held.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
         noise = evaluation.noise("hierarchical").derive(*layers)
         given = attrs.evolve(evaluation.model.request, context=repeated(held.context, times), fixed=fixed)
-        redrawn = evaluation.model.draw(self.rows * times, noise, given).u.unflatten(0, (self.rows, -1))
-        u = torch.cat([held.u.unsqueeze(1), redrawn], dim=1).flatten(0, 1)
+        redrawn = evaluation.model.draw(self.rows * times, noise, given).u
+        u = torch.cat([held.u.unsqueeze(1), torch.unflatten(redrawn, 0, (self.rows, -1))], dim=1).flatten(0, 1)
         return Draw(u, repeated(held.context, self.columns))
 
 

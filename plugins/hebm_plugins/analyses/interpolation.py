@@ -45,7 +45,7 @@ class Interpolation(AnalysisRecipe):
         """One grid, a row for each pair."""
         images, ends = self._ends(evaluation)
         s = torch.linspace(0, 1, self.columns).to(ends.u)
-        ways_x = evaluation.model.images(self._ways(ends, s)).unflatten(0, (self.rows, -1))
+        ways_x = torch.unflatten(evaluation.model.images(self._ways(ends, s)), 0, (self.rows, -1))
         if images is not None:
             first, last = images[: self.rows, None], images[self.rows :, None]
             ways_x = torch.cat([first, ways_x, last], dim=1)

@@ -22,10 +22,11 @@ from hebm.evaluate.gap import gap_closed
 from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluate.references import EvenSubset, to_pixels
 from hebm.evaluate.scores import Scorer, scan
-from hebm.interfaces import ROOT, Request, Tilt
+from hebm.interfaces import Request, Tilt
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant
 from hebm.trained import count_nonfinite
+from hebm.transitions import ROOT
 from hebm_plugins.analyses.drawing import contexts_of, tilts
 from hebm_plugins.priors.contrast import bce
 

@@ -51,7 +51,7 @@ class Arrays(ImageData):
     holdout: float = option(0.1, doc="part held out as test where `test` is left out", low=0, high=0.9)
 
     def source(self, split: str) -> ArrayImages:
-        """In the array's order."""
+        """Return the images of a split, in the array's order."""
         if self.test is None and self.test_labels is not None:
             raise ConfigError("data.test_labels is set, but data.test is not: set both, or neither")
         own = split == "test" and self.test is not None
@@ -66,7 +66,7 @@ class Arrays(ImageData):
         return ArrayImages(pixels, labels, self._classes(), self._attributes())
 
     def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
-        """An array and what to call it."""
+        """Return an array and its name for messages."""
         if self.path is not None:
             return _load(Path(self.path), name, option_name)
         return _load(Path(name), None, option_name)
@@ -83,14 +83,14 @@ class Arrays(ImageData):
         return _to_labels(array, where)
 
     def _classes(self) -> tuple[str, ...]:
-        """Names 0 … K − 1, by the training labels, so that both splits agree."""
+        """Return the names 0 … K − 1. K is that of the training labels, so that both splits agree."""
         labels = self._labels(own_test=False)
         if labels is None or labels.ndim != 1 or not len(labels):
             return ()
         return tuple(map(str, range(int(labels.max()) + 1)))
 
     def _attributes(self) -> tuple[str, ...]:
-        """The npz's own names of the columns, or 0 … A − 1, by the training labels."""
+        """Return the npz's names of the label columns, or 0 … A − 1, from the training labels."""
         labels = self._labels(own_test=False)
         if labels is None or labels.ndim != 2:
             return ()
@@ -98,14 +98,14 @@ class Arrays(ImageData):
 
 
 def _to_labels(array: np.ndarray, where: str) -> Tensor:
-    """`(N,)` classes as they are; `(N, A)` attributes as 0 and 1."""
+    """Return `(N,)` classes unchanged, `(N, A)` attributes as 0 and 1."""
     if array.ndim not in (1, 2) or not (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
         allowed = "(N,) integers, or (N, A) with attributes of 0 and 1"
         raise DataError(f"{where}: labels must be {allowed}, got {array.dtype} of shape {array.shape}")
     labels = torch.from_numpy(array.astype(np.int64))
     if labels.ndim == 1:
         return labels
-    values = set(labels.unique().tolist())
+    values = set(torch.unique(labels).tolist())
     if not (values <= {0, 1} or values <= {-1, 1}):
         shown = ", ".join(map(str, sorted(values)[:6]))
         raise DataError(f"{where}: attributes must be 0 and 1, or -1 and 1 throughout, got {shown}")
@@ -113,7 +113,7 @@ def _to_labels(array: np.ndarray, where: str) -> Tensor:
 
 
 def _names(path: Path, count: int) -> tuple[str, ...]:
-    """What the key `attributes` names them, or 0 … A − 1."""
+    """Return the names under the key `attributes`, or 0 … A − 1."""
     if _ATTRIBUTES not in _keys(path):
         return tuple(map(str, range(count)))
     array, where = _load(path, _ATTRIBUTES, "path")
@@ -167,9 +167,7 @@ def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
     if array.ndim != len(layout):
         fix = f"data.layout = {layout!r} needs {len(layout)}; choose nhw, nhwc or nchw"
         raise DataError(f"{where}: shape {array.shape} has {array.ndim} axes, {fix}")
-    images = {"nhw": lambda a: a[:, None], "nchw": lambda a: a, "nhwc": lambda a: a.transpose(0, 3, 1, 2)}[layout](
-        array
-    )
+    images = array[:, None] if layout == "nhw" else array.transpose(0, 3, 1, 2) if layout == "nhwc" else array
     if images.shape[1] not in (1, 3):
         fix = "drop transparency, or set data.layout"
         raise DataError(f"{where}: shape {array.shape} as {layout} has {images.shape[1]} channels, not 1 or 3; {fix}")
@@ -187,7 +185,7 @@ def _guess_layout(array: np.ndarray, where: str) -> str:
 
 
 def _in_range(images: np.ndarray, value_range: str, where: str) -> Tensor:
-    """uint8 as it is; everything else as float32 in [−1, 1]."""
+    """Return uint8 unchanged, everything else as float32 in [−1, 1]."""
     if images.dtype.kind not in "buif":
         raise DataError(f"{where}: holds {images.dtype}, expected numbers; save images as uint8 or float32")
     if not images.size:

@@ -34,7 +34,7 @@ class LMDBImages:
             self.keys = [bytes(key) for key in itertools.islice(keys, limit)]
 
     def __call__(self, i: int) -> Tensor:
-        """Decodes value i."""
+        """Decode value i."""
         with _open(self.folder) as database, database.begin() as transaction:
             data = bytes(transaction.get(self.keys[i]))
         return self.decoder(data, f"{self.folder}, key {self.keys[i].decode('ascii', 'replace')}")
@@ -51,4 +51,4 @@ def _open(folder: Path) -> Any:
     try:
         return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
-        raise DataError(f"{folder}: cannot be read ({error}); unzip it anew, or set data.root") from error
+        raise DataError(f"{folder}: cannot be read ({error}); unzip it again, or set data.root") from error

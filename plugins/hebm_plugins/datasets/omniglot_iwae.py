@@ -31,11 +31,11 @@ class OmniglotIWAE(Downloadable):
 
     @property
     def path(self) -> Path:
-        """Where the file is, or goes."""
+        """Return where the file is, or where it is downloaded to."""
         return Path(self.root) / "omniglot-iwae" / FILE if self.file is None else Path(self.file)
 
     def open(self, split: str, download: bool) -> Any:
-        """The matrices by name."""
+        """Return the matrices by name."""
         from scipy.io import loadmat
         from scipy.io.matlab import MatReadError
         from torchvision.datasets.utils import download_url
@@ -50,7 +50,7 @@ class OmniglotIWAE(Downloadable):
             raise RuntimeError(f"{self.path} is damaged: {error}") from error
 
     def source(self, split: str) -> ArrayImages:
-        """In the file's order. Raises `DataError` for a file that has not what the published one has."""
+        """Return the images of a split, in the file's order. Raises `DataError` for a file unlike the published one."""
         found, names = self.found(split), KEYS[split]
         missing = [name for name in names if name not in found]
         if missing:
@@ -61,7 +61,7 @@ class OmniglotIWAE(Downloadable):
                 f"{self.path}: {names[0]} has shape {tuple(values.shape)} and {names[1]} {tuple(alphabets.shape)}; "
                 f"expected ({SIDE**2}, N) and (50, N)"
             )
-        pixels = (255 * values.T.double()).to(torch.uint8).unflatten(1, (SIDE, SIDE))
+        pixels = torch.unflatten((255 * values.T.double()).to(torch.uint8), 1, (SIDE, SIDE))
         # columns of pixels one after another, as MATLAB has them
         images = pixels.transpose(1, 2).unsqueeze(1)
         return ArrayImages(images, alphabets.argmax(0), tuple(f"alphabet {i}" for i in range(len(alphabets))))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hebm.data.images import Images
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -21,6 +21,7 @@ from hebm_plugins.dvp.blocks import resized
 from hebm_plugins.dvp.decoder import Layer
 from hebm_plugins.dvp.encoder import Encoder
 from hebm_plugins.dvp.pseudo_inputs import PseudoInput
+from hebm_plugins.module_lists import ModuleList
 
 Choose = Callable[[int, Normal, Tensor], Tensor]
 """Layer, its prior and the state above it → z_l."""
@@ -52,12 +53,12 @@ class Head(nn.Module):
         self.mix, self.out = nn.Conv2d(inputs, channels, 1), nn.Conv2d(channels, outputs, 3, padding=1)
 
     def forward(self, h: Tensor) -> Tensor:
-        """h `(B, inputs, H, W)` → `(B, outputs, H, W)`."""
+        """Map h `(B, inputs, H, W)` to `(B, outputs, H, W)`."""
         parameters: Tensor = self.out(self.mix(h))
         return parameters
 
 
-class DVPBackbone(Backbone):
+class DVPBackbone(InferringBackbone):
     """p(x, z | c) = p(x|z_1 … z_L) Π_l N(z_l; μ_l(s_l, c), σ_l(s_l, c)²),   s_1 = 1,  s_{l+1} = s_l(z_l, c);
 
     q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): c reaches q through the state alone, and p(x|z) not at all. Layers
@@ -92,17 +93,17 @@ class DVPBackbone(Backbone):
         self.layout, self.pixels, self.size = layout, pixels, size
         self.aggregate, self.statistics = aggregate, statistics
         self.pseudo_input, self.encoder = pseudo_input, encoder
-        self.layers, self.head = nn.ModuleList(layers), head
+        self.layers, self.head = ModuleList(layers), head
 
     def fit_statistics(self, images: Images) -> None:
-        """The pseudo-input's scale."""
+        """Set the pseudo-input's scale."""
         if self.pseudo_input is not None:
             self.pseudo_input.fit(images, self.statistics)
 
     # ------------------------------------------------------------ the top-down path
 
     def _walk(self, context: Tensor | None, like: Tensor, choose: Choose) -> Walk:
-        """z_1 … z_L, each chosen given its prior; `like` says how many rows, of which device and type."""
+        """Choose z_1 … z_L, each given its prior; `like` gives the number of rows, device and type."""
         first = self.layers[0].size
         s = like.new_ones(len(like), first.channels, *first.size)
         seen = self._seen(context)
@@ -124,7 +125,7 @@ class DVPBackbone(Backbone):
         return Latents(u, walk.z, tuple(prior.std for prior in walk.priors), context, walk.features)
 
     def _seen(self, context: Tensor | None) -> dict[tuple[int, int], Tensor]:
-        """The context's image averaged to each resolution of the ladder; empty for the plain ladder."""
+        """Average the context's image to each resolution of the ladder; empty for the plain ladder."""
         if self.pseudo_input is None:
             return {}
         if context is None or context.shape[1:] != self.layout.context:
@@ -140,39 +141,39 @@ class DVPBackbone(Backbone):
         return {size: F.avg_pool2d(image, self.size[0] // size[0]) for size in sizes}
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_l = μ_l + σ_l u_l; u `(B, D)`, context `(B, C, S, S)`."""
+        """Return z_l = μ_l + σ_l u_l; u `(B, D)`, context `(B, C, S, S)`."""
         parts = self.layout.split(u)
         return self._latents(self._walk(context, u, lambda i, prior, _: prior.at(parts[i])), u, context)
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_l = (z_l − μ_l) / σ_l."""
+        """Return u_l = (z_l − μ_l) / σ_l."""
         return self._standardised(self._walk(context, z[0], lambda i, *_: z[i]), context)
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z)."""
+        """Return p(x|z)."""
         seen = self.aggregated(latents.z) if self.aggregate else self._last_state(latents)
         return self.pixels(self.head(seen))
 
     def _last_state(self, latents: Latents) -> Tensor:
-        state: Tensor = self.layers[-1].advanced(*latents.features, latents.z[-1])
-        return state
+        above, residual = latents.features
+        return self.layers[-1].advanced(above, residual, latents.z[-1])
 
     def aggregated(self, z: Sequence[Tensor]) -> Tensor:
-        """(1/√L) Σ_l up(z_l), `(B, w, H, W)`; what has one resolution is summed before it is interpolated."""
+        """Return (1/√L) Σ_l up(z_l), `(B, w, H, W)`; layers of one resolution are summed before interpolation."""
         sums: dict[torch.Size, Tensor] = {}
         for part in z:
             sums[part.shape] = sums[part.shape] + part if part.shape in sums else part
         return torch.stack([resized(part, self.size) for part in sums.values()]).sum(0) / math.sqrt(len(z))
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """Of each layer its prior, zup and res; the head."""
+        """List the prior, zup and res of each layer, and the head."""
         parts = [part for layer in self.layers for part in (layer.prior, layer.zup, layer.res)]
         return *parts, self.head
 
     # ------------------------------------------------------------ inference
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """c ~ r(c|x), z ~ q(z|c, x), with log r, and log q and analytic KL per layer `(B, L)`, top first."""
+        """Draw c ~ r(c|x) and z ~ q(z|c, x), with log r, and log q and analytic KL per layer `(B, L)`, top first."""
         context = log_r = None
         if self.pseudo_input is not None:
             context, log_r = self.pseudo_input.draw(batch.x, noise.derive("context"))

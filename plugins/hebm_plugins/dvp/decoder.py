@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from hebm_plugins.precision import full_precision
 
 
 class PriorOutput(NamedTuple):
-    """What a layer's prior net says.
+    """The outputs of a layer's prior net.
 
     Arguments:
         normal: p(z_l | s, c).
@@ -26,7 +27,7 @@ class PriorOutput(NamedTuple):
 
 
 class LayerSize(NamedTuple):
-    """Of one latent layer.
+    """The sizes of one latent layer.
 
     Arguments:
         size: height and width.
@@ -50,7 +51,7 @@ class LayerSize(NamedTuple):
 class Layer(nn.Module):
     """p(z|s, c) by a net on [s, c]; q(z|s, x) by one on (e + s)/√2; s ← res(s + hres + zup(z)).
 
-    The published initialisation: prior and posterior nets end with zeros beside their default skips; zup and the ends
+    The published initialisation: prior and posterior nets end with zeros next to their default skips; zup and the ends
     of the blocks of res start √(1/L) times smaller.
 
     Arguments:
@@ -73,29 +74,30 @@ class Layer(nn.Module):
         self.posterior = DecoderBlock(c, 2 * w, h, depthwise)
         self.zup = nn.Conv2d(w, c, 1)
         outputs = [c] * (blocks - 1) + [size.outputs] if used else []
-        self.res = nn.Sequential(*(DecoderBlock(c, out, h, depthwise) for out in outputs))
-        self._initialise(layers)
+        res = [DecoderBlock(c, out, h, depthwise) for out in outputs]
+        self.res = nn.Sequential(*res)
+        self._initialise(layers, res)
 
-    def _initialise(self, layers: int) -> None:
+    def _initialise(self, layers: int, res: Sequence[DecoderBlock]) -> None:
         for net in (self.prior, self.posterior):
             nn.init.zeros_(net.last.weight)
             if net.last.bias is not None:
                 nn.init.zeros_(net.last.bias)
         with torch.no_grad():
-            for conv in (self.zup, *(block.last for block in self.res)):
+            for conv in (self.zup, *(block.last for block in res)):
                 conv.weight.mul_(math.sqrt(1 / layers))
         if not self.used:
             self.zup.requires_grad_(False)
 
     def prior_of(self, s: Tensor, seen: Tensor | None) -> PriorOutput:
-        """Of state s `(B, c, h, w)` and the context image at its resolution."""
+        """Return the prior net's outputs for state s `(B, c, h, w)` and the context image at its resolution."""
         w = self.size.width
         raw = full_precision(self.prior(s if seen is None else torch.cat([s, seen], dim=1)))
-        mean, log_var, residual = raw.split((w, w, self.size.channels), dim=1)
+        mean, log_var, residual = torch.split(raw, [w, w, self.size.channels], dim=1)
         return PriorOutput(self._normal(mean, log_var), residual)
 
     def posterior_of(self, s: Tensor, e: Tensor) -> Normal:
-        """Of the state and the encoder's feature, both `(B, c, h, w)`."""
+        """Return q(z|s, x) from the state and the encoder's feature, both `(B, c, h, w)`."""
         mean, log_var = full_precision(self.posterior((e + s) / math.sqrt(2))).chunk(2, dim=1)
         return self._normal(mean, log_var)
 
@@ -103,5 +105,5 @@ class Layer(nn.Module):
         return Normal(mean, (0.5 * log_var.clamp(*self.bounds)).exp())
 
     def advanced(self, s: Tensor, residual: Tensor, z: Tensor) -> Tensor:
-        """The state below, at the next layer's resolution."""
+        """Return the state below, at the next layer's resolution."""
         return resized(self.res(s + residual + self.zup(z)), self.size.next_size)

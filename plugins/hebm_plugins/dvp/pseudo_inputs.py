@@ -7,6 +7,7 @@ where it is stored: its gradient is that of an unclamped one, and it cannot get 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,17 +42,17 @@ class PseudoInput(nn.Module, ABC):
 
     @abstractmethod
     def mean(self, x: Tensor) -> Tensor:
-        """f(x), `(B, C, S, S)` of x `(B, C, H, W)` in [−1, 1]."""
+        """Return f(x), `(B, C, S, S)` of x `(B, C, H, W)` in [−1, 1]."""
 
     def image(self, c: Tensor) -> Tensor:
-        """The picture of c in x's size, `(B, C, H, W)`: bilinear interpolation, unless overridden."""
+        """Return the picture of c in x's size, `(B, C, H, W)`: bilinear interpolation, unless overridden."""
         return resized(c, (self.height, self.width))
 
     def fit(self, images: Images, most: int | None) -> None:
-        """Statistics of the first so many training images, or of all, where f needs them."""
+        """Fit what f needs to the first `most` training images, or to all. The default does nothing."""
 
     def spread(self) -> Tensor:
-        """λ, `(C, S, S)`, within its bounds."""
+        """Return λ, `(C, S, S)`, within its bounds."""
         if not self.training:
             return self.log_var.clamp(*BOUNDS)
         with torch.no_grad():
@@ -59,7 +60,7 @@ class PseudoInput(nn.Module, ABC):
         return self.log_var
 
     def draw(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """c ~ r(c|x), reparameterised, and log r(c|x) `(B,)`."""
+        """Draw c ~ r(c|x), reparameterised, and log r(c|x) `(B,)`."""
         mean, log_var = self.mean(x), self.spread()
         c = mean + (0.5 * log_var).exp() * noise.normal(len(x), *self.shape)
         return c, log_normal(c, mean, log_var).flatten(1).sum(1)
@@ -80,20 +81,20 @@ class DCT(PseudoInput):
         self.register_buffer("scale", torch.ones(self.shape))
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """The lowest frequencies of (x + 1)/2, `(B, C, S, S)`."""
+        """Return the lowest frequencies of (x + 1)/2, `(B, C, S, S)`."""
         return dct2(0.5 * (x + 1), self.shape[-1])
 
     def mean(self, x: Tensor) -> Tensor:
-        """Scaled coefficients, clipped to [−1, 1]."""
+        """Return the scaled coefficients, clipped to [−1, 1]."""
         return (self.coefficients(x) / self.scale).clamp(-1, 1)
 
     def image(self, c: Tensor) -> Tensor:
-        """2 clip(IDCT(scale · c), 0, 1) − 1."""
+        """Return 2 clip(IDCT(scale · c), 0, 1) − 1."""
         return 2 * idct2(self.scale * c, self.height, self.width).clamp(0, 1) - 1
 
     @torch.no_grad()
     def fit(self, images: Images, most: int | None) -> None:
-        """The scale."""
+        """Set the scale."""
         count = len(images) if most is None else min(most, len(images))
         greatest = torch.zeros(self.shape, device=self.scale.device)
         for start in range(0, count, _ROWS):
@@ -106,7 +107,7 @@ class Downsample(PseudoInput):
     """f(x): x at S × S pixels by bilinear interpolation, without antialiasing."""
 
     def mean(self, x: Tensor) -> Tensor:
-        """Every pixel between four of x."""
+        """Interpolate x to S × S pixels."""
         return resized(x, (self.shape[-2], self.shape[-1]))
 
 
@@ -118,9 +119,13 @@ class Linear(PseudoInput):
         self.layer = nn.Linear(images.channels * images.height * images.width, images.channels * size * size)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The layer's outputs, as a map."""
+        """Return the layer's outputs as a map."""
         found: Tensor = self.layer(x.flatten(1)).unflatten(1, self.shape)
         return found
 
 
-PSEUDO_INPUTS = {"dct": DCT, "downsample": Downsample, "linear": Linear}
+PSEUDO_INPUTS: dict[str, Callable[[ImageSpec, int, float], PseudoInput]] = {
+    "dct": DCT,
+    "downsample": Downsample,
+    "linear": Linear,
+}

@@ -8,14 +8,14 @@ from hebm.config.recipe import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 from hebm_plugins.energies.maps import Shape, cells, expect_maps, halvings_to
 
 _SMALLEST = 4
 
 
 def conv_net(shape: Shape, channels: int, width: int, logits: int) -> nn.Sequential:
-    """n convolutions that halve a map to 4×4, then n hidden linear layers, all with biases and LeakyReLU 0.2.
+    """Build n convolutions that halve a map to 4×4, then n hidden linear layers, with biases and LeakyReLU 0.2.
 
     Arguments:
         shape: of the map, `(c, h, w)`; n = log₂(h/4).
@@ -49,14 +49,14 @@ class Conv(EnergyRecipe):
     zero_init: bool = option(False, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
-        """One net for each layer of this layout.
+        """Build a net for each layer of this layout.
 
-        Raises `ConfigError` for a layer that is no map, and for more than one level.
+        Raises `ConfigError` for a layer that is not a map, and for more than one level.
         """
         expect_one_level(levels, "conv")
         expect_maps(layout, "conv", instead="mlp")
         shapes = seen_shapes(layout, self.coordinate)
         nets = [conv_net(shape, self.channels, self.width, logits) for shape in shapes]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout)

@@ -9,7 +9,7 @@ from hebm.config.recipe import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 from hebm_plugins.energies.maps import Shape, cells, expect_maps, halvings_to
 
 
@@ -23,8 +23,9 @@ class HalvingBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels, channels, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `(B, ch, H/2, W/2)` of x `(B, ch, H, W)`."""
-        return self.smooth(F.silu(self.halve(F.silu(x)))) + self.shortcut(x)
+        """Return maps `(B, ch, H/2, W/2)` of x `(B, ch, H, W)`."""
+        y: Tensor = self.smooth(F.silu(self.halve(F.silu(x)))) + self.shortcut(x)
+        return y
 
 
 class PlainBlock(nn.Module):
@@ -35,7 +36,7 @@ class PlainBlock(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convolutions))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps of the same shape, of x `(B, ch, H, W)`."""
+        """Return maps of the same shape, of x `(B, ch, H, W)`."""
         inner = x
         for conv in self.convs:
             inner = conv(F.silu(inner))
@@ -52,8 +53,9 @@ class DenseBlock(nn.Module):
         self.shortcut = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features `(B, outputs)` of x `(B, inputs)`."""
-        return self.second(F.silu(self.first(F.silu(x)))) + self.shortcut(x)
+        """Return features `(B, outputs)` of x `(B, inputs)`."""
+        y: Tensor = self.second(F.silu(self.first(F.silu(x)))) + self.shortcut(x)
+        return y
 
 
 @recipe
@@ -81,19 +83,19 @@ class ConvResidual(EnergyRecipe):
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself: a stage starts at r = 1")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
-        """One net for each layer of this layout.
+        """Build a net for each layer of this layout.
 
-        Raises `ConfigError` for a layer that is no map, and for more than one level.
+        Raises `ConfigError` for a layer that is not a map, and for more than one level.
         """
         expect_one_level(levels, "conv-residual")
         expect_maps(layout, "conv-residual", instead="mlp")
         nets = [self._net(shape, logits) for shape in seen_shapes(layout, self.coordinate)]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout)
 
     def _net(self, shape: Shape, logits: int) -> nn.Sequential:
-        """The net of a map `(c, h, w)`."""
+        """Build the net of a map `(c, h, w)`."""
         n = halvings_to(shape, self.smallest)
         layers: list[nn.Module] = [nn.Conv2d(shape[0], self.channels, 3, padding=1)]
         for _ in range(n):

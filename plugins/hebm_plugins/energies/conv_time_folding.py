@@ -7,7 +7,7 @@ chain has one level, by the bias of the convolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def _groups(convs: Sequence[ConvMap]) -> Tensor:
-    """Kernels of S convolutions as one with S groups, `(S·O, I, k, k)`."""
+    """Return the kernels of S convolutions as one with S groups, `(S·O, I, k, k)`."""
     return torch.cat([conv.kernel() for conv in convs])
 
 
 def transposed(maps: Sequence[LinearMap]) -> Tensor:
-    """Weights of S linear maps for batched products from the right, `(S, I, O)`."""
+    """Return the weights of S linear maps for batched products from the right, `(S, I, O)`."""
     return torch.stack([linear.kernel().t() for linear in maps]).contiguous()
 
 
@@ -54,13 +54,14 @@ class FoldedHalving(nn.Module):
         self.register_buffer("smooth", _groups([block.smooth for block in blocks]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `(B, S·ch, H/2, W/2)` of x `(B, S·c, H, W)`."""
+        """Return maps `(B, S·ch, H/2, W/2)` of x `(B, S·c, H, W)`."""
         x = F.silu(x) if self.activate else x
         both = F.conv2d(x, self.twin, self.twin_bias, stride=2, padding=1, groups=self.nets)
-        inner, shortcut = both.unflatten(1, (self.nets, 2, -1)).unbind(2)
+        inner, shortcut = torch.unflatten(both, 1, (self.nets, 2, -1)).unbind(2)
         inner = F.silu(inner + self.bias if self.twin_bias is None else inner).flatten(1, 2)
         inner = F.conv2d(inner, self.smooth, padding=1, groups=self.nets)
-        return (inner.view_as(shortcut) + shortcut).flatten(1, 2)
+        y: Tensor = (inner.view_as(shortcut) + shortcut).flatten(1, 2)
+        return y
 
 
 class FoldedDense(nn.Module):
@@ -84,7 +85,7 @@ class FoldedDense(nn.Module):
         self.register_buffer("second", transposed([block.second for block in blocks]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features `(S, B, H/2)` of x `(S, B, H)`."""
+        """Return features `(S, B, H/2)` of x `(S, B, H)`."""
         inner, shortcut = torch.baddbmm(self.bias, F.silu(x), self.twin).chunk(2, dim=2)
         return torch.baddbmm(shortcut, F.silu(inner), self.second)
 
@@ -106,7 +107,7 @@ class FoldedHead(nn.Module):
         self.register_buffer("out", transposed([head.out for head in heads]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, S, K)` of maps x `(B, S·ch, h, w)`."""
+        """Return logits `(B, S, K)` of maps x `(B, S·ch, h, w)`."""
         nets = len(self.out)
         features = x.reshape(len(x), nets, -1).transpose(0, 1)
         return torch.bmm(F.silu(self.blocks(features)), self.out).transpose(0, 1)
@@ -127,18 +128,19 @@ class FoldedResidual(nn.Module):
     def __init__(
         self,
         shifts: Sequence[Tensor],
-        blocks: Sequence[Sequence[HalvingBlock]],
+        blocks: Sequence[Iterable[HalvingBlock]],
         features: Sequence[Tensor],
         head: FoldedHead,
     ) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.stack(shifts, dim=1)[..., None, None])
+        self.register_buffer("shift", torch.stack(list(shifts), dim=1)[..., None, None])
         self.blocks = nn.Sequential(*(FoldedHalving(block, features) for block in zip(*blocks, strict=True)))
         self.head = head
 
     def forward(self, z: Tensor) -> Tensor:
-        """f `(B, S, K)` of z `(B, S, c, h, w)`."""
-        return self.head(self.blocks((z + self.shift).flatten(1, 2)))
+        """Return f `(B, S, K)` of z `(B, S, c, h, w)`."""
+        f: Tensor = self.head(self.blocks((z + self.shift).flatten(1, 2)))
+        return f
 
 
 class FoldedPlain(nn.Module):
@@ -149,7 +151,7 @@ class FoldedPlain(nn.Module):
         head: of all nets.
     """
 
-    def __init__(self, convs: Sequence[Sequence[ConvMap]], head: FoldedHead) -> None:
+    def __init__(self, convs: Sequence[Iterable[ConvMap]], head: FoldedHead) -> None:
         super().__init__()
         self.nets, self.head = len(convs), head
         self.kernels = nn.ParameterList(
@@ -157,8 +159,9 @@ class FoldedPlain(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """f `(B, S, K)` of z `(B, S, c, h, w)`."""
+        """Return f `(B, S, K)` of z `(B, S, c, h, w)`."""
         x = z.flatten(1, 2)
         for i, kernel in enumerate(self.kernels):
             x = F.conv2d(F.silu(x) if i else x, kernel, stride=2, padding=1, groups=self.nets)
-        return self.head(x)
+        f: Tensor = self.head(x)
+        return f

@@ -15,10 +15,11 @@ from hebm_plugins.energies.layerwise_time import TimeNet
 from hebm_plugins.energies.maps import Shape, cells
 from hebm_plugins.energies.spectral_norm import ConvMap, LinearMap
 from hebm_plugins.energies.time_embedding import SINUSOIDS, TimeMLP
+from hebm_plugins.module_lists import ModuleList
 
 
 def halvings(shape: Shape, end: int) -> int:
-    """How often a map `(c, h, w)` is halved: until its longer side is `end` (or less than twice that), at least once.
+    """Return how often a map `(c, h, w)` is halved: until its longer side is below 2 `end`, at least once.
 
     It stops before a side would vanish; 0 for a map that cannot be halved at all.
     """
@@ -38,9 +39,10 @@ class HalvingBlock(nn.Module):
         self.shortcut = ConvMap(inputs, outputs, 4, 2, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Maps of half the size, of x `(B, c, H, W)` and time features s `(B, 128)`."""
+        """Return maps of half the size, of x `(B, c, H, W)` and time features s `(B, 128)`."""
         x = F.silu(x) if self.activate else x
-        return self.smooth(F.silu(self.halve(x) + self.time(s)[:, :, None, None])) + self.shortcut(x)
+        y: Tensor = self.smooth(F.silu(self.halve(x) + self.time(s)[:, :, None, None])) + self.shortcut(x)
+        return y
 
 
 class DenseBlock(nn.Module):
@@ -54,9 +56,10 @@ class DenseBlock(nn.Module):
         self.shortcut = LinearMap(inputs, outputs, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Features `(B, outputs)` of x `(B, inputs)` and time features s `(B, 128)`."""
+        """Return features `(B, outputs)` of x `(B, inputs)` and time features s `(B, 128)`."""
         x = F.silu(x)
-        return self.second(F.silu(self.first(x) + self.time(s))) + self.shortcut(x)
+        y: Tensor = self.second(F.silu(self.first(x) + self.time(s))) + self.shortcut(x)
+        return y
 
 
 class DenseHead(nn.Module):
@@ -65,14 +68,15 @@ class DenseHead(nn.Module):
     def __init__(self, features: int, logits: int, spectral: bool) -> None:
         super().__init__()
         sizes = [max(1, features // divisor) for divisor in (1, 2, 4)]
-        self.blocks = nn.ModuleList(DenseBlock(sizes[i], sizes[i + 1], spectral) for i in range(2))
+        self.blocks = ModuleList(DenseBlock(sizes[i], sizes[i + 1], spectral) for i in range(2))
         self.out = LinearMap(sizes[2], logits, spectral)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        """Logits `(B, K)` of features x `(B, H)` and time features s `(B, 128)`."""
+        """Return logits `(B, K)` of features x `(B, H)` and time features s `(B, 128)`."""
         for block in self.blocks:
             x = block(x, s)
-        return self.out(F.silu(x))
+        logits: Tensor = self.out(F.silu(x))
+        return logits
 
 
 class ResidualNet(TimeNet):
@@ -90,19 +94,20 @@ class ResidualNet(TimeNet):
         n = halvings(shape, 2)
         self.shift, self.time = TimeMLP(shape[0], spectral), TimeMLP(SINUSOIDS, spectral)
         inputs = [shape[0], *[channels] * (n - 1)]
-        self.blocks = nn.ModuleList(HalvingBlock(c, channels, spectral, i > 0) for i, c in enumerate(inputs))
+        self.blocks = ModuleList(HalvingBlock(c, channels, spectral, i > 0) for i, c in enumerate(inputs))
         self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        """Return f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
         x, s = z + self.shift(e)[:, :, None, None], F.silu(self.time(e))
         for block in self.blocks:
             x = block(x, s)
-        return self.head(x.flatten(1), s)
+        f: Tensor = self.head(x.flatten(1), s)
+        return f
 
     @classmethod
     def fold(cls, nets: Sequence[ResidualNet], e: Tensor) -> FoldedResidual:
-        """S nets of one shape, at the levels that e stands for."""
+        """Fold S nets of one shape, at the levels that e stands for."""
         features = [F.silu(net.time(e)) for net in nets]
         head = FoldedHead([net.head for net in nets], features)
         return FoldedResidual([net.shift(e) for net in nets], [net.blocks for net in nets], features, head)
@@ -123,18 +128,19 @@ class PlainNet(TimeNet):
         n = halvings(shape, 4)
         self.time = TimeMLP(SINUSOIDS, spectral)
         inputs = [shape[0], *[channels] * (n - 1)]
-        self.convs = nn.ModuleList(ConvMap(c, channels, 4, 2, spectral) for c in inputs)
+        self.convs = ModuleList(ConvMap(c, channels, 4, 2, spectral) for c in inputs)
         self.head = DenseHead(channels * cells(shape, n), logits, spectral)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
+        """Return f `(B, K)` of z `(B, c, h, w)` and sinusoids e `(B, 128)`."""
         x = self.convs[0](z)
         for conv in self.convs[1:]:
             x = conv(F.silu(x))
-        return self.head(x.flatten(1), F.silu(self.time(e)))
+        f: Tensor = self.head(x.flatten(1), F.silu(self.time(e)))
+        return f
 
     @classmethod
     def fold(cls, nets: Sequence[PlainNet], e: Tensor) -> FoldedPlain:
-        """S nets of one shape, at the levels that e stands for."""
+        """Fold S nets of one shape, at the levels that e stands for."""
         head = FoldedHead([net.head for net in nets], [F.silu(net.time(e)) for net in nets])
         return FoldedPlain([net.convs for net in nets], head)

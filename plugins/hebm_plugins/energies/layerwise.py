@@ -28,16 +28,22 @@ class LayerwiseEnergy(EnergyFn):
         self.nets, self.coordinate, self.layout, self.flat = nn.ModuleList(nets), coordinate, layout, flat
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, L, K)`."""
+        """Return log tilts `(B, L, K)`."""
         parts = seen(latents, self.layout, self.coordinate)
         return torch.stack([self._score(net, part) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, K)` of one layer, by its net alone."""
+        """Return log tilts `(B, K)` of one layer, by its net alone."""
         return self._score(self.nets[layer], seen_of(latents, self.layout, self.coordinate, layer))
 
     def _score(self, net: nn.Module, part: Tensor) -> Tensor:
-        return net(part.flatten(1) if self.flat else part)
+        f: Tensor = net(part.flatten(1) if self.flat else part)
+        return f
+
+
+def last_of(net: nn.Sequential) -> nn.Linear:
+    """Return the linear layer that a net ends with."""
+    return next(part for part in reversed(net) if isinstance(part, nn.Linear))
 
 
 def started(out: nn.Linear, zero: bool) -> None:

@@ -13,6 +13,7 @@ from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout, Latents
 from hebm_plugins.energies.coordinates import seen, seen_of
 from hebm_plugins.energies.time_embedding import distinct, sinusoids
+from hebm_plugins.module_lists import ModuleList
 
 
 class TimeNet(nn.Module, ABC):
@@ -20,12 +21,12 @@ class TimeNet(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, *shape)` and sinusoids e, `(B, 128)` or one row for all."""
+        """Return f `(B, K)` of z `(B, *shape)` and sinusoids e, `(B, 128)` or one row for all."""
 
     @classmethod
     @abstractmethod
     def fold(cls, nets: Sequence[Self], e: Tensor) -> nn.Module:
-        """S nets of one shape, what depends on e and the weights alone computed: `(B, S, *shape)` → `(B, S, K)`.
+        """Return S nets of one shape as one, `(B, S, *shape)` → `(B, S, K)`, for fixed e and weights.
 
         Called without gradients. Each weight is taken once: in training every spectral norm advances by one iteration.
         """
@@ -43,25 +44,27 @@ class LayerwiseTimeEnergy(EnergyFn):
 
     def __init__(self, nets: Sequence[TimeNet], coordinate: str, layout: LatentLayout, together: bool) -> None:
         super().__init__()
-        self.nets = nn.ModuleList(nets)
+        self.nets = ModuleList(nets)
         self.coordinate, self.layout, self.together = coordinate, layout, together
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, L, K)` at levels t `(B,)`, None being level 0; in training spectral norms advance."""
+        """Return log tilts `(B, L, K)` at levels t `(B,)`; None is level 0. In training spectral norms advance."""
         e = self._sinusoids(t)
         parts = seen(latents, self.layout, self.coordinate)
         return torch.stack([net(part, e) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, K)` of one layer at levels t `(B,)`, by its net alone; only its spectral norms advance."""
-        return self.nets[layer](seen_of(latents, self.layout, self.coordinate, layer), self._sinusoids(t))
+        """Return log tilts `(B, K)` of one layer at levels t `(B,)`; only this net runs and advances spectral norms."""
+        part = seen_of(latents, self.layout, self.coordinate, layer)
+        f: Tensor = self.nets[layer](part, self._sinusoids(t))
+        return f
 
     def _sinusoids(self, t: Tensor | None) -> Tensor:
         return sinusoids(t, next(self.parameters()))
 
     @torch.no_grad()
     def folded(self, t: Tensor | None = None) -> FoldedLayerwise:
-        """The same f for chains at the levels t: weights normalised, all that t and they decide computed once.
+        """Return the same f for chains at the levels t: what depends only on t and the weights is computed once.
 
         It holds constants, so only z has a gradient. In training mode every spectral norm advances by one iteration
         here and then stays (the published code advances it at every step of the chain).
@@ -72,7 +75,7 @@ class LayerwiseTimeEnergy(EnergyFn):
         return FoldedLayerwise(nets, groups, self.coordinate, self.layout)
 
     def _groups(self) -> list[list[int]]:
-        """Layers whose nets are equal in kind and shape of every weight, or each on its own."""
+        """Return groups of layers whose nets have weights of the same shapes, or each layer on its own."""
         if not self.together:
             return [[i] for i in range(len(self.nets))]
         groups: dict[tuple[object, ...], list[int]] = {}
@@ -95,12 +98,12 @@ class FoldedLayerwise(EnergyFn):
         self, nets: Sequence[nn.Module], groups: Sequence[Sequence[int]], coordinate: str, layout: LatentLayout
     ) -> None:
         super().__init__()
-        self.nets, self.groups, self.coordinate, self.layout = nn.ModuleList(nets), groups, coordinate, layout
+        self.nets, self.groups, self.coordinate, self.layout = ModuleList(nets), groups, coordinate, layout
         listed = [i for group in groups for i in group]
         self._order = None if listed == sorted(listed) else [listed.index(i) for i in range(len(listed))]
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, L, K)` at the levels it was folded for, whatever t says."""
+        """Return log tilts `(B, L, K)` at the levels it was folded for; t is ignored."""
         parts = seen(latents, self.layout, self.coordinate)
         found = [net(_beside(parts, group)) for net, group in zip(self.nets, self.groups, strict=True)]
         f = found[0] if len(found) == 1 else torch.cat(found, dim=1)
@@ -108,6 +111,6 @@ class FoldedLayerwise(EnergyFn):
 
 
 def _beside(parts: Sequence[Tensor], group: Sequence[int]) -> Tensor:
-    """The layers of a group, `(B, S, *shape)`."""
+    """Stack the layers of a group, `(B, S, *shape)`."""
     first = parts[group[0]]
     return first.unsqueeze(1) if len(group) == 1 else torch.stack([parts[i] for i in group], dim=1)

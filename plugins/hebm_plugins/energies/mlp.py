@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -11,13 +12,18 @@ from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, EnergyRecipe
 from hebm.latents import LatentLayout, Latents
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
-from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, started
+from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 
-ACTIVATIONS = {"leaky-relu": lambda: nn.LeakyReLU(0.2), "silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+}
 
 
 def mlp(sizes: tuple[int, ...], activation: str) -> nn.Sequential:
-    """Linear layers between `sizes`, an activation after each but the last."""
+    """Build linear layers between `sizes`, with an activation after each but the last."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         layers += ([ACTIVATIONS[activation]()] if i else []) + [nn.Linear(a, b)]
@@ -25,7 +31,7 @@ def mlp(sizes: tuple[int, ...], activation: str) -> nn.Sequential:
 
 
 def per_layer(value: int | tuple[int, ...], layers: int, key: str) -> tuple[int, ...]:
-    """One number per latent layer, top first. Raises `ConfigError` if a tuple has another length."""
+    """Return one number per latent layer, top first. Raises `ConfigError` if a tuple has another length."""
     values = (value,) * layers if isinstance(value, int) else value
     if len(values) != layers:
         raise ConfigError(f"{key} has {len(values)} entries for {layers} latent layers; give one number or {layers}")
@@ -45,8 +51,9 @@ class ConcatEnergy(EnergyFn):
         self.net, self.coordinate = net, coordinate
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Log tilts `(B, 1, K)`."""
-        return self.net(latents.flat_z if self.coordinate == "z" else latents.u).unsqueeze(1)
+        """Return log tilts `(B, 1, K)`."""
+        f: Tensor = self.net(latents.flat_z if self.coordinate == "z" else latents.u).unsqueeze(1)
+        return f
 
 
 @recipe
@@ -60,10 +67,10 @@ class MLPConcat(EnergyRecipe):
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ConcatEnergy:
-        """The net for this layout."""
+        """Build the net for this layout."""
         expect_one_level(levels, "mlp-concat")
         net = mlp((layout.dim, *(self.width,) * self.depth, logits), self.activation)
-        started(net[-1], self.zero_init)
+        started(last_of(net), self.zero_init)
         return ConcatEnergy(net, self.coordinate)
 
 
@@ -81,7 +88,7 @@ class MLP(EnergyRecipe):
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
-        """One net for each layer of this layout."""
+        """Build a net for each layer of this layout."""
         expect_one_level(levels, "mlp")
         widths = per_layer(self.width, len(layout), "energy.width")
         depths = per_layer(self.depth, len(layout), "energy.depth")
@@ -90,5 +97,5 @@ class MLP(EnergyRecipe):
             for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)
         ]
         for net in nets:
-            started(net[-1], self.zero_init)
+            started(last_of(net), self.zero_init)
         return LayerwiseEnergy(nets, self.coordinate, layout, flat=True)

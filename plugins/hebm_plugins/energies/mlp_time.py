@@ -20,6 +20,7 @@ from hebm_plugins.energies.layerwise_time import LayerwiseTimeEnergy, TimeNet
 from hebm_plugins.energies.mlp import ACTIVATIONS, per_layer
 from hebm_plugins.energies.spectral_norm import LinearMap
 from hebm_plugins.energies.time_embedding import TimeMLP
+from hebm_plugins.module_lists import ModuleList
 
 
 class MLPTimeNet(TimeNet):
@@ -39,25 +40,26 @@ class MLPTimeNet(TimeNet):
         self.activation = ACTIVATIONS[activation]()
         self.time = TimeMLP(width, spectral, bias=True)
         inputs = [size, *[width] * (depth - 1)]
-        self.hidden = nn.ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
-        self.times = nn.ModuleList(LinearMap(width, width, spectral) for _ in inputs)
+        self.hidden = ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
+        self.times = ModuleList(LinearMap(width, width, spectral) for _ in inputs)
         self.out = LinearMap(width, logits, spectral, bias=True)
 
     def forward(self, z: Tensor, e: Tensor) -> Tensor:
-        """f `(B, K)` of z `(B, *shape)` and sinusoids e `(B, 128)`."""
+        """Return f `(B, K)` of z `(B, *shape)` and sinusoids e `(B, 128)`."""
         x, s = z.flatten(1), F.silu(self.time(e))
         for hidden, time in zip(self.hidden, self.times, strict=True):
             x = self.activation(hidden(x) + time(s))
-        return self.out(x)
+        f: Tensor = self.out(x)
+        return f
 
     def biases(self, e: Tensor) -> list[Tensor]:
-        """b_k + V_k s per hidden layer, `(B, width)`."""
+        """Return b_k + V_k s per hidden layer, `(B, width)`."""
         s = F.silu(self.time(e))
         return [hidden.bias + time(s) for hidden, time in zip(self.hidden, self.times, strict=True)]
 
     @classmethod
     def fold(cls, nets: Sequence[MLPTimeNet], e: Tensor) -> FoldedMLP:
-        """S nets of one shape, at the levels that e stands for."""
+        """Fold S nets of one shape, at the levels that e stands for."""
         biases = [torch.stack(same) for same in zip(*(net.biases(e) for net in nets), strict=True)]
         biases.append(torch.stack([net.out.bias for net in nets]).unsqueeze(1))
         layers = [*zip(*(net.hidden for net in nets), strict=True), [net.out for net in nets]]
@@ -81,7 +83,7 @@ class FoldedMLP(nn.Module):
         self.biases = nn.ParameterList(nn.Parameter(b.clone(), requires_grad=False) for b in biases)
 
     def forward(self, z: Tensor) -> Tensor:
-        """f `(B, S, K)` of z `(B, S, *shape)`."""
+        """Return f `(B, S, K)` of z `(B, S, *shape)`."""
         x = z.flatten(2).transpose(0, 1)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, self.activation(x) if i else x, weight)
@@ -92,7 +94,7 @@ class FoldedMLP(nn.Module):
 class MLPTime(EnergyRecipe):
     """One perceptron per layer and level, f(z, t) = Σ_i MLP_i(z_i, t), t added to every hidden layer (flat latents).
 
-    For the diffusion-learned prior (arXiv 2405.13910) on layers that are no maps, where nothing is published.
+    For the diffusion-learned prior (arXiv 2405.13910) on layers that are not maps, where nothing is published.
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
@@ -103,7 +105,7 @@ class MLPTime(EnergyRecipe):
     spectral_norm: bool = option(False, doc="hold the largest singular value of every weight near 1")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
-        """One net for each layer of this layout; the same for any number of levels.
+        """Build a net for each layer of this layout; it is the same for any number of levels.
 
         Raises `ConfigError` for `zero_init` with `spectral_norm`: a normalised weight cannot be 0.
         """

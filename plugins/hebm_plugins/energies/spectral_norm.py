@@ -47,7 +47,7 @@ class SpectralNorm(nn.Module):
         self.u.copy_(F.normalize(torch.mv(matrix, self.v), dim=0, eps=_EPSILON))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The normalised weight; in training u and v advance first."""
+        """Return the normalised weight; in training u and v advance first."""
         with no_autocast(weight):  # in bf16 the iteration would not converge
             matrix = weight.flatten(1)
             if self.training:
@@ -74,11 +74,12 @@ class LinearMap(nn.Linear):
         self.normal = _normal(self.weight, spectral)
 
     def kernel(self) -> Tensor:
-        """The effective weight `(out, in)`; in training it advances the spectral norm by one iteration."""
-        return self.normal(self.weight)
+        """Return the effective weight `(out, in)`; in training it advances the spectral norm by one iteration."""
+        weight: Tensor = self.normal(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """W_eff x + b, of x `(…, in)`."""
+        """Return W_eff x + b, of x `(…, in)`."""
         return F.linear(x, self.kernel(), self.bias)
 
 
@@ -97,9 +98,10 @@ class ConvMap(nn.Conv2d):
         self.normal = _normal(self.weight, spectral)
 
     def kernel(self) -> Tensor:
-        """The effective weight `(out, in, k, k)`; in training it advances the spectral norm by one iteration."""
-        return self.normal(self.weight)
+        """Return the effective weight `(out, in, k, k)`; in training it advances the spectral norm by one iteration."""
+        weight: Tensor = self.normal(self.weight)
+        return weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of x `(B, in, H, W)`."""
+        """Convolve x `(B, in, H, W)`."""
         return F.conv2d(x, self.kernel(), None, self.stride, self.padding)

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from hebm_plugins.energies.spectral_norm import LinearMap
 
 SINUSOIDS = 128
-"""How many features a level has, as published."""
+"""The number of features of a level, as published."""
 
 _LONGEST = 10000.0
 
 
 def sinusoids(t: Tensor | None, like: Tensor) -> Tensor:
-    """[cos(t w_k), sin(t w_k)], w_k = 10000^(−k/64), k = 0 … 63: `(B, 128)` in the type and place of `like`.
+    """Return [cos(t w_k), sin(t w_k)], w_k = 10000^(−k/64), k = 0 … 63, `(B, 128)`, with the type and device of `like`.
 
     Arguments:
         t: levels `(B,)`, or None for level 0, which gives one row.
@@ -31,7 +31,7 @@ def sinusoids(t: Tensor | None, like: Tensor) -> Tensor:
 
 
 def distinct(t: Tensor | None) -> Tensor | None:
-    """t, or its first entry alone if all are equal: a chain at one level needs its features once."""
+    """Return t, or only its first entry if all are equal: a chain at one level needs its features once."""
     return t[:1] if t is not None and bool((t == t[0]).all()) else t
 
 
@@ -50,5 +50,6 @@ class TimeMLP(nn.Module):
         self.second = LinearMap(outputs, outputs, spectral, bias)
 
     def forward(self, e: Tensor) -> Tensor:
-        """Features `(B, outputs)` of sinusoids e `(B, 128)`."""
-        return self.second(F.silu(self.first(e)))
+        """Return features `(B, outputs)` of sinusoids e `(B, 128)`."""
+        features: Tensor = self.second(F.silu(self.first(e)))
+        return features

@@ -1,4 +1,4 @@
-"""Energies that see the context beside the latents."""
+"""Energies that see the context next to the latents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class ContextEnergy(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, E, K)`."""
-        return self.energy(self._joined(latents), t)
+        f: Tensor = self.energy(self._joined(latents), t)
+        return f
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, K)` of one energy."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.interfaces import Batch, InferringBackbone, Loss, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -15,7 +15,7 @@ from hebm.normals import Normal
 from hebm_plugins.hvae.inference import BottomUp, SharedPath
 
 
-class HVAEBackbone(Backbone):
+class HVAEBackbone(InferringBackbone):
     """p(x, z) = p(x|z_1) N(z_L; 0, I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i(z_{i+1})²).
 
     Arguments:
@@ -41,18 +41,18 @@ class HVAEBackbone(Backbone):
         self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """p(z_layer|z_above); `like` gives the top layer's device and type."""
+        """Return p(z_layer|z_above); `like` gives the top layer's device and type."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_ones(()))
         prior: Normal = self.conditionals[layer - 1](above)
         return prior
 
     def _priors(self, z: Sequence[Tensor]) -> list[Normal]:
-        """p(z_i|z_{i+1}) at given z, top first."""
+        """Return p(z_i|z_{i+1}) at given z, top first."""
         return [self._prior(a, part, i) for i, (a, part) in enumerate(zip((None, *z[:-1]), z, strict=True))]
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_L = u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
+        """Return z_L = u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
         z: list[Tensor] = []
         sigma: list[Tensor] = []
         for i, part in enumerate(self.layout.split(u)):
@@ -62,7 +62,7 @@ class HVAEBackbone(Backbone):
         return Latents(u, tuple(z), tuple(sigma))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_L = z_L, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
+        """Return u_L = z_L, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
         return self._standardised(z, self._priors(z))
 
     def _standardised(self, z: Sequence[Tensor], priors: Sequence[Normal]) -> Latents:
@@ -70,15 +70,15 @@ class HVAEBackbone(Backbone):
         return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z_1)."""
+        """Return p(x|z_1)."""
         return self.pixels(self.generator(latents.z[-1]))
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """p(z_i|z_{i+1}) and p(x|z_1)."""
+        """List the modules of p(z_i|z_{i+1}) and p(x|z_1)."""
         return self.conditionals, self.generator
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
+        """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
         The KL of a layer is analytic where q(z_i|·) and z_{i+1} are independent given what q was told: every layer of
         a shared path, the top of a bottom-up chain. Elsewhere it is log q(z_i|·) − log p(z_i|z_{i+1}) of the draw.
@@ -98,7 +98,7 @@ class HVAEBackbone(Backbone):
         )
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """E_q[−log p(x|z)] + w Σ_i KL(q_i ‖ p_i), w = min(1, step / (kl_warmup · steps)); nats per image."""
+        """Return E_q[−log p(x|z)] + w Σ_i KL(q_i ‖ p_i), w = min(1, step / (kl_warmup · steps)), in nats per image."""
         loss = super().objective(batch, noise, progress)
         warm = self.kl_warmup * progress.total if self.kl_warmup else 0
         if progress.step >= warm or loss.posterior is None or loss.posterior.kl is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.interfaces import Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.noise import Noise
 
 THRESHOLDS = (0.01, 0.001)
@@ -30,13 +30,14 @@ class ActiveUnits(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `active-units`: the share of all units and of each layer's, top first, at two thresholds."""
-        if not evaluation.model.backbone.can_infer or len(evaluation.splits["test"]) < 2:
+        inferring = isinstance(evaluation.model.backbone, InferringBackbone)
+        if not inferring or len(evaluation.splits["test"]) < 2:
             return [_none("no inference model q(z|x), or no test images")]
         variance = self._variance(evaluation)
         if variance is None:
             return [_none(NO_MEANS)]
         n = min(self.images, len(evaluation.splits["test"]))
-        conditions = {"n": n, "split": "test", "units": len(variance)}
+        conditions: dict[str, Scalar] = {"n": n, "split": "test", "units": len(variance)}
         layers = torch.split(variance, list(evaluation.model.backbone.layout.sizes))
         main, strict = (_at(threshold, variance, layers, conditions) for threshold in THRESHOLDS)
         return [*main, *(attrs.evolve(found, name=f"{found.name}-strict", detail=True) for found in strict)]

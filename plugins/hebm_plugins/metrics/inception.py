@@ -15,7 +15,7 @@ from hebm.config.recipe import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR
-from hebm.evaluate.metric import Measurement, MetricRecipe
+from hebm.evaluate.metric import Measurement, MetricRecipe, Scalar
 from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.distances import MEASURED
 
@@ -80,7 +80,11 @@ class KID(OfInception):
             rng_seed=_SEED,
             verbose=False,
         )
-        conditions = {"extractor": "inception", "subsets": self.subsets, "subset_size": self.subset_size}
+        conditions: dict[str, Scalar] = {
+            "extractor": "inception",
+            "subsets": self.subsets,
+            "subset_size": self.subset_size,
+        }
         mean = Measurement("kid", result[KEY_METRIC_KID_MEAN], "KID", kind=kind, better="lower", conditions=conditions)
         return mean, _std(mean, result[KEY_METRIC_KID_STD], "subsets")
 
@@ -97,7 +101,7 @@ class InceptionScore(OfInception):
         for kind in (DATA, GAUSSIAN, PRIOR):
             logits = self.features(evaluation, kind, "logits")
             result = isc_features_to_metric(logits, splits=self.splits, shuffle=True, rng_seed=_SEED)
-            conditions = {"extractor": "inception", "splits": self.splits}
+            conditions: dict[str, Scalar] = {"extractor": "inception", "splits": self.splits}
             value, title = result[KEY_METRIC_ISC_MEAN], "Inception score"
             mean = Measurement("inception-score", value, title, kind=kind, better="higher", conditions=conditions)
             found += [mean, _std(mean, result[KEY_METRIC_ISC_STD], "splits")]

@@ -12,7 +12,7 @@ from hebm.config.recipe import option, recipe
 from hebm.data.images import Images
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.kinds import DATA, PRIOR
-from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe
+from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.interfaces import Request
@@ -35,7 +35,8 @@ class LabelAgreement(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `label-agreement` over all samples, and for each class; none for a prior without labels."""
-        title, conditions = "label agreement", {"extractor": "classifier", "n": self.samples}
+        title = "label agreement"
+        conditions: dict[str, Scalar] = {"extractor": "classifier", "n": self.samples}
         if not takes_labels(evaluation.model.prior):
             reason = "the prior was not trained with labels"
             return [Measurement("label-agreement", None, title, unit=SHARE, kind=PRIOR, note=reason)]
@@ -117,9 +118,10 @@ def _share(kind: str, name: str, value: float) -> Measurement:
 
 def _accuracy(evaluation: Evaluation) -> Measurement:
     """How often the classifier itself is right on test images."""
+    accuracy = evaluation.extractor("classifier").describe().get("accuracy")
     return Measurement(
         "classifier-accuracy",
-        evaluation.extractor("classifier").describe().get("accuracy"),
+        accuracy if isinstance(accuracy, float) else None,
         "accuracy of the classifier",
         unit=SHARE,
         conditions={"extractor": "classifier", "split": "test"},

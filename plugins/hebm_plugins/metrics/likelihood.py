@@ -25,7 +25,7 @@ from hebm.evaluate.likelihood import (
     weighted,
 )
 from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.interfaces import Batch
+from hebm.interfaces import Batch, InferringBackbone
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
 
@@ -82,7 +82,7 @@ class Likelihood(MetricRecipe):
 
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
-        if not evaluation.model.backbone.can_infer or not len(evaluation.splits["test"]):
+        if not isinstance(evaluation.model.backbone, InferringBackbone) or not len(evaluation.splits["test"]):
             return [_none("no inference model q(z|x), or no test images")]
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()
@@ -162,8 +162,8 @@ class _Measuring:
             found = self._elbo_terms(root.chain_bound, self._infer, batch, noise)
             return batch.x.new_full((len(batch.x), 1), math.nan) if found is None else found.elbo.unsqueeze(1)
 
-        conditions = {"estimator": "elbo of the chain", "draws": self.settings.draws}
-        return self._bound("elbo-chain", "ELBO of the chain", self._per_image(score, 1)[:, 0], conditions, 1)
+        conditions: dict[str, Scalar] = {"estimator": "elbo of the chain", "draws": self.settings.draws}
+        return [*self._bound("elbo-chain", "ELBO of the chain", self._per_image(score, 1)[:, 0], conditions, 1)]
 
     def importance_weighted(self) -> list[Measurement]:
         """Measure `nll-iw`; the value is missing where there is no log q."""
@@ -177,13 +177,22 @@ class _Measuring:
             return batch.x.new_zeros(len(batch.x), 2) if found is None else torch.stack(tuple(found), dim=1)
 
         columns = self._per_image(score, 2)
-        title, conditions = "−log p(x), importance-weighted", {"estimator": "importance-weighted", "k": self.settings.k}
+        title = "−log p(x), importance-weighted"
+        conditions: dict[str, Scalar] = {"estimator": "importance-weighted", "k": self.settings.k}
         if without:
             return [Measurement("nll-iw", None, title, unit=NATS, note="the posterior has no log q(z|x)")]
         found = Weighted(columns[:, 0], columns[:, 1])
         first, bits = self._bound("nll-iw", title, found.bound, conditions, -1)
-        share = {"title": "effective sample size / K", "unit": SHARE, "error": None, "better": "higher"}
-        ess = attrs.evolve(first, name="nll-iw.ess", value=float(found.share.mean()), detail=True, **share)
+        ess = attrs.evolve(
+            first,
+            name="nll-iw.ess",
+            value=float(found.share.mean()),
+            title="effective sample size / K",
+            error=None,
+            unit=SHARE,
+            better="higher",
+            detail=True,
+        )
         return [first, bits, ess]
 
     def published(self) -> list[Measurement]:
@@ -193,7 +202,7 @@ class _Measuring:
             log_w = [self._published_weight(batch, noise.derive("published", k)) for k in range(self.settings.k)]
             return weighted(torch.stack(log_w)).bound.unsqueeze(1)
 
-        conditions = {"estimator": "published by DVP-VAE", "k": self.settings.k}
+        conditions: dict[str, Scalar] = {"estimator": "published by DVP-VAE", "k": self.settings.k}
         title, bound = "−log p(x), published estimator", self._per_image(score, 1)[:, 0]
         first, bits = self._bound("nll-published", title, bound, conditions, -1)
         return [attrs.evolve(first, note=WARNING), bits]
@@ -235,9 +244,16 @@ class _Measuring:
             better="higher" if sign > 0 else "lower",
             conditions={**conditions, **self.scale.describe()},
         )
-        bits = {"value": -sign * value / per_bit, "error": None if error is None else error / per_bit}
-        title = f"−{title}" if sign > 0 else title
-        return nats, attrs.evolve(nats, name=f"{name}.bits", title=title, unit=BITS, better="lower", **bits)
+        bits = attrs.evolve(
+            nats,
+            name=f"{name}.bits",
+            value=-sign * value / per_bit,
+            title=f"−{title}" if sign > 0 else title,
+            error=None if error is None else error / per_bit,
+            unit=BITS,
+            better="lower",
+        )
+        return nats, bits
 
     def _mean(self, values: Tensor) -> float:
         bad = int((~values.isfinite()).sum())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hebm.interfaces import Backbone, Batch, Loss, Progress
+from hebm.interfaces import Batch, InferringBackbone, Loss, Progress
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -24,7 +24,7 @@ from hebm_plugins.nvae.structure import Structure
 from hebm_plugins.pixels.bits import reduce_bits
 
 
-class NVAEBackbone(Backbone):
+class NVAEBackbone(InferringBackbone):
     """p(x, z) = p(x|z) N(z_0; 0, 1.01²) Π_i N(z_i; μ_i(z_above), σ_i(z_above)²), μ = 5 tanh(·/5),
     σ = exp(5 tanh(·/5)) + 0.01; q(z|x) along the same pass (arXiv 2007.03898).
 
@@ -58,26 +58,26 @@ class NVAEBackbone(Backbone):
         self.spectral = SpectralSum([conv.weight.shape for conv in self.convolutions()])
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """Every convolution of encoder and decoder, whose spectral norms are penalised."""
+        """List every convolution of encoder and decoder: their spectral norms are penalised."""
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
     # ------------------------------------------------------------ generation
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
+        """Return z_i = μ_i(z_above) + σ_i(z_above) u_i, groups top-down; u `(B, D)`. The image net is not run."""
         parts = self.layout.split(u)
-        return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.index])))
+        return _latents(u, self.decoder.descend(len(u), lambda point: point.prior.at(parts[point.group])))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
-        return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.index]))
+        """Return u_i = (z_i − μ_i(z_above)) / σ_i(z_above)."""
+        return self._standardised(self.decoder.descend(len(z[0]), lambda point: z[point.group]))
 
     def _standardised(self, descent: Descent) -> Latents:
         u = [prior.standardised(z) for prior, z in zip(descent.priors, descent.z, strict=True)]
         return _latents(self.layout.join(u), descent)
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z), from the last group's feature on; from the beginning where `latents` is without features."""
+        """Return p(x|z), from the last group's feature; without features, the top-down pass runs again."""
         if latents.features is None:
             latents = self.invert(latents.z)
         return self.pixels(self._cropped(self.decoder.image(latents.features, latents.z[-1])))
@@ -88,7 +88,7 @@ class NVAEBackbone(Backbone):
     # ------------------------------------------------------------ inference
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x) through the flows, log q and KL per group `(B, G)`.
+        """Draw z ~ q(z|x) through the flows, with log q and KL per group `(B, G)`.
 
         KL is analytic without flows, else the one-sample estimate log q(z before flows) − log p(z after), which may
         be negative; a flow's log |det| is 0.
@@ -99,9 +99,9 @@ class NVAEBackbone(Backbone):
         posteriors: list[Normal] = []
 
         def draw(point: Point) -> Tensor:
-            posteriors.append(self.encoder.posterior(features[point.index], point))
-            before.append(posteriors[-1].at(xi[point.index]))
-            return self.encoder.groups[point.index].transport(before[-1])
+            posteriors.append(self.encoder.posterior(features[point.group], point))
+            before.append(posteriors[-1].at(xi[point.group]))
+            return self.encoder.groups[point.group].transport(before[-1])
 
         descent = self.decoder.descend(len(batch.x), draw)
         log_q = torch.stack([q.log_prob(z) for q, z in zip(posteriors, before, strict=True)], dim=1)
@@ -121,26 +121,27 @@ class NVAEBackbone(Backbone):
     # ------------------------------------------------------------ training
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """−log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
+        """Return −log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
         posterior = self.infer(batch, noise)
         log_likelihood = self.likelihood(posterior.latents).log_prob(batch.target)
         return self.settings.loss(log_likelihood, posterior, self.structure.groups, self.penalty, progress)
 
     def penalty(self, iterations: int) -> Tensor:
-        """Spectral norms of all kernels plus max |γ| of every BatchNorm; moves the power iteration's vectors."""
+        """Return the spectral norms of all kernels plus max |γ| of every BatchNorm; the power iteration advances."""
         kernels = [kernel_of(conv) for conv in self.convolutions()]
-        return self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
+        penalty: Tensor = self.spectral(kernels, iterations) + batch_norm_penalty(self.modules())
+        return penalty
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """The decoder."""
+        """List the decoder alone."""
         return (self.decoder,)
 
     def finalize(self, noise: Noise) -> None:
-        """Estimate the decoder's BatchNorm statistics anew from samples, if `recalibration` asks for it."""
+        """Estimate the decoder's BatchNorm statistics again, from samples, if `recalibration` asks for it."""
         recalibrate(self, noise, self.recalibration)
 
     def folded(self) -> NVAEBackbone:
-        """A copy for evaluation with eval BatchNorm and weight norm folded into plain convolutions."""
+        """Return a copy for evaluation, with eval BatchNorm and weight norm folded into plain convolutions."""
         return folded(self)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """Σ over processes. Backwards the same: each process's output is part of every process's loss."""
+    """Sums over processes, forwards and backwards: each process's output is part of every process's loss."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -19,25 +19,25 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, grad: Tensor) -> Tensor:
         total = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
-    """The mean over processes, of any shape, differentiable; with one process the tensor itself.
+    """Return the mean over processes, of any shape, differentiable; with one process the tensor itself.
 
     Every process must call it, in the same order. A batch is divided in equal shares, so that this mean of means over a
     share's rows is the mean over all rows; its gradient is right once gradients are averaged over processes.
     """
     processes = process_count()
-    return tensor if processes == 1 else _Sum.apply(tensor) / processes  # type: ignore[no-any-return, no-untyped-call]
+    return tensor if processes == 1 else _Sum.apply(tensor) / processes
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -54,12 +54,17 @@ class BatchNorm(nn.BatchNorm2d):
             make alike.
     """
 
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-5, momentum=0.05)
         self.together = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised, of x's shape and type."""
+        """Normalise x; shape and type stay the same."""
         if not (self.training and self.together) or process_count() == 1:
             return super().forward(x)
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
@@ -71,8 +76,8 @@ class BatchNorm(nn.BatchNorm2d):
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _follow(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Move the running statistics towards those of a batch of `count` rows and positions."""
+        """Move the running statistics towards the statistics of a batch of `count` rows and positions."""
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)  # type: ignore[union-attr, arg-type]
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr, operator]
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)

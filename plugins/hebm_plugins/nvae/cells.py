@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.ops import UP, SqueezeExcite, make_op
 
@@ -62,10 +63,10 @@ class Halving(nn.Module):
         super().__init__()
         quarter = 2 * channels // 4
         sizes = (quarter, quarter, quarter, 2 * channels - 3 * quarter)
-        self.convs = nn.ModuleList(WNConv2d(channels, size, 1, stride=2) for size in sizes)
+        self.convs = ModuleList(WNConv2d(channels, size, 1, stride=2) for size in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → `(B, 2C, H/2, W/2)`."""
+        """Map x `(B, C, H, W)` to `(B, 2C, H/2, W/2)`."""
         y = F.silu(x)
         parts = [conv(y[:, :, down:, right:]) for conv, (down, right) in zip(self.convs, self.corners, strict=True)]
         return torch.cat(parts, dim=1)
@@ -83,8 +84,9 @@ class Doubling(nn.Module):
         self.conv = WNConv2d(channels, channels // 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → `(B, C/2, 2H, 2W)`."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True))
+        """Map x `(B, C, H, W)` to `(B, C/2, 2H, 2W)`."""
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True))
+        return y
 
 
 class Cell(nn.Module):
@@ -102,13 +104,13 @@ class Cell(nn.Module):
         outputs = {1: channels, 2: 2 * channels, UP: channels // 2}[stride]
         self.skip: nn.Module = {1: nn.Identity, 2: Halving, UP: Doubling}[stride](channels)
         first, *rest = ops
-        self.ops = nn.ModuleList(
+        self.ops: ModuleList[nn.Module] = ModuleList(
             [make_op(first, channels, outputs, stride), *(make_op(name, outputs, outputs, 1) for name in rest)]
         )
         self.se: nn.Module = SqueezeExcite(outputs) if squeeze_excite else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)` → the cell's output."""
+        """Return the cell's output for x `(B, C, H, W)`."""
         branch = x
         for op in self.ops:
             branch = op(branch)

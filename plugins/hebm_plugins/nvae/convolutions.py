@@ -40,20 +40,22 @@ class WNConv2d(nn.Conv2d):
 
     @staticmethod
     def _norm(weight: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+        return norm
 
     def direction(self) -> Tensor:
-        """W before normalisation, `(O, I / groups, k, k)`."""
+        """Return W before normalisation, `(O, I / groups, k, k)`."""
         return self.weight
 
     def kernel(self) -> Tensor:
-        """W_eff, `(O, I / groups, k, k)`."""
+        """Return W_eff, `(O, I / groups, k, k)`."""
         weight = self.direction()
         return weight * (self.log_weight_norm.exp() / (self._norm(weight) + _EPSILON))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of x `(B, I, H, W)`."""
-        return self._conv_forward(x, self.kernel(), self.bias)
+        """Convolve x `(B, I, H, W)`."""
+        y: Tensor = self._conv_forward(x, self.kernel(), self.bias)
+        return y
 
 
 class MaskedWNConv2d(WNConv2d):
@@ -73,10 +75,10 @@ class MaskedWNConv2d(WNConv2d):
             self.log_weight_norm.copy_((self._norm(self.direction()) + 1e-2).log())
 
     def direction(self) -> Tensor:
-        """The masked weight."""
+        """Return the masked weight."""
         return self.weight * self.mask
 
 
 def kernel_of(conv: nn.Conv2d) -> Tensor:
-    """The kernel that a convolution applies, whatever its kind, `(O, I / groups, k, k)`."""
+    """Return the kernel that a convolution of any kind applies, `(O, I / groups, k, k)`."""
     return conv.kernel() if isinstance(conv, WNConv2d) else conv.weight

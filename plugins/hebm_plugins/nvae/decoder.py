@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.ops import UP
@@ -25,15 +26,15 @@ class Raw(NamedTuple):
 
     @classmethod
     def of(cls, output: Tensor) -> Raw:
-        """From a net's output `(B, 2L, r, r)`."""
+        """Split a net's output `(B, 2L, r, r)`."""
         mean, log_std = output.chunk(2, dim=1)
         return cls(mean, log_std)
 
 
 class Point(NamedTuple):
-    """Where a top-down pass stands: at group `index`, with decoder feature s, its raw prior and the prior."""
+    """Where a top-down pass stands: at group number `group`, with decoder feature s, its raw prior and the prior."""
 
-    index: int
+    group: int
     feature: Tensor
     raw: Raw | None
     prior: Normal
@@ -64,26 +65,26 @@ class PriorGroup(nn.Module):
         channels = structure.decoder_channels * structure.shrink(structure.scales[index])
         latent, count = structure.latent_channels, structure.decoder_cells if index else 0
         ops, se = structure.ops.decoder, structure.squeeze_excite
-        self.cells = nn.ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
+        self.cells = ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
         self.normal = WNConv2d(channels, 2 * latent, 1) if index else None
         self.combine = WNConv2d(channels + latent, channels, 1)
         self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
 
     def enter(self, feature: Tensor) -> Tensor:
-        """The feature that p(z_i | z_above) is read from."""
+        """Return the feature that p(z_i | z_above) is computed from."""
         for cell in self.cells:
             feature = cell(feature)
         return feature
 
     def prior(self, feature: Tensor) -> tuple[Raw | None, Normal]:
-        """p(z_i | z_above), also before the clamp. The first group's is that of raw zeros: N(0, 1.01²)."""
+        """Return p(z_i | z_above), also before the clamp. The first group has N(0, 1.01²), from raw zeros."""
         if self.normal is None:
             return None, clamped_normal(feature.new_zeros(()), feature.new_zeros(()))
         raw = Raw.of(self.normal(F.elu(feature)))
         return raw, clamped_normal(*raw)
 
     def absorb(self, feature: Tensor, z: Tensor) -> Tensor:
-        """The feature for the next group, or for the image."""
+        """Return the feature for the next group, or for the image."""
         feature = self.combine(torch.cat([feature, z], dim=1))
         return feature if self.up is None else self.up(feature)
 
@@ -106,9 +107,9 @@ class Decoder(nn.Module):
         super().__init__()
         shrink, channels = structure.shrink(0), structure.decoder_channels
         self.feature = nn.Parameter(torch.rand(channels * shrink, height // shrink, width // shrink))
-        self.groups = nn.ModuleList(PriorGroup(structure, i) for i in range(len(structure.scales)))
+        self.groups = ModuleList(PriorGroup(structure, i) for i in range(len(structure.scales)))
         ops, se = structure.ops.post, structure.squeeze_excite
-        self.post = nn.ModuleList(
+        self.post = ModuleList(
             Cell(ops, channels * 2 ** (block - 1 if cell else block), 1 if cell else UP, se)
             for block in range(structure.blocks, 0, -1)
             for cell in range(structure.post_cells)
@@ -116,7 +117,7 @@ class Decoder(nn.Module):
         self.head = WNConv2d(channels, outputs, 3)
 
     def descend(self, rows: int, choose: Choose) -> Descent:
-        """Top-down through all groups, z_i being what `choose` gives; stops at the last z."""
+        """Walk top-down through all groups with z_i from `choose`; stop at the last z."""
         feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
         z: list[Tensor] = []
         priors: list[Normal] = []
@@ -128,8 +129,9 @@ class Decoder(nn.Module):
         return Descent(tuple(z), tuple(priors), feature)
 
     def image(self, feature: Tensor, z: Tensor) -> Tensor:
-        """The image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
+        """Return the image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
         feature = self.groups[-1].absorb(feature, z)
         for cell in self.post:
             feature = cell(feature)
-        return self.head(F.elu(feature))
+        image: Tensor = self.head(F.elu(feature))
+        return image

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.decoder import Point, Raw
@@ -26,11 +27,11 @@ class BottomUp(nn.Module):
         super().__init__()
         channels = structure.encoder_channels * structure.shrink(structure.scales[index])
         ops, se = structure.ops.encoder, structure.squeeze_excite
-        self.cells = nn.ModuleList(Cell(ops, channels, 1, se) for _ in range(structure.encoder_cells))
+        self.cells = ModuleList(Cell(ops, channels, 1, se) for _ in range(structure.encoder_cells))
         self.down = Cell(ops, channels, 2, se) if index and structure.ends_scale(index - 1) else None
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature that the group reads, and the one that goes on."""
+        """Return the feature that the group reads, and the feature for the next cells."""
         for cell in self.cells:
             feature = cell(feature)
         return feature, feature if self.down is None else self.down(feature)
@@ -50,10 +51,10 @@ class PosteriorGroup(nn.Module):
         channels = structure.encoder_channels * shrink
         self.combine = WNConv2d(structure.decoder_channels * shrink, channels, 1) if index else None
         self.normal = WNConv2d(channels, 2 * latent, 3)
-        self.flows = nn.ModuleList(Flow(latent) for _ in range(structure.flows))
+        self.flows = ModuleList(Flow(latent) for _ in range(structure.flows))
 
     def raw(self, feature: Tensor, point: Point, residual: bool) -> Raw:
-        """Mean and log σ before the clamp, with the prior's added if `residual`.
+        """Return mean and log σ before the clamp, with the prior's added if `residual`.
 
         Arguments:
             feature: of the encoder, for this group.
@@ -67,7 +68,7 @@ class PosteriorGroup(nn.Module):
         return Raw(raw.mean + point.raw.mean, raw.log_std + point.raw.log_std)
 
     def transport(self, z: Tensor) -> Tensor:
-        """z after the flows."""
+        """Return z after the flows."""
         for flow in self.flows:
             z = flow(z)
         return z
@@ -88,17 +89,17 @@ class Encoder(nn.Module):
         ops, se, last = structure.ops.pre, structure.squeeze_excite, structure.pre_cells - 1
         self.residual = residual
         self.stem = WNConv2d(channels, base, 3)
-        self.pre = nn.ModuleList(
+        self.pre = ModuleList(
             Cell(ops, base * 2**block, 2 if cell == last else 1, se)
             for block in range(structure.blocks)
             for cell in range(structure.pre_cells)
         )
-        self.steps = nn.ModuleList(BottomUp(structure, i) for i in reversed(range(count)))
+        self.steps = ModuleList(BottomUp(structure, i) for i in reversed(range(count)))
         self.top = WNConv2d(base * structure.shrink(0), base * structure.shrink(0), 1)
-        self.groups = nn.ModuleList(PosteriorGroup(structure, i) for i in range(count))
+        self.groups = ModuleList(PosteriorGroup(structure, i) for i in range(count))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The feature for each group, top-down, of images x `(B, C, H, W)`."""
+        """Return the feature for each group, top-down, of images x `(B, C, H, W)`."""
         feature = self.stem(x)
         for cell in self.pre:
             feature = cell(feature)
@@ -110,5 +111,5 @@ class Encoder(nn.Module):
         return kept[::-1]
 
     def posterior(self, feature: Tensor, point: Point) -> Normal:
-        """q(z_i | z_above, x) before the flows."""
-        return clamped_normal(*self.groups[point.index].raw(feature, point, self.residual))
+        """Return q(z_i | z_above, x) before the flows."""
+        return clamped_normal(*self.groups[point.group].raw(feature, point, self.residual))

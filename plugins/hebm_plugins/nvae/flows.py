@@ -14,7 +14,7 @@ EXPANSION = 6
 
 
 def channel_mask(inputs: int, outputs: int, strict: bool) -> Tensor:
-    """Which input channel may feed which output channel at the centre tap, `(outputs, inputs)`.
+    """Return which input channel may feed which output channel at the centre tap, `(outputs, inputs)`.
 
     The wider side is cut into blocks, one for each channel of the narrower; allowed iff in < out (strict), or ≤.
     """
@@ -25,7 +25,7 @@ def channel_mask(inputs: int, outputs: int, strict: bool) -> Tensor:
 
 
 def causal_mask(centre: Tensor, size: int, mirrored: bool) -> Tensor:
-    """Rows above the centre and the pixels left of it: 1; the centre: `centre` `(O, I)`; the rest: 0. `(O, I, k, k)`.
+    """Return a mask `(O, I, k, k)`: 1 above and left of the centre, `centre` `(O, I)` in it, 0 elsewhere.
 
     `mirrored` turns the pattern by 180°, but not the channels.
     """
@@ -55,12 +55,13 @@ class FlowHalf(nn.Module):
         self.depthwise = MaskedWNConv2d(wide, wide, 5, middle, groups=wide, bias=False)
         self.mean = MaskedWNConv2d(wide, channels, 1, last)
         with torch.no_grad():
-            self.mean.log_weight_norm -= math.log(10)
+            self.mean.log_weight_norm.sub_(math.log(10))
 
     def forward(self, z: Tensor) -> Tensor:
-        """z `(B, L, r, r)` → the same shape; log |det| = 0."""
+        """Transform z `(B, L, r, r)` with log |det| = 0."""
         hidden = F.elu(self.depthwise(F.elu(self.spread(z))))
-        return z - self.mean(F.elu(hidden))
+        moved: Tensor = z - self.mean(F.elu(hidden))
+        return moved
 
 
 class Flow(nn.Module):
@@ -75,5 +76,6 @@ class Flow(nn.Module):
         self.first, self.second = FlowHalf(channels, mirrored=False), FlowHalf(channels, mirrored=True)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z `(B, L, r, r)` → the same shape; log |det| = 0."""
-        return self.second(self.first(z))
+        """Transform z `(B, L, r, r)` with log |det| = 0."""
+        moved: Tensor = self.second(self.first(z))
+        return moved

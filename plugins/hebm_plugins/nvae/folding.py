@@ -1,4 +1,4 @@
-"""Folding: an equal net for evaluation in which weight norm and BatchNorm are gone into plain convolutions.
+"""Folding: an equal net for evaluation, with weight norm and BatchNorm merged into plain convolutions.
 
 With a = γ / √(var + ε) and s = β − a·mean, BatchNorm is x ↦ a x + s. It folds
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
 from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, nearest
@@ -41,28 +42,34 @@ class FoldedBottleneck(nn.Module):
         self.project = into_previous(op.project, op.project_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, I, H, W)` → `(B, O, H', W')`."""
+        """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
         x = F.silu(self.expand(x))
         x = F.silu(self.spatial(nearest(x) if self.upsample else x))
-        return self.project(x)
+        y: Tensor = self.project(x)
+        return y
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """a and s of BatchNorm with its running statistics, `(C,)` each."""
+def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return a and s of BatchNorm with its running statistics, `(C,)` each."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - scale * norm.running_mean
 
 
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    height, width = sizes
+    return height, width
+
+
 def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = None) -> nn.Conv2d:
-    """An ordinary convolution of the same geometry, with this kernel and bias, or its own effective ones."""
+    """Return an ordinary convolution of the same geometry, with this kernel and bias, or its own effective ones."""
     kernel, bias = kernel_of(conv) if kernel is None else kernel, conv.bias if bias is None else bias
     made = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
+        _pair(conv.kernel_size),
+        _pair(conv.stride),
+        conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
+        _pair(conv.dilation),
         conv.groups,
         bias is not None,
         device="meta",
@@ -72,15 +79,15 @@ def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = N
     return made
 
 
-def into_previous(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """norm(conv(x)) as one convolution."""
+def into_previous(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
+    """Return norm(conv(x)) as one convolution."""
     scale, shift = affine(norm)
     bias = shift if conv.bias is None else scale * conv.bias + shift
     return plain(conv, kernel_of(conv) * scale[:, None, None, None], bias)
 
 
-def after_affine(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
-    """conv(norm(x)) as one convolution, for a 1×1 `conv`."""
+def after_affine(norm: BatchNorm, conv: nn.Conv2d) -> nn.Conv2d:
+    """Return conv(norm(x)) as one convolution, for a 1×1 `conv`."""
     scale, shift = affine(norm)
     kernel = kernel_of(conv)
     bias = kernel.flatten(1) @ shift
@@ -88,12 +95,13 @@ def after_affine(norm: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def _fold_cell(cell: Cell) -> None:
-    """Bottlenecks become three convolutions; in a chain of `ConvOp`s the later norms go into the convolution before."""
+    """Fold bottlenecks to three convolutions, and the later norms of `ConvOp`s into the convolution before."""
     for i, op in enumerate(cell.ops):
+        before = cell.ops[i - 1] if i else None
         if isinstance(op, InvertedBottleneck):
             cell.ops[i] = FoldedBottleneck(op)
-        elif i and isinstance(op, ConvOp) and isinstance(op.norm, nn.BatchNorm2d):
-            cell.ops[i - 1].conv = into_previous(cell.ops[i - 1].conv, op.norm)
+        elif isinstance(before, ConvOp) and isinstance(op, ConvOp) and isinstance(op.norm, BatchNorm):
+            before.conv = into_previous(before.conv, op.norm)
             op.norm = nn.Identity()
 
 
@@ -107,7 +115,7 @@ def _fold_weight_norm(module: nn.Module) -> None:
 
 @torch.no_grad()
 def folded(backbone: NVAEBackbone) -> NVAEBackbone:
-    """A frozen copy with folded parameters, equal to the original in eval mode; never trained, never saved."""
+    """Return a frozen copy with folded parameters, equal to the original in eval mode; never trained, never saved."""
     twin = copy.deepcopy(backbone).eval().requires_grad_(False)
     for module in list(twin.modules()):
         if isinstance(module, Cell):

@@ -33,12 +33,13 @@ class ConvOp(nn.Module):
         self.upsample = stride == UP
         self.norm = BatchNorm(inputs) if normalise else nn.Identity()
         self.activation = activation
-        self.conv = WNConv2d(inputs, outputs, 3, abs(stride), dilation)
+        self.conv: nn.Conv2d = WNConv2d(inputs, outputs, 3, abs(stride), dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, I, H, W)` → `(B, O, H', W')`."""
+        """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
         x = self.activation(self.norm(x))
-        return self.conv(nearest(x) if self.upsample else x)
+        y: Tensor = self.conv(nearest(x) if self.upsample else x)
+        return y
 
 
 class InvertedBottleneck(nn.Module):
@@ -68,11 +69,12 @@ class InvertedBottleneck(nn.Module):
         self.project_norm = BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, I, H, W)` → `(B, O, H', W')`."""
+        """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
         x = self.norm(nearest(x) if self.upsample else x)
         x = F.silu(self.expand_norm(self.expand(x)))
         x = F.silu(self.spatial_norm(self.spatial(x)))
-        return self.project_norm(self.project(x))
+        y: Tensor = self.project_norm(self.project(x))
+        return y
 
 
 class SqueezeExcite(nn.Module):
@@ -88,18 +90,19 @@ class SqueezeExcite(nn.Module):
         self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, C, H, W)`, scaled per channel."""
+        """Scale each channel of x `(B, C, H, W)`."""
         scale = self.excite(F.relu(self.squeeze(x.mean((2, 3))))).sigmoid()
-        return x * scale[:, :, None, None]
+        scaled: Tensor = x * scale[:, :, None, None]
+        return scaled
 
 
 def nearest(x: Tensor) -> Tensor:
-    """Every pixel four times, `(B, C, 2H, 2W)`."""
+    """Repeat every pixel four times, `(B, C, 2H, 2W)`."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def make_op(name: str, inputs: int, outputs: int, stride: int) -> ConvOp | InvertedBottleneck:
-    """The op of a published name: res_elu, res_bnelu, res_bnswish, res_bnswish5, or mconv_e{E}k{K}g{groups}.
+    """Build the op of a published name: res_elu, res_bnelu, res_bnswish, res_bnswish5, or mconv_e{E}k{K}g{groups}.
 
     Raises `ConfigError` for channels that do not divide into an op's groups.
     """

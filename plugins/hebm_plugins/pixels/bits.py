@@ -8,7 +8,7 @@ from hebm_plugins.precision import full_precision
 
 
 def reduce_bits(x: Tensor, bits: int) -> Tensor:
-    """2 ⌊k / 2^(8−b)⌋ / (2^b − 1) − 1, with k = round(255 (x + 1) / 2) the 8-bit level of x. Idempotent.
+    """Return 2 ⌊k / 2^(8−b)⌋ / (2^b − 1) − 1, with k = round(255 (x + 1) / 2) the 8-bit level of x. Idempotent.
 
     Arguments:
         x: pixels in [−1, 1], of any shape.
@@ -18,4 +18,5 @@ def reduce_bits(x: Tensor, bits: int) -> Tensor:
         Pixels in [−1, 1] of 2^b levels, lowest −1 and highest 1, in float32 at least.
     """
     levels = (127.5 * (full_precision(x) + 1)).round()
-    return 2 * (levels / 2 ** (8 - bits)).floor() / (2**bits - 1) - 1
+    reduced: Tensor = 2 * (levels / 2 ** (8 - bits)).floor() / (2**bits - 1) - 1
+    return reduced

@@ -67,29 +67,29 @@ class LogisticMixturePixels(PixelDistribution):
                 f"got {parameters.shape[1]}"
             )
         count = parameters.shape[1] // 10
-        self.logits, rest = full_precision(parameters).split((count, 9 * count), dim=1)
-        self.means, log_scales, coefficients = rest.unflatten(1, (3, 3 * count)).chunk(3, dim=2)
+        self.logits, rest = torch.split(full_precision(parameters), [count, 9 * count], dim=1)
+        self.means, log_scales, coefficients = torch.unflatten(rest, 1, (3, 3 * count)).chunk(3, dim=2)
         self.log_scales, self.coefficients = log_scales.clamp(scoring.least, scoring.greatest), coefficients.tanh()
         self.bits, self.scoring = bits, scoring
         super().__init__(self.means[:, :, 0])
 
     @property
     def scale(self) -> str:
-        """Levels have probabilities: bits per dimension are those of the literature on images of so many bits."""
+        """Say that levels have probabilities: bits per dimension compare with published ones for as many bits."""
         return f"probability of {self.bits}-bit images: bits per dimension of {self.bits}-bit images"
 
     @property
     def mean(self) -> Tensor:
-        """The three colours with μ and c averaged over π, `(B, 3, H, W)` in [−1, 1]; as published, not quite E[x]."""
+        """Return the colours for μ and c averaged over π, `(B, 3, H, W)` in [−1, 1]: as published, not quite E[x]."""
         weights = self.logits.softmax(1).unsqueeze(1)
         return _coloured((weights * self.means).sum(2), (weights * self.coefficients).sum(2))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ_pixels log p(x), `(B,)`, for value `(B, 3, H, W)` in [−1, 1]."""
+        """Return Σ_pixels log p(x), `(B,)`, for value `(B, 3, H, W)` in [−1, 1]."""
         return self.log_prob_map(value).flatten(1).sum(1)
 
     def log_prob_map(self, value: Tensor) -> Tensor:
-        """log Σ_m π_m Π_colours p_m(x), per pixel, `(B, H, W)`."""
+        """Return log Σ_m π_m Π_colours p_m(x), per pixel, `(B, H, W)`."""
         x = reduce_bits(value, self.bits).unsqueeze(2)
         red, green, _ = x.unbind(1)
         c0, c1, c2 = self.coefficients.unbind(1)
@@ -98,12 +98,12 @@ class LogisticMixturePixels(PixelDistribution):
         return (masses.sum(1) + self.logits.log_softmax(1)).logsumexp(1)
 
     def draw(self, noise: Noise, temperature: float = 1.0) -> Tensor:
-        """A sample, `(B, 3, H, W)` in [−1, 1], not rounded to levels (as published)."""
+        """Draw a sample, `(B, 3, H, W)` in [−1, 1], not rounded to levels (as published)."""
         mixture, logistic = noise.uniform(*self.logits.shape), noise.uniform(*self.means[:, :, 0].shape)
         return self.from_uniforms(_inside(mixture), _inside(logistic), temperature)
 
     def from_uniforms(self, mixture: Tensor, logistic: Tensor, temperature: float = 1.0) -> Tensor:
-        """The sample that uniform numbers give: m = argmax(log π / t − log(−log u)), x = μ + (s/t) log(v / (1 − v)).
+        """Return the sample for uniform numbers: m = argmax(log π / t − log(−log u)), x = μ + (s/t) log(v / (1 − v)).
 
         Arguments:
             mixture: u, `(B, M, H, W)` in (0, 1).
@@ -119,12 +119,12 @@ class LogisticMixturePixels(PixelDistribution):
 
 
 def _inside(uniform: Tensor) -> Tensor:
-    """[0, 1) → (0, 1)."""
+    """Map [0, 1) into (0, 1)."""
     return MARGIN + (1 - 2 * MARGIN) * uniform
 
 
 def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
-    """Each colour with its share of the ones before it, clamped to [−1, 1]."""
+    """Add to each colour its share of the colours before it, clamped to [−1, 1]."""
     c0, c1, c2 = coefficients.unbind(1)
     red = x[:, 0].clamp(-1, 1)
     green = (x[:, 1] + c0 * red).clamp(-1, 1)
@@ -133,7 +133,7 @@ def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def _log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, intervals: int, scoring: MixtureScoring) -> Tensor:
-    """log of the mass of level x, `(B, 3, M, H, W)`; levels are 2 / intervals apart."""
+    """Return the log of the mass of level x, `(B, 3, M, H, W)`; levels are 2 / intervals apart."""
     error, precision = x - mean, (-log_scale).exp()
     above, below, middle = (precision * (error + shift) for shift in (1 / intervals, -1 / intervals, 0))
     mass = above.sigmoid() - below.sigmoid()

@@ -46,7 +46,8 @@ class JointPrior(PriorLearner):
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f_i, `(B, E)`."""
-        return self.energy(latents).squeeze(2)
+        f: Tensor = self.energy(latents).squeeze(2)
+        return f
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Return f(T(u)) − |u|²/2, less Σ log σ(u) for the official target."""

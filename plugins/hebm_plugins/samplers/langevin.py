@@ -7,6 +7,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import drawn
 from hebm.sampling import step_sizes
 from hebm_plugins.samplers.ula import Point
 
@@ -32,16 +33,17 @@ class Langevin(Sampler):
 
     @property
     def h(self) -> float:
-        """The step size in the internal unit."""
+        """Return the step size in the internal unit."""
         return {"std": self.step_size**2, "step": self.step_size, "drift": 2 * self.step_size}[self.convention]
 
     def init(self, density: LogDensity, u: Tensor) -> Point:
-        """The point itself."""
+        """Return the point itself."""
         return Point(u)
 
     def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
-        """One Euler step."""
+        """Make one Euler step."""
+        xi = drawn(noise.normal)
         value, grad = density.value_and_grad(state.u)
         h, root = step_sizes(self.h, density.scale)
-        u = state.u + (0.5 / self.temperature) * h * grad + self.noise_scale * root * noise.normal
+        u = state.u + (0.5 / self.temperature) * h * grad + self.noise_scale * root * xi
         return Point(u), Info(value, grad)

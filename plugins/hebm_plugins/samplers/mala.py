@@ -10,11 +10,12 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import drawn
 from hebm.sampling import step_sizes
 
 
 class Evaluated(NamedTuple):
-    """u `(B, D)` with log p(u) `(B,)` and its gradient `(B, D)`: a rejected chain evaluates nothing anew."""
+    """u `(B, D)` with log p(u) `(B,)` and its gradient `(B, D)`: a rejected chain evaluates nothing again."""
 
     u: Tensor
     value: Tensor
@@ -34,19 +35,20 @@ class MALA(Sampler):
     step_size: float = option(0.1, doc="h, in units of u²", above=0)
 
     def init(self, density: LogDensity, u: Tensor) -> Evaluated:
-        """The point with its log density and gradient."""
+        """Return the point with its log density and gradient."""
         return Evaluated(u, *density.value_and_grad(u))
 
     def step(self, density: LogDensity, state: Evaluated, noise: StepNoise) -> tuple[Evaluated, Info]:
-        """One proposal and its acceptance."""
+        """Make one proposal; accept or reject it."""
         h, root = step_sizes(self.step_size, density.scale)
-        u = state.u + 0.5 * h * state.grad + root * noise.normal
+        xi, uniform = drawn(noise.normal), drawn(noise.uniform)
+        u = state.u + 0.5 * h * state.grad + root * xi
         value, grad = density.value_and_grad(u)
         # log q(u|u') − log q(u'|u); the forward residual is √h ξ
         backward = ((state.u - u - 0.5 * h * grad) / root).square().sum(1)
-        forward = noise.normal.square().sum(1)
+        forward = xi.square().sum(1)
         log_ratio = value - state.value + 0.5 * (forward - backward)
-        accept = noise.uniform.log() < log_ratio  # False for NaN
+        accept = uniform.log() < log_ratio  # False for NaN
         accept = accept & u.isfinite().all(1) & grad.isfinite().all(1)
         moved = Evaluated(*(torch.where(_like(accept, a), a, b) for a, b in zip((u, value, grad), state, strict=True)))
         return moved, Info(moved.value, moved.grad, accept.to(u.dtype))

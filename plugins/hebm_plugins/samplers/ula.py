@@ -9,6 +9,7 @@ from torch import Tensor
 from hebm.config.recipe import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import drawn
 from hebm.sampling import step_sizes
 
 
@@ -34,21 +35,22 @@ class ULA(Sampler):
 
     @classmethod
     def from_std(cls, s: float, steps: int = 20) -> ULA:
-        """From the convention u + (s²/2) ∇ + s ξ (joint EBM, latent space EBM): h = s²."""
+        """Convert from the convention u + (s²/2) ∇ + s ξ (joint EBM, latent space EBM): h = s²."""
         return cls(steps=steps, step_size=s**2)
 
     @classmethod
     def from_drift(cls, s: float, steps: int = 20) -> ULA:
-        """From the convention u + s ∇ + √(2s) ξ (diffusion and multi-stage papers): h = 2s."""
+        """Convert from the convention u + s ∇ + √(2s) ξ (diffusion and multi-stage papers): h = 2s."""
         return cls(steps=steps, step_size=2 * s)
 
     def init(self, density: LogDensity, u: Tensor) -> Point:
-        """The point itself."""
+        """Return the point itself."""
         return Point(u)
 
     def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
-        """One Euler step."""
+        """Make one Euler step."""
+        xi = drawn(noise.normal)
         value, grad = density.value_and_grad(state.u)
         h, root = step_sizes(self.step_size, density.scale)
-        u = state.u + 0.5 * h * grad + root * noise.normal
+        u = state.u + 0.5 * h * grad + root * xi
         return Point(u), Info(value, grad)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch
+from hebm.interfaces import Backbone, Batch, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
 from hebm.normals import Normal
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, TopDownInference
 
 
@@ -24,7 +25,6 @@ class TwoLayerBackbone(Backbone):
         generator: z_1 `(B, d_1)` → image parameters `(B, C, H, W)`.
         pixel_std: σ of the Gaussian likelihood, or None for Bernoulli logits.
         offset: the published code adds it to every σ, the top's included.
-        inference: q(z|x), or None.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class TwoLayerBackbone(Backbone):
         generator: nn.Module,
         pixel_std: float | None,
         offset: float,
-        inference: TopDownInference | BottomUpInference | None = None,
     ) -> None:
         super().__init__()
         self.layout, self.pixel_std, self.top_std = layout, pixel_std, 1 + offset
-        self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
+        self.conditionals, self.generator = ModuleList(conditionals), generator
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
+        """Return p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_full((), self.top_std))
-        return self.conditionals[layer - 1](above)
+        prior: Normal = self.conditionals[layer - 1](above)
+        return prior
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
+        """Return z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
         z: list[Tensor] = []
         sigma: list[Tensor] = []
         for i, part in enumerate(self.layout.split(u)):
@@ -57,34 +57,48 @@ class TwoLayerBackbone(Backbone):
         return Latents(u, tuple(z), tuple(sigma))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
+        """Return u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
         above = (None, *z[:-1])
         priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
         u = [prior.standardised(part) for part, prior in zip(z, priors, strict=True)]
         return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
+        """Return p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
         image = self.generator(latents.z[-1])
         return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
 
-    @property
-    def can_infer(self) -> bool:
-        """True if it was built with an inference model."""
-        return self.inference is not None
-
     def generative(self) -> tuple[nn.Module, ...]:
-        """p(z_i|z_{i+1}) and p(x|z_1)."""
+        """List the modules of p(z_i|z_{i+1}) and p(x|z_1)."""
         return self.conditionals, self.generator
 
+
+class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
+    """The same generator with an inference model.
+
+    Arguments:
+        layout, conditionals, generator, pixel_std, offset: as of `TwoLayerBackbone`.
+        inference: q(z|x).
+    """
+
+    def __init__(
+        self,
+        layout: LatentLayout,
+        conditionals: Sequence[ConditionalNormal],
+        generator: nn.Module,
+        pixel_std: float | None,
+        offset: float,
+        inference: TopDownInference | BottomUpInference,
+    ) -> None:
+        super().__init__(layout, conditionals, generator, pixel_std, offset)
+        self.inference = inference
+
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
+        """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
         KL is analytic given the draw of the layer above for top-down inference, else the one-sample estimate
         log q(z_i) − log p(z_i | z_{i+1}).
         """
-        if self.inference is None:
-            return super().infer(batch, noise)
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)
         latents = self.invert(z)

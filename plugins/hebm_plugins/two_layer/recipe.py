@@ -10,7 +10,7 @@ from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.mlp import ACTIVATIONS
 from hebm_plugins.two_layer import nets
-from hebm_plugins.two_layer.backbone import TwoLayerBackbone
+from hebm_plugins.two_layer.backbone import InferringTwoLayer, TwoLayerBackbone
 
 
 @recipe
@@ -46,7 +46,10 @@ class TwoLayer(BackboneRecipe):
                 raise ConfigError(f"backbone.{key} is empty; give at least one number")
 
     def build(self, images: ImageSpec) -> TwoLayerBackbone:
-        """Raises `ConfigError` for images outside 8 to 64 pixels, other than 1 or 3 channels, or unfit widths."""
+        """Build the backbone.
+
+        Raises `ConfigError` for images outside 8 to 64 pixels, other than 1 or 3 channels, or unfit widths.
+        """
         _check_images(images)
         above = zip(self.z_dims[:-1], self.z_dims[1:], strict=True)
         hidden = (self.prior_width,) * self.prior_depth
@@ -56,14 +59,12 @@ class TwoLayer(BackboneRecipe):
             )
             for a, b in above
         ]
-        return TwoLayerBackbone(
-            layout=LatentLayout(tuple((d,) for d in self.z_dims), image=images.shape),
-            conditionals=conditionals,
-            generator=self._generator(images),
-            pixel_std=self.pixel_std if self.likelihood == "gaussian" else None,
-            offset=self.sigma_offset,
-            inference=self._inference(images),
-        )
+        layout = LatentLayout(tuple((d,) for d in self.z_dims), image=images.shape)
+        generator, offset = self._generator(images), self.sigma_offset
+        pixel_std = self.pixel_std if self.likelihood == "gaussian" else None
+        if self.inference == "none":
+            return TwoLayerBackbone(layout, conditionals, generator, pixel_std, offset)
+        return InferringTwoLayer(layout, conditionals, generator, pixel_std, offset, self._inference(images))
 
     def _generator(self, images: ImageSpec) -> nn.Module:
         squash = self.likelihood == "gaussian"
@@ -76,10 +77,8 @@ class TwoLayer(BackboneRecipe):
             return nets.mlp_encoder(self.widths, images, features)
         return nets.conv_encoder(self.widths, images, self.head, features)
 
-    def _inference(self, images: ImageSpec) -> nets.TopDownInference | nets.BottomUpInference | None:
+    def _inference(self, images: ImageSpec) -> nets.TopDownInference | nets.BottomUpInference:
         width, offset = self.inference_width, self.sigma_offset
-        if self.inference == "none":
-            return None
         if self.inference == "top-down":
             return nets.TopDownInference(self._encoder(images, width), self.z_dims, width, width, offset)
         return nets.BottomUpInference(self._encoder(images, 2 * self.z_dims[-1]), self.z_dims, width, offset)

@@ -3,13 +3,13 @@ import torch
 from tiny_models import RootPrior, TinyData, numbers, tiny_evaluation
 from torch import nn
 
-from hebm.interfaces import Backbone
+from hebm.interfaces import InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm_plugins.metrics.active_units import ActiveUnits
 
 
-class Sees(Backbone):
+class Sees(InferringBackbone):
     """The mean of unit d of the lower layer is a_d times pixel d, the top layer sees nothing."""
 
     def __init__(self, gains, means=True):

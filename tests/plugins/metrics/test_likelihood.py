@@ -5,12 +5,12 @@ import math
 import attrs
 import pytest
 import torch
-from tiny_models import LinearBackbone, RootPrior, TinyData, tiny_evaluation
+from tiny_models import LinearGenerator, RootPrior, TinyData, tiny_evaluation
 from torch import nn
 
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluate.metrics_file import Results
-from hebm.interfaces import Backbone
+from hebm.interfaces import InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
 from hebm_plugins.metrics.likelihood import Likelihood
@@ -18,7 +18,7 @@ from hebm_plugins.metrics.likelihood import Likelihood
 STD = 0.5
 
 
-class FactorBackbone(Backbone):
+class FactorBackbone(InferringBackbone):
     """x_d = u_d + 0.5 ξ_d for every pixel: q may be the exact posterior N(0.8 x, 0.2), or wider."""
 
     def __init__(self, widen=1.0, bernoulli=False):
@@ -178,9 +178,6 @@ def test_a_nonfinite_bound_is_counted_and_refused(tmp_path):
 
 
 def test_a_backbone_without_inference_has_no_bound(tmp_path):
-    class Generator(LinearBackbone):
-        infer = Backbone.infer
-
-    found, _ = measured(tmp_path, Generator(), Likelihood())
+    found, _ = measured(tmp_path, LinearGenerator(), Likelihood())
     assert not found.get("elbo").found
     assert "inference" in found.get("elbo").note

@@ -18,7 +18,7 @@ Pairs = Iterator[tuple[str, str]]
 
 
 def official_names(backbone: NVAEBackbone) -> dict[str, str]:
-    """Our name → the published one, of every tensor that the published code has, in its order and without aliases."""
+    """Return our name → published name of every tensor of the published code, in its order and without aliases."""
     names = {"decoder.feature": "prior_ftr0"}
     for ours, theirs in _modules(backbone):
         for key in backbone.get_submodule(ours).state_dict():
@@ -27,18 +27,18 @@ def official_names(backbone: NVAEBackbone) -> dict[str, str]:
 
 
 def aliased(backbone: NVAEBackbone, name: str) -> bool:
-    """Whether a tensor of ours is the kernel of a plain convolution, which the published files hold twice."""
+    """Return whether a tensor is the kernel of a plain convolution, which the published files hold twice."""
     owner = backbone.get_submodule(name.rpartition(".")[0])
     return isinstance(owner, nn.Conv2d) and not isinstance(owner, WNConv2d)
 
 
 def alias_of(name: str) -> str:
-    """The second name of a kernel in the published files."""
+    """Return the second name of a kernel in the published files."""
     return name.removesuffix(".weight") + ALIAS
 
 
 def _modules(backbone: NVAEBackbone) -> Pairs:
-    """Every module that owns tensors."""
+    """Yield every module that owns tensors."""
     count = len(backbone.layout)
     yield "encoder.stem", "stem"
     yield from _cells(backbone, _numbered("encoder.pre", "pre_process", len(backbone.encoder.pre)))
@@ -64,7 +64,7 @@ def _slots(tower: str) -> Iterator[str]:
 
 
 def _bottom_up(backbone: NVAEBackbone) -> Iterator[str]:
-    """What stands in the published encoder tower: cells, then the slot of the group they feed, then the way down."""
+    """Yield the published encoder tower: cells, then the slot of the group they feed, then the way down."""
     steps = backbone.encoder.steps
     for k, step in enumerate(steps):
         group = len(steps) - 1 - k
@@ -76,7 +76,7 @@ def _bottom_up(backbone: NVAEBackbone) -> Iterator[str]:
 
 
 def _top_down(backbone: NVAEBackbone) -> Iterator[str]:
-    """What stands in the published decoder tower: cells, then z's way into the feature, then the way up."""
+    """Yield the published decoder tower: cells, then z's way into the feature, then the way up."""
     for i, group in enumerate(backbone.decoder.groups):
         yield from (f"decoder.groups.{i}.cells.{n}" for n in range(len(group.cells)))
         yield f"decoder.groups.{i}.combine"
@@ -97,7 +97,7 @@ def _flows(backbone: NVAEBackbone) -> Pairs:
 
 
 def _cells(backbone: NVAEBackbone, pairs: Pairs) -> Pairs:
-    """The modules within cells; of a combiner the convolution."""
+    """Yield the modules within cells, and the convolution of a combiner."""
     for ours, theirs in pairs:
         found = backbone.get_submodule(ours)
         if isinstance(found, Cell):
@@ -112,10 +112,16 @@ def _cell(cell: Cell) -> Pairs:
     if isinstance(cell.skip, Doubling):
         yield "skip.conv", "skip.1"
     for j, op in enumerate(cell.ops):
-        parts = _conv_op(op) if isinstance(op, ConvOp) else _bottleneck(op)
-        yield from ((f"ops.{j}.{ours}", f"_ops.{j}.{theirs}") for ours, theirs in parts)
+        yield from ((f"ops.{j}.{ours}", f"_ops.{j}.{theirs}") for ours, theirs in _op(op))
     if isinstance(cell.se, SqueezeExcite):
         yield from (("se.squeeze", "se.se.0"), ("se.excite", "se.se.2"))
+
+
+def _op(op: nn.Module) -> Pairs:
+    if isinstance(op, ConvOp):
+        yield from _conv_op(op)
+    if isinstance(op, InvertedBottleneck):
+        yield from _bottleneck(op)
 
 
 def _conv_op(op: ConvOp) -> Pairs:

@@ -62,7 +62,8 @@ class Levels:
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         """Return one of them at levels t `(B,)`, as `(B, 1)` on the device and of the type of `like`."""
-        return getattr(self, name).to(like)[t].unsqueeze(1)
+        coefficient: Tensor = getattr(self, name)
+        return coefficient.to(like)[t].unsqueeze(1)
 
 
 class DiffusionPrior(PriorLearner):
@@ -79,6 +80,8 @@ class DiffusionPrior(PriorLearner):
         label_weight: of the cross-entropy.
         fold: compute what depends only on weights and t once a chain.
     """
+
+    root: PriorLearner
 
     def __init__(
         self,
@@ -140,8 +143,8 @@ class DiffusionPrior(PriorLearner):
         energy, guide = self.energy.folded(t) if self.fold else self.energy, self._guiding(t, labels)
         scale = pick("energy_scale", t, above)
         tilt = Tilt(lambda latents: self.coupling.tilt(energy(latents, t), scale, guide), (self.energy,))
-        coefficients = (pick(name, t, above) for name in ("alpha", "sigma", "recovery", "energy_scale", "scale"))
-        return ConditionalPrior(backbone, tilt, above, *coefficients, context)
+        alpha, sigma, recovery, size = (pick(name, t, above) for name in ("alpha", "sigma", "recovery", "scale"))
+        return ConditionalPrior(backbone, tilt, above, alpha, sigma, recovery, scale, size, context)
 
     def _guiding(self, t: Tensor, labels: Tensor | None) -> Tensor | None:
         """Return the labels that guide level t: at level 0, or at every level."""

@@ -57,4 +57,4 @@ class DVPDiffusion(PriorRecipe):
 
         `stable` and `dropout` matter in training only, `temperature` in a draw only.
         """
-        return attrs.evolve(self, stable=False, dropout=0.0, temperature=1.0)
+        return attrs.evolve(self, stable=False, dropout=0.0, temperature=1.0)  # type: ignore[misc]  # recipes are attrs classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -104,4 +105,4 @@ class CosineSchedule(Schedule):
         return 4 * span / (2 * angle).sin()
 
 
-SCHEDULES = {"linear": LinearSchedule, "cosine": CosineSchedule}
+SCHEDULES: dict[str, Callable[[float, float, bool], Schedule]] = {"linear": LinearSchedule, "cosine": CosineSchedule}

@@ -25,12 +25,12 @@ class TimeEmbedding(nn.Module):
         self.first, self.second = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def sinusoid(self, t: Tensor) -> Tensor:
-        """`(B, ch)` of t `(B,)`."""
+        """Embed t `(B,)` as `(B, ch)`."""
         angle = t.unsqueeze(1) * self.frequencies
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
     def forward(self, t: Tensor) -> Tensor:
-        """`(B, ch)` of t `(B,)`."""
+        """Embed t `(B,)` as `(B, ch)`."""
         embedded: Tensor = self.second(F.silu(self.first(self.sinusoid(t))))
         return embedded
 
@@ -53,7 +53,13 @@ class ResidualBlock(nn.Module):
         _zero(self.conv2)
 
     def forward(self, h: Tensor, embedded: Tensor, keep: Tensor | None = None) -> Tensor:
-        """h `(B, inputs, S, S)`; keep: uniform numbers of the same shape as the features, for dropout, or None."""
+        """Return features `(B, channels, S, S)`.
+
+        Arguments:
+            h: `(B, inputs, S, S)`.
+            embedded: the embedded time, `(B, channels)`.
+            keep: uniform numbers of the features' shape, for dropout; None for no dropout.
+        """
         y = self.conv1(F.silu(self.norm1(h)))
         a, b = self.film(F.silu(embedded))[:, :, None, None].chunk(2, dim=1)
         y = F.silu(self.norm2(y) * (1 + a) + b)
@@ -77,14 +83,15 @@ class Attention(nn.Module):
         _zero(self.proj)
 
     def forward(self, h: Tensor) -> Tensor:
-        """h `(B, ch, S, S)`."""
+        """Mix the positions of h `(B, ch, S, S)`."""
         q, k, v = self.qkv(self.norm(h.flatten(2))).transpose(1, 2).chunk(3, dim=2)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return h + self.proj(mixed).view_as(h)
+        out: Tensor = h + self.proj(mixed).view_as(h)
+        return out
 
 
 class UNet(nn.Module):
-    """Stem, n blocks down, block–attention–block, n + 1 blocks up, each beside the features that it mirrors.
+    """Stem, n blocks down, block–attention–block, n + 1 blocks up, each joined with the features that it mirrors.
 
     Starts at ε̂ = 0.
 
@@ -108,11 +115,11 @@ class UNet(nn.Module):
 
     @property
     def masks(self) -> int:
-        """How many blocks drop features."""
+        """Return the number of blocks that drop features."""
         return len(self.down) + len(self.middle) + len(self.up)
 
     def forward(self, z: Tensor, t: Tensor, keep: Tensor | None = None) -> Tensor:
-        """ε̂, of z's shape.
+        """Return ε̂, of z's shape.
 
         Arguments:
             z: z_t, `(B, C, S, S)`.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hebm.errors import ConfigError
 from hebm.interfaces import (
@@ -32,6 +31,7 @@ from hebm.interfaces import (
     Transition,
     seen_by,
 )
+from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.priors.contrast import bce, contrast_terms
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
@@ -66,7 +66,7 @@ class MultiStagePrior(PriorLearner):
         dim: int,
     ) -> None:
         super().__init__()
-        self.root, self.ratios, self.sampler, self.coupling = root, nn.ModuleList(ratios), sampler, coupling
+        self.root, self.ratios, self.sampler, self.coupling = root, ModuleList(ratios), sampler, coupling
         self.drawing, self.contrast, self.trained_stages = drawing, contrast, 0
         self.bank = Bank(contrast.pool, dim) if contrast.negatives == "posterior" else None
         self.pool: Pool | None = None
@@ -107,7 +107,7 @@ class MultiStagePrior(PriorLearner):
 
         Each stage has learned p(y|z) for itself: the labels of all of them together would count it M times.
         """
-        energies: list[Any] = [self.ratios[s].folded() if fold else self.ratios[s] for s in stages]
+        energies = [self.ratios[s].folded() if fold else self.ratios[s] for s in stages]
 
         def f(latents: Latents) -> Tensor:
             if not energies:

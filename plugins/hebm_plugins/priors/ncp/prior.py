@@ -63,7 +63,8 @@ class NCPPrior(PriorLearner):
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f_i, `(B, L)`."""
-        return self.energy(latents).squeeze(2)
+        f: Tensor = self.energy(latents).squeeze(2)
+        return f
 
     # ------------------------------------------------------------ drawing
 
