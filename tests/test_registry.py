@@ -392,7 +392,7 @@ def test_the_names_are_these():
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context hierarchical interpolation ood stages temperature",
-        "commands": "analyse check compare detect evaluate export import init plugins report run sample",
+        "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 
 

@@ -30,7 +30,7 @@ def test_an_opened_run_says_what_it_is_and_gives_its_weights(run):
     assert opened.folder.path == run
     assert opened.experiment == load(run / "config.toml")
     assert opened.images == ImageSpec(1, 8, 8, tuple("0123456789"), True)
-    assert opened.metrics is None
+    assert opened.results is None
     model, weights = opened.model(), opened.weights()
     assert all(torch.equal(value, weights["prior"][name]) for name, value in model.prior.state_dict().items())
     average = newest(run).tensors["prior-ema"]

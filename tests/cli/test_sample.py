@@ -11,6 +11,7 @@ from real_runs import hebm, tiny, train, write_config
 from hebm.cli.sample import asked_labels
 from hebm.errors import ConfigError
 from hebm.evaluate.references import to_pixels
+from hebm.interfaces import Request
 from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 
@@ -47,7 +48,7 @@ def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)
         found[name] = np.load(tmp_path / f"{name}.npz")["images"]
     assert all(not np.array_equal(found["plain"], found[name]) for name in ways if name != "plain")
-    steps = to_pixels(open_run(run).model().sample(8, steps=9)).permute(0, 2, 3, 1).numpy()
+    steps = to_pixels(open_run(run).model().sample(8, request=Request(steps=9))).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(found["steps"], steps)
 
 

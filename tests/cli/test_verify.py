@@ -41,6 +41,10 @@ def commands(home):
     yield "run", home / "experiment.toml", "--runs", home, "--set", "name=other", "--set", f"train.backbone_from={run}"
 
 
+ELBO = b'"name": "elbo",\n      "value": -'
+"""What stands before the first digit of a number in metrics.json."""
+
+
 def flip(path, what):
     """Flip the lowest bit of a digit."""
     text = path.read_bytes()
@@ -50,7 +54,7 @@ def flip(path, what):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("config.toml", b"step_size = 0."), ("manifest.json", b'"height": '), ("metrics.json", b'"elbo": -')],
+    [("config.toml", b"step_size = 0."), ("manifest.json", b'"height": '), ("metrics.json", ELBO)],
 )
 def test_one_flipped_bit_is_named_by_every_command_and_nothing_is_drawn_or_written(home, name, what):
     flip(home / "tiny" / name, what)
@@ -68,7 +72,7 @@ def test_one_flipped_bit_is_named_by_every_command_and_nothing_is_drawn_or_writt
 
 
 def test_an_accepted_change_opens_the_run_again_and_is_recorded(home):
-    flip(home / "tiny" / "metrics.json", b'"elbo": -')
+    flip(home / "tiny" / "metrics.json", ELBO)
     process = hebm("verify", home / "tiny", "--accept")
     assert (process.status, process.stdout.splitlines()[0]) == (0, "accepted  metrics.json")
     assert hebm("report", home / "tiny").status == 0
@@ -76,7 +80,7 @@ def test_an_accepted_change_opens_the_run_again_and_is_recorded(home):
 
 
 def test_deleted_metrics_are_measured_again(home):
-    flip(home / "tiny" / "metrics.json", b'"elbo": -')
+    flip(home / "tiny" / "metrics.json", ELBO)
     (home / "tiny" / "metrics.json").unlink()
     assert hebm("evaluate", home / "tiny").status == 0
     subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=home / "tiny", check=True, capture_output=True)

@@ -61,7 +61,7 @@ import time
 from pathlib import Path
 
 from hebm.config.recipe import recipe
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.metric import Measurement, MetricRecipe
 
 
 @recipe
@@ -73,7 +73,7 @@ class Slow(MetricRecipe):
         if not mark.exists():
             mark.touch()
             time.sleep(60)
-        return {"slow": 1.0}
+        return [Measurement("slow", 1.0, "slow")]
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 from hebm.errors import CheckpointError
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results, from_json
+from hebm.store.metrics import json_bytes
 
 FD = Measurement("fd", 8.918, "Fréchet distance", kind="prior", better="lower", conditions={"extractor": "classifier"})
 ELBO = Measurement("elbo", -1 / 3, "ELBO", 0.125, "nats", conditions={"n": 7})
@@ -26,12 +27,12 @@ PATH = Path("metrics.json")
 
 
 def test_what_is_written_is_read_back():
-    assert from_json(json.loads(json.dumps(RESULTS.to_json())), PATH) == RESULTS
+    assert from_json(json.loads(json_bytes(RESULTS.to_json())), PATH) == RESULTS
 
 
 def test_what_is_not_finite_is_null_in_the_file():
     found = Results((Measurement("a", math.nan, "a", conditions={"t": math.inf}),), {"x": math.nan})
-    read = from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)), PATH)
+    read = from_json(json.loads(json_bytes(found.to_json())), PATH)
     assert not read.measurements[0].found
     assert (read.measurements[0].conditions, read.conditions) == ({"t": None}, {"x": None})
 

@@ -119,7 +119,7 @@ def tiny_evaluation(
     images = {split: data.load(split) for split in ("train", "test")}
     asked = request or Request(steps=settings.chain_steps, after=settings.after)
     model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)
-    return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather))
+    return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather), str(tmp_path))
 
 
 def numbers(measurements):

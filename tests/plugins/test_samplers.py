@@ -124,7 +124,7 @@ def test_mala_accepts_almost_all_small_steps_and_few_large_ones():
 def test_mala_carries_value_and_gradient_of_where_it_is():
     density, u = standard(3), points(64, 3, torch.float64)
     last = []
-    run(MALA(step_size=1.5), density, u, noise("chain"), 5, lambda step, state, info: last.append(state))
+    run(MALA(step_size=1.5), density, u, noise("chain"), 5, lambda name, step, state, info: last.append(state))
     value, grad = density.value_and_grad(last[-1].u)
     assert torch.equal(last[-1].value, value)
     assert torch.equal(last[-1].grad, grad)

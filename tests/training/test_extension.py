@@ -13,8 +13,9 @@ from hebm.errors import CheckpointError, ConfigError
 from hebm.model import build
 from hebm.runs import open_run
 from hebm.training.extension import step_keys
-from hebm.training.loop import WatchedProgress
-from hebm_plugins.two_layer.backbone import TwoLayerBackbone
+from hebm.training.job import WatchedProgress
+from hebm_plugins.two_layer import recipe as two_layer
+from hebm_plugins.two_layer.backbone import InferringTwoLayer
 
 CONSTANT = {"schedule": "constant", "ema": 0.9, "warmup": 2, "clip": 1.0, "learning_rate": 1e-3}
 OF_PHASES = {"train": {"backbone": CONSTANT, "prior": CONSTANT}}
@@ -116,13 +117,13 @@ def test_a_phase_that_ended_by_patience_has_nothing_to_go_on_with(tmp_path):
 
 
 def test_a_loss_that_asks_for_the_number_of_steps_is_refused(tmp_path, monkeypatch):
-    objective = TwoLayerBackbone.objective
+    objective = InferringTwoLayer.objective
 
     def annealed(self, batch, noise, progress):
         loss = objective(self, batch, noise, progress)
         return type(loss)(loss.total * min(1.0, progress.step / (0.3 * progress.total)), loss.terms, loss.posterior)
 
-    monkeypatch.setattr(TwoLayerBackbone, "objective", annealed)
+    monkeypatch.setattr(InferringTwoLayer, "objective", annealed)
     table = of("variational", train={"type": "two-phase"})
     table["train"] = {"type": "two-phase", "backbone": {**CONSTANT, "steps": 6}}
     table["prior"] = {"type": "gaussian"}
@@ -150,18 +151,20 @@ def test_objectives_ask_for_the_number_of_steps_only_where_they_depend_on_it(nam
     assert progress.total_used == bool(warmup)
 
 
-@pytest.fixture
-def settling(monkeypatch):
-    """The backbone's weights change when its phase ends."""
+class Finalizing(InferringTwoLayer):
+    """Its weights change when its phase ends."""
 
     def finalize(self, noise):
         for parameter in self.parameters():
             parameter.data.mul_(0.5)
 
-    monkeypatch.setattr(TwoLayerBackbone, "finalize", finalize)
+
+@pytest.fixture
+def finalizing(monkeypatch):
+    monkeypatch.setattr(two_layer, "InferringTwoLayer", Finalizing)
 
 
-def test_what_is_finalized_at_the_end_of_a_phase_goes_on_from_before_that(tmp_path, settling):
+def test_what_is_finalized_at_the_end_of_a_phase_goes_on_from_before_that(tmp_path, finalizing):
     table = of(train={"backbone": {"ema": 0.9}})
     table["prior"], table["train"] = {"type": "gaussian"}, {"type": "two-phase", "backbone": {**CONSTANT, "steps": 6}}
     one, whole, said = extended(table, merged(dict(table), {"train": {"backbone": {"steps": 9}}}), tmp_path)

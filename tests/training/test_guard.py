@@ -7,10 +7,10 @@ import pytest
 import torch
 from real_runs import fork_server, hebm, install, log, newest, steps_saved, tiny, train, write_config
 
+from hebm import transitions
 from hebm.config.recipe import recipe
 from hebm.sampling import run
 from hebm.training.guard import Guard
-from hebm_plugins.priors import joint
 from hebm_plugins.samplers.ula import ULA, Point
 
 
@@ -114,7 +114,7 @@ def train_and_keep_chains(folder, monkeypatch, poisoned):
         ends.append(chain.u.clone())
         return chain
 
-    monkeypatch.setattr(joint, "run", recording)
+    monkeypatch.setattr(transitions, "run", recording)
     assert train(tiny(), folder)
     return ends
 
@@ -138,7 +138,7 @@ def test_counts_survive_a_stop(tmp_path, monkeypatch):
     def recording(sampler, *arguments):
         return run(PoisonedULA(steps=sampler.steps) if next(ends) == 2 else sampler, *arguments)
 
-    monkeypatch.setattr(joint, "run", recording)
+    monkeypatch.setattr(transitions, "run", recording)
     assert not train(tiny(), tmp_path / "tiny", stop_after=10)
     assert train(tiny(), tmp_path / "tiny")
     assert log(tmp_path / "tiny") == log(tmp_path / "whole")

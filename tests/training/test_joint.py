@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hebm.errors import ConfigError
-from hebm.interfaces import Batch, Progress
+from hebm.interfaces import Batch, Progress, tilt_of
 from hebm.training.joint import JointMCMC, generator_loss, log_normaliser, posterior_chain
 
 PROGRESS = Progress(0, 10)
@@ -51,12 +51,12 @@ def test_without_a_negative_phase_there_is_no_normaliser(assembled):
 def test_the_posterior_chain_raises_the_likelihood_and_depends_on_no_other_row(assembled):
     assembly, batch, noise = assembled("joint")
     model, sampler = assembly.model, JointMCMC().posterior_sampler
-    u = posterior_chain(model.backbone, model.prior.tilt, sampler, batch.target, noise).u
+    u = posterior_chain(model.backbone, tilt_of(model.prior), sampler, batch.target, noise).u
     start = noise.derive("start").normal(128, 8)
     score = [model.backbone.likelihood(model.backbone.latents(v)).log_prob(batch.target).mean() for v in (start, u)]
     assert score[1] > score[0]
     half = Batch(batch.x[64:], batch.target[64:], None, batch.index[64:])
-    v = posterior_chain(model.backbone, model.prior.tilt, sampler, half.target, noise.at(64)).u
+    v = posterior_chain(model.backbone, tilt_of(model.prior), sampler, half.target, noise.at(64)).u
     torch.testing.assert_close(v, u[64:], atol=1e-4, rtol=1e-4)
 
 

@@ -94,7 +94,7 @@ def test_a_prior_of_two_stages_trains_them_one_after_another_in_two_processes(tm
     argument = {"table": table, "folder": str(two)}
     processes = fork_server().world("two_tilts:train_with_two_tilts", argument)
     assert [process.end() for process in processes] == [0, 0], processes[0].stderr + processes[1].stderr
-    assert [line["phase"] for line in log(one)] == ["joint-first"] * 5 + ["joint-second"] * 5
+    assert [line["phase"] for line in log(one)] == ["joint first"] * 5 + ["joint second"] * 5
     assert distance(one, two) < 1e-9
 
 

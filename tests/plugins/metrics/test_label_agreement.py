@@ -35,14 +35,14 @@ def agreement(tmp_path, prior, samples=200):
 
 
 def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
-    measurements = agreement(tmp_path, Asked(uses_labels=True))
+    measurements = agreement(tmp_path, Asked(uses_labels=True), 2000)
     found = numbers(measurements)
     every = found["label-agreement.prior"]
     assert every > 0.8
     assert every > found["classifier-accuracy"] - 0.12
     by_class = [found[f"label-agreement-by-class.prior.{name}"] for name in ("low", "high")]
     assert every == pytest.approx(sum(by_class) / 2)
-    assert measurements[0].conditions["n"] == 200
+    assert measurements[0].conditions["n"] == 2000
 
 
 def test_a_prior_that_does_not_agrees_by_chance(tmp_path):
