@@ -6,7 +6,7 @@ from hebm import defaults, registry
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.extractors import ExtractorRecipe
 from hebm.evaluate.metric import MetricRecipe
-from hebm.noise import BLOCK
+from hebm.noise import BLOCK, whole_blocks
 
 
 @recipe
@@ -55,4 +55,4 @@ class EvaluateSettings:
     @property
     def rows(self) -> int:
         """Images in a batch: a multiple of the noise block, so that a batch is made of whole blocks."""
-        return self.batch_size // BLOCK * BLOCK
+        return whole_blocks(self.batch_size)

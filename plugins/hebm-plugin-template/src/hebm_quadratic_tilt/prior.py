@@ -64,8 +64,9 @@ class QuadraticTiltPrior(PriorLearner):
     ) -> Loss:
         """Return E[f(u⁻)] − E[f(u⁺)], u⁻ drawn in the contexts of u⁺."""
         positive = posterior.latents
-        draw = self.sample(backbone, len(positive), noise, Request(labels, positive.context))
-        negative = seen_by(self, backbone, draw.u, draw.context).detach()
+        draw = self.sample(backbone, len(positive), noise, Request(context=positive.context))
+        with torch.no_grad():
+            negative = seen_by(self, backbone, draw.u, draw.context).detach()
         loss = self.tilt(negative).mean() - self.tilt(positive).mean()
         return Loss(loss, {"gain": -loss.detach()}, negative)
 
