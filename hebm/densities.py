@@ -14,16 +14,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hebm.backbone import Backbone
 from hebm.latents import Fixed
 from hebm.tilts import Tilt
-
-if TYPE_CHECKING:
-    from hebm.interfaces import Backbone
 
 
 class ValueAndGrad(NamedTuple):

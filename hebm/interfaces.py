@@ -19,25 +19,36 @@ All that the author of a prior needs can be imported from here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-import attrs
 import torch
 from torch import Tensor, nn
 
+from hebm.backbone import (
+    Backbone,
+    BackboneRecipe,
+    Batch,
+    Finalizes,
+    FitsStatistics,
+    ImageSpec,
+    InferringBackbone,
+    Loss,
+    Progress,
+    ShowsFeatures,
+)
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
 from hebm.latents import Fixed, LatentLayout, Latents, Posterior
-from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
 from hebm.tilts import Tilt, seen_by, sees_of, shown, total
-from hebm.transitions import MCMC, ROOT, Exact, Population, Transition, best_of, root_of, up_to, walk
+from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
+from hebm.walking import Population, root_of, walk
 
 if TYPE_CHECKING:
-    from hebm.data.images import Images
+    pass
 
 __all__ = [
     "MCMC",
@@ -70,6 +81,7 @@ __all__ = [
     "Regenerates",
     "Request",
     "Sampler",
+    "ShowsFeatures",
     "Stage",
     "StepNoise",
     "TakesLabels",
@@ -90,152 +102,15 @@ __all__ = [
     "walk",
 ]
 
-# ---------------------------------------------------------------- values that travel between components
-
-
-@attrs.frozen
-class ImageSpec:
-    """What a backbone must know of the images.
-
-    Arguments:
-        channels, height, width: shape of one image.
-        classes: names of the labels, empty when there are none.
-        binary: True when targets are binarised (every pixel −1 or 1).
-        attributes: names of the A binary attributes that images have instead of classes, empty when there are none.
-    """
-
-    channels: int
-    height: int
-    width: int
-    classes: tuple[str, ...] = ()
-    binary: bool = False
-    attributes: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.channels, self.height, self.width
-
-
-@attrs.frozen(eq=False)
-class Batch:
-    """Images on their path into a model, all in [−1, 1].
-
-    Arguments:
-        x: what the encoder sees, `(B, C, H, W)`.
-        target: what the likelihood scores (binarised, say), `(B, C, H, W)`.
-        labels: class indices `(B,)`, or attributes `(B, A)` in {0, 1}; int64, or None.
-        index: position of each image in its data set, `(B,)`.
-    """
-
-    x: Tensor
-    target: Tensor
-    labels: Tensor | None
-    index: Tensor
-
-
-@attrs.frozen
-class Progress:
-    """Where training is: at step `step` of `total`.
-
-    Arguments:
-        step: counted from 0.
-        total: the number of steps.
-        rows: global batch size, summed over processes and micro-batches. Row i of this batch is global row
-            `noise.start + i`. None means that this batch is the whole step.
-    """
-
-    step: int
-    total: int
-    rows: int | None = None
-
-
-@attrs.frozen(eq=False)
-class Loss:
-    """What a training step minimises.
-
-    Arguments:
-        total: scalar, differentiable; a mean over the batch.
-        terms: scalars to log by name (detached), in nats per image unless the name says otherwise.
-        negative: draws of the negative phase, for a scheme that needs them again; or None.
-        posterior: the posterior draw it was computed on, with its graph, for a scheme that adds to it; or None.
-    """
-
-    total: Tensor
-    terms: Mapping[str, Tensor] = attrs.field(factory=dict)
-    negative: Latents | None = None
-    posterior: Posterior | None = None
-
-
 # ---------------------------------------------------------------- live objects
-
-
-class Backbone(nn.Module, ABC):
-    """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above).
-
-    With an inference model it is an `InferringBackbone`. Rarer abilities are `FitsStatistics` and `Finalizes`.
-    """
-
-    layout: LatentLayout
-
-    @abstractmethod
-    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return T(u): u `(B, D)` → z. Each row must depend on its own row alone."""
-
-    @abstractmethod
-    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return T⁻¹(z): z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
-
-    @abstractmethod
-    def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Return p(x|z): a `torch.distributions.Distribution` of batch shape `(B,)` with `draw(noise)`."""
-
-    def generative(self) -> tuple[nn.Module, ...]:
-        """List the modules of p(x, z), without the inference model. Schemes that infer by MCMC train only these."""
-        return (self,)
-
-    def folded(self) -> Backbone:
-        """Return an equal, cheaper copy of a frozen backbone, for inference and chains (never trained)."""
-        return self
-
-
-class InferringBackbone(Backbone):
-    """A backbone with an inference model q(z|x), and the objective that trains both.
-
-    Without one, latents are inferred by MCMC.
-    """
-
-    @abstractmethod
-    def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """Draw from q(z|x), reparameterised, with log q and KL per layer."""
-
-    def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return −ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override it to anneal or balance.
-
-        With a context, + log r(c|x) is added; −log p(c) is the loss of the root, which is trained with the backbone.
-        """
-        posterior = self.infer(batch, noise)
-        if posterior.kl is None:
-            raise NotImplementedError(f"{type(self).__name__}.infer gives no KL: override objective")
-        reconstruction = -self.likelihood(posterior.latents).log_prob(batch.target).mean()
-        kl = posterior.kl.sum(1).mean()
-        loss = reconstruction + kl
-        terms = {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
-        if posterior.log_r is None:
-            return Loss(loss, {"elbo": -loss.detach(), **terms}, posterior=posterior)
-        log_r = posterior.log_r.mean()
-        return Loss(loss + log_r, {**terms, "log_r": log_r.detach()}, posterior=posterior)
-
-    def folded(self) -> InferringBackbone:
-        """Return an equal, cheaper copy of a frozen backbone, which infers alike."""
-        return self
 
 
 class EnergyFn(nn.Module, ABC):
     """Scores latents: the log tilt f, large = likely.
 
-    `sees` names what it needs of latents besides u, z, σ and the context: "image" for `latents.image` = E[x|z]. It is
-    computed once per evaluation of a density, and only if an energy sees it.
+    `sees` names what it needs of latents besides u, z, σ and the context: "image" for `latents.image` = E[x|z],
+    "decoder" for `latents.decoder`, features of a backbone that shows them (`ShowsFeatures`). Each is computed once per
+    evaluation of a density, and only if an energy sees it.
     """
 
     sees: tuple[str, ...] = ()
@@ -366,30 +241,6 @@ class PriorLearner(nn.Module, ABC):
         return (*before, Stage("prior", own[0] if len(own) == 1 else nn.ModuleList(own), self.objective))
 
 
-# ---------------------------------------------------------------- rare abilities of a backbone, asked for by isinstance
-
-
-@runtime_checkable
-class FitsStatistics(Protocol):
-    """A backbone with buffers that depend on the data set."""
-
-    def fit_statistics(self, images: Images) -> None:
-        """Set these buffers from the training images. Schemes call it once, before the first step."""
-
-
-@runtime_checkable
-class Finalizes(Protocol):
-    """A backbone with statistics of its final weights."""
-
-    def finalize(self, noise: Noise) -> None:
-        """Measure statistics on the final weights.
-
-        Scheme two-phase calls it once, after the backbone's training or when the backbone comes from another run, and
-        before a prior is trained on it. Averaged weights are finalized too. The result depends on `noise` alone and is
-        the same on every process.
-        """
-
-
 # ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance
 
 
@@ -462,16 +313,6 @@ def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Ti
 
 
 # ---------------------------------------------------------------- recipes: what is registered
-
-
-class BackboneRecipe(ABC):
-    """Group `hebm_backbones`."""
-
-    group: ClassVar[str] = "hebm_backbones"
-
-    @abstractmethod
-    def build(self, images: ImageSpec) -> Backbone:
-        """Build a backbone for images of this shape. Raises `ConfigError` if they do not fit."""
 
 
 class EnergyRecipe(ABC):

@@ -11,8 +11,8 @@ contiguous tensor. `LatentLayout` gives the per-layer views.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import attrs
@@ -31,11 +31,13 @@ class LatentLayout:
             `((20, 4, 4), (20, 8, 8))`.
         context: shape of the variable drawn before the latents (a pseudo-input), or None.
         image: shape of the decoded image `(C, H, W)`, for energies that see it; None if the backbone does not say.
+        features: shapes of the L + 1 decoder features that energies may see (`ShowsFeatures`), top first; () if none.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     context: tuple[int, ...] | None = None
     image: tuple[int, int, int] | None = None
+    features: tuple[tuple[int, ...], ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -67,10 +69,17 @@ class LatentLayout:
         return Fixed(u, torch.cat(parts))
 
     def zeros(self, like: Tensor) -> Latents:
-        """Return one point, u = 0 and z = 0 with σ = 1 and a grey image, on the device and of the type of `like`."""
-        z = tuple(like.new_zeros(1, *shape) for shape in self.shapes)
-        context, image = (None if shape is None else like.new_zeros(1, *shape) for shape in (self.context, self.image))
-        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, decoded=image)
+        """Return one point on the device and of the type of `like`: all is zero, but σ = 1."""
+
+        def zero(shape: tuple[int, ...]) -> Tensor:
+            return like.new_zeros(1, *shape)
+
+        z = tuple(map(zero, self.shapes))
+        context = None if self.context is None else zero(self.context)
+        shown: dict[str, Any] = {"decoder": tuple(map(zero, self.features))} if self.features else {}
+        if self.image is not None:
+            shown["image"] = zero(self.image)
+        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, shown=shown)
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
@@ -135,26 +144,36 @@ class Latents:
         z: latents per layer, `(B, *shape_i)`, top first.
         sigma: σ_i per layer, broadcastable to z_i, so that ∂z_i/∂u_i = diag σ_i.
         context: what was drawn before the latents, `(B, *context)`, or None.
-        features: what the backbone needs to continue from here to the image; only the backbone reads it.
-        decoded: E[x|z], `(B, C, H, W)`, if an energy that sees it asked for it (`hebm.tilts.shown`); else None.
+        carried: what the backbone needs to continue from here to the image; only the backbone reads it.
+        shown: what energies see besides, by the names in `EnergyFn.sees`; `hebm.tilts.shown` adds it.
     """
 
     u: Tensor
     z: tuple[Tensor, ...]
     sigma: tuple[Tensor, ...]
     context: Tensor | None = None
-    features: Any = None
-    decoded: Tensor | None = None
+    carried: Any = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def image(self) -> Tensor:
-        """E[x|z], `(B, C, H, W)`. Raises `PluginError` if nobody decoded it."""
-        if self.decoded is None:
+        """E[x|z], `(B, C, H, W)`. Raises `PluginError` if these latents do not show it."""
+        image: Tensor = self._shown("image")
+        return image
+
+    @property
+    def decoder(self) -> tuple[Tensor, ...]:
+        """The L + 1 decoder features, `(B, *layout.features[i])`. Raises `PluginError` if these latents show none."""
+        features: tuple[Tensor, ...] = self._shown("decoder")
+        return features
+
+    def _shown(self, name: str) -> Any:
+        if name not in self.shown:
             raise PluginError(
-                "these latents carry no image: make them by hebm.tilts.seen_by(prior, backbone, u, context) if an "
-                'energy with sees = ("image",) is evaluated on, or Tilt.at(backbone, latents)'
+                f"these latents do not show {name!r}: put it into the energy's `sees`, and evaluate the energy by "
+                "Tilt.at(backbone, latents), or on hebm.tilts.seen_by(prior, backbone, u, context)"
             )
-        return self.decoded
+        return self.shown[name]
 
     def __len__(self) -> int:
         """Return B, the number of points."""
@@ -178,10 +197,14 @@ class Latents:
         return gaussian - self.log_sigma
 
     def detach(self) -> Latents:
-        """Return the same values, outside any graph and without features (they may hold a graph)."""
-        context, image = (None if part is None else part.detach() for part in (self.context, self.decoded))
+        """Return the same values, outside any graph and without what the backbone carried (it may hold a graph)."""
+        context = None if self.context is None else self.context.detach()
         z, sigma = (tuple(part.detach() for part in parts) for parts in (self.z, self.sigma))
-        return Latents(self.u.detach(), z, sigma, context, decoded=image)
+        return Latents(self.u.detach(), z, sigma, context, shown={k: _detached(v) for k, v in self.shown.items()})
+
+
+def _detached(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return part.detach() if isinstance(part, Tensor) else tuple(tensor.detach() for tensor in part)
 
 
 @attrs.frozen(eq=False)
@@ -203,7 +226,7 @@ class Posterior:
     mean: tuple[Tensor, ...] | None = None
 
     def detach(self) -> Posterior:
-        """Return the same values outside any graph; the latents lose their features (see `Latents.detach`)."""
+        """Return the same values outside any graph; the latents lose what was carried, see `Latents.detach`."""
         log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
         mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
         return Posterior(self.latents.detach(), log_q, kl, log_r, mean)

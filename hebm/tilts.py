@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from hebm.backbone import Backbone, ShowsFeatures
+from hebm.errors import PluginError
 from hebm.latents import Latents
 
-if TYPE_CHECKING:
-    from hebm.interfaces import Backbone
+
+def _image(backbone: Backbone, latents: Latents) -> Tensor:
+    return backbone.likelihood(latents).mean
+
+
+def _decoder(backbone: Backbone, latents: Latents) -> tuple[Tensor, ...]:
+    if not isinstance(backbone, ShowsFeatures):
+        raise PluginError(
+            f"an energy of this prior sees decoder features, and {type(backbone).__name__} shows none; take another "
+            "energy, or a backbone with `decoder_features`"
+        )
+    return backbone.decoder_features(latents)
+
+
+SHOWN: dict[str, Callable[[Backbone, Latents], Tensor | tuple[Tensor, ...]]] = {"image": _image, "decoder": _decoder}
+"""What energies can see besides z: the decoded mean E[x|z], and the decoder's features."""
 
 
 def sees_of(*modules: nn.Module) -> tuple[str, ...]:
-    """Return what the energies among these modules and their sub-modules see besides z: `EnergyFn.sees`."""
+    """Return what the energies among these modules and their sub-modules see besides z: `EnergyFn.sees`.
+
+    Raises `PluginError` for a name that is not in `SHOWN`.
+    """
     found = {name for module in modules for part in module.modules() for name in getattr(part, "sees", ())}
+    if not found <= SHOWN.keys():
+        allowed, unknown = (", ".join(map(repr, names)) for names in (SHOWN, sorted(found - SHOWN.keys())))
+        raise PluginError(f"an energy of this prior sees {unknown}; what energies can see besides z: {allowed}")
     return tuple(sorted(found))
 
 
 def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latents:
-    """Return latents with what an energy sees besides z: for "image" the decoded mean E[x|z], computed once."""
-    if "image" not in sees or latents.decoded is not None:
+    """Return latents with what an energy sees besides z, each computed once."""
+    missing = [name for name in sees if name not in latents.shown]
+    if not missing:
         return latents
-    image = backbone.likelihood(latents).mean
-    return Latents(latents.u, latents.z, latents.sigma, latents.context, latents.features, image)
+    added = {**latents.shown, **{name: SHOWN[name](backbone, latents) for name in missing}}
+    return Latents(latents.u, latents.z, latents.sigma, latents.context, latents.carried, added)
 
 
 def seen_by(module: nn.Module, backbone: Backbone, u: Tensor, context: Tensor | None = None) -> Latents:

@@ -27,7 +27,8 @@ from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
 from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
-from hebm.transitions import Transition, path_to, root_of, up_to, walk
+from hebm.transitions import Transition, path_to, up_to
+from hebm.walking import root_of, walk
 
 
 @contextmanager

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from hebm.densities import ConditionalPrior, Conditioned, Factor, GeneratorPosterior, LatentSpace, TiltedPrior, frozen
+from hebm.errors import PluginError
 from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
 from hebm.tilts import Tilt, shown
 from hebm_plugins.energies.mlp import MLP
+from hebm_plugins.two_layer.recipe import TwoLayer
 
 ROWS = 5
 
@@ -226,10 +228,23 @@ def test_an_energy_may_see_the_decoded_image_and_its_gradient_goes_through_the_d
     assert torch.allclose(grad, slope - u, atol=1e-12)
 
 
+def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
+    class SeesMore(SeesImage):
+        sees = ("image", "pixels")
+
+    with pytest.raises(PluginError, match="sees 'pixels'; what energies can see besides z: 'image', 'decoder'"):
+        Tilt(SeesMore(), (SeesMore(),))
+    ladder = TwoLayer(z_dims=(3, 5), widths=(16,), inference_width=16).build(SMALL_IMAGES)
+    with pytest.raises(PluginError, match="sees decoder features, and InferringTwoLayer shows none"):
+        shown(ladder, ladder.latents(torch.zeros(2, 8)), ("decoder",))
+    with pytest.raises(PluginError, match="these latents do not show 'decoder'"):
+        _ = backbone.latents(u).decoder
+
+
 def test_the_image_is_decoded_once_and_only_for_who_sees_it(backbone, u):
     latents = backbone.latents(u)
     assert shown(backbone, latents, ()) is latents
     image = shown(backbone, latents, ("image",))
-    assert image.decoded is not None
+    assert image.shown.keys() == {"image"}
     assert shown(backbone, image, ("image",)) is image
     assert torch.equal(image.detach().image, image.image.detach())

@@ -74,15 +74,16 @@ def test_root_log_prob_is_the_backbones_own_density_of_z():
     assert torch.allclose(latents.root_log_prob, expected, atol=1e-12)
 
 
-def test_detach_keeps_values_and_drops_graph_and_features():
+def test_detach_keeps_values_and_drops_the_graph_and_what_the_backbone_carried():
     weight = torch.ones(1, requires_grad=True)
     u = torch.ones(2, 3)
-    latents = Latents(u * weight, (u * weight,), (u * weight,), context=u * weight, features=u * weight)
+    shown = {"image": u * weight, "decoder": (u * weight, u * weight)}
+    latents = Latents(u * weight, (u * weight,), (u * weight,), context=u * weight, carried=u * weight, shown=shown)
     detached = latents.detach()
-    held = (detached.u, *detached.z, *detached.sigma, detached.context)
+    held = (detached.u, *detached.z, *detached.sigma, detached.context, detached.image, *detached.decoder)
     assert not any(tensor.requires_grad for tensor in held)
     assert all(torch.equal(tensor, u) for tensor in held)
-    assert detached.features is None
+    assert detached.carried is None
 
 
 def test_detach_keeps_every_part_of_a_posterior_and_drops_its_graph():

@@ -14,7 +14,8 @@ from hebm.noise import Noise
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import points, seeded
 from hebm.tilts import Tilt
-from hebm.transitions import ROOT, path_to, walk
+from hebm.transitions import ROOT, path_to
+from hebm.walking import walk
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA
 

@@ -34,7 +34,7 @@ from hebm.evaluate.shares import Processes
 from hebm.interfaces import Batch, PriorLearner
 from hebm.noise import Noise
 from hebm.trained import TrainedModel, count_nonfinite, evaluating
-from hebm.transitions import root_of
+from hebm.walking import root_of
 
 Kind = str | tuple[str, float]
 _KEPT_BYTES = 2**30

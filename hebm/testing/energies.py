@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import EnergyFn, EnergyRecipe
+from hebm.interfaces import EnergyFn, EnergyRecipe, ImageSpec
 from hebm.latents import LatentLayout, Latents
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
 from hebm.testing.promises import (
@@ -19,7 +19,8 @@ from hebm.testing.promises import (
     no_global_randomness,
     promise,
 )
-from hebm.testing.subjects import ReferenceBackbone, contexts, perturbed, points, seeded
+from hebm.testing.subjects import SMALL_IMAGES, ReferenceBackbone, contexts, perturbed, points, seeded
+from hebm.tilts import SHOWN, shown
 
 ROWS = 5
 
@@ -28,11 +29,15 @@ def _built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int 
     return perturbed(seeded(lambda: recipe.build(layout, logits, levels))).eval()
 
 
+def _reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> ReferenceBackbone:
+    images = SMALL_IMAGES if layout.image is None else ImageSpec(*layout.image)
+    return perturbed(seeded(lambda: ReferenceBackbone(layout, images))).to(dtype)
+
+
 def _latents(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
-    """T of the reference backbone at fixed points, or at u."""
-    backbone = perturbed(seeded(lambda: ReferenceBackbone(layout))).to(dtype)
-    at = points(ROWS, layout.dim, dtype) if u is None else u
-    return backbone.latents(at, contexts(layout, len(at), dtype))
+    """T of the reference backbone at fixed points, or at u, with all that energies can see."""
+    backbone, at = _reference(layout, dtype), points(ROWS, layout.dim, dtype) if u is None else u
+    return shown(backbone, backbone.latents(at, contexts(layout, len(at), dtype)), tuple(SHOWN))
 
 
 def _times(levels: int, rows: int = ROWS) -> Tensor | None:
@@ -68,7 +73,8 @@ def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels:
 def _row(latents: Latents, i: int) -> Latents:
     z, sigma = ([part[i : i + 1] for part in parts] for parts in (latents.z, latents.sigma))
     context = None if latents.context is None else latents.context[i : i + 1]
-    return Latents(latents.u[i : i + 1], tuple(z), tuple(sigma), context)
+    seen = {"image": latents.image[i : i + 1], "decoder": tuple(part[i : i + 1] for part in latents.decoder)}
+    return Latents(latents.u[i : i + 1], tuple(z), tuple(sigma), context, shown=seen)
 
 
 def check_parameter_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
@@ -80,10 +86,11 @@ def check_parameter_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels
 
 
 def check_latent_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
-    """The gradient of f reaches every layer, through its z or its u: chains follow it."""
+    """The gradient of f reaches every layer, through its z or its u, or what is computed from z: chains follow it."""
     fixed = _latents(layout).detach()
     u, z = fixed.u.requires_grad_(), tuple(part.requires_grad_() for part in fixed.z)
-    f = _built(recipe, layout, levels)(Latents(u, z, fixed.sigma, fixed.context), _times(levels))
+    latents = shown(_reference(layout), Latents(u, z, fixed.sigma, fixed.context), tuple(SHOWN))
+    f = _built(recipe, layout, levels)(latents, _times(levels))
     fix = "stay differentiable in latents.z or latents.u; no detach, no rounding"
     promise(f.requires_grad, "f is differentiable in z or u", "it is in neither", fix)
     grads = torch.autograd.grad(f.sum(), (u, *z), allow_unused=True, materialize_grads=True)
@@ -95,11 +102,11 @@ def check_latent_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: i
 
 
 def check_detached(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
-    """The tilt needs only what `Latents.detach()` keeps: u, z, sigma and the context, no features of some backbone."""
+    """f needs only what `Latents.detach()` keeps: u, z, σ, the context, and what `sees` names."""
     energy, latents = _built(recipe, layout, levels), _latents(layout)
     with torch.no_grad():
         whole, detached = energy(latents, _times(levels)), energy(latents.detach(), _times(levels))
-    expect_equal("f of detached latents is f", detached, whole, "do not read latents.features")
+    expect_equal("f of detached latents is f", detached, whole, "do not read latents.carried")
 
 
 def check_folded(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

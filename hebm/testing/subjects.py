@@ -22,7 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 SMALL_IMAGES = ImageSpec(1, 8, 8)
 LABELLED_IMAGES = ImageSpec(1, 8, 8, classes=("a", "b"))
-SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape)
+SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape, features=((1,), (4,), (8,)))
 
 
 def seeded(build: Callable[[], T], seed: int = 0) -> T:
@@ -82,12 +82,13 @@ class ReferenceBackbone(InferringBackbone):
 
     def __init__(self, layout: LatentLayout = SMALL_LAYOUT, images: ImageSpec = SMALL_IMAGES) -> None:
         super().__init__()
-        self.layout, self.images = attrs.evolve(layout, image=images.shape), images
-        above = 1 + math.prod(layout.context or (0,))
-        self.layers = nn.ModuleList()
-        for size in layout.sizes:
-            self.layers.append(nn.Linear(above, 2 * size, bias=False))
-            above += size
+        start = 1 + math.prod(layout.context or (0,))
+        above = [start + sum(layout.sizes[:i]) for i in range(len(layout) + 1)]
+        features = tuple((width,) for width in above)
+        self.layout, self.images = attrs.evolve(layout, image=images.shape, features=features), images
+        self.layers = nn.ModuleList(
+            nn.Linear(width, 2 * size, bias=False) for width, size in zip(above[:-1], layout.sizes, strict=True)
+        )
         pixels = math.prod(images.shape)
         self.generator = nn.Linear(layout.dim, pixels)
         self.inference = nn.Linear(pixels, 2 * layout.dim)
@@ -123,6 +124,13 @@ class ReferenceBackbone(InferringBackbone):
     def likelihood(self, latents: Latents) -> GaussianPixels:
         """N(tanh g(z), 0.3² I)."""
         return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
+
+    def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
+        """What each conditional sees: 1, the context and z above, flat; and all of them."""
+        features = [self._start(latents.u, latents.context)]
+        for part in latents.z:
+            features.append(torch.cat([features[-1], part.flatten(1)], dim=1))
+        return tuple(features)
 
     def generative(self) -> tuple[nn.Module, ...]:
         """The conditionals and g."""

@@ -110,7 +110,7 @@ class Case:
 
     def logits(self, latents: Latents):
         """The image's parameters, padding included."""
-        return self.backbone.decoder.image(latents.features, latents.z[-1])
+        return self.backbone.decoder.image(latents.carried, latents.z[-1])
 
     def strided(self, image):
         return image if self.name == "tiny_mnist" else image[..., ::4, ::4]

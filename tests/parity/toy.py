@@ -42,13 +42,13 @@ class Toy(Backbone):
     def latents(self, u, context=None):
         parts = self.layout.split(u)
         z, sigma, ft = self._walk(lambda i, mean, std: mean + std * parts[i])
-        return Latents(u, z, sigma, features=ft)
+        return Latents(u, z, sigma, carried=ft)
 
     def invert(self, z, context=None):
         means = []
         z, sigma, ft = self._walk(lambda i, mean, std: (means.append(mean), z[i])[1])
         u = [(part - mean) / std for part, mean, std in zip(z, means, sigma, strict=True)]
-        return Latents(self.layout.join(u), z, sigma, features=ft)
+        return Latents(self.layout.join(u), z, sigma, carried=ft)
 
     def likelihood(self, latents):
-        return GaussianPixels(torch.tanh(self.head(latents.features)), 0.3)
+        return GaussianPixels(torch.tanh(self.head(latents.carried)), 0.3)

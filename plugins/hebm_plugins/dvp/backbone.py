@@ -155,7 +155,7 @@ class DVPBackbone(InferringBackbone):
         return self.pixels(self.head(seen))
 
     def _last_state(self, latents: Latents) -> Tensor:
-        above, residual = latents.features
+        above, residual = latents.carried
         return self.layers[-1].advanced(above, residual, latents.z[-1])
 
     def aggregated(self, z: Sequence[Tensor]) -> Tensor:

@@ -77,10 +77,21 @@ class NVAEBackbone(InferringBackbone):
         return _latents(self.layout.join(u), descent)
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Return p(x|z), from the last group's feature; without features, the top-down pass runs again."""
-        if latents.features is None:
+        """Return p(x|z), from the last group's feature; without it, the top-down pass runs again."""
+        if latents.carried is None:
             latents = self.invert(latents.z)
-        return self.pixels(self._cropped(self.decoder.image(latents.features, latents.z[-1])))
+        return self.pixels(self._cropped(self.decoder.image(latents.carried, latents.z[-1])))
+
+    def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
+        """Return the feature that each group's prior is computed from, and the last one with z_L absorbed."""
+        features: list[Tensor] = []
+
+        def known(point: Point) -> Tensor:
+            features.append(point.feature)
+            return latents.z[point.group]
+
+        descent = self.decoder.descend(len(latents), known)
+        return (*features, self.decoder.groups[-1].absorb(descent.feature, latents.z[-1]))
 
     def _cropped(self, image: Tensor) -> Tensor:
         return F.pad(image, (-self.pad,) * 4)
@@ -146,4 +157,4 @@ class NVAEBackbone(InferringBackbone):
 
 
 def _latents(u: Tensor, descent: Descent) -> Latents:
-    return Latents(u, descent.z, tuple(prior.std for prior in descent.priors), features=descent.feature)
+    return Latents(u, descent.z, tuple(prior.std for prior in descent.priors), carried=descent.feature)

@@ -3,17 +3,20 @@
 import pytest
 import torch
 
+from hebm.compilation import Compiled
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import Batch, ImageSpec, Progress
+from hebm.interfaces import Batch, EnergyFn, ImageSpec, Progress
 from hebm.noise import Noise
+from hebm.sampling import run
 from hebm.testing.subjects import perturbed
-from hebm.tilts import Tilt
+from hebm.tilts import Tilt, seen_by
 from hebm_plugins.nvae.cells import ARCHITECTURES
 from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.recipe import NVAE, NVAETiny
 from hebm_plugins.pixels.clamped_normal import ClampedNormalPixels
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
+from hebm_plugins.samplers.ula import ULA
 
 COLOUR = ImageSpec(3, 16, 16)
 GREY = ImageSpec(1, 16, 16)
@@ -74,6 +77,43 @@ def test_a_prior_chain_does_not_run_the_image_net():
     backbone = built()
     backbone.decoder.head.register_forward_hook(lambda *_: pytest.fail("the image net ran"))
     backbone.latents(torch.zeros(2, backbone.layout.dim, dtype=torch.float64))
+
+
+class SeesDecoder(EnergyFn):
+    """f = Σ_i sin(mean feature_i)."""
+
+    sees = ("decoder",)
+
+    def forward(self, latents, t=None):
+        return torch.stack([feature.flatten(1).mean(1).sin() for feature in latents.decoder], dim=1).unsqueeze(2)
+
+
+def test_an_energy_may_see_the_decoders_features_whose_shapes_the_layout_has():
+    backbone = built()
+    u = Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
+    net = SeesDecoder()
+    latents = seen_by(net, backbone, u)
+    assert tuple(feature.shape[1:] for feature in latents.decoder) == backbone.layout.features
+    assert len(latents.decoder) == len(backbone.layout) + 1
+    prior = backbone.decoder.groups[1].prior(latents.decoder[1])[1]
+    torch.testing.assert_close(latents.z[1], prior.at(backbone.layout.split(u)[1]))
+    assert net.count(backbone.layout) == len(backbone.layout) + 1
+
+    density = TiltedPrior(backbone, Tilt(lambda latents: net(latents).squeeze(2), (net,)))
+    value, grad = density.value_and_grad(u)
+    step = 1e-6 * torch.ones_like(u)
+    change = density.value_and_grad(u + step).value - density.value_and_grad(u - step).value
+    torch.testing.assert_close(change / 2e-6, grad.sum(1), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(value, net(latents).sum((1, 2)) - 0.5 * u.square().sum(1))
+
+
+def test_a_chain_of_an_energy_that_sees_features_is_compiled_as_one_graph():
+    backbone = built(images=ImageSpec(3, 8, 8)).float()
+    net, start = SeesDecoder(), Noise(1, "u").normal(3, backbone.layout.dim)
+    density = TiltedPrior(backbone, Tilt(lambda latents: net(latents).squeeze(2), (net,)))
+    eager = run(ULA(), density, start, Noise(0, "chain"), 2)
+    traced = run(Compiled(ULA(), "eager"), density, start, Noise(0, "chain"), 2)
+    torch.testing.assert_close(traced.u, eager.u)
 
 
 @torch.no_grad()

@@ -1,0 +1,136 @@
+"""The walk from a root along the transitions of a prior.
+
+With a `Population` of P > 1, each sample has P particles: before a transition moves them, they are weighted by its
+`ratio` and resampled where few of them carry the weight (sequential Monte Carlo, `hebm.particles`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.backbone import Backbone
+from hebm.draws import Draw, Observer, Request
+from hebm.errors import ConfigError
+from hebm.noise import Noise
+from hebm.particles import Particles
+from hebm.samplers import Info
+from hebm.tilts import Tilt
+from hebm.transitions import ROOT, Transition, path_to
+
+if TYPE_CHECKING:
+    from hebm.interfaces import PriorLearner
+
+
+@attrs.frozen
+class Population:
+    """Particles of each sample.
+
+    With more than one, each sample's root draw is the first of P; without any transition it is a single draw.
+
+    Arguments:
+        count: P.
+        threshold: ESS / P below which they are resampled; 1 always does.
+    """
+
+    count: int = 1
+    threshold: float = 0.5
+
+
+@torch.no_grad()
+def walk(
+    prior: PriorLearner,
+    backbone: Backbone,
+    n: int,
+    noise: Noise,
+    request: Request = Request(),
+    path: tuple[Transition, ...] | None = None,
+) -> Iterator[tuple[str, Draw]]:
+    """Yield the root's draw and the draw after each transition, with their names.
+
+    Fixed coordinates are shown as given after each transition; inside, a transition may move them (a diffusion prior
+    adds a level's noise).
+
+    Arguments:
+        prior: whose transitions are walked.
+        backbone: gives T.
+        n: how many samples.
+        noise: its rows are the samples' global indices.
+        request: what the draws should be like.
+        path: transitions to walk, instead of the route to `request.after`.
+    """
+    path = path_to(prior.transitions(backbone), request.after) if path is None else path
+    if prior.population.count > 1 and path:
+        yield from _weighted(prior, path, backbone, n, noise, request)
+        return
+    at = start = _root_draw(prior, backbone, n, noise.derive("base"), request)
+    yield ROOT, start.fixed_as(request.fixed)
+    for transition in path:
+        at = transition.move(start if transition.from_root else at, noise, request)
+        yield transition.name, at.fixed_as(request.fixed)
+
+
+def root_of(prior: PriorLearner) -> PriorLearner:
+    """Return the root that a prior tilts, itself for a root."""
+    return prior if prior.root is None else prior.root
+
+
+def _root_draw(prior: PriorLearner, backbone: Backbone, n: int, noise: Noise, request: Request) -> Draw:
+    return root_of(prior).sample(backbone, n, noise, attrs.evolve(request, fixed=None, after=None, observe=None))
+
+
+def _weighted(
+    prior: PriorLearner, path: tuple[Transition, ...], backbone: Backbone, n: int, noise: Noise, request: Request
+) -> Iterator[tuple[str, Draw]]:
+    """Walk with P particles of each sample: w_j ← w_j r_s(u_j), resample, move; yield one particle chosen by weight.
+
+    Raises `ConfigError` for a transition without a ratio, or one that starts at the root.
+    """
+    for transition in path:
+        _require_ratio(transition)
+    count, grouped = prior.population.count, noise.grouped(prior.population.count)
+    each = attrs.evolve(request.repeated(count), observe=_first_of(request.observe, count))
+    start = _root_draw(prior, backbone, n * count, grouped.derive("base"), each).fixed_as(each.fixed)
+    first = start.rows(slice(None, None, count))
+    yield ROOT, first
+    context = None if first.context is None else first.context.repeat_interleave(count, 0)
+    particles = Particles.equal(start.u.view(n, count, -1))
+    for s, transition in enumerate(path, 1):
+        at = Draw(particles.u.flatten(0, 1), context)
+        log_ratio = _log_ratio(transition, backbone, at, each).view(n, count)
+        particles = particles.reweighted(log_ratio, prior.population.threshold, noise.derive("resample", s))
+        at = transition.move(at.moved(particles.u.flatten(0, 1)), grouped, each)
+        particles = particles.moved(at.u)
+        chosen = first.moved(particles.chosen(noise.derive("choice")), {"ess": particles.share})
+        yield transition.name, chosen.fixed_as(request.fixed)
+
+
+def _log_ratio(transition: Transition, backbone: Backbone, at: Draw, request: Request) -> Tensor:
+    """Return log p_after − log p_before of each row."""
+    ratio = _require_ratio(transition)(request.labels)
+    return ratio.at(backbone, backbone.latents(at.u, at.context)).sum(1)
+
+
+def _require_ratio(transition: Transition) -> Callable[[Tensor | None], Tilt]:
+    if transition.ratio is None or transition.from_root:
+        raise ConfigError(
+            f"prior.population: particles are weighted by a transition's ratio, and {transition.name!r} "
+            f"{'starts from the root' if transition.from_root else 'has none'}; draw with one particle per sample"
+        )
+    return transition.ratio
+
+
+def _first_of(observe: Observer | None, count: int) -> Observer | None:
+    """Return an observer that sees the first particle of each sample."""
+    if observe is None:
+        return None
+
+    def first(name: str, step: int, state: Any, info: Info) -> None:
+        accepted = None if info.accepted is None else info.accepted[::count]
+        observe(name, step, (state[0][::count],), Info(info.value[::count], info.grad[::count], accepted))
+
+    return first
