@@ -133,7 +133,8 @@ class UndeclaredInference(Backbone):
 class CheckedLikelihood(ReferenceBackbone):
     def likelihood(self, latents):
         mean = super().likelihood(latents).mean
-        return torch.distributions.Independent(torch.distributions.Normal(mean, 0.3, validate_args=True), 3, validate_args=True)
+        pixels = torch.distributions.Normal(mean, 0.3, validate_args=True)
+        return torch.distributions.Independent(pixels, 3, validate_args=True)
 
 
 class MeanOutOfRange(ReferenceBackbone):
