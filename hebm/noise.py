@@ -34,7 +34,7 @@ def _mix(key: int, draw: int, block: int) -> int:
 class Noise:
     """A source of derived random tensors whose first dimension is the sample.
 
-    The k-th draw of a `Noise` is a function of (seed, path, k, row): drawing the same key anew repeats it.
+    The k-th draw of a `Noise` is a function of (seed, path, k, row): a new `Noise` with the same key repeats its draws.
 
     Arguments:
         seed: the run's seed.
@@ -123,5 +123,5 @@ class Noise:
 
     def _samples(self, rows: int) -> int:
         if rows % self.group:
-            raise ValueError(f"{rows} rows are no whole number of groups of {self.group}; draw all rows of each sample")
+            raise ValueError(f"{rows} rows are not a whole number of groups of {self.group}; draw whole samples")
         return rows // self.group

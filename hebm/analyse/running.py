@@ -32,9 +32,9 @@ class Opened:
     """A finished run under its lock.
 
     Arguments:
-        evaluation: its model beside its data.
+        evaluation: its model together with its data.
         folder: where it lies.
-        conditions: what results must be read with.
+        conditions: what every result depends on, stored with it.
     """
 
     evaluation: Evaluation
@@ -114,7 +114,7 @@ def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder beside another one, gone afterwards; so is what killed processes left there."""
+    """Yield an empty folder next to another one and remove it afterwards, with what killed processes left there."""
     scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     with reporting(f"make {scratch}"):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,13 @@ FILE = "section.json"
 
 @attrs.frozen
 class Picture:
-    """A PNG beside the section's file.
+    """A PNG in the folder of the section's file.
 
     Arguments:
         file: its name.
-        title: what it shows, also for who cannot see it.
+        title: what it shows, also for readers who cannot see it.
         caption: how to read it.
-        pixels: True for a grid of images, whose pixels are shown as they are.
+        pixels: True for a grid of images, which is shown without smoothing.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Picture:
 
 @attrs.frozen
 class Table:
-    """Cells as text; each row begins with its name."""
+    """Cells as text; each row starts with its name."""
 
     title: str
     header: tuple[str, ...]
@@ -85,7 +85,7 @@ def read_section(folder: Path) -> Section:
         tables = tuple(_table(**table) for table in read["tables"])
         return Section(read["title"], tuple(read["text"]), pictures, tables, read["numbers"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm analyse") from error
+        raise CheckpointError(f"{path} is damaged ({error}); run hebm analyse again") from error
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:

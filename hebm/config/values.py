@@ -29,7 +29,7 @@ def check(value: Any, field: attrs.Attribute[Any]) -> str | None:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value has the annotated type: True is no number, NaN and infinities are no floats, 1 is a float."""
+    """Return whether a value has the annotated type: 1 is a float; True is not a number, NaN and ±∞ are not floats."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if is_union(annotation):
         return any(fits(value, argument) for argument in arguments)

@@ -80,7 +80,7 @@ def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Each value that is no table and no list of tables, with its path."""
+    """Yield each value that is neither a table nor a list of tables, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, (*path, key))

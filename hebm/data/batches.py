@@ -159,7 +159,7 @@ class Batches:
 
 
 class _Steps(Dataset[Tensors | str]):
-    """(step, part) pairs for background workers. An error travels as its message: its traceback is no user's."""
+    """(step, part) pairs for background workers. An error travels as its message, without traceback."""
 
     def __init__(self, batches: Batches, start: int, stop: int, parts: int) -> None:
         self.batches, self.start, self.stop, self.parts = batches, start, stop, parts

@@ -28,7 +28,7 @@ ImageDecoder: TypeAlias = Callable[["bytes | Picture", str], Tensor]
 Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W) of an image."""
 
-# What PIL raises on damaged files. Image.DecompressionBombError is no OSError.
+# What PIL raises on damaged files. Image.DecompressionBombError is not an OSError.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,

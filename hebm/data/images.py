@@ -65,7 +65,7 @@ class Images(ABC):
         return sha.hexdigest()
 
     def attribute_digest(self) -> tuple[bytes, ...]:
-        """SHA-256 of the attributes' names and values as a part for `digest`; none where there are no attributes."""
+        """SHA-256 of the attributes' names and values as a part for `digest`; an empty part without attributes."""
         if self.labels is None or not self.attributes:
             return ()
         sha = hashlib.sha256(repr(tuple(self.attributes)).encode())
@@ -214,7 +214,7 @@ def shape_mismatch(name: str, shape: tuple[int, int, int], expected: tuple[int, 
     if shape[0] != expected[0]:
         fix = "set data.channels = 1 or 3 to convert all of them"
         return DataError(f"{name}: has {shape[0]} channel(s), the first image has {expected[0]}; {fix}")
-    fix = "set data.size to resize and crop all of them (where the data set has it), or mend the file"
+    fix = "set data.size to resize and crop all of them (where the data set has it), or fix the file"
     return DataError(f"{name}: is {shape[2]}×{shape[1]} pixels, the first image is {expected[2]}×{expected[1]}; {fix}")
 
 

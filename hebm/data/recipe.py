@@ -50,7 +50,7 @@ class ImageData(DatasetRecipe):
     flip: bool = option(False, doc="mirror each training image left to right with probability 1/2")
     binarize: str = option(
         "off",
-        doc="draw pixels as ±1 with P(1) = (x+1)/2, anew at every access: for what the likelihood scores, or both",
+        doc="draw pixels as ±1 with P(1) = (x+1)/2, again at every access: for what the likelihood scores, or both",
         choices=("off", "target", "both"),
     )
     channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: as they are", choices=(1, 3))

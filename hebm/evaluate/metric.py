@@ -51,7 +51,7 @@ class Measurement:
         better: which direction is better; None if neither.
         conditions: settings that another number must share to be comparable, such as `{"k": 100}`. Features are named
             by `{"extractor": name}`. For a `kind`, N, split and decoding of the run count too.
-        note: a warning, or the reason why there is no number.
+        note: a warning, or the reason why the number is missing.
         summary: the result in a sentence or two. It leads the page, and its measurement comes first in tables.
         detail: whether it belongs among the details: on the page and in files, but not in `hebm compare`'s table.
 

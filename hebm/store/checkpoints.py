@@ -6,7 +6,7 @@
 
 `save` writes to a temporary folder, fsyncs every file and the folder, renames, fsyncs the parent, and only then
 removes older ones. `load_latest` takes the newest whose hashes all verify and says so when it had to step back.
-No pickle is written or read. A step saved anew (the first step of a phase is the last of the one before) gets a
+No pickle is written or read. A step saved again (the first step of a phase is the last of the one before) gets a
 suffix, `step-00001234-1`, which counts as newer: nothing that is whole is ever replaced in place.
 """
 
@@ -106,7 +106,7 @@ def _write(folder: Path, checkpoint: Checkpoint, run_id: str) -> None:
     seals: dict[str, Seal] = {}
     for stem, tensors in checkpoint.tensors.items():
         if not _STEM.fullmatch(stem):
-            raise CheckpointError(f"{stem!r} is no file name: use letters, digits, '_', '-' and '.'")
+            raise CheckpointError(f"{stem!r} is not a file name: use letters, digits, '_', '-' and '.'")
         data = encode(tensors)
         seals[f"{stem}.safetensors"] = seal(data)
         write_file(folder / f"{stem}.safetensors", data)
@@ -214,7 +214,8 @@ def _aside(path: Path) -> Path:
 
 def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
     reasons = "".join(f"\n  {error}" for error in rejected.values())
-    return f"no checkpoint in {folder} can be used:{reasons}\nput back a good copy, or remove the folder to start anew"
+    fix = "put back a good copy, or remove the folder to start from the beginning"
+    return f"no checkpoint in {folder} can be used:{reasons}\n{fix}"
 
 
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
@@ -259,7 +260,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(data)
     except ValueError as error:
-        raise CheckpointError(f"{MANIFEST} is no JSON ({error})") from error
+        raise CheckpointError(f"{MANIFEST} is not JSON ({error})") from error
     if manifest["format"] != FORMAT:
         raise CheckpointError(f"{MANIFEST} has format {manifest['format']}, this hebm reads format {FORMAT}")
     return manifest

@@ -1,6 +1,6 @@
 """Metrics as they are logged: one JSON object a line, appended; and small JSON files written in one step.
 
-NaN and infinities are written as null: they are no JSON, and other languages' readers refuse them.
+NaN and infinities are written as null: they are not JSON, and other languages' readers refuse them.
 """
 
 from __future__ import annotations

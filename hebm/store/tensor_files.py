@@ -77,4 +77,4 @@ def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is no safetensors file ({error})") from error
+        raise CheckpointError(f"{path.name} is not a safetensors file ({error})") from error

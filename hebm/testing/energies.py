@@ -131,7 +131,7 @@ def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> No
         double = energy.double()(_latents(layout, torch.float64, wide), t)
     fix = "make tensors by z.new_zeros(...) or with dtype=z.dtype"
     promise(double.dtype == torch.float64, "float64 in, float64 out", str(double.dtype), fix)
-    if layout.context is None:  # a context is drawn anew in each type
+    if layout.context is None:  # a context is drawn again in each type
         expect_close("float64 agrees with float32", double.float(), single, 1e-3, fix)
 
 

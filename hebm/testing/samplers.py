@@ -163,10 +163,10 @@ def check_nan_chain(sampler: Sampler) -> None:
     spoiled = u.clone()
     spoiled[1] = math.nan
     clean = run(sampler, _target(), u, noise.derive(), 5)
-    beside = run(sampler, _target(), spoiled, noise.derive(), 5)
+    with_nan = run(sampler, _target(), spoiled, noise.derive(), 5)
     keep, fix = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch; no repair of NaN"
-    expect_equal("a NaN chain leaves the others unchanged", beside.u[keep], clean.u[keep], fix)
-    counted = int(beside.nonfinite) - int(clean.nonfinite)
+    expect_equal("a NaN chain leaves the others unchanged", with_nan.u[keep], clean.u[keep], fix)
+    counted = int(with_nan.nonfinite) - int(clean.nonfinite)
     promise(counted == 1, "the chain that is NaN stays so and is counted", f"{counted} counted", fix)
 
 

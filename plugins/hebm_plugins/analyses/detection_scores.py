@@ -80,7 +80,7 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
 def _sum(a: Scores, b: Scores) -> Scores:
     """Two scores added, at every k that the first has."""
     sides = ((a.inside, b.inside), (a.outside, b.outside))
-    # ∞ − ∞ is no number
+    # ∞ − ∞ is not a number
     return Scores(*({k: lowest_where_no_number(mine[k] + other[k]) for k in mine} for mine, other in sides))
 
 

@@ -52,7 +52,7 @@ class Interpolation(AnalysisRecipe):
         save_grid(ways_x.flatten(0, 1), folder / "ways.png", ways_x.shape[1])
         what = "two draws of the prior" if images is None else "the latents of two test images"
         note = (
-            "" if images is None else "The outermost columns are the images themselves, beside their reconstructions."
+            "" if images is None else "The outermost columns are the images themselves, next to their reconstructions."
         )
         text = (
             f"Each row goes from one of {what} to the other along a great circle of u, so that the points on the way "

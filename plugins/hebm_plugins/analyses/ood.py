@@ -43,7 +43,7 @@ class OutOfDistribution(AnalysisRecipe):
     """AUROC, AUPRC and FPR95 of Σ f over the layers above k, test images against a second data set (arXiv 2405.13910).
 
     By inference, and, for a prior with levels of noise, by its regenerating scheme: layers above k held, those below
-    drawn by the prior. Beside them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
+    drawn by the prior. Next to them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
     with a density the sum of both.
     """
 
@@ -74,7 +74,7 @@ class OutOfDistribution(AnalysisRecipe):
         what = f"Test images ({len(few[0])}) against {name} ({len(few[1])}).{remark} {_TEXT}"
         if overflowed := max(both.overflowed for both in scores.values()):
             what += (
-                f" Latents of {overflowed} images outside overflow: a score that is no number counts as below all "
+                f" Latents of {overflowed} images outside overflow: a NaN score counts as below all "
                 "others, an infinite one as it is."
             )
         return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))

@@ -82,7 +82,7 @@ class Files(ABC):
 
     def _damaged(self, error: Exception, name: str | None = None) -> DataError:
         where = self.path if name is None else self.describe(name)
-        return DataError(f"{where}: cannot be read ({error}); mend or replace it, or point data.root elsewhere")
+        return DataError(f"{where}: cannot be read ({error}); fix or replace it, or point data.root elsewhere")
 
 
 class Folder(Files):

@@ -78,9 +78,10 @@ class ImageFolder(ImageData):
     holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
     cache: bool = option(True, doc="decode all images once and keep them, if a split takes at most 2 GiB so")
     labels: str | None = option(
-        None, doc="a CSV with a header: file, class, or file and several 0/1 attributes; beside the images, or absolute"
+        None,
+        doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
     )
-    corrupt: str = option("stop", doc="what to do with files that are no images", choices=("stop", "skip"))
+    corrupt: str = option("stop", doc="what to do with files that cannot be read as images", choices=("stop", "skip"))
 
     def decoder(self, shape: Shape | None) -> ImageDecoder:
         """Cut, resize and convert as the options say."""
@@ -214,7 +215,7 @@ def _folder_splits(files: Files) -> dict[str, Part]:
 
 
 def _part(files: Files, keep: Sequence[str] = ()) -> Part:
-    """All names, and the folder that holds everything, as archives have it; folders named in `keep` are no such."""
+    """All names, and the folder that holds everything, as archives have it; folders named in `keep` do not count."""
     prefix = ""
     while True:
         tops = {name[len(prefix) :].partition("/")[::2] for name in files.names}

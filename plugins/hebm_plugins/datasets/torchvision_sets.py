@@ -186,7 +186,7 @@ class CelebADecoder:
             return self.decoder(path.read_bytes(), str(path))
         except OSError as error:
             raise DataError(
-                f"{path}: cannot be read ({error}); unpack img_align_celeba.zip anew in data.root"
+                f"{path}: cannot be read ({error}); unpack img_align_celeba.zip again in data.root"
             ) from error
 
 

@@ -31,7 +31,7 @@ class ConvTime(EnergyRecipe):
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
         """One net for each layer of this layout; the same for any number of levels.
 
-        Raises `ConfigError` for a layer that is no map with both sides from 2 on.
+        Raises `ConfigError` for a layer that is not a map of at least 2x2.
         """
         expect_maps(layout, "conv-time", instead="mlp-time", side=2)
         channels = self.channels or _CHANNELS[self.net]

@@ -23,7 +23,9 @@ Shape = tuple[int, ...]
 COORDINATES = ("z", "u", "z-given-above")
 """The names of what a layer's net can see."""
 
-COORDINATE_DOC = "what the nets see: latents z, standardised u, or z-given-above: z_i beside its mean and deviation"
+COORDINATE_DOC = (
+    "what the nets see: latents z, standardised u, or z-given-above: z_i with mean and deviation of p(z_i | above)"
+)
 """For the option of that name."""
 
 

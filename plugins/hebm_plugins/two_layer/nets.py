@@ -37,7 +37,7 @@ class ConditionalNormal(nn.Module):
 
 
 def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
-    """Size of the smallest feature map, image size / 2^doublings. Raises `ConfigError` if that is no whole number."""
+    """Return the smallest map's size, image size / 2^doublings. Raises `ConfigError` if that is not a whole number."""
     factor = 2**doublings
     if images.height % factor or images.width % factor:
         raise ConfigError(

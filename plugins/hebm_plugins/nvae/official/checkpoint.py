@@ -80,15 +80,15 @@ class OfficialCheckpoint(CheckpointFormat):
 
 
 def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int]:
-    """State dict, arguments and step of a file. Raises `CheckpointError` for what is no such file."""
+    """Return state dict, arguments and step of a file. Raises `CheckpointError` for another kind of file."""
     needed = "it needs state_dict, args (an argparse.Namespace), optimizer and global_step"
     if not isinstance(content, dict):
-        raise CheckpointError(f"this is no NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
+        raise CheckpointError(f"this is not an NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
     state, args, step = content.get("state_dict"), content.get("args"), content.get("global_step", 0)
     if not isinstance(state, dict) or not isinstance(args, Namespace):
         alone = any(isinstance(value, Tensor) for value in content.values())
         what = "weights alone, without the arguments that say what they belong to" if alone else "something else"
-        raise CheckpointError(f"this is no NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
+        raise CheckpointError(f"this is not an NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
     if type(step) is not int or step < 0:
         raise CheckpointError(f"global_step is {step!r}, a count of training steps is expected; the file is damaged")
     return state, vars(args), step
