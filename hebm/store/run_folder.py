@@ -138,7 +138,7 @@ class RunFolder:
         if not self.started:
             return self._start(config_text, manifest)
         found = self.read()
-        sums.settle(self.path)
+        sums.finish_pending(self.path)
         old = adopted(found.manifest, manifest)
         changes = self.changes(found, config_text, manifest)
         if changes and not allow:
@@ -175,7 +175,7 @@ class RunFolder:
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
         written: dict[str, bytes | None] = {}
-        if config_text != found.config:  # figures of other settings must not outlive these
+        if config_text != found.config:  # measurements of other settings must not outlive these
             written = {sums.METRICS: None, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)

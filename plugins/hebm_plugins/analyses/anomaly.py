@@ -46,7 +46,7 @@ class Anomaly(AnalysisRecipe):
         return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A table of figures by score, and histograms. Raises `DataError` if the test split lacks either kind."""
+        """Make a table of metrics by score, and histograms. Raises `DataError` if the test split lacks either kind."""
         test, without = evaluation.splits["test"], evaluation.splits.recipe.without  # type: ignore[attr-defined]
         classes = left_out(without, test)
         sets = [EvenSubset(of_classes(test, classes, inside), self.images) for inside in (False, True)]

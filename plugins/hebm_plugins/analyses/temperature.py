@@ -46,5 +46,5 @@ class Temperature(AnalysisRecipe):
 
 _TEXT = (
     "The u of the first draws is scaled by τ before it is decoded: each column is one draw. Below 1, images become "
-    "more typical and less varied; every figure of an evaluation is of τ = 1."
+    "more typical and less varied; every metric of an evaluation is at τ = 1."
 )
