@@ -62,8 +62,8 @@ class Sampler(ABC):
 
     @abstractmethod
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """The state at u `(B, D)`."""
+        """Return the state at u `(B, D)`."""
 
     @abstractmethod
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """One transition."""
+        """Make a single step; return the new state and what an observer may want to know."""

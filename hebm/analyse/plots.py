@@ -47,7 +47,7 @@ def save_curves(
         path: the PNG.
         panels: lines by label, by the panel's title.
         xlabel: of every panel.
-        marks: x where something begins, drawn as upright dashes.
+        marks: x where something starts, drawn as vertical dashes.
         level: y to compare with, drawn as a level dashed line.
 
     Raises `CheckpointError` if the file cannot be written.

@@ -18,9 +18,9 @@ class AnalysisRecipe(ABC):
     group: ClassVar[str] = "hebm_analyses"
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """Why this model or its data cannot be analysed so, for a user; None if they can."""
+        """Return, for a user, why this model or its data cannot be analysed; None if they can."""
         return None
 
     @abstractmethod
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """What was found. Pictures and tables for programs go into `folder`, which exists and is empty."""
+        """Run the analysis. Pictures, and tables for programs, go into `folder`, which exists and is empty."""

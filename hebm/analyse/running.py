@@ -43,14 +43,14 @@ class Opened:
 
 
 def split_overrides(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`--set` texts of the run's own tables, and those of analyses (`ood.images=500`). Raises `ConfigError`."""
+    """Separate `--set` texts of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
     known = registry.names(GROUP)
     of_analyses = tuple(text for text, override in zip(texts, parse(texts), strict=True) if override.path[0] in known)
     return tuple(text for text in texts if text not in of_analyses), of_analyses
 
 
 def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisRecipe]:
-    """The analyses of these names with their options.
+    """Build the named analyses with their options.
 
     Arguments:
         names: as registered.
@@ -139,7 +139,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def available(texts: Sequence[str] = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
-    """Every registered analysis that can be loaded, and what is wrong with the others.
+    """Return every registered analysis that can be loaded, and what is wrong with the others.
 
     Arguments:
         texts: `--set` texts, `NAME.KEY=VALUE`.

@@ -75,7 +75,7 @@ class Section:
 
 
 def read_section(folder: Path) -> Section:
-    """The section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
+    """Read the section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
     path = folder / FILE
     with reporting(f"read {path}"):
         data = path.read_bytes()
@@ -93,7 +93,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], cap
 
 
 def read_sections(analyses: Path) -> dict[str, Section]:
-    """The sections in a run's folder of analyses by name, in alphabetical order; none before there are any."""
+    """Read all sections in a run's folder of analyses, by name, in alphabetical order."""
     folders = sorted(path.parent for path in analyses.glob(f"[!.]*/{FILE}")) if analyses.is_dir() else []
     return {folder.name: read_section(folder) for folder in folders}
 

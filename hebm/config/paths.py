@@ -63,7 +63,7 @@ def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
 
 
 def located(recipe: Any, places: Places) -> Any:
-    """Return the recipe with its paths as they are found: `~` replaced, and in a run's places where they are there.
+    """Return the recipe with its paths resolved: `~` replaced, and in a run's places where they are there.
 
     A path of a run is the absolute one that it meant when the run started, if its text is unchanged and it exists.
     """

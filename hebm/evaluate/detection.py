@@ -29,7 +29,7 @@ class Detection(NamedTuple):
 
 
 def detection(positive: Tensor, negative: Tensor) -> Detection:
-    """Compute all three for scores that should be high, `(N,)`, and low, `(M,)`. Raises `DataError` for none, or a NaN."""
+    """Compute all three for scores that should be high, `(N,)`, and low, `(M,)`. Raises `DataError` as they do."""
     return Detection(
         auroc(positive, negative),
         average_precision(positive, negative),

@@ -104,7 +104,7 @@ class ExtractorRecipe(ABC):
 
 
 def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> str:
-    """Note that an evaluation uses an extractor and return its name: results know their extractor by it.
+    """Record that an evaluation uses an extractor, and return the name under which results refer to it.
 
     Arguments:
         used: the recipes that the evaluation uses by name; this one is added.

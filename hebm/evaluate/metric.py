@@ -100,7 +100,7 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str | None, str]:
-        """What identifies it within a run."""
+        """Return what identifies the measurement within a run."""
         return self.name, self.kind, self.part
 
     @property
@@ -109,7 +109,7 @@ class Measurement:
         return math.isfinite(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, for a JSON file: null for a value that is not finite."""
+        """Return every field for a JSON file; a value that is not finite becomes null."""
         conditions = dict(self.conditions)
         return {**attrs.asdict(self), "value": self.value if self.found else None, "conditions": conditions}
 

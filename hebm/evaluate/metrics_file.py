@@ -51,7 +51,7 @@ class Results:
 
     @property
     def extractors(self) -> Mapping[str, Mapping[str, Any]]:
-        """The description of each extractor that was used, by name."""
+        """Return the description of each extractor that was used, by name."""
         found: Mapping[str, Mapping[str, Any]] = self.conditions.get("extractors") or {}
         return found
 

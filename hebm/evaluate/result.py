@@ -72,7 +72,7 @@ def _require_same_title(found: Iterable[Measurement]) -> None:
 
 
 def _drawing(evaluation: Evaluation) -> list[Measurement]:
-    """What the prior reports of its draws, such as an effective sample size."""
+    """Return what the prior reports of its draws, such as an effective sample size."""
     return [
         Measurement(_key(f"draws-{name}"), value, f"draws: {name.replace('_', ' ')}", kind=PRIOR, detail=True)
         for name, value in evaluation.diagnostics().items()

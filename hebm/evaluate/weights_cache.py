@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes, types and values."""
+    """Return the sha256 of names, shapes, types and values."""
     whole = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())

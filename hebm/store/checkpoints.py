@@ -135,7 +135,7 @@ def _digest(manifest: bytes) -> bytes:
 
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Each goes by one rename first: a kill in between leaves no half-removed checkpoint."""
+    """Remove old checkpoints, each after one rename: a kill in between leaves no half-removed checkpoint."""
     older = [path for path in list_checkpoints(folder) if _order(path) < _order(newest)]
     for path in older[: -(keep - 1)]:
         doomed = folder / f"{TEMPORARY}pruned-{path.name}"
@@ -147,7 +147,7 @@ def _prune(folder: Path, newest: Path, keep: int) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The folders of a run's checkpoints, oldest first, damaged ones included. Raises `OSError`."""
+    """List the folders of a run's checkpoints, oldest first, damaged ones included. Raises `OSError`."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, int]:
-    """(total step, how often that step had been saved before)."""
+    """Return (total step, how often that step had been saved before)."""
     match = _FOLDER.fullmatch(path.name)
     return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
 
@@ -164,7 +164,7 @@ def _order(path: Path) -> tuple[int, int]:
 def load_latest(
     folder: Path, run_id: str | None, warn: Callable[[str], None], set_aside: bool = False
 ) -> Checkpoint | None:
-    """The newest checkpoint whose hashes verify, or None if none was ever saved.
+    """Load the newest checkpoint whose hashes verify; return None if none was ever saved.
 
     Arguments:
         folder: the run's `checkpoints` folder.
@@ -219,7 +219,7 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
 
 
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
-    """One checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
+    """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
     checkpoint, complaints = _inspect(path, run_id)
     if checkpoint is None:
         raise CheckpointError(f"{path}: {'; '.join(complaints)}")
@@ -227,7 +227,7 @@ def load(path: Path, run_id: str | None = None) -> Checkpoint:
 
 
 def verify(path: Path, run_id: str | None = None) -> list[str]:
-    """What is wrong with a checkpoint folder, naming the files; empty if nothing is."""
+    """Return what is wrong with a checkpoint folder, naming the files; empty if nothing is."""
     return _inspect(path, run_id)[1]
 
 
@@ -276,7 +276,7 @@ def _misplaced(path: Path, manifest: Mapping[str, Any], run_id: str | None) -> l
 
 
 def _stem(name: str) -> str:
-    """A file's name without its suffix; a name that leads out of the folder is refused."""
+    """Return a file's name without its suffix. Raises `CheckpointError` for a name that leads out of the folder."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
         raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")

@@ -25,7 +25,7 @@ _DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
 
 
 def load(path: Path, allowed: tuple[type, ...]) -> Any:
-    """What a `.pt` file holds, its tensors on the CPU.
+    """Load the content of a `.pt` file, its tensors on the CPU.
 
     Arguments:
         path: the file.

@@ -81,7 +81,7 @@ class MetricsLog:
                 replace_file(self.path, text.encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """All records; what a kill left half-written at the end is passed over.
+        """Read all records, without a half-written one that a kill left at the end.
 
         Raises `CheckpointError` naming the line if one between good ones is damaged.
         """

@@ -42,47 +42,47 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """Return the path of the resolved configuration."""
         return self.path / sums.CONFIG
 
     @property
     def manifest(self) -> Path:
-        """Versions, data fingerprint, machine, run id."""
+        """Return the path of the manifest: versions, data fingerprint, machine, run id."""
         return self.path / sums.MANIFEST
 
     @property
     def metrics_log(self) -> Path:
-        """What training logged, one record a line."""
+        """Return the path of the training log, one record a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """What evaluation found; it exists at the end only."""
+        """Return the path of what evaluation found; the file exists only after evaluation."""
         return self.path / sums.METRICS
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """Return the path of the folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def imported(self) -> Path:
-        """What the file of an imported run held besides its weights, as one checkpoint."""
+        """Return the path of a checkpoint with what the file of an imported run held besides its weights."""
         return self.path / "imported"
 
     @property
     def samples(self) -> Path:
-        """The folder of images."""
+        """Return the path of the folder of images."""
         return self.path / "samples"
 
     @property
     def analyses(self) -> Path:
-        """What `hebm analyse` found: a folder for each analysis."""
+        """Return the path of what `hebm analyse` found, a folder for each analysis."""
         return self.path / "analyses"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """Return the path of the report page."""
         return self.path / "report.html"
 
     @property

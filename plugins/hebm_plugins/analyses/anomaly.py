@@ -35,9 +35,9 @@ class Anomaly(AnalysisRecipe):
     negated, so that high is anomalous.
     """
 
-    images: int = option(10000, low=2, doc="test images of either kind at most, evenly spread")
-    draws: int = option(1, low=1, doc="posterior draws that Σ f is the mean of")
-    thresholds: int = option(10, low=1, doc="how many k at most are regenerated, for a prior that has a scheme for it")
+    images: int = option(10000, low=2, doc="largest number of test images of each kind; a subset is evenly spread")
+    draws: int = option(1, low=1, doc="posterior draws over which Σ f is averaged")
+    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, for priors that can regenerate")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """No class was left out, or the prior has no tilt."""
@@ -94,5 +94,5 @@ def _histograms(folder: Path, scores: Mapping[str, tuple[Tensor, Tensor]], label
 
 def _table(found: Mapping[str, Detection], share: float) -> Table:
     rows = tuple((name, f"{d.auroc:.4f}", f"{d.auprc:.4f}") for name, d in found.items())
-    caption = f"Anomalies are the positives, by low score; a score that says nothing has AUROC 0.5, AUPRC {share:.3f}."
+    caption = f"Anomalies are the positives, by low score; chance is AUROC 0.5, AUPRC {share:.3f}."
     return Table("Detection of what was left out", ("score", "AUROC", "AUPRC"), rows, caption)

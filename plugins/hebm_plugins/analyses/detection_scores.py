@@ -168,7 +168,7 @@ def in_words(found: Mapping[int, Detection]) -> str:
 
 
 def against_control(found: Mapping[str, Mapping[int, Detection]]) -> str:
-    """State the best AUROC of each kind of score, and whether f alone beats the control, which needs no learning."""
+    """State the best AUROC of each kind of score, and whether f alone beats the control, which learns nothing."""
     best = {name: max(d.auroc for d in ks.values()) for name, ks in found.items()}
     listed = "; ".join(f"{name}, {auroc:.3f}" for name, auroc in best.items())
     learned = max(auroc for name, auroc in best.items() if name in (INFERENCE, REGENERATED))
@@ -182,7 +182,7 @@ def plain(found: Mapping[str, Mapping[int, Detection]]) -> dict[str, dict[str, d
 
 
 def log_joint(scorer: Scorer) -> Score:
-    """Make a score of one posterior draw: log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) up to a constant, `(B, 2)`.
+    """Make a score of one posterior draw: log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) + constant, `(B, 2)`.
 
     The first alone, `(B, 1)`, for a prior without an unnormalised marginal.
     """

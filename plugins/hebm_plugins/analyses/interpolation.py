@@ -28,10 +28,12 @@ class Interpolation(AnalysisRecipe):
     """u(s) = sin((1−s)Ω)/sin Ω u_a + sin(sΩ)/sin Ω u_b, Ω the angle between u_a and u_b (arXiv 1609.04468)."""
 
     ends: str = option(
-        "posterior", choices=("posterior", "prior"), doc="between latents of test images, or draws of the prior"
+        "posterior",
+        choices=("posterior", "prior"),
+        doc="interpolate between latents of test images, or between draws of the prior",
     )
-    rows: int = option(8, low=1, doc="pairs")
-    columns: int = option(9, low=3, doc="points on the way, ends included")
+    rows: int = option(8, low=1, doc="number of pairs, one per row")
+    columns: int = option(9, low=3, doc="images per row, both ends included")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """There must be test images for two rows of them."""

@@ -47,11 +47,13 @@ class OutOfDistribution(AnalysisRecipe):
     with a density the sum of both.
     """
 
-    data: DatasetRecipe | None = option(None, doc="the second data set, its test split; None: see `second`")
-    second: str = option("flipped", choices=("flipped",), doc="without `data`: the same test images upside down")
-    images: int = option(2000, low=2, doc="images of each set at most, evenly spread")
-    draws: int = option(1, low=1, doc="posterior draws that a score is the mean of")
-    thresholds: int = option(10, low=1, doc="how many k at most the regenerating scheme is run for, evenly spread")
+    data: DatasetRecipe | None = option(
+        None, doc="the second data set, of which the test split is scored; left out: see `second`"
+    )
+    second: str = option("flipped", choices=("flipped",), doc="used without `data`: the same test images upside down")
+    images: int = option(2000, low=2, doc="largest number of images of each set; a subset is evenly spread")
+    draws: int = option(1, low=1, doc="posterior draws over which a score is averaged")
+    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, evenly spread")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """A prior without a tilt."""

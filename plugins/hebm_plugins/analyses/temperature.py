@@ -22,8 +22,10 @@ class Temperature(AnalysisRecipe):
     A context is that of the draw at every τ. (DVP-VAE's temperature multiplies variances: it is τ².)
     """
 
-    temperatures: tuple[float, ...] = option((0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="τ, a row each")
-    columns: int = option(12, low=1, doc="draws")
+    temperatures: tuple[float, ...] = option(
+        (0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="temperatures τ, one row of images each"
+    )
+    columns: int = option(12, low=1, doc="number of draws, one per column")
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """A grid of the prior's draws, and one of the backbone's own prior."""

@@ -32,7 +32,7 @@ class Downloadable(ImageData):
     """A data set that torchvision reads. Implement `open`, and `source` with it."""
 
     root: str = option("data", doc="the folder that torchvision keeps the data set in, or downloads it to", path=True)
-    download: bool = option(True, doc="download it if it is not there")
+    download: bool = option(True, doc="download the data set if it is missing")
 
     @abstractmethod
     def open(self, split: str, download: bool) -> Any:

@@ -75,8 +75,8 @@ class ImageFolder(ImageData):
     root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
     size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
-    holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
-    cache: bool = option(True, doc="decode all images once and keep them, if a split takes at most 2 GiB so")
+    holdout: float = option(0.1, doc="fraction held out as test if there is no test folder", low=0, high=0.9)
+    cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
     labels: str | None = option(
         None,
         doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",

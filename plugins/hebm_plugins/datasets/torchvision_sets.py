@@ -205,7 +205,7 @@ class CelebA(Downloadable):
     size: int = option(64, doc="side of the image", low=8, unit="px")
     crop: int | None = option(
         None,
-        doc="side of a centre square to cut first; left out: the usual 148×148 box whose corner is 15, 40",
+        doc="side of a centre square to cut first; left out: the usual 148×148 box with its corner at 15, 40",
         low=8,
         high=178,
         unit="px",
@@ -239,7 +239,7 @@ class LSUN(ImageData):
     """
 
     root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on", path=True)
-    category: str = option("church_outdoor", doc="which scenes", choices=_SCENES)
+    category: str = option("church_outdoor", doc="category of scenes", choices=_SCENES)
     size: int = option(64, doc="side of the image", low=8, unit="px")
 
     def decoder(self, shape: Shape | None) -> Decoder:

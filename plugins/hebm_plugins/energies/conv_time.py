@@ -23,8 +23,12 @@ class ConvTime(EnergyRecipe):
     are halved once. Without labels f starts small but not at 0: a spectrally normalised map cannot be 0.
     """
 
-    net: str = option("residual", doc="residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS))
-    channels: int | None = option(None, doc="of every convolution; left out: 128 if residual, 64 if plain", low=1)
+    net: str = option(
+        "residual", doc="kind of net: residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS)
+    )
+    channels: int | None = option(
+        None, doc="channels of every convolution; left out: 128 if residual, 64 if plain", low=1
+    )
     spectral_norm: bool = option(True, doc="hold the largest singular value of every weight near 1")
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
 

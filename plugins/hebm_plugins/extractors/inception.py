@@ -76,7 +76,7 @@ class Inception(ExtractorRecipe):
         renamed_from="../extractor_weights",
     )
     sha256: str | None = option(
-        None, doc="sha256 of `weights` where it is not the standard file", renamed_from="../extractor_sha256"
+        None, doc="sha256 of `weights`, if that is not the standard file", renamed_from="../extractor_sha256"
     )
 
     def build(self, context: ExtractorContext) -> InceptionExtractor:

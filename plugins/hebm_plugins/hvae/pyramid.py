@@ -12,7 +12,7 @@ SMALLEST = 4
 USUAL = 7
 """Pixels a side of a spatial layer by default, at least."""
 WIDEST = 4
-"""Maps have at most so many times the channels of the first halving."""
+"""Limit on the channels of a map, as a multiple of the channels of the first halving."""
 
 
 @attrs.frozen

@@ -26,7 +26,7 @@ class ActiveUnits(MetricRecipe):
     DVP-VAE averages over validation batches of 500 to 1,000 images.
     """
 
-    images: int = option(1000, low=2, doc="test images at most, evenly spread")
+    images: int = option(1000, low=2, doc="largest number of test images; a subset is evenly spread")
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `active-units`: the share of all units and of each layer's, top first, at two thresholds."""

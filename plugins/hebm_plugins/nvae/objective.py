@@ -67,12 +67,14 @@ class NVAEObjective:
     """E_q[−log p(x|z)] + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), arXiv 2007.03898, section 3.2."""
 
     kl_warmup: float = option(0.3, doc="fraction of the steps over which the KL terms' weight rises to 1", low=0)
-    kl_hold: float = option(1e-4, doc="fraction of the steps before it starts to rise", low=0, high=1)
+    kl_hold: float = option(1e-4, doc="fraction of the steps before that weight starts to rise", low=0, high=1)
     kl_floor: float = option(1e-4, doc="least weight of the KL terms", low=0, high=1)
-    balance: bool = option(True, doc="weigh the groups' KL against each other while that weight is below 1")
+    balance: bool = option(True, doc="balance the KL terms of the groups while their weight is below 1")
     norm_penalty: float = option(1e-2, doc="weight of spectral norms and BatchNorm scales; 0 = off", low=0)
     norm_penalty_from: float | None = option(
-        None, doc="where that weight starts, going to `norm_penalty` as the KL terms' weight goes to 1", above=0
+        None,
+        doc="initial value of `norm_penalty`, which reaches its own value as the KL terms' weight reaches 1",
+        above=0,
     )
     power_iterations: int = option(4, doc="power iterations per step for the spectral norms", low=1)
 
@@ -90,7 +92,7 @@ class NVAEObjective:
             log_likelihood: log p(x|z), `(B,)`.
             posterior: the draw of z, with its KL `(B, G)`, top-down.
             groups: per scale, coarsest first.
-            penalty: the penalty's value after so many power iterations; called only where its weight is not 0.
+            penalty: the penalty's value after a number of power iterations; called only where its weight is not 0.
             progress: β is a function of it.
         """
         kl, reconstruction = _kl_of(posterior), -log_likelihood.mean()

@@ -18,7 +18,7 @@ class ClampedNormalPixels(PixelDistribution):
     Arguments:
         parameters: `(B, 2C, H, W)`: C raw means, then C raw log deviations.
         log_sigma_floor: least log σ of what is scored (VAEBM's code: −2); samples are drawn without it.
-        bits: what it scores is first reduced to so many bits, if that is fewer than 8. It stays a density.
+        bits: pixels are reduced to this number of bits before they are scored, if it is below 8. It stays a density.
     """
 
     scale = CONTINUOUS

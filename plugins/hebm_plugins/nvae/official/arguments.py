@@ -116,7 +116,7 @@ def _check(args: Mapping[str, Any]) -> None:
         raise ConfigError(f"num_preprocess_blocks = {pre} and num_postprocess_blocks = {post} must be equal")
     for key, most in _MOST.items():
         if not 0 <= args[key] <= most:
-            raise ConfigError(f"{key} = {args[key]} is not the size of a model")
+            raise ConfigError(f"{key} = {args[key]} is not a possible size of a model")
     architecture = args["arch_instance"]
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"arch_instance = {architecture!r} is unknown; there are {', '.join(ARCHITECTURES)}")
