@@ -19,12 +19,12 @@ _MASK = (1 << 64) - 1
 
 
 def derive_seed(*path: int | str) -> int:
-    """A 64-bit seed for a path such as `(run seed, role, step)`: the first 8 bytes of its SHA-256."""
+    """Derive a 64-bit seed from a path such as `(run seed, role, step)`: the first 8 bytes of its SHA-256."""
     return int.from_bytes(hashlib.sha256(repr(path).encode()).digest()[:8], "little")
 
 
 def _mix(key: int, draw: int, block: int) -> int:
-    """SplitMix64's finaliser over (key, draw, block): independent seeds at a fraction of a hash's cost."""
+    """Mix (key, draw, block) by SplitMix64's finaliser: independent seeds at a fraction of a hash's cost."""
     x = (key + 0x9E3779B97F4A7C15 * (draw + 1) + 0xD1B54A32D192ED03 * (block + 1)) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -69,23 +69,23 @@ class Noise:
         self._generator = torch.Generator(self.device)
 
     def __repr__(self) -> str:
-        """The key, for error messages."""
+        """Show the key, for error messages."""
         return f"Noise(seed={self.seed}, path={self.path}, start={self.start})"
 
     def __deepcopy__(self, memo: object) -> Self:
-        """The same key, from its first draw on."""
+        """Return the same key, from its first draw on."""
         return self._copy(self.path, self.start, self.group)
 
     def derive(self, *path: int | str) -> Self:
-        """The noise of a longer path; independent of how much was drawn from this one."""
+        """Return the noise of a longer path, independent of how much was drawn from this one."""
         return self._copy(self.path + path, self.start, self.group)
 
     def at(self, start: int) -> Self:
-        """The same key, its first row being global sample `start`."""
+        """Return the same key with its first row at global sample `start`."""
         return self._copy(self.path, start, self.group)
 
     def grouped(self, group: int) -> Self:
-        """The same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
+        """Return the same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
         return self._copy(self.path, self.start, group)
 
     def _copy(self, path: tuple[int | str, ...], start: int, group: int) -> Self:
@@ -93,15 +93,15 @@ class Noise:
         return type(self)(self.seed, *path, start=start, group=group, **shared)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
-        """Standard normal numbers of shape `(rows, *shape)`."""
+        """Draw standard normal numbers of shape `(rows, *shape)`."""
         return self._draw(torch.randn, rows, shape, self.dtype)
 
     def uniform(self, rows: int, *shape: int) -> Tensor:
-        """Uniform numbers on [0, 1) of shape `(rows, *shape)`."""
+        """Draw uniform numbers on [0, 1) of shape `(rows, *shape)`."""
         return self._draw(torch.rand, rows, shape, self.dtype)
 
     def integers(self, high: int, rows: int, *shape: int) -> Tensor:
-        """Uniform integers in [0, high) of shape `(rows, *shape)`."""
+        """Draw uniform integers in [0, high) of shape `(rows, *shape)`."""
         return (self._draw(torch.rand, rows, shape, torch.float64) * high).long()
 
     def _draw(self, sample: Callable[..., Tensor], rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`"; did you mean 'near'?"` for the nearest of `choices`, or an empty string.
+    """Return `"; did you mean 'near'?"` for the nearest of `choices`, or an empty string.
 
     Example:
         >>> did_you_mean("stpes", ["steps", "step_size"])

@@ -65,7 +65,7 @@ class Reading:
         self.filled: list[Filled] = []
 
     def problem(self, path: Path, text: str, kind: Literal["value", "unknown", "missing"] = "value") -> Any:
-        """Note a problem and return INVALID."""
+        """Record a problem and return INVALID."""
         self.problems.append(Problem(path, text, kind))
         return INVALID
 

@@ -1,4 +1,4 @@
-"""The `[evaluate]` table."""
+"""Settings of evaluation, the table `[evaluate]`."""
 
 from __future__ import annotations
 

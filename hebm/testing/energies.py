@@ -29,7 +29,7 @@ def _built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int 
 
 
 def _latents(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
-    """T of the reference backbone at fixed points, or at u."""
+    """Return T of the reference backbone at fixed points, or at u."""
     backbone = perturbed(seeded(lambda: ReferenceBackbone(layout))).to(dtype)
     at = points(ROWS, layout.dim, dtype) if u is None else u
     return backbone.latents(at, contexts(layout, len(at), dtype))

@@ -40,7 +40,7 @@ class Anomaly(AnalysisRecipe):
     thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, for priors that can regenerate")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """No class was left out, or the prior has no tilt."""
+        """Return a reason if no class was left out of training, or if the prior has no tilt."""
         if not getattr(evaluation.splits.recipe, "without", ()):
             return 'its data set leaves no class out; train a run with data.without, as in data.without = ["9"]'
         return NO_TILT if evaluation.model.tilt is None else None
@@ -70,7 +70,7 @@ class Anomaly(AnalysisRecipe):
         return Section("Anomaly detection", text, (picture,), (_table(found, share),), numbers)
 
     def _scores(self, evaluation: Evaluation, sets: list[EvenSubset]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Each score of the images seen `(N,)` and left out `(M,)`."""
+        """Return each score of the images seen `(N,)` and left out `(M,)`."""
         found = {
             f"{'' if kind == CONTROL else 'Σ f '}{kind}, L>{k}": (both.inside[k], both.outside[k])
             for kind, both in all_scores(evaluation, sets, self.draws, self.thresholds).items()

@@ -56,11 +56,11 @@ class OutOfDistribution(AnalysisRecipe):
     thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, evenly spread")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """A prior without a tilt."""
+        """Return a reason if the prior has no tilt."""
         return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """Tables, curves, histograms. Raises `ConfigError` or `DataError` for a second data set that does not fit."""
+        """Make tables, curves and histograms. Raises `ConfigError` or `DataError` for an unsuitable second data set."""
         outside, name, remark = self._second(evaluation.splits["test"])
         few = [EvenSubset(images, self.images) for images in (evaluation.splits["test"], outside)]
         scores = all_scores(evaluation, few, self.draws, self.thresholds)
@@ -82,7 +82,7 @@ class OutOfDistribution(AnalysisRecipe):
         return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))
 
     def _second(self, inside: Images) -> tuple[Images, str, str]:
-        """The images outside, what to call them, and what was done to them."""
+        """Return the images outside, what to call them, and how they were changed."""
         if not len(inside):
             raise ConfigError("ood: the run's data set has no test images")
         if self.data is None:

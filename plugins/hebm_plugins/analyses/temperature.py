@@ -28,7 +28,7 @@ class Temperature(AnalysisRecipe):
     columns: int = option(12, low=1, doc="number of draws, one per column")
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A grid of the prior's draws, and one of the backbone's own prior."""
+        """Draw a grid of the prior's draws, and one of the backbone's own prior."""
         kinds = {
             PRIOR: "learned prior",
             GAUSSIAN: "backbone's own prior",

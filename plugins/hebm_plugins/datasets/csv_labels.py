@@ -158,7 +158,7 @@ def _rows(split: str, part: Part, found: _Found, archived: bool) -> list[Row | N
 
 
 def _keys(name: str, split: str, part: Part, folder: str | None, archived: bool) -> list[str]:
-    """What the table may call an image."""
+    """Yield the names under which the table may list an image."""
     inner = name[len(part.prefix) :]
     called = [f"{split}/{inner}" if split else inner]
     if folder is not None:

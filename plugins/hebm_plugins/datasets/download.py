@@ -36,10 +36,10 @@ class Downloadable(ImageData):
 
     @abstractmethod
     def open(self, split: str, download: bool) -> Any:
-        """Torchvision's object for a split; raises what torchvision raises."""
+        """Open torchvision's object for a split; raises what torchvision raises."""
 
     def found(self, split: str) -> Any:
-        """Torchvision's object: what is there already is not touched, and only one process at a time downloads."""
+        """Return torchvision's object: files that exist are not touched, and only one process at a time downloads."""
         try:
             return self.open(split, download=False)
         except _FAILURES as error:

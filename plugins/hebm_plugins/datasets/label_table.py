@@ -79,7 +79,7 @@ def read_table(data: bytes, where: str) -> LabelTable:
 
 
 def _lines(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line that is not empty, spaces around the cells cut off."""
+    """Yield (number, cells) of each line that is not empty, without spaces around the cells."""
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     except UnicodeDecodeError as error:
@@ -93,7 +93,7 @@ def _lines(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
-    """The names after the first."""
+    """Return the column names after the first."""
     example = "the first line is a header, such as file,class or file,smiling,male"
     if len(header) < 2:
         raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")

@@ -74,7 +74,7 @@ class DVP(BackboneRecipe):
             raise ConfigError(f"backbone.input_levels = {list(self.input_levels)}: the deviation must be above 0")
 
     def build(self, images: ImageSpec) -> DVPBackbone:
-        """Raises `ConfigError` for images that scales or pseudo-input do not fit, or a likelihood that does not."""
+        """Build the backbone. Raises `ConfigError` if scales, pseudo-input or likelihood do not fit the images."""
         scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)
         if int(min(scale.channels for scale in scales) * self.bottleneck) < 1:
             raise ConfigError(f"backbone.bottleneck = {self.bottleneck} leaves blocks without channels; raise it")

@@ -33,7 +33,7 @@ class ConvTime(EnergyRecipe):
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
-        """One net for each layer of this layout; the same for any number of levels.
+        """Build one net for each layer of this layout; the same for any number of levels.
 
         Raises `ConfigError` for a layer that is not a map of at least 2x2.
         """

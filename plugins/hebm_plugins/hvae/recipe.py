@@ -60,7 +60,7 @@ class HVAE(BackboneRecipe):
     )
 
     def build(self, images: ImageSpec) -> HVAEBackbone:
-        """Raises `ConfigError` for images that the strides do not divide, or layers and channels that do not match."""
+        """Build the backbone. Raises `ConfigError` if strides do not divide the images, or layers do not match."""
         pyramid = pyramid_for(images, self.channels, self.units)
         levels = levels_of(self._strides(pyramid), pyramid)
         channels = self._channels(levels, pyramid, images.channels)
@@ -76,7 +76,7 @@ class HVAE(BackboneRecipe):
         )
 
     def _strides(self, pyramid: Pyramid) -> tuple[int, ...]:
-        """As given, or flat layers over one spatial."""
+        """Return the given strides, or flat layers over one spatial layer."""
         if self.z_strides is None:
             return (0,) * ((self.layers or 3) - 1) + (2**pyramid.middle,)
         if self.layers not in (None, len(self.z_strides)):
@@ -87,7 +87,7 @@ class HVAE(BackboneRecipe):
         return self.z_strides
 
     def _channels(self, levels: tuple[int, ...], pyramid: Pyramid, pixels: int) -> tuple[int, ...]:
-        """As given, or 32 for a flat layer and, for a spatial one, 4 (grey) or 8 (colour)."""
+        """Return the given channels, or 32 for a flat layer and, for a spatial one, 4 (grey) or 8 (colour)."""
         if self.z_channels is None:
             return tuple(32 if level == pyramid.flat else 4 if pixels == 1 else 8 for level in levels)
         channels = (self.z_channels,) * len(levels) if isinstance(self.z_channels, int) else self.z_channels
@@ -101,7 +101,7 @@ class HVAE(BackboneRecipe):
     def _conditionals(
         self, pyramid: Pyramid, levels: tuple[int, ...], channels: tuple[int, ...], bound: float
     ) -> list[ConditionalNormal]:
-        """Nets from each layer to the next in order."""
+        """Build nets from each layer to the next in order."""
         steps = zip(levels[:-1], levels[1:], channels[:-1], channels[1:], strict=True)
         return [ConditionalNormal(Path(pyramid, a, b, (c, 2 * d), self.blocks), bound) for a, b, c, d in steps]
 

@@ -43,7 +43,7 @@ class ActiveUnits(MetricRecipe):
         return [*main, *(attrs.evolve(found, name=f"{found.name}-strict", detail=True) for found in strict)]
 
     def _variance(self, evaluation: Evaluation) -> Tensor | None:
-        """The variance of every unit's posterior mean, `(D,)`."""
+        """Return the variance of every unit's posterior mean, `(D,)`."""
         without = False
 
         def score(batch: Batch, noise: Noise) -> Tensor:
@@ -60,7 +60,7 @@ class ActiveUnits(MetricRecipe):
 def _at(
     threshold: float, variance: Tensor, layers: Sequence[Tensor], conditions: Mapping[str, Scalar]
 ) -> list[Measurement]:
-    """The share of all units whose variance exceeds a threshold, and of each layer's."""
+    """Return the share of units whose variance exceeds a threshold, of all and by layer."""
     title, conditions = f"active units, variance > {threshold}", {"threshold": threshold, **conditions}
     every = Measurement("active-units", _above(variance, threshold), title, unit=SHARE, conditions=conditions)
     by_layer = attrs.evolve(every, name="active-units-by-layer", title=f"{title}, by layer", detail=True)

@@ -110,6 +110,6 @@ class InceptionScore(OfInception):
 
 
 def _std(mean: Measurement, value: float, over: str) -> Measurement:
-    """The standard deviation over subsets or splits: it is not the standard error of their mean."""
+    """Return the standard deviation over subsets or splits, which is not the standard error of their mean."""
     title = f"{mean.title}: standard deviation over {over}"
     return attrs.evolve(mean, name=f"{mean.name}-std", value=value, title=title, better=None, detail=True)

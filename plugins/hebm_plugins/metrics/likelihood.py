@@ -137,7 +137,7 @@ class _Measuring:
         return [first, bits, *found]
 
     def _elbo_columns(self) -> Tensor | None:
-        """log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
+        """Return log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
         unbounded = False
         infer = self.scale.noting(self.evaluation.model.backbone.likelihood, self._infer)
 
@@ -223,7 +223,7 @@ class _Measuring:
     def _bound(
         self, name: str, title: str, log_p: Tensor, conditions: dict[str, Scalar], sign: int
     ) -> tuple[Measurement, Measurement]:
-        """A bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
+        """Measure a bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
 
         Arguments:
             name: of the measurement.

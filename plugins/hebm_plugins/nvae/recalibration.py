@@ -43,7 +43,7 @@ def recalibrate(backbone: Backbone, noise: Noise, settings: Recalibration) -> No
 
 @contextmanager
 def _measuring(backbone: Backbone) -> Iterator[None]:
-    """Training mode, each process by itself."""
+    """Switch to training mode; each process measures by itself."""
     modes = [(module, module.training) for module in backbone.modules()]
     norms = [module for module in backbone.modules() if isinstance(module, BatchNorm)]
     backbone.train()

@@ -63,7 +63,7 @@ class NVAE(BackboneRecipe):
 
     @property
     def structure(self) -> Structure:
-        """The sizes."""
+        """Return the sizes of scales, groups and cells."""
         return Structure(
             groups=groups_per_scale(self.scales, self.groups, self.adaptive_groups, self.min_groups),
             latent_channels=self.latent_channels,
@@ -80,7 +80,7 @@ class NVAE(BackboneRecipe):
         )
 
     def layout(self, images: ImageSpec) -> LatentLayout:
-        """[L, H/2^k, W/2^k] per group, top first. Raises `ConfigError` for a side that does not divide."""
+        """Return [L, H/2^k, W/2^k] per group, top first. Raises `ConfigError` for a side that does not divide."""
         structure, sides = self.structure, (images.height + 2 * self.pad, images.width + 2 * self.pad)
         factor = structure.shrink(0)
         if any(side % factor for side in sides):
@@ -93,7 +93,7 @@ class NVAE(BackboneRecipe):
         return LatentLayout(shapes, image=images.shape)
 
     def build(self, images: ImageSpec) -> NVAEBackbone:
-        """Raises `ConfigError` for images that do not fit the scales or the likelihood."""
+        """Build the backbone. Raises `ConfigError` for images that do not fit the scales or the likelihood."""
         layout, structure = self.layout(images), self.structure
         outputs, pixels = self._pixels(images)
         height, width = images.height + 2 * self.pad, images.width + 2 * self.pad
@@ -110,7 +110,7 @@ class NVAE(BackboneRecipe):
         )
 
     def _pixels(self, images: ImageSpec) -> tuple[int, Callable[[Tensor], PixelDistribution]]:
-        """Channels of the image's parameters, and what they are parameters of."""
+        """Return the number of channels of p(x|z)'s parameters, and the distribution that they parametrise."""
         likelihood = self.likelihood or ("bernoulli" if images.channels == 1 else "logistic-mixture")
         if likelihood == "bernoulli":
             return images.channels, BernoulliPixels

@@ -148,7 +148,7 @@ def _pixels(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
 
 
 def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Adamax with the published constants; the schedule's end is where training ended."""
+    """Return Adamax with the published constants, and a schedule that ends where training ended."""
     rate = args["learning_rate"]
     backbone = {
         "steps": steps,
@@ -164,7 +164,7 @@ def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def _schedule(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """The published schedule where the file says how long its epochs were, else the plain cosine like it."""
+    """Return the published schedule if the file says how long its epochs were, else a plain cosine like it."""
     epochs, warm, total = args["epochs"], args["warmup_epochs"], args.get("num_total_iter", 0)
     epoch = total // epochs if total % epochs == 0 else 0
     if epoch > 1 and steps >= (warm + 1) * epoch:
@@ -184,7 +184,7 @@ def nvae_of(experiment: Experiment) -> NVAE:
 
 
 def arguments_of(experiment: Experiment, images: ImageSpec) -> dict[str, Any]:
-    """The arguments with which the published code builds the model of a run that was trained here.
+    """Return the arguments with which the published code builds the model of a run that was trained here.
 
     Raises `CheckpointError` for what the published code cannot express.
     """

@@ -34,7 +34,7 @@ class OfficialCheckpoint(CheckpointFormat):
     allowed: ClassVar[tuple[type, ...]] = (Namespace,)
 
     def read(self, content: Any) -> ConvertedCheckpoint:
-        """Arguments → experiment, names → names, strictly; what has no place here is left over."""
+        """Convert arguments to an experiment and names to names, strictly; keep as leftovers what has no place here."""
         state, args, step = _parts(content)
         experiment, images = experiment_of(args, step)
         _check_count(experiment, len(state))
@@ -54,7 +54,7 @@ class OfficialCheckpoint(CheckpointFormat):
         return ConvertedCheckpoint(experiment, images, tensors, moments, step, leftovers, notes)
 
     def write(self, converted: ConvertedCheckpoint) -> dict[str, Any]:
-        """The published file of a run: what it was imported from, with the run's weights and moments."""
+        """Write the published file of a run: what it was imported from, with the run's weights and moments."""
         backbone = _outline(converted.experiment, converted.images)
         names = official_names(backbone)
         absent = [ours for ours in names if ours not in converted.backbone]
@@ -115,7 +115,7 @@ def _check_count(experiment: Experiment, tensors: int) -> None:
 
 
 def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
-    """The model without storage: its names and shapes. Raises `CheckpointError` if it cannot be built."""
+    """Return the model without storage, with names and shapes. Raises `CheckpointError` if it cannot be built."""
     try:
         with torch.device("meta"):
             return nvae_of(experiment).build(images)
@@ -127,7 +127,7 @@ def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
 
 
 def _fresh(args: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the weights of a run that was never a published file, as the published code would resume it."""
+    """Return all but the weights of a run without a published file, as the published code would resume it."""
     ops = ARCHITECTURES[args["arch_instance"]]
     parts = {"enc": ops.encoder, "dec": ops.decoder, "pre": ops.pre, "post": ops.post}
     ways = {"enc": "down", "dec": "up", "pre": "down", "post": "up"}
