@@ -50,7 +50,7 @@ def draw(prior, backbone, n, noise, labels=None, context=None, steps=None, fixed
         prior, backbone, n, noise: as `sample` takes them.
         labels, context, steps: as a request has them.
         fixed: u `(n, D)` and the layers (0 is the top) that are given, or None.
-        after: name of the stage or level to stop behind, such as "stage 1" or "level 0"; None for the prior itself.
+        after: name of the stage or level to stop after, such as "stage 1" or "level 0"; None for the prior itself.
         seen: a list that gets Σ log p over the rows, at every call of an observer; None for no observer.
     """
     given = None if fixed is None else backbone.layout.fix(*fixed)
@@ -113,7 +113,7 @@ def _trained(stage):
 
 
 def tilt(prior, backbone, latents, after=None):
-    """Return the log tilt per energy `(n, E)` of the prior behind a stage or level, or of the whole one."""
+    """Return the log tilt per energy `(n, E)` of the prior after a stage or level, or of the whole one."""
     found = tilt_of(prior, backbone, after)
     return 0 * latents.u[:, :1] if found is None else found.at(backbone, latents)
 

@@ -52,7 +52,7 @@ class Case:
         name: of the registered recipe.
         fields: of the recipe; they are made when they are needed.
         labels: to draw with and to train with, or None.
-        after: the stages or levels that draws can stop behind.
+        after: the stages or levels that draws can stop after.
     """
 
     name: str
