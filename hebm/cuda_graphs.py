@@ -1,4 +1,4 @@
-"""Sampler steps as CUDA graphs: a short-run chain of small nets is bound by launches, a graph is one.
+"""Replay sampler steps as CUDA graphs: short chains of small nets are bound by launches, and a graph is one launch.
 
 `Graphed(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. Each chain records
 its step once, at its start, and replays it; the numbers are those of the eager step. A step that waits for the GPU

@@ -41,7 +41,7 @@ LEFTOVERS = "leftovers"
 
 @attrs.frozen(eq=False)
 class ConvertedCheckpoint:
-    """A trained backbone on its way from the checkpoint of another code, or to it.
+    """A trained backbone as it is converted from the checkpoint of another code, or to it.
 
     Arguments:
         experiment: what it was trained as, as far as that can be said here; its name does not count.
@@ -64,7 +64,7 @@ class ConvertedCheckpoint:
 
 
 class CheckpointFormat(ABC):
-    """Group `hebm_formats`: the checkpoints of a published code. It is given contents: files are not its business."""
+    """Group `hebm_formats`: the checkpoints of a published code. It never touches files."""
 
     group: ClassVar[str] = "hebm_formats"
     allowed: ClassVar[tuple[type, ...]] = ()

@@ -1,4 +1,4 @@
-"""What a plugin's source says of it, without importing it.
+"""Read what a plugin's source says of it, without importing it.
 
 That is where it is, its first line of documentation, and why it cannot be imported if that is plain to see. So a
 listing of all plugins takes milliseconds, not the seconds of `import torch`.

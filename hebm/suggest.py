@@ -1,4 +1,4 @@
-"""A near name for a mistyped one."""
+"""Suggest a near name for a mistyped one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class AnalysisRecipe(ABC):
-    """Group `hebm_analyses`: what `hebm analyse` looks into, beyond what an evaluation measures."""
+    """Group `hebm_analyses`: an analysis that `hebm analyse` runs, beyond what an evaluation measures."""
 
     group: ClassVar[str] = "hebm_analyses"
 

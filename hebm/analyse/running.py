@@ -1,4 +1,4 @@
-"""Analyses of a finished run, each into a folder of its own that is there whole or not at all."""
+"""Run analyses of a finished run, each into its own folder, which is complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A section of the report: words, pictures and tables, as an analysis gives them and a run folder keeps them."""
+"""A section of the report: text, pictures and tables, as an analysis returns them and a run folder stores them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Table:
 
 @attrs.frozen
 class Section:
-    """What an analysis found.
+    """The results of an analysis.
 
     Arguments:
         title: of the section.

@@ -1,4 +1,4 @@
-"""`hebm check`: build everything, take two steps, say what would stop a run."""
+"""`hebm check`: build everything, take two steps, report what would stop a run."""
 
 from __future__ import annotations
 

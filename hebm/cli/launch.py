@@ -1,4 +1,4 @@
-"""Several processes of one command on this machine: started, signalled and ended together, with one voice for errors.
+"""Run several processes of one command on this machine: start, signal and end them together, and report an error once.
 
 The launcher hands SIGINT and SIGTERM on and waits. Once a process fails, the others have a moment to end by
 themselves and are then ended; the launcher's exit status is that of the first to fail. If the launcher dies, its

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar on a terminal, lines elsewhere."""
+"""Show the progress of training: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hebm run`: train, sample, evaluate, report; again, it resumes."""
+"""`hebm run`: train, sample, evaluate, report; resume if the run was interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of a run, as text."""
+"""Format the results of a run as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that name files and folders: what a run writes down of them, so that it can be opened from elsewhere.
+"""Keys that name files and folders, and what a run stores of them so that it can be opened from elsewhere.
 
 A field made by `option(path=True)` names a file or folder relative to the folder that hebm was started in. A run keeps
 the text as written, and next to it the absolute path that it meant.

@@ -1,4 +1,4 @@
-"""The table `[run]`: how an experiment is run, as distinct from what it is."""
+"""The table `[run]`: how an experiment is run, not what it computes."""
 
 from __future__ import annotations
 

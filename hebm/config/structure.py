@@ -1,4 +1,4 @@
-"""Make recipes of tables: strictly, and reporting all problems at once.
+"""Make recipes from tables, strictly, and report all problems at once.
 
 A nested table without `type`, or with the `type` of its default, changes that default. A bare name stands for a table
 with only `type`. Lists become tuples. Nothing is coerced.

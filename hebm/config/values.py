@@ -1,4 +1,4 @@
-"""Whether a value fits an annotation and a field's bounds. Nothing is coerced."""
+"""Check that a value fits an annotation and a field's bounds. Nothing is coerced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes → TOML: what is read back is equal."""
+"""Write recipes as TOML, such that reading it back gives equal recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), so that nothing needs saving and any number of processes agree.
+"""Batches as a pure function of (seed, step): nothing needs saving, and any number of processes agree.
 
 Training walks an infinite list of positions; step s takes positions s·B … (s+1)·B − 1. Position p is image
 π_e(p mod N) of epoch e = p div N, where π_e is the permutation derived from (seed, "order", e): an epoch may end in

@@ -1,4 +1,4 @@
-"""Some of a split: the images of all classes but a few, or a few of the attributes."""
+"""Parts of a split: images of some classes only, or some of the attributes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Chosen(Images):
 
 
 class FewAttributes(Images):
-    """The same images with some of their attributes, in an order of one's own.
+    """The same images with some of their attributes, in a given order.
 
     Arguments:
         images: the split.

@@ -1,4 +1,4 @@
-"""Image files to pixels: `(C, H, W)`, uint8, C = 1 or 3, with every conversion asked for and none silent.
+"""Decode image files to pixels `(C, H, W)`, uint8, C = 1 or 3; no conversion is made unless it is asked for.
 
 Order of work: turn as the camera says (EXIF), convert the mode, cut `crop`, resize the shorter side to `size`
 (bilinear, antialiased), cut the centre square.
@@ -54,7 +54,7 @@ class CorruptImage(DataError):
 
 @attrs.frozen
 class Decoder:
-    """Makes pixels of an image file.
+    """Converts an image file to pixels.
 
     Arguments:
         channels: 1 or 3 converts: colour to luma, grey to three equal channels, palettes to their colours, 16-bit

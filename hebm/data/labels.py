@@ -1,4 +1,4 @@
-"""Classes and attributes by name, as a user asks for them.
+"""Translate names of classes and attributes, as a user gives them, to labels.
 
 Names match whatever their case, and with spaces or underscores: "Blond_Hair" is "blond hair".
 """

@@ -1,4 +1,4 @@
-"""What every data set's recipe has in common, and the checks that every split passes before a model sees it."""
+"""The common part of all data sets' recipes, and the checks that every split passes before a model sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that a model was not trained on, as it can be shown them: another data set's in its shape, or upside down."""
+"""Out-of-distribution images for a trained model: another data set in its input shape, or images upside down."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Resized(Images):
 
 
 class UpsideDown(Images):
-    """The same images, top to bottom: the pixels' distribution stays, the structure is another."""
+    """The same images flipped upside down: the distribution of pixel values is equal, the structure differs."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.shape = images, images.shape

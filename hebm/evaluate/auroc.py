@@ -1,4 +1,4 @@
-"""Area under the ROC curve of a score: how well it tells two sets apart."""
+"""Compute the area under the ROC curve of a score: how well it separates two sets."""
 
 from __future__ import annotations
 

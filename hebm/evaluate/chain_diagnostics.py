@@ -1,4 +1,4 @@
-"""How well chains mix: split R̂ and effective sample size of a scalar along several chains.
+"""Measure how well chains mix: split R̂ and effective sample size of a scalar along several chains.
 
 With M chains of N steps, means θ̄_m and variances s²_m:
 
@@ -27,7 +27,7 @@ FEWEST = 8
 
 
 class Mixing(NamedTuple):
-    """R̂, 1 for chains that agree, and ESS, the number of independent draws that tell as much."""
+    """R̂, 1 for chains that agree, and ESS, the number of independent draws that carry as much information."""
 
     rhat: float
     ess: float

@@ -1,4 +1,4 @@
-"""Feature networks: what distances between sets of images are measured in."""
+"""Feature networks, in whose features distances between sets of images are measured."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Extractor(ABC):
 
 @attrs.frozen
 class ExtractorContext:
-    """What an extractor is made from.
+    """The inputs from which an extractor is made.
 
     Arguments:
         images: the data set by split, "train" and "test".

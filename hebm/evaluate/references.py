@@ -1,4 +1,4 @@
-"""Which images of a data set stand for it, and how images become pixels."""
+"""Choose the images that represent a data set, and convert images to pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hebm.data.images import Images
 
 
 class EvenSubset(Images):
-    """n of a data set's images, evenly spread: a folder sorted by class gives every class.
+    """n of a data set's images, evenly spread, so that a folder sorted by class contributes every class.
 
     Image i is number ⌊i · len / n⌋ of the data set; with n = len they are all, in order.
 

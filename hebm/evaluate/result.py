@@ -1,4 +1,4 @@
-"""Computes the metrics of a run."""
+"""Compute the metrics of a run."""
 
 from __future__ import annotations
 

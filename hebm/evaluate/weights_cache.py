@@ -1,4 +1,4 @@
-"""Weights that cost time to make, kept in a folder: whole and unchanged, or made again."""
+"""Cache weights that take time to train in a folder; damaged ones are trained again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other codes' `.pt` files: the one door by which a pickle comes in or goes out.
+"""Read and write `.pt` files of other codes: the only place where a pickle is read or written.
 
 A file is read with `weights_only=True`: tensors, plain containers, and the few harmless classes that its format names.
 Anything else that a pickle asks for, such as a call, is refused before it happens.
@@ -39,14 +39,14 @@ def load(path: Path, allowed: tuple[type, ...]) -> Any:
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(path, allowed, error)) from error
+        raise CheckpointError(_not_opened(path, allowed, error)) from error
     except _DAMAGE as error:
         cause = _cause(str(error).strip().partition("\n")[0]) or type(error).__name__
         fix = "a truncated download is the usual reason: compare its size, and fetch it again"
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({cause}); {fix}") from error
 
 
-def _refusal(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
+def _not_opened(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
     names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
     cause = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), str(error))
     return (

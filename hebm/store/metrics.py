@@ -1,4 +1,4 @@
-"""Metrics as they are logged: one JSON object a line, appended; and small JSON files written in one step.
+"""Log metrics: one JSON object per line, appended; and small JSON files written in one step.
 
 NaN and infinities are written as null: they are not JSON, and other languages' readers refuse them.
 """

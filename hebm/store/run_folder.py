@@ -126,7 +126,7 @@ class RunFolder:
         Arguments:
             config_text: the resolved configuration, TOML.
             manifest: what `hebm.store.provenance.describe_run` says.
-            allow: go on in spite of differences; they are recorded in the manifest's `history`.
+            allow: continue in spite of differences; they are recorded in the manifest's `history`.
 
         Returns the manifest as it now stands, with `run_id`. Raises `CheckpointError` with every differing key (old →
         new) if the configuration's training keys, the data or a plugin's version changed.
@@ -188,7 +188,7 @@ class RunFolder:
         sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
     def accept(self) -> list[str]:
-        """Take the covered files as they are now, and record in the history which of them had been changed.
+        """Accept the covered files in their present state, and record in the history which of them had been changed.
 
         Only for the holder of the lock. Returns their names. Raises `CheckpointError` for a file that is missing or
         does not hold what it must.
@@ -220,5 +220,5 @@ def refusal(path: Path, changes: list[str]) -> str:
     further = "train it further with --extend, " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        f"{further}give this run another name, restore what differs, or go on in spite of it with --allow-changes"
+        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes"
     )

@@ -1,4 +1,4 @@
-"""Where half precision ends: what an autocast network returns, before it is a parameter of a distribution."""
+"""Convert what an autocast network returns back to full precision, before it becomes a parameter of a distribution."""
 
 from __future__ import annotations
 

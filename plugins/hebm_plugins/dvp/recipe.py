@@ -107,8 +107,8 @@ class DVP(BackboneRecipe):
             return None
         if self.context_size > min(images.height, images.width):
             raise ConfigError(
-                f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have no "
-                "so many frequencies; give a smaller one"
+                f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have "
+                "fewer frequencies per side; give a smaller one"
             )
         return PSEUDO_INPUTS[self.pseudo_input](images, self.context_size, self.context_log_var)
 

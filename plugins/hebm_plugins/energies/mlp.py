@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons as energies."""
+"""Energies that are multi-layer perceptrons on flat latents."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hebm_plugins.energies.mlp import MLP
 
 
 class ContextEnergy(EnergyFn):
-    """f(z, c): another energy on latents [z_i, c], each layer flat with c behind it.
+    """f(z, c): another energy on latents [z_i, c], each layer flat with c appended.
 
     Arguments:
         energy: made for flat layers of sizes d_i + d_c.

@@ -1,4 +1,4 @@
-"""What an NVAE minimises: the balanced, annealed −ELBO and a penalty on the norms of its layers (arXiv 2007.03898)."""
+"""The loss of an NVAE: the balanced, annealed −ELBO and a penalty on the norms of its layers (arXiv 2007.03898)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps an NVAE's nets smooth: spectral norms of its convolutions and scales of its BatchNorm layers."""
+"""Penalties that keep an NVAE's nets smooth: spectral norms of its convolutions and scales of its BatchNorm layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a network's outputs to p(x|z): which distribution, and how many outputs a pixel takes."""
+"""Turn a network's outputs into p(x|z): choose the distribution and the number of outputs per pixel."""
 
 from __future__ import annotations
 
