@@ -1,9 +1,9 @@
 """Compiled sampler steps: T, the energies, the gradient and the update as one graph.
 
 `Compiled(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. It compiles once
-for each class of density and each model that it meets. Densities made anew, other batch sizes and weights after an
-update use the same graph: weights and a density's tensors are its inputs. A step that is no single graph is an
-error, never a silent return to the slow path.
+for each class of density, variant of its tilt and model. New densities, other batch sizes and weights after an update
+use the same graph: weights and a density's tensors are its inputs. A step that is not a single graph is an error, never
+a silent return to the slow path.
 
 Values differ from those of the eager step by rounding.
 """
@@ -60,7 +60,7 @@ class Compiled(Sampler):
         Raises `ConfigError` if it cannot be compiled as one graph, or has too many variants: what changes from
         chain to chain should be a tensor of the density, not a number.
         """
-        key = (type(density), *map(id, density.modules))
+        key = (type(density), density.variant, *map(id, density.modules))
         if key not in self._steps:
             self._steps[key] = torch.compile(_own_step(), fullgraph=True, dynamic=True, backend=self.backend)
         try:

@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,10 +59,12 @@ class LogDensity(ABC):
     Attributes:
         scale: a number or `(B, 1)` that multiplies every sampler's step size h.
         modules: what must not require gradients inside a chain.
+        variant: tells densities of one class and the same modules apart; each has a compiled step of its own.
     """
 
     scale: float | Tensor = 1.0
     modules: tuple[nn.Module, ...] = ()
+    variant: Hashable = ()
 
     @abstractmethod
     def remainder(self, u: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class TiltedPrior(LogDensity):
 
     def __init__(self, backbone: Backbone, tilt: Tilt, context: Tensor | None = None, jacobian: bool = False) -> None:
         self.backbone, self.tilt, self.context, self.jacobian = backbone, tilt, context, jacobian
-        self.modules = (backbone, *tilt.modules)
+        self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def remainder(self, u: Tensor) -> Tensor:
         """Return f(T(u)), less Σ log σ if `jacobian`."""
@@ -152,13 +154,12 @@ class ConditionalPrior(LogDensity):
         self.backbone, self.tilt, self.above, self.context = backbone, tilt, above, context
         self.alpha, self.precision = alpha, recovery / sigma.square()
         self.energy_scale, self.scale = energy_scale, scale
-        self.modules = (backbone, *tilt.modules)
-        std = (1 + alpha.square() * self.precision).rsqrt()
-        self._factor = Factor(std.square() * alpha * self.precision * above, std)
+        self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def factor(self) -> Factor:
         """Return 1/s² = 1 + α² m/σ² and mean s² α (m/σ²) u_{t+1}."""
-        return self._factor
+        std = (1 + self.alpha.square() * self.precision).rsqrt()
+        return Factor(std.square() * self.alpha * self.precision * self.above, std)
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
         """Return the two quadratic terms, and their gradient −u − m α (α u − u_{t+1}) / σ²."""
@@ -182,7 +183,7 @@ class Conditioned(LogDensity):
 
     def __init__(self, density: LogDensity, fixed: Fixed) -> None:
         self.density, self.fixed = density, fixed
-        self.scale, self.modules = density.scale, density.modules
+        self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
 
     def factor(self) -> Factor | None:
         """Return the free coordinates of the whole density's factor."""
@@ -218,6 +219,7 @@ class GeneratorPosterior(LogDensity):
     ) -> None:
         self.backbone, self.target, self.tilt, self.context = backbone, target, tilt, context
         self.modules = (backbone,) if tilt is None else (backbone, *tilt.modules)
+        self.variant = () if tilt is None else tilt.variant
 
     def remainder(self, u: Tensor) -> Tensor:
         """Return log p(x|T(u)) + f(T(u))."""
@@ -243,7 +245,7 @@ class LatentSpace(LogDensity):
         self, backbone: Backbone, tilt: Tilt, target: Tensor | None = None, context: Tensor | None = None
     ) -> None:
         self.backbone, self.tilt, self.target, self.context = backbone, tilt, target, context
-        self.modules = (backbone, *tilt.modules)
+        self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
         """Return 0: in z the root's density is not a fixed Gaussian."""
@@ -252,7 +254,7 @@ class LatentSpace(LogDensity):
     def remainder(self, u: Tensor) -> Tensor:
         """Return the whole log density at flat z."""
         latents = self.backbone.invert(self.backbone.layout.split(u), self.context)
-        value = latents.base_log_prob + self.tilt.at(self.backbone, latents).sum(1)
+        value = latents.root_log_prob + self.tilt.at(self.backbone, latents).sum(1)
         if self.target is None:
             return value
         return value + self.backbone.likelihood(latents).log_prob(self.target)

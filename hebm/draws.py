@@ -56,7 +56,7 @@ class Request:
             labels for a prior that is not trained with labels, draws from the marginal.
         context: c, `(n, *context)`; None lets the root draw it.
         steps: length of each chain, instead of the sampler's own.
-        after: name of the transition to stop behind; None draws from the prior itself.
+        after: name of the transition to stop after; None draws from the prior itself.
         fixed: coordinates of u that are given.
         observe: sees every step of every chain.
     """

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
-from hebm.errors import ConfigError
+from hebm.errors import ConfigError, PluginError
 from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
@@ -85,6 +85,7 @@ __all__ = [
     "seen_by",
     "sees_of",
     "shown",
+    "tilt_after",
     "tilt_of",
     "walk",
 ]
@@ -118,7 +119,7 @@ class ImageSpec:
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Images on their way into a model, all in [−1, 1].
+    """Images on their path into a model, all in [−1, 1].
 
     Arguments:
         x: what the encoder sees, `(B, C, H, W)`.
@@ -135,13 +136,13 @@ class Batch:
 
 @attrs.frozen
 class Progress:
-    """How far training is.
+    """Where training is: at step `step` of `total`.
 
     Arguments:
-        step: the first being 0.
-        total: steps in all.
-        rows: samples of the whole step, over processes and micro-batches: a row's place among them is
-            `noise.start` plus its index. None: those at hand are all.
+        step: counted from 0.
+        total: the number of steps.
+        rows: global batch size, summed over processes and micro-batches. Row i of this batch is global row
+            `noise.start + i`. None means that this batch is the whole step.
     """
 
     step: int
@@ -273,9 +274,9 @@ class Stage(NamedTuple):
             times, to set up what its steps share (a pool of samples). The result may depend only on the noise and on
             what is saved.
         tilt: the log tilt under which latents are inferred by MCMC while this stage learns; None for the prior's own.
-        recipe: what `module` was built from, with every key at its default that does not change what the weights mean
-            (a dropout rate). `train.backbone_from` takes over a stage that learned with the backbone if both recipes
-            are equal. None leaves only the names and shapes of the weights to compare.
+        recipe: the recipe that `module` was built from, with keys that do not change the meaning of its weights (a
+            dropout rate) at their defaults. `train.backbone_from` reuses the weights of another run only if both
+            recipes are equal. None compares the names and shapes of the weights alone.
     """
 
     name: str
@@ -348,7 +349,16 @@ class PriorLearner(nn.Module, ABC):
         return None if tilt is None else TiltedPrior(backbone, tilt, context)
 
     def stages(self) -> tuple[Stage, ...]:
-        """List what is trained, one after another: the root's stages, then all of this prior's own sub-modules."""
+        """List what is trained, one after another: the root's stages, then all of this prior's own sub-modules.
+
+        Raises `PluginError` for parameters outside of sub-modules, which would not be trained.
+        """
+        loose = [name for name, _ in self.named_parameters(recurse=False)]
+        if loose:
+            raise PluginError(
+                f"{type(self).__name__}: parameters {', '.join(loose)} are set on the prior itself; put them into a "
+                "sub-module, or override stages()"
+            )
         before = () if self.root is None else self.root.stages()
         own = [module for name, module in self.named_children() if name != "root"]
         if not own:
@@ -414,7 +424,7 @@ class DrawsContext(Protocol):
     def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """Return one sample, `(B,)`, whose mean over noise is a lower bound on log p(c) of contexts `(B, *context)`.
 
-        Never put it into an exponential: that would reward the noise.
+        Do not exponentiate it: the mean of exp(bound) is larger than p(c).
         """
 
     def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
@@ -429,22 +439,26 @@ class Regenerates(Protocol):
         """Return u `(B, D)` of `latents` with the free coordinates redrawn given the fixed ones and the context."""
 
 
-def tilt_of(prior: PriorLearner, backbone: Backbone | None = None, after: str | None = None) -> Tilt | None:
-    """Return the log tilt of a prior, or of the prior after one of its transitions; None for a root.
+def tilt_of(prior: PriorLearner) -> Tilt | None:
+    """Return the log tilt of a prior; None for a root."""
+    return Tilt(prior.tilt, (prior,)) if isinstance(prior, Tilts) else None
+
+
+def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Tilt | None:
+    """Return the log tilt of a prior after one of its transitions; None at the root.
 
     Arguments:
         prior: any prior.
-        backbone: gives the transitions; needed for `after`.
-        after: a transition's name. Where transitions have ratios, the tilt is their sum up to this one; else the
-            whole prior's tilt.
+        backbone: gives the transitions.
+        after: a transition's name, or None for the prior itself. Where transitions have ratios, the tilt is their sum
+            up to this one. Where they have none (a chain of conditionals), it is the prior's own, that of its end.
     """
-    if not isinstance(prior, Tilts) or after == ROOT:
+    ratios = [transition.ratio for transition in up_to(prior.transitions(backbone), after)]
+    if after == ROOT:
         return None
-    if after is not None and backbone is not None:
-        ratios = [transition.ratio for transition in up_to(prior.transitions(backbone), after)]
-        if any(ratios):
-            return total(tuple(ratio(None) for ratio in ratios if ratio is not None))
-    return Tilt(prior.tilt, (prior,))
+    if after is None or not any(ratios):
+        return tilt_of(prior)
+    return total(tuple(ratio(None) for ratio in ratios if ratio is not None))
 
 
 # ---------------------------------------------------------------- recipes: what is registered

@@ -19,6 +19,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.errors import PluginError
+
 
 @attrs.frozen
 class LatentLayout:
@@ -68,7 +70,7 @@ class LatentLayout:
         """Return one point, u = 0 and z = 0 with σ = 1 and a grey image, on the device and of the type of `like`."""
         z = tuple(like.new_zeros(1, *shape) for shape in self.shapes)
         context, image = (None if shape is None else like.new_zeros(1, *shape) for shape in (self.context, self.image))
-        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, image=image)
+        return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, decoded=image)
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
@@ -82,16 +84,17 @@ class Fixed:
     Arguments:
         u: `(n, D)`; its free coordinates are ignored.
         mask: True where a coordinate is fixed, `(D,)`.
-        free_index: positions of the free coordinates, `(D − fixed,)`, found once: every step of a chain uses them.
+        free_index: positions of the free coordinates, `(D − fixed,)`; found once, because every step of a chain uses
+            them.
     """
 
     u: Tensor
     mask: Tensor
-    free_index: Tensor = attrs.field(init=False, repr=False)
+    free_index: Tensor = attrs.field(repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Find the free coordinates."""
-        object.__setattr__(self, "free_index", (~self.mask).nonzero().squeeze(1))
+    @free_index.default
+    def _find(self) -> Tensor:
+        return (~self.mask).nonzero().squeeze(1)
 
     @property
     def everything(self) -> bool:
@@ -133,7 +136,7 @@ class Latents:
         sigma: σ_i per layer, broadcastable to z_i, so that ∂z_i/∂u_i = diag σ_i.
         context: what was drawn before the latents, `(B, *context)`, or None.
         features: what the backbone needs to continue from here to the image; only the backbone reads it.
-        image: E[x|z], `(B, C, H, W)`, where an energy that sees it asked for it (`hebm.densities.shown`); else None.
+        decoded: E[x|z], `(B, C, H, W)`, if an energy that sees it asked for it (`hebm.tilts.shown`); else None.
     """
 
     u: Tensor
@@ -141,7 +144,17 @@ class Latents:
     sigma: tuple[Tensor, ...]
     context: Tensor | None = None
     features: Any = None
-    image: Tensor | None = None
+    decoded: Tensor | None = None
+
+    @property
+    def image(self) -> Tensor:
+        """E[x|z], `(B, C, H, W)`. Raises `PluginError` if nobody decoded it."""
+        if self.decoded is None:
+            raise PluginError(
+                "these latents carry no image: make them by hebm.tilts.seen_by(prior, backbone, u, context) if an "
+                'energy with sees = ("image",) is evaluated on, or Tilt.at(backbone, latents)'
+            )
+        return self.decoded
 
     def __len__(self) -> int:
         """Return B, the number of points."""
@@ -159,16 +172,16 @@ class Latents:
         return torch.stack(terms).sum(0)
 
     @property
-    def base_log_prob(self) -> Tensor:
+    def root_log_prob(self) -> Tensor:
         """log p_β(z) = log N(u; 0, I) − Σ log σ, the backbone's own prior over z, of shape `(B,)`."""
         gaussian = -0.5 * self.u.square().sum(1) - 0.5 * self.u.shape[1] * math.log(2 * math.pi)
         return gaussian - self.log_sigma
 
     def detach(self) -> Latents:
         """Return the same values, outside any graph and without features (they may hold a graph)."""
-        context, image = (None if part is None else part.detach() for part in (self.context, self.image))
+        context, image = (None if part is None else part.detach() for part in (self.context, self.decoded))
         z, sigma = (tuple(part.detach() for part in parts) for parts in (self.z, self.sigma))
-        return Latents(self.u.detach(), z, sigma, context, image=image)
+        return Latents(self.u.detach(), z, sigma, context, decoded=image)
 
 
 @attrs.frozen(eq=False)

@@ -51,7 +51,7 @@ class Model(nn.Module):
             n: how many.
             seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
             start: number of the first sample.
-            request: labels, chain lengths, the transition to stop behind.
+            request: labels, chain lengths, the transition to stop after.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
             batch_size: how many at a time.
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.

@@ -18,6 +18,11 @@ BLOCK = 64
 _MASK = (1 << 64) - 1
 
 
+def whole_blocks(rows: int) -> int:
+    """Round a batch size down to whole noise blocks, at least one."""
+    return max(1, rows // BLOCK) * BLOCK
+
+
 def derive_seed(*path: int | str) -> int:
     """Derive a 64-bit seed from a path such as `(run seed, role, step)`: the first 8 bytes of its SHA-256."""
     return int.from_bytes(hashlib.sha256(repr(path).encode()).digest()[:8], "little")

@@ -28,8 +28,8 @@ from hebm.evaluate.shares import Processes
 from hebm.interfaces import ImageSpec, Request, TakesLabels
 from hebm.model import DTYPES, Model, accelerated, build
 from hebm.noise import Noise
-from hebm.report.figures import collect_from
 from hebm.report.page import write_report
+from hebm.report.plots import collect_from
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.run_folder import RunFolder
@@ -38,6 +38,7 @@ from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
+from hebm.transitions import ROOT
 
 
 @attrs.frozen(eq=False)
@@ -88,7 +89,19 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu", places:
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
+    _check_after(model, experiment.evaluate.after)
     return Assembly(experiment, written, places, images, image_spec, model, phases)
+
+
+def _check_after(model: Model, after: str | None) -> None:
+    """Raise `ConfigError` for an `evaluate.after` that the trained prior will not have."""
+    listed = [transition.name for transition in model.prior.transitions(model.backbone)]
+    trained = [stage.name for stage in model.prior.stages() if not stage.with_backbone]
+    names = list(dict.fromkeys((ROOT, *listed, *trained)))
+    if after is not None and after not in names:
+        raise ConfigError(
+            f"evaluate.after: this prior has no transition {after!r}; it has {', '.join(map(repr, names))}"
+        )
 
 
 @contextmanager
@@ -164,7 +177,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         settings.rows,
         settings.decode,
     )
-    _ = model.way  # a wrong name is an error before anything is drawn
+    _ = model.path  # a wrong name is an error before anything is drawn
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     splits = Splits(experiment.data, assembly.images)
     return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)

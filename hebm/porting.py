@@ -19,8 +19,8 @@ from hebm import registry
 from hebm.config.experiment import Experiment, from_table
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
-from hebm.holding import distributions
 from hebm.interfaces import ImageSpec
+from hebm.locked_runs import distributions
 from hebm.model import Model, build
 from hebm.runs import Run, open_run
 from hebm.store import checkpoints, foreign

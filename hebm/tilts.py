@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def sees_of(*modules: nn.Module) -> tuple[str, ...]:
 
 def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latents:
     """Return latents with what an energy sees besides z: for "image" the decoded mean E[x|z], computed once."""
-    if "image" not in sees or latents.image is not None:
+    if "image" not in sees or latents.decoded is not None:
         return latents
     image = backbone.likelihood(latents).mean
     return Latents(latents.u, latents.z, latents.sigma, latents.context, latents.features, image)
@@ -41,11 +41,13 @@ class Tilt:
     Arguments:
         f: log tilts per energy, `(B, E)`, of latents; their sum over E is f.
         modules: the live modules that f uses; a chain freezes their parameters.
+        variant: tells tilts of the same modules apart, such as a layer's number: each has a compiled step of its own.
         sees: what f needs of latents besides z, from the modules' energies.
     """
 
     f: Callable[[Latents], Tensor]
     modules: tuple[nn.Module, ...] = ()
+    variant: Hashable = ()
     sees: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,4 +62,5 @@ class Tilt:
 def total(tilts: tuple[Tilt, ...]) -> Tilt:
     """Return the sum of tilts with as many energies each."""
     modules = tuple(dict.fromkeys(module for tilt in tilts for module in tilt.modules))
-    return Tilt(lambda latents: torch.stack([tilt.f(latents) for tilt in tilts]).sum(0), modules)
+    variant = tuple(tilt.variant for tilt in tilts)
+    return Tilt(lambda latents: torch.stack([tilt.f(latents) for tilt in tilts]).sum(0), modules, variant)

@@ -4,8 +4,8 @@ Evaluation, report, analyses, `Model.sample` and the commands go through it, and
 
 * **Noise.** Sample i of a kind is a function of (seed, kind, i), whatever the batch size or the number of processes.
 * **Batches** are of whole noise blocks.
-* **Modes.** Everything runs in eval mode and without gradients, chains and decoding on the backbone's folded copy;
-  afterwards every module is in the mode it was in.
+* **Modes.** Everything runs in eval mode and without gradients; afterwards every module is in the mode it was in. The
+  prior's chains and the decoding of its draws run on the backbone's folded copy.
 * **NaN.** A sample that is not finite stays so and is counted; `finite` turns the count into an error.
 """
 
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, TakesLabels, tilt_of
+from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, TakesLabels, tilt_after
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
 from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
-from hebm.transitions import Transition, route, up_to, walk
+from hebm.transitions import Transition, path_to, root_of, up_to, walk
 
 
 @contextmanager
@@ -44,11 +44,6 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def whole_blocks(rows: int) -> int:
-    """Round a batch size down to whole noise blocks, at least one."""
-    return max(1, rows // BLOCK) * BLOCK
-
-
 @attrs.frozen(eq=False, slots=False)
 class TrainedModel:
     """A backbone and a prior that are not trained any more.
@@ -57,7 +52,7 @@ class TrainedModel:
         backbone, prior: on one device.
         scheme: how latents of given images are inferred; None infers by q(z|x).
         seed: of all draws.
-        request: what draws should be like: chain lengths, and the transition to stop behind.
+        request: what draws should be like: chain lengths, and the transition to stop after.
         rows: samples at a time, whole noise blocks.
         decoding: the image of a latent: "mean" is E[x|z], "sample" a draw from p(x|z).
     """
@@ -78,16 +73,16 @@ class TrainedModel:
 
     @cached_property
     def tilt(self) -> Tilt | None:
-        """The log tilt of the prior behind `request.after`; None for a root."""
-        return tilt_of(self.prior, self.generator, self.request.after)
+        """The log tilt of the prior after `request.after`; None for a root."""
+        return tilt_after(self.prior, self.generator, self.request.after)
 
     @cached_property
-    def way(self) -> tuple[Transition, ...]:
+    def path(self) -> tuple[Transition, ...]:
         """The transitions that a draw goes through. Raises `ConfigError` if there is no transition `request.after`."""
-        return route(self.prior.transitions(self.generator), self.request.after)
+        return path_to(self.prior.transitions(self.generator), self.request.after)
 
     @cached_property
-    def stages(self) -> tuple[Transition, ...]:
+    def transitions(self) -> tuple[Transition, ...]:
         """All transitions up to `request.after`, also those that a draw does not need."""
         return up_to(self.prior.transitions(self.generator), self.request.after)
 
@@ -95,7 +90,7 @@ class TrainedModel:
     def chain_lengths(self) -> dict[str, int]:
         """The steps of each chain that a draw runs, by its transition's name."""
         asked = self.request.steps
-        return {chain.name: chain.steps if asked is None else asked for chain in self.way if chain.steps}
+        return {chain.name: chain.steps if asked is None else asked for chain in self.path if chain.steps}
 
     @property
     def device(self) -> torch.device:
@@ -113,14 +108,24 @@ class TrainedModel:
         """Return the noise of a kind of samples ("prior", "gaussian", …) from number `start` on."""
         return Noise(self.seed, "sample", kind, start=start, device=self.device, dtype=self.dtype)
 
-    def asked(self, asked: Request) -> TrainedModel:
-        """Return the same model with another request for its draws."""
-        return attrs.evolve(self, request=asked)
+    def changed(self, request: Request | None = None, rows: int | None = None, decoding: str = "") -> TrainedModel:
+        """Return the same model with other settings; the folded copy is shared."""
+        other = TrainedModel(
+            self.backbone,
+            self.prior,
+            self.scheme,
+            self.seed,
+            self.request if request is None else request,
+            rows or self.rows,
+            decoding or self.decoding,
+        )
+        other.__dict__["generator"] = self.generator
+        return other
 
     # ------------------------------------------------------------ drawing
 
     def walk(
-        self, n: int, noise: Noise, request: Request | None = None, way: tuple[Transition, ...] | None = None
+        self, n: int, noise: Noise, request: Request | None = None, path: tuple[Transition, ...] | None = None
     ) -> Iterator[tuple[str, Draw]]:
         """Yield one batch of n draws at the root and after each transition, with their names.
 
@@ -128,9 +133,9 @@ class TrainedModel:
             n: how many.
             noise: its rows are the samples' global indices.
             request: instead of the model's own.
-            way: transitions, instead of those that the request needs.
+            path: transitions, instead of those that the request needs.
         """
-        walked = walk(self.prior, self.generator, n, noise, request or self.request, way)
+        walked = walk(self.prior, self.generator, n, noise, request or self.request, path)
         while True:
             with self._evaluating():  # not around a yield: the caller's modes are not ours
                 step = next(walked, None)
@@ -146,7 +151,7 @@ class TrainedModel:
             noise: of the first one on.
             request: instead of the model's own.
 
-        Raises `ConfigError` if the request stops behind a transition that does not exist.
+        Raises `ConfigError` if the request stops after a transition that does not exist.
         """
         wanted, parts = request or self.request, []
         up_to(self.prior.transitions(self.generator), wanted.after)  # a root would ignore a wrong name
@@ -156,8 +161,21 @@ class TrainedModel:
                 parts.append(self.prior.sample(self.generator, rows, at, wanted.rows(few)))
         return joined(parts)
 
+    def draw_root(self, n: int, noise: Noise) -> Draw:
+        """Return n draws of the root itself, the backbone's own prior; see `draw`."""
+        with self._evaluating():
+            root = root_of(self.prior)
+            return joined(
+                [
+                    root.sample(self.generator, few.stop - few.start, noise.at(noise.start + few.start))
+                    for few in self.batches(n)
+                ]
+            )
+
     def batches(self, n: int) -> Iterator[slice]:
-        """Yield the rows of each batch of n samples."""
+        """Yield the rows of each batch of n samples. Raises `ConfigError` for n < 1."""
+        if n < 1:
+            raise ConfigError(f"number of samples: {n} is below the lowest allowed, 1")
         for start in range(0, n, self.rows):
             yield slice(start, min(start + self.rows, n))
 

@@ -1,8 +1,9 @@
-"""The way from a root to a prior: a list of transitions, walked here and nowhere else.
+"""The way from a root to a prior: a list of transitions, and the walk along them.
 
 A prior lists its transitions, `PriorLearner.transitions(backbone)`; `walk` draws from the root and applies them in
-order. Every transition moves a draw to a draw and has a name: "prior", "level 2", "stage 1", "layer 0". The name is
-what an observer is told, what `Request.after` stops behind, and what analyses show.
+order. (Code that looks into single moves, such as `Regenerates`, may replay a list by hand.) Every transition moves a
+draw to a draw and has a name: "prior", "level 2", "stage 1", "layer 0". Observers are told the name, `Request.after`
+gives the one to stop after, and analyses show it.
 
     root ──▶ transition ──▶ transition ──▶ … ──▶ prior
 
@@ -70,7 +71,7 @@ class Transition(ABC):
 
 @attrs.frozen(eq=False, kw_only=True)
 class Exact(Transition):
-    """A move without a chain: exact or ancestral sampling, or a choice among proposals.
+    """A move without a chain: exact or ancestral sampling, or a choice among proposals, which may be approximate.
 
     Arguments:
         apply: moves a draw, given noise of its own and the request.
@@ -177,6 +178,8 @@ def best_of(
 class Population:
     """Particles of each sample.
 
+    With more than one, each sample's root draw is the first of P; without any transition it is a single draw.
+
     Arguments:
         count: P.
         threshold: ESS / P below which they are resampled; 1 always does.
@@ -202,8 +205,11 @@ def up_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Tra
     return listed if after is None else listed[: names.index(after) + 1 if after != ROOT else 0]
 
 
-def route(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
-    """Return those of the transitions up to `after` that a draw needs: the last one from the root on. See `up_to`."""
+def path_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
+    """Return the transitions that a draw runs: those up to `after`, from the last one that starts at the root.
+
+    See `up_to` for the arguments.
+    """
     needed = up_to(listed, after)
     first = max((i for i, transition in enumerate(needed) if transition.from_root), default=0)
     return needed[first:]
@@ -216,7 +222,7 @@ def walk(
     n: int,
     noise: Noise,
     request: Request = Request(),
-    way: tuple[Transition, ...] | None = None,
+    path: tuple[Transition, ...] | None = None,
 ) -> Iterator[tuple[str, Draw]]:
     """Yield the root's draw and the draw after each transition, with their names.
 
@@ -229,15 +235,15 @@ def walk(
         n: how many samples.
         noise: its rows are the samples' global indices.
         request: what the draws should be like.
-        way: transitions to walk, instead of the route to `request.after`.
+        path: transitions to walk, instead of the route to `request.after`.
     """
-    way = route(prior.transitions(backbone), request.after) if way is None else way
-    if prior.population.count > 1 and way:
-        yield from _weighted(prior, way, backbone, n, noise, request)
+    path = path_to(prior.transitions(backbone), request.after) if path is None else path
+    if prior.population.count > 1 and path:
+        yield from _weighted(prior, path, backbone, n, noise, request)
         return
     at = start = _root_draw(prior, backbone, n, noise.derive("base"), request)
     yield ROOT, start.fixed_as(request.fixed)
-    for transition in way:
+    for transition in path:
         at = transition.move(start if transition.from_root else at, noise, request)
         yield transition.name, at.fixed_as(request.fixed)
 
@@ -252,9 +258,14 @@ def _root_draw(prior: PriorLearner, backbone: Backbone, n: int, noise: Noise, re
 
 
 def _weighted(
-    prior: PriorLearner, way: tuple[Transition, ...], backbone: Backbone, n: int, noise: Noise, request: Request
+    prior: PriorLearner, path: tuple[Transition, ...], backbone: Backbone, n: int, noise: Noise, request: Request
 ) -> Iterator[tuple[str, Draw]]:
-    """Walk with P particles of each sample: w_j ← w_j r_s(u_j), resample, move; yield one particle chosen by weight."""
+    """Walk with P particles of each sample: w_j ← w_j r_s(u_j), resample, move; yield one particle chosen by weight.
+
+    Raises `ConfigError` for a transition without a ratio, or one that starts at the root.
+    """
+    for transition in path:
+        _require_ratio(transition)
     count, grouped = prior.population.count, noise.grouped(prior.population.count)
     each = attrs.evolve(request.repeated(count), observe=_first_of(request.observe, count))
     start = _root_draw(prior, backbone, n * count, grouped.derive("base"), each).fixed_as(each.fixed)
@@ -262,7 +273,7 @@ def _weighted(
     yield ROOT, first
     context = None if first.context is None else first.context.repeat_interleave(count, 0)
     particles = Particles.equal(start.u.view(n, count, -1))
-    for s, transition in enumerate(way, 1):
+    for s, transition in enumerate(path, 1):
         at = Draw(particles.u.flatten(0, 1), context)
         log_ratio = _log_ratio(transition, backbone, at, each).view(n, count)
         particles = particles.reweighted(log_ratio, prior.population.threshold, noise.derive("resample", s))
@@ -274,12 +285,17 @@ def _weighted(
 
 def _log_ratio(transition: Transition, backbone: Backbone, at: Draw, request: Request) -> Tensor:
     """Return log p_after − log p_before of each row."""
+    ratio = _require_ratio(transition)(request.labels)
+    return ratio.at(backbone, backbone.latents(at.u, at.context)).sum(1)
+
+
+def _require_ratio(transition: Transition) -> Callable[[Tensor | None], Tilt]:
     if transition.ratio is None or transition.from_root:
         raise ConfigError(
             f"prior.population: particles are weighted by a transition's ratio, and {transition.name!r} "
             f"{'starts from the root' if transition.from_root else 'has none'}; draw with one particle per sample"
         )
-    return transition.ratio(request.labels).at(backbone, backbone.latents(at.u, at.context)).sum(1)
+    return transition.ratio
 
 
 def _first_of(observe: Observer | None, count: int) -> Observer | None:

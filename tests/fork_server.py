@@ -27,7 +27,7 @@ PRELOADED = (
     "hebm.cli.evaluate",
     "hebm.pipeline",
     "hebm.report.page",
-    "hebm.report.figures",
+    "hebm.report.plots",
     "hebm_plugins.two_layer.recipe",
     "hebm_plugins.priors.joint",
     "hebm_plugins.samplers.mala",

@@ -15,7 +15,7 @@ import tomli_w
 import torch
 from torch.distributed import TCPStore
 
-from hebm import holding, pipeline
+from hebm import locked_runs, pipeline
 from hebm.config.experiment import from_table
 from hebm.runs import open_run
 from hebm.store.checkpoints import list_checkpoints, load_latest
@@ -100,7 +100,7 @@ def train(table, folder, stop_after=None, listener=None, allow=False, extend=Non
     asked = iter(range(1, 10**9))
     stop = (lambda: 0) if stop_after is None else (lambda: signal.SIGTERM if next(asked) >= stop_after else 0)
     run = RunFolder(Path(folder))
-    with holding.started(run, assembly, accelerator, allow, extend) as (run_id, _):
+    with locked_runs.locked_for_training(run, assembly, accelerator, allow, extend) as (run_id, _):
         try:
             pipeline.train(assembly, run, run_id, accelerator, listener or Recording(), stop)
         except Stopped:

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from hebm.compilation import Compiled, compiled
-from hebm.densities import GeneratorPosterior, LogDensity
+from hebm.densities import GeneratorPosterior, LogDensity, TiltedPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import tilt_of
 from hebm.noise import Noise
 from hebm.sampling import Trace, run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
+from hebm.tilts import Tilt
 from hebm.training.joint import JointMCMC
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint
@@ -78,6 +79,17 @@ def test_many_models_in_one_process_are_compiled_each_on_its_own(backbone):
     for seed in range(10):
         prior = Joint(energy=MLP(width=4 + seed)).build(backbone)
         chain(twin, prior.density(backbone), 8, 1)
+    assert len(graphs) == 10
+
+
+def test_a_long_list_of_tilts_of_the_same_modules_has_a_graph_for_each(backbone):
+    """Ten layers' tilts share one network; each is another function of it."""
+    twin, graphs = traced(ULA())
+    net = seeded(lambda: MLP(width=4, zero_init=False).build(backbone.layout))
+    for layer in range(10):
+        tilt = Tilt(lambda latents, layer=layer: layer * net(latents).flatten(1), (net,), variant=layer)
+        density = TiltedPrior(backbone, tilt)
+        assert torch.allclose(chain(twin, density, 8, 1).u, chain(ULA(), density, 8, 1).u, atol=1e-5)
     assert len(graphs) == 10
 
 

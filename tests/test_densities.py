@@ -115,8 +115,8 @@ def test_formulas(backbone, tilt, u):
     localising = m * residual.square().sum(1) / (2 * (1 - at.alpha.squeeze(1) ** 2))
     assert torch.allclose(at.value_and_grad(u).value, f / (0.5 + m) + quadratic - localising, atol=1e-12)
     z = latents.flat_z
-    assert torch.allclose(made["latent space"].value_and_grad(z).value, f + latents.base_log_prob, atol=1e-9)
-    both = f + latents.base_log_prob + log_likelihood
+    assert torch.allclose(made["latent space"].value_and_grad(z).value, f + latents.root_log_prob, atol=1e-9)
+    both = f + latents.root_log_prob + log_likelihood
     assert torch.allclose(made["latent space posterior"].value_and_grad(z).value, both, atol=1e-9)
 
 
@@ -230,6 +230,6 @@ def test_the_image_is_decoded_once_and_only_for_who_sees_it(backbone, u):
     latents = backbone.latents(u)
     assert shown(backbone, latents, ()) is latents
     image = shown(backbone, latents, ("image",))
-    assert image.image is not None
+    assert image.decoded is not None
     assert shown(backbone, image, ("image",)) is image
     assert torch.equal(image.detach().image, image.image.detach())

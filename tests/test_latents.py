@@ -65,13 +65,13 @@ def test_log_sigma_counts_a_broadcast_sigma_once_for_every_element():
     assert torch.allclose(latents.log_sigma, torch.tensor([expected, expected]))
 
 
-def test_base_log_prob_is_the_backbones_own_density_of_z():
+def test_root_log_prob_is_the_backbones_own_density_of_z():
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     mean, sigma = torch.randn(4, 3, generator=generator).double(), torch.rand(4, 3, generator=generator).double() + 0.5
     latents = Latents(u, (mean + sigma * u,), (sigma,))
     expected = Normal(mean, sigma).log_prob(latents.flat_z).sum(1)
-    assert torch.allclose(latents.base_log_prob, expected, atol=1e-12)
+    assert torch.allclose(latents.root_log_prob, expected, atol=1e-12)
 
 
 def test_detach_keeps_values_and_drops_graph_and_features():

@@ -4,7 +4,7 @@ import pytest
 from real_runs import tiny, train
 from two_tilts import TwoTilts
 
-from hebm import holding, pipeline, registry
+from hebm import locked_runs, pipeline, registry
 from hebm.config.experiment import from_table
 from hebm.config.settings import RunSettings
 from hebm.errors import CheckpointError, ConfigError
@@ -13,7 +13,7 @@ from hebm.store.run_folder import RunFolder
 
 
 def test_the_distributions_of_a_run_are_those_of_its_components_at_any_depth():
-    assert holding.distributions(from_table(tiny())) == {"hebm"}
+    assert locked_runs.distributions(from_table(tiny())) == {"hebm"}
 
 
 def test_stages_that_share_a_name_are_refused(monkeypatch):
@@ -24,6 +24,18 @@ def test_stages_that_share_a_name_are_refused(monkeypatch):
             pipeline.assemble(from_table({**tiny(), "prior": {"type": "two-tilts"}}))
     finally:
         registry.unregister("hebm_priors", "two-tilts")
+
+
+@pytest.mark.parametrize("after", ["root", "stage 1"])
+def test_results_may_be_of_any_transition_that_the_trained_prior_has(after):
+    table = {**tiny("two-phase"), "prior": {"type": "multi-stage", "stages": 2}, "evaluate": {"after": after}}
+    assert pipeline.assemble(from_table(table)).experiment.evaluate.after == after
+
+
+def test_results_of_a_transition_that_does_not_exist_are_refused_before_training():
+    table = {**tiny("two-phase"), "prior": {"type": "multi-stage", "stages": 2}, "evaluate": {"after": "stage 3"}}
+    with pytest.raises(ConfigError, match=r"evaluate\.after: this prior has no transition 'stage 3'; it has 'root'"):
+        pipeline.assemble(from_table(table))
 
 
 @pytest.mark.parametrize("scheme", ["two-phase", "variational"])
@@ -44,12 +56,12 @@ def test_only_a_finished_run_can_be_opened_for_evaluation(tmp_path):
     train(tiny(), folder, stop_after=6)
     with (
         pytest.raises(CheckpointError, match="trained 6 of 12 steps"),
-        holding.finished(open_run(folder), accelerator),
+        locked_runs.locked_when_finished(open_run(folder), accelerator),
     ):
         pass
     train(tiny(), folder)
     for record in (False, True):
-        with holding.finished(open_run(folder), accelerator, record=record) as whole:
+        with locked_runs.locked_when_finished(open_run(folder), accelerator, record=record) as whole:
             assert whole.seconds > 0
 
 
@@ -57,19 +69,19 @@ def test_the_main_process_lets_go_of_the_folder_when_it_is_refused(tmp_path):
     assembly = pipeline.assemble(from_table(tiny()))
     accelerator = pipeline.make_accelerator(RunSettings(device="cpu"))
     folder = RunFolder(tmp_path / "tiny")
-    with holding.started(folder, assembly, accelerator, allow=False) as (run_id, finished):
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow=False) as (run_id, finished):
         assert run_id
         assert not finished
         with (
             pytest.raises(CheckpointError, match="in use by another run"),
-            holding.started(folder, assembly, accelerator, allow=False),
+            locked_runs.locked_for_training(folder, assembly, accelerator, allow=False),
         ):
             pass
     other = pipeline.assemble(from_table(tiny(seed=1)))
     with (
         pytest.raises(CheckpointError, match="seed: 0 → 1"),
-        holding.started(folder, other, accelerator, allow=False),
+        locked_runs.locked_for_training(folder, other, accelerator, allow=False),
     ):
         pass
-    with holding.started(folder, assembly, accelerator, allow=False) as (again, _):
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow=False) as (again, _):
         assert again == run_id

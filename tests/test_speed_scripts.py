@@ -13,7 +13,7 @@ SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
 
 def figures(script, folder, *options):
     """The figures that a script wrote."""
-    out = folder / "figures.json"
+    out = folder / "plots.json"
     command = [sys.executable, SPEED / script, "--json", out, "--repeats", "2", "--steps", "2", *options]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

@@ -96,6 +96,13 @@ def test_a_request_of_several_batches_is_cut_with_them(backbone):
     assert not torch.equal(whole.u, model.draw(150, model.noise("prior"), Request(fixed=fixed)).u)
 
 
+def test_no_samples_at_all_are_refused(backbone):
+    model = model_of(backbone)
+    for draw in (model.draw, model.draw_root):
+        with pytest.raises(ConfigError, match="number of samples: 0 is below the lowest allowed, 1"):
+            draw(0, model.noise("prior"))
+
+
 def test_kinds_and_seeds_have_noise_of_their_own(backbone):
     model = model_of(backbone)
     plain = model.draw(4, model.noise("prior")).u
@@ -106,7 +113,7 @@ def test_kinds_and_seeds_have_noise_of_their_own(backbone):
 
 def test_a_model_samples_what_its_trained_model_draws(backbone):
     model, request = model_of(backbone, "diffusion"), Request(steps=2, after="level 1")
-    draw = model.asked(request).draw(70, model.noise("prior"))
+    draw = model.changed(request=request).draw(70, model.noise("prior"))
     images = Model(backbone, model.prior).sample(70, seed=7, request=request)
     assert torch.equal(images, model.images(draw))
 
@@ -119,14 +126,14 @@ def test_a_walk_yields_the_root_and_each_transition_of_the_draw(backbone, name):
     model = model_of(backbone, name)
     walked = list(model.walk(6, model.noise("prior")))
     assert [step for step, _ in walked] == WALKS[name]
-    assert [step for step, _ in walked[1:]] == [transition.name for transition in model.way]
+    assert [step for step, _ in walked[1:]] == [transition.name for transition in model.path]
     if name != "gaussian":
         assert torch.equal(walked[-1][1].u, model.draw(6, model.noise("prior")).u)
         assert all(not torch.equal(walked[0][1].u, draw.u) for _, draw in walked[1:])
 
 
 @pytest.mark.parametrize("name", ["joint", "diffusion", "progressive", "ncp"])
-def test_a_draw_that_stops_behind_a_transition_is_what_the_walk_passes_there(backbone, name):
+def test_a_draw_that_stops_after_a_transition_is_what_the_walk_passes_there(backbone, name):
     model = model_of(backbone, name)
     for step, draw in model.walk(6, model.noise("prior")):
         assert torch.equal(model.draw(6, model.noise("prior"), Request(after=step)).u, draw.u)
@@ -134,7 +141,7 @@ def test_a_draw_that_stops_behind_a_transition_is_what_the_walk_passes_there(bac
 
 def test_a_draw_at_the_root_is_the_roots_own(backbone):
     model = model_of(backbone, request=Request(after=ROOT))
-    assert model.way == model.stages == ()
+    assert model.path == model.transitions == ()
     assert model.tilt is None
     expected = model.prior.root.sample(backbone, 6, model.noise("prior").derive("base")).u
     assert torch.equal(model.draw(6, model.noise("prior")).u, expected)
@@ -143,16 +150,16 @@ def test_a_draw_at_the_root_is_the_roots_own(backbone):
 @pytest.mark.parametrize("name", ["gaussian", "joint", "diffusion"])
 def test_an_unknown_transition_is_named_with_those_that_exist(backbone, name):
     model = model_of(backbone, name, request=Request(after="stage 9"))
-    for use in (lambda: model.way, lambda: model.stages, lambda: model.draw(4, model.noise("prior"))):
+    for use in (lambda: model.path, lambda: model.transitions, lambda: model.draw(4, model.noise("prior"))):
         with pytest.raises(ConfigError, match=r"no transition 'stage 9'; it has 'root'"):
             use()
 
 
 def test_stages_are_all_transitions_and_the_way_those_that_a_draw_needs(backbone):
     model = model_of(backbone, "multi-stage")
-    assert [stage.name for stage in model.stages] == ["stage 1", "stage 2"]
-    assert [stage.name for stage in model.way] == ["stage 2"]
-    names = [name for name, _ in model.walk(6, model.noise("prior"), way=model.stages)]
+    assert [stage.name for stage in model.transitions] == ["stage 1", "stage 2"]
+    assert [stage.name for stage in model.path] == ["stage 2"]
+    names = [name for name, _ in model.walk(6, model.noise("prior"), path=model.transitions)]
     assert names == [ROOT, "stage 1", "stage 2"]
 
 

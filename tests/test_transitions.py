@@ -1,4 +1,4 @@
-"""The walk from root to prior: routes, names, keys of noise, fixed coordinates, proposals and particles."""
+"""The walk from root to prior: paths, names, keys of noise, fixed coordinates, proposals and particles."""
 
 import math
 
@@ -14,7 +14,7 @@ from hebm.noise import Noise
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import points, seeded
 from hebm.tilts import Tilt
-from hebm.transitions import ROOT, route, walk
+from hebm.transitions import ROOT, path_to, walk
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA
 
@@ -56,22 +56,22 @@ def jittered(name, **options):
     return lambda backbone: Exact(name=name, apply=apply, **options)
 
 
-# ---------------------------------------------------------------- routes
+# ---------------------------------------------------------------- paths
 
 
 @pytest.fixture
-def way(backbone):
+def listed(backbone):
     return Listed(backbone, shifted("a", 1), shifted("b", 2), shifted("c", 4, from_root=True)).transitions(backbone)
 
 
 @pytest.mark.parametrize(("after", "names"), [(None, ["c"]), ("c", ["c"]), ("b", ["a", "b"]), ("a", ["a"]), (ROOT, [])])
-def test_a_route_has_what_a_draw_needs_from_the_last_that_starts_at_the_root(way, after, names):
-    assert [transition.name for transition in route(way, after)] == names
+def test_a_path_has_what_a_draw_needs_from_the_last_that_starts_at_the_root(listed, after, names):
+    assert [transition.name for transition in path_to(listed, after)] == names
 
 
-def test_an_unknown_name_is_refused_with_those_that_there_are(way):
+def test_an_unknown_name_is_refused_with_those_that_there_are(listed):
     with pytest.raises(ConfigError, match=r"no transition 'd'; it has 'root', 'a', 'b', 'c'"):
-        route(way, "d")
+        path_to(listed, "d")
 
 
 # ---------------------------------------------------------------- the walk
@@ -89,9 +89,9 @@ def test_a_walk_yields_the_root_and_then_each_transition_by_name(backbone):
     assert torch.equal(prior.sample(backbone, ROWS, noise("s"), Request(after=ROOT)).u, start)
 
 
-def test_a_walk_over_all_transitions_starts_again_where_one_asks_for_the_root(backbone, way):
+def test_a_walk_over_all_transitions_starts_again_where_one_asks_for_the_root(backbone, listed):
     prior = Listed(backbone)
-    ends = {name: draw.u for name, draw in walk(prior, backbone, ROWS, noise("s"), way=way)}
+    ends = {name: draw.u for name, draw in walk(prior, backbone, ROWS, noise("s"), path=listed)}
     torch.testing.assert_close(ends["b"], ends[ROOT] + 3)
     torch.testing.assert_close(ends["c"], ends[ROOT] + 4)
 

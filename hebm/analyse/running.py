@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from hebm import holding, pipeline, registry
+from hebm import locked_runs, pipeline, registry
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
@@ -90,7 +90,7 @@ def opened(
     """
     run = open_run(path, overrides, warn)
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
-    with holding.finished(run, accelerator, allow) as trained:
+    with locked_runs.locked_when_finished(run, accelerator, allow) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
         yield Opened(pipeline.make_evaluation(trained.assembly, accelerator), run.folder, conditions)
 

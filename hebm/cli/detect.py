@@ -65,14 +65,14 @@ def _scores(run: Run, images: Images, seed: int, draws: int, batch_size: int, de
     from hebm.data.batches import Batches
     from hebm.evaluate.scores import finite_scores
     from hebm.model import DTYPES
-    from hebm.noise import BLOCK, Noise
+    from hebm.noise import Noise, whole_blocks
 
     experiment = run.experiment
     dtype = DTYPES[experiment.run.dtype]
     scorer = _scorer(run, draws, device)
     batches = Batches(images, experiment.data, seed, training=False, device=device, dtype=dtype)
     noise = Noise(seed, "detect", device=device, dtype=dtype)
-    size = max(1, batch_size // BLOCK) * BLOCK  # whole noise blocks: a batch size changes no score
+    size = whole_blocks(batch_size)  # a batch size changes no score
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), size):

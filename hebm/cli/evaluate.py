@@ -27,11 +27,11 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
     settings = opened.written.run
     if launched(processes):
         return
-    from hebm import holding, pipeline
+    from hebm import locked_runs, pipeline
     from hebm.cli.table import metrics_table
 
     accelerator = pipeline.make_accelerator(settings, opened.folder.path)
-    with holding.finished(opened, accelerator, allow_changes, record=True) as trained:
+    with locked_runs.locked_when_finished(opened, accelerator, allow_changes, record=True) as trained:
         results = pipeline.measure(trained.assembly, opened.folder, accelerator, trained.seconds)
         if accelerator.is_main_process:
             click.echo(metrics_table(opened.folder, results))

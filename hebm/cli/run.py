@@ -59,7 +59,7 @@ def command(
     experiment = load(config, overrides)
     if launched(processes):
         return
-    from hebm import holding, pipeline
+    from hebm import locked_runs, pipeline
     from hebm.cli.table import metrics_table
     from hebm.errors import ConfigError
     from hebm.evaluate.metrics_file import Results
@@ -73,7 +73,7 @@ def command(
     if extend and not folder.started:
         raise ConfigError(f"--extend: there is no run in {folder.path} yet; leave it out to start one")
     say = warner(accelerator.is_main_process) if extend else None
-    with holding.started(folder, assembly, accelerator, allow_changes, say) as (run_id, finished):
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, say) as (run_id, finished):
         if not finished:
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
 )
-@click.option("--after", help="Stop behind this transition of the prior, such as 'stage 1' or 'level 2'.")
+@click.option("--after", help="Stop after this transition of the prior, such as 'stage 1' or 'level 2'.")
 @click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
@@ -69,9 +69,9 @@ def command(
     from hebm.evaluate.references import to_pixels
     from hebm.evaluate.shares import Processes
     from hebm.interfaces import Request
+    from hebm.noise import whole_blocks
     from hebm.report.files import save_images
     from hebm.runs import open_run
-    from hebm.trained import whole_blocks
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
     opened = open_run(run, warn=warner(accelerator.is_main_process))

@@ -101,8 +101,7 @@ class Evaluation:
             draw = self.model.draw(rows, self.noise(kind, start))
             self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
             return draw
-        with evaluating(self.root):
-            draw = self.root.sample(self.model.generator, rows, self.noise(GAUSSIAN, start))
+        draw = self.model.draw_root(rows, self.noise(GAUSSIAN, start))
         return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:

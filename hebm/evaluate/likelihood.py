@@ -103,7 +103,7 @@ def _log_weight(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Bat
     if posterior.log_q is None:
         return None
     log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
-    log_ratio = posterior.latents.base_log_prob - posterior.log_q.sum(1)
+    log_ratio = posterior.latents.root_log_prob - posterior.log_q.sum(1)
     return log_p_x + log_ratio - _context_term(posterior, weight_of(root), noise, log_p_x)
 
 

@@ -6,7 +6,7 @@ from hebm import defaults, registry
 from hebm.config.recipe import option, recipe
 from hebm.evaluate.extractors import ExtractorRecipe
 from hebm.evaluate.metric import MetricRecipe
-from hebm.noise import BLOCK
+from hebm.noise import BLOCK, whole_blocks
 
 
 @recipe
@@ -64,5 +64,5 @@ class EvaluateSettings:
 
     @property
     def rows(self) -> int:
-        """Return the images in a batch, rounded to whole blocks of noise."""
-        return self.batch_size // BLOCK * BLOCK
+        """Return the images in a batch, rounded down to whole blocks of noise."""
+        return whole_blocks(self.batch_size)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hebm.report.figure_data import Band, ChainData
+from hebm.report.plot_data import Band, ChainData
 from hebm.samplers import Info
 from hebm.sampling import Trace
 

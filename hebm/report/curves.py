@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from hebm.report.figure_data import Numbers
 from hebm.report.panels import Panel, curves
+from hebm.report.plot_data import Numbers
 
 _MOST_POINTS = 400
 _BOOKKEEPING = ("phase", "step", "total_step")
@@ -22,7 +22,7 @@ class PhaseCurves:
         name: of the phase.
         steps: how many it has done.
         panels: its curves.
-        constant: figures that never changed, with their value: no curve is drawn of them.
+        constant: plots that never changed, with their value: no curve is drawn of them.
     """
 
     name: str
@@ -49,7 +49,7 @@ def _phase(name: str, records: Sequence[Mapping[str, Any]]) -> PhaseCurves:
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The figures that are numbers, the loss first; null stands for what was not finite."""
+    """The plots that are numbers, the loss first; null stands for what was not finite."""
     found = dict.fromkeys(key for record in records for key, value in record.items() if _is_figure(key, value))
     return sorted(found, key=lambda key: key != "loss")
 
@@ -63,7 +63,7 @@ def _number(value: Any) -> float | None:
 
 
 def _families(keys: Sequence[str]) -> list[list[str]]:
-    """Figures that share their first word are drawn together: f_positive with f_negative."""
+    """Plots that share their first word are drawn together: f_positive with f_negative."""
     families: dict[str, list[str]] = {}
     for key in keys:
         families.setdefault(key.partition("_")[0], []).append(key)

@@ -15,9 +15,9 @@ from hebm.evaluate.kinds import KINDS, PRIOR
 from hebm.evaluate.metrics_file import Results
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
-from hebm.report.figure_data import ChainData, Figures, read_figures
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
+from hebm.report.plot_data import ChainData, Plots, read_plots
 from hebm.runs import open_run
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
@@ -69,7 +69,7 @@ def rendered(template: str, contents: Mapping[str, Any]) -> str:
 def contents(folder: RunFolder) -> dict[str, Any]:
     """Return what the page's template is filled with."""
     run = open_run(folder.path)
-    table, results, figures = run.contents.table, run.results, read_figures(folder.samples)
+    table, results, plots = run.contents.table, run.results, read_plots(folder.samples)
     found = results or Results()
     records = MetricsLog(folder.metrics_log).read()
     return {
@@ -85,13 +85,13 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "tables": _tables(found),
         "with": metric_table.WITH,
         "notes": metric_table.notes(found),
-        "grids": _grids(folder, figures, metric_table.notes_by_kind(found)),
+        "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
         "previews": _previews(folder),
-        "figures": figures,
-        "strip": _strip(folder, figures),
-        "chain_panels": _chain_panels(figures.chain) if figures and figures.chain else [],
-        "histogram": _histogram(figures),
+        "plots": plots,
+        "strip": _strip(folder, plots),
+        "chain_panels": _chain_panels(plots.chain) if plots and plots.chain else [],
+        "histogram": _histogram(plots),
         "sections": _sections(folder),
         "phases": training_curves(records),
         "config": run.contents.config,
@@ -119,8 +119,8 @@ def component(table: Mapping[str, Any], key: str) -> str:
 # ---------------------------------------------------------------- pictures
 
 
-def _grids(folder: RunFolder, figures: Figures | None, notes: Mapping[str, str]) -> list[Picture]:
-    images = figures.images if figures else {}
+def _grids(folder: RunFolder, plots: Plots | None, notes: Mapping[str, str]) -> list[Picture]:
+    images = plots.images if plots else {}
     sources = [(kind, picture_source(folder, images.get(kind.name))) for kind in KINDS.values()]
     return [
         Picture(kind.title, notes.get(kind.name, ""), source, kind.name == PRIOR) for kind, source in sources if source
@@ -141,8 +141,8 @@ def _previews(folder: RunFolder) -> list[Picture]:
     return [Picture(f"step {int(path.stem[5:]):,}", "", source) for path, source in sources if source]
 
 
-def _strip(folder: RunFolder, figures: Figures | None) -> str | None:
-    return picture_source(folder, figures.images.get("chain")) if figures else None
+def _strip(folder: RunFolder, plots: Plots | None) -> str | None:
+    return picture_source(folder, plots.images.get("chain")) if plots else None
 
 
 def _chain_panels(chain: ChainData) -> list[Panel]:
@@ -150,10 +150,10 @@ def _chain_panels(chain: ChainData) -> list[Panel]:
     return panels if chain.f is None else [panels[0], band("log tilt f", chain.f), panels[1]]
 
 
-def _histogram(figures: Figures | None) -> Panel | None:
-    if figures is None or not figures.tilts:
+def _histogram(plots: Plots | None) -> Panel | None:
+    if plots is None or not plots.tilts:
         return None
-    return histogram("Log tilt f of draws", figures.tilts, "f (large = likely; up to a constant)")
+    return histogram("Log tilt f of draws", plots.tilts, "f (large = likely; up to a constant)")
 
 
 # ---------------------------------------------------------------- analyses

@@ -142,7 +142,7 @@ class RunFolder:
         old = adopted(found.manifest, manifest)
         changes = self.changes(found, config_text, manifest)
         if changes and not allow:
-            raise CheckpointError(refusal(self.path, changes))
+            raise CheckpointError(differences_error(self.path, changes))
         return self._update(found, old, config_text, manifest, changes)
 
     def changes(self, found: Contents, config_text: str, manifest: Mapping[str, Any]) -> list[str]:
@@ -213,7 +213,7 @@ def _resolved(text: str) -> str:
         return text
 
 
-def refusal(path: Path, changes: list[str]) -> str:
+def differences_error(path: Path, changes: list[str]) -> str:
     """Return the error for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
     steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)

@@ -155,7 +155,7 @@ def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> Non
     with torch.no_grad():
         fixed = _at(backbone)
     latents = backbone.invert(fixed.z, fixed.context)
-    loss = -(backbone.likelihood(latents).log_prob(image_batch(images, ROWS).target) + latents.base_log_prob).mean()
+    loss = -(backbone.likelihood(latents).log_prob(image_batch(images, ROWS).target) + latents.root_log_prob).mean()
     wanted = {id(p) for module in backbone.generative() for p in module.parameters()}
     named = [(name, p) for name, p in backbone.named_parameters() if id(p) in wanted]
     fix = "invert(z) and likelihood must stay differentiable; leave the inference model out of generative()"

@@ -26,7 +26,7 @@ from hebm.testing.promises import (
     promise,
 )
 from hebm.testing.subjects import PoisonedNoise, contexts, points
-from hebm.transitions import ROOT, route
+from hebm.transitions import ROOT, path_to
 
 
 def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -108,7 +108,7 @@ def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
 def check_fixed(recipe: PriorRecipe, backbone: Backbone) -> None:
     """Fixed coordinates come back as given; the others are drawn."""
     prior, twin = built(recipe, backbone)
-    given = points(ROWS, twin.layout.dim, name="held")
+    given = points(ROWS, twin.layout.dim, name="fixed")
     fixed = twin.layout.fix(given, {0})
     u = prior.sample(twin, ROWS, Noise(0, "sample"), Request(fixed=fixed)).u
     other = prior.sample(twin, ROWS, Noise(1, "sample"), Request(fixed=fixed)).u
@@ -127,15 +127,15 @@ def check_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:
     """
     prior, twin = built(recipe, backbone)
     with no_global_randomness("listing transitions"):
-        way = prior.transitions(twin)
+        path = prior.transitions(twin)
     if prior.root is None:
-        promise(not way, "a root without transitions", f"{len(way)} of them", "override sample, or set self.root")
+        promise(not path, "a root without transitions", f"{len(path)} of them", "override sample, or set self.root")
         return
-    names = [transition.name for transition in way]
+    names = [transition.name for transition in path]
     unique = len({*names, ROOT}) == len(names) + 1 and all(names)
     promise(unique, f'unique names, none of them "{ROOT}"', str(names), "number them: stage 1, stage 2, ...")
-    for end in (transition.name for transition in way):
-        keys = [getattr(transition, "key", transition.name) for transition in route(way, end)]
+    for end in (transition.name for transition in path):
+        keys = [getattr(transition, "key", transition.name) for transition in path_to(path, end)]
         fix = "give each transition a key of its own: two with one key draw the same numbers"
         promise(len(set(keys)) == len(keys), "unique keys of noise", str(keys), fix)
         draw = prior.sample(twin, ROWS, Noise(0, "sample"), Request(after=end))

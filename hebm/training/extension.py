@@ -60,7 +60,7 @@ class Extension:
         steps, state = f"{self._key(old, 'steps')}: phase {old.name!r}", checkpoint.state
         if state["plateau"]["ended"]:
             return f"{self._key(old, 'patience')}: phase {old.name!r} ended by it at step {checkpoint.step}"
-        if state.get("total_used", True):
+        if state["total_used"]:
             return f"{steps}: its loss depends on the number of steps, as a KL warm-up over a share of them does"
         if state["finished"] and old.finishes:
             return f"{steps}: its weights were finalized when it ended"

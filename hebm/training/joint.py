@@ -15,7 +15,7 @@ from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
-from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, start_stage
+from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_latent_energies, start_stage
 
 
 def inference_tilt(prior: PriorLearner, stage: Stage | None) -> Tilt | None:
@@ -41,7 +41,7 @@ def log_normaliser(backbone: Backbone, negative: Latents | None) -> Tensor | flo
     """Return E[log p_β(z⁻)] at fixed z⁻, which has log Z's gradient in β; 0 without a negative phase."""
     if negative is None:
         return 0.0
-    return backbone.invert(negative.z, negative.context).base_log_prob.mean()
+    return backbone.invert(negative.z, negative.context).root_log_prob.mean()
 
 
 def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negative: Latents | None) -> Loss:
@@ -56,8 +56,8 @@ def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negati
     """
     latents = backbone.invert(positive.z, positive.context)
     reconstruction = -backbone.likelihood(latents).log_prob(target).mean()
-    base = log_normaliser(backbone, negative) - latents.base_log_prob.mean()
-    return Loss(reconstruction + base, {"reconstruction": reconstruction.detach(), "base": base.detach()})
+    base = log_normaliser(backbone, negative) - latents.root_log_prob.mean()
+    return Loss(reconstruction + base, {"reconstruction": reconstruction.detach(), "log_p_beta": base.detach()})
 
 
 class JointPhase(Phase):
@@ -131,6 +131,7 @@ class JointMCMC(SchemeRecipe):
         """Return a phase for each stage of the prior, or one for the generator alone if the prior has none."""
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
+        require_latent_energies(prior, "joint")
         if prior.density(backbone) is None:
             raise ConfigError(
                 f"train.type: scheme 'joint' needs a prior with an unnormalised density, {type(prior).__name__} has "

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
-from hebm.tilts import Tilt
+from hebm.tilts import Tilt, sees_of
 from hebm.training.optimization import Optimization
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ class Phase(nn.Module, ABC):
             owner: a group's owner, and in another call its averaged copy.
             noise: the same in each call, and on every process.
         """
+
+
+def require_latent_energies(prior: PriorLearner, scheme: str) -> None:
+    """Raise `ConfigError` if an energy sees the decoded image: f then depends on the generator that the scheme trains.
+
+    No loss of the scheme would have the gradient of f in the generator.
+    """
+    if "image" in sees_of(prior):
+        raise ConfigError(
+            f"train.type: scheme {scheme!r} trains the generator, and an energy of this prior sees the images that it "
+            'decodes; use train.type = "two-phase"'
+        )
 
 
 def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise) -> None:

@@ -159,7 +159,7 @@ def test_a_noisy_bound_or_an_analytic_kl_in_the_exponent_would_exceed_the_likeli
     def log_weight(k):
         posterior = backbone.infer(batch, NOISE.derive(k))
         log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
-        log_ratio = posterior.latents.base_log_prob - posterior.log_q.sum(1)
+        log_ratio = posterior.latents.root_log_prob - posterior.log_q.sum(1)
         return (
             log_p_x + log_ratio + root.context_bound(posterior.latents.context, NOISE.derive(k, "b")) - posterior.log_r
         )

@@ -235,7 +235,7 @@ def nothing(latents):
 
 
 def test_jacobian_density_of_z(scaled):
-    close(scaled.latents(tensor(J["points_u"])).base_log_prob, tensor(J["logp_z_at_points"]))
+    close(scaled.latents(tensor(J["points_u"])).root_log_prob, tensor(J["logp_z_at_points"]))
 
 
 @pytest.mark.parametrize(("official", "key"), [(False, "grad_exact"), (True, "grad_without_jacobian")])
@@ -287,7 +287,7 @@ class ExactInference(Linear, InferringBackbone):
         q = MultivariateNormal(self.q_mean(batch.x.flatten(1)), self.q_cov)
         z = q.mean + noise.normal(len(batch.x), 4) @ torch.linalg.cholesky(self.q_cov).T
         latents = self.invert(self.layout.split(z))
-        ratio = q.log_prob(z) - latents.base_log_prob
+        ratio = q.log_prob(z) - latents.root_log_prob
         return Posterior(latents, kl=torch.stack([ratio, 0 * ratio], dim=1))
 
 

@@ -53,7 +53,7 @@ NOTHING = Tilt(lambda latents: 0 * latents.u)
 def test_prior_density_and_gradients_at_the_start(backbone, energy):
     z = cat("prior/init")
     latents = backbone.invert(backbone.layout.split(z))
-    close(latents.base_log_prob.sum(), V["prior/init_logpz_sum"])
+    close(latents.root_log_prob.sum(), V["prior/init_logpz_sum"])
     f = energy(latents).squeeze(2).sum(0)
     close(f, torch.stack([V["prior/init_en2_sum"], V["prior/init_en1_sum"]]))
     grad_base = LatentSpace(backbone, NOTHING).value_and_grad(z).grad

@@ -143,7 +143,7 @@ def test_the_posterior_is_the_published_one(case, published):
     all_close(posterior.latents.sigma, case.layers("post.p_sigma"))
     close(posterior.kl, published["post.kl"])
     close(posterior.log_q.sum(1), published["post.log_q"])
-    close(posterior.latents.base_log_prob, published["post.log_p"])
+    close(posterior.latents.root_log_prob, published["post.log_p"])
     close(case.strided(case.logits(posterior.latents)), published["post.logits_strided"])
 
 
@@ -179,7 +179,7 @@ def test_the_likelihood_and_its_bounds_are_the_published_ones(case, published):
     elbo = log_px - posterior.kl.sum(1)
     close(elbo, published["post.elbo"])
     close(-elbo / math.log(2) / case.scalars["num_output_dims"], published["post.bpd"])
-    weight = log_px + posterior.latents.base_log_prob - posterior.log_q.sum(1)
+    weight = log_px + posterior.latents.root_log_prob - posterior.log_q.sum(1)
     close(weight, published["post.log_iw"])
 
 
@@ -231,7 +231,7 @@ def test_generation_is_the_published_one(case, published, temperature):
     close(case.strided(case.logits(latents)), published[f"{key}.logits_strided"])
     # log p under the prior whose σ is τσ: that of u / τ, less log τ per dimension
     at = case.backbone.invert(latents.z)
-    log_p = Latents(at.u / temperature, at.z, at.sigma).base_log_prob - at.u.shape[1] * math.log(temperature)
+    log_p = Latents(at.u / temperature, at.z, at.sigma).root_log_prob - at.u.shape[1] * math.log(temperature)
     close(log_p, published[f"{key}.log_p_total"])
 
 

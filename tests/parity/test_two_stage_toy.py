@@ -59,7 +59,7 @@ def test_transform_is_inverted(backbone):
 
 def test_density_of_the_root_and_gradients(backbone, prior):
     u = flat("u0_{}")
-    close(backbone.latents(u).base_log_prob, V["logp"])
+    close(backbone.latents(u).root_log_prob, V["logp"])
     root = TiltedPrior(backbone, Tilt(lambda latents: 0 * latents.u), jacobian=True)
     close(root.value_and_grad(u).grad, flat("grad_logp{}"))
     close(prior.density(backbone).value_and_grad(u).grad, flat("grad_logp{}") + flat("grad_en{}"))

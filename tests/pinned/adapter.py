@@ -7,7 +7,7 @@ data stay as they are: entry names do not depend on hebm's spelling.
 import attrs
 from torch import nn
 
-from hebm.interfaces import FitsStatistics, Progress, Regenerates, Request, root_of, tilt_of
+from hebm.interfaces import FitsStatistics, Progress, Regenerates, Request, root_of, tilt_after
 from hebm.registry import find
 from hebm.training.phases import start_stage
 
@@ -114,7 +114,7 @@ def _trained(stage):
 
 def tilt(prior, backbone, latents, after=None):
     """Return the log tilt per energy `(n, E)` of the prior after a stage or level, or of the whole one."""
-    found = tilt_of(prior, backbone, after)
+    found = tilt_after(prior, backbone, after)
     return 0 * latents.u[:, :1] if found is None else found.at(backbone, latents)
 
 

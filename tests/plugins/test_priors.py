@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from hebm.errors import ConfigError
+from hebm.errors import ConfigError, PluginError
 from hebm.gaussian import Gaussian, GaussianPrior
-from hebm.interfaces import Progress, Request
+from hebm.interfaces import PriorLearner, Progress, Request
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm.sampling import States, run
@@ -44,6 +45,22 @@ def test_the_gaussian_prior_is_the_noise_itself(backbone):
     assert not list(prior.parameters())
     with pytest.raises(NotImplementedError, match="nothing to train"):
         prior.objective(backbone, posterior_of(backbone, points(2, 7)), Noise(0), Progress(0, 1))
+
+
+class LoosePrior(JointPrior):
+    """A prior with a scale of its own, which is in no sub-module."""
+
+    def __init__(self, root, energy, sampler):
+        super().__init__(root, energy, sampler)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    stages = PriorLearner.stages
+
+
+def test_parameters_that_no_stage_would_train_are_refused(backbone):
+    prior = LoosePrior(Gaussian().build(backbone), MLP(width=4).build(backbone.layout), ULA())
+    with pytest.raises(PluginError, match="LoosePrior: parameters scale are set on the prior itself; put them into a"):
+        prior.stages()
 
 
 def test_the_gaussian_density_is_its_formula(backbone):

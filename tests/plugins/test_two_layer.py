@@ -71,7 +71,7 @@ def test_the_kl_is_that_of_many_draws(inference):
     many = attrs.evolve(one, x=one.x.expand(n, -1, -1, -1), target=one.target.expand(n, -1, -1, -1))
     with torch.no_grad():
         posterior = backbone.infer(many, Noise(0, "q", dtype=torch.float64))
-    one_sample = posterior.log_q.sum(1) - posterior.latents.base_log_prob
+    one_sample = posterior.log_q.sum(1) - posterior.latents.root_log_prob
     difference = one_sample - posterior.kl.sum(1)
     error = 4 * float(difference.std()) / math.sqrt(n) + 1e-9
     assert abs(float(difference.mean())) < error

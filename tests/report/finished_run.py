@@ -6,8 +6,8 @@ import torch
 
 from hebm.evaluate.metric import SHARE, Measurement
 from hebm.evaluate.metrics_file import Results
-from hebm.report.figure_data import Band, ChainData, Figures
 from hebm.report.grids import save_grid
+from hebm.report.plot_data import Band, ChainData, Plots
 from hebm.store.run_folder import RunFolder
 
 CONFIG = """\
@@ -100,4 +100,4 @@ def samples(folder):
     band = Band([0, 5, 10], [1.0, 2.0, None], [0.5, 1.5, None], [1.5, 2.5, None])
     chain = ChainData(10, 16, 1, band, band, band, [0, 5, 10], 0.61)
     tilts = {"posterior": [1.0, 2.0], "prior": [0.9, None], "gaussian": [-1.0, 0.0]}
-    Figures({kind: f"{kind}.png" for kind in kinds}, chain, tilts).write(folder.samples)
+    Plots({kind: f"{kind}.png" for kind in kinds}, chain, tilts).write(folder.samples)

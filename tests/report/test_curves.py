@@ -1,10 +1,10 @@
 from hebm.report.curves import thinned, training_curves
 
 
-def records(**figures):
+def records(**plots):
     return [
-        {"phase": "prior", "step": i, "total_step": 100 + i, **{key: values[i] for key, values in figures.items()}}
-        for i in range(len(next(iter(figures.values()))))
+        {"phase": "prior", "step": i, "total_step": 100 + i, **{key: values[i] for key, values in plots.items()}}
+        for i in range(len(next(iter(plots.values()))))
     ]
 
 

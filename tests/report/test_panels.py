@@ -2,8 +2,8 @@ import base64
 
 import matplotlib
 
-from hebm.report.figure_data import Band
 from hebm.report.panels import band, curves, histogram
+from hebm.report.plot_data import Band
 
 
 def svg(panel):

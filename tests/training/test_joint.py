@@ -44,7 +44,7 @@ def test_without_a_negative_phase_there_is_no_normaliser(assembled):
     for way in ("mle", "posterior"):
         assembly, batch, noise = assembled("joint", train={"beta_grad": way})
         losses[way] = assembly.phases[0](batch, noise, PROGRESS)
-    assert losses["mle"].terms["base"] != losses["posterior"].terms["base"]
+    assert losses["mle"].terms["log_p_beta"] != losses["posterior"].terms["log_p_beta"]
     assert losses["mle"].terms["f_negative"] == losses["posterior"].terms["f_negative"]
 
 

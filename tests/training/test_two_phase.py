@@ -10,13 +10,15 @@ from torch import nn
 from hebm import pipeline
 from hebm.config.experiment import from_table
 from hebm.config.recipe import option, recipe
-from hebm.errors import CheckpointError
+from hebm.errors import CheckpointError, ConfigError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import EnergyFn, Progress, Stage
 from hebm.noise import Noise
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, image_batch, seeded
+from hebm.training.joint import JointMCMC
 from hebm.training.two_phase import TwoPhase, other_settings
+from hebm.training.variational import Variational
 from hebm_plugins.priors.joint import JointPrior
 from hebm_plugins.samplers.ula import ULA
 
@@ -138,3 +140,11 @@ def test_an_energy_that_sees_the_image_is_trained_on_the_reconstructions_of_the_
         latents = backbone.infer(batch, noise.derive("posterior")).latents
         expected = prior.energy.net(backbone.likelihood(latents).mean.flatten(1)).mean()
     torch.testing.assert_close(phase(batch, noise, Progress(0, 1)).terms["f_positive"], expected)
+
+
+@pytest.mark.parametrize("scheme", [JointMCMC(), Variational()], ids=["joint-mcmc", "variational"])
+def test_a_scheme_that_trains_the_generator_refuses_an_energy_that_sees_the_image(scheme):
+    backbone = seeded(ReferenceBackbone)
+    prior = JointPrior(Gaussian().build(backbone), ImageEnergy(backbone.layout.image), ULA(steps=2))
+    with pytest.raises(ConfigError, match=r'sees the images that it decodes; use train\.type = "two-phase"'):
+        scheme.phases(backbone, prior)

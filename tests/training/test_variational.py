@@ -28,7 +28,7 @@ def test_the_gradients_are_those_of_the_elbo_with_the_tilted_prior(assembled):
     energy.total.backward()
     own = gradients(prior)
     tilt = prior.tilt(loss.posterior.latents).sum(1).mean()
-    log_z = backbone.invert(energy.negative.z).base_log_prob.mean()
+    log_z = backbone.invert(energy.negative.z).root_log_prob.mean()
     (loss.total - tilt + log_z).backward()
     for name, gradient in gradients(backbone).items():
         torch.testing.assert_close(found[0][name], gradient, atol=1e-4, rtol=1e-4)

@@ -52,9 +52,9 @@ def lengthened(
         factor: lengthens every chain.
         observers: of a chain, by the transition's name, looked up when the chain runs.
     """
-    ((_, root),) = model.walk(n, noise, way=())
+    ((_, root),) = model.walk(n, noise, path=())
     at = root
-    for transition in model.way:
+    for transition in model.path:
         at = root if transition.from_root else at
         yield transition, at
         steps = factor * model.chain_lengths[transition.name] if transition.steps else None

@@ -24,6 +24,7 @@ from hebm.interfaces import Draw, context_of
 from hebm.latents import Latents
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
+from hebm.trained import finite
 from hebm.transitions import ROOT
 from hebm_plugins.analyses.drawing import contexts_of, tilts
 
@@ -138,7 +139,8 @@ def _distances(
         return {}, f"No Fréchet distance: {error}."
     found = {}
     for key, draw in drawn.items():
-        parts = torch.split(to_pixels(evaluation.model.images(draw)), evaluation.settings.rows)
+        images = finite(evaluation.model.images(draw))
+        parts = torch.split(to_pixels(images), evaluation.settings.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
     return found, f"Distances are to the {evaluation.count('data')} images that an evaluation compares with."

@@ -65,7 +65,7 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
     scorer = Scorer(evaluation.model, draws)
     found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
     energies = list(found[INFERENCE].inside)
-    ratios = {stage.name: stage.ratio(None) for stage in evaluation.model.stages if stage.ratio is not None}
+    ratios = {stage.name: stage.ratio(None) for stage in evaluation.model.transitions if stage.ratio is not None}
     for name, ratio in ratios.items() if len(ratios) > 1 else ():
         found[ALONE.format(name)] = _by_column(evaluation, sets, partial(scorer.scores, tilt=ratio))
     if isinstance(evaluation.model.prior, Regenerates):

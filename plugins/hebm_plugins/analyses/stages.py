@@ -46,11 +46,11 @@ class Stages(AnalysisRecipe):
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Say so for a prior that is drawn in one transition."""
-        return None if len(evaluation.model.stages) > 1 else "its prior has no stages: a draw is one transition"
+        return None if len(evaluation.model.transitions) > 1 else "its prior has no stages: a draw is one transition"
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return a table and a curve of distances, pictures of the same draws after each stage, the ratios' table."""
-        names = (ROOT, *(stage.name for stage in evaluation.model.stages))
+        names = (ROOT, *(stage.name for stage in evaluation.model.transitions))
         self._show(evaluation, folder)
         picture = Picture("draws.png", "The same noise after each stage", f"Columns: {', '.join(names)}.", True)
         table, distances, seconds, remark = self._distances(evaluation)
@@ -68,7 +68,7 @@ class Stages(AnalysisRecipe):
 
     def _show(self, evaluation: Evaluation, folder: Path) -> None:
         model = evaluation.model
-        walked = model.walk(self.columns, evaluation.noise(PRIOR), way=model.stages)
+        walked = model.walk(self.columns, evaluation.noise(PRIOR), path=model.transitions)
         save_strip([model.images(draw) for _, draw in walked], folder / "draws.png")
 
     # ------------------------------------------------------------ distances
@@ -101,7 +101,7 @@ class Stages(AnalysisRecipe):
         A stage is left out where a log ratio is not finite: nothing is measured of the rest.
         """
         found, before = {}, ROOT
-        for stage in evaluation.model.stages:
+        for stage in evaluation.model.transitions:
             if stage.ratio is not None:
                 positive, negative = self._log_ratios(evaluation, before, stage.ratio(None))
                 if positive.isfinite().all() and negative.isfinite().all():
@@ -138,7 +138,7 @@ def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[st
     broken, seconds, since = set(), dict[str, float](), time.perf_counter()
     for few in model.batches(evaluation.settings.samples):
         noise = evaluation.noise(PRIOR, few.start)
-        for name, draw in model.walk(few.stop - few.start, noise, way=model.stages):
+        for name, draw in model.walk(few.stop - few.start, noise, path=model.transitions):
             images = model.images(draw)
             broken |= {name} if count_nonfinite(images) else set()
             found.setdefault(name, []).append(extractor(to_pixels(images.nan_to_num()))["features"].cpu())

@@ -52,7 +52,7 @@ class ContextEnergy(EnergyFn):
             torch.cat([s.expand_as(part).flatten(1), ones], dim=1)
             for s, part in zip(latents.sigma, latents.z, strict=True)
         ]
-        return Latents(u, tuple(z), tuple(sigma), latents.context, image=latents.image)
+        return Latents(u, tuple(z), tuple(sigma), latents.context, decoded=latents.decoded)
 
 
 @recipe

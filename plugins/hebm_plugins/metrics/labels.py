@@ -16,7 +16,7 @@ from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluate.references import to_pixels
 from hebm.evaluate.settings import EvaluateSettings
 from hebm.interfaces import Request
-from hebm.trained import takes_labels
+from hebm.trained import finite, takes_labels
 from hebm_plugins.metrics.distances import MEASURED
 
 
@@ -67,7 +67,8 @@ class LabelAgreement(MetricRecipe):
         for start, n in evaluation.processes.batches(len(asked), rows):
             labels = asked[start : start + n].to(evaluation.model.device)
             draw = evaluation.model.draw(n, evaluation.noise("labelled", start), Request(labels))
-            parts.append(extractor(to_pixels(evaluation.model.images(draw)))["logits"].argmax(1))
+            images = finite(evaluation.model.images(draw))
+            parts.append(extractor(to_pixels(images))["logits"].argmax(1))
         empty = torch.empty(0, dtype=torch.int64, device=evaluation.model.device)
         return evaluation.processes.join(parts, empty, len(asked), rows).cpu()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hebm.config.recipe import option, recipe
@@ -51,7 +52,7 @@ class JointPrior(PriorLearner):
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Return f(T(u)) − |u|²/2, less Σ log σ(u) for the official target."""
-        return TiltedPrior(backbone, Tilt(self.tilt, (self,)), context, jacobian=self.official_target)
+        return TiltedPrior(backbone, Tilt(self.tilt, (self.energy,)), context, jacobian=self.official_target)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List one chain on the density, from the root's draw."""
@@ -63,8 +64,9 @@ class JointPrior(PriorLearner):
     ) -> Loss:
         """Return E[f(z⁻)] − E[f(z⁺)], whose gradient is that of −log likelihood; z⁻ is drawn in the context of z⁺."""
         positive = posterior.latents
-        draw = self.sample(backbone, len(positive), noise, Request(labels, positive.context))
-        negative = seen_by(self, backbone, draw.u, draw.context).detach()
+        draw = self.sample(backbone, len(positive), noise, Request(context=positive.context))
+        with torch.no_grad():
+            negative = seen_by(self.energy, backbone, draw.u, draw.context).detach()
         f_positive, f_negative = self.tilt(positive).sum(1).mean(), self.tilt(negative).sum(1).mean()
         terms = {
             "f_positive": f_positive.detach(),

@@ -81,7 +81,7 @@ def test_the_kl_is_that_of_many_draws(recipe):
         posterior = backbone.infer(repeated(SMALL_IMAGES, n), Noise(0, "q", dtype=torch.float64))
         other = backbone.infer(repeated(SMALL_IMAGES, n), Noise(1, "q", dtype=torch.float64))
     # one draw's log q − log p, against the KL of other draws
-    one_sample = other.log_q.sum(1) - other.latents.base_log_prob
+    one_sample = other.log_q.sum(1) - other.latents.root_log_prob
     spread = math.hypot(float(one_sample.std()), float(posterior.kl.sum(1).std()))
     assert abs(float(one_sample.mean() - posterior.kl.sum(1).mean())) < 4 * spread / math.sqrt(n)
     assert float(posterior.kl.mean(0).min()) > 0

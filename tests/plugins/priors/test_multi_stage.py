@@ -9,7 +9,7 @@ from multi_stage_recipes import changed
 from torch.nn import functional as F
 
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress, Request, Tilt, tilt_of
+from hebm.interfaces import ImageSpec, Progress, Request, Tilt, tilt_after, tilt_of
 from hebm.latents import LatentLayout, Posterior
 from hebm.model import Model
 from hebm.noise import Noise
@@ -364,10 +364,10 @@ def test_after_a_stage_the_tilt_is_the_product_up_to_it_and_its_ratio_is_its_own
     assert [transition.name for transition in way] == [stage.name for stage in prior.stages()]
     for s, transition in enumerate(way, 1):
         up_to = sum(ratio(prior, i, latents) for i in range(1, s + 1))
-        torch.testing.assert_close(tilt_of(prior, backbone, transition.name).at(backbone, latents), up_to)
+        torch.testing.assert_close(tilt_after(prior, backbone, transition.name).at(backbone, latents), up_to)
         torch.testing.assert_close(transition.ratio(None).at(backbone, latents), ratio(prior, s, latents))
-    torch.testing.assert_close(tilt_of(prior, backbone, "stage 3").at(backbone, latents), prior.tilt(latents))
-    assert tilt_of(prior, backbone, "root") is None
+    torch.testing.assert_close(tilt_after(prior, backbone, "stage 3").at(backbone, latents), prior.tilt(latents))
+    assert tilt_after(prior, backbone, "root") is None
 
 
 @pytest.mark.parametrize("mode", ["joint", "progressive", "smc"])

@@ -65,7 +65,8 @@ class QuadraticTiltPrior(PriorLearner):
         """Return E[f(u⁻)] − E[f(u⁺)], u⁻ drawn in the contexts of u⁺."""
         positive = posterior.latents
         draw = self.sample(backbone, len(positive), noise, Request(context=positive.context))
-        negative = seen_by(self, backbone, draw.u, draw.context).detach()
+        with torch.no_grad():
+            negative = seen_by(self, backbone, draw.u, draw.context).detach()
         loss = self.tilt(negative).mean() - self.tilt(positive).mean()
         return Loss(loss, {"gain": -loss.detach()}, negative)
 

@@ -17,9 +17,9 @@ from hebm_plugins.priors.dvp.unet import GROUPS, UNet
 class DVPDiffusion(PriorRecipe):
     """The root that draws a pseudo-input by diffusion (DVP-VAE, arXiv 2412.01373, §3; VDM, arXiv 2107.00630).
 
-    It is a term of the ELBO: it learns together with the backbone (scheme two-phase, phase 1). Other priors tilt it as
-    their base. Draws are those of a chain of `steps`; in continuous time the bound is of another model, T → ∞.
-    x̂ is clipped to [−1, 1] at every step of a draw, where the pseudo-inputs dct and downsample live (linear need not).
+    It is a term of the ELBO: it learns together with the backbone (scheme two-phase, phase 1). Other priors can have it
+    as their root. It is sampled by a chain of `steps`; the continuous-time bound belongs to another model, T → ∞.
+    Every step of a draw clips x̂ to [−1, 1], the range of the pseudo-inputs dct and downsample; linear may leave it.
     """
 
     steps: int = option(25, doc="T, of draws and of the chain's bound", low=1)

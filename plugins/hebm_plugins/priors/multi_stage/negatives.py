@@ -44,9 +44,9 @@ class Pool:
 
 
 class Bank(nn.Module):
-    """The last posterior draws of a stage, which the next stage takes for draws of its base; saved with the prior.
+    """The last posterior draws of a stage, which the next stage uses as draws of its root; saved with the prior.
 
-    Of several processes each records its own rows, and the first one's are what all go on with.
+    With several processes each records its own rows, and all go on with those of the first.
 
     Arguments:
         size: how many.

@@ -116,7 +116,7 @@ class MultiStagePrior(PriorLearner):
             terms = [*(self._log_ratio(logits) for logits in before), self._log_ratio(last, labels)]
             return torch.stack(terms).sum(0)
 
-        return Tilt(f, (self.ratios,))
+        return Tilt(f, (self.ratios,), (*stages, labels is None))
 
     def _weight(self, s: int, labels: Tensor | None) -> Tilt:
         """Return what stage number `s` adds: its chain's target over that of the stage before.

@@ -92,14 +92,14 @@ class NCPPrior(PriorLearner):
             return Fixed(at.u, mask) if given is None else Fixed(given.apply(at.u), mask | given.mask)
 
         def density(at: Draw, request: Request) -> TiltedPrior:
-            return TiltedPrior(backbone, Tilt(self._relevant(i, request.fixed), (self.energy,)), at.context)
+            below = self.below(i, request.fixed)
+            return TiltedPrior(backbone, Tilt(self._relevant(i, below), (self.energy,), (i, *below)), at.context)
 
         key = ("layer", i)
         return MCMC(name=f"layer {i}", sampler=self.drawing.sampler, density=density, key=key, fixed=fixed)
 
-    def _relevant(self, i: int, fixed: Fixed | None) -> Callable[[Latents], Tensor]:
+    def _relevant(self, i: int, below: list[int]) -> Callable[[Latents], Tensor]:
         """Return what layer i is drawn by: f_i, and f_j of the layers below it with fixed coordinates."""
-        below = self.below(i, fixed)
         if not below:
             return lambda latents: self.energy.of_layer(latents, i)
         return lambda latents: self.tilt(latents)[:, [i, *below]]

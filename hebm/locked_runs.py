@@ -22,7 +22,7 @@ from hebm.store.durable import reporting
 from hebm.store.lock import RunLock
 from hebm.store.metrics import MetricsLog
 from hebm.store.provenance import describe_images, describe_run
-from hebm.store.run_folder import RunFolder, refusal
+from hebm.store.run_folder import RunFolder, differences_error
 from hebm.training.extension import Extension, go_back, step_keys
 
 
@@ -41,7 +41,7 @@ def distributions(recipe: Any) -> set[str]:
 
 
 @contextmanager
-def started(
+def locked_for_training(
     folder: RunFolder,
     assembly: Assembly,
     accelerator: Accelerator,
@@ -109,7 +109,7 @@ def described(assembly: Assembly) -> dict[str, Any]:
 
 
 @attrs.frozen(eq=False)
-class Trained:
+class FinishedRun:
     """A finished run with its data.
 
     Arguments:
@@ -122,7 +122,9 @@ class Trained:
 
 
 @contextmanager
-def finished(run: Run, accelerator: Accelerator, allow: bool = False, record: bool = False) -> Iterator[Trained]:
+def locked_when_finished(
+    run: Run, accelerator: Accelerator, allow: bool = False, record: bool = False
+) -> Iterator[FinishedRun]:
     """Hold a finished run with its data and its final weights, under the folder's lock.
 
     Arguments:
@@ -134,16 +136,16 @@ def finished(run: Run, accelerator: Accelerator, allow: bool = False, record: bo
     Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
     """
     assembly = assemble(run.written, accelerator.device, run.places)
-    with started(run.folder, assembly, accelerator, allow) if record else _held(run, assembly, allow):
-        yield Trained(assembly, run.restore(assembly.model, assembly.phases))
+    with locked_for_training(run.folder, assembly, accelerator, allow) if record else _locked(run, assembly, allow):
+        yield FinishedRun(assembly, run.restore(assembly.model, assembly.phases))
 
 
 @contextmanager
-def _held(run: Run, assembly: Assembly, allow: bool) -> Iterator[None]:
+def _locked(run: Run, assembly: Assembly, allow: bool) -> Iterator[None]:
     with RunLock(run.folder.path):
         changes = run.folder.changes(run.contents, dumps(assembly.written), described(assembly))
         if changes and not allow:
-            raise CheckpointError(refusal(run.folder.path, changes))
+            raise CheckpointError(differences_error(run.folder.path, changes))
         yield
 
 
@@ -159,7 +161,7 @@ def _extend(folder: RunFolder, assembly: Assembly, say: Callable[[str], None]) -
     keys = step_keys(run.written.train)
     others = [change for change in changes if change.partition(":")[0] not in keys]
     if others:
-        raise CheckpointError(refusal(folder.path, others))
+        raise CheckpointError(differences_error(folder.path, others))
     scheme = accelerated(run.written.train, run.written.run)
     before = scheme.phases(assembly.model.backbone, assembly.model.prior)
     extension = Extension(scheme, before, assembly.phases)

@@ -13,7 +13,7 @@ from hebm.errors import CheckpointError
 from hebm.store.durable import reporting
 from hebm.store.metrics import write_json_atomic
 
-FILE = "figures.json"
+FILE = "plots.json"
 """Its name in the run's folder of samples."""
 
 Numbers = list[float | None]
@@ -56,7 +56,7 @@ class ChainData:
 
 
 @attrs.frozen
-class Figures:
+class Plots:
     """All that the report draws besides metrics and training curves.
 
     Arguments:
@@ -70,12 +70,12 @@ class Figures:
     tilts: dict[str, Numbers] = attrs.field(factory=dict)
 
     def write(self, samples: Path) -> None:
-        """Write `figures.json` into the folder of samples. Raises `CheckpointError`."""
+        """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""
         write_json_atomic(samples / FILE, attrs.asdict(self))
 
 
-def read_figures(samples: Path) -> Figures | None:
-    """The figures in a run's folder of samples, None before there are any.
+def read_plots(samples: Path) -> Plots | None:
+    """The plots in a run's folder of samples, None before there are any.
 
     Raises `CheckpointError` for a damaged file.
     """
@@ -90,9 +90,9 @@ def read_figures(samples: Path) -> Figures | None:
         raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm evaluate") from error
 
 
-def _figures(read: Mapping[str, Any]) -> Figures:
+def _figures(read: Mapping[str, Any]) -> Plots:
     chain = read["chain"]
-    return Figures(dict(read["images"]), None if chain is None else _chain(chain), dict(read["tilts"]))
+    return Plots(dict(read["images"]), None if chain is None else _chain(chain), dict(read["tilts"]))
 
 
 def _chain(read: Mapping[str, Any]) -> ChainData:

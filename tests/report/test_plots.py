@@ -11,9 +11,9 @@ from hebm.gaussian import Gaussian
 from hebm.interfaces import Batch, Exact, ImageSpec, PriorLearner, Request
 from hebm.model import Model
 from hebm.noise import Noise
-from hebm.report.figure_data import FILE, read_figures
-from hebm.report.figures import FigureSettings, collect, collect_from
 from hebm.report.grids import tiled
+from hebm.report.plot_data import FILE, read_plots
+from hebm.report.plots import PlotSettings, collect, collect_from
 from hebm.trained import TrainedModel
 from hebm.training.two_phase import TwoPhase
 from hebm_plugins.datasets.digits import Digits
@@ -26,7 +26,7 @@ from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA
 from hebm_plugins.two_layer.recipe import TwoLayer
 
-SMALL = FigureSettings(draws=160, columns=4, chains=2, frames=5, rows=64)
+SMALL = PlotSettings(draws=160, columns=4, chains=2, frames=5, rows=64)
 NOISE = Noise(3, "sample")
 
 
@@ -66,8 +66,8 @@ def joint(backbone, sampler):
 
 def test_a_chain_is_shown_from_the_roots_draw_to_the_draw_of_the_prior(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=20, step_size=0.1))
-    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
-    chain = figures.chain
+    plots = collect(trained(backbone, prior), batch, tmp_path, SMALL)
+    chain = plots.chain
     assert (chain.length, chain.chains, chain.nonfinite) == (20, 64, 0)
     assert chain.frames[0] == 0
     assert chain.frames[-1] == 20
@@ -94,32 +94,32 @@ def test_the_images_shown_are_the_first_that_are_measured_whether_watched_or_not
 
 def test_tilts_are_there_for_every_kind_and_survive_the_file(backbone, batch, tmp_path):
     prior = joint(backbone, MALA(steps=6, step_size=0.1))
-    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
-    assert {kind: len(found) for kind, found in figures.tilts.items()} == dict.fromkeys(
+    plots = collect(trained(backbone, prior), batch, tmp_path, SMALL)
+    assert {kind: len(found) for kind, found in plots.tilts.items()} == dict.fromkeys(
         ("posterior", "prior", "gaussian"), 160
     )
-    assert 0 <= figures.chain.acceptance <= 1
-    assert read_figures(tmp_path) == figures
+    assert 0 <= plots.chain.acceptance <= 1
+    assert read_plots(tmp_path) == plots
 
 
 def test_a_diverging_chain_is_counted_and_written(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=300, step_size=5.0))
-    figures = collect(trained(backbone, prior), batch, tmp_path, SMALL)
-    assert figures.chain.nonfinite == 64
-    assert read_figures(tmp_path).chain.f.mean[-1] is None
+    plots = collect(trained(backbone, prior), batch, tmp_path, SMALL)
+    assert plots.chain.nonfinite == 64
+    assert read_plots(tmp_path).chain.f.mean[-1] is None
 
 
 def test_the_root_has_neither_chain_nor_tilts_and_its_draws_are_the_gaussian_ones(backbone, batch, tmp_path):
-    figures = collect(trained(backbone, Gaussian().build(backbone)), batch, tmp_path, SMALL)
-    assert figures.chain is None
-    assert figures.tilts == {}
+    plots = collect(trained(backbone, Gaussian().build(backbone)), batch, tmp_path, SMALL)
+    assert plots.chain is None
+    assert plots.tilts == {}
     assert (tmp_path / "prior.png").read_bytes() == (tmp_path / "gaussian.png").read_bytes()
     assert not (tmp_path / "chain.png").exists()
 
 
 def test_a_prior_without_chain_or_tilt_still_shows_its_images(backbone, batch, tmp_path):
-    figures = collect(trained(backbone, Shift(Gaussian().build(backbone))), batch, tmp_path, SMALL)
-    assert (figures.chain, figures.tilts) == (None, {})
+    plots = collect(trained(backbone, Shift(Gaussian().build(backbone))), batch, tmp_path, SMALL)
+    assert (plots.chain, plots.tilts) == (None, {})
     assert (tmp_path / "prior.png").read_bytes() != (tmp_path / "gaussian.png").read_bytes()
 
 
@@ -138,12 +138,12 @@ def test_models_are_left_in_the_mode_they_were_in(backbone, batch, tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": {}, "chain": {"length": 1}, "tilts": {}}'])
 def test_a_damaged_file_is_named(content, tmp_path):
     (tmp_path / FILE).write_text(content)
-    with pytest.raises(CheckpointError, match=r"figures\.json is damaged"):
-        read_figures(tmp_path)
+    with pytest.raises(CheckpointError, match=r"plots\.json is damaged"):
+        read_plots(tmp_path)
 
 
 def test_no_file_is_no_figures(tmp_path):
-    assert read_figures(tmp_path) is None
+    assert read_plots(tmp_path) is None
 
 
 def evaluation_of(backbone, prior, **options):
@@ -189,12 +189,12 @@ def test_evaluation_figures_and_model_draw_the_same_first_images_of_one_seed(nam
 
 def test_figures_of_a_draw_that_stops_behind_a_transition_show_the_chains_up_to_it(backbone, batch, tmp_path):
     prior, asked = priors(backbone)["diffusion"], Request(after="level 1")
-    figures = collect(trained(backbone, prior, request=asked), batch, tmp_path, SMALL)
-    assert figures.chain.length == 2 * 3
+    plots = collect(trained(backbone, prior, request=asked), batch, tmp_path, SMALL)
+    assert plots.chain.length == 2 * 3
     assert shown(tmp_path / "prior.png", Model(backbone, prior).sample(64, seed=3, request=asked)[:16])
 
 
 def test_a_draw_that_stops_at_the_root_has_neither_chain_nor_tilts(backbone, batch, tmp_path):
     model = trained(backbone, priors(backbone)["joint"], request=Request(after="root"))
-    figures = collect(model, batch, tmp_path, SMALL)
-    assert (figures.chain, figures.tilts) == (None, {})
+    plots = collect(model, batch, tmp_path, SMALL)
+    assert (plots.chain, plots.tilts) == (None, {})

@@ -19,17 +19,17 @@ from hebm.evaluate.references import EvenSubset
 from hebm.interfaces import Batch
 from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
-from hebm.report.figure_data import ChainData, Figures
 from hebm.report.grids import save_grid, save_strip
+from hebm.report.plot_data import ChainData, Plots
 from hebm.tilts import Tilt
-from hebm.trained import TrainedModel, evaluating
-from hebm.transitions import ROOT, root_of
+from hebm.trained import TrainedModel
+from hebm.transitions import ROOT
 
 _LARGE = 96
 
 
 @attrs.frozen
-class FigureSettings:
+class PlotSettings:
     """How much is shown.
 
     Arguments:
@@ -47,16 +47,16 @@ class FigureSettings:
     rows: int = 2 * BLOCK
 
 
-def collect_from(evaluation: Evaluation, samples: Path, settings: FigureSettings | None = None) -> Figures:
-    """Compute the figures of an evaluated model, on this process alone. See `collect`."""
-    settings = settings or FigureSettings()
+def collect_from(evaluation: Evaluation, samples: Path, settings: PlotSettings | None = None) -> Plots:
+    """Compute the plots of an evaluated model, on this process alone. See `collect`."""
+    settings = settings or PlotSettings()
     images = EvenSubset(evaluation.splits[evaluation.settings.split], settings.draws)
-    model = attrs.evolve(evaluation.model, decoding="mean")
+    model = evaluation.model.changed(decoding="mean")
     return collect(model, evaluation.batch(images, 0, len(images)), samples, settings)
 
 
-def collect(model: TrainedModel, batch: Batch, samples: Path, settings: FigureSettings | None = None) -> Figures:
-    """Compute the figures, write their images and `figures.json` into `samples`, and return them.
+def collect(model: TrainedModel, batch: Batch, samples: Path, settings: PlotSettings | None = None) -> Plots:
+    """Compute the plots, write their images and `plots.json` into `samples`, and return them.
 
     Arguments:
         model: the trained model.
@@ -66,8 +66,8 @@ def collect(model: TrainedModel, batch: Batch, samples: Path, settings: FigureSe
 
     Raises `CheckpointError` if the folder cannot be written.
     """
-    settings = settings or FigureSettings()
-    return _Collector(attrs.evolve(model, rows=settings.rows), batch, samples, settings).collect()
+    settings = settings or PlotSettings()
+    return _Collector(model.changed(rows=settings.rows), batch, samples, settings).collect()
 
 
 @attrs.frozen(eq=False)
@@ -77,9 +77,9 @@ class _Collector:
     model: TrainedModel
     batch: Batch
     samples: Path
-    settings: FigureSettings
+    settings: PlotSettings
 
-    def collect(self) -> Figures:
+    def collect(self) -> Plots:
         images = self._references()
         drawn, chain = {GAUSSIAN: self._draw(GAUSSIAN, 0, self.settings.rows)}, None
         drawn[PRIOR] = drawn[GAUSSIAN]
@@ -89,9 +89,9 @@ class _Collector:
             images[kind] = self._save(kind, self.model.images(draw.rows(slice(self._tiles))))
         if chain is not None:
             images["chain"] = "chain.png"
-        figures = Figures(images, chain, self._tilts())
-        figures.write(self.samples)
-        return figures
+        plots = Plots(images, chain, self._tilts())
+        plots.write(self.samples)
+        return plots
 
     @property
     def _learned(self) -> bool:
@@ -121,9 +121,7 @@ class _Collector:
         noise = self.model.noise(kind, start)
         if kind == PRIOR and self._learned:
             return self.model.draw(rows, noise)
-        root = root_of(self.model.prior)
-        with evaluating(root):
-            return root.sample(self.model.generator, rows, noise)
+        return self.model.draw_root(rows, noise)
 
     # ------------------------------------------------------------ the chain
 
