@@ -41,7 +41,7 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, or a registered component by its class's name. Raises `AttributeError`, `PluginError`."""
+    """Return a public name, or a registered component by its class's name. Raises `AttributeError`, `PluginError`."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name[:1].isupper():
@@ -54,5 +54,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """List the public names."""
     return sorted(__all__)

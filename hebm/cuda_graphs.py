@@ -1,4 +1,4 @@
-"""Sampler steps as CUDA graphs: a short-run chain of small nets is bound by launches, a graph is one.
+"""Replay sampler steps as CUDA graphs: short chains of small nets are bound by launches, and a graph is one launch.
 
 `Graphed(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. Each chain records
 its step once, at its start, and replays it; the numbers are those of the eager step. A step that waits for the GPU
@@ -31,17 +31,17 @@ class Graphed(Sampler):
         self.draws = sampler.draws  # type: ignore[misc]
 
     def __repr__(self) -> str:
-        """Names the sampler."""
+        """Name the sampler."""
         return f"Graphed({self.sampler!r})"
 
     def __getattr__(self, name: str) -> Any:
-        """An attribute of the sampler, such as `steps`."""
+        """Return an attribute of the sampler, such as `steps`."""
         if name == "sampler":  # not there yet while this is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """The sampler's state at u `(B, D)`; on a GPU with the recorded step.
+        """Return the sampler's state at u `(B, D)`; on a GPU with the recorded step.
 
         Raises `ConfigError` if the step cannot be recorded.
         """
@@ -59,7 +59,7 @@ class Graphed(Sampler):
             ) from error
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """One transition, on the density that the chain started with."""
+        """Make a single step, on the density that the chain started with."""
         if not isinstance(state, Replayed):
             return self.sampler.step(density, state, noise)
         u, info = state.recording.replay(noise)
@@ -95,7 +95,7 @@ class Recording:
             self.after, self.info = sampler.step(density, self.state, self.noise)
 
     def replay(self, noise: StepNoise) -> tuple[Tensor, Info]:
-        """u `(B, D)` after one more step, and what an observer may know of it; copies, the next step overwrites all."""
+        """Make one more step; return copies of u `(B, D)` and its info, since the next step overwrites them."""
         for mine, given in zip(self.noise, noise, strict=True):
             if mine is not None and given is not None:
                 mine.copy_(given)

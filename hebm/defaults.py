@@ -1,4 +1,4 @@
-"""The components that the core takes where a file names none.
+"""The components that the core uses if a file names none.
 
 This is the only module of `hebm/` that names a plugin (the example that `hebm init` writes names some, too). Each
 default is found when it is needed, so that importing the core imports no plugin.
@@ -16,7 +16,7 @@ from hebm import registry
 
 @attrs.frozen
 class Default:
-    """A component by name; called, it finds and makes the component.
+    """A component given by name; calling it finds and makes the component.
 
     Arguments:
         group: of the registry.

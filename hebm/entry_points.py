@@ -64,7 +64,7 @@ class Origin:
 
     @property
     def path(self) -> str:
-        """`module:attr`, as an entry point spells it."""
+        """Return `module:attr`, as an entry point spells it."""
         return f"{self.module}:{self.attr}"
 
     @property
@@ -79,7 +79,7 @@ class Origin:
 
     @property
     def undeclared(self) -> str:
-        """Hint for a broken plugin whose distribution declares no interface; empty for all others."""
+        """Return a hint for a broken plugin whose distribution declares no interface; empty for all others."""
         if self.interfaces or self.distribution is None or normalised(self.distribution) == _OWN:
             return ""
         return f"; {self.distribution} does not declare which interface it was written for, this hebm has {INTERFACE}"
@@ -115,7 +115,7 @@ def installed(group: str) -> tuple[tuple[str, Origin], ...]:
 
 @functools.cache
 def _interfaces() -> dict[str, tuple[str, ...]]:
-    """The interface numbers that each distribution declares."""
+    """Return the interface numbers that each distribution declares."""
     found: dict[str, tuple[str, ...]] = {}
     for point in metadata.entry_points(group=INTERFACE_GROUP):
         owner = normalised(_label(point)[0])

@@ -39,17 +39,17 @@ class PixelDistribution(Distribution, ABC):
 
     @property
     def scale(self) -> str:
-        """What a log-probability is of, in words, for results. Override it by a property or a class attribute."""
+        """Say what a log-probability is of, for results. Override it by a property or a class attribute."""
         return UNKNOWN
 
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """E[x|z], `(B, C, H, W)` in [−1, 1]."""
+        """Return E[x|z], `(B, C, H, W)` in [−1, 1]."""
 
     @abstractmethod
     def draw(self, noise: Noise) -> Tensor:
-        """A sample x ~ p(x|z), `(B, C, H, W)` in [−1, 1], from derived noise."""
+        """Draw x ~ p(x|z), `(B, C, H, W)` in [−1, 1], from derived noise."""
 
 
 class GaussianPixels(PixelDistribution):
@@ -68,17 +68,17 @@ class GaussianPixels(PixelDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """μ(z)."""
+        """Return μ(z), the mean."""
         return self._mean
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ_pixels log N(x; μ, s²) with its constant, `(B,)`."""
+        """Return Σ_pixels log N(x; μ, s²) with its constant, `(B,)`."""
         error = (value - self._mean).square().flatten(1).sum(1)
         constant = self._mean[0].numel() * (math.log(self.std) + 0.5 * math.log(2 * math.pi))
         return -error / (2 * self.std**2) - constant
 
     def draw(self, noise: Noise) -> Tensor:
-        """μ + s ξ, clamped to [−1, 1]."""
+        """Return μ + s ξ, clamped to [−1, 1]."""
         return (self._mean + self.std * noise.normal(*self._mean.shape)).clamp(-1, 1)
 
 
@@ -100,15 +100,15 @@ class BernoulliPixels(PixelDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """2 sigmoid(l) − 1."""
+        """Return 2 sigmoid(l) − 1, the mean in [−1, 1]."""
         return 2 * self.logits.sigmoid() - 1
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ_pixels of b l − softplus(l), with b = (x+1)/2, `(B,)`."""
+        """Return Σ_pixels of b l − softplus(l), with b = (x+1)/2, `(B,)`."""
         terms = 0.5 * (value + 1) * self.logits - F.softplus(self.logits)
         return terms.flatten(1).sum(1)
 
     def draw(self, noise: Noise) -> Tensor:
-        """±1 per pixel."""
+        """Draw ±1 for every pixel."""
         bits = noise.uniform(*self.logits.shape) < self.logits.sigmoid()
         return 2 * bits.to(self.logits.dtype) - torch.ones_like(self.logits)

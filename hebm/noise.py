@@ -24,12 +24,12 @@ def whole_blocks(rows: int) -> int:
 
 
 def derive_seed(*path: int | str) -> int:
-    """A 64-bit seed for a path such as `(run seed, role, step)`: the first 8 bytes of its SHA-256."""
+    """Derive a 64-bit seed from a path such as `(run seed, role, step)`: the first 8 bytes of its SHA-256."""
     return int.from_bytes(hashlib.sha256(repr(path).encode()).digest()[:8], "little")
 
 
 def _mix(key: int, draw: int, block: int) -> int:
-    """SplitMix64's finaliser over (key, draw, block): independent seeds at a fraction of a hash's cost."""
+    """Mix (key, draw, block) by SplitMix64's finaliser: independent seeds at a fraction of a hash's cost."""
     x = (key + 0x9E3779B97F4A7C15 * (draw + 1) + 0xD1B54A32D192ED03 * (block + 1)) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -39,7 +39,7 @@ def _mix(key: int, draw: int, block: int) -> int:
 class Noise:
     """A source of derived random tensors whose first dimension is the sample.
 
-    The k-th draw of a `Noise` is a function of (seed, path, k, row): drawing the same key anew repeats it.
+    The k-th draw of a `Noise` is a function of (seed, path, k, row): a new `Noise` with the same key repeats its draws.
 
     Arguments:
         seed: the run's seed.
@@ -74,23 +74,23 @@ class Noise:
         self._generator = torch.Generator(self.device)
 
     def __repr__(self) -> str:
-        """The key, for error messages."""
+        """Show the key, for error messages."""
         return f"Noise(seed={self.seed}, path={self.path}, start={self.start})"
 
     def __deepcopy__(self, memo: object) -> Self:
-        """The same key, from its first draw on."""
+        """Return the same key, from its first draw on."""
         return self._copy(self.path, self.start, self.group)
 
     def derive(self, *path: int | str) -> Self:
-        """The noise of a longer path; independent of how much was drawn from this one."""
+        """Return the noise of a longer path, independent of how much was drawn from this one."""
         return self._copy(self.path + path, self.start, self.group)
 
     def at(self, start: int) -> Self:
-        """The same key, its first row being global sample `start`."""
+        """Return the same key with its first row at global sample `start`."""
         return self._copy(self.path, start, self.group)
 
     def grouped(self, group: int) -> Self:
-        """The same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
+        """Return the same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
         return self._copy(self.path, self.start, group)
 
     def _copy(self, path: tuple[int | str, ...], start: int, group: int) -> Self:
@@ -98,15 +98,15 @@ class Noise:
         return type(self)(self.seed, *path, start=start, group=group, **shared)
 
     def normal(self, rows: int, *shape: int) -> Tensor:
-        """Standard normal numbers of shape `(rows, *shape)`."""
+        """Draw standard normal numbers of shape `(rows, *shape)`."""
         return self._draw(torch.randn, rows, shape, self.dtype)
 
     def uniform(self, rows: int, *shape: int) -> Tensor:
-        """Uniform numbers on [0, 1) of shape `(rows, *shape)`."""
+        """Draw uniform numbers on [0, 1) of shape `(rows, *shape)`."""
         return self._draw(torch.rand, rows, shape, self.dtype)
 
     def integers(self, high: int, rows: int, *shape: int) -> Tensor:
-        """Uniform integers in [0, high) of shape `(rows, *shape)`."""
+        """Draw uniform integers in [0, high) of shape `(rows, *shape)`."""
         return (self._draw(torch.rand, rows, shape, torch.float64) * high).long()
 
     def _draw(self, sample: Callable[..., Tensor], rows: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -128,5 +128,5 @@ class Noise:
 
     def _samples(self, rows: int) -> int:
         if rows % self.group:
-            raise ValueError(f"{rows} rows are no whole number of groups of {self.group}; draw all rows of each sample")
+            raise ValueError(f"{rows} rows are not a whole number of groups of {self.group}; draw whole samples")
         return rows // self.group

@@ -19,15 +19,15 @@ class Normal(NamedTuple):
     std: Tensor
 
     def at(self, noise: Tensor) -> Tensor:
-        """mean + std ξ, for ξ `(B, *shape)`."""
+        """Return mean + std ξ, for ξ `(B, *shape)`."""
         return self.mean + self.std * noise
 
     def standardised(self, value: Tensor) -> Tensor:
-        """(value − mean) / std."""
+        """Return (value − mean) / std."""
         return (value - self.mean) / self.std
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ log N(value; mean, std²) over all dimensions but the first, `(B,)`."""
+        """Return Σ log N(value; mean, std²) over all dimensions but the first, `(B,)`."""
         terms = -0.5 * self.standardised(value).square() - self.std.log() - 0.5 * math.log(2 * math.pi)
         return terms.flatten(1).sum(1)
 

@@ -41,7 +41,7 @@ LEFTOVERS = "leftovers"
 
 @attrs.frozen(eq=False)
 class ConvertedCheckpoint:
-    """A trained backbone on its way from the checkpoint of another code, or to it.
+    """A trained backbone as it is converted from the checkpoint of another code, or to it.
 
     Arguments:
         experiment: what it was trained as, as far as that can be said here; its name does not count.
@@ -64,7 +64,7 @@ class ConvertedCheckpoint:
 
 
 class CheckpointFormat(ABC):
-    """Group `hebm_formats`: the checkpoints of a published code. It is given contents: files are not its business."""
+    """Group `hebm_formats`: the checkpoints of a published code. It never touches files."""
 
     group: ClassVar[str] = "hebm_formats"
     allowed: ClassVar[tuple[type, ...]] = ()
@@ -72,11 +72,11 @@ class CheckpointFormat(ABC):
 
     @abstractmethod
     def read(self, content: Any) -> ConvertedCheckpoint:
-        """A file's content in this project's terms. Raises `CheckpointError` listing all that does not fit."""
+        """Convert a file's content to this project's terms. Raises `CheckpointError` listing all that does not fit."""
 
     @abstractmethod
     def write(self, converted: ConvertedCheckpoint) -> Any:
-        """A run in the other code's terms: given what `read` gave, the same content, bit for bit.
+        """Convert a run to the other code's terms: given what `read` gave, the same content, bit for bit.
 
         Raises `CheckpointError` for what the other code cannot express.
         """
@@ -125,7 +125,7 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
 
 
 def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with the initial values of buffers that the other code does not have."""
+    """Add the initial values of buffers that the other code does not have."""
     parameters = dict(backbone.named_parameters())
     initial = {name: value for name, value in backbone.state_dict().items() if name not in parameters}
     return {**initial, **tensors}

@@ -1,4 +1,4 @@
-"""What a sampler is: a pure step under a log density, and what an observer sees of it."""
+"""The interface of samplers: a pure step under a log density, and what an observer sees of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StepNoise(NamedTuple):
-    """The random numbers of one sampler step, as far as the sampler asks for them in `Sampler.draws`.
+    """The random numbers of one sampler step: those that the sampler lists in `Sampler.draws`.
 
     Arguments:
         normal: ξ ~ N(0, I), `(B, D)`.
@@ -36,7 +36,7 @@ def drawn(numbers: Tensor | None) -> Tensor:
 
 
 class Info(NamedTuple):
-    """What an observer may want to know of a step, computed anyway.
+    """What an observer may want to know of a step; the step computes it anyway.
 
     Arguments:
         value: log density at the point whose gradient was used, `(B,)`.
@@ -62,8 +62,8 @@ class Sampler(ABC):
 
     @abstractmethod
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """The state at u `(B, D)`."""
+        """Return the state at u `(B, D)`."""
 
     @abstractmethod
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """One transition."""
+        """Make a single step; return the new state and what an observer may want to know."""

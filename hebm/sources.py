@@ -1,4 +1,4 @@
-"""What a plugin's source says of it, without importing it.
+"""Read what a plugin's source says of it, without importing it.
 
 That is where it is, its first line of documentation, and why it cannot be imported if that is plain to see. So a
 listing of all plugins takes milliseconds, not the seconds of `import torch`.
@@ -36,7 +36,7 @@ class Glance:
 
 
 def glance(module: str, name: str) -> Glance:
-    """What the source of `module` says of the object called `name` in it."""
+    """Report what the source of `module` says of the object called `name` in it."""
     try:
         spec = _find(module)
     except (ImportError, ValueError, AttributeError):
@@ -56,7 +56,7 @@ def glance(module: str, name: str) -> Glance:
 
 
 def _find(module: str) -> ModuleSpec | None:
-    """The spec of a module; unlike `importlib.util.find_spec` it imports no parent package."""
+    """Find the spec of a module; unlike `importlib.util.find_spec` it imports no parent package."""
     top, *rest = module.split(".")
     spec, name = importlib.util.find_spec(top), top
     for part in rest:
@@ -82,7 +82,7 @@ def _look(tree: ast.Module, file: str, name: str) -> Glance:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """The top-level packages that a module imports unconditionally."""
+    """Return the top-level packages that a module imports unconditionally."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -98,7 +98,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _names(tree: ast.Module) -> dict[str, Any]:
-    """The nodes that bind the names of a module, those inside `if`, `try` and `with` included."""
+    """Yield the nodes that bind the names of a module, those inside `if`, `try` and `with` included."""
     names: dict[str, Any] = {}
     pending: list[ast.AST] = list(tree.body)
     for node in pending:  # grows on the way

@@ -300,7 +300,7 @@ def hebm(*arguments, **options):
 
 
 def install(folder, group, name, target, source):
-    """A distribution with one plugin: a .dist-info beside its module. Returns the folder, for the path."""
+    """A distribution with one plugin: a .dist-info next to its module. Returns the folder, for the path."""
     info = folder / f"d_{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     info.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: d-{name}\nVersion: 1.0\n")

@@ -24,7 +24,7 @@ SIDES = {
     hebm.SVHN: (3, 32),
 }
 
-# file: (figure, backbone's file, images, batch, decay per epoch, T, K, step size, net, channels, BatchNorm anew)
+# file: (figure, backbone's file, images, batch, decay per epoch, T, K, step size, net, channels, recalibrated)
 CIFAR = ("nvae/cifar10", 50_000, 50, 0.9)
 DIFFUSION = {
     "cifar10-nvae": ("FID 8.93", *CIFAR, 3, 50, 3e-5, "residual", 128, True),
@@ -40,7 +40,7 @@ DIFFUSION = {
     "celeba-64-attributes": ("No figure", "nvae/celeba-64", 162_770, 50, 0.9, 3, 50, 3e-5, "residual", 128, False),
 }
 
-# file: (figure, backbone's file, samples, BatchNorm anew)
+# file: (figure, backbone's file, samples, recalibrated)
 NVAE_CIFAR, NVAE_HQ = ("nvae/cifar10", 50_000, True), ("nvae/celeba-hq-256", 30_000, False)
 VAEBM_CHURCH, VAEBM_CIFAR = ("nvae/vaebm-lsun-church-64", 50_000, True), ("nvae/vaebm-cifar10", 50_000, True)
 TWO_PHASE = {
@@ -231,12 +231,12 @@ def test_such_a_file_starts_with_the_figure_it_aims_at_and_says_where_that_is_fr
 
 @pytest.mark.parametrize("name", TWO_PHASE)
 def test_its_frozen_nvae_is_that_of_the_run_it_is_taken_from(name):
-    _, file, samples, anew = TWO_PHASE[name]
+    _, file, samples, recalibrated = TWO_PHASE[name]
     experiment, origin = load(file_of(name)), load(file_of(file))
     assert experiment.train.backbone_from == f"runs/{origin.name}"
     assert f"benchmarks/{file}.toml" in header(file_of(name))
     backbone = experiment.backbone
-    if anew:
+    if recalibrated:
         assert (backbone.recalibration.passes, backbone.recalibration.rows) == (500, 25)
         backbone = attrs.evolve(backbone, recalibration=origin.backbone.recalibration)
     assert backbone == origin.backbone

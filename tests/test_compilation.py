@@ -100,10 +100,10 @@ def test_a_nan_chain_leaves_the_others_unchanged_and_is_counted(sampler, backbon
     start = points(32, 7)
     spoiled = start.clone()
     spoiled[3, 1] = torch.nan
-    clean, beside = (run(twin, density, u, Noise(0, "chain"), 4) for u in (start, spoiled))
+    clean, with_nan = (run(twin, density, u, Noise(0, "chain"), 4) for u in (start, spoiled))
     others = [i for i in range(32) if i != 3]
-    assert torch.equal(clean.u[others], beside.u[others])
-    assert int(beside.nonfinite) == 1
+    assert torch.equal(clean.u[others], with_nan.u[others])
+    assert int(with_nan.nonfinite) == 1
 
 
 def test_an_observer_sees_the_same_figures(backbone, prior):
@@ -147,6 +147,6 @@ def test_generated_code_agrees_with_the_eager_step_to_rounding(sampler, backbone
             assert torch.allclose(once, chain(sampler, density, rows).u, atol=1e-5)
             spoiled = points(rows, 7).clone()
             spoiled[3, 1] = torch.nan
-            beside = run(twin, density, spoiled, Noise(0, "chain"), 4)
-            assert torch.equal(beside.u[4:], once[4:])
-            assert int(beside.nonfinite) == 1
+            with_nan = run(twin, density, spoiled, Noise(0, "chain"), 4)
+            assert torch.equal(with_nan.u[4:], once[4:])
+            assert int(with_nan.nonfinite) == 1

@@ -91,11 +91,11 @@ def test_a_nan_row_changes_no_bit_of_the_others(backbone, tilt, u, name):
     density = densities(backbone, tilt)[name]
     spoiled = u.clone()
     spoiled[1] = math.nan
-    clean, beside = density.value_and_grad(u), density.value_and_grad(spoiled)
+    clean, with_nan = density.value_and_grad(u), density.value_and_grad(spoiled)
     keep = [0, 2, 3, 4]
-    assert torch.equal(clean.value[keep], beside.value[keep])
-    assert torch.equal(clean.grad[keep], beside.grad[keep])
-    assert bool(beside.value[1].isnan())
+    assert torch.equal(clean.value[keep], with_nan.value[keep])
+    assert torch.equal(clean.grad[keep], with_nan.grad[keep])
+    assert bool(with_nan.value[1].isnan())
 
 
 def test_formulas(backbone, tilt, u):

@@ -156,6 +156,6 @@ def test_groups_of_one_are_rows():
 
 
 def test_a_part_of_a_group_cannot_be_drawn():
-    with pytest.raises(ValueError, match=r"7 rows are no whole number of groups of 5; draw all rows"):
+    with pytest.raises(ValueError, match=r"7 rows are not a whole number of groups of 5; draw whole samples"):
         Noise(0, "a").grouped(G).normal(7)
     assert Noise(0, "a").grouped(G).normal(0, 3).shape == (0, 3)

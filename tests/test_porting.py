@@ -24,7 +24,7 @@ def experiment():
 
 @recipe
 class Plain(CheckpointFormat):
-    """Another code's files: weights under our names with a prefix, beside anything else."""
+    """Another code's files: weights under our names with a prefix, with anything else."""
 
     def read(self, content):
         weights = {name.removeprefix("net."): value for name, value in content["net"].items()}

@@ -1,4 +1,4 @@
-"""Registry semantics, on real distributions: a .dist-info with entry points beside a module, on the path."""
+"""Registry semantics, on real distributions: a .dist-info with entry points next to a module, on the path."""
 
 import json
 import os

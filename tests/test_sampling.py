@@ -42,11 +42,11 @@ def test_one_chain_that_goes_bad_leaves_every_other_unchanged_and_is_counted(sam
     clean = run(sampler, density, u, Noise(0, "chain"), 10)
     spoiled = u.clone()
     spoiled[17, 2] = bad
-    beside = run(sampler, density, spoiled, Noise(0, "chain"), 10)
+    with_nan = run(sampler, density, spoiled, Noise(0, "chain"), 10)
     others = [i for i in range(128) if i != 17]
-    assert torch.equal(clean.u[others], beside.u[others])
+    assert torch.equal(clean.u[others], with_nan.u[others])
     assert int(clean.nonfinite) == 0
-    assert int(beside.nonfinite) == 1
+    assert int(with_nan.nonfinite) == 1
 
 
 class Cliff(GaussianTarget):

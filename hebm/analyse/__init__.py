@@ -1,1 +1,1 @@
-"""`hebm analyse`: what plugins look into, each of them a section of the report."""
+"""`hebm analyse`: analyses of a trained run by plugins, each of which makes a section of the report."""

@@ -1,4 +1,4 @@
-"""Plots as PNG files in the report's style, drawn on figure objects: no window, no backend chosen for the process."""
+"""Save plots as PNG files in the report's style, without opening a window or choosing a backend for the process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BINS = 40
 
 @attrs.frozen(eq=False)
 class Line:
-    """Points (x, y), and a band from `low` to `high` where there is one; NaN leaves a gap."""
+    """Points (x, y), and optionally a band from `low` to `high`; NaN leaves a gap."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -47,7 +47,7 @@ def save_curves(
         path: the PNG.
         panels: lines by label, by the panel's title.
         xlabel: of every panel.
-        marks: x where something begins, drawn as upright dashes.
+        marks: x where something starts, drawn as vertical dashes.
         level: y to compare with, drawn as a level dashed line.
 
     Raises `CheckpointError` if the file cannot be written.

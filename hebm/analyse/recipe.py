@@ -1,4 +1,4 @@
-"""What an analysis is."""
+"""The interface of an analysis."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class AnalysisRecipe(ABC):
-    """Group `hebm_analyses`: what `hebm analyse` looks into, beyond what an evaluation measures."""
+    """Group `hebm_analyses`: an analysis that `hebm analyse` runs, beyond what an evaluation measures."""
 
     group: ClassVar[str] = "hebm_analyses"
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """Why this model or its data cannot be analysed so, for a user; None if they can."""
+        """Return, for a user, why this model or its data cannot be analysed; None if they can."""
         return None
 
     @abstractmethod
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """What was found. Pictures and tables for programs go into `folder`, which exists and is empty."""
+        """Run the analysis. Pictures, and tables for programs, go into `folder`, which exists and is empty."""

@@ -1,4 +1,4 @@
-"""Analyses of a finished run, each into a folder of its own that is there whole or not at all."""
+"""Run analyses of a finished run, each into its own folder, which is complete or absent."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Opened:
     """A finished run under its lock.
 
     Arguments:
-        evaluation: its model beside its data.
+        evaluation: its model together with its data.
         folder: where it lies.
-        conditions: what results must be read with.
+        conditions: what every result depends on, stored with it.
     """
 
     evaluation: Evaluation
@@ -43,14 +43,14 @@ class Opened:
 
 
 def split_overrides(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """`--set` texts of the run's own tables, and those of analyses (`ood.images=500`). Raises `ConfigError`."""
+    """Separate `--set` texts of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
     known = registry.names(GROUP)
     of_analyses = tuple(text for text, override in zip(texts, parse(texts), strict=True) if override.path[0] in known)
     return tuple(text for text in texts if text not in of_analyses), of_analyses
 
 
 def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisRecipe]:
-    """The analyses of these names with their options.
+    """Build the named analyses with their options.
 
     Arguments:
         names: as registered.
@@ -114,7 +114,7 @@ def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder beside another one, gone afterwards; so is what killed processes left there."""
+    """Yield an empty folder next to another one and remove it afterwards, with what killed processes left there."""
     scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     with reporting(f"make {scratch}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def available(texts: Sequence[str] = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
-    """Every registered analysis that can be loaded, and what is wrong with the others.
+    """Return every registered analysis that can be loaded, and what is wrong with the others.
 
     Arguments:
         texts: `--set` texts, `NAME.KEY=VALUE`.

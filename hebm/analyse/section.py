@@ -1,4 +1,4 @@
-"""A section of the report: words, pictures and tables, as an analysis gives them and a run folder keeps them."""
+"""A section of the report: text, pictures and tables, as an analysis returns them and a run folder stores them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILE = "section.json"
 
 @attrs.frozen
 class Picture:
-    """A PNG beside the section's file.
+    """A PNG in the folder of the section's file.
 
     Arguments:
         file: its name.
-        title: what it shows, also for who cannot see it.
+        title: what it shows, also for readers who cannot see it.
         caption: how to read it.
-        pixels: True for a grid of images, whose pixels are shown as they are.
+        pixels: True for a grid of images, which is shown without smoothing.
     """
 
     file: str
@@ -37,7 +37,7 @@ class Picture:
 
 @attrs.frozen
 class Table:
-    """Cells as text; each row begins with its name."""
+    """Cells as text; each row starts with its name."""
 
     title: str
     header: tuple[str, ...]
@@ -47,7 +47,7 @@ class Table:
 
 @attrs.frozen
 class Section:
-    """What an analysis found.
+    """The results of an analysis.
 
     Arguments:
         title: of the section.
@@ -75,7 +75,7 @@ class Section:
 
 
 def read_section(folder: Path) -> Section:
-    """The section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
+    """Read the section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
     path = folder / FILE
     with reporting(f"read {path}"):
         data = path.read_bytes()
@@ -85,7 +85,7 @@ def read_section(folder: Path) -> Section:
         tables = tuple(_table(**table) for table in read["tables"])
         return Section(read["title"], tuple(read["text"]), pictures, tables, read["numbers"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm analyse") from error
+        raise CheckpointError(f"{path} is damaged ({error}); run hebm analyse again") from error
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:
@@ -93,7 +93,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], cap
 
 
 def read_sections(analyses: Path) -> dict[str, Section]:
-    """The sections in a run's folder of analyses by name, in alphabetical order; none before there are any."""
+    """Read all sections in a run's folder of analyses, by name, in alphabetical order."""
     folders = sorted(path.parent for path in analyses.glob(f"[!.]*/{FILE}")) if analyses.is_dir() else []
     return {folder.name: read_section(folder) for folder in folders}
 

@@ -43,7 +43,7 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
 
 
 def _able(run: Opened, recipes: Mapping[str, AnalysisRecipe], asked_for: bool) -> dict[str, AnalysisRecipe]:
-    """Those that do not refuse. Raises `ConfigError` with all reasons if one that was asked for by name does."""
+    """Return the analyses that support this run. Raises `ConfigError` with all reasons if a named one does not."""
     from hebm.errors import ConfigError
 
     why = {name: recipe.unsupported(run.evaluation) for name, recipe in recipes.items()}

@@ -1,4 +1,4 @@
-"""`hebm check`: build everything, take two steps, say what would stop a run."""
+"""`hebm check`: build everything, take two steps, report what would stop a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def command(config: Path, overrides: tuple[str, ...]) -> None:
 
 
 def _describe(recipe: Any, indent: int = 0) -> None:
-    """A component and the components in its fields, each with where it lives."""
+    """Describe a component and the components in its fields, each with the file that defines it."""
     from hebm.config.recipe import fields_of, group_of
     from hebm.registry import name_of
 
@@ -72,7 +72,7 @@ def _sizes(assembly: Any) -> None:
 
 
 def _try_steps(assembly: Any, accelerator: Any) -> None:
-    """Two steps of every phase, saved to a folder that is thrown away; then samples."""
+    """Take two steps of every phase in a temporary folder, then draw samples."""
     import attrs
 
     from hebm import pipeline
@@ -105,15 +105,15 @@ class _Losses:
         click.echo(f"phase {phase}: {self.lengths[phase]} steps in a run")
 
     def stepped(self, loss: float | None) -> None:
-        """Nothing to show."""
+        """Ignore the step."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """The loss of a step."""
+        """Keep the loss of the step."""
         click.echo(f"  step {record['step']}: loss {record['loss']:.4g}")
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Never asked for."""
+        """Ignore previews; a check asks for none."""
 
     def said(self, message: str) -> None:
-        """A warning."""
+        """Show a warning."""
         click.echo(f"note: {message}", err=True)

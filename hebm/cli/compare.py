@@ -1,4 +1,4 @@
-"""`hebm compare`: finished runs next to each other."""
+"""`hebm compare`: compare finished runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hebm evaluate`: measure a trained run again, with other settings if wanted."""
+"""`hebm evaluate`: measure a trained run again, with other settings if given."""
 
 from __future__ import annotations
 

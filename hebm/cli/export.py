@@ -1,4 +1,4 @@
-"""`hebm export`: a run's backbone as a checkpoint of published code."""
+"""`hebm export`: write a run's backbone as a checkpoint of published code."""
 
 from __future__ import annotations
 

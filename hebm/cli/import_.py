@@ -1,4 +1,4 @@
-"""`hebm import`: a run folder from a published checkpoint."""
+"""`hebm import`: make a run folder from a published checkpoint."""
 
 from __future__ import annotations
 

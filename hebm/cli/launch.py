@@ -1,4 +1,4 @@
-"""Several processes of one command on this machine: started, signalled and ended together, with one voice for errors.
+"""Run several processes of one command on this machine: start, signal and end them together, and report an error once.
 
 The launcher hands SIGINT and SIGTERM on and waits. Once a process fails, the others have a moment to end by
 themselves and are then ended; the launcher's exit status is that of the first to fail. If the launcher dies, its
@@ -88,7 +88,7 @@ def _handing_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    """Until all have ended: 0, or the exit status of the first that failed (128 + n if a signal n ended it)."""
+    """Wait for all; return 0, or the exit status of the first that failed (128 + n if a signal n ended it)."""
     first, failed_at = 0, 0.0
     while any(child.poll() is None for child in children):
         if not first:
@@ -102,7 +102,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _failure(children: list[subprocess.Popen[bytes]]) -> int:
-    """0, or the status that tells most: a signal, or the highest (1 is also that of who lost another process)."""
+    """Return 0, or the most telling status: a signal, or else the highest (losing another process also gives 1)."""
     codes = [child.returncode for child in children if child.returncode]
     if not codes:
         return 0
@@ -110,7 +110,7 @@ def _failure(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _stop_without_launcher(lifeline: int) -> None:
-    """Nobody writes to the pipe: reading returns when the launcher, which holds its other end, is gone."""
+    """Wait on a pipe that nobody writes to: reading returns when the launcher, which holds its other end, is gone."""
     os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -130,7 +130,7 @@ def _without_processes(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Inside, an error is said by the first process of a launch that meets it; the others end without a word."""
+    """Let only the first process of a launch that meets an error report it; the others end silently."""
     try:
         yield
         _part()

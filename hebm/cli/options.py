@@ -17,7 +17,11 @@ set_option = click.option(
     help="Override a key, such as --set prior.sampler.steps=30; the value is TOML or a bare word. Repeatable.",
 )
 processes_option = click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Start so many processes here."
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of processes to start on this machine.",
 )
 allow_option = click.option(
     "--allow-changes", is_flag=True, help="Go on although configuration, data or versions changed since it started."
@@ -25,5 +29,5 @@ allow_option = click.option(
 
 
 def warner(main: bool) -> Callable[[str], None]:
-    """Shows notes to the user; only the main process of several does."""
+    """Return a function that shows notes to the user; in other processes than the main one it does nothing."""
     return lambda message: click.echo(f"note: {message}", err=True) if main else None

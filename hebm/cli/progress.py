@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar on a terminal, lines elsewhere."""
+"""Show the progress of training: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Progress:
         save_grid(images.to("cpu", torch.float32), self.samples / f"step-{total_step:08d}.png", 8)
 
     def said(self, message: str) -> None:
-        """A warning, always shown."""
+        """Show a warning."""
         click.echo(f"note: {message}", err=True)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""`hebm report`: draw the page of a run again."""
+"""`hebm report`: write the page of a run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hebm run`: train, sample, evaluate, report; again, it resumes."""
+"""`hebm run`: train, sample, evaluate, report; resume if the run was interrupted."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, se
 
 
 def _tracker(accelerator: Accelerator, experiment: Experiment) -> Callable[[Mapping[str, Any]], None]:
-    """Passes lines of metrics to accelerate's trackers, if the run names any."""
+    """Return a function that passes metrics to accelerate's trackers, if the run names any."""
     if not experiment.run.trackers:
         return lambda record: None
     accelerator.init_trackers(experiment.name)
@@ -149,7 +149,7 @@ def _tracker(accelerator: Accelerator, experiment: Experiment) -> Callable[[Mapp
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Inside, the first SIGTERM or SIGINT asks training to save and stop; a second one ends the process as usual."""
+    """Make the first SIGTERM or SIGINT ask training to save and stop; a second one ends the process as usual."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

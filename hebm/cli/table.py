@@ -1,4 +1,4 @@
-"""The result of a run, as text."""
+"""Format the results of a run as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def metrics_table(folder: RunFolder, results: Results) -> str:
 
 
 def _measurements(results: Results) -> list[str]:
-    """The lines of each group, with a line of conditions where the next group has others."""
+    """Yield the lines of each group, with a line of conditions where the next group has others."""
     lines: list[str] = []
     every = groups(results)
     for i, group in enumerate(every):
@@ -46,7 +46,7 @@ def _group(group: Group) -> list[str]:
 
 
 def _line(label: str, group: Group) -> str:
-    """A label and the number of each part."""
+    """Return a label and the number of each part as one line."""
     numbers = ", ".join(_number(found) for found in group.measurements)
     return f"{label:<{_WIDTH}} {numbers} {unit_of(group.first)}".rstrip()
 

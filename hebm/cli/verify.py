@@ -1,4 +1,4 @@
-"""`hebm verify`: is a run folder what hebm wrote?"""
+"""`hebm verify`: check that a run folder is what hebm wrote."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TOML → recipes: strict, all errors at once, each with its place."""
+"""Read TOML files as recipes: strictly, reporting all errors at once, each with its place."""

@@ -73,7 +73,7 @@ class Document:
 
     @cached_property
     def _prefixes(self) -> tuple[tuple[int, dict[str, Any]], ...]:
-        """Every line-prefix of the file that parses as TOML: the first line of its last statement, and the table."""
+        """Yield every line-prefix that parses as TOML: the first line of its last statement, and the table."""
         return tuple(_prefixes(self.text.split("\n")))
 
 

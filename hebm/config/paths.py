@@ -1,4 +1,4 @@
-"""Keys that name files and folders: what a run writes down of them, so that it can be opened from elsewhere.
+"""Keys that name files and folders, and what a run stores of them so that it can be opened from elsewhere.
 
 A field made by `option(path=True)` names a file or folder relative to the folder that hebm was started in. A run keeps
 the text as written, and next to it the absolute path that it meant.
@@ -63,7 +63,7 @@ def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
 
 
 def located(recipe: Any, places: Places) -> Any:
-    """Return the recipe with its paths as they are found: `~` replaced, and in a run's places where they are there.
+    """Return the recipe with its paths resolved: `~` replaced, and in a run's places where they are there.
 
     A path of a run is the absolute one that it meant when the run started, if its text is unchanged and it exists.
     """

@@ -104,13 +104,13 @@ def is_recipe(cls: Any) -> bool:
 
 
 def group_of(annotation: Any) -> str | None:
-    """The registry group in which an annotation such as `EnergyRecipe` is looked up; None for anything else."""
+    """Return the registry group for an annotation such as `EnergyRecipe`; None for anything else."""
     group = getattr(annotation, "group", None) if isinstance(annotation, type) else None
     return group if isinstance(group, str) else None
 
 
 def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
-    """The fields of a recipe that are keys, with their types resolved.
+    """Return the fields of a recipe that are keys, with their types resolved.
 
     Raises `PluginError` where an annotation names something that its module does not import.
     """
@@ -125,7 +125,7 @@ def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
-    """The value that a field has when its key is left out, None if it is required."""
+    """Return the value of a field whose key is left out, None if it is required."""
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
         return field.default.factory()  # type: ignore[union-attr]
     return None if field.default is attrs.NOTHING else field.default

@@ -1,4 +1,4 @@
-"""The table `[run]`: how an experiment is run, as distinct from what it is."""
+"""The table `[run]`: how an experiment is run, not what it computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunSettings:
     cuda_graphs: bool = option(
         False, doc="record each chain's step as a CUDA graph and replay it: short chains of small nets on a GPU"
     )
-    threads: int | None = option(None, low=1, doc="CPU threads per process; left out: as the machine sets it")
+    threads: int | None = option(None, low=1, doc="CPU threads per process; left out: the machine's setting")
     gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
     cache_folder: str = option(
@@ -34,4 +34,6 @@ class RunSettings:
     checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")
     log_every: int = option(50, low=1, unit="steps", doc="how often to write a line of metrics.jsonl")
     sample_every: int = option(0, low=0, unit="steps", doc="how often to draw a grid of samples; 0 is never")
-    max_skipped: int = option(5, low=1, doc="stop after so many steps in a row with a loss or gradient not finite")
+    max_skipped: int = option(
+        5, low=1, doc="stop after this number of successive steps whose loss or gradient is not finite"
+    )

@@ -1,4 +1,4 @@
-"""Make recipes of tables: strictly, and reporting all problems at once.
+"""Make recipes from tables, strictly, and report all problems at once.
 
 A nested table without `type`, or with the `type` of its default, changes that default. A bare name stands for a table
 with only `type`. Lists become tuples. Nothing is coerced.
@@ -65,7 +65,7 @@ class Reading:
         self.filled: list[Filled] = []
 
     def problem(self, path: Path, text: str, kind: Literal["value", "unknown", "missing"] = "value") -> Any:
-        """Note a problem and return INVALID."""
+        """Record a problem and return INVALID."""
         self.problems.append(Problem(path, text, kind))
         return INVALID
 

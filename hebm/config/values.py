@@ -1,4 +1,4 @@
-"""Whether a value fits an annotation and a field's bounds. Nothing is coerced."""
+"""Check that a value fits an annotation and a field's bounds. Nothing is coerced."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 
 
 def check(value: Any, field: attrs.Attribute[Any]) -> str | None:
-    """A complaint about `value` for this field, or None. The field's type must be resolved."""
+    """Return a complaint about `value` for this field, or None. The field's type must be resolved."""
     if not fits(value, field.type):
         return f"expected {describe(field.type)}, got {show(value)}"
     return out_of_bounds(value, field.metadata)
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value has the annotated type: True is no number, NaN and infinities are no floats, 1 is a float."""
+    """Return whether a value has the annotated type: 1 is a float; True is not a number, NaN and ±∞ are not floats."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if is_union(annotation):
         return any(fits(value, argument) for argument in arguments)
@@ -69,7 +69,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """False for lone surrogates (a file name that is not UTF-8): they could not be written to a file."""
+    """Return False for lone surrogates (a file name that is not UTF-8), which could not be written to a file."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -78,7 +78,7 @@ def _is_text(value: str) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in a user's words.
+    """Describe an annotation in a user's words.
 
     Example:
         >>> describe(int | tuple[int, ...])
@@ -105,7 +105,7 @@ def _describe_tuple(arguments: tuple[Any, ...]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value for a message: short, and never raising (Python refuses to print integers of thousands of digits)."""
+    """Show a value in a message: short, without ever raising (Python cannot print integers of thousands of digits)."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, bool):
@@ -117,7 +117,7 @@ def show(value: Any) -> str:
 
 
 def out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str | None:
-    """A complaint about a value, or an element of it, that breaks one of its field's bounds; or None."""
+    """Return a complaint about a value, or an element of it, that breaks one of its field's bounds; or None."""
     if isinstance(value, tuple):
         return next((c for c in (out_of_bounds(item, bounds) for item in value) if c), None)
     if "choices" in bounds and value is not None and value not in bounds["choices"]:

@@ -1,4 +1,4 @@
-"""Recipes → TOML: what is read back is equal."""
+"""Write recipes as TOML, such that reading it back gives equal recipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hebm.errors import ConfigError
 
 
 def to_table(recipe: Any) -> dict[str, Any]:
-    """A recipe as a TOML table: components with their `type`, tuples as lists, None left out.
+    """Return a recipe as a TOML table: components with their `type`, tuples as lists, without values that are None.
 
     Raises `PluginError` for a component that is registered under no name.
     """
@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
 
 
 def dumps(recipe: Any) -> str:
-    """The TOML text of an experiment or of any settings class, complete: reading it back gives an equal object.
+    """Write an experiment or any settings class as complete TOML: reading it back gives an equal object.
 
     Raises `ConfigError` where that is impossible: a None, set in Python, where the default of a nested component
     has another value (TOML has no None).
@@ -53,7 +53,7 @@ def dumps(recipe: Any) -> str:
 
 
 def _lines(table: dict[str, Any], path: Path = ()) -> Iterator[str]:
-    """One line per key, then the nested tables; tomli_w alone would give every list element a line."""
+    """Yield one line per key, then the nested tables; tomli_w alone would give every list element a line."""
     yield from (f"{key} = {inline(value)}" for key, value in table.items() if not isinstance(value, dict))
     for key, value in table.items():
         if isinstance(value, dict):
@@ -61,7 +61,7 @@ def _lines(table: dict[str, Any], path: Path = ()) -> Iterator[str]:
 
 
 def inline(value: Any) -> str:
-    """A value on one line, as TOML: for listings and messages."""
+    """Write a value on one line, as TOML, for listings and messages."""
     if attrs.has(type(value)):
         value = to_table(value)
     if isinstance(value, dict):
@@ -72,7 +72,7 @@ def inline(value: Any) -> str:
 
 
 def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """Where two recipes differ: (the key's path, its value in `a`, its value in `b`), None for a key left out."""
+    """List where two recipes differ: (the key's path, its value in `a`, its value in `b`), None for a key left out."""
     ours, theirs = dict(_leaves(to_table(a))), dict(_leaves(to_table(b)))
     paths = [*ours, *(path for path in theirs if path not in ours)]
     differing = [path for path in paths if ours.get(path) != theirs.get(path)]
@@ -80,7 +80,7 @@ def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Each value that is no table and no list of tables, with its path."""
+    """Yield each value that is neither a table nor a list of tables, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, (*path, key))

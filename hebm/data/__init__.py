@@ -1,1 +1,1 @@
-"""Images in: one range, one order, one reader."""
+"""Read images: one range, one order, one reader."""

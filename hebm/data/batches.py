@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), so that nothing needs saving and any number of processes agree.
+"""Batches as a pure function of (seed, step): nothing needs saving, and any number of processes agree.
 
 Training walks an infinite list of positions; step s takes positions s·B … (s+1)·B − 1. Position p is image
 π_e(p mod N) of epoch e = p div N, where π_e is the permutation derived from (seed, "order", e): an epoch may end in
@@ -61,25 +61,25 @@ class Batches:
             raise DataError(f"{len(images)} image(s) cannot fill a batch of {recipe.batch_size}; {fix}")
 
     def __len__(self) -> int:
-        """Steps in one pass over the data."""
+        """Return the number of steps in one pass over the data."""
         return -(-len(self.images) // self.recipe.batch_size)
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        """This process's rows of a step, or of one of its `parts` micro-batches.
+        """Return this process's rows of a step, or of one of its `parts` micro-batches.
 
         Raises `ConfigError` if `parts` does not divide the rows.
         """
         return self._move(self.tensors(step, part, parts))
 
     def in_order(self, start: int, n: int) -> Batch:
-        """Images start … start + n − 1 in file order, unflipped; binarised as a function of (seed, image) alone.
+        """Return images start … start + n − 1 in file order, unflipped; binarised as a function of (seed, image) alone.
 
-        Raises `DataError` if there are not so many.
+        Raises `DataError` if the split has fewer.
         """
         return self._move(self._in_order(start, n))
 
     def iterate(self, start_step: int, stop_step: int, parts: int = 1) -> Iterator[Batch]:
-        """`batch(step, part)` for each step and, within it, each part; prepared in the background if asked for."""
+        """Yield `batch(step, part)` for each step and, within it, each part; prepared in the background if asked."""
         steps = _Steps(self, start_step, stop_step, parts)
         if self.recipe.workers == 0:
             for i in range(len(steps)):
@@ -101,7 +101,7 @@ class Batches:
             yield self._move(item)
 
     def tensors(self, step: int, part: int = 0, parts: int = 1) -> Tensors:
-        """(x, target, labels, index) of `batch`, on the CPU in float32."""
+        """Return (x, target, labels, index) of `batch`, on the CPU in float32."""
         rows = self._last - self._first
         if rows % parts:
             raise ConfigError(
@@ -142,7 +142,7 @@ class Batches:
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
     def _order(self, epoch: int) -> Tensor:
-        """π_e; the last two epochs are kept, since a batch may lie in both."""
+        """Return π_e; the last two epochs are kept, since a batch may lie in both."""
         if epoch not in self._orders:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
@@ -159,7 +159,7 @@ class Batches:
 
 
 class _Steps(Dataset[Tensors | str]):
-    """(step, part) pairs for background workers. An error travels as its message: its traceback is no user's."""
+    """(step, part) pairs for background workers. An error travels as its message, without traceback."""
 
     def __init__(self, batches: Batches, start: int, stop: int, parts: int) -> None:
         self.batches, self.start, self.stop, self.parts = batches, start, stop, parts
@@ -192,6 +192,6 @@ def _bounds(batch_size: int, rows: slice | tuple[int, int] | None) -> tuple[int,
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """SIGINT and SIGTERM reach the whole process group; workers must live until the main process has saved."""
+    """Ignore SIGINT and SIGTERM, which reach the whole process group: the main process must save first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Some of a split: the images of all classes but a few, or a few of the attributes."""
+"""Parts of a split: images of some classes only, or some of the attributes."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Chosen(Images):
         self.labels = None if images.labels is None else images.labels[index]
 
     def __len__(self) -> int:
-        """How many are chosen."""
+        """Return the number of chosen images."""
         return len(self.index)
 
     def read(self, indices: Tensor) -> Tensor:
-        """The other's images."""
+        """Read the chosen images of the wrapped set."""
         return self.images.read(self.index[indices])
 
     def fingerprint(self) -> str:
-        """The whole split's, and the positions."""
+        """Hash the whole split's fingerprint and the chosen positions."""
         return self.digest(self.images.fingerprint().encode(), self.index.numpy().tobytes())
 
 
 class FewAttributes(Images):
-    """The same images with some of their attributes, in an order of one's own.
+    """The same images with some of their attributes, in a given order.
 
     Arguments:
         images: the split.
@@ -56,20 +56,20 @@ class FewAttributes(Images):
         self.labels = images.labels[:, columns]
 
     def __len__(self) -> int:
-        """As many."""
+        """Return the number of images."""
         return len(self.images)
 
     def read(self, indices: Tensor) -> Tensor:
-        """The other's images."""
+        """Read the images of the wrapped set."""
         return self.images.read(indices)
 
     def fingerprint(self) -> str:
-        """The whole split's, and the attributes."""
+        """Hash the whole split's fingerprint and the attributes."""
         return self.digest(self.images.fingerprint().encode(), *self.attribute_digest())
 
 
 def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
-    """The indices of classes named or numbered. Raises `ConfigError` for unknown ones, or if there are no classes."""
+    """Return the numbers of the given classes. Raises `ConfigError` for unknown ones, or without classes."""
     if images.labels is None or not images.classes:
         kind = "attributes, not classes" if images.attributes else "no labels"
         raise ConfigError(f"data.without = {list(without)}: these images have {kind}; leave it out")
@@ -80,7 +80,7 @@ def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
 
 
 def of_classes(images: Images, classes: Sequence[int], inside: bool) -> Chosen:
-    """The images of these classes, or all others. Raises `DataError` if there are none."""
+    """Keep the images of these classes, or all others. Raises `DataError` if none remain."""
     labels = images.labels if images.labels is not None else torch.empty(0, dtype=torch.int64)
     index = (torch.isin(labels, torch.tensor(classes)) == inside).nonzero().squeeze(1)
     if not len(index):

@@ -1,4 +1,4 @@
-"""Image files to pixels: `(C, H, W)`, uint8, C = 1 or 3, with every conversion asked for and none silent.
+"""Decode image files to pixels `(C, H, W)`, uint8, C = 1 or 3; no conversion is made unless it is asked for.
 
 Order of work: turn as the camera says (EXIF), convert the mode, cut `crop`, resize the shorter side to `size`
 (bilinear, antialiased), cut the centre square.
@@ -28,7 +28,7 @@ ImageDecoder: TypeAlias = Callable[["bytes | Picture", str], Tensor]
 Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W) of an image."""
 
-# What PIL raises on damaged files. Image.DecompressionBombError is no OSError.
+# What PIL raises on damaged files. Image.DecompressionBombError is not an OSError.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -54,11 +54,11 @@ class CorruptImage(DataError):
 
 @attrs.frozen
 class Decoder:
-    """Makes pixels of an image file.
+    """Converts an image file to pixels.
 
     Arguments:
         channels: 1 or 3 converts: colour to luma, grey to three equal channels, palettes to their colours, 16-bit
-            values to 8, transparency laid over white. None takes grey and RGB images as they are, and refuses others.
+            values to 8, transparency laid over white. None takes grey and RGB images unchanged, and refuses others.
         size: the image becomes this many pixels square; None leaves its size.
         crop: cut before resizing: a centre square of this many pixels, or a box (left, top, right, bottom).
         ready: (width, height) of images that may have been cut already: too small for `crop`, they are taken as they
@@ -71,7 +71,7 @@ class Decoder:
     ready: tuple[int, int] | None = None
 
     def __call__(self, data: bytes | Picture, name: str) -> Tensor:
-        """Pixels `(C, H, W)`, uint8, of an encoded file or an opened image.
+        """Return the pixels `(C, H, W)`, uint8, of an encoded file or an opened image.
 
         Arguments:
             data: the file's bytes, or a PIL image.
@@ -134,7 +134,7 @@ def opened(data: bytes | Picture, name: str) -> Picture:
 
 
 def pixels_of(image: Picture | Tensor) -> Tensor:
-    """`(C, H, W)` of a PIL image in mode L or RGB; tensors pass."""
+    """Return the pixels `(C, H, W)` of a PIL image in mode L or RGB; a tensor is returned unchanged."""
     if isinstance(image, Tensor):
         return image
     array = torch.from_numpy(np.array(image, dtype=np.uint8))

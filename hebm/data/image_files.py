@@ -1,4 +1,4 @@
-"""Image files in a folder as they lie there: all of them, in the order of their names."""
+"""All image files in a folder, in the order of their names."""
 
 from __future__ import annotations
 

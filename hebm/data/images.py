@@ -19,7 +19,7 @@ SAMPLE = 64
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
-    """To the one range: x = v/127.5 − 1 for 8-bit values v; float values are taken to be in [−1, 1] already."""
+    """Scale to [−1, 1]: x = v/127.5 − 1 for 8-bit values v; float values must already lie in [−1, 1]."""
     if pixels.dtype == torch.uint8:
         return pixels.float().div_(127.5).sub_(1)
     return pixels.float()
@@ -42,18 +42,18 @@ class Images(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """N, the number of images."""
+        """Return N, the number of images."""
 
     @abstractmethod
     def read(self, indices: Tensor) -> Tensor:
-        """Images at positions `(B,)` as float32 `(B, C, H, W)` in [−1, 1]. Raises `DataError` naming a bad file."""
+        """Read images at positions `(B,)` as float32 `(B, C, H, W)` in [−1, 1]. Raises `DataError` for a bad file."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what makes this split: see `digest`; each class says what it feeds in."""
+        """Return a SHA-256 (hex) of what makes this split: a `digest` of what the class adds."""
 
     def digest(self, *parts: bytes | memoryview) -> str:
-        """SHA-256 (hex) over the image shape, N, class names, class labels, and `parts`.
+        """Return a SHA-256 (hex) of the image shape, N, class names, class labels, and `parts`.
 
         Attributes are not in it: add `attribute_digest`, or what fixes them.
         """
@@ -65,7 +65,7 @@ class Images(ABC):
         return sha.hexdigest()
 
     def attribute_digest(self) -> tuple[bytes, ...]:
-        """SHA-256 of the attributes' names and values as a part for `digest`; none where there are no attributes."""
+        """Hash the attributes' names and values, as a part for `digest`; an empty part without attributes."""
         if self.labels is None or not self.attributes:
             return ()
         sha = hashlib.sha256(repr(tuple(self.attributes)).encode())
@@ -73,7 +73,7 @@ class Images(ABC):
         return (sha.digest(),)
 
     def sample_digest(self) -> bytes:
-        """SHA-256 of at most 64 evenly spaced images as they are read: honest where reading all would be slow."""
+        """Hash at most 64 evenly spaced images, for sets where reading all would be slow."""
         indices = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).long()
         return hashlib.sha256(self.read(indices).contiguous().numpy().tobytes()).digest()
 
@@ -106,15 +106,15 @@ class ArrayImages(Images):
         _check_labels(self)
 
     def __len__(self) -> int:
-        """N."""
+        """Return N, the number of images."""
         return len(self.pixels)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Rows of the array."""
+        """Read rows of the array."""
         return to_unit_range(self.pixels[indices])
 
     def fingerprint(self) -> str:
-        """All bytes of the array."""
+        """Hash all bytes of the array."""
         content = self.pixels.numpy().reshape(-1).view("uint8").data
         return self.digest(str(self.pixels.dtype).encode(), content, *self.attribute_digest())
 
@@ -154,11 +154,11 @@ class LazyImages(Images):
         _check_labels(self)
 
     def __len__(self) -> int:
-        """N."""
+        """Return N, the number of images."""
         return self._n
 
     def read(self, indices: Tensor) -> Tensor:
-        """Decodes each image; all must have one shape."""
+        """Decode each image; all must have one shape."""
         return torch.stack([self._one(i) for i in indices.tolist()]) if len(indices) else torch.empty(0, *self.shape)
 
     def _one(self, i: int) -> Tensor:
@@ -168,11 +168,11 @@ class LazyImages(Images):
         return to_unit_range(pixels)
 
     def name(self, i: int) -> str:
-        """What to call image i in a message."""
+        """Return what to call image i in a message."""
         return self.where + (self.names[i] if self.names else f"image {i}")
 
     def fingerprint(self) -> str:
-        """All names, and 64 evenly spaced images as decoded."""
+        """Hash all names, and 64 evenly spaced images as decoded."""
         return self.digest("\n".join(self.names).encode(), self.sample_digest(), *self.attribute_digest())
 
 
@@ -192,11 +192,11 @@ class Adapted(Images):
         self.shape = (channels or images.shape[0], *images.shape[1:])
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Return the number of images that are kept."""
         return self._n
 
     def read(self, indices: Tensor) -> Tensor:
-        """The other's images, converted."""
+        """Read images of the wrapped set and convert their channels."""
         x = self.images.read(indices)
         if x.shape[1] == self.shape[0]:
             return x
@@ -205,16 +205,16 @@ class Adapted(Images):
         return (x * x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp_(-1, 1)
 
     def fingerprint(self) -> str:
-        """The whole split's fingerprint, besides the shape and number kept."""
+        """Hash the whole split's fingerprint, the shape, and the number of images kept."""
         return self.digest(self.images.fingerprint().encode())
 
 
 def shape_mismatch(name: str, shape: tuple[int, int, int], expected: tuple[int, int, int]) -> DataError:
-    """The error for an image that has other channels or another size than the first, naming the option that helps."""
+    """Return the error for an image whose channels or size differ from the first's; it names the option that helps."""
     if shape[0] != expected[0]:
         fix = "set data.channels = 1 or 3 to convert all of them"
         return DataError(f"{name}: has {shape[0]} channel(s), the first image has {expected[0]}; {fix}")
-    fix = "set data.size to resize and crop all of them (where the data set has it), or mend the file"
+    fix = "set data.size to resize and crop all of them (where the data set has it), or fix the file"
     return DataError(f"{name}: is {shape[2]}×{shape[1]} pixels, the first image is {expected[2]}×{expected[1]}; {fix}")
 
 

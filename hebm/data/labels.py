@@ -1,4 +1,4 @@
-"""Classes and attributes by name, as a user asks for them.
+"""Translate names of classes and attributes, as a user gives them, to labels.
 
 Names match whatever their case, and with spaces or underscores: "Blond_Hair" is "blond hair".
 """
@@ -15,12 +15,12 @@ NOT_ASKED = -1
 
 
 def normal_form(name: str) -> str:
-    """What two spellings of one name have in common."""
+    """Return a form that different spellings of one name share."""
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def class_index(asked: str, classes: Sequence[str]) -> int:
-    """The index of a class by its name or, where no class has that name, by its number from 0.
+    """Return the index of a class given by its name or, if no class has that name, by its number from 0.
 
     Raises `ConfigError` with all names for an unknown one.
 
@@ -40,7 +40,7 @@ def class_index(asked: str, classes: Sequence[str]) -> int:
 
 
 def attribute_values(asked: str, attributes: Sequence[str]) -> tuple[int, ...]:
-    """1 for each attribute named, 0 for one named with a minus sign, `NOT_ASKED` for all others.
+    """Return 1 for each attribute named, 0 for one named with a minus sign, `NOT_ASKED` for all others.
 
     Arguments:
         asked: names, separated by commas.
@@ -64,7 +64,7 @@ def attribute_values(asked: str, attributes: Sequence[str]) -> tuple[int, ...]:
 
 
 def _attribute(word: str, attributes: Sequence[str]) -> tuple[int, int]:
-    """Position and value; a name that itself begins with a minus sign is that name."""
+    """Return position and value; a name that itself starts with a minus sign is taken as that name."""
     whole = _position(word, attributes)
     if whole is not None:
         return whole, 1
@@ -77,7 +77,7 @@ def _attribute(word: str, attributes: Sequence[str]) -> tuple[int, int]:
 
 
 def _position(name: str, names: Sequence[str]) -> int | None:
-    """The name as it is written comes first: two may differ in their case alone."""
+    """Return the position of a name: exact spelling first, since two names may differ only in case."""
     if name in names:
         return names.index(name)
     forms = [normal_form(other) for other in names]

@@ -1,4 +1,4 @@
-"""What every data set's recipe has in common, and the checks that every split passes before a model sees it."""
+"""The common part of all data sets' recipes, and the checks that every split passes before a model sees it."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ class ImageData(DatasetRecipe):
     flip: bool = option(False, doc="mirror each training image left to right with probability 1/2")
     binarize: str = option(
         "off",
-        doc="draw pixels as ±1 with P(1) = (x+1)/2, anew at every access: for what the likelihood scores, or both",
+        doc="draw each pixel as ±1 with P(1) = (x+1)/2 at every access: in what the likelihood scores, or in both",
         choices=("off", "target", "both"),
     )
-    channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: as they are", choices=(1, 3))
-    limit: int | None = option(None, doc="use only the first so many images of each split", low=1)
+    channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: unchanged", choices=(1, 3))
+    limit: int | None = option(None, doc="use only the first images of each split, at most this number", low=1)
     workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
     without: tuple[str, ...] = option(
-        (), doc="classes, by name or number, left out of the training split; the test split keeps them"
+        (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
     )
 
-    attributes: tuple[str, ...] = option((), doc="use these attributes alone, in this order; empty: all there are")
+    attributes: tuple[str, ...] = option((), doc="use only these attributes, in this order; empty: all")
 
     @abstractmethod
     def source(self, split: str) -> Images:
-        """All images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
+        """Return all images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
 
     def load(self, split: str) -> Images:
-        """The images of a split, with `channels`, `without`, `attributes` and `limit` applied.
+        """Return the images of a split, with `channels`, `without`, `attributes` and `limit` applied.
 
         Raises:
             ConfigError: `without` or `attributes` names what there is not.
@@ -94,14 +94,14 @@ class ImageData(DatasetRecipe):
 
 
 def spec(images: Images, recipe: DatasetRecipe) -> ImageSpec:
-    """What a backbone must know of these images."""
+    """Return what a backbone must know of these images."""
     channels, height, width = images.shape
     binary = recipe.binarize != "off"
     return ImageSpec(channels, height, width, tuple(images.classes), binary, tuple(images.attributes))
 
 
 def _check_values(images: Images, where: str) -> None:
-    """A few images are read as a test: a data set written by anyone may get the range wrong."""
+    """Test the range of a few images: a third party's data set may get it wrong."""
     x = images.read(torch.arange(min(8, len(images))))
     if tuple(x.shape[1:]) != tuple(images.shape) or x.dtype != torch.float32:
         promised = f"float32 {tuple(images.shape)}"

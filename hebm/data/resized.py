@@ -1,4 +1,4 @@
-"""Images that a model was not trained on, as it can be shown them: another data set's in its shape, or upside down."""
+"""Out-of-distribution images for a trained model: another data set in its input shape, or images upside down."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ class Resized(Images):
         return self.images.shape != self.shape
 
     def __len__(self) -> int:
-        """As many."""
+        """Return the number of images."""
         return len(self.images)
 
     def read(self, indices: Tensor) -> Tensor:
-        """The other's images, converted."""
+        """Read images of the wrapped set, converted to the new shape."""
         x = self.images.read(indices)
         if not self.resized:
             return x
         return F.interpolate(x, self.shape[1:], mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
 
     def fingerprint(self) -> str:
-        """The other's, besides the shape."""
+        """Hash the wrapped set's fingerprint and the new shape."""
         return self.digest(self.images.fingerprint().encode())
 
 
 class UpsideDown(Images):
-    """The same images, top to bottom: the pixels' distribution stays, the structure is another."""
+    """The same images flipped upside down: the distribution of pixel values is equal, the structure differs."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.shape = images, images.shape
         self.labels, self.classes, self.attributes = images.labels, images.classes, images.attributes
 
     def __len__(self) -> int:
-        """As many."""
+        """Return the number of images."""
         return len(self.images)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Rows of pixels in the reverse order."""
+        """Read images upside down: rows of pixels in reverse order."""
         return torch.flip(self.images.read(indices), (2,))
 
     def fingerprint(self) -> str:
-        """The other's, marked."""
+        """Hash the wrapped set's fingerprint and a mark for upside down."""
         return self.digest(self.images.fingerprint().encode(), b"upside down")

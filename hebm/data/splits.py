@@ -1,4 +1,4 @@
-"""A data set's splits, with how batches are made from them."""
+"""The splits of a data set, and how batches are made from them."""
 
 from __future__ import annotations
 

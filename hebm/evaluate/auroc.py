@@ -1,4 +1,4 @@
-"""Area under the ROC curve of a score: how well it tells two sets apart."""
+"""Compute the area under the ROC curve of a score: how well it separates two sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hebm.errors import DataError
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:
-    """P(s₊ > s₋) + ½ P(s₊ = s₋), the Mann-Whitney statistic over n₊ n₋.
+    """Return P(s₊ > s₋) + ½ P(s₊ = s₋), the Mann-Whitney statistic over n₊ n₋.
 
     Arguments:
         positive: scores that should be high, `(N,)`.
@@ -26,7 +26,7 @@ def auroc(positive: Tensor, negative: Tensor) -> float:
 
 
 def _mean_ranks(scores: Tensor) -> Tensor:
-    """Ranks from 1, equal scores sharing their mean rank, `(N,)`."""
+    """Rank scores from 1, `(N,)`; equal scores share their mean rank."""
     values, count = torch.unique_consecutive(scores.sort().values, return_counts=True)
     group = torch.searchsorted(values, scores)
     ranks: Tensor = (count.cumsum(0).double() - (count - 1) / 2)[group]

@@ -1,4 +1,4 @@
-"""How well chains mix: split R̂ and effective sample size of a scalar along several chains.
+"""Measure how well chains mix: split R̂ and effective sample size of a scalar along several chains.
 
 With M chains of N steps, means θ̄_m and variances s²_m:
 
@@ -27,7 +27,7 @@ FEWEST = 8
 
 
 class Mixing(NamedTuple):
-    """R̂, 1 for chains that agree, and ESS, the number of independent draws that tell as much."""
+    """R̂, 1 for chains that agree, and ESS, the number of independent draws that carry as much information."""
 
     rhat: float
     ess: float
@@ -49,13 +49,13 @@ def mixing(chains: Tensor) -> Mixing:
 
 
 def _halves(chains: Tensor) -> Tensor:
-    """Each chain as two, `(2M, N // 2)`; the middle one of an odd number of steps is left out."""
+    """Split each chain into two, `(2M, N // 2)`; the middle one of an odd number of steps is left out."""
     half = chains.shape[1] // 2
     return torch.cat([chains[:, :half], chains[:, -half:]])
 
 
 def _pooled(chains: Tensor, within: Tensor) -> Tensor:
-    """var⁺."""
+    """Return var⁺, the pooled estimate of the variance."""
     steps = chains.shape[1]
     return (steps - 1) / steps * within + chains.mean(1).var()
 
@@ -72,7 +72,7 @@ def _ess(chains: Tensor, within: Tensor, pooled: Tensor) -> float:
 
 
 def _autocovariance(chains: Tensor) -> Tensor:
-    """Σ_i (θ_i − θ̄)(θ_{i+t} − θ̄) / (N − 1), `(M, N)`, so that lag 0 is s²_m; by FFT."""
+    """Return Σ_i (θ_i − θ̄)(θ_{i+t} − θ̄) / (N − 1), `(M, N)`, so that lag 0 is s²_m; computed by FFT."""
     steps = chains.shape[1]
     spectrum = torch.fft.rfft(chains - chains.mean(1, keepdim=True), n=2 * steps)
     products: Tensor = torch.fft.irfft(spectrum.abs().square(), n=2 * steps)

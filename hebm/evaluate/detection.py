@@ -1,4 +1,4 @@
-"""How well a score tells two sets apart: AUROC, average precision, false positives at 95 % recall."""
+"""Measure how well a score separates two sets: AUROC, average precision, false positives at 95 % recall."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RECALL = 0.95
 
 
 class Detection(NamedTuple):
-    """Three figures of one score.
+    """Three metrics of one score.
 
     Arguments:
-        auroc: P(s₊ > s₋) + ½ P(s₊ = s₋); 0.5 says nothing, below it the score is upside down.
-        auprc: average precision; a score that says nothing has the share of positives.
+        auroc: P(s₊ > s₋) + ½ P(s₊ = s₋); 0.5 is chance, and below it the score is reversed.
+        auprc: average precision; chance is the share of positives.
         fpr95: share of negatives above the threshold that 95 % of the positives reach; lower is better.
     """
 
@@ -29,7 +29,7 @@ class Detection(NamedTuple):
 
 
 def detection(positive: Tensor, negative: Tensor) -> Detection:
-    """The figures of scores that should be high, `(N,)`, and low, `(M,)`. Raises `DataError` for none, or a NaN."""
+    """Compute all three for scores that should be high, `(N,)`, and low, `(M,)`. Raises `DataError` as they do."""
     return Detection(
         auroc(positive, negative),
         average_precision(positive, negative),
@@ -38,7 +38,7 @@ def detection(positive: Tensor, negative: Tensor) -> Detection:
 
 
 def average_precision(positive: Tensor, negative: Tensor) -> float:
-    """Σ_n (R_n − R_{n−1}) P_n over the thresholds n, equal scores at one threshold.
+    """Return Σ_n (R_n − R_{n−1}) P_n over the thresholds n; equal scores share a threshold.
 
     Raises `DataError` for an empty set or a NaN.
     """
@@ -54,7 +54,7 @@ def average_precision(positive: Tensor, negative: Tensor) -> float:
 
 
 def false_positive_rate(positive: Tensor, negative: Tensor, recall: float = RECALL) -> float:
-    """The share of negatives with s ≥ t, t the highest threshold that a share `recall` of the positives reaches.
+    """Return the share of negatives with s ≥ t; t is the highest threshold that a share `recall` of positives reaches.
 
     Raises `DataError` for an empty set or a NaN.
     """

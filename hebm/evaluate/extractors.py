@@ -1,4 +1,4 @@
-"""Feature networks: what distances between sets of images are measured in."""
+"""Feature networks, in whose features distances between sets of images are measured."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Extractor(ABC):
 
 @attrs.frozen
 class ExtractorContext:
-    """What an extractor is made from.
+    """The inputs from which an extractor is made.
 
     Arguments:
         images: the data set by split, "train" and "test".
@@ -104,7 +104,7 @@ class ExtractorRecipe(ABC):
 
 
 def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> str:
-    """Note that an evaluation uses an extractor and return its name: results know their extractor by it.
+    """Record that an evaluation uses an extractor, and return the name under which results refer to it.
 
     Arguments:
         used: the recipes that the evaluation uses by name; this one is added.

@@ -28,7 +28,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: Tensor) -> Moments:
-    """Mean and unbiased covariance of features `(N, F)`. Raises `DataError` for fewer than two rows."""
+    """Return mean and unbiased covariance of features `(N, F)`. Raises `DataError` for fewer than two rows."""
     if len(features) < 2:
         raise DataError(f"a covariance needs at least 2 images, got {len(features)}: raise evaluate.samples")
     features = features.double()
@@ -38,7 +38,7 @@ def moments(features: Tensor) -> Moments:
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
-    """FD of two fitted Gaussians, at least 0."""
+    """Return the Fréchet distance of two fitted Gaussians, at least 0."""
     root = _square_root(first.cov)
     product = root @ second.cov @ root
     cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
@@ -47,7 +47,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def _square_root(cov: Tensor) -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix."""
+    """Return the symmetric square root of a positive semi-definite matrix."""
     values, vectors = torch.linalg.eigh(cov)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return root

@@ -45,7 +45,7 @@ class ElboTerms(NamedTuple):
 
     @property
     def elbo(self) -> Tensor:
-        """The bound itself, `(B,)`."""
+        """Return the bound itself, `(B,)`."""
         return self.log_p_x - self.kl.sum(1) - self.context
 
 
@@ -122,7 +122,7 @@ def _no_context(context: Tensor, noise: Noise) -> Tensor:
 
 
 def _context_term(posterior: Posterior, log_p: LogP, noise: Noise, like: Tensor) -> Tensor:
-    """log r(c|x) − log p(c), `(B,)`; 0 without a context."""
+    """Return log r(c|x) − log p(c), `(B,)`; 0 without a context."""
     context = posterior.latents.context
     if context is None or posterior.log_r is None:
         return torch.zeros_like(like)

@@ -51,7 +51,7 @@ class Measurement:
         better: which direction is better; None if neither.
         conditions: settings that another number must share to be comparable, such as `{"k": 100}`. Features are named
             by `{"extractor": name}`. For a `kind`, N, split and decoding of the run count too.
-        note: a warning, or the reason why there is no number.
+        note: a warning, or the reason why the number is missing.
         summary: the result in a sentence or two. It leads the page, and its measurement comes first in tables.
         detail: whether it belongs among the details: on the page and in files, but not in `hebm compare`'s table.
 
@@ -100,7 +100,7 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str | None, str]:
-        """What identifies it within a run."""
+        """Return what identifies the measurement within a run."""
         return self.name, self.kind, self.part
 
     @property
@@ -109,7 +109,7 @@ class Measurement:
         return math.isfinite(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Every field, for a JSON file: null for a value that is not finite."""
+        """Return every field for a JSON file; a value that is not finite becomes null."""
         conditions = dict(self.conditions)
         return {**attrs.asdict(self), "value": self.value if self.found else None, "conditions": conditions}
 

@@ -1,4 +1,4 @@
-"""`metrics.json`: the measurements of a run and what they must be read with, as plain JSON.
+"""`metrics.json`: the measurements of a run and the conditions they depend on, as plain JSON.
 
 {"schema": 1, "measurements": [{"name": "fd", "kind": "prior", "value": 8.9, "error": null, …}, …],
  "conditions": {"n": 10000, "n_reference": 1498, "split": "train", "decode": "mean", "seed": 0,
@@ -26,7 +26,7 @@ OF_IMAGES = ("n", "n_reference", "split", "decode", "range")
 
 @attrs.frozen
 class Results:
-    """What the metrics of a run found.
+    """The results of a run's metrics.
 
     Arguments:
         measurements: in the order in which the metrics returned them; no two have the same key.
@@ -51,7 +51,7 @@ class Results:
 
     @property
     def extractors(self) -> Mapping[str, Mapping[str, Any]]:
-        """The description of each extractor that was used, by name."""
+        """Return the description of each extractor that was used, by name."""
         found: Mapping[str, Mapping[str, Any]] = self.conditions.get("extractors") or {}
         return found
 

@@ -1,4 +1,4 @@
-"""Which images of a data set stand for it, and how images become pixels."""
+"""Choose the images that represent a data set, and convert images to pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hebm.data.images import Images
 
 
 class EvenSubset(Images):
-    """n of a data set's images, evenly spread: a folder sorted by class gives every class.
+    """n of a data set's images, evenly spread, so that a folder sorted by class contributes every class.
 
     Image i is number ⌊i · len / n⌋ of the data set; with n = len they are all, in order.
 
@@ -26,18 +26,18 @@ class EvenSubset(Images):
         self.labels = None if images.labels is None else images.labels[self.index]
 
     def __len__(self) -> int:
-        """How many are taken."""
+        """Return the number of images taken."""
         return len(self.index)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Images at positions `(B,)` of those taken, `(B, C, H, W)` in [−1, 1]."""
+        """Read images at positions `(B,)` of those taken, `(B, C, H, W)` in [−1, 1]."""
         return self.images.read(self.index[indices])
 
     def fingerprint(self) -> str:
-        """The whole set's, besides the number taken."""
+        """Hash the whole set's fingerprint and the number taken."""
         return self.digest(self.images.fingerprint().encode())
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """8-bit pixels of images in [−1, 1]: round(127.5 (x + 1)), what lies outside the range cut off."""
+    """Convert images in [−1, 1] to 8-bit pixels: round(127.5 (x + 1)), clipped to 0 … 255."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Computes the metrics of a run."""
+"""Compute the metrics of a run."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _require_same_title(found: Iterable[Measurement]) -> None:
 
 
 def _drawing(evaluation: Evaluation) -> list[Measurement]:
-    """What the prior reports of its draws, such as an effective sample size."""
+    """Return what the prior reports of its draws, such as an effective sample size."""
     return [
         Measurement(_key(f"draws-{name}"), value, f"draws: {name.replace('_', ' ')}", kind=PRIOR, detail=True)
         for name, value in evaluation.diagnostics().items()

@@ -1,4 +1,4 @@
-"""The `[evaluate]` table."""
+"""Settings of evaluation, the table `[evaluate]`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ class EvaluateSettings:
     Two results can be compared only if extractor, samples, split and decode agree; the result has all of them.
     """
 
-    samples: int = option(10000, low=2, doc="images drawn from each prior; references use as many if the split has")
-    split: str = option("train", choices=("train", "test"), doc="images that distances are measured to")
+    samples: int = option(
+        10000,
+        low=2,
+        doc="N, the number of images drawn from each prior, and of reference images if the split has as many",
+    )
+    split: str = option("train", choices=("train", "test"), doc="split whose images are the reference")
     extractor: ExtractorRecipe = option(
         factory=defaults.EXTRACTOR,
         doc="the network whose features fd and gap-closed compare",
@@ -32,17 +36,23 @@ class EvaluateSettings:
         doc="measure draws after this transition instead of the prior's, such as 'stage 1' or 'level 2'",
         renamed_from="milestone",
     )
-    decode: str = option("mean", choices=("mean", "sample"), doc="image of a latent: E[x|z], or a draw from p(x|z)")
-    batch_size: int = option(512, low=BLOCK, doc="images at a time, rounded down to whole noise blocks of 64")
+    decode: str = option(
+        "mean",
+        choices=("mean", "sample"),
+        doc="how latents become images: by the mean E[x|z], or by a draw from p(x|z)",
+    )
+    batch_size: int = option(
+        512, low=BLOCK, doc="images per batch, rounded down to a multiple of 64 (the blocks of the noise)"
+    )
     temperatures: tuple[float, ...] = option(
         (0.8, 0.9, 1.1, 1.25, 1.5),
         above=0,
-        doc="scales of u tried for the control, in which nothing is learned; further ones if the best is at an end",
+        doc="temperatures τ to try for the Gaussian prior at its best τ; further ones if the first or last is best",
     )
 
     @property
     def extractor_name(self) -> str:
-        """The name under which the extractor is registered."""
+        """Return the name under which the extractor is registered."""
         return registry.name_of(self.extractor)
 
     def extractor_called(self, name: str) -> ExtractorRecipe:
@@ -54,5 +64,5 @@ class EvaluateSettings:
 
     @property
     def rows(self) -> int:
-        """Images in a batch: a multiple of the noise block, so that a batch is made of whole blocks."""
+        """Return the images in a batch, rounded down to whole blocks of noise."""
         return whole_blocks(self.batch_size)

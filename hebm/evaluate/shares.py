@@ -1,4 +1,4 @@
-"""Divides images among processes by whole batches, so that a batch is the same for any number of processes."""
+"""Divide images among processes by whole batches, so that batches are the same for any number of processes."""
 
 from __future__ import annotations
 

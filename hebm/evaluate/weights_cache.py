@@ -1,4 +1,4 @@
-"""Weights that cost time to make, kept in a folder: whole and unchanged, or made again."""
+"""Cache weights that take time to train in a folder; damaged ones are trained again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """sha256 over names, shapes, types and values."""
+    """Return the sha256 of names, shapes, types and values."""
     whole = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())

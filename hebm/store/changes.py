@@ -1,4 +1,4 @@
-"""What differs between the run in a folder and the one that is to go on there."""
+"""List what differs between the run in a folder and the run that is to continue there."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 
 `save` writes to a temporary folder, fsyncs every file and the folder, renames, fsyncs the parent, and only then
 removes older ones. `load_latest` takes the newest whose hashes all verify and says so when it had to step back.
-No pickle is written or read. A step saved anew (the first step of a phase is the last of the one before) gets a
+No pickle is written or read. A step saved again (the first step of a phase is the last of the one before) gets a
 suffix, `step-00001234-1`, which counts as newer: nothing that is whole is ever replaced in place.
 """
 
@@ -106,7 +106,7 @@ def _write(folder: Path, checkpoint: Checkpoint, run_id: str) -> None:
     seals: dict[str, Seal] = {}
     for stem, tensors in checkpoint.tensors.items():
         if not _STEM.fullmatch(stem):
-            raise CheckpointError(f"{stem!r} is no file name: use letters, digits, '_', '-' and '.'")
+            raise CheckpointError(f"{stem!r} is not a file name: use letters, digits, '_', '-' and '.'")
         data = encode(tensors)
         seals[f"{stem}.safetensors"] = seal(data)
         write_file(folder / f"{stem}.safetensors", data)
@@ -135,7 +135,7 @@ def _digest(manifest: bytes) -> bytes:
 
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Each goes by one rename first: a kill in between leaves no half-removed checkpoint."""
+    """Remove old checkpoints, each after one rename: a kill in between leaves no half-removed checkpoint."""
     older = [path for path in list_checkpoints(folder) if _order(path) < _order(newest)]
     for path in older[: -(keep - 1)]:
         doomed = folder / f"{TEMPORARY}pruned-{path.name}"
@@ -147,7 +147,7 @@ def _prune(folder: Path, newest: Path, keep: int) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The folders of a run's checkpoints, oldest first, damaged ones included. Raises `OSError`."""
+    """List the folders of a run's checkpoints, oldest first, damaged ones included. Raises `OSError`."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, int]:
-    """(total step, how often that step had been saved before)."""
+    """Return (total step, how often that step had been saved before)."""
     match = _FOLDER.fullmatch(path.name)
     return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
 
@@ -164,7 +164,7 @@ def _order(path: Path) -> tuple[int, int]:
 def load_latest(
     folder: Path, run_id: str | None, warn: Callable[[str], None], set_aside: bool = False
 ) -> Checkpoint | None:
-    """The newest checkpoint whose hashes verify, or None if none was ever saved.
+    """Load the newest checkpoint whose hashes verify; return None if none was ever saved.
 
     Arguments:
         folder: the run's `checkpoints` folder.
@@ -214,11 +214,12 @@ def _aside(path: Path) -> Path:
 
 def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
     reasons = "".join(f"\n  {error}" for error in rejected.values())
-    return f"no checkpoint in {folder} can be used:{reasons}\nput back a good copy, or remove the folder to start anew"
+    fix = "put back a good copy, or remove the folder to start from the beginning"
+    return f"no checkpoint in {folder} can be used:{reasons}\n{fix}"
 
 
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
-    """One checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
+    """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
     checkpoint, complaints = _inspect(path, run_id)
     if checkpoint is None:
         raise CheckpointError(f"{path}: {'; '.join(complaints)}")
@@ -226,7 +227,7 @@ def load(path: Path, run_id: str | None = None) -> Checkpoint:
 
 
 def verify(path: Path, run_id: str | None = None) -> list[str]:
-    """What is wrong with a checkpoint folder, naming the files; empty if nothing is."""
+    """Return what is wrong with a checkpoint folder, naming the files; empty if nothing is."""
     return _inspect(path, run_id)[1]
 
 
@@ -259,7 +260,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(data)
     except ValueError as error:
-        raise CheckpointError(f"{MANIFEST} is no JSON ({error})") from error
+        raise CheckpointError(f"{MANIFEST} is not JSON ({error})") from error
     if manifest["format"] != FORMAT:
         raise CheckpointError(f"{MANIFEST} has format {manifest['format']}, this hebm reads format {FORMAT}")
     return manifest
@@ -275,7 +276,7 @@ def _misplaced(path: Path, manifest: Mapping[str, Any], run_id: str | None) -> l
 
 
 def _stem(name: str) -> str:
-    """A file's name without its suffix; a name that leads out of the folder is refused."""
+    """Return a file's name without its suffix. Raises `CheckpointError` for a name that leads out of the folder."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
         raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")

@@ -36,7 +36,7 @@ def reporting(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or str(error)
-        advice = _ADVICE.get(error.errno or 0, "mend this and run again")
+        advice = _ADVICE.get(error.errno or 0, "fix the problem above and rerun")
         raise CheckpointError(f"cannot {action}: {cause}; {advice}") from error
 
 

@@ -1,4 +1,4 @@
-"""Other codes' `.pt` files: the one door by which a pickle comes in or goes out.
+"""Read and write `.pt` files of other codes: the only place where a pickle is read or written.
 
 A file is read with `weights_only=True`: tensors, plain containers, and the few harmless classes that its format names.
 Anything else that a pickle asks for, such as a call, is refused before it happens.
@@ -25,13 +25,13 @@ _DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
 
 
 def load(path: Path, allowed: tuple[type, ...]) -> Any:
-    """What a `.pt` file holds, its tensors on the CPU.
+    """Load the content of a `.pt` file, its tensors on the CPU.
 
     Arguments:
         path: the file.
         allowed: classes besides tensors and plain containers that it may hold.
 
-    Raises `CheckpointError` for a file that is missing, damaged, no checkpoint, or holds anything else.
+    Raises `CheckpointError` for a file that is missing or damaged, is not a checkpoint, or holds anything else.
     """
     with reporting(f"read {path}"), open(path, "rb"):
         pass
@@ -39,25 +39,25 @@ def load(path: Path, allowed: tuple[type, ...]) -> Any:
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(path, allowed, error)) from error
+        raise CheckpointError(_not_opened(path, allowed, error)) from error
     except _DAMAGE as error:
         cause = _cause(str(error).strip().partition("\n")[0]) or type(error).__name__
         fix = "a truncated download is the usual reason: compare its size, and fetch it again"
-        raise CheckpointError(f"{path} is no checkpoint, or a damaged one ({cause}); {fix}") from error
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({cause}); {fix}") from error
 
 
-def _refusal(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
+def _not_opened(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
     names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
     cause = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), str(error))
     return (
-        f"{path} was not opened: it is no checkpoint of this format, or asks to run code "
+        f"{path} was not opened: it is not a checkpoint of this format, or asks to run code "
         f"({_cause(cause)[:200]}); tensors, plain containers{names} are allowed. Nothing of it was run; "
-        "fetch the file anew from where it was published"
+        "download the file again from where it was published"
     )
 
 
 def _cause(message: str) -> str:
-    """What torch says is wrong, without its advice: to open the file in a way that runs what is in it."""
+    """Return torch's message without its advice, which is to open the file in a way that runs its content."""
     for advice in (" Please use ", " In PyTorch 2.6", " Re-running "):
         message = message.partition(advice)[0]
     return message.strip().removesuffix(".")

@@ -80,7 +80,7 @@ class RunLock:
         self._close()
 
     def _close(self) -> None:
-        """The file stays: removing it would let two processes lock two files of one name."""
+        """Release the lock and keep the file: without it two processes could lock two files of one name."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)

@@ -1,6 +1,6 @@
-"""Metrics as they are logged: one JSON object a line, appended; and small JSON files written in one step.
+"""Log metrics: one JSON object per line, appended; and small JSON files written in one step.
 
-NaN and infinities are written as null: they are no JSON, and other languages' readers refuse them.
+NaN and infinities are written as null: they are not JSON, and other languages' readers refuse them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MetricsLog:
                 replace_file(self.path, text.encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """All records; what a kill left half-written at the end is passed over.
+        """Read all records, without a half-written one that a kill left at the end.
 
         Raises `CheckpointError` naming the line if one between good ones is damaged.
         """

@@ -42,47 +42,47 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """Return the path of the resolved configuration."""
         return self.path / sums.CONFIG
 
     @property
     def manifest(self) -> Path:
-        """Versions, data fingerprint, machine, run id."""
+        """Return the path of the manifest: versions, data fingerprint, machine, run id."""
         return self.path / sums.MANIFEST
 
     @property
     def metrics_log(self) -> Path:
-        """What training logged, one record a line."""
+        """Return the path of the training log, one record a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """What evaluation found; it exists at the end only."""
+        """Return the path of what evaluation found; the file exists only after evaluation."""
         return self.path / sums.METRICS
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
+        """Return the path of the folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def imported(self) -> Path:
-        """What the file of an imported run held besides its weights, as one checkpoint."""
+        """Return the path of a checkpoint with what the file of an imported run held besides its weights."""
         return self.path / "imported"
 
     @property
     def samples(self) -> Path:
-        """The folder of images."""
+        """Return the path of the folder of images."""
         return self.path / "samples"
 
     @property
     def analyses(self) -> Path:
-        """What `hebm analyse` found: a folder for each analysis."""
+        """Return the path of what `hebm analyse` found, a folder for each analysis."""
         return self.path / "analyses"
 
     @property
     def report(self) -> Path:
-        """The page."""
+        """Return the path of the report page."""
         return self.path / "report.html"
 
     @property
@@ -126,7 +126,7 @@ class RunFolder:
         Arguments:
             config_text: the resolved configuration, TOML.
             manifest: what `hebm.store.provenance.describe_run` says.
-            allow: go on in spite of differences; they are recorded in the manifest's `history`.
+            allow: continue in spite of differences; they are recorded in the manifest's `history`.
 
         Returns the manifest as it now stands, with `run_id`. Raises `CheckpointError` with every differing key (old →
         new) if the configuration's training keys, the data or a plugin's version changed.
@@ -138,7 +138,7 @@ class RunFolder:
         if not self.started:
             return self._start(config_text, manifest)
         found = self.read()
-        sums.settle(self.path)
+        sums.finish_pending(self.path)
         old = adopted(found.manifest, manifest)
         changes = self.changes(found, config_text, manifest)
         if changes and not allow:
@@ -175,7 +175,7 @@ class RunFolder:
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
         written: dict[str, bytes | None] = {}
-        if config_text != found.config:  # figures of other settings must not outlive these
+        if config_text != found.config:  # measurements of other settings must not outlive these
             written = {sums.METRICS: None, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)
@@ -188,7 +188,7 @@ class RunFolder:
         sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
     def accept(self) -> list[str]:
-        """Take the covered files as they are now, and record in the history which of them had been changed.
+        """Accept the covered files in their present state, and record in the history which of them had been changed.
 
         Only for the holder of the lock. Returns their names. Raises `CheckpointError` for a file that is missing or
         does not hold what it must.
@@ -220,5 +220,5 @@ def differences_error(path: Path, changes: list[str]) -> str:
     further = "train it further with --extend, " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        f"{further}give this run another name, restore what differs, or go on in spite of it with --allow-changes"
+        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes"
     )

@@ -71,7 +71,7 @@ def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
     before: Contents = {}
     if (folder / SUMS).exists():
         before = read(folder)
-        settle(folder)
+        finish_pending(folder)
     after = {**before, **changes}
     with reporting(f"write {folder}"):
         replace_file(folder / PENDING, _text({name: data for name, data in after.items() if data is not None}))
@@ -85,7 +85,7 @@ def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
         sync_folder(folder)
 
 
-def settle(folder: Path) -> None:
+def finish_pending(folder: Path) -> None:
     """Finish what a killed process left pending. Only for the holder of the lock. Raises `CheckpointError`."""
     if (folder / PENDING).exists():
         accept(folder, read(folder))

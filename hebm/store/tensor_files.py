@@ -26,12 +26,12 @@ class Seal(TypedDict):
 
 
 def seal(data: bytes) -> Seal:
-    """The seal of these bytes."""
+    """Compute the seal of these bytes."""
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """Named tensors of any shape, device and stride as safetensors bytes, with no memory shared between them.
+    """Encode named tensors of any shape, device and stride as safetensors bytes, with no memory shared between them.
 
     Raises `CheckpointError` for what safetensors cannot hold: sparse, quantised, meta and complex128 tensors.
     """
@@ -46,7 +46,7 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
-    """The tensor on the CPU, contiguous; copied if a tensor before it lives in the same memory."""
+    """Return the tensor on the CPU, contiguous; copied if a tensor before it lives in the same memory."""
     try:
         plain = tensor.detach().cpu().contiguous()
         memory = plain.untyped_storage().data_ptr()
@@ -59,7 +59,7 @@ def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
 
 
 def read(path: Path, expected: Seal) -> bytes:
-    """The bytes of a file, if they are the ones that were written. Raises `CheckpointError` naming the file."""
+    """Read the bytes of a file, and check that they are what was written. Raises `CheckpointError` naming the file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -72,9 +72,9 @@ def read(path: Path, expected: Seal) -> bytes:
 
 
 def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU. Raises `CheckpointError` naming the file unless its hash verifies."""
+    """Decode the tensors of a file, on the CPU. Raises `CheckpointError` naming the file unless its hash verifies."""
     data = read(path, expected)
     try:
         return safetensors.torch.load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is no safetensors file ({error})") from error
+        raise CheckpointError(f"{path.name} is not a safetensors file ({error})") from error

@@ -20,7 +20,7 @@ _ITEMS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset"
 
 
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """A tree as JSON, every tensor, collection and non-finite float in it an object with one key; and its tensors.
+    """Write a tree as JSON, every tensor, collection and non-finite float an object with one key; and list its tensors.
 
     Raises `CheckpointError`, with the path, for a value that is neither plain, a tensor nor a collection of such, and
     for a collection that holds itself.
@@ -58,7 +58,7 @@ def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:
 
 
 def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that `flatten` was given. Raises `CheckpointError` for JSON that it did not write."""
+    """Rebuild the tree that `flatten` was given. Raises `CheckpointError` for JSON that it did not write."""
     if type(tree) in (*_PLAIN, float):
         return tree
     try:
@@ -71,4 +71,4 @@ def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
             return _PAIRS[tag]((rebuild(k, tensors), rebuild(v, tensors)) for k, v in content)
         return _ITEMS[tag](rebuild(item, tensors) for item in content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"what an import left over is damaged ({error!r}); import the file anew") from error
+        raise CheckpointError(f"what an import left over is damaged ({error!r}); import the file again") from error

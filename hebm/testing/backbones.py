@@ -38,13 +38,13 @@ def _built(recipe: BackboneRecipe, images: ImageSpec, dtype: torch.dtype = torch
 
 
 def _at(backbone: Backbone, rows: int = ROWS) -> Latents:
-    """T at fixed points."""
+    """Return T at fixed points."""
     dtype = floating(backbone)
     return backbone.latents(points(rows, backbone.layout.dim, dtype), contexts(backbone.layout, rows, dtype))
 
 
 def _outputs(backbone: Backbone, latents: Latents) -> Tensor:
-    """z, log σ and the image's mean side by side, `(B, …)`."""
+    """Concatenate z, log σ and the image's mean, `(B, …)`."""
     image = backbone.likelihood(latents).mean
     return torch.cat([latents.flat_z, latents.log_sigma.unsqueeze(1), image.flatten(1)], dim=1)
 

@@ -35,7 +35,7 @@ def _reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> Refe
 
 
 def _latents(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
-    """T of the reference backbone at fixed points, or at u, with all that energies can see."""
+    """Return T of the reference backbone at fixed points, or at u, with all that energies can see."""
     backbone, at = _reference(layout, dtype), points(ROWS, layout.dim, dtype) if u is None else u
     return shown(backbone, backbone.latents(at, contexts(layout, len(at), dtype)), tuple(SHOWN))
 
@@ -138,7 +138,7 @@ def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> No
         double = energy.double()(_latents(layout, torch.float64, wide), t)
     fix = "make tensors by z.new_zeros(...) or with dtype=z.dtype"
     promise(double.dtype == torch.float64, "float64 in, float64 out", str(double.dtype), fix)
-    if layout.context is None:  # a context is drawn anew in each type
+    if layout.context is None:  # a context is drawn again in each type
         expect_close("float64 agrees with float32", double.float(), single, 1e-3, fix)
 
 

@@ -34,7 +34,7 @@ def _load(recipe: ExtractorRecipe, images: ImageSpec) -> Extractor:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(recipe: ExtractorRecipe, images: ImageSpec) -> Extractor:
-    """The same, kept for the next check: loading may take seconds."""
+    """Load the extractor once for all checks: it may take seconds."""
     return _load(recipe, images)
 
 

@@ -53,5 +53,5 @@ def expect_seeded_build(build: Callable[[], nn.Module]) -> None:
 
 
 def floating(module: nn.Module) -> torch.dtype:
-    """The type of a module's first floating-point parameter; float32 without one."""
+    """Return the type of a module's first floating-point parameter; float32 without one."""
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

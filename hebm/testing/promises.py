@@ -88,7 +88,7 @@ def no_global_randomness(what: str) -> Iterator[None]:
 
 
 def _generators() -> dict[str, object]:
-    """The states of the global generators, by name."""
+    """Return the states of the global generators, by name."""
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy.random": repr(np.random.get_state()),

@@ -53,7 +53,7 @@ def _step(sampler: Sampler, density: LogDensity, u: Tensor, noise: StepNoise) ->
 
 
 def _move(sampler: Sampler, slope: float, normal: float, scale: float | Tensor = 1.0) -> Tensor:
-    """Displacement `(ROWS, D)` of one step on log p = slope · Σu with the given ξ, acceptance certain."""
+    """Return the displacement `(ROWS, D)` of one step on log p = slope · Σu with the given ξ, acceptance certain."""
     u = torch.zeros(ROWS, DIM, dtype=torch.float64)
     fed = StepNoise(
         torch.full_like(u, normal) if "normal" in sampler.draws else None,
@@ -136,7 +136,7 @@ def check_stationary(sampler: Sampler) -> None:
 
 
 def _standard_errors(sample: Tensor, cov: Tensor) -> float:
-    """The largest deviation of mean and covariance from N(MEAN, cov), in standard errors."""
+    """Return the largest deviation of mean and covariance from N(MEAN, cov), in standard errors."""
     n, var = len(sample), cov.diagonal()
     mean_error = (sample.mean(0) - MEAN).abs() / (var / n).sqrt()
     centred = sample - MEAN
@@ -163,10 +163,10 @@ def check_nan_chain(sampler: Sampler) -> None:
     spoiled = u.clone()
     spoiled[1] = math.nan
     clean = run(sampler, _target(), u, noise.derive(), 5)
-    beside = run(sampler, _target(), spoiled, noise.derive(), 5)
+    with_nan = run(sampler, _target(), spoiled, noise.derive(), 5)
     keep, fix = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch; no repair of NaN"
-    expect_equal("a NaN chain leaves the others unchanged", beside.u[keep], clean.u[keep], fix)
-    counted = int(beside.nonfinite) - int(clean.nonfinite)
+    expect_equal("a NaN chain leaves the others unchanged", with_nan.u[keep], clean.u[keep], fix)
+    counted = int(with_nan.nonfinite) - int(clean.nonfinite)
     promise(counted == 1, "the chain that is NaN stays so and is counted", f"{counted} counted", fix)
 
 

@@ -102,7 +102,7 @@ class ReferenceBackbone(InferringBackbone):
         return mean.unflatten(1, shape), (0.5 * log_std.tanh()).exp().unflatten(1, shape)
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """T, layer by layer."""
+        """Return T(u), computed layer by layer."""
         above, z, sigma = self._start(u, context), [], []
         for i, (part, shape) in enumerate(zip(self.layout.split(u), self.layout.shapes, strict=True)):
             mean, std = self._conditional(i, above, shape)
@@ -112,7 +112,7 @@ class ReferenceBackbone(InferringBackbone):
         return Latents(u, tuple(z), tuple(sigma), context)
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """T⁻¹, layer by layer."""
+        """Return T⁻¹(z), computed layer by layer."""
         above, u, sigma = self._start(z[0].flatten(1), context), [], []
         for i, (part, shape) in enumerate(zip(z, self.layout.shapes, strict=True)):
             mean, std = self._conditional(i, above, shape)
@@ -122,7 +122,7 @@ class ReferenceBackbone(InferringBackbone):
         return Latents(self.layout.join(u), tuple(z), tuple(sigma), context)
 
     def likelihood(self, latents: Latents) -> GaussianPixels:
-        """N(tanh g(z), 0.3² I)."""
+        """Return p(x|z) = N(tanh g(z), 0.3² I)."""
         return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
@@ -133,11 +133,11 @@ class ReferenceBackbone(InferringBackbone):
         return tuple(features)
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """The conditionals and g."""
+        """Return the conditionals and the generator g."""
         return self.layers, self.generator
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """q(u|x) = N(m(x), s(x)²), which T carries to z; KL is analytic in u."""
+        """Draw from q(u|x) = N(m(x), s(x)²), which T maps to z; KL is analytic in u."""
         mean, log_std = self.inference(batch.x.flatten(1)).chunk(2, dim=1)
         xi = noise.normal(*mean.shape)
         latents = self.latents(mean + log_std.exp() * xi, contexts(self.layout, len(xi), xi.dtype))
@@ -163,12 +163,12 @@ class GaussianTarget(LogDensity):
         self.mean, self.precision, self.scale = mean, torch.linalg.inv(cov), scale
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """The whole of it."""
+        """Return the whole density and its gradient."""
         grad = (self.mean - u) @ self.precision
         return ValueAndGrad(0.5 * (grad * (u - self.mean)).sum(1), grad)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Nothing."""
+        """Return zero: nothing is left over."""
         return (0 * u).sum(1)
 
 
@@ -184,11 +184,11 @@ class LinearTarget(LogDensity):
         self.slope, self.scale = slope, scale
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """The whole of it."""
+        """Return the whole density and its gradient."""
         return ValueAndGrad(u @ self.slope, self.slope.expand_as(u))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Nothing."""
+        """Return zero: nothing is left over."""
         return (0 * u).sum(1)
 
 

@@ -12,12 +12,12 @@ FLOOR = 0.01
 
 
 def soft_clamp(raw: Tensor) -> Tensor:
-    """5 tanh(raw / 5): the identity near 0, within ±5 everywhere. In float32 at least, whatever an autocast gave."""
+    """Return 5 tanh(raw / 5): the identity near 0, within ±5 everywhere; in float32 at least, even under autocast."""
     return LIMIT * (full_precision(raw) / LIMIT).tanh()
 
 
 def clamped_normal(raw_mean: Tensor, raw_log_std: Tensor, log_std_floor: float | None = None) -> Normal:
-    """N(5 tanh(m / 5), (exp(5 tanh(s / 5)) + 0.01)²) for raw outputs m, s of a network, of the same shape.
+    """Return N(5 tanh(m / 5), (exp(5 tanh(s / 5)) + 0.01)²) for raw outputs m, s of a network, of the same shape.
 
     Raw zeros give a deviation of 1.01, not 1.
 

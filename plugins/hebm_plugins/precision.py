@@ -1,4 +1,4 @@
-"""Where half precision ends: what an autocast network returns, before it is a parameter of a distribution."""
+"""Convert what an autocast network returns back to full precision, before it becomes a parameter of a distribution."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def full_precision(raw: Tensor) -> Tensor:
-    """The same numbers in float32 at least: log-probabilities and KLs of bf16 parameters would be noise."""
+    """Convert to float32 at least: log-probabilities and KLs of bf16 parameters would be noise."""
     return raw.to(torch.promote_types(raw.dtype, torch.float32))
 
 
 def no_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Inside, an autocast around it does not count; tensors without data, on device "meta", know none."""
+    """Switch off an autocast around it; tensors without data, on device "meta", have none."""
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""`hebm plugins` in a real process, beside real broken distributions."""
+"""`hebm plugins` in a real process, with real broken distributions."""
 
 import os
 import subprocess

@@ -751,7 +751,7 @@ CONTROLS = [
 
 
 def own(made):
-    """The cases of the component's own interface: these classes are no recipes on purpose."""
+    """The cases of the component's own interface: these classes are deliberately not recipes."""
     return [case for case in made if case.name not in ("recipe-class", "frozen", "value", "documented", "round-trip")]
 
 
@@ -763,7 +763,7 @@ def test_the_named_check_catches(broken, name):
 
 
 class ContextRoot(Root):
-    """Draws a context beside u."""
+    """Draws a context as well as u."""
 
     context = (3,)
 

@@ -113,7 +113,7 @@ def _trained(stage):
 
 
 def tilt(prior, backbone, latents, after=None):
-    """Return the log tilt per energy `(n, E)` of the prior behind a stage or level, or of the whole one."""
+    """Return the log tilt per energy `(n, E)` of the prior after a stage or level, or of the whole one."""
     found = tilt_after(prior, backbone, after)
     return 0 * latents.u[:, :1] if found is None else found.at(backbone, latents)
 

@@ -71,7 +71,7 @@ def test_state_that_json_would_change_is_refused_and_leaves_nothing(tmp_path, st
 
 def test_a_file_name_that_leads_elsewhere_is_refused(tmp_path):
     for stem in ("../evil", "a/b", "", "..", ".tmp-x"):
-        with pytest.raises(CheckpointError, match="no file name"):
+        with pytest.raises(CheckpointError, match="is not a file name"):
             save(tmp_path / "c", Checkpoint("p", 1, 1, {stem: {}}), 2, RUN)
     assert names(tmp_path) == ["c"]
 

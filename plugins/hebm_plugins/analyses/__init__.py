@@ -1,1 +1,1 @@
-"""First-party analyses."""
+"""Analyses that come with hebm."""

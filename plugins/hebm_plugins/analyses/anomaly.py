@@ -35,18 +35,18 @@ class Anomaly(AnalysisRecipe):
     negated, so that high is anomalous.
     """
 
-    images: int = option(10000, low=2, doc="test images of either kind at most, evenly spread")
-    draws: int = option(1, low=1, doc="posterior draws that Σ f is the mean of")
-    thresholds: int = option(10, low=1, doc="how many k at most are regenerated, for a prior that has a scheme for it")
+    images: int = option(10000, low=2, doc="largest number of test images of each kind; a subset is evenly spread")
+    draws: int = option(1, low=1, doc="posterior draws over which Σ f is averaged")
+    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, for priors that can regenerate")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """No class was left out, or the prior has no tilt."""
+        """Return a reason if no class was left out of training, or if the prior has no tilt."""
         if not getattr(evaluation.splits.recipe, "without", ()):
             return 'its data set leaves no class out; train a run with data.without, as in data.without = ["9"]'
         return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A table of figures by score, and histograms. Raises `DataError` if the test split lacks either kind."""
+        """Make a table of metrics by score, and histograms. Raises `DataError` if the test split lacks either kind."""
         test, without = evaluation.splits["test"], evaluation.splits.recipe.without  # type: ignore[attr-defined]
         classes = left_out(without, test)
         sets = [EvenSubset(of_classes(test, classes, inside), self.images) for inside in (False, True)]
@@ -70,7 +70,7 @@ class Anomaly(AnalysisRecipe):
         return Section("Anomaly detection", text, (picture,), (_table(found, share),), numbers)
 
     def _scores(self, evaluation: Evaluation, sets: list[EvenSubset]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Each score of the images seen `(N,)` and left out `(M,)`."""
+        """Return each score of the images seen `(N,)` and left out `(M,)`."""
         found = {
             f"{'' if kind == CONTROL else 'Σ f '}{kind}, L>{k}": (both.inside[k], both.outside[k])
             for kind, both in all_scores(evaluation, sets, self.draws, self.thresholds).items()
@@ -94,5 +94,5 @@ def _histograms(folder: Path, scores: Mapping[str, tuple[Tensor, Tensor]], label
 
 def _table(found: Mapping[str, Detection], share: float) -> Table:
     rows = tuple((name, f"{d.auroc:.4f}", f"{d.auprc:.4f}") for name, d in found.items())
-    caption = f"Anomalies are the positives, by low score; a score that says nothing has AUROC 0.5, AUPRC {share:.3f}."
+    caption = f"Anomalies are the positives, by low score; chance is AUROC 0.5, AUPRC {share:.3f}."
     return Table("Detection of what was left out", ("score", "AUROC", "AUPRC"), rows, caption)

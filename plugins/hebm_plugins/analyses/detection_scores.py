@@ -1,4 +1,4 @@
-"""Scores of two sets of images, and what they say: tables in the form of the papers', curves, histograms."""
+"""Score two sets of images, and show how well the scores separate them: tables as in the papers, curves, histograms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INFERENCE, REGENERATED, LOG_PRIOR = "by inference", "regenerated", "by inference
 ALONE = "by inference, the ratio of {} alone"
 CONTROL = "control: −|u|²/2, nothing learned"
 _SIDES = ("inside", "outside")
-FIGURES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95"}
+METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "fpr95": "FPR95"}
 
 
 @attrs.frozen(eq=False)
@@ -33,8 +33,8 @@ class Scores:
     """One kind of score on two sets.
 
     Arguments:
-        inside: score of each image that is like the training data by k, `(N,)`.
-        outside: of the others, `(M,)`.
+        inside: scores of the images that are like the training data, `(N,)`, by k.
+        outside: scores of the others, `(M,)`, by k.
     """
 
     inside: Mapping[int, Tensor]
@@ -42,11 +42,11 @@ class Scores:
 
     @property
     def overflowed(self) -> int:
-        """Images outside whose score is not finite at some k."""
+        """Count the images outside whose score is not finite at some k."""
         return int(torch.stack([~scores.isfinite() for scores in self.outside.values()]).any(0).sum())
 
     def detections(self) -> dict[int, Detection]:
-        """How well each k tells them apart; the images inside are the positives."""
+        """Measure how well each k separates the sets; the images inside are the positives."""
         return {k: detection(self.inside[k], self.outside[k]) for k in self.inside}
 
 
@@ -59,7 +59,7 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
     Arguments:
         evaluation: the model.
         sets: images inside, and outside.
-        draws: posterior draws a score is the mean of.
+        draws: posterior draws that a score is averaged over.
         thresholds: how many k at most are regenerated, evenly spread.
     """
     scorer = Scorer(evaluation.model, draws)
@@ -78,9 +78,9 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
 
 
 def _sum(a: Scores, b: Scores) -> Scores:
-    """Two scores added, at every k that the first has."""
+    """Add two scores at every k that the first has."""
     sides = ((a.inside, b.inside), (a.outside, b.outside))
-    # ∞ − ∞ is no number
+    # ∞ − ∞ is not a number
     return Scores(*({k: lowest_where_no_number(mine[k] + other[k]) for k in mine} for mine, other in sides))
 
 
@@ -102,20 +102,20 @@ def _regenerated(evaluation: Evaluation, sets: Sequence[Images], scorer: Scorer,
 
 
 def tables(found: Mapping[str, Mapping[int, Detection]], most: int = 10) -> tuple[Table, ...]:
-    """A table for each figure: a row for each kind of score, a column for the layers above each k."""
+    """Make a table for each metric: a row for each kind of score, a column for the layers above each k."""
     every = sorted({k for detections in found.values() for k in detections})
     columns = [every[i] for i in evenly(len(every), most)]
     header = ("", *(f"L>{k}" for k in columns))
     made = []
-    for field, title in FIGURES.items():
+    for field, title in METRICS.items():
         rows = [(name, *(_cell(detections.get(k), field) for k in columns)) for name, detections in found.items()]
         made.append(Table(title, header, tuple(rows), _CAPTIONS[field]))
     return tuple(made)
 
 
 _CAPTIONS = {
-    "auroc": "P(score inside > score outside). L>k: the layers above k, counted from the bottom; 0.5 says nothing.",
-    "auprc": "Average precision, the images inside being the positives.",
+    "auroc": "P(score inside > score outside). L>k: the layers above k, counted from the bottom; 0.5 is chance.",
+    "auprc": "Average precision; the images inside are the positives.",
     "fpr95": "Share of the images outside whose score is above what 95 % of those inside reach; lower is better.",
 }
 
@@ -125,13 +125,13 @@ def _cell(found: Detection | None, field: str) -> str:
 
 
 def save_detections(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> None:
-    """`detection.csv`, a row for each kind of score and k. Raises `CheckpointError`."""
-    rows = [(name, k, *figures) for name, detections in found.items() for k, figures in detections.items()]
+    """Write `detection.csv`, a row for each kind of score and k. Raises `CheckpointError`."""
+    rows = [(name, k, *metrics) for name, detections in found.items() for k, metrics in detections.items()]
     write_csv(folder / "detection.csv", ("score", "k", *Detection._fields), rows)
 
 
 def curves(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> tuple[Picture, ...]:
-    """AUROC over k; none where there is one k only."""
+    """Plot AUROC over k, if there are several k."""
     if max(map(len, found.values())) < 2:
         return ()
     lines = {name: Line(list(ks), [ks[k].auroc for k in ks]) for name, ks in found.items()}
@@ -140,7 +140,7 @@ def curves(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> tuple[
 
 
 def histograms(folder: Path, scores: Mapping[str, Scores], labels: tuple[str, str]) -> tuple[Picture, ...]:
-    """Histograms of both sets for the lowest, a middle and the highest k, for each kind of score but the control."""
+    """Plot histograms of both sets for the lowest, a middle and the highest k, by inference and regenerated."""
     made = []
     for name, file in ((INFERENCE, "inference.png"), (REGENERATED, "regenerated.png")):
         if name not in scores:
@@ -157,34 +157,32 @@ def histograms(folder: Path, scores: Mapping[str, Scores], labels: tuple[str, st
 
 
 def in_words(found: Mapping[int, Detection]) -> str:
-    """What AUROC says of one kind of score, failures included."""
+    """Summarise the AUROC of one kind of score in words, failures included."""
     best = max(found, key=lambda k: found[k].auroc)
-    figure = f"{found[best].auroc:.3f}"
+    highest = f"{found[best].auroc:.3f}"
     upside_down = [f"L>{k}" for k in found if found[k].auroc < 0.5]
     if len(upside_down) == len(found):
-        return f"it fails, at every k the score is higher outside than inside; the best AUROC is {figure}."
+        return f"it fails, at every k the score is higher outside than inside; the best AUROC is {highest}."
     where = f" It fails at {', '.join(upside_down)}, where it is higher outside than inside." if upside_down else ""
-    return f"the best AUROC is {figure}, of the layers above {best} (L>{best}).{where}"
+    return f"the best AUROC is {highest}, of the layers above {best} (L>{best}).{where}"
 
 
 def against_control(found: Mapping[str, Mapping[int, Detection]]) -> str:
-    """The best AUROC of each kind of score, and whether f alone tells more than what needs no learning."""
+    """State the best AUROC of each kind of score, and whether f alone beats the control, which learns nothing."""
     best = {name: max(d.auroc for d in ks.values()) for name, ks in found.items()}
     listed = "; ".join(f"{name}, {auroc:.3f}" for name, auroc in best.items())
     learned = max(auroc for name, auroc in best.items() if name in (INFERENCE, REGENERATED))
-    verdict = (
-        "f alone tells no more than the control." if learned <= best[CONTROL] else "f tells more than the control."
-    )
+    verdict = "f alone does not beat the control." if learned <= best[CONTROL] else "f beats the control."
     return f"The best AUROC of each score: {listed}. {verdict}"
 
 
 def plain(found: Mapping[str, Mapping[int, Detection]]) -> dict[str, dict[str, dict[str, float]]]:
-    """All figures, as JSON holds them."""
+    """Return all metrics in a form that JSON can hold."""
     return {name: {str(k): d._asdict() for k, d in ks.items()} for name, ks in found.items()}
 
 
 def log_joint(scorer: Scorer) -> Score:
-    """log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) up to a constant, `(B, 2)`, of one posterior draw.
+    """Make a score of one posterior draw: log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) + constant, `(B, 2)`.
 
     The first alone, `(B, 1)`, for a prior without an unnormalised marginal.
     """

@@ -1,4 +1,4 @@
-"""Hierarchical sampling: what each part of the hierarchy decides, the rest being held."""
+"""Hierarchical sampling: redraw one part of the hierarchy with the rest fixed, to see what that part decides."""
 
 from __future__ import annotations
 
@@ -24,42 +24,44 @@ _MOST_SETS = 6
 
 @recipe
 class Hierarchical(AnalysisRecipe):
-    """Layers drawn anew by the prior while all others are held; a grid per set of layers.
+    """Redraw a set of layers by the prior with all others fixed; one grid of images per set.
 
-    A row is one held draw of the prior, its first image, then the same with the set drawn anew.
+    Each row starts with the image of one draw of the prior; the others are the same draw with the set redrawn.
     """
 
     sets: tuple[tuple[int, ...], ...] = option(
-        (), low=0, doc="layers to draw anew, 0 = top; empty: each alone, or of more than 6 layers 6 neighbouring groups"
+        (),
+        low=0,
+        doc="sets of layers to redraw, 0 = top; empty: each layer, or 6 neighbouring groups of many",
     )
-    rows: int = option(8, low=1, doc="held draws")
-    columns: int = option(10, low=2, doc="images in a row, the held draw included")
+    rows: int = option(8, low=1, doc="draws of the prior, one per row")
+    columns: int = option(10, low=2, doc="images in a row, the draw itself included")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """One layer has nothing to hold."""
+        """Return a reason if there is only one layer: none would be fixed."""
         if len(evaluation.model.backbone.layout) < 2:
-            return "there is only one layer of latents: nothing to hold"
+            return "there is only one layer of latents: no other layer could be fixed"
         return None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A grid per set, and the share of the pixels' variance that it decides.
+        """Draw a grid per set, and estimate the share of the pixels' variance that the set decides.
 
-        Raises `ConfigError` for a layer that there is not.
+        Raises `ConfigError` for a layer that does not exist.
         """
         sets = self._sets(len(evaluation.model.backbone.layout))
-        held = evaluation.model.draw(self.rows, evaluation.noise(PRIOR))
+        first = evaluation.model.draw(self.rows, evaluation.noise(PRIOR))
         pictures, shares = [], {}
         for layers in sets:
-            drawn = evaluation.model.images(self._drawn(evaluation, held, layers))
+            drawn = evaluation.model.images(self._drawn(evaluation, first, layers))
             images = torch.unflatten(drawn, 0, (self.rows, -1))
             name = "layers-" + "-".join(map(str, layers))
             save_grid(images.flatten(0, 1), folder / f"{name}.png", self.columns)
             pictures.append(Picture(f"{name}.png", _title(layers), "", pixels=True))
             shares[_title(layers)] = _share(images)
-        header = ("drawn anew", "share of the pixels' variance")
+        header = ("redrawn", "share of the pixels' variance")
         write_csv(folder / "shares.csv", header, [(title, share) for title, share in shares.items()])
         rows = tuple((title, percent(share)) for title, share in shares.items())
-        caption = "1 is where the held layers decide nothing; the shares of several sets need not sum to 1."
+        caption = "A share of 1 means that the fixed layers decide nothing; shares of several sets need not sum to 1."
         return Section(
             "Hierarchical sampling",
             (_TEXT.format(count=len(evaluation.model.backbone.layout)),),
@@ -77,34 +79,34 @@ class Hierarchical(AnalysisRecipe):
         groups = torch.arange(count).tensor_split(min(count, _MOST_SETS))
         return tuple(tuple(group.tolist()) for group in groups)
 
-    def _drawn(self, evaluation: Evaluation, held: Draw, layers: tuple[int, ...]) -> Draw:
+    def _drawn(self, evaluation: Evaluation, first: Draw, layers: tuple[int, ...]) -> Draw:
         """Return `rows · columns` draws, the first of each row being the given one itself, all with its context."""
         layout, times = evaluation.model.backbone.layout, self.columns - 1
-        fixed = layout.fix(held.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
+        fixed = layout.fix(first.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
         noise = evaluation.noise("hierarchical").derive(*layers)
-        given = attrs.evolve(evaluation.model.request, context=repeated(held.context, times), fixed=fixed)
+        given = attrs.evolve(evaluation.model.request, context=repeated(first.context, times), fixed=fixed)
         redrawn = evaluation.model.draw(self.rows * times, noise, given).u
-        u = torch.cat([held.u.unsqueeze(1), torch.unflatten(redrawn, 0, (self.rows, -1))], dim=1).flatten(0, 1)
-        return Draw(u, repeated(held.context, self.columns))
+        u = torch.cat([first.u.unsqueeze(1), torch.unflatten(redrawn, 0, (self.rows, -1))], dim=1).flatten(0, 1)
+        return Draw(u, repeated(first.context, self.columns))
 
 
 _TEXT = (
-    "Of the {count} layers of latents (0 is the top) all but a set are held at the values of a draw of the prior, and "
-    "the set is drawn anew by the prior given them. Each row is one held draw: its own image first, then the same with "
-    "the set drawn anew. What stays the same along a row is decided by the layers that are held."
+    "Of the {count} layers of latents (0 is the top) all but one set are fixed at the values of a draw of the prior, "
+    "and the prior redraws the set given the others. Each row starts with the image of the draw; the other images have "
+    "the set redrawn. What stays the same along a row is decided by the fixed layers."
 )
 
 
 def _title(layers: tuple[int, ...]) -> str:
     if len(layers) == 1:
-        return f"layer {layers[0]} anew"
+        return f"layer {layers[0]} redrawn"
     if layers == tuple(range(layers[0], layers[-1] + 1)):
-        return f"layers {layers[0]} to {layers[-1]} anew"
-    return f"layers {', '.join(map(str, layers))} anew"
+        return f"layers {layers[0]} to {layers[-1]} redrawn"
+    return f"layers {', '.join(map(str, layers))} redrawn"
 
 
 def _share(images: Tensor) -> float:
-    """Variance within rows over variance over all, of images drawn anew: `(rows, columns, C, H, W)` less the first."""
-    anew = images[:, 1:].double()
-    whole = anew.flatten(0, 1).var(0).sum()
-    return float(anew.var(1).mean(0).sum() / whole) if anew.shape[1] > 1 and whole > 0 else float("nan")
+    """Return variance within rows / variance over all, of the redrawn images of `(rows, columns, C, H, W)`."""
+    redrawn = images[:, 1:].double()
+    whole = redrawn.flatten(0, 1).var(0).sum()
+    return float(redrawn.var(1).mean(0).sum() / whole) if redrawn.shape[1] > 1 and whole > 0 else float("nan")

@@ -28,13 +28,15 @@ class Interpolation(AnalysisRecipe):
     """u(s) = sin((1−s)Ω)/sin Ω u_a + sin(sΩ)/sin Ω u_b, Ω the angle between u_a and u_b (arXiv 1609.04468)."""
 
     ends: str = option(
-        "posterior", choices=("posterior", "prior"), doc="between latents of test images, or draws of the prior"
+        "posterior",
+        choices=("posterior", "prior"),
+        doc="interpolate between latents of test images, or between draws of the prior",
     )
-    rows: int = option(8, low=1, doc="pairs")
-    columns: int = option(9, low=3, doc="points on the way, ends included")
+    rows: int = option(8, low=1, doc="number of pairs, one per row")
+    columns: int = option(9, low=3, doc="images per row, both ends included")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """There must be test images for two rows of them."""
+        """Return a reason if there are too few test images for two rows."""
         if self.ends == "posterior" and len(evaluation.splits["test"]) < 2 * self.rows:
             return (
                 f"there are fewer than {2 * self.rows} test images; lower interpolation.rows, or take the prior's draws"
@@ -42,7 +44,7 @@ class Interpolation(AnalysisRecipe):
         return None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """One grid, a row for each pair."""
+        """Draw one grid with a row for each pair."""
         images, ends = self._ends(evaluation)
         s = torch.linspace(0, 1, self.columns).to(ends.u)
         ways_x = torch.unflatten(evaluation.model.images(self._ways(ends, s)), 0, (self.rows, -1))
@@ -52,7 +54,7 @@ class Interpolation(AnalysisRecipe):
         save_grid(ways_x.flatten(0, 1), folder / "ways.png", ways_x.shape[1])
         what = "two draws of the prior" if images is None else "the latents of two test images"
         note = (
-            "" if images is None else "The outermost columns are the images themselves, beside their reconstructions."
+            "" if images is None else "The outermost columns are the images themselves, next to their reconstructions."
         )
         text = (
             f"Each row goes from one of {what} to the other along a great circle of u, so that the points on the way "
@@ -63,7 +65,7 @@ class Interpolation(AnalysisRecipe):
         return Section("Interpolation", (text,), (picture,), numbers={"points": s.tolist()})
 
     def _ways(self, ends: Draw, s: Tensor) -> Draw:
-        """Points between row i and row i + `rows`, in order of rows, then s."""
+        """Return points between row i and row i + `rows`, in order of rows, then s."""
         u = torch.stack([slerp(ends.u[: self.rows], ends.u[self.rows :], float(at)) for at in s], dim=1)
         if ends.context is None:
             return Draw(u.flatten(0, 1))
@@ -71,7 +73,7 @@ class Interpolation(AnalysisRecipe):
         return Draw(u.flatten(0, 1), torch.stack([torch.lerp(c, d, float(at)) for at in s], dim=1).flatten(0, 1))
 
     def _ends(self, evaluation: Evaluation) -> tuple[Tensor | None, Draw]:
-        """Images `(2 rows, C, H, W)` or None, and `2 rows` points."""
+        """Return images `(2 rows, C, H, W)` or None, and `2 rows` points."""
         n = 2 * self.rows
         if self.ends == "prior":
             return None, evaluation.model.draw(n, evaluation.noise(PRIOR))
@@ -83,7 +85,7 @@ class Interpolation(AnalysisRecipe):
 
 
 def slerp(a: Tensor, b: Tensor, s: float) -> Tensor:
-    """The point at s ∈ [0, 1] of the great circle from a to b, `(B, D)`; a straight line where they are parallel."""
+    """Return the point at s ∈ [0, 1] of the great circle from a to b, `(B, D)`; of a line if they are parallel."""
     norms = torch.linalg.vector_norm(a, dim=1, keepdim=True), torch.linalg.vector_norm(b, dim=1, keepdim=True)
     cosine = ((a * b).sum(1, keepdim=True) / (norms[0] * norms[1]).clamp(min=1e-30)).clamp(-1, 1)
     angle = torch.arccos(cosine)

@@ -43,22 +43,24 @@ class OutOfDistribution(AnalysisRecipe):
     """AUROC, AUPRC and FPR95 of Σ f over the layers above k, test images against a second data set (arXiv 2405.13910).
 
     By inference, and, for a prior with levels of noise, by its regenerating scheme: layers above k held, those below
-    drawn by the prior. Beside them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
+    drawn by the prior. Next to them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
     with a density the sum of both.
     """
 
-    data: DatasetRecipe | None = option(None, doc="the second data set, its test split; None: see `second`")
-    second: str = option("flipped", choices=("flipped",), doc="without `data`: the same test images upside down")
-    images: int = option(2000, low=2, doc="images of each set at most, evenly spread")
-    draws: int = option(1, low=1, doc="posterior draws that a score is the mean of")
-    thresholds: int = option(10, low=1, doc="how many k at most the regenerating scheme is run for, evenly spread")
+    data: DatasetRecipe | None = option(
+        None, doc="the second data set, of which the test split is scored; left out: see `second`"
+    )
+    second: str = option("flipped", choices=("flipped",), doc="used without `data`: the same test images upside down")
+    images: int = option(2000, low=2, doc="largest number of images of each set; a subset is evenly spread")
+    draws: int = option(1, low=1, doc="posterior draws over which a score is averaged")
+    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, evenly spread")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """A prior without a tilt."""
+        """Return a reason if the prior has no tilt."""
         return NO_TILT if evaluation.model.tilt is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """Tables, curves, histograms. Raises `ConfigError` or `DataError` for a second data set that does not fit."""
+        """Make tables, curves and histograms. Raises `ConfigError` or `DataError` for an unsuitable second data set."""
         outside, name, remark = self._second(evaluation.splits["test"])
         few = [EvenSubset(images, self.images) for images in (evaluation.splits["test"], outside)]
         scores = all_scores(evaluation, few, self.draws, self.thresholds)
@@ -74,13 +76,13 @@ class OutOfDistribution(AnalysisRecipe):
         what = f"Test images ({len(few[0])}) against {name} ({len(few[1])}).{remark} {_TEXT}"
         if overflowed := max(both.overflowed for both in scores.values()):
             what += (
-                f" Latents of {overflowed} images outside overflow: a score that is no number counts as below all "
+                f" Latents of {overflowed} images outside overflow: a NaN score counts as below all "
                 "others, an infinite one as it is."
             )
         return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))
 
     def _second(self, inside: Images) -> tuple[Images, str, str]:
-        """The images outside, what to call them, and what was done to them."""
+        """Return the images outside, what to call them, and how they were changed."""
         if not len(inside):
             raise ConfigError("ood: the run's data set has no test images")
         if self.data is None:

@@ -22,11 +22,13 @@ class Temperature(AnalysisRecipe):
     A context is that of the draw at every τ. (DVP-VAE's temperature multiplies variances: it is τ².)
     """
 
-    temperatures: tuple[float, ...] = option((0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="τ, a row each")
-    columns: int = option(12, low=1, doc="draws")
+    temperatures: tuple[float, ...] = option(
+        (0.5, 0.7, 0.85, 1.0, 1.15, 1.3), low=0, doc="temperatures τ, one row of images each"
+    )
+    columns: int = option(12, low=1, doc="number of draws, one per column")
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A grid of the prior's draws, and one of the backbone's own prior."""
+        """Draw a grid of the prior's draws, and one of the backbone's own prior."""
         kinds = {
             PRIOR: "learned prior",
             GAUSSIAN: "backbone's own prior",
@@ -46,5 +48,5 @@ class Temperature(AnalysisRecipe):
 
 _TEXT = (
     "The u of the first draws is scaled by τ before it is decoded: each column is one draw. Below 1, images become "
-    "more typical and less varied; every figure of an evaluation is of τ = 1."
+    "more typical and less varied; every metric of an evaluation is at τ = 1."
 )

@@ -1,1 +1,1 @@
-"""First-party datasets."""
+"""Data sets that come with hebm."""

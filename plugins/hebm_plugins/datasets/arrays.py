@@ -36,10 +36,12 @@ class Arrays(ImageData):
     path: str | None = option(None, doc="one .npz with everything; the options below are then its keys", path=True)
     train: str = option("train", doc="the training images: a file, or a key of path", path=_is_file)
     test: str | None = option(
-        None, doc="the test images: a file, or a key of path; left out: a part is held out", path=_is_file
+        None, doc="the test images: a file, or a key of path; left out: a part of train is held out", path=_is_file
     )
     train_labels: str | None = option(
-        None, doc="their labels, (N,) classes or (N, A) attributes of 0 and 1: a file, or a key of path", path=_is_file
+        None,
+        doc="labels of the training images, (N,) classes or (N, A) attributes of 0 and 1: a file, or a key of path",
+        path=_is_file,
     )
     test_labels: str | None = option(None, doc="labels of the test images: a file, or a key of path", path=_is_file)
     layout: str = option("auto", doc="order of the axes", choices=("auto", "nhwc", "nchw", "nhw"))
@@ -48,7 +50,7 @@ class Arrays(ImageData):
         doc="what the values mean: 0 … 255, 0 … 1 or −1 … 1; auto goes by type and values",
         choices=("auto", "uint8", "unit", "symmetric"),
     )
-    holdout: float = option(0.1, doc="part held out as test where `test` is left out", low=0, high=0.9)
+    holdout: float = option(0.1, doc="fraction of train held out as test if `test` is left out", low=0, high=0.9)
 
     def source(self, split: str) -> ArrayImages:
         """Return the images of a split, in the array's order."""

@@ -1,8 +1,8 @@
-"""Which CSV labels which images: one for all of them, or one within each split.
+"""Find the CSV that labels the images: one for all of them, or one within each split.
 
-The table is looked for in the folder of the images, in those around it up to the top of the folder or archive, and
-beside the archive. Names in it are relative to the table's own folder or to the top of `root`; in a table beside the
-archives train.zip and test.zip they begin with train/ and test/.
+The table is searched for in the folder of the images, in its parents up to the top of the folder or archive, and next
+to the archive. Names in it are relative to the table's own folder or to the top of `root`; in a table next to the
+archives train.zip and test.zip they start with train/ and test/.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def inner(self) -> tuple[str, ...]:
-        """The names within the prefix."""
+        """Return the names relative to the prefix."""
         return tuple(name[len(self.prefix) :] for name in self.names)
 
 
@@ -54,11 +54,11 @@ class Labels:
     attributes: tuple[str, ...] = ()
 
     def keep(self, positions: Sequence[int]) -> Labels:
-        """Some of them."""
+        """Return the labels at these positions."""
         return attrs.evolve(self, values=tuple(self.values[i] for i in positions) if self.values else ())
 
     def tensor(self) -> Tensor | None:
-        """`(N,)` or `(N, A)`; None where there are no labels."""
+        """Return labels `(N,)` or attributes `(N, A)`; None without labels."""
         return torch.tensor(self.values) if self.values else None
 
 
@@ -71,14 +71,14 @@ class _Found:
 
 
 def labels_of(parts: Mapping[str, Part], name: str, root: Path) -> dict[str, Labels]:
-    """The labels of every split.
+    """Read the labels of every split.
 
     Arguments:
         parts: the splits' images; "" where the images are not split.
-        name: of the CSV: beside the images, or an absolute path.
+        name: file name of the CSV, which lies with the images; or an absolute path.
         root: of the data set.
 
-    Raises `DataError` for a missing or malformed table, names in it that are no images, and images without a line.
+    Raises `DataError` for a missing or malformed table, a name in it without an image, and an image without a line.
     """
     found = _tables(parts, name, root)
     tables = {one.table.where: one.table for one in found.values()}
@@ -91,7 +91,7 @@ def labels_of(parts: Mapping[str, Part], name: str, root: Path) -> dict[str, Lab
 
 
 def _numbered(tables: Mapping[str, LabelTable], values: Mapping[str, list[Value]]) -> dict[str, Labels]:
-    """Classes by their numbers, the same in all splits; attributes as they are."""
+    """Number the classes, alike in all splits; leave attributes unchanged."""
     named = {row.value for table in tables.values() for row in table.rows.values() if isinstance(row.value, str)}
     classes, attributes = tuple(sorted(named)), next(iter(tables.values())).attributes
     number = {name: i for i, name in enumerate(classes)}
@@ -122,21 +122,21 @@ def _tables(parts: Mapping[str, Part], name: str, root: Path) -> dict[str, _Foun
 
 
 def _place(part: Part, name: str, root: Path) -> tuple[str | None, str]:
-    """The table's folder within the part's files, None if it lies outside, and its whole path."""
+    """Return the table's folder within the part's files, None if it lies outside, and its whole path."""
     if not Path(name).is_absolute():
         for folder in _upwards(part.prefix):
             if part.files.has(f"{folder}{name}"):
                 return folder, part.files.describe(f"{folder}{name}")
-    beside = (root if root.is_dir() else root.parent) / name
-    if not beside.is_file():
-        fix = "set data.labels to a CSV beside the images, or to its absolute path"
+    outside = (root if root.is_dir() else root.parent) / name
+    if not outside.is_file():
+        fix = "set data.labels to the name of a CSV next to the images, or to its absolute path"
         inside = "" if Path(name).is_absolute() else f", nor in {part.files.path}"
-        raise DataError(f"{beside}: no such file{inside}; {fix}")
-    return None, str(beside)
+        raise DataError(f"{outside}: no such file{inside}; {fix}")
+    return None, str(outside)
 
 
 def _upwards(prefix: str) -> Iterator[str]:
-    """The folder, those around it, and the top, ""."""
+    """Yield the folder, its parents, and the top, ""."""
     parts = prefix.split("/")[:-1]
     yield from ("".join(f"{part}/" for part in parts[:n]) for n in range(len(parts), -1, -1))
 
@@ -145,7 +145,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); mend it, or set data.labels to another CSV") from error
+        raise DataError(f"{path}: cannot be read ({error}); fix it, or set data.labels to another CSV") from error
 
 
 # ---------------------------------------------------------------- which line is whose
@@ -158,7 +158,7 @@ def _rows(split: str, part: Part, found: _Found, archived: bool) -> list[Row | N
 
 
 def _keys(name: str, split: str, part: Part, folder: str | None, archived: bool) -> list[str]:
-    """What the table may call an image."""
+    """Yield the names under which the table may list an image."""
     inner = name[len(part.prefix) :]
     called = [f"{split}/{inner}" if split else inner]
     if folder is not None:
@@ -186,8 +186,8 @@ def _check_all_used(
         if unknown:
             name, line = unknown[0]
             more = f" ({len(unknown)} such lines)" if len(unknown) > 1 else ""
-            fix = f"names are relative to the table's folder, or to {root}; mend or remove the line"
-            raise DataError(f"{where}, line {line}: there is no image {name!r}{more}; {fix}")
+            fix = f"names are relative to the table's folder, or to {root}; fix or remove the line"
+            raise DataError(f"{where}, line {line}: image {name!r} not found{more}; {fix}")
 
 
 def _check_complete(part: Part, rows: list[Row | None], table: LabelTable) -> None:

@@ -16,7 +16,7 @@ class Digits(ImageData):
     """8×8 grey digits, levels 0 … 16 spread over 0 … 255. Every sixth image (5, 11, …) is test: 1,498 and 299."""
 
     def source(self, split: str) -> ArrayImages:
-        """From scikit-learn's package."""
+        """Read the images from scikit-learn's package."""
         from sklearn.datasets import load_digits  # slow to import
 
         digits = load_digits()

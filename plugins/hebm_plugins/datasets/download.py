@@ -32,14 +32,14 @@ class Downloadable(ImageData):
     """A data set that torchvision reads. Implement `open`, and `source` with it."""
 
     root: str = option("data", doc="the folder that torchvision keeps the data set in, or downloads it to", path=True)
-    download: bool = option(True, doc="download it if it is not there")
+    download: bool = option(True, doc="download the data set if it is missing")
 
     @abstractmethod
     def open(self, split: str, download: bool) -> Any:
-        """Torchvision's object for a split; raises what torchvision raises."""
+        """Open torchvision's object for a split; raises what torchvision raises."""
 
     def found(self, split: str) -> Any:
-        """Torchvision's object: what is there already is not touched, and only one process at a time downloads."""
+        """Return torchvision's object: files that exist are not touched, and only one process at a time downloads."""
         try:
             return self.open(split, download=False)
         except _FAILURES as error:

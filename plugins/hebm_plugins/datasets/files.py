@@ -55,19 +55,19 @@ class Files(ABC):
             raise self._damaged(error) from error
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file. Raises `DataError` if they cannot be read."""
+        """Read the bytes of one file. Raises `DataError` if that fails."""
         try:
             return self._read(name)
         except _DAMAGE as error:
             raise self._damaged(error, name) from error
 
     def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """(name, bytes) of the wanted files, in whatever order is quickest."""
+        """Yield (name, bytes) of the wanted files, in whatever order is quickest."""
         for name in sorted(wanted):
             yield name, self.read(name)
 
     def describe(self, name: str) -> str:
-        """The whole path of a file, for messages."""
+        """Return the whole path of a file, for messages."""
         return f"{self.path}/{name}"
 
     @abstractmethod
@@ -82,14 +82,14 @@ class Files(ABC):
 
     def _damaged(self, error: Exception, name: str | None = None) -> DataError:
         where = self.path if name is None else self.describe(name)
-        return DataError(f"{where}: cannot be read ({error}); mend or replace it, or point data.root elsewhere")
+        return DataError(f"{where}: cannot be read ({error}); fix or replace it, or point data.root elsewhere")
 
 
 class Folder(Files):
     """A folder and its sub-folders; symbolic links to folders are not followed."""
 
     def has(self, name: str) -> bool:
-        """Asks the file system."""
+        """Ask the file system."""
         return (self.path / name).is_file()
 
     def _list(self) -> Iterator[str]:
@@ -109,11 +109,11 @@ class Zip(Files):
         super().__init__(path)
 
     def __getstate__(self) -> dict[str, object]:
-        """Without open files, for workers that are not forked."""
+        """Leave out open files, for workers that are not forked."""
         return {**self.__dict__, "_archives": {}}
 
     def has(self, name: str) -> bool:
-        """Asks the archive's directory."""
+        """Ask the archive's directory."""
         return name in self._archive().NameToInfo
 
     def _list(self) -> Iterator[str]:
@@ -138,7 +138,7 @@ class Tar(Files):
         super().__init__(path)
 
     def has(self, name: str) -> bool:
-        """Asks what was listed on opening."""
+        """Ask the list made on opening."""
         return name in self._places
 
     def _list(self) -> Iterator[str]:
@@ -158,7 +158,7 @@ class Tar(Files):
             return file.read(size)
 
     def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """In the archive's order, in one pass."""
+        """Yield files in the archive's order, in one pass."""
         left = set(wanted)
         try:
             with tarfile.open(self.path, "r|*") as archive:
@@ -176,7 +176,7 @@ class Tar(Files):
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Behind the last member is a block of zeros: tarfile takes a damaged or missing header for the end."""
+    """Check for a block of zeros after the last member: tarfile takes a damaged or missing header for the end."""
     if archive.fileobj is None:
         return
     archive.fileobj.seek(archive.offset)
@@ -185,7 +185,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def open_files(path: Path) -> Files:
-    """The image files in a folder or archive. Raises `DataError` if there is neither."""
+    """Open the image files in a folder or archive. Raises `DataError` if it is neither."""
     if path.is_dir():
         return Folder(path)
     if not path.is_file():

@@ -49,7 +49,7 @@ class Found:
     labels: Labels
 
     def keep(self, positions: Sequence[int]) -> Found:
-        """Some of them."""
+        """Return the part at these positions."""
         return Found(self.files, tuple(self.names[i] for i in positions), self.labels.keep(positions))
 
 
@@ -62,7 +62,7 @@ class FileDecoder:
     encoded: dict[str, bytes] | None = None
 
     def __call__(self, i: int) -> Tensor:
-        """Decodes file i."""
+        """Decode file i."""
         name = self.found.names[i]
         data = self.found.files.read(name) if self.encoded is None else self.encoded[name]
         return self.decoder(data, self.found.files.describe(name))
@@ -75,12 +75,13 @@ class ImageFolder(ImageData):
     root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
     size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
-    holdout: float = option(0.1, doc="part held out as test where there is no test folder", low=0, high=0.9)
-    cache: bool = option(True, doc="decode all images once and keep them, if a split takes at most 2 GiB so")
+    holdout: float = option(0.1, doc="fraction held out as test if there is no test folder", low=0, high=0.9)
+    cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
     labels: str | None = option(
-        None, doc="a CSV with a header: file, class, or file and several 0/1 attributes; beside the images, or absolute"
+        None,
+        doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
     )
-    corrupt: str = option("stop", doc="what to do with files that are no images", choices=("stop", "skip"))
+    corrupt: str = option("stop", doc="what to do with files that cannot be read as images", choices=("stop", "skip"))
 
     def decoder(self, shape: Shape | None) -> ImageDecoder:
         """Cut, resize and convert as the options say."""
@@ -108,7 +109,7 @@ class ImageFolder(ImageData):
 
 
 def find(root: Path, split: str, holdout: float, labels: str | None = None) -> Found:
-    """The files of a split under `root`, by the rules at the top of this file.
+    """Find the files of a split under `root`, by the rules at the top of this file.
 
     Arguments:
         root: a folder or archive.
@@ -130,7 +131,7 @@ def find(root: Path, split: str, holdout: float, labels: str | None = None) -> F
 
 
 def decode_all(found: Found, decoder: ImageDecoder) -> ArrayImages | None:
-    """All images in memory, `(N, C, H, W)` uint8, in one pass over the files; None if they take over 2 GiB."""
+    """Decode all images into memory, `(N, C, H, W)` uint8, in one pass; return None if they take over 2 GiB."""
     place = {name: i for i, name in enumerate(found.names)}
     pixels: Tensor | None = None
     for name, data in found.files.stream(place):
@@ -163,7 +164,7 @@ def _lazy(found: Found, decoder: ImageDecoder) -> LazyImages:
 
 
 def _encoded(found: Found) -> dict[str, bytes]:
-    """The files of a compressed archive, which cannot be read in any other order than its own."""
+    """Read the files of a compressed archive, which allows no other order than its own."""
     kept, total = {}, 0
     for name, data in found.files.stream(found.names):
         kept[name], total = data, total + len(data)
@@ -194,7 +195,7 @@ def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
 
 
 def _archived_splits(root: Path) -> dict[str, Part]:
-    """Splits in archives of their own in a folder: train.tar.gz, test.zip."""
+    """Find splits that are archives in a folder: train.tar.gz, test.zip."""
     if not root.is_dir():
         return {}
     archives = {path.name.split(".")[0]: path for path in sorted(root.iterdir()) if is_archive(path)}
@@ -204,7 +205,7 @@ def _archived_splits(root: Path) -> dict[str, Part]:
 
 
 def _folder_splits(files: Files) -> dict[str, Part]:
-    """Splits in folders, or everything as ""."""
+    """Find splits that are folders; everything is split "" if there are none."""
     whole = _part(files, keep=("train", *_TESTS))
     folders = {name.split("/")[0] for name in whole.inner if "/" in name}
     if "train" not in folders:
@@ -214,7 +215,7 @@ def _folder_splits(files: Files) -> dict[str, Part]:
 
 
 def _part(files: Files, keep: Sequence[str] = ()) -> Part:
-    """All names, and the folder that holds everything, as archives have it; folders named in `keep` are no such."""
+    """Return all names, and the folder that holds everything, as in archives; folders named in `keep` do not count."""
     prefix = ""
     while True:
         tops = {name[len(prefix) :].partition("/")[::2] for name in files.names}
@@ -225,7 +226,7 @@ def _part(files: Files, keep: Sequence[str] = ()) -> Part:
 
 
 def _by_folder(parts: Mapping[str, Part]) -> dict[str, Labels]:
-    """By the sub-folders of all splits, if there are several; none in a split with images outside them."""
+    """Number the sub-folders of all splits, if there are several; a split with images outside them has no labels."""
     inside = {name: _classes(part) for name, part in parts.items()}
     classes = tuple(sorted(set().union(*inside.values())))
     position = {name: i for i, name in enumerate(classes)}
@@ -238,7 +239,7 @@ def _by_folder(parts: Mapping[str, Part]) -> dict[str, Labels]:
 
 
 def _classes(part: Part) -> set[str]:
-    """The sub-folders, if every image is in one."""
+    """Return the sub-folders, if every image is in one."""
     tops = [name.partition("/")[::2] for name in part.inner]
     return {top for top, _ in tops} if all(rest for _, rest in tops) else set()
 

@@ -60,7 +60,7 @@ def read_table(data: bytes, where: str) -> LabelTable:
         data: the file's bytes.
         where: what to call it in a message.
 
-    Raises `DataError`, with the line's number, for what is no such table.
+    Raises `DataError`, with the line's number, for a malformed table.
     """
     lines = _lines(data, where)
     number, header = next(lines, (1, []))
@@ -70,7 +70,7 @@ def read_table(data: bytes, where: str) -> LabelTable:
     for number, cells in lines:
         place = f"{where}, line {number}"
         if len(cells) != len(columns) + 1:
-            raise DataError(f"{place}: has {len(cells)} cells, the header has {len(columns) + 1}; mend the line")
+            raise DataError(f"{place}: has {len(cells)} cells, the header has {len(columns) + 1}; fix the line")
         name = cells[0].removeprefix("./")
         if name in rows:
             raise DataError(f"{place}: {name!r} stands in line {rows[name].line} already; remove one of them")
@@ -79,7 +79,7 @@ def read_table(data: bytes, where: str) -> LabelTable:
 
 
 def _lines(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
-    """(number, cells) of each line that is not empty, spaces around the cells cut off."""
+    """Yield (number, cells) of each line that is not empty, without spaces around the cells."""
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     except UnicodeDecodeError as error:
@@ -89,16 +89,16 @@ def _lines(data: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
             if any(map(str.strip, cells)):
                 yield reader.line_num, list(map(str.strip, cells))
     except csv.Error as error:
-        raise DataError(f"{where}, line {reader.line_num}: is not CSV ({error}); mend the line") from error
+        raise DataError(f"{where}, line {reader.line_num}: is not CSV ({error}); fix the line") from error
 
 
 def _columns(header: list[str], where: str) -> tuple[str, ...]:
-    """The names after the first."""
+    """Return the column names after the first."""
     example = "the first line is a header, such as file,class or file,smiling,male"
     if len(header) < 2:
         raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")
     if is_image(header[0]):
-        raise DataError(f"{where}: begins with the image {header[0]!r}; {example}: add one")
+        raise DataError(f"{where}: starts with the image {header[0]!r}; {example}: add one")
     forms = list(map(normal_form, header[1:]))
     for i, form in enumerate(forms):
         if not form or form in forms[:i]:
@@ -122,7 +122,7 @@ def _bits(cells: list[str], columns: tuple[str, ...], where: str) -> tuple[int, 
 
 
 def _zeros_for_minus_ones(rows: dict[str, Row], where: str) -> dict[str, Row]:
-    """−1 means no where no line has 0; beside 0 it might mean that nobody knows."""
+    """Read −1 as 0 if no line has a 0; in a table with both, −1 might mean "unknown"."""
     minus = next((row.line for row in rows.values() if -1 in row.value), None)
     zero = next((row.line for row in rows.values() if 0 in row.value), None)
     if minus is None:

@@ -43,7 +43,7 @@ class OmniglotIWAE(Downloadable):
         if download and not self.path.exists():
             download_url(URL, str(self.path.parent), self.path.name)
         if not self.path.exists():
-            raise FileNotFoundError(f"there is no {self.path}")
+            raise FileNotFoundError(f"{self.path} does not exist")
         try:
             return loadmat(str(self.path))
         except (MatReadError, OSError, ValueError, TypeError, zlib.error) as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def by_hash(names: Sequence[str]) -> list[int]:
-    """Positions of `names` in the order of their SHA-256.
+    """Return positions of `names` in the order of their SHA-256.
 
     Folders sort images by class; in this order the first n are as good as any n.
     """
@@ -15,7 +15,7 @@ def by_hash(names: Sequence[str]) -> list[int]:
 
 
 def hold_out(names: Sequence[str], fraction: float, split: str) -> list[int]:
-    """Positions of the images of `split` when round(fraction · N) of them are held out as "test", by hash of name.
+    """Return the positions of `split` when round(fraction · N) images are held out as "test", by hash of name.
 
     Both splits keep at least one image where there are two.
     """

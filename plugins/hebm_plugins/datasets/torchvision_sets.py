@@ -40,13 +40,13 @@ class MNIST(Downloadable):
     """60,000 + 10,000 handwritten digits, grey 28×28."""
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.MNIST`."""
+        """Open `torchvision.datasets.MNIST`."""
         from torchvision.datasets import MNIST as Set
 
         return Set(self.root, train=split == "train", download=download)
 
     def source(self, split: str) -> ArrayImages:
-        """In the file's order."""
+        """Read the images in the file's order."""
         found = self.found(split)
         return ArrayImages(found.data.unsqueeze(1), found.targets, DIGITS)
 
@@ -56,13 +56,13 @@ class FashionMNIST(Downloadable):
     """60,000 + 10,000 articles of clothing, grey 28×28."""
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.FashionMNIST`."""
+        """Open `torchvision.datasets.FashionMNIST`."""
         from torchvision.datasets import FashionMNIST as Set
 
         return Set(self.root, train=split == "train", download=download)
 
     def source(self, split: str) -> ArrayImages:
-        """In the file's order."""
+        """Read the images in the file's order."""
         found = self.found(split)
         return ArrayImages(found.data.unsqueeze(1), found.targets, found.classes)
 
@@ -75,13 +75,13 @@ class CIFAR10(Downloadable):
     """
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.CIFAR10`."""
+        """Open `torchvision.datasets.CIFAR10`."""
         from torchvision.datasets import CIFAR10 as Set
 
         return Set(self.root, train=split == "train", download=download)
 
     def source(self, split: str) -> ArrayImages:
-        """In the files' order."""
+        """Read the images in the files' order."""
         found = self.found(split)
         pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2)
         return ArrayImages(pixels, torch.tensor(found.targets), found.classes)
@@ -94,13 +94,13 @@ class SVHN(Downloadable):
     extra: bool = option(False, doc="add the 531,131 easier images of the extra split to the training images")
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.SVHN`."""
+        """Open `torchvision.datasets.SVHN`."""
         from torchvision.datasets import SVHN as Set
 
         return Set(self.root, split=split, download=download)
 
     def source(self, split: str) -> ArrayImages:
-        """In the file's order, the extra ones last."""
+        """Read the images in the file's order, the extra ones last."""
         parts = [self.found(split)]
         if self.extra and split == "train":
             parts.append(self.found("extra"))
@@ -134,13 +134,13 @@ class Omniglot(Downloadable):
         return StrokesDecoder(Decoder(channels=1, size=self.size))
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.Omniglot`."""
+        """Open `torchvision.datasets.Omniglot`."""
         from torchvision.datasets import Omniglot as Set
 
         return Set(self.root, background=split == "train", download=download)
 
     def source(self, split: str) -> ArrayImages:
-        """In the order of a hash of the names; torchvision's own depends on the file system."""
+        """Order the images by a hash of their names; torchvision's own order depends on the file system."""
         files = Folder(Path(self.found(split).target_folder))
         decoder = self.decoder(None)
         characters = [name.rpartition("/")[0] for name in files.names]
@@ -180,13 +180,13 @@ class CelebADecoder:
     decoder: ImageDecoder
 
     def __call__(self, i: int) -> Tensor:
-        """Decodes file i."""
+        """Decode file i."""
         path = self.folder / self.names[i]
         try:
             return self.decoder(path.read_bytes(), str(path))
         except OSError as error:
             raise DataError(
-                f"{path}: cannot be read ({error}); unpack img_align_celeba.zip anew in data.root"
+                f"{path}: cannot be read ({error}); unpack img_align_celeba.zip again in data.root"
             ) from error
 
 
@@ -194,7 +194,7 @@ class CelebAImages(LazyImages):
     """Faces and their attributes."""
 
     def fingerprint(self) -> str:
-        """Names and images alone: torchvision reads no attributes but the published ones, by their checksum."""
+        """Hash names and images: torchvision verifies the published attributes by their checksum."""
         return self.digest("\n".join(self.names).encode(), self.sample_digest())
 
 
@@ -205,7 +205,7 @@ class CelebA(Downloadable):
     size: int = option(64, doc="side of the image", low=8, unit="px")
     crop: int | None = option(
         None,
-        doc="side of a centre square to cut first; left out: the usual 148×148 box whose corner is 15, 40",
+        doc="side of a centre square to cut first; left out: the usual 148×148 box with its corner at 15, 40",
         low=8,
         high=178,
         unit="px",
@@ -216,13 +216,13 @@ class CelebA(Downloadable):
         return FaceDecoder(self.size, self.crop)
 
     def open(self, split: str, download: bool) -> Any:
-        """`torchvision.datasets.CelebA`."""
+        """Open `torchvision.datasets.CelebA`."""
         from torchvision.datasets import CelebA as Set
 
         return Set(self.root, split=split, download=download)
 
     def source(self, split: str) -> CelebAImages:
-        """In the order of the published partition."""
+        """Order the images as in the published partition."""
         found = self.found(split)
         folder = Path(self.root) / found.base_folder / "img_align_celeba"
         decode = CelebADecoder(folder, found.filename, self.decoder(None))
@@ -239,7 +239,7 @@ class LSUN(ImageData):
     """
 
     root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on", path=True)
-    category: str = option("church_outdoor", doc="which scenes", choices=_SCENES)
+    category: str = option("church_outdoor", doc="category of scenes", choices=_SCENES)
     size: int = option(64, doc="side of the image", low=8, unit="px")
 
     def decoder(self, shape: Shape | None) -> Decoder:
@@ -247,7 +247,7 @@ class LSUN(ImageData):
         return Decoder(channels=3, size=self.size)
 
     def source(self, split: str) -> LazyImages:
-        """In the order of their keys, which are hashes."""
+        """Order the images by their keys, which are hashes."""
         from hebm_plugins.datasets.lmdb_images import LMDBImages
 
         folder = Path(self.root) / f"{self.category}_{'train' if split == 'train' else 'val'}_lmdb"

@@ -16,13 +16,13 @@ class _Residual(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x `(B, inputs, H, W)` → `(B, outputs, H, W)`."""
+        """Map x `(B, inputs, H, W)` to `(B, outputs, H, W)`."""
         y: Tensor = self.skip(x) + self.net(x)
         return y
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that the branch ends with."""
+        """Return the convolution that the branch ends with."""
         return next(part for part in reversed(self.net) if isinstance(part, nn.Conv2d))
 
 
@@ -67,5 +67,5 @@ class DecoderBlock(_Residual):
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, corners not aligned, without antialiasing; x itself where the size is the same."""
+    """Resize bilinearly, corners not aligned, without antialiasing; return x itself if the size is the same."""
     return x if x.shape[-2:] == torch.Size(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

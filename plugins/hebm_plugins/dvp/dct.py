@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 @lru_cache(maxsize=64)
 def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device = CPU) -> Tensor:
-    """M[k, j] = c_k cos(π (j + ½) k / n), c_0 = √(1/n), else √(2/n); `(n, n)`, M Mᵀ = I.
+    """Return M `(n, n)`, M[k, j] = c_k cos(π (j + ½) k / n), c_0 = √(1/n), else √(2/n); M Mᵀ = I.
 
     It is computed in float64, once: do not write to it.
 
@@ -30,7 +30,7 @@ def dct_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device 
 
 
 def dct2(x: Tensor, size: int) -> Tensor:
-    """The coefficients of the lowest frequencies, M x Mᵀ, `(…, size, size)` of x `(…, H, W)`.
+    """Return the coefficients of the lowest frequencies, M x Mᵀ, `(…, size, size)` of x `(…, H, W)`.
 
     [0, 0] is the mean times √(H W).
     """
@@ -39,7 +39,7 @@ def dct2(x: Tensor, size: int) -> Tensor:
 
 
 def idct2(coefficients: Tensor, height: int, width: int) -> Tensor:
-    """The image `(…, height, width)` whose lowest frequencies these are, all others being 0: Mᵀ y M."""
+    """Return the image `(…, height, width)` with these lowest frequencies and zeros for all others: Mᵀ y M."""
     size = coefficients.shape[-1]
     rows, columns = (dct_matrix(n, coefficients.dtype, coefficients.device)[:size] for n in (height, width))
     return rows.T @ coefficients @ columns

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
             inputs = scale.channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Images `(B, C, H, W)` → features `(B, c_j, h_j, w_j)`, the coarsest scale first."""
+        """Map images `(B, C, H, W)` to features `(B, c_j, h_j, w_j)`, the coarsest scale first."""
         if self.levels is not None:
             mean, std = self.levels
             x = (127.5 * x + 127.5 - mean) / std

@@ -20,7 +20,7 @@ from hebm_plugins.dvp.dct import dct2, idct2
 from hebm_plugins.dvp.log_normal import log_normal
 
 BOUNDS = (-12.0, -5.0)
-"""Of λ."""
+"""Bounds of the log variance λ of r(c|x)."""
 _ROWS = 500
 """Images at a time, for statistics."""
 

@@ -31,24 +31,32 @@ class DVP(BackboneRecipe):
     latents: tuple[int, ...] = option((4, 4), doc="layers of each scale, the coarsest (top) first", low=1)
     full_resolution: bool = option(False, doc="the finest scale is the image's own resolution, else half of it")
     width: int | None = option(None, doc="channels of a latent; left out: the image's, as aggregation needs", low=1)
-    channels: int = option(32, doc="of the finest scale's features", low=1)
-    growth: float = option(1.0, doc="factor of the channels from a scale to the next coarser one", above=0, high=64)
-    bottleneck: float = option(1.0, doc="hidden channels of a block over its channels", above=0, high=64)
+    channels: int = option(32, doc="feature channels of the finest scale", low=1)
+    growth: float = option(
+        1.0, doc="factor by which channels grow from a scale to the next coarser one", above=0, high=64
+    )
+    bottleneck: float = option(1.0, doc="ratio of a block's hidden channels to its channels", above=0, high=64)
     encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1)
     decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1)
     depthwise: bool = option(False, doc="decoder blocks with one 5x5 convolution per channel instead of two 3x3")
-    log_var_bounds: tuple[float, float] = option((-10.0, 1.0), doc="of log σ² of prior and posterior")
-    aggregate: bool = option(True, doc="p(x|z) sees the sum of all latents over √L; else the last state")
-    pseudo_input: str = option("dct", doc="f of r(c|x); none: the plain ladder", choices=(*PSEUDO_INPUTS, NONE))
+    log_var_bounds: tuple[float, float] = option((-10.0, 1.0), doc="bounds of log σ² of prior and posterior")
+    aggregate: bool = option(True, doc="p(x|z) sees the sum of all latents divided by √L; if false, the last state")
+    pseudo_input: str = option(
+        "dct", doc="how c is computed from x; none: a plain ladder VAE without c", choices=(*PSEUDO_INPUTS, NONE)
+    )
     context_size: int = option(7, doc="S: c has S x S numbers per colour", low=1)
     context_log_var: float = option(
-        -6.0, doc="log variance of r(c|x) at the start: γ_min of the diffusion prior", low=BOUNDS[0], high=BOUNDS[1]
+        -6.0, doc="initial log variance of r(c|x), equal to γ_min of the diffusion prior", low=BOUNDS[0], high=BOUNDS[1]
     )
     statistics: int = option(
-        50_001, doc="first training images that the DCT's scale is taken of, as published; 0 for all", low=0
+        50_001,
+        doc="number of training images that the DCT's scale is computed from, the first ones as published; 0: all",
+        low=0,
     )
     input_levels: tuple[float, float] | None = option(
-        None, doc="mean and deviation of pixel levels that the encoder's input is standardised by", unit="of 0 to 255"
+        None,
+        doc="mean and standard deviation of pixel levels, for standardising the encoder's input",
+        unit="of 0 to 255",
     )
     likelihood: str | None = option(
         None,
@@ -66,7 +74,7 @@ class DVP(BackboneRecipe):
             raise ConfigError(f"backbone.input_levels = {list(self.input_levels)}: the deviation must be above 0")
 
     def build(self, images: ImageSpec) -> DVPBackbone:
-        """Raises `ConfigError` for images that scales or pseudo-input do not fit, or a likelihood that does not."""
+        """Build the backbone. Raises `ConfigError` if scales, pseudo-input or likelihood do not fit the images."""
         scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)
         if int(min(scale.channels for scale in scales) * self.bottleneck) < 1:
             raise ConfigError(f"backbone.bottleneck = {self.bottleneck} leaves blocks without channels; raise it")
@@ -99,8 +107,8 @@ class DVP(BackboneRecipe):
             return None
         if self.context_size > min(images.height, images.width):
             raise ConfigError(
-                f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have no "
-                "so many frequencies; give a smaller one"
+                f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have "
+                "fewer frequencies per side; give a smaller one"
             )
         return PSEUDO_INPUTS[self.pseudo_input](images, self.context_size, self.context_log_var)
 

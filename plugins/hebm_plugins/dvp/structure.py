@@ -26,7 +26,7 @@ class Scale:
 def scales_of(
     images: ImageSpec, latents: tuple[int, ...], channels: int, growth: float, at_full_resolution: bool
 ) -> tuple[Scale, ...]:
-    """Scales from the finest to the coarsest, each of half the resolution of the one before it.
+    """Return the scales from finest to coarsest, each with half the resolution of the one before.
 
     Arguments:
         images: their size.

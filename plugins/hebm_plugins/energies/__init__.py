@@ -1,1 +1,1 @@
-"""First-party energies."""
+"""Energies that come with hebm."""

@@ -43,7 +43,7 @@ class Conv(EnergyRecipe):
     A multi-stage prior needs `zero_init = true`, so that a stage starts at r = 1.
     """
 
-    channels: int = option(64, doc="of every convolution", low=1)
+    channels: int = option(64, doc="channels of every convolution", low=1)
     width: int = option(200, doc="units of every hidden linear layer", low=1)
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(False, doc="start at f = 0, the base prior itself")

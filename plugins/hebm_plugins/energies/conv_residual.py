@@ -73,10 +73,10 @@ class ConvResidual(EnergyRecipe):
     block's shortcut sees x as it is.
     """
 
-    channels: int = option(128, doc="of every convolution (the table's nef)", low=1)
-    width: int = option(256, doc="features of the dense blocks (the table's ndf)", low=1)
-    blocks: int = option(8, doc="residual blocks after each halving (the table's res-layer)", low=0)
-    convolutions: int = option(2, doc="in each residual block that does not halve", choices=(1, 2))
+    channels: int = option(128, doc="channels of every convolution (nef in the paper's table)", low=1)
+    width: int = option(256, doc="features of the dense blocks (ndf in the paper's table)", low=1)
+    blocks: int = option(8, doc="residual blocks after each halving (res-layer in the paper's table)", low=0)
+    convolutions: int = option(2, doc="convolutions in each residual block that does not halve", choices=(1, 2))
     dense_blocks: int = option(8, doc="residual blocks after the convolutions", low=1)
     smallest: int = option(4, doc="halve until the longer side is at most this", low=1)
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)

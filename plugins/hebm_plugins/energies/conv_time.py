@@ -23,15 +23,19 @@ class ConvTime(EnergyRecipe):
     are halved once. Without labels f starts small but not at 0: a spectrally normalised map cannot be 0.
     """
 
-    net: str = option("residual", doc="residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS))
-    channels: int | None = option(None, doc="of every convolution; left out: 128 if residual, 64 if plain", low=1)
+    net: str = option(
+        "residual", doc="kind of net: residual (published for CIFAR-10) or plain (CelebA-HQ-256)", choices=tuple(NETS)
+    )
+    channels: int | None = option(
+        None, doc="channels of every convolution; left out: 128 if residual, 64 if plain", low=1
+    )
     spectral_norm: bool = option(True, doc="hold the largest singular value of every weight near 1")
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
-        """One net for each layer of this layout; the same for any number of levels.
+        """Build one net for each layer of this layout; the same for any number of levels.
 
-        Raises `ConfigError` for a layer that is no map with both sides from 2 on.
+        Raises `ConfigError` for a layer that is not a map of at least 2x2.
         """
         expect_maps(layout, "conv-time", instead="mlp-time", side=2)
         channels = self.channels or _CHANNELS[self.net]

@@ -23,12 +23,14 @@ Shape = tuple[int, ...]
 COORDINATES = ("z", "u", "z-given-above")
 """The names of what a layer's net can see."""
 
-COORDINATE_DOC = "what the nets see: latents z, standardised u, or z-given-above: z_i beside its mean and deviation"
+COORDINATE_DOC = (
+    "what the nets see: latents z, standardised u, or z-given-above: z_i with mean and deviation of p(z_i | above)"
+)
 """For the option of that name."""
 
 
 def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tensor, ...]:
-    """What the net of each layer sees, `(B, *shape_i)`, top first; shapes are those of `seen_shapes`.
+    """Return what the net of each layer sees, `(B, *shape_i)`, top first; shapes are those of `seen_shapes`.
 
     Arguments:
         latents: u `(B, D)`, and z and σ of every layer.
@@ -44,7 +46,7 @@ def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tenso
 
 
 def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int) -> Tensor:
-    """`seen` of one layer alone, `(B, *shape)`; 0 is the top."""
+    """Return `seen` of one layer alone, `(B, *shape)`; 0 is the top."""
     if coordinate == "z":
         return latents.z[layer]
     u = layout.split(latents.u)[layer]
@@ -52,12 +54,12 @@ def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int)
 
 
 def seen_shapes(layout: LatentLayout, coordinate: str) -> tuple[Shape, ...]:
-    """The shape of what the net of each layer sees, without the batch dimension, top first."""
+    """Return the shape of what the net of each layer sees, without the batch dimension, top first."""
     times = 3 if coordinate == "z-given-above" else 1
     return tuple((times * shape[0], *shape[1:]) for shape in layout.shapes)
 
 
 def _given_above(z: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
-    """[z, μ, σ] of one layer, all `(B, *shape)` but σ, which may be broadcastable to it."""
+    """Return [z, μ, σ] of one layer, all `(B, *shape)` but σ, which may be broadcastable to it."""
     sigma = sigma.expand_as(z)
     return torch.cat([z, z - sigma * u, sigma], dim=1)

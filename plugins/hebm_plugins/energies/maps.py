@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 
 def halvings_to(shape: Shape, smallest: int) -> int:
-    """How often a map `(c, h, w)` is halved until its longer side is at most `smallest`: 16 → 8 → 4, 14 → 7 → 3.
+    """Return how often to halve a map `(c, h, w)` until its longer side is at most `smallest`: 16 → 8 → 4, 14 → 7 → 3.
 
     It stops before a side would vanish; 0 for a map that is small already.
     """
@@ -21,7 +21,7 @@ def halvings_to(shape: Shape, smallest: int) -> int:
 
 
 def cells(shape: Shape, n: int) -> int:
-    """Positions that are left of a map `(c, h, w)` after n halvings."""
+    """Return the number of positions of a map `(c, h, w)` after n halvings."""
     return (shape[1] >> n) * (shape[2] >> n)
 
 

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons as energies."""
+"""Energies that are multi-layer perceptrons on flat latents."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class MLPConcat(EnergyRecipe):
 
     width: int = option(128, doc="units of every hidden layer", low=1)
     depth: int = option(2, doc="hidden layers", low=1)
-    activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
+    activation: str = option(
+        "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
+    )
     coordinate: str = option("z", doc="what the net sees: latents z or standardised u", choices=("z", "u"))
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
@@ -83,7 +85,9 @@ class MLP(EnergyRecipe):
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
     depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
-    activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
+    activation: str = option(
+        "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
+    )
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 

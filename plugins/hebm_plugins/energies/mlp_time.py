@@ -99,7 +99,9 @@ class MLPTime(EnergyRecipe):
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
     depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
-    activation: str = option("silu", doc="between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS))
+    activation: str = option(
+        "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
+    )
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself; not with spectral_norm")
     spectral_norm: bool = option(False, doc="hold the largest singular value of every weight near 1")

@@ -16,7 +16,7 @@ from hebm_plugins.energies.mlp import MLP
 
 
 class ContextEnergy(EnergyFn):
-    """f(z, c): another energy on latents [z_i, c], each layer flat with c behind it.
+    """f(z, c): another energy on latents [z_i, c], each layer flat with c appended.
 
     Arguments:
         energy: made for flat layers of sizes d_i + d_c.
@@ -63,7 +63,7 @@ class WithContext(EnergyRecipe):
     average over contexts, unless its coordinate is z-given-above, whose μ_i and σ_i follow c.
     """
 
-    energy: EnergyRecipe = option(factory=MLP, doc="the energy, which is built for layers of d_i + d_c numbers")
+    energy: EnergyRecipe = option(factory=MLP, doc="the energy to extend; it is built for layers of d_i + d_c numbers")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ContextEnergy:
         """Build the energy. Raises `ConfigError` for a layout without a context."""

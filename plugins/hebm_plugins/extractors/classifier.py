@@ -54,7 +54,7 @@ class ClassifierNet(nn.Module):
         self.head = nn.Linear(WIDTH, classes)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 `(B, C, H, W)` → features `(B, 64)`, logits `(B, classes)`."""
+        """Map uint8 `(B, C, H, W)` to features `(B, 64)` and logits `(B, classes)`."""
         images = pixels.float() / 127.5 - 1
         if images.shape[2:] != self.sides:
             images = F.adaptive_avg_pool2d(images, self.sides)
@@ -79,7 +79,7 @@ class ClassifierExtractor(Extractor):
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """uint8 `(B, C, H, W)` → features and logits."""
+        """Map uint8 `(B, C, H, W)` to features and logits."""
         features, logits = self.net(pixels.to(self.net.head.weight.device))
         return {"features": features, "logits": logits}
 

@@ -54,7 +54,7 @@ class InceptionExtractor(Extractor):
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """uint8 `(B, 1 or 3, H, W)` → features and logits."""
+        """Map uint8 `(B, 1 or 3, H, W)` to features and logits."""
         colour = pixels.to(self.device).expand(-1, 3, -1, -1)
         return dict(zip(_LAYERS, self.net(colour), strict=True))
 
@@ -76,7 +76,7 @@ class Inception(ExtractorRecipe):
         renamed_from="../extractor_weights",
     )
     sha256: str | None = option(
-        None, doc="sha256 of `weights` where it is not the standard file", renamed_from="../extractor_sha256"
+        None, doc="sha256 of `weights`, if that is not the standard file", renamed_from="../extractor_sha256"
     )
 
     def build(self, context: ExtractorContext) -> InceptionExtractor:

@@ -1,1 +1,1 @@
-"""First-party hvae."""
+"""A convolutional hierarchical VAE."""

@@ -36,7 +36,7 @@ class BottomUp(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> Inferred:
-        """Images x `(B, C, H, W)`; noise ξ_i `(B, *shape_i)`, top first."""
+        """Infer latents of images x `(B, C, H, W)` with noise ξ_i `(B, *shape_i)`, top first."""
         z: list[Tensor] = []
         q: list[Normal] = []
         for layer, xi in zip(self.layers, reversed(noise), strict=True):
@@ -60,7 +60,7 @@ class SharedPath(nn.Module):
         self.paths, self.heads = nn.ModuleList(paths), nn.ModuleList(heads)
 
     def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> Inferred:
-        """Images x `(B, C, H, W)`; noise ξ_i `(B, *shape_i)`, top first."""
+        """Infer latents of images x `(B, C, H, W)` with noise ξ_i `(B, *shape_i)`, top first."""
         h, q = x, []
         for path, head in zip(self.paths, self.heads, strict=True):
             h = path(h)

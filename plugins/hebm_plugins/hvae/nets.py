@@ -30,18 +30,18 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, h: Tensor) -> Tensor:
-        """The same shape as h."""
+        """Return a tensor of the same shape as h."""
         change: Tensor = self.second(F.silu(self.first(F.silu(h))))
         return h + change
 
 
 def layer_at(pyramid: Pyramid, level: int, channels: int, out: int) -> nn.Module:
-    """`(B, channels, …)` → `(B, out, …)` at one level: a convolution k3 p1, or a linear layer at the flat one."""
+    """Return a layer at one level, `(B, channels, …)` → `(B, out, …)`: convolution k3 p1; linear at the flat level."""
     return nn.Linear(channels, out) if level == pyramid.flat else nn.Conv2d(channels, out, 3, padding=1)
 
 
 def step_between(pyramid: Pyramid, a: int, b: int) -> nn.Module:
-    """Features of level a → those of its neighbour b: a convolution k4 s2 p1; to or from the flat level, linear."""
+    """Return a layer from level a to its neighbour b: a convolution k4 s2 p1; linear to or from the flat level."""
     widths = pyramid.features(a), pyramid.features(b)
     shape = (pyramid.features(pyramid.depth), *pyramid.size(pyramid.depth))
     if b == pyramid.flat:
@@ -52,7 +52,7 @@ def step_between(pyramid: Pyramid, a: int, b: int) -> nn.Module:
 
 
 def blocks_at(pyramid: Pyramid, level: int, count: int) -> list[nn.Module]:
-    """Residual blocks of a level; none at the image's own resolution, where they would cost most."""
+    """Return a level's residual blocks; none at the image's own resolution, where they would cost most."""
     width = pyramid.features(level)
     first_and_second = ((layer_at(pyramid, level, width, width) for _ in range(2)) for _ in range(count))
     return [ResidualBlock(*pair) for pair in first_and_second] if level else []
@@ -80,7 +80,7 @@ class Path(nn.Module):
         self.output = layer_at(pyramid, b, pyramid.features(b), channels[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(B, c, h_a, w_a)`, or `(B, c)` from the flat level → `(B, c', h_b, w_b)`, or `(B, c')`."""
+        """Map `(B, c, h_a, w_a)`, or `(B, c)` from the flat level, to `(B, c', h_b, w_b)`, or `(B, c')`."""
         out: Tensor = self.output(F.silu(self.body(self.input(x))))
         return out
 
@@ -100,6 +100,6 @@ class ConditionalNormal(nn.Module):
         self.net, self.bound = net, bound
 
     def forward(self, h: Tensor) -> Normal:
-        """The distribution of a layer given the tensor h that its net takes."""
+        """Return the distribution of a layer given h, the input of its net."""
         mean, log_std = self.net(h).chunk(2, dim=1)
         return Normal(mean, (self.bound * torch.tanh(log_std / self.bound)).exp())

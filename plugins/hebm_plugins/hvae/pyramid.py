@@ -12,7 +12,7 @@ SMALLEST = 4
 USUAL = 7
 """Pixels a side of a spatial layer by default, at least."""
 WIDEST = 4
-"""Maps have at most so many times the channels of the first halving."""
+"""Limit on the channels of a map, as a multiple of the channels of the first halving."""
 
 
 @attrs.frozen
@@ -34,20 +34,20 @@ class Pyramid:
 
     @property
     def flat(self) -> int:
-        """The flat level's number."""
+        """Return the number of the flat level."""
         return self.depth + 1
 
     @property
     def middle(self) -> int:
-        """The level whose map is the smallest of at least 7 pixels a side (7×7, 8×8); at least 1."""
+        """Return the level whose map is the smallest of at least 7 pixels a side (7×7, 8×8); at least 1."""
         return max(k for k in range(1, self.depth + 1) if k == 1 or min(self.size(k)) >= USUAL)
 
     def size(self, level: int) -> tuple[int, int]:
-        """Height and width of a level's map; not of the flat one."""
+        """Return height and width of a level's map; not for the flat one."""
         return self.height >> level, self.width >> level
 
     def features(self, level: int) -> int:
-        """Feature channels of a level."""
+        """Return the feature channels of a level."""
         if level == self.flat:
             return self.units
         return max(1, self.channels // 2) if level == 0 else self.channels * min(2 ** (level - 1), WIDEST)
@@ -58,7 +58,7 @@ class Pyramid:
 
 
 def pyramid_for(images: ImageSpec, channels: int, units: int) -> Pyramid:
-    """Halved as often as both sides are even and stay at 4 pixels: twice for 28×28, 3 times for 32×32, 4 for 64×64.
+    """Halve while both sides are even and at least 4 afterwards: twice for 28×28, 3 times for 32×32, 4 for 64×64.
 
     Raises `ConfigError` for images that cannot be halved once.
     """
@@ -74,7 +74,7 @@ def pyramid_for(images: ImageSpec, channels: int, units: int) -> Pyramid:
 
 
 def levels_of(strides: tuple[int, ...], pyramid: Pyramid) -> tuple[int, ...]:
-    """The level of each layer, top first; stride 0 is the flat one.
+    """Return the level of each layer, top first; stride 0 is the flat one.
 
     Raises `ConfigError` for no layers, a stride that does not divide the image, or a layer coarser than the one above.
     """

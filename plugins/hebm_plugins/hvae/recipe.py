@@ -27,7 +27,9 @@ class HVAE(BackboneRecipe):
     and gives no sizes: these are this project's.
     """
 
-    layers: int | None = option(None, doc="L; left out: as many as z_strides has, or 3", low=1)
+    layers: int | None = option(
+        None, doc="L, the number of latent layers; left out: the length of z_strides, or 3", low=1
+    )
     z_strides: tuple[int, ...] | None = option(
         None,
         doc="image side / layer side, top first; 0 is a flat layer. Left out: flat ones over a map of 7 or 8 pixels",
@@ -39,9 +41,9 @@ class HVAE(BackboneRecipe):
         low=1,
     )
     channels: int = option(32, doc="feature channels at half the image's resolution", low=1)
-    units: int = option(256, doc="features of flat layers' nets", low=1)
+    units: int = option(256, doc="hidden features of the nets of flat layers", low=1)
     blocks: int = option(1, doc="residual blocks after every change of resolution", low=0)
-    inference: str = option("bottom-up", doc="q(z|x)", choices=("bottom-up", "shared"))
+    inference: str = option("bottom-up", doc="inference model q(z|x)", choices=("bottom-up", "shared"))
     likelihood: str | None = option(
         None,
         doc="p(x|z); left out: bernoulli if binarised, logistic-mixture in colour, else gaussian",
@@ -49,16 +51,16 @@ class HVAE(BackboneRecipe):
     )
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
     mixtures: int = option(5, doc="components of the mixture of logistics", low=1)
-    bits: int = option(8, doc="bits per colour that the mixture of logistics scores", low=1, high=8)
+    bits: int = option(8, doc="bits per colour at which the mixture of logistics scores pixels", low=1, high=8)
     log_sigma_bound: float = option(
-        3.0, doc="soft bound of log σ of p(z_i|z_{i+1}): without one chains of learned priors diverge", above=0
+        3.0, doc="soft bound of log σ of p(z_i|z_{i+1}); without it, chains of learned priors diverge", above=0
     )
     kl_warmup: float = option(
         0.0, doc="fraction of training over which the KL's weight rises from 0 to 1", low=0, high=1
     )
 
     def build(self, images: ImageSpec) -> HVAEBackbone:
-        """Raises `ConfigError` for images that the strides do not divide, or layers and channels that do not match."""
+        """Build the backbone. Raises `ConfigError` if strides do not divide the images, or layers do not match."""
         pyramid = pyramid_for(images, self.channels, self.units)
         levels = levels_of(self._strides(pyramid), pyramid)
         channels = self._channels(levels, pyramid, images.channels)
@@ -74,7 +76,7 @@ class HVAE(BackboneRecipe):
         )
 
     def _strides(self, pyramid: Pyramid) -> tuple[int, ...]:
-        """As given, or flat layers over one spatial."""
+        """Return the given strides, or flat layers over one spatial layer."""
         if self.z_strides is None:
             return (0,) * ((self.layers or 3) - 1) + (2**pyramid.middle,)
         if self.layers not in (None, len(self.z_strides)):
@@ -85,7 +87,7 @@ class HVAE(BackboneRecipe):
         return self.z_strides
 
     def _channels(self, levels: tuple[int, ...], pyramid: Pyramid, pixels: int) -> tuple[int, ...]:
-        """As given, or 32 for a flat layer and, for a spatial one, 4 (grey) or 8 (colour)."""
+        """Return the given channels, or 32 for a flat layer and, for a spatial one, 4 (grey) or 8 (colour)."""
         if self.z_channels is None:
             return tuple(32 if level == pyramid.flat else 4 if pixels == 1 else 8 for level in levels)
         channels = (self.z_channels,) * len(levels) if isinstance(self.z_channels, int) else self.z_channels
@@ -99,7 +101,7 @@ class HVAE(BackboneRecipe):
     def _conditionals(
         self, pyramid: Pyramid, levels: tuple[int, ...], channels: tuple[int, ...], bound: float
     ) -> list[ConditionalNormal]:
-        """Nets from each layer to the next in order."""
+        """Build nets from each layer to the next in order."""
         steps = zip(levels[:-1], levels[1:], channels[:-1], channels[1:], strict=True)
         return [ConditionalNormal(Path(pyramid, a, b, (c, 2 * d), self.blocks), bound) for a, b, c, d in steps]
 

@@ -1,1 +1,1 @@
-"""First-party metrics."""
+"""Metrics that come with hebm."""

@@ -26,7 +26,7 @@ class ActiveUnits(MetricRecipe):
     DVP-VAE averages over validation batches of 500 to 1,000 images.
     """
 
-    images: int = option(1000, low=2, doc="test images at most, evenly spread")
+    images: int = option(1000, low=2, doc="largest number of test images; a subset is evenly spread")
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `active-units`: the share of all units and of each layer's, top first, at two thresholds."""
@@ -43,7 +43,7 @@ class ActiveUnits(MetricRecipe):
         return [*main, *(attrs.evolve(found, name=f"{found.name}-strict", detail=True) for found in strict)]
 
     def _variance(self, evaluation: Evaluation) -> Tensor | None:
-        """The variance of every unit's posterior mean, `(D,)`."""
+        """Return the variance of every unit's posterior mean, `(D,)`."""
         without = False
 
         def score(batch: Batch, noise: Noise) -> Tensor:
@@ -60,7 +60,7 @@ class ActiveUnits(MetricRecipe):
 def _at(
     threshold: float, variance: Tensor, layers: Sequence[Tensor], conditions: Mapping[str, Scalar]
 ) -> list[Measurement]:
-    """The share of all units whose variance exceeds a threshold, and of each layer's."""
+    """Return the share of units whose variance exceeds a threshold, of all and by layer."""
     title, conditions = f"active units, variance > {threshold}", {"threshold": threshold, **conditions}
     every = Measurement("active-units", _above(variance, threshold), title, unit=SHARE, conditions=conditions)
     by_layer = attrs.evolve(every, name="active-units-by-layer", title=f"{title}, by layer", detail=True)

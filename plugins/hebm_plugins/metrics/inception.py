@@ -27,7 +27,8 @@ class OfInception(MetricRecipe):
     """What is measured in Inception's features."""
 
     inception: Inception | None = option(
-        None, doc="the network; left out: evaluate.extractor where that is inception, else its standard weights"
+        None,
+        doc="the network; left out: evaluate.extractor if that is inception, else inception with its standard weights",
     )
 
     def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
@@ -55,8 +56,8 @@ class FID(OfInception):
 class KID(OfInception):
     """Kernel Inception distance: polynomial MMD² over random subsets. Lower is better; unbiased in N."""
 
-    subsets: int = option(100, low=1, doc="random subsets averaged over")
-    subset_size: int = option(1000, low=2, doc="images in each")
+    subsets: int = option(100, low=1, doc="number of random subsets to average over")
+    subset_size: int = option(1000, low=2, doc="images in each subset")
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `kid`, the mean over subsets, and `kid-std`, their deviation.
@@ -93,7 +94,7 @@ class KID(OfInception):
 class InceptionScore(OfInception):
     """exp E[KL(p(y|x) ‖ p(y))] over splits of shuffled images. Higher is better; it looks at no real image."""
 
-    splits: int = option(10, low=1, doc="parts averaged over")
+    splits: int = option(10, low=1, doc="number of splits to average over")
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `inception-score`, the mean over splits, and `inception-score-std`, their deviation."""
@@ -109,6 +110,6 @@ class InceptionScore(OfInception):
 
 
 def _std(mean: Measurement, value: float, over: str) -> Measurement:
-    """The standard deviation over subsets or splits: it is not the standard error of their mean."""
+    """Return the standard deviation over subsets or splits, which is not the standard error of their mean."""
     title = f"{mean.title}: standard deviation over {over}"
     return attrs.evolve(mean, name=f"{mean.name}-std", value=value, title=title, better=None, detail=True)

@@ -67,10 +67,10 @@ class Likelihood(MetricRecipe):
     A learned prior does not enter: its log Z is unknown. Where latents are inferred by MCMC there is no q and no bound.
     """
 
-    k: int = option(1, low=1, doc="posterior draws per image that are weighted by importance; 1 for the ELBO alone")
-    draws: int = option(1, low=1, doc="posterior draws per image that the ELBO is averaged over")
-    published: bool = option(False, doc="DVP-VAE's own estimator with the same K as well, only for comparison")
-    images: int | None = option(None, low=1, doc="test images at most, evenly spread; None takes all")
+    k: int = option(1, low=1, doc="importance samples K per image for nll-iw; 1 gives the ELBO alone")
+    draws: int = option(1, low=1, doc="posterior draws per image over which the ELBO is averaged")
+    published: bool = option(False, doc="add DVP-VAE's published estimator with the same K, only for comparison")
+    images: int | None = option(None, low=1, doc="largest number of test images, evenly spread; left out: all")
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for a published estimate of one draw: it would be an ELBO by another name."""
@@ -137,7 +137,7 @@ class _Measuring:
         return [first, bits, *found]
 
     def _elbo_columns(self) -> Tensor | None:
-        """log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
+        """Return log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
         unbounded = False
         infer = self.scale.noting(self.evaluation.model.backbone.likelihood, self._infer)
 
@@ -223,7 +223,7 @@ class _Measuring:
     def _bound(
         self, name: str, title: str, log_p: Tensor, conditions: dict[str, Scalar], sign: int
     ) -> tuple[Measurement, Measurement]:
-        """A bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
+        """Measure a bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
 
         Arguments:
             name: of the measurement.

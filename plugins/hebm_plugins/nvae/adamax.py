@@ -12,12 +12,12 @@ _MOMENTS = ("exp_avg", "exp_inf")
 
 
 def moments_of(optimizer: Any, parameters: Sequence[str], module: nn.Module) -> tuple[dict[str, Tensor], Any]:
-    """The moments of a state dict of Adamax, "<parameter>/<moment>"; and the state dict with None in their places.
+    """Return the moments of a state dict of Adamax by "<parameter>/<moment>", and the state dict with None for each.
 
     Arguments:
         optimizer: the state dict, as a file holds it.
         parameters: our names by the file's index.
-        module: gives their shapes.
+        module: has these parameters, whose shapes the moments must have.
 
     A state of another form gives no moments and stays whole.
     """
@@ -46,25 +46,25 @@ def _is_count(step: Any) -> bool:
     return type(step) in (int, float) or (isinstance(step, Tensor) and step.numel() == 1)
 
 
-def with_moments(optimizer: Any, moments: Mapping[str, Tensor], parameters: Sequence[str], anew: bool) -> Any:
-    """The state dict of `moments_of` with moments in their places.
+def with_moments(optimizer: Any, moments: Mapping[str, Tensor], parameters: Sequence[str], trained_on: bool) -> Any:
+    """Put moments back into the state dict of `moments_of`.
 
     Arguments:
         optimizer: with None in the moments' places.
         moments: "<parameter>/<moment>".
         parameters: our names by the file's index.
-        anew: the run went on since: every index gets the moments of today, none those of the file.
+        trained_on: whether the run was trained further: then every index gets the moments of today, none of the file's.
     """
     if not isinstance(optimizer, dict) or not isinstance(optimizer.get("state"), dict):
         return optimizer
-    if anew:
+    if trained_on:
         optimizer = _today(optimizer, moments, parameters)
     filled = {index: _filled(index, entry, moments, parameters) for index, entry in optimizer["state"].items()}
     return {**optimizer, "state": filled}
 
 
 def _today(optimizer: Mapping[str, Any], moments: Mapping[str, Tensor], parameters: Sequence[str]) -> dict[str, Any]:
-    """The state dict of a run that has moments of its own, with None in their places."""
+    """Return the state dict of a run that has its own moments, with None in their places."""
     whole = [n for n in parameters if all(f"{n}/{key}" in moments for key in ("step", *_MOMENTS))]
     index = {name: i for i, name in enumerate(parameters)}
     state = {index[n]: {"step": int(moments[f"{n}/step"]), **dict.fromkeys(_MOMENTS)} for n in whole}

@@ -1,4 +1,4 @@
-"""What an NVAE minimises: the balanced, annealed −ELBO and a penalty on the norms of its layers (arXiv 2007.03898)."""
+"""The loss of an NVAE: the balanced, annealed −ELBO and a penalty on the norms of its layers (arXiv 2007.03898)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_ITERATIONS = 40
 
 
 def kl_coefficient(step: int, total: int, warmup: float = 0.3, hold: float = 1e-4, floor: float = 1e-4) -> float:
-    """β = max(min((step − hold · total) / (warmup · total), 1), floor).
+    """Return β = max(min((step − hold · total) / (warmup · total), 1), floor).
 
     Arguments:
         step: of training, the first being 0.
@@ -32,7 +32,7 @@ def kl_coefficient(step: int, total: int, warmup: float = 0.3, hold: float = 1e-
 
 
 def scale_weights(groups: tuple[int, ...]) -> Tensor:
-    """α_i = 4^k / n_k, divided by the least, for each group i of scale k `(G,)`, in float64.
+    """Return α_i = 4^k / n_k, divided by the least, for each group i of scale k `(G,)`, in float64.
 
     Arguments:
         groups: n_k per scale, coarsest (k = 0) first.
@@ -44,7 +44,7 @@ def scale_weights(groups: tuple[int, ...]) -> Tensor:
 
 
 def balance_coefficients(kl: Tensor, groups: tuple[int, ...]) -> Tensor:
-    """c_i ∝ (mean |KL_i| + 0.01) / α_i with mean 1 over groups, `(G,)`, detached: large groups get large weights.
+    """Return c_i ∝ (mean |KL_i| + 0.01) / α_i, mean 1 over groups, `(G,)`, detached: large groups get large weights.
 
     Arguments:
         kl: per group `(B, G)`, top-down; may be negative. The mean is over the rows of all processes.
@@ -56,7 +56,7 @@ def balance_coefficients(kl: Tensor, groups: tuple[int, ...]) -> Tensor:
 
 
 def norm_weight(beta: float, final: float, initial: float | None = None) -> float:
-    """λ = exp((1 − β) log initial + β log final), or `final` throughout without an initial value."""
+    """Return λ = exp((1 − β) log initial + β log final), or `final` throughout without an initial value."""
     if initial is None or final == 0:
         return final
     return math.exp((1 - beta) * math.log(initial) + beta * math.log(final))
@@ -67,12 +67,14 @@ class NVAEObjective:
     """E_q[−log p(x|z)] + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), arXiv 2007.03898, section 3.2."""
 
     kl_warmup: float = option(0.3, doc="fraction of the steps over which the KL terms' weight rises to 1", low=0)
-    kl_hold: float = option(1e-4, doc="fraction of the steps before it starts to rise", low=0, high=1)
+    kl_hold: float = option(1e-4, doc="fraction of the steps before that weight starts to rise", low=0, high=1)
     kl_floor: float = option(1e-4, doc="least weight of the KL terms", low=0, high=1)
-    balance: bool = option(True, doc="weigh the groups' KL against each other while that weight is below 1")
+    balance: bool = option(True, doc="balance the KL terms of the groups while their weight is below 1")
     norm_penalty: float = option(1e-2, doc="weight of spectral norms and BatchNorm scales; 0 = off", low=0)
     norm_penalty_from: float | None = option(
-        None, doc="where that weight starts, going to `norm_penalty` as the KL terms' weight goes to 1", above=0
+        None,
+        doc="initial value of `norm_penalty`, which reaches its own value as the KL terms' weight reaches 1",
+        above=0,
     )
     power_iterations: int = option(4, doc="power iterations per step for the spectral norms", low=1)
 
@@ -84,13 +86,13 @@ class NVAEObjective:
         penalty: Callable[[int], Tensor],
         progress: Progress,
     ) -> Loss:
-        """The loss in nats per image.
+        """Return the loss in nats per image.
 
         Arguments:
             log_likelihood: log p(x|z), `(B,)`.
             posterior: the draw of z, with its KL `(B, G)`, top-down.
             groups: per scale, coarsest first.
-            penalty: the penalty's value after so many power iterations; called only where its weight is not 0.
+            penalty: the penalty's value after a number of power iterations; called only where its weight is not 0.
             progress: β is a function of it.
         """
         kl, reconstruction = _kl_of(posterior), -log_likelihood.mean()
@@ -109,11 +111,11 @@ class NVAEObjective:
         return Loss(reconstruction + weighted + norms, terms, posterior=posterior)
 
     def _weighed(self, kl: Tensor, groups: tuple[int, ...], beta: float) -> Tensor:
-        """Σ_i c_i KL_i, `(B,)`."""
+        """Return Σ_i c_i KL_i, `(B,)`, the weighted KL."""
         return (kl * balance_coefficients(kl, groups)).sum(1) if self.balance and beta < 1 else kl.sum(1)
 
     def _norms(self, penalty: Callable[[int], Tensor], beta: float, step: int, like: Tensor) -> Tensor:
-        """λ times the penalty."""
+        """Return λ times the penalty, which is not computed for λ = 0."""
         weight = norm_weight(beta, self.norm_penalty, self.norm_penalty_from)
         if weight == 0:
             return torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""Batch statistics of generated images, measured anew before an NVAE is sampled from."""
+"""Measure batch statistics on generated images before an NVAE is sampled from."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hebm_plugins.nvae.batch_norm import BatchNorm
 
 @recipe
 class Recalibration:
-    """BatchNorm statistics of the decoder follow generated images once training has ended (the published code: 500).
+    """Measure the decoder's BatchNorm statistics on generated images after training (the published code: 500 batches).
 
-    In training they follow decoded posterior draws; the published code measures them anew on draws from the prior. That
+    In training they follow decoded posterior draws; the published code then measures them on draws from the prior. That
     changes the decoder that likelihoods are measured with too: measure bits/dim on the run without it. A run whose
     backbone another one takes over (`train.backbone_from`) keeps its own statistics; the taking run measures them
     by its own setting.
@@ -25,7 +25,7 @@ class Recalibration:
 
     passes: int = option(0, doc="batches generated for it after training; 0 = off", low=0)
     rows: int = option(16, doc="images per batch", low=1)
-    temperature: float = option(1.0, doc="standard deviation of u; that of the sampling to come", above=0)
+    temperature: float = option(1.0, doc="standard deviation of u; use the temperature of later sampling", above=0)
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def recalibrate(backbone: Backbone, noise: Noise, settings: Recalibration) -> No
 
 @contextmanager
 def _measuring(backbone: Backbone) -> Iterator[None]:
-    """Training mode, each process by itself."""
+    """Switch to training mode; each process measures by itself."""
     modes = [(module, module.training) for module in backbone.modules()]
     norms = [module for module in backbone.modules() if isinstance(module, BatchNorm)]
     backbone.train()

@@ -31,21 +31,21 @@ class NVAE(BackboneRecipe):
     double as often. `benchmarks/nvae` has one file for each published configuration.
     """
 
-    channels: int = option(32, doc="of the encoder at the image's resolution", low=2)
-    decoder_channels: int | None = option(None, doc="of the decoder; left out: as the encoder's", low=1)
+    channels: int = option(32, doc="encoder channels at the image's resolution", low=2)
+    decoder_channels: int | None = option(None, doc="decoder channels; left out: equal to the encoder's", low=1)
     scales: int = option(2, doc="resolutions that have latents", low=1)
     groups: int = option(10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
     adaptive_groups: bool = option(False, doc="half as many groups at each coarser scale")
-    min_groups: int = option(1, doc="the least that adaptive_groups leaves", low=1)
-    latent_channels: int = option(20, doc="L of every group", low=1)
+    min_groups: int = option(1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1)
+    latent_channels: int = option(20, doc="latent channels L of every group", low=1)
     blocks: int = option(1, doc="halvings of the image before the finest latents", low=0)
-    pre_cells: int = option(2, doc="cells of each such block of the encoder", low=1)
-    post_cells: int = option(2, doc="cells of each such block of the decoder", low=1)
-    encoder_cells: int = option(2, doc="cells per group of the encoder", low=0)
-    decoder_cells: int = option(2, doc="cells per group of the decoder", low=0)
-    architecture: str = option("res_mbconv", doc="which ops the cells have", choices=tuple(ARCHITECTURES))
-    squeeze_excite: bool = option(True, doc="scale every cell's channels by what they hold")
-    residual_posterior: bool = option(True, doc="q(z_i|·) gives its difference to p(z_i|z_above)")
+    pre_cells: int = option(2, doc="encoder cells for each of these halvings", low=1)
+    post_cells: int = option(2, doc="decoder cells for each of these doublings", low=1)
+    encoder_cells: int = option(2, doc="encoder cells per group", low=0)
+    decoder_cells: int = option(2, doc="decoder cells per group", low=0)
+    architecture: str = option("res_mbconv", doc="operations of the cells", choices=tuple(ARCHITECTURES))
+    squeeze_excite: bool = option(True, doc="squeeze and excitation: scale every cell's channels by their content")
+    residual_posterior: bool = option(True, doc="parametrise q(z_i|·) by its difference to p(z_i|z_above)")
     flows: int = option(0, doc="volume-preserving flows per group of the posterior", low=0)
     likelihood: str | None = option(
         None,
@@ -53,17 +53,17 @@ class NVAE(BackboneRecipe):
         choices=("logistic-mixture", "gaussian", "bernoulli"),
     )
     mixtures: int = option(10, doc="components of the logistic mixture", low=1)
-    bits: int = option(8, doc="per colour: images are reduced to so many before they are seen", low=1, high=8)
+    bits: int = option(8, doc="bits per colour, to which images are reduced before the model sees them", low=1, high=8)
     log_sigma_floor: float | None = option(
-        None, doc="least log σ at which the gaussian likelihood scores (arXiv 2010.00654: -2)"
+        None, doc="lower bound of log σ of the Gaussian likelihood (arXiv 2010.00654: -2)"
     )
     pad: int = option(0, doc="black pixels added on each side, which the likelihood does not score", low=0, unit="px")
     objective: NVAEObjective = option(factory=NVAEObjective, doc="the loss")
-    recalibration: Recalibration = option(factory=Recalibration, doc="BatchNorm statistics once training has ended")
+    recalibration: Recalibration = option(factory=Recalibration, doc="BatchNorm statistics after training")
 
     @property
     def structure(self) -> Structure:
-        """The sizes."""
+        """Return the sizes of scales, groups and cells."""
         return Structure(
             groups=groups_per_scale(self.scales, self.groups, self.adaptive_groups, self.min_groups),
             latent_channels=self.latent_channels,
@@ -80,7 +80,7 @@ class NVAE(BackboneRecipe):
         )
 
     def layout(self, images: ImageSpec) -> LatentLayout:
-        """[L, H/2^k, W/2^k] per group, top first. Raises `ConfigError` for a side that does not divide."""
+        """Return [L, H/2^k, W/2^k] per group, top first. Raises `ConfigError` for a side that does not divide."""
         structure, sides = self.structure, (images.height + 2 * self.pad, images.width + 2 * self.pad)
         factor = structure.shrink(0)
         if any(side % factor for side in sides):
@@ -94,7 +94,7 @@ class NVAE(BackboneRecipe):
         return LatentLayout(shapes, image=images.shape, features=(*features, features[-1]))
 
     def build(self, images: ImageSpec) -> NVAEBackbone:
-        """Raises `ConfigError` for images that do not fit the scales or the likelihood."""
+        """Build the backbone. Raises `ConfigError` for images that do not fit the scales or the likelihood."""
         layout, structure = self.layout(images), self.structure
         outputs, pixels = self._pixels(images)
         height, width = images.height + 2 * self.pad, images.width + 2 * self.pad
@@ -111,7 +111,7 @@ class NVAE(BackboneRecipe):
         )
 
     def _pixels(self, images: ImageSpec) -> tuple[int, Callable[[Tensor], PixelDistribution]]:
-        """Channels of the image's parameters, and what they are parameters of."""
+        """Return the number of channels of p(x|z)'s parameters, and the distribution that they parametrise."""
         likelihood = self.likelihood or ("bernoulli" if images.channels == 1 else "logistic-mixture")
         if likelihood == "bernoulli":
             return images.channels, BernoulliPixels
@@ -129,12 +129,12 @@ class NVAE(BackboneRecipe):
 class NVAETiny(NVAE):
     """An NVAE for two CPU cores: 2 scales of 3 groups, 16 channels, 4 latent channels, cells without bottlenecks."""
 
-    channels: int = option(16, doc="of the encoder at the image's resolution", low=2)
+    channels: int = option(16, doc="encoder channels at the image's resolution", low=2)
     groups: int = option(3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
-    latent_channels: int = option(4, doc="L of every group", low=1)
+    latent_channels: int = option(4, doc="latent channels L of every group", low=1)
     blocks: int = option(2, doc="halvings of the image before the finest latents", low=0)
-    pre_cells: int = option(1, doc="cells of each such block of the encoder", low=1)
-    post_cells: int = option(1, doc="cells of each such block of the decoder", low=1)
-    encoder_cells: int = option(1, doc="cells per group of the encoder", low=0)
-    decoder_cells: int = option(1, doc="cells per group of the decoder", low=0)
-    architecture: str = option("res_bnswish", doc="which ops the cells have", choices=tuple(ARCHITECTURES))
+    pre_cells: int = option(1, doc="encoder cells for each of these halvings", low=1)
+    post_cells: int = option(1, doc="decoder cells for each of these doublings", low=1)
+    encoder_cells: int = option(1, doc="encoder cells per group", low=0)
+    decoder_cells: int = option(1, doc="decoder cells per group", low=0)
+    architecture: str = option("res_bnswish", doc="operations of the cells", choices=tuple(ARCHITECTURES))

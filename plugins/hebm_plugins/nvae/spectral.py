@@ -1,4 +1,4 @@
-"""What keeps an NVAE's nets smooth: spectral norms of its convolutions and scales of its BatchNorm layers."""
+"""Penalties that keep an NVAE's nets smooth: spectral norms of its convolutions and scales of its BatchNorm layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpectralSum(nn.Module):
             self.register_buffer(_name(rows, columns), torch.randn(len(indices), rows))
 
     def forward(self, kernels: Sequence[Tensor], iterations: int) -> Tensor:
-        """The sum, a scalar, differentiable in the kernels; the iteration is carried on.
+        """Return the sum, a scalar, differentiable in the kernels; advance the power iteration.
 
         Arguments:
             kernels: of the shapes that this was built for.
@@ -54,8 +54,9 @@ class SpectralSum(nn.Module):
     @staticmethod
     @torch.no_grad()
     def _iterate(matrices: Tensor, buffer: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """u `(n, O, 1)` and v `(n, rest, 1)` of matrices `(n, O, rest)`, and u into the buffer: new tensors, since the
-        backward pass of an earlier call may hold the ones before.
+        """Return u `(n, O, 1)` and v `(n, rest, 1)` of matrices `(n, O, rest)`, and copy u into the buffer.
+
+        They are new tensors, since the backward pass of an earlier call may hold the previous ones.
         """
         u, v = buffer.unsqueeze(2).to(matrices.dtype), buffer.new_empty(0)
         for _ in range(iterations):
@@ -66,7 +67,7 @@ class SpectralSum(nn.Module):
 
 
 def batch_norm_penalty(modules: Iterable[nn.Module]) -> Tensor:
-    """Σ max |γ| over the BatchNorm layers among `modules`, a scalar; 0 if there are none."""
+    """Return Σ max |γ| over the BatchNorm layers among `modules`, a scalar; 0 if there are none."""
     scales: dict[int, list[Tensor]] = {}
     for module in modules:
         if isinstance(module, BatchNorm):

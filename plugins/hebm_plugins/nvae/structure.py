@@ -38,11 +38,11 @@ class Structure:
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The scale of each group, top-down."""
+        """Return the scale of each group, top-down."""
         return tuple(scale for scale, n in enumerate(self.groups) for _ in range(n))
 
     def shrink(self, scale: int) -> int:
-        """How many image pixels a side make one latent pixel; channels are multiplied by as much."""
+        """Return the image pixels per latent pixel along a side; channels grow by the same factor."""
         return int(2 ** (self.blocks + len(self.groups) - 1 - scale))
 
     def ends_scale(self, group: int) -> bool:
@@ -52,8 +52,10 @@ class Structure:
 
 
 def groups_per_scale(scales: int, groups: int, adaptive: bool, least: int) -> tuple[int, ...]:
-    """Groups of each scale, coarsest first: as many everywhere, or (`adaptive`) halved from scale to scale, the finest
-    having `groups` and none of the others fewer than `least`.
+    """Return the number of groups of each scale, coarsest first.
+
+    The finest scale has `groups`. The others have as many or, if `adaptive`, half as many as the next finer one, but at
+    least `least`.
     """
     counts = [groups]
     for _ in range(scales - 1):

@@ -18,7 +18,7 @@ class ClampedNormalPixels(PixelDistribution):
     Arguments:
         parameters: `(B, 2C, H, W)`: C raw means, then C raw log deviations.
         log_sigma_floor: least log σ of what is scored (VAEBM's code: −2); samples are drawn without it.
-        bits: what it scores is first reduced to so many bits, if that is fewer than 8. It stays a density.
+        bits: pixels are reduced to this number of bits before they are scored, if it is below 8. It stays a density.
     """
 
     scale = CONTINUOUS
@@ -32,22 +32,22 @@ class ClampedNormalPixels(PixelDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """μ, clamped to [−1, 1]."""
+        """Return μ, clamped to [−1, 1]."""
         return self.normal.mean.clamp(-1, 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Σ log N(x; μ, σ²), `(B,)`."""
+        """Return Σ log N(x; μ, σ²), `(B,)`."""
         return self.log_prob_map(value).flatten(1).sum(1)
 
     def log_prob_map(self, value: Tensor) -> Tensor:
-        """Σ_colours log N(x; μ, σ²) per pixel, `(B, H, W)`."""
+        """Return Σ_colours log N(x; μ, σ²) per pixel, `(B, H, W)`."""
         error = self.scored.standardised(value if self.bits == 8 else reduce_bits(value, self.bits))
         return (-0.5 * error.square() - self.scored.std.log() - 0.5 * math.log(2 * math.pi)).sum(1)
 
     def draw(self, noise: Noise) -> Tensor:
-        """A sample from derived noise, `(B, C, H, W)`."""
+        """Draw a sample from derived noise, `(B, C, H, W)`."""
         return self.from_normals(noise.normal(*self.normal.mean.shape))
 
     def from_normals(self, xi: Tensor) -> Tensor:
-        """μ + σ ξ, clamped to [−1, 1], for ξ `(B, C, H, W)`."""
+        """Return μ + σ ξ, clamped to [−1, 1], for ξ `(B, C, H, W)`."""
         return self.normal.at(xi).clamp(-1, 1)

@@ -23,12 +23,12 @@ SCORING = MixtureScoring(least=-8.0, greatest=1.0, lowest=-1 + 1 / 255, highest=
 
 
 def bernoulli(outputs: Tensor) -> BernoulliPixels:
-    """Bernoulli pixels of logits `(B, C, H, W)`, their probabilities within [1e-7, 1 − 1e-7]."""
+    """Return Bernoulli pixels of logits `(B, C, H, W)`, their probabilities within [1e-7, 1 − 1e-7]."""
     return BernoulliPixels(full_precision(outputs).clamp(-LIMIT, LIMIT))
 
 
 def pixel_output(images: ImageSpec, likelihood: str | None, mixtures: int, std: float) -> PixelOutput:
-    """The output for a likelihood of `LIKELIHOODS`; None chooses by the images, as for the hierarchical VAE.
+    """Return the output for a likelihood of `LIKELIHOODS`; None chooses by the images, as for the hierarchical VAE.
 
     Raises `ConfigError` for Bernoulli pixels of images that are not binarised, and a mixture over grey ones.
     """

@@ -1,4 +1,4 @@
-"""From a network's outputs to p(x|z): which distribution, and how many outputs a pixel takes."""
+"""Turn a network's outputs into p(x|z): choose the distribution and the number of outputs per pixel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PixelOutput(NamedTuple):
 
 
 def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures: int, bits: int) -> PixelOutput:
-    """The output for a likelihood of `LIKELIHOODS`; None chooses by the images.
+    """Return the output for a likelihood of `LIKELIHOODS`; None chooses by the images.
 
     Bernoulli for binarised images, a mixture of discretised logistics for colour, a Gaussian for grey.
 
@@ -58,5 +58,5 @@ def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures
 
 
 def _gaussian(outputs: Tensor, std: float) -> GaussianPixels:
-    """N(tanh h, std²)."""
+    """Return N(tanh h, std²) of raw outputs h."""
     return GaussianPixels(outputs.tanh(), std)

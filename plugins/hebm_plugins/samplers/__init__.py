@@ -1,1 +1,1 @@
-"""First-party samplers."""
+"""Samplers that come with hebm."""

@@ -25,11 +25,11 @@ class Langevin(Sampler):
     | `drift` | u + s ∇ + √(2s) ξ: diffusion EBM (arXiv 2405.13910), multi-stage EBM | 2s |
     """
 
-    steps: int = option(60, doc="transitions K of one chain", low=1)
-    step_size: float = option(0.4, doc="step size in the convention's own unit", above=0)
+    steps: int = option(60, doc="K, the number of steps of a chain", low=1)
+    step_size: float = option(0.4, doc="step size, in the unit of its convention", above=0)
     convention: str = option("std", doc="which formula step_size belongs to", choices=("std", "step", "drift"))
-    noise_scale: float = option(1.0, doc="c, multiplies the noise; 0 leaves it out", low=0)
-    temperature: float = option(1.0, doc="τ, divides the gradient: the target is p^(1/τ)", above=0)
+    noise_scale: float = option(1.0, doc="c, a factor of the noise; 0 leaves the noise out", low=0)
+    temperature: float = option(1.0, doc="temperature τ, which divides the gradient: the target is p^(1/τ)", above=0)
 
     @property
     def h(self) -> float:

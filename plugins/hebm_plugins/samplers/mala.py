@@ -31,8 +31,8 @@ class MALA(Sampler):
 
     draws = ("normal", "uniform")
 
-    steps: int = option(20, doc="transitions K of one chain", low=1)
-    step_size: float = option(0.1, doc="h, in units of u²", above=0)
+    steps: int = option(20, doc="K, the number of steps of a chain", low=1)
+    step_size: float = option(0.1, doc="step size h, in units of u²", above=0)
 
     def init(self, density: LogDensity, u: Tensor) -> Evaluated:
         """Return the point with its log density and gradient."""

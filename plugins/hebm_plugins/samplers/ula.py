@@ -30,8 +30,8 @@ class ULA(Sampler):
         0.16000000000000003
     """
 
-    steps: int = option(20, doc="transitions K of one chain", low=1)
-    step_size: float = option(0.1, doc="h, in units of u²", above=0)
+    steps: int = option(20, doc="K, the number of steps of a chain", low=1)
+    step_size: float = option(0.1, doc="step size h, in units of u²", above=0)
 
     @classmethod
     def from_std(cls, s: float, steps: int = 20) -> ULA:

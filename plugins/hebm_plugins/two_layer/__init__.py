@@ -1,1 +1,1 @@
-"""First-party two-layer."""
+"""A top-down generator with flat latent layers."""

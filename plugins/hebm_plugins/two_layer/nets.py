@@ -29,7 +29,7 @@ class ConditionalNormal(nn.Module):
         self.net, self.offset, self.bound = mlp((*sizes[:-1], 2 * sizes[-1]), activation), offset, bound
 
     def forward(self, h: Tensor) -> Normal:
-        """h `(B, size)` → the distribution."""
+        """Map h `(B, size)` to the distribution."""
         mean, log_std = self.net(h).chunk(2, dim=1)
         if self.bound is not None:
             log_std = self.bound * torch.tanh(log_std / self.bound)
@@ -37,7 +37,7 @@ class ConditionalNormal(nn.Module):
 
 
 def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
-    """Size of the smallest feature map, image size / 2^doublings. Raises `ConfigError` if that is no whole number."""
+    """Return the smallest map's size, image size / 2^doublings. Raises `ConfigError` if that is not a whole number."""
     factor = 2**doublings
     if images.height % factor or images.width % factor:
         raise ConfigError(
@@ -48,7 +48,7 @@ def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
 
 
 def conv_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, head: str, squash: bool) -> nn.Sequential:
-    """Transposed convolutions: 1×1 → the first map (k = its size) → doubled per width (k4 s2 p1) → image.
+    """Build transposed convolutions: 1×1 → first map (k = its size) → doubled per width (k4 s2 p1) → image.
 
     Arguments:
         dim: of z_1.
@@ -68,13 +68,13 @@ def conv_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, head: s
 
 
 def mlp_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, squash: bool) -> nn.Sequential:
-    """Linear layers with SiLU between, then the image's shape; tanh at the end if `squash`."""
+    """Build linear layers with SiLU between, reshaped to the image; tanh at the end if `squash`."""
     net = mlp((dim, *widths, math.prod(images.shape)), "silu")
     return nn.Sequential(*net, nn.Unflatten(1, images.shape), *[nn.Tanh()] * squash)
 
 
 def conv_encoder(widths: tuple[int, ...], images: ImageSpec, head: str, features: int) -> nn.Sequential:
-    """The generator's mirror image: k3 s1 p1 (or k4 s2 p1), halvings, one kernel as large as the last map."""
+    """Build the generator's mirror image: k3 s1 p1 (or k4 s2 p1), halvings, one kernel as large as the last map."""
     doublings = len(widths) - 1 + (head == "upsample")
     first = (4, 2, 1) if head == "upsample" else (3, 1, 1)
     channels = widths[::-1]
@@ -85,7 +85,7 @@ def conv_encoder(widths: tuple[int, ...], images: ImageSpec, head: str, features
 
 
 def mlp_encoder(widths: tuple[int, ...], images: ImageSpec, features: int) -> nn.Sequential:
-    """Linear layers over the flat image, widths in reverse."""
+    """Build linear layers over the flat image, widths in reverse."""
     return nn.Sequential(nn.Flatten(), *mlp((math.prod(images.shape), *widths[::-1], features), "silu"))
 
 
@@ -107,7 +107,7 @@ class TopDownInference(nn.Module):
         )
 
     def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Normal]]:
-        """z and its distribution per layer, top first; noise ξ_i `(B, d_i)`."""
+        """Return z and its distribution per layer, top first, for noise ξ_i `(B, d_i)`."""
         h = F.silu(self.encoder(x))
         z: list[Tensor] = []
         q: list[Normal] = []
@@ -136,7 +136,7 @@ class BottomUpInference(nn.Module):
         )
 
     def forward(self, x: Tensor, noise: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Normal]]:
-        """z and its distribution per layer, top first; noise ξ_i `(B, d_i)`, top first."""
+        """Return z and its distribution per layer, top first, for noise ξ_i `(B, d_i)`, top first."""
         mean, log_std = self.encoder(x).chunk(2, dim=1)
         q = [Normal(mean, log_std.exp() + self.offset)]
         z = [q[0].at(noise[-1])]

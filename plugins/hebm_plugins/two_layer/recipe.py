@@ -25,18 +25,18 @@ class TwoLayer(BackboneRecipe):
     generator: str = option("conv", doc="network of p(x|z_1)", choices=("conv", "mlp"))
     widths: tuple[int, ...] = option((64, 32), doc="channels (conv) or units (mlp), from z_1 to the image", low=1)
     head: str = option("upsample", doc="last conv layer: k3 s1 or k4 s2", choices=("conv", "upsample"))
-    likelihood: str = option("gaussian", doc="p(x|z)", choices=("gaussian", "bernoulli"))
+    likelihood: str = option("gaussian", doc="likelihood p(x|z)", choices=("gaussian", "bernoulli"))
     pixel_std: float = option(0.3, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
     prior_width: int = option(128, doc="hidden units of p(z_i|z_{i+1})", low=1)
     prior_depth: int = option(2, doc="hidden layers of p(z_i|z_{i+1})", low=1)
-    prior_activation: str = option("leaky-relu", doc="of p(z_i|z_{i+1})", choices=tuple(ACTIVATIONS))
-    sigma_offset: float = option(0.01, doc="added to every σ of the prior", low=0)
+    prior_activation: str = option("leaky-relu", doc="activation of p(z_i|z_{i+1})", choices=tuple(ACTIVATIONS))
+    sigma_offset: float = option(0.01, doc="constant added to every σ of the prior", low=0)
     log_sigma_bound: float = option(
         3.0,
-        doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none: then a tilt may grow as exp exp u, and chains diverge",
+        doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none, where a tilt may grow as exp exp u and chains diverge",
         low=0,
     )
-    inference: str = option("top-down", doc="q(z|x)", choices=("top-down", "bottom-up", "none"))
+    inference: str = option("top-down", doc="inference model q(z|x)", choices=("top-down", "bottom-up", "none"))
     inference_width: int = option(256, doc="features and hidden units of q(z|x)", low=1)
 
     def __attrs_post_init__(self) -> None:

@@ -16,7 +16,7 @@ def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
     assert [picture.file for picture in section.pictures] == ["layers-0.png", "layers-1.png"]
     assert every_file_is_there(section, tmp_path)
     assert finite(section)
-    assert (tmp_path / "shares.csv").read_text().startswith("drawn anew,share")
+    assert (tmp_path / "shares.csv").read_text().startswith("redrawn,share")
 
 
 @pytest.mark.parametrize("prior", ["joint", "diffusion", "progressive", "ncp", "sir"])
@@ -34,8 +34,8 @@ def test_deep_models_are_cut_into_six_neighbouring_groups():
     sets = Hierarchical()._sets(15)
     assert len(sets) == 6
     assert [layer for layers in sets for layer in layers] == list(range(15))
-    assert hierarchical._title(sets[0]) == "layers 0 to 2 anew"
-    assert hierarchical._title((0, 2)) == "layers 0, 2 anew"
+    assert hierarchical._title(sets[0]) == "layers 0 to 2 redrawn"
+    assert hierarchical._title((0, 2)) == "layers 0, 2 redrawn"
 
 
 def test_a_layer_that_there_is_not_is_refused(tmp_path):

@@ -98,9 +98,9 @@ def test_failures_are_said_in_words():
     assert "It fails at L>0" in in_words({0: bad, 1: good})
     assert in_words({0: bad}).startswith("it fails")
     assert "fails" not in in_words({0: good})
-    assert "f alone tells no more than the control" in against_control({INFERENCE: {0: bad}, CONTROL: {0: good}})
+    assert "f alone does not beat the control" in against_control({INFERENCE: {0: bad}, CONTROL: {0: good}})
     said = against_control({INFERENCE: {0: good}, CONTROL: {0: bad}})
-    assert f"by inference, 0.800; {CONTROL}, 0.300. f tells more than the control." in said
+    assert f"by inference, 0.800; {CONTROL}, 0.300. f beats the control." in said
 
 
 def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):

@@ -1,4 +1,4 @@
-"""A CSV beside the images, in their archive, or within each split."""
+"""A CSV next to the images, in their archive, or within each split."""
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def test_names_that_might_be_in_either_archive_are_refused(tmp_path, write_files
     for split in ("train", "test"):
         write_files(tmp_path / "set" / f"{split}.zip", images_of(encode))
     (tmp_path / "set" / "labels.csv").write_bytes(table())
-    with pytest.raises(DataError, match=r"labels\.csv, line 2: there is no image '0\.png' \(10 such lines\)"):
+    with pytest.raises(DataError, match=r"labels\.csv, line 2: image '0\.png' not found \(10 such lines\)"):
         ImageFolder(root=str(tmp_path / "set"), labels="labels.csv").load("train")
 
 
@@ -125,7 +125,7 @@ def test_classes_are_numbered_alike_in_splits_with_tables_of_their_own(tmp_path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t + "\nx.png,1,1", r"labels\.csv, line 12: there is no image 'x\.png'; .*mend or remove"),
+        (lambda t: t + "\nx.png,1,1", r"labels\.csv, line 12: image 'x\.png' not found; .*fix or remove"),
         (lambda t: t.replace("\n3.png,0,0", ""), r"1 of 10 images have no line, one is .*/3\.png; add lines"),
         (lambda t: t.replace("3.png,0,0", "3.png,0"), r"labels\.csv, line 5: has 2 cells, the header has 3"),
         (lambda t: t.replace("3.png,0,0", "3.png,0,no"), r"labels\.csv, line 5: even is 'no'; allowed"),

@@ -35,7 +35,7 @@ def test_byte_order_marks_quotes_and_cells_of_two_lines_are_read():
     [
         ("", r"t\.csv, line 1: has 0 column"),
         ("file\n1.png\n", r"line 1: has 1 column.*header"),
-        ("1.png,cat\n2.png,dog\n", r"line 1: begins with the image '1\.png'.*header"),
+        ("1.png,cat\n2.png,dog\n", r"line 1: starts with the image '1\.png'.*header"),
         ("file,a,b\n1.png,1,0\n2.png,1\n", r"line 3: has 2 cells, the header has 3"),
         ("file,a\n1.png,x\n\n2.png,x,y\n", r"line 4: has 3 cells, the header has 2"),
         ("file,a\n1.png,x\n1.png,y\n", r"line 3: '1\.png' stands in line 2 already"),

@@ -192,7 +192,7 @@ def test_statistics_are_taken_by_the_backbone_where_there_are_any():
     [
         (ImageSpec(1, 12, 12), {"latents": (1, 1, 1)}, "3 scales need sides that 8 divides, the images are 12x12"),
         (GREY, {"width": 2}, "aggregation adds latents up as images, which takes 1 channel"),
-        (GREY, {"context_size": 9}, "images of 8x8 pixels have no so many frequencies"),
+        (GREY, {"context_size": 9}, "images of 8x8 pixels have fewer frequencies per side"),
         (COLOUR, {"likelihood": "bernoulli"}, 'data.binarize = "target"'),
         (GREY, {"log_var_bounds": (1.0, -10.0)}, "give the lower one first"),
         (GREY, {"input_levels": (0.0, 0.0)}, "the deviation must be above 0"),

@@ -1,4 +1,4 @@
-"""What a layer's net sees: z, u, or z beside the two parameters of its base conditional."""
+"""What a layer's net sees: z, u, or z with the two parameters of its base conditional."""
 
 import dataclasses
 

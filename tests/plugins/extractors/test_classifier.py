@@ -67,7 +67,7 @@ def test_a_damaged_cache_is_trained_again(tmp_path, monkeypatch, damage):
     assert extractor_of(tmp_path, TinyData()).describe() == expected
     assert len(trained) == (damage != "nothing")
     assert extractor_of(tmp_path, TinyData()).describe() == expected
-    assert len(trained) == (damage != "nothing"), "the mended cache is used"
+    assert len(trained) == (damage != "nothing"), "the repaired cache is used"
 
 
 def test_other_data_get_other_weights(tmp_path, monkeypatch):

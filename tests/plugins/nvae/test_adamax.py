@@ -21,7 +21,7 @@ def test_moments_go_by_name_and_return_to_their_places():
     assert torch.equal(moments["0.weight/exp_inf"], optimizer["state"][1]["exp_inf"])
     assert moments["0.bias/step"] == 7
     assert emptied["state"][2] == {"step": 7, "exp_avg": None, "exp_inf": None}
-    back = with_moments(emptied, moments, ORDER, anew=False)
+    back = with_moments(emptied, moments, ORDER, trained_on=False)
     assert back["state"][0]["exp_avg"] is optimizer["state"][0]["exp_avg"]
     assert (list(back["state"][0]), back["param_groups"]) == (list(optimizer["state"][0]), optimizer["param_groups"])
 
@@ -52,12 +52,12 @@ def test_a_state_of_another_form_is_left_whole():
         moments, kept = moments_of(optimizer, ORDER, NET)
         assert moments == {}
         assert kept is optimizer
-        assert with_moments(kept, {}, ORDER, anew=False) == optimizer
+        assert with_moments(kept, {}, ORDER, trained_on=False) == optimizer
 
 
 def test_a_run_that_went_on_has_todays_moments_for_every_parameter_that_has_any():
     _, emptied = moments_of(state(), ORDER, NET)
     today = {f"0.bias/{k}": torch.full((3,), 2.0) for k in ("exp_avg", "exp_inf")} | {"0.bias/step": torch.tensor(9.0)}
-    written = with_moments(emptied, {**today, "0.weight/exp_avg": torch.ones(3, 2)}, ORDER, anew=True)
+    written = with_moments(emptied, {**today, "0.weight/exp_avg": torch.ones(3, 2)}, ORDER, trained_on=True)
     assert list(written["state"]) == [2]
     assert (written["state"][2]["step"], written["param_groups"][0]["params"]) == (9, [0, 1, 2])

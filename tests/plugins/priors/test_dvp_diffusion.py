@@ -1,4 +1,4 @@
-"""The root of DVP-VAE: its process, its bounds against an exact likelihood, and what it does beside the vectors."""
+"""The root of DVP-VAE: its process, its bounds against an exact likelihood, and what the vectors do not cover."""
 
 import math
 

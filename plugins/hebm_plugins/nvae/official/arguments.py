@@ -92,7 +92,7 @@ _MOST |= {key: 1000 for key in DEFAULTS if "cell" in key}
 
 
 def experiment_of(given: Mapping[str, Any], steps: int) -> tuple[Experiment, ImageSpec]:
-    """What a model with these arguments was trained as, for so many steps, and its images.
+    """Return the experiment that trained a model with these arguments for `steps` steps, and its images.
 
     Raises `CheckpointError` for arguments that make no model here, naming them.
     """
@@ -116,13 +116,13 @@ def _check(args: Mapping[str, Any]) -> None:
         raise ConfigError(f"num_preprocess_blocks = {pre} and num_postprocess_blocks = {post} must be equal")
     for key, most in _MOST.items():
         if not 0 <= args[key] <= most:
-            raise ConfigError(f"{key} = {args[key]} is no size of a model")
+            raise ConfigError(f"{key} = {args[key]} is not a possible size of a model")
     architecture = args["arch_instance"]
     if architecture not in ARCHITECTURES:
         raise ConfigError(f"arch_instance = {architecture!r} is unknown; there are {', '.join(ARCHITECTURES)}")
     if architecture == "res_elu":
         raise ConfigError(
-            "arch_instance = 'res_elu' is not supported: the published code sets its weights anew from the first batch "
+            "arch_instance = 'res_elu' is not supported: the published code sets its weights from the first batch "
             "after every load, so that such a file does not say what its model computes"
         )
     if args["num_latent_scales"] == 1 and args["num_groups_per_scale"] == 1:
@@ -148,7 +148,7 @@ def _pixels(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
 
 
 def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Adamax with the published constants; the schedule's end is where training ended."""
+    """Return Adamax with the published constants, and a schedule that ends where training ended."""
     rate = args["learning_rate"]
     backbone = {
         "steps": steps,
@@ -164,7 +164,7 @@ def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def _schedule(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """The published schedule where the file says how long its epochs were, else the plain cosine like it."""
+    """Return the published schedule if the file says how long its epochs were, else a plain cosine like it."""
     epochs, warm, total = args["epochs"], args["warmup_epochs"], args.get("num_total_iter", 0)
     epoch = total // epochs if total % epochs == 0 else 0
     if epoch > 1 and steps >= (warm + 1) * epoch:
@@ -176,7 +176,7 @@ def _schedule(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def nvae_of(experiment: Experiment) -> NVAE:
-    """The experiment's backbone. Raises `CheckpointError` if it is no NVAE."""
+    """Return the experiment's backbone. Raises `CheckpointError` if it is not an NVAE."""
     recipe = experiment.backbone
     if not isinstance(recipe, NVAE):
         raise CheckpointError(f"the run's backbone is a {type(recipe).__name__}; this format writes NVAE's alone")
@@ -184,7 +184,7 @@ def nvae_of(experiment: Experiment) -> NVAE:
 
 
 def arguments_of(experiment: Experiment, images: ImageSpec) -> dict[str, Any]:
-    """The arguments with which the published code builds the model of a run that was trained here.
+    """Return the arguments with which the published code builds the model of a run that was trained here.
 
     Raises `CheckpointError` for what the published code cannot express.
     """

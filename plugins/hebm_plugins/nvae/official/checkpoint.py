@@ -34,7 +34,7 @@ class OfficialCheckpoint(CheckpointFormat):
     allowed: ClassVar[tuple[type, ...]] = (Namespace,)
 
     def read(self, content: Any) -> ConvertedCheckpoint:
-        """Arguments → experiment, names → names, strictly; what has no place here is left over."""
+        """Convert arguments to an experiment and names to names, strictly; keep as leftovers what has no place here."""
         state, args, step = _parts(content)
         experiment, images = experiment_of(args, step)
         _check_count(experiment, len(state))
@@ -54,7 +54,7 @@ class OfficialCheckpoint(CheckpointFormat):
         return ConvertedCheckpoint(experiment, images, tensors, moments, step, leftovers, notes)
 
     def write(self, converted: ConvertedCheckpoint) -> dict[str, Any]:
-        """The published file of a run: what it was imported from, with the run's weights and moments."""
+        """Write the published file of a run: what it was imported from, with the run's weights and moments."""
         backbone = _outline(converted.experiment, converted.images)
         names = official_names(backbone)
         absent = [ours for ours in names if ours not in converted.backbone]
@@ -80,15 +80,15 @@ class OfficialCheckpoint(CheckpointFormat):
 
 
 def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int]:
-    """State dict, arguments and step of a file. Raises `CheckpointError` for what is no such file."""
+    """Return state dict, arguments and step of a file. Raises `CheckpointError` for another kind of file."""
     needed = "it needs state_dict, args (an argparse.Namespace), optimizer and global_step"
     if not isinstance(content, dict):
-        raise CheckpointError(f"this is no NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
+        raise CheckpointError(f"this is not an NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
     state, args, step = content.get("state_dict"), content.get("args"), content.get("global_step", 0)
     if not isinstance(state, dict) or not isinstance(args, Namespace):
         alone = any(isinstance(value, Tensor) for value in content.values())
         what = "weights alone, without the arguments that say what they belong to" if alone else "something else"
-        raise CheckpointError(f"this is no NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
+        raise CheckpointError(f"this is not an NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
     if type(step) is not int or step < 0:
         raise CheckpointError(f"global_step is {step!r}, a count of training steps is expected; the file is damaged")
     return state, vars(args), step
@@ -115,7 +115,7 @@ def _check_count(experiment: Experiment, tensors: int) -> None:
 
 
 def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
-    """The model without storage: its names and shapes. Raises `CheckpointError` if it cannot be built."""
+    """Return the model without storage, with names and shapes. Raises `CheckpointError` if it cannot be built."""
     try:
         with torch.device("meta"):
             return nvae_of(experiment).build(images)
@@ -127,7 +127,7 @@ def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
 
 
 def _fresh(args: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the weights of a run that was never a published file, as the published code would resume it."""
+    """Return all but the weights of a run without a published file, as the published code would resume it."""
     ops = ARCHITECTURES[args["arch_instance"]]
     parts = {"enc": ops.encoder, "dec": ops.decoder, "pre": ops.pre, "post": ops.post}
     ways = {"enc": "down", "dec": "up", "pre": "down", "post": "up"}

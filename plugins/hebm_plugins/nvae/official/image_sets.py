@@ -15,7 +15,7 @@ _SCENES = {"bedroom": "bedroom", "church": "church_outdoor", "tower": "tower"}
 
 
 def table_of(args: Mapping[str, Any]) -> tuple[dict[str, Any], ImageSpec]:
-    """The table [data] of the published arguments, and what a backbone must know of the images.
+    """Return the table [data] of the published arguments, and what a backbone must know of the images.
 
     Raises `ConfigError` for an unknown data set.
     """
@@ -36,7 +36,7 @@ def table_of(args: Mapping[str, Any]) -> tuple[dict[str, Any], ImageSpec]:
 
 
 def _family(name: str) -> tuple[str, int]:
-    """What colour images show, and their side in pixels."""
+    """Return the subject of the colour images, and their side in pixels."""
     if name == "ffhq":
         return name, 256
     match = re.fullmatch(r"(?:(celeba|imagenet)|lsun_(bedroom|church|tower))_(\d{1,4})", name)
@@ -47,7 +47,7 @@ def _family(name: str) -> tuple[str, int]:
 
 
 def name_of(experiment: Experiment, pad: int, images: ImageSpec) -> str:
-    """The published name of images of the run's shape: its own data set where that has one.
+    """Return the published name of images of the run's shape: of its own data set if that has one.
 
     Arguments:
         experiment: the run.

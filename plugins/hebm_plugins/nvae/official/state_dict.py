@@ -45,27 +45,27 @@ def _broken(value: Tensor) -> bool:
 
 
 def _kind(dtype: torch.dtype, value: Tensor | None = None) -> str:
-    """Element type, and what else keeps a tensor from being a plain one in memory."""
+    """Return the element type, and what else keeps a tensor from being a plain one in memory."""
     if value is None or (value.layout == torch.strided and value.device.type == "cpu"):
         return str(dtype)
     return f"{dtype} {value.layout} on {value.device}"
 
 
 def listed(names: list[Any]) -> str:
-    """Names in a message, the first twenty of them."""
+    """Join names for a message, the first twenty of them."""
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(str, names[:_SHOWN])) + more
 
 
 def parameters_in(state: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """Our names of the parameters, in the file's order: the optimiser counts them so."""
+    """Return our names of the parameters in the file's order, by which the optimiser numbers them."""
     ours = {theirs: own for own, theirs in names.items()}
     buffers = (".running_mean", ".running_var", ".num_batches_tracked")
     return [ours[key] for key in state if not key.endswith((ALIAS, *buffers))]
 
 
 def own_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Aliases that do not repeat the weight, as old files have them."""
+    """Return aliases that do not repeat the weight, as old files have them."""
     aliases = [key for key in state if key.endswith(ALIAS)]
     kernels = {key: state.get(key.removesuffix(ALIAS) + ".weight") for key in aliases}
     return {key: state[key] for key, kernel in kernels.items() if kernel is None or not _same(state[key], kernel)}
@@ -76,7 +76,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def keys_of(names: Mapping[str, str], backbone: NVAEBackbone) -> list[str]:
-    """The keys that the published code writes, aliases included, in its order."""
+    """Return the keys that the published code writes, aliases included, in its order."""
     return [
         key
         for ours, theirs in names.items()
@@ -85,7 +85,7 @@ def keys_of(names: Mapping[str, str], backbone: NVAEBackbone) -> list[str]:
 
 
 def assembled(tensors: Mapping[str, Tensor], left: Mapping[str, Any]) -> OrderedDict[str, Tensor]:
-    """The published state dict of tensors by published name.
+    """Assemble the published state dict from tensors by published name.
 
     Arguments:
         tensors: all but the aliases.

@@ -52,7 +52,7 @@ def test_the_optimiser_and_its_schedule_are_the_published_ones():
         ({"num_channels_enc": 1.5}, "channels"),
         ({"num_channels_enc": "32"}, "channels"),
         ({"use_se": 1}, "squeeze_excite"),
-        ({"num_groups_per_scale": 10**9}, "no size of a model"),
+        ({"num_groups_per_scale": 10**9}, "not a possible size"),
         ({"num_cell_per_cond_enc": "two"}, "other types"),
         ({"learning_rate": 0.0}, "other types"),
         ({"epochs": 0}, "other types"),

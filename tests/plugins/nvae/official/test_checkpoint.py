@@ -167,10 +167,10 @@ BAD = {
     "a value that cannot be kept": lambda found: {**found, "scheduler": {"when": 1j}},
 }
 SAID = {
-    "another kind": "no NVAE checkpoint: it holds a list",
+    "another kind": "not an NVAE checkpoint: it holds a list",
     "weights alone": "weights alone, without the arguments",
-    "without args": "no NVAE checkpoint",
-    "args as a dict": "no NVAE checkpoint",
+    "without args": "not an NVAE checkpoint",
+    "args as a dict": "not an NVAE checkpoint",
     "another code's": r"something else \(model, epoch\)",
     "a step that is none": "global_step is -1",
     "a missing key": r"do not fit.*\n  missing: stem\.bias$",
