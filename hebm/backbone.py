@@ -39,7 +39,7 @@ class ImageSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """The shape of one image, (C, H, W)."""
         return self.channels, self.height, self.width
 
 
@@ -191,7 +191,7 @@ class ShowsFeatures(Protocol):
 
 
 class BackboneRecipe(ABC):
-    """Group `hebm_backbones`."""
+    """Builds a backbone; registered in the group `hebm_backbones`."""
 
     group: ClassVar[str] = "hebm_backbones"
 

@@ -31,7 +31,7 @@ class Graphed(Sampler):
         self.draws = sampler.draws  # type: ignore[misc]
 
     def __repr__(self) -> str:
-        """Name the sampler."""
+        """Return the sampler's own text, marked as recorded."""
         return f"Graphed({self.sampler!r})"
 
     def __getattr__(self, name: str) -> Any:

@@ -270,7 +270,7 @@ class DrawsContext(Protocol):
 
     @property
     def context(self) -> tuple[int, ...] | None:
-        """The shape of c."""
+        """The shape of the context c, without the batch dimension."""
 
     def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """Return one sample, `(B,)`, whose mean over noise is a lower bound on log p(c) of contexts `(B, *context)`.
@@ -316,7 +316,7 @@ def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Ti
 
 
 class EnergyRecipe(ABC):
-    """Group `hebm_energies`."""
+    """Builds an energy; registered in the group `hebm_energies`."""
 
     group: ClassVar[str] = "hebm_energies"
 
@@ -331,7 +331,7 @@ class EnergyRecipe(ABC):
 
 
 class PriorRecipe(ABC):
-    """Group `hebm_priors`."""
+    """Builds a prior; registered in the group `hebm_priors`."""
 
     group: ClassVar[str] = "hebm_priors"
 

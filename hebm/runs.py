@@ -105,7 +105,7 @@ class Run:
 
     @property
     def experiment(self) -> Experiment:
-        """The configuration with the overrides, its paths as they are found now. Raises `ConfigError`."""
+        """The configuration with the overrides; its paths lead to where the files are now. Raises `ConfigError`."""
         found: Experiment = located(self.written, self.places)
         return found
 

@@ -79,7 +79,7 @@ class TrainedModel:
 
     @cached_property
     def path(self) -> tuple[Transition, ...]:
-        """The transitions that a draw goes through. Raises `ConfigError` if there is no transition `request.after`."""
+        """The transitions that a draw runs. Raises `ConfigError` if none is called `request.after`."""
         return path_to(self.prior.transitions(self.generator), self.request.after)
 
     @cached_property
@@ -95,7 +95,7 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """The device of the parameters; the CPU if there are none."""
         parameter = next(self.backbone.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
@@ -255,7 +255,7 @@ def count_nonfinite(images: Tensor) -> int:
 
 
 def finite(images: Tensor) -> Tensor:
-    """Return images `(n, …)` as they are. Raises `NonFiniteError` if any is not finite."""
+    """Return images `(n, …)` unchanged. Raises `NonFiniteError` if one of them has NaN or infinite values."""
     bad = count_nonfinite(images)
     if bad:
         raise NonFiniteError(

@@ -84,7 +84,7 @@ class Exact(Transition):
 
     @property
     def steps(self) -> int:
-        """0."""
+        """0: there is no chain."""
         return 0
 
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
@@ -116,7 +116,7 @@ class MCMC(Transition):
 
     @property
     def steps(self) -> int:
-        """The sampler's steps."""
+        """The steps that the sampler was built with."""
         return self.sampler.steps
 
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:

@@ -105,15 +105,15 @@ class _Losses:
         click.echo(f"phase {phase}: {self.lengths[phase]} steps in a run")
 
     def stepped(self, loss: float | None) -> None:
-        """Ignore the step."""
+        """Print nothing: `logged` tells of the same step."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Keep the loss of the step."""
+        """Print the loss of the step."""
         click.echo(f"  step {record['step']}: loss {record['loss']:.4g}")
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Ignore previews; a check asks for none."""
+        """Print nothing: a check draws no previews."""
 
     def said(self, message: str) -> None:
-        """Show a warning."""
+        """Print a warning on the terminal's error stream."""
         click.echo(f"note: {message}", err=True)

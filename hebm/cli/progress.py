@@ -69,7 +69,7 @@ class Progress:
         save_grid(images.to("cpu", torch.float32), self.samples / f"step-{total_step:08d}.png", 8)
 
     def said(self, message: str) -> None:
-        """Show a warning."""
+        """Print a warning on the terminal's error stream."""
         click.echo(f"note: {message}", err=True)
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ def command(
     places = open_run(folder.path).places if folder.started else None
     assembly = pipeline.assemble(experiment, accelerator.device, places)
     if extend and not folder.started:
-        raise ConfigError(f"--extend: there is no run in {folder.path} yet; leave it out to start one")
+        raise ConfigError(f"--extend: {folder.path} has no run to extend yet; start one without --extend")
     say = warner(accelerator.is_main_process) if extend else None
     with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, say) as (run_id, finished):
         if not finished:

@@ -11,7 +11,7 @@ from hebm.cli.options import run_argument
 
 @click.command()
 @run_argument
-@click.option("--accept", is_flag=True, help="Take config.toml, manifest.json and metrics.json as they are now.")
+@click.option("--accept", is_flag=True, help="Accept the present config.toml, manifest.json and metrics.json.")
 def command(run: Path, accept: bool) -> None:
     """Check every file of RUN that has a checksum: its own three files and all checkpoints.
 

@@ -30,7 +30,7 @@ class FileImages(Images):
         names: of the files, in the folder, with / between parts.
         skipped: what was wrong with each file that was left out.
 
-    Raises `DataError` naming a file that cannot be read or whose pixels have another shape, and if there are no files.
+    Raises `DataError` naming a file that cannot be read or whose pixels have another shape, and for an empty folder.
     """
 
     def __init__(self, folder: Path, shape: Shape, decoder: ImageDecoder, skip: bool = False) -> None:

@@ -63,7 +63,7 @@ class Results:
         return found if used is None else {**found, "extractor": f"{used.get('name')} {used.get('sha256')}"}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the file's content."""
+        """Return the content of `metrics.json`: plain dicts, lists, texts and numbers."""
         return {
             "schema": SCHEMA,
             "measurements": [found.to_json() for found in self.measurements],

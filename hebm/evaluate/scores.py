@@ -51,7 +51,7 @@ class Scorer:
         return context_of(prior) is None and prior.density(self.model.generator) is not None
 
     def inferred(self, batch: Batch, noise: Noise) -> Latents:
-        """Return one posterior draw."""
+        """Infer the latents of a batch: one draw from the posterior of each image."""
         return self.model.infer(batch, noise).latents
 
     def scores(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the report shows of a trained model, as plain numbers beside the images: the page is drawn from it alone."""
+"""What the report shows of a trained model, as plain numbers next to the images: the page is drawn from these alone."""
 
 from __future__ import annotations
 

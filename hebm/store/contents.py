@@ -104,5 +104,5 @@ def without_sums(path: Path, manifest: bytes) -> str:
         )
     return (
         f"{path / sums.SUMS} is missing, so config.toml, manifest.json and metrics.json cannot be verified; put back "
-        f"a good copy, or accept these files as they are with `hebm verify {path} --accept`"
+        f"a good copy, or accept the present files with `hebm verify {path} --accept`"
     )

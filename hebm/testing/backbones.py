@@ -128,11 +128,11 @@ def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:
     with torch.no_grad():
         whole = _outputs(backbone, backbone.latents(u, context))
         alone = _outputs(backbone, backbone.latents(u[2:3], None if context is None else context[2:3]))
-        beside_nan = _outputs(backbone, backbone.latents(spoiled, context))
+        poisoned = _outputs(backbone, backbone.latents(spoiled, context))
     fix = "no batch statistics in eval mode, no reductions over dimension 0"
     expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, fix)
     keep = [0, *range(2, ROWS)]
-    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], fix)
+    expect_equal("a NaN row leaves the others unchanged", poisoned[keep], whole[keep], fix)
 
 
 def check_no_global_rng(recipe: BackboneRecipe, images: ImageSpec) -> None:

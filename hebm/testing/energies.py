@@ -62,12 +62,12 @@ def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels:
     spoiled[1] = math.nan
     with torch.no_grad():
         whole = energy(_latents(layout), t)
-        beside_nan = energy(_latents(layout, u=spoiled), t)
+        poisoned = energy(_latents(layout, u=spoiled), t)
         alone = energy(_row(_latents(layout), 2), None if t is None else t[2:3])
     fix = "no batch statistics in eval mode, no reductions over dimension 0"
     expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, fix)
     keep = [0, *range(2, ROWS)]
-    expect_equal("a NaN row leaves the others unchanged", beside_nan[keep], whole[keep], fix)
+    expect_equal("a NaN row leaves the others unchanged", poisoned[keep], whole[keep], fix)
 
 
 def _row(latents: Latents, i: int) -> Latents:

@@ -70,10 +70,10 @@ def check_nan_start(recipe: PriorRecipe, backbone: Backbone) -> None:
     """A chain that is NaN from its start leaves every other chain unchanged bit for bit."""
     prior, twin = built(recipe, backbone)
     clean = prior.sample(twin, ROWS, Noise(0, "sample")).u
-    beside = prior.sample(twin, ROWS, PoisonedNoise(0, "sample")).u
+    poisoned = prior.sample(twin, ROWS, PoisonedNoise(0, "sample")).u
     keep = [i for i in range(ROWS) if i != PoisonedNoise.row]
     fix = "no sums, norms or statistics over the batch in a chain"
-    expect_equal("a NaN chain leaves the others unchanged", beside[keep], clean[keep], fix)
+    expect_equal("a NaN chain leaves the others unchanged", poisoned[keep], clean[keep], fix)
 
 
 def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:

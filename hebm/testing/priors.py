@@ -98,7 +98,10 @@ def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
     promise(len(set(names)) == len(names) and all(names), "unique stage names", str(names), "number them")
     foreign = [stage.name for stage in stages if any(id(p) not in inside for p in stage.module.parameters())]
     promise(
-        not foreign, "a stage trains parameters of the prior", f"not so: {foreign}", "set the module as an attribute"
+        not foreign,
+        "a stage trains parameters of the prior",
+        f"stages {foreign} train others",
+        "set the module as an attribute",
     )
     covered = {id(p) for stage in stages for p in stage.module.parameters()}
     left = [name for name, p in prior.named_parameters() if p.requires_grad and id(p) not in covered]
@@ -151,10 +154,10 @@ def check_density_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
     spoiled = u.clone()
     spoiled[1] = math.nan
     keep, fix = [0, *range(2, ROWS)], "no sums, norms or statistics over the batch"
-    for name, clean, beside in zip(
+    for name, clean, poisoned in zip(
         ("value", "gradient"), density.value_and_grad(u), density.value_and_grad(spoiled), strict=True
     ):
-        expect_equal(f"a NaN row leaves the {name} of the others unchanged", beside[keep], clean[keep], fix)
+        expect_equal(f"a NaN row leaves the {name} of the others unchanged", poisoned[keep], clean[keep], fix)
 
 
 def check_context(recipe: PriorRecipe, backbone: Backbone) -> None:

@@ -15,7 +15,7 @@ from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
-from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_latent_energies, start_stage
+from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_density_of_latents, start_stage
 
 
 def inference_tilt(prior: PriorLearner, stage: Stage | None) -> Tilt | None:
@@ -131,12 +131,7 @@ class JointMCMC(SchemeRecipe):
         """Return a phase for each stage of the prior, or one for the generator alone if the prior has none."""
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
-        require_latent_energies(prior, "joint")
-        if prior.density(backbone) is None:
-            raise ConfigError(
-                f"train.type: scheme 'joint' needs a prior with an unnormalised density, {type(prior).__name__} has "
-                'none; use train.type = "two-phase"'
-            )
+        require_density_of_latents(prior, backbone, "joint")
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
 

@@ -101,15 +101,23 @@ class Phase(nn.Module, ABC):
         """
 
 
-def require_latent_energies(prior: PriorLearner, scheme: str) -> None:
-    """Raise `ConfigError` if an energy sees the decoded image: f then depends on the generator that the scheme trains.
+def require_density_of_latents(prior: PriorLearner, backbone: Backbone, scheme: str) -> None:
+    """Raise `ConfigError` unless the prior has an unnormalised density whose energies see latents alone.
 
-    No loss of the scheme would have the gradient of f in the generator.
+    Such a scheme trains the generator. An energy of what the generator decodes would depend on it, and no loss of the
+    scheme has that gradient.
     """
-    if "image" in sees_of(prior):
+    way_on = 'use train.type = "two-phase"'
+    if sees_of(prior):
+        seen = " and ".join(map(repr, sees_of(prior)))
         raise ConfigError(
-            f"train.type: scheme {scheme!r} trains the generator, and an energy of this prior sees the images that it "
-            'decodes; use train.type = "two-phase"'
+            f"train.type: scheme {scheme!r} trains the generator, and an energy of this prior sees what the generator "
+            f"decodes ({seen}); {way_on}"
+        )
+    if prior.density(backbone) is None:
+        raise ConfigError(
+            f"train.type: scheme {scheme!r} needs a prior with an unnormalised density, {type(prior).__name__} has "
+            f"none; {way_on}"
         )
 
 

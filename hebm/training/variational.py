@@ -11,7 +11,7 @@ from hebm.noise import Noise
 from hebm.tilts import Tilt
 from hebm.training.joint import inference_tilt, log_normaliser
 from hebm.training.optimization import PATIENCE, Optimization
-from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_latent_energies, start_stage
+from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_density_of_latents, start_stage
 from hebm.training.two_phase import require_inference
 
 
@@ -89,12 +89,7 @@ class Variational(SchemeRecipe):
             raise ConfigError(
                 "train.type: scheme 'variational' learns no p(c) of a context; use 'two-phase' for this backbone"
             )
-        require_latent_energies(prior, "variational")
-        if prior.density(backbone) is None:
-            raise ConfigError(
-                f"train.type: scheme 'variational' needs a prior with an unnormalised density, {type(prior).__name__} "
-                'has none; use train.type = "two-phase"'
-            )
+        require_density_of_latents(prior, backbone, "variational")
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(VariationalPhase(inferring, prior, stage, self) for stage in stages)
 

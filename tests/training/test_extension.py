@@ -207,7 +207,7 @@ def test_killed_while_checkpoints_are_set_aside_the_run_is_a_good_one(tmp_path, 
 def test_the_command_says_where_it_goes_on_and_the_refusal_names_the_option(tmp_path):
     config = write_config(tmp_path, of())
     nothing = hebm("run", config, "--runs", tmp_path, "--extend")
-    assert (nothing.status, "there is no run in" in nothing.stderr) == (2, True)
+    assert (nothing.status, "has no run to extend yet" in nothing.stderr) == (2, True)
     assert hebm("run", config, "--runs", tmp_path, "--quiet").status == 0
     more = ("--set", "train.prior.steps=9")
     refused = hebm("run", config, "--runs", tmp_path, *more)

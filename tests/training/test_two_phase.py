@@ -143,8 +143,10 @@ def test_an_energy_that_sees_the_image_is_trained_on_the_reconstructions_of_the_
 
 
 @pytest.mark.parametrize("scheme", [JointMCMC(), Variational()], ids=["joint-mcmc", "variational"])
-def test_a_scheme_that_trains_the_generator_refuses_an_energy_that_sees_the_image(scheme):
-    backbone = seeded(ReferenceBackbone)
-    prior = JointPrior(Gaussian().build(backbone), ImageEnergy(backbone.layout.image), ULA(steps=2))
-    with pytest.raises(ConfigError, match=r'sees the images that it decodes; use train\.type = "two-phase"'):
+@pytest.mark.parametrize("seen", ["image", "decoder"])
+def test_a_scheme_that_trains_the_generator_refuses_an_energy_of_what_the_generator_decodes(scheme, seen):
+    backbone, energy = seeded(ReferenceBackbone), ImageEnergy(SMALL_IMAGES.shape)
+    energy.sees = (seen,)
+    prior = JointPrior(Gaussian().build(backbone), energy, ULA(steps=2))
+    with pytest.raises(ConfigError, match=rf"sees what the generator decodes \('{seen}'\); use train\.type"):
         scheme.phases(backbone, prior)

@@ -106,7 +106,7 @@ class _Watch:
             self.states.append((step + 1, state[0][: len(self.start.u)].clone()))
 
     def recorded(self, name: str) -> Recorded:
-        """Return what was seen."""
+        """Return the record of the chains that were observed."""
         values, norms, projections = (torch.stack(part) for part in zip(*self.quantities, strict=True))
         return Recorded(name, values, norms, projections, self.states, self.start.context)
 

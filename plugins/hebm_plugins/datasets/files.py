@@ -89,7 +89,7 @@ class Folder(Files):
     """A folder and its sub-folders; symbolic links to folders are not followed."""
 
     def has(self, name: str) -> bool:
-        """Ask the file system."""
+        """Return whether the folder has a file of this name."""
         return (self.path / name).is_file()
 
     def _list(self) -> Iterator[str]:
@@ -113,7 +113,7 @@ class Zip(Files):
         return {**self.__dict__, "_archives": {}}
 
     def has(self, name: str) -> bool:
-        """Ask the archive's directory."""
+        """Return whether the archive lists a file of this name."""
         return name in self._archive().NameToInfo
 
     def _list(self) -> Iterator[str]:
