@@ -26,7 +26,7 @@ def test_the_page_of_a_finished_run_shows_every_part(tmp_path):
     ):
         assert part in page
     assert page.count("data:image/png") == 5
-    for part in ("chain of 10 steps", "1 of which ended not finite", "acceptance rate 61.0 %"):
+    for part in ("chain of 10 steps", "1 of which ended with values that are not finite", "acceptance rate 61.0 %"):
         assert part in page
     for part in ("type = &#34;joint&#34;", "hebm run config.toml", "train f00d", "Log tilt f"):
         assert part in page
