@@ -45,7 +45,7 @@ def contents_of(path: Path, files: Mapping[str, bytes]) -> Contents:
     text, table = _config(path / sums.CONFIG, files[sums.CONFIG])
     manifest = _manifest(path / sums.MANIFEST, files[sums.MANIFEST])
     metrics = files.get(sums.METRICS)
-    return Contents(text, table, manifest, None if metrics is None else _metrics(path / sums.METRICS, metrics))
+    return Contents(text, table, manifest, None if metrics is None else _object(path / sums.METRICS, metrics))
 
 
 def _config(path: Path, data: bytes) -> tuple[str, dict[str, Any]]:
@@ -74,10 +74,6 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
 def _is_place(value: Any) -> bool:
     """Return whether an entry of "paths" is a table of texts, see `hebm.config.paths`."""
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _metrics(path: Path, data: bytes) -> dict[str, Any]:
-    return _object(path, data)
 
 
 def _object(path: Path, data: bytes) -> dict[str, Any]:
