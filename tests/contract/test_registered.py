@@ -227,6 +227,6 @@ def test_image_folder_keeps_the_promises_of_a_data_set(tmp_path):
 def test_every_group_of_components_is_walked():
     walked = {"hebm_backbones", "hebm_energies", "hebm_priors", "hebm_samplers"}
     walked |= set(OTHERS)
-    walked |= {"hebm_commands", "console_scripts"}
+    walked |= {"hebm_commands", "console_scripts", "pytest11"}
     assert set(GROUPS) <= walked
     assert torch.get_default_dtype() is torch.float32
