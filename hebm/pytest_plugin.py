@@ -18,7 +18,7 @@ HELP = (
 
 
 class Hooks:
-    """What a conftest.py, or a module given by `-p`, may define."""
+    """What a conftest.py may define, or a module given by `-p`, which may belong to the distribution itself."""
 
     def pytest_hebm_subjects(self) -> Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
         """Return what components are checked with, by "GROUP:NAME": arguments of `hebm.testing.cases`, by name.
@@ -34,13 +34,13 @@ class Hooks:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option `--hebm`."""
+    """Add the option `--hebm` to the command line of pytest."""
     group = parser.getgroup("hebm", "conformance checks of hebm's plugins")
     group.addoption("--hebm", action="append", default=[], metavar="DISTRIBUTION", help=HELP)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Declare the hook `pytest_hebm_subjects`."""
+    """Declare what a conftest.py may define for these tests."""
     pluginmanager.add_hookspecs(Hooks)
 
 

@@ -104,7 +104,7 @@ class Check(pytest.Item):
         return made
 
     def runtest(self) -> None:
-        """Run the check."""
+        """Run the check, expected to fail or not."""
         self.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -119,9 +119,9 @@ class Check(pytest.Item):
 
 
 def _outside(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-    """Return the frames below the kit's, without the kit's own; all frames if there are no others."""
-    below = excinfo.traceback.cut(path=__file__).filter(lambda entry: _KIT not in Path(entry.path).parents)
-    return below if below else excinfo.traceback
+    """Return the frames below this module that are not the kit's, or all of them if the kit alone failed."""
+    below = excinfo.traceback.cut(path=__file__)
+    return below.filter(lambda entry: _KIT not in Path(entry.path).parents) or below
 
 
 def _raising(error: Exception) -> Callable[[], None]:
@@ -141,7 +141,7 @@ def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
     for given in config.hook.pytest_hebm_subjects():
         for key, value in given.items():
             if key not in known:
-                raise ConfigError(f"there is no component {key!r}{did_you_mean(key, known)}; a key is GROUP:NAME")
+                raise ConfigError(f"nothing installed declares {key!r}{did_you_mean(key, known)}; a key is GROUP:NAME")
             if key in found:
                 raise ConfigError(f"{key!r} is given twice; use a list to check it several times")
             found[key] = [value] if isinstance(value, Mapping) else list(value)

@@ -28,7 +28,7 @@ class Eager(ULA):
     """A sampler that moves twice as far along the gradient as it should."""
 
     def step(self, density, state, noise):
-        """Make a wrong step."""
+        """Make a step that goes too far."""
         state, info = super().step(density, state, noise)
         return type(state)(state.u + 0.5 * self.step_size * info.grad), info
 
@@ -38,7 +38,7 @@ class Crashing(ULA):
     """A sampler with a bug."""
 
     def step(self, density, state, noise):
-        """Divide by zero."""
+        """Fail as a bug in a plugin does."""
         return 1 / 0
 
 
@@ -153,7 +153,7 @@ def test_an_expected_failure_that_passes_is_a_failure(here):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("{'samplers:fien': {}}", "there is no component 'samplers:fien'; did you mean 'samplers:fine'?"),
+        ("{'samplers:fien': {}}", "nothing installed declares 'samplers:fien'; did you mean 'samplers:fine'?"),
         ("{'samplers:fine': {'layuot': 1}}", "unknown 'layuot'; did you mean 'layout'?"),
         ("{'samplers:fine': [3]}", "'samplers:fine': expected a mapping with any of recipe,"),
     ],
