@@ -1,0 +1,1 @@
+"""What a component of this kind promises."""
