@@ -28,7 +28,7 @@ class Hooks:
 
         Example:
             def pytest_hebm_subjects():
-                return {"priors:my-prior": {"recipe": MyPrior(width=8)}}
+                return {"priors:my-prior": {"component": MyPrior(width=8)}}
         """
         raise NotImplementedError
 

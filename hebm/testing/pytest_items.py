@@ -28,7 +28,6 @@ Subject = Mapping[str, Any]
 
 _KIT = Path(__file__).parent
 _OPTIONS = tuple(inspect.signature(cases).parameters)
-_RECIPE = _OPTIONS[0]
 
 
 def collectors(session: pytest.Session) -> list[pytest.Collector]:
@@ -162,8 +161,8 @@ def _check_subject(key: str, subject: Any) -> None:
 def _cases(one: Declared, subject: Subject) -> list[Case]:
     """Load a component and make its cases. Raises `PluginError` if it cannot be loaded or made."""
     found = registry.find(one.group, one.name)
-    rest = {name: value for name, value in subject.items() if name != _RECIPE}
-    return cases(subject[_RECIPE] if _RECIPE in subject else _default(one, found), **rest)
+    rest = {name: value for name, value in subject.items() if name != "component"}
+    return cases(subject["component"] if "component" in subject else _default(one, found), **rest)
 
 
 def _default(one: Declared, found: Any) -> Any:
@@ -172,7 +171,7 @@ def _default(one: Declared, found: Any) -> Any:
         return found
     required = [field.name for field in fields_of(found) if field.default is attrs.NOTHING]
     if required:
-        hint = f'{{"{one.key}": {{"{_RECIPE}": {found.__name__}({required[0]}=…)}}}}'
+        hint = f'{{"{one.key}": {{"component": {found.__name__}({required[0]}=…)}}}}'
         raise PluginError(
             f"{one} has no defaults for {', '.join(required)}; say in a conftest.py what to check:\n"
             f"    def pytest_hebm_subjects():\n        return {hint}"

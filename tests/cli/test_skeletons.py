@@ -77,16 +77,14 @@ def test_example(kind):
 def test_every_kind_passes_its_kit_and_its_tests_and_its_example_names_the_component(skeletons):
     (skeletons / "test_examples.py").write_text(LOADS)
     own = ("-c", "energy/pyproject.toml", "--rootdir", ".")  # which asks for its own kit
-    asked = [
-        argument for kind in KINDS if kind not in ("energy", "command") for argument in ("--hebm", f"hebm-my-{kind}")
-    ]
+    asked = [argument for kind in KINDS if kind != "energy" for argument in ("--hebm", f"hebm-my-{kind}")]
     tests = [f"{kind}/tests" for kind in KINDS]
     options = ("-v", "-p", "no:cacheprovider", *own, *asked)
     path = [skeletons / kind for kind in KINDS]
     done = run("pytest", *options, "test_examples.py", *tests, cwd=skeletons, path=path)
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in KINDS:
-        assert f"hebm-my-{kind}/" in done.stdout or kind == "command"
+        assert f"hebm-my-{kind}/" in done.stdout
         assert f"{kind}/tests/test_{kind}.py::" in done.stdout
 
 

@@ -122,7 +122,7 @@ def test_a_component_that_cannot_be_loaded_fails_with_the_cause(here):
 def test_a_key_without_default_fails_with_the_lines_that_fix_it(here):
     text = run(here, "--hebm", "third-party/samplers:needy").stdout.str()
     assert "third-party/samplers:needy has no defaults for limit" in text
-    assert 'return {"samplers:needy": {"recipe": Needy(limit=…)}}' in text
+    assert 'return {"samplers:needy": {"component": Needy(limit=…)}}' in text
 
 
 def test_subjects_of_a_conftest_are_checked_each_and_expected_failures_are_xfail(here):
@@ -133,7 +133,7 @@ def test_subjects_of_a_conftest_are_checked_each_and_expected_failures_are_xfail
 
             wrong = {"stationary": "it moves too far", "scale": "as well"}
             return {
-                "samplers:needy": [{"recipe": Needy(limit=1)}, {"recipe": Needy(limit=2)}],
+                "samplers:needy": [{"component": Needy(limit=1)}, {"component": Needy(limit=2)}],
                 "samplers:eager": {"expect_failure": wrong},
             }
         """
@@ -155,7 +155,7 @@ def test_an_expected_failure_that_passes_is_a_failure(here):
     [
         ("{'samplers:fien': {}}", "nothing installed declares 'samplers:fien'; did you mean 'samplers:fine'?"),
         ("{'samplers:fine': {'layuot': 1}}", "unknown 'layuot'; did you mean 'layout'?"),
-        ("{'samplers:fine': [3]}", "'samplers:fine': expected a mapping with any of recipe,"),
+        ("{'samplers:fine': [3]}", "'samplers:fine': expected a mapping with any of component,"),
     ],
 )
 def test_subjects_that_do_not_fit_stop_the_session_with_the_reason(here, returned, message):
