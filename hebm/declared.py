@@ -36,10 +36,10 @@ class Declared:
 def everything() -> tuple[Declared, ...]:
     """List all components that distributions declare, without blocked ones, by group and name."""
     return tuple(
-        Declared(owner, group, entry.name)
+        Declared(owner, group, name)
         for group in GROUPS
-        for entry in registry.status(group)
-        for owner in sorted({normalised(origin.distribution) for origin in entry.origins if origin.distribution})
+        for name, origins in sorted(registry.declared_in(group).items())
+        for owner in sorted({normalised(origin.distribution) for origin in origins if origin.distribution})
     )
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "block",
     "blocked",
     "by_class_name",
+    "declared_in",
     "find",
     "interface",
     "name_of",
@@ -77,7 +78,7 @@ _BLOCKED: set[Block] = set()
 
 def names(group: str) -> tuple[str, ...]:
     """Return the names of a group in alphabetical order, broken and ambiguous ones included. Imports nothing."""
-    return tuple(sorted(_declared(group)))
+    return tuple(sorted(declared_in(group)))
 
 
 def block(what: str) -> None:
@@ -94,8 +95,8 @@ def blocked() -> tuple[str, ...]:
     return tuple(sorted(map(str, _BLOCKED | from_environment())))
 
 
-def _declared(group: str) -> dict[str, tuple[Origin, ...]]:
-    """Return who declares each name of a group: several origins are an ambiguity."""
+def declared_in(group: str) -> dict[str, tuple[Origin, ...]]:
+    """Return who declares each name of a group; several origins are an ambiguity. Imports nothing."""
     out = _BLOCKED | from_environment()
     found: dict[str, tuple[Origin, ...]] = {}
     for name, origin in installed(require_group(group)):
@@ -133,7 +134,7 @@ def by_class_name(name: str) -> Any:
         (group, registered)
         for group in GROUPS
         if group != COMMANDS
-        for registered, origins in _declared(group).items()
+        for registered, origins in declared_in(group).items()
         if any(origin.attr == name for origin in origins)
     ]
     if len(claims) > 1:
@@ -151,9 +152,9 @@ def _key(name: str, origin: Origin) -> str:
 
 
 def _only(group: str, name: str) -> Origin:
-    if name not in _declared(group):
+    if name not in declared_in(group):
         reread()  # it may have been installed since
-    declared = _declared(group)
+    declared = declared_in(group)
     if name not in declared:
         raise PluginError(_unknown(group, name, declared))
     if len(declared[name]) > 1:
@@ -200,7 +201,7 @@ def register(group: str, name: str, found: Any = None) -> Any:
     """
     if found is None:
         return functools.partial(register, group, name)
-    installed = [origin for origin in _declared(group).get(name, ()) if origin.distribution]
+    installed = [origin for origin in declared_in(group).get(name, ()) if origin.distribution]
     if installed:
         raise PluginError(f"{_title(group, name)} is the name of a plugin of {installed[0]}; choose another")
     complaint = unfit(group, found)
@@ -225,7 +226,7 @@ def name_of(recipe: Any) -> str:
     """Return the name under which a recipe, or its class, is registered. Raises `PluginError` if there is none."""
     cls = recipe if isinstance(recipe, type) else type(recipe)
     group = getattr(cls, "group", None)
-    declared = _declared(group) if isinstance(group, str) else {}
+    declared = declared_in(group) if isinstance(group, str) else {}
     direct = [name for name, origins in declared.items() if any(_is_at(cls, origin) for origin in origins)]
     for name in (*direct, *declared):
         if _finds(str(group), name, cls):
@@ -283,14 +284,13 @@ def status(group: str, load: bool = False) -> tuple[Entry, ...]:
         load: import each, to find all errors; otherwise nothing is imported, and only errors that its metadata or
             source shows are found.
     """
-    return tuple(_entry(group, name, origins, load) for name, origins in sorted(_declared(group).items()))
+    return tuple(_entry(group, name, origins, load) for name, origins in sorted(declared_in(group).items()))
 
 
 def _entry(group: str, name: str, origins: tuple[Origin, ...], load: bool) -> Entry:
     if len(origins) > 1:
         return Entry(name, origins, error=_ambiguity(group, name, origins))
-    by_hand = origins[0].distribution is None
-    seen = Glance() if by_hand else glance(origins[0].module, origins[0].attr)
+    seen = glance(origins[0].module, origins[0].attr) if origins[0].distribution else Glance()
     error = origins[0].outdated or seen.problem
     if load:
         try:

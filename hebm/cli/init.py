@@ -90,16 +90,16 @@ def _check_name(name: str, kind: Kind) -> None:
     """Raise `ConfigError` for a name that is malformed or taken."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--plugin {name}: a name is lower-case words joined by hyphens, such as score-matching")
-    taken = next((entry for entry in registry.status(kind.group) if entry.name == name), None)
+    taken = registry.declared_in(kind.group).get(name)
     if taken:
-        owners = " and ".join(map(str, taken.origins))
+        owners = " and ".join(map(str, taken))
         raise ConfigError(f"--plugin {name}: {owners} has a {kind.title} of this name already")
 
 
 def _check_class_name(name: str, class_name: str, source: str) -> None:
     """Raise `ConfigError` if a class of this name cannot be in the source, or another component's class has it."""
-    others = [origin for group in GROUPS for entry in registry.status(group) for origin in entry.origins]
-    taken = [origin for origin in others if origin.attr == class_name]
+    declared = [origins for group in GROUPS for origins in registry.declared_in(group).values()]
+    taken = [origin for origins in declared for origin in origins if origin.attr == class_name]
     if taken:
         raise ConfigError(f"--plugin {name}: {taken[0]} has a class {class_name} already ({taken[0].path}); rename it")
     try:
