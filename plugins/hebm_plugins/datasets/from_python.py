@@ -29,14 +29,14 @@ class Stack(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, C, H, W)."""
+        """The number of images, their channels, height and width."""
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the pixels: bytes or floats."""
 
     def __len__(self) -> int:
-        """Return N."""
+        """Return the number of images."""
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Return the pixels at positions `(B,)`, `(B, C, H, W)`."""

@@ -97,12 +97,18 @@ def check_values(pixels: Tensor, stated: Range, where: str) -> None:
     if stated is None and pixels.dtype != torch.uint8:
         fix = "state which values are black and white, such as range=(0, 1), range=(-1, 1) or range=(0, 255)"
         raise DataError(f"{where}: holds {kind}, and {span}; {fix}")
-    if stated is None and high <= 1:
-        raise DataError(f"{where}: holds uint8, and {span}; state range=(0, 1) for bits, or range=(0, 255)")
+    check_bits(pixels.dtype, high, stated, where)
     if stated is not None and not stated[0] <= low <= high <= stated[1]:
         raise DataError(
             f"{where}: {span}, outside of range = {stated}; state the range that they have, or rescale them"
         )
+
+
+def check_bits(dtype: torch.dtype, high: float, stated: Range, where: str) -> None:
+    """Raise `DataError` for bytes without a range whose highest value is 0 or 1: they could be bits."""
+    if dtype == torch.uint8 and stated is None and high <= 1:
+        fix = "state range=(0, 1) for bits, or range=(0, 255)"
+        raise DataError(f"{where}: holds uint8, and values run from 0 to {high:g}; {fix}")
 
 
 def scaled(pixels: Tensor, stated: Range) -> Tensor:

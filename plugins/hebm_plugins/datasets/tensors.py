@@ -54,7 +54,7 @@ class Tensors(FromPython):
         return sha.hexdigest()
 
     def require_unchanged(self) -> None:
-        """Hash everything again."""
+        """Hash everything again, and compare."""
         if self.content_fingerprint() != self.fingerprint:
             raise DataError(
                 "Tensors: the images were changed in place after hebm.Tensors(…) was made; make it again, or pass "
