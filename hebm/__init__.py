@@ -30,7 +30,6 @@ _HOME = {
     "Model": "hebm.model",
     "Noise": "hebm.noise",
     "PriorLearner": "hebm.interfaces",
-    "load": "hebm.config.experiment",
     "open_run": "hebm.runs",
     "option": "hebm.config.recipe",
     "recipe": "hebm.config.recipe",

@@ -16,7 +16,7 @@ import attrs
 from torch import Tensor, nn
 
 from hebm import registry
-from hebm.config.experiment import Experiment, from_table
+from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
@@ -107,7 +107,7 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
         raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
     converted = kind.read(foreign.load(source, kind.allowed))
     table = {**to_table(converted.experiment), "name": target.resolve().name}
-    converted = attrs.evolve(converted, experiment=from_table(table))
+    converted = attrs.evolve(converted, experiment=Experiment.from_table(table))
     left = flatten(converted.leftovers)
     model = build(converted.experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from hebm.config.experiment import Experiment, loads
+from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError, ConfigError
@@ -89,9 +89,9 @@ class Run:
         Raises `ConfigError` for an override of a key that decided the weights, or a component that is not installed.
         """
         name = str(self.folder.config)
-        experiment = loads(self.contents.config, name, self.overrides)
+        experiment = Experiment.from_toml(self.contents.config, name, self.overrides)
         if self.overrides:
-            changes = config_changes(dumps(loads(self.contents.config, name)), dumps(experiment))
+            changes = config_changes(dumps(Experiment.from_toml(self.contents.config, name)), dumps(experiment))
             if changes:
                 what = f"these keys decided what {self.folder.path} was trained to be"
                 raise ConfigError(f"--set: {what}; start another run: {changes}")

@@ -16,7 +16,7 @@ import torch
 from torch.distributed import TCPStore
 
 from hebm import locked_runs, pipeline
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.runs import open_run
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
@@ -94,7 +94,7 @@ class Recording:
 
 def train(table, folder, stop_after=None, listener=None, allow=False, extend=None):
     """Train as `hebm run` does; asked to stop after so many steps, if given. True if it came to its end."""
-    experiment = from_table(copy.deepcopy(table))
+    experiment = Experiment.from_table(copy.deepcopy(table))
     accelerator = pipeline.make_accelerator(experiment.run)
     assembly = pipeline.assemble(experiment)
     asked = iter(range(1, 10**9))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from real_runs import newest, tiny, train
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
@@ -105,12 +105,14 @@ def test_a_run_without_checkpoint_is_an_error(tmp_path, run):
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_the_table_alone():
-    experiment = from_table(tiny())
+    experiment = Experiment.from_table(tiny())
     images = spec(experiment.data.load("train"), experiment.data)
     torch.manual_seed(1)
     one = build(experiment, images).state_dict()
     torch.manual_seed(2)
-    other = build(attrs.evolve(experiment, prior=from_table(tiny(prior="gaussian")).prior), images).state_dict()
+    other = build(
+        attrs.evolve(experiment, prior=Experiment.from_table(tiny(prior="gaussian")).prior), images
+    ).state_dict()
     assert all(torch.equal(one[name], weight) for name, weight in other.items())
     reseeded = build(attrs.evolve(experiment, seed=1), images).state_dict()
     assert not all(torch.equal(one[name], weight) for name, weight in reseeded.items())

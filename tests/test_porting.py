@@ -6,7 +6,7 @@ import torch
 from real_runs import newest, tiny, train
 
 from hebm import registry
-from hebm.config.experiment import from_table, load
+from hebm.config.experiment import Experiment
 from hebm.config.recipe import recipe
 from hebm.errors import CheckpointError, ConfigError, PluginError
 from hebm.interfaces import ImageSpec
@@ -19,7 +19,7 @@ IMAGES = ImageSpec(1, 8, 8)
 
 
 def experiment():
-    return from_table(tiny(prior="gaussian", train={"backbone": {"steps": 5}}))
+    return Experiment.from_table(tiny(prior="gaussian", train={"backbone": {"steps": 5}}))
 
 
 @recipe
@@ -61,7 +61,7 @@ def file(tmp_path):
 def test_an_imported_folder_is_a_run_under_its_folders_name(file, tmp_path):
     imported = import_checkpoint("plain", file(extra=(1, "x")), tmp_path / "runs" / "mine")
     run = tmp_path / "runs" / "mine"
-    assert load(run / "config.toml").name == "mine"
+    assert Experiment.load(run / "config.toml").name == "mine"
     assert (imported.folder.path, imported.converted.notes) == (run, ("a note",))
     assert imported.folder.read().manifest["data"] is None
     assert torch.equal(open_run(run).model().sample(3), imported.model.sample(3))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from real_runs import differences, hebm, newest, tiny, train, write_config
 
-from hebm.config.experiment import load
+from hebm.config.experiment import Experiment
 from hebm.config.paths import located, paths_of
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 def test_an_opened_run_says_what_it_is_and_gives_its_weights(run):
     opened = open_run(run)
     assert opened.folder.path == run
-    assert opened.experiment == load(run / "config.toml")
+    assert opened.experiment == Experiment.load(run / "config.toml")
     assert opened.images == ImageSpec(1, 8, 8, tuple("0123456789"), True)
     assert opened.results is None
     model, weights = opened.model(), opened.weights()

@@ -63,7 +63,7 @@ def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisReci
     document = Document("--set", "", parse(texts))
     for override in document.overrides:
         if override.path[0] not in names:
-            raise ConfigError(f"--set {override.text}: {override.path[0]!r} is not asked for; add it to the names")
+            raise ConfigError(f"{override.source}: {override.path[0]!r} is not asked for; add it to the names")
         if assign(document.table, override):
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}

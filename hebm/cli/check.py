@@ -25,9 +25,9 @@ def command(config: Path, overrides: tuple[str, ...]) -> None:
 
     Writes nothing. Exits with 0 if the run can start.
     """
-    from hebm.config.experiment import load
+    from hebm.config.experiment import Experiment
 
-    experiment = load(config, overrides)
+    experiment = Experiment.load(config, overrides)
     from hebm import pipeline
 
     accelerator = pipeline.make_accelerator(experiment.run)

@@ -53,10 +53,10 @@ def command(
     Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. CONFIG may be a run's
     own config.toml: then it is that run which goes on.
     """
-    from hebm.config.experiment import load  # the heavy imports wait until a run is certain
+    from hebm.config.experiment import Experiment  # the heavy imports wait until a run is certain
 
     _verify(config)
-    experiment = load(config, overrides)
+    experiment = Experiment.load(config, overrides)
     if launched(processes):
         return
     from hebm import locked_runs, pipeline

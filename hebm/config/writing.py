@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -26,14 +27,17 @@ def to_table(recipe: Any) -> dict[str, Any]:
     for field in fields_of(cls):
         value = getattr(recipe, field.name)
         if value is not None:
-            table[field.name] = _plain(value)
+            table[field.name] = plain(value)
     return table
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value in TOML's own types: recipes as tables, tuples as lists, paths as text."""
     if attrs.has(type(value)):
         return to_table(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, PurePath):
+        return str(value)
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def dumps(recipe: Any) -> str:

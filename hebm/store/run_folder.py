@@ -204,11 +204,11 @@ class RunFolder:
 
 def _resolved(text: str) -> str:
     """Return a resolved configuration with the defaults of newer keys; as it is where it cannot be read now."""
-    from hebm.config.experiment import loads  # it lists schemes, which know this module
+    from hebm.config.experiment import Experiment  # it lists schemes, which know this module
     from hebm.config.writing import dumps
 
     try:
-        return dumps(loads(text, "config.toml"))
+        return dumps(Experiment.from_toml(text, "config.toml"))
     except HebmError:
         return text
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from real_runs import differences, hebm, log, merged, newest, steps_saved, tiny, train, write_config
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
 from hebm.model import build
 from hebm.runs import open_run
@@ -140,7 +140,7 @@ def test_objectives_ask_for_the_number_of_steps_only_where_they_depend_on_it(nam
 
     objective = {"objective": {"kl_warmup": warmup}} if name == "nvae-tiny" else {"kl_warmup": warmup}
     table = {**tiny(), "backbone": {"type": name, **objective}}
-    experiment = from_table(table)
+    experiment = Experiment.from_table(table)
     images = experiment.data.load("test")
     from hebm.data.recipe import spec
 
@@ -222,5 +222,5 @@ def test_the_command_says_where_it_goes_on_and_the_refusal_names_the_option(tmp_
 
 
 def test_step_counts_are_those_of_phases_alone():
-    assert step_keys(from_table(tiny()).train) == ("train.backbone.steps", "train.prior.steps")
-    assert step_keys(from_table(tiny("joint")).train) == ("train.steps",)
+    assert step_keys(Experiment.from_table(tiny()).train) == ("train.backbone.steps", "train.prior.steps")
+    assert step_keys(Experiment.from_table(tiny("joint")).train) == ("train.steps",)

@@ -5,7 +5,7 @@ import torch
 from real_runs import differences, log, merged, newest, steps_saved, tiny, train
 
 from hebm import pipeline
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError
 from hebm.runs import open_run
 from hebm.store.checkpoints import load
@@ -148,7 +148,7 @@ def test_the_comparison_notices_a_backbone_finalized_twice_or_never(tmp_path, mo
 def test_a_run_that_ended_unfinalized_is_not_a_finished_run(tmp_path, finalizing):
     table, folder = tiny("two-phase", "gaussian"), RunFolder(tmp_path / "tiny")
     assert not train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path, stop_after=PHASE)
-    assembly = pipeline.assemble(from_table(table))
+    assembly = pipeline.assemble(Experiment.from_table(table))
     run = open_run(folder.path)
     with pytest.raises(CheckpointError, match="finish it with hebm run"):
         run.restore(assembly.model, assembly.phases)
