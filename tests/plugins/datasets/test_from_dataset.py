@@ -8,7 +8,7 @@ from PIL import Image
 from real_runs import tiny
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from hebm.config.experiment import from_table, loads
+from hebm.config.experiment import Experiment
 from hebm.config.live import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
@@ -258,7 +258,7 @@ def test_each_item_is_read_once_however_the_recipe_is_changed():
     made = dataset.reads
     assert made <= N + 33  # some are read twice
     changed = attrs.evolve(data, flip=True, batch_size=3)
-    read = loads(dumps(attrs.evolve(from_table(tiny()), data=changed)), "config.toml").data
+    read = Experiment.from_toml(dumps(attrs.evolve(Experiment.from_table(tiny()), data=changed)), "config.toml").data
     assert with_live(read, data) == changed
     assert dataset.reads == made
     images = changed.load("train")
@@ -269,8 +269,8 @@ def test_each_item_is_read_once_however_the_recipe_is_changed():
 
 def test_an_experiment_goes_to_toml_and_back_without_its_images():
     data = FromDataset(Items(zip(PICTURES, CLASSES.tolist(), strict=True), classes=["a", "b", "c"]))
-    experiment = attrs.evolve(from_table(tiny()), data=data)
-    again = loads(dumps(experiment), "config.toml")
+    experiment = attrs.evolve(Experiment.from_table(tiny()), data=data)
+    again = Experiment.from_toml(dumps(experiment), "config.toml")
     assert again == experiment
     with pytest.raises(DataError, match=r"came from Python \(hebm\.FromDataset, "):
         again.data.load("train")
@@ -281,7 +281,7 @@ def test_an_experiment_goes_to_toml_and_back_without_its_images():
 
 def test_a_file_written_by_hand_is_told_what_to_do():
     with pytest.raises(ConfigError, match=r"data: no images: pass them in Python, hebm\.FromDataset\(dataset, …\)"):
-        from_table({**tiny(), "data": {"type": "from-dataset"}})
+        Experiment.from_table({**tiny(), "data": {"type": "from-dataset"}})
 
 
 def test_images_that_have_changed_are_an_error_when_they_are_loaded():

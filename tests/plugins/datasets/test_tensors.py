@@ -7,7 +7,7 @@ import torch
 from real_runs import Recording, hebm, tiny
 
 from hebm import locked_runs, pipeline
-from hebm.config.experiment import from_table, loads
+from hebm.config.experiment import Experiment
 from hebm.config.live import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
@@ -182,7 +182,7 @@ def test_a_range_is_in_the_fingerprint_of_a_split():
 
 
 def experiment(data):
-    return attrs.evolve(from_table(tiny()), data=data)
+    return attrs.evolve(Experiment.from_table(tiny()), data=data)
 
 
 def test_an_experiment_goes_to_toml_and_back_without_its_images():
@@ -190,7 +190,7 @@ def test_an_experiment_goes_to_toml_and_back_without_its_images():
     text = dumps(experiment(data))
     assert 'type = "tensors"\nbatch_size = 7\n' in text
     assert f'fingerprint = "{data.fingerprint}"' in text
-    again = loads(text, "config.toml")
+    again = Experiment.from_toml(text, "config.toml")
     assert again == experiment(data)
     assert again.data.train is None
     with pytest.raises(
@@ -201,7 +201,7 @@ def test_an_experiment_goes_to_toml_and_back_without_its_images():
 
 
 def test_other_images_are_not_carried_to_a_recipe_with_a_fingerprint():
-    again = loads(dumps(experiment(Tensors(BYTES))), "config.toml")
+    again = Experiment.from_toml(dumps(experiment(Tensors(BYTES))), "config.toml")
     with pytest.raises(DataError, match="these are not the images of this run: their fingerprint is"):
         with_live(again, experiment(Tensors(255 - BYTES)))
 
@@ -219,7 +219,7 @@ def test_a_file_written_by_hand_is_told_what_to_do():
     with pytest.raises(
         ConfigError, match=r'data: no images: pass them in Python, hebm\.Tensors.*type = "arrays" for \.npy'
     ):
-        from_table(table)
+        Experiment.from_table(table)
 
 
 def test_images_changed_in_place_are_an_error_when_they_are_loaded():
