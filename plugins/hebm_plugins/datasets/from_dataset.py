@@ -54,7 +54,7 @@ class FromDataset(FromPython):
     scan: Any = live(doc="what was read of the data sets; hebm fills it in")
 
     def passed(self) -> Passed:
-        """Return images and labels, the images as they are read from the data set."""
+        """Return images, read from the data set when they are asked for, and labels."""
         items: dict[str, Items] = self._scanned().items
         labels = {split: one.labels for split, one in items.items() if one.labels is not None}
         given = {"labels" if split == "train" else "test_labels": some for split, some in labels.items()}
@@ -73,7 +73,7 @@ class FromDataset(FromPython):
         return sha.hexdigest()
 
     def require_unchanged(self) -> None:
-        """Read some items again."""
+        """Read some items again, and compare them."""
         for items in self._scanned().items.values():
             changed = items.changed()
             if changed is not None:
