@@ -5,11 +5,12 @@ import pytest
 import torch
 from real_runs import newest, tiny, train
 
+from hebm.building import build, seeded
 from hebm.config.experiment import Experiment
 from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
-from hebm.model import Model, build, seeded
+from hebm.model import Model
 from hebm.noise import Noise
 from hebm.runs import open_run
 
@@ -23,7 +24,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    return open_run(run).model()
+    return open_run(run).model
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100])
@@ -44,7 +45,7 @@ def test_start_counts_samples(model, decode):
 def test_seed_and_steps_and_decoding_matter(model):
     plain = model.sample(4)
     assert torch.equal(plain, model.sample(4))
-    for other in (model.sample(4, seed=1), model.sample(4, request=Request(steps=1)), model.sample(4, decode="sample")):
+    for other in (model.sample(4, seed=1), model.sample(4, steps=1), model.sample(4, decode="sample")):
         assert not torch.equal(plain, other)
 
 
@@ -68,7 +69,7 @@ def test_sampling_leaves_modes_and_the_global_generator_alone(model):
 
 
 def test_samples_that_are_not_finite_are_an_error(run):
-    broken = open_run(run).model()
+    broken = open_run(run).model
     with torch.no_grad():
         next(broken.prior.parameters()).fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="5 of 5 samples are not finite"):
@@ -91,7 +92,7 @@ def test_what_is_loaded_is_what_training_ended_with(tmp_path, monkeypatch):
     assemble = pipeline.assemble
     monkeypatch.setattr(pipeline, "assemble", lambda *a: kept.append(assemble(*a)) or kept[-1])
     assert train(tiny(), tmp_path / "tiny")
-    loaded = open_run(tmp_path / "tiny").model().state_dict()
+    loaded = open_run(tmp_path / "tiny").model.state_dict()
     assert all(torch.equal(weight, loaded[name]) for name, weight in kept[0].model.state_dict().items())
 
 
@@ -99,9 +100,9 @@ def test_a_run_without_checkpoint_is_an_error(tmp_path, run):
     for name in ("config.toml", "manifest.json", "SHA256SUMS"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     with pytest.raises(CheckpointError, match="no checkpoint yet"):
-        open_run(tmp_path).model()
+        open_run(tmp_path)
     with pytest.raises(CheckpointError, match=r"nowhere is not a run folder"):
-        open_run(tmp_path / "nowhere").model()
+        open_run(tmp_path / "nowhere")
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_the_table_alone():
@@ -144,9 +145,9 @@ class Labelled(PriorLearner):
 
 def test_each_sample_has_its_own_label_in_batches_of_any_size(model):
     prior = Labelled(model.backbone.layout.dim)
-    for labels in (torch.arange(10), torch.arange(20).view(10, 2) % 3 - 1):
+    for name, labels in (("label", torch.arange(10)), ("attributes", torch.arange(20).view(10, 2) % 3 - 1)):
         prior.heard.clear()
-        Model(model.backbone, prior).sample(10, request=Request(labels), batch_size=4)
+        Model(model.backbone, prior).sample(10, batch_size=4, **{name: labels})
         assert [len(part) for part in prior.heard] == [4, 4, 2]
         assert torch.equal(torch.cat(prior.heard), labels)
 
@@ -154,6 +155,6 @@ def test_each_sample_has_its_own_label_in_batches_of_any_size(model):
 def test_labels_are_refused_where_the_prior_takes_none_and_where_they_are_too_few(model):
     assert not isinstance(model.prior, TakesLabels)
     with pytest.raises(ConfigError, match="was not trained with labels; leave the labels out, or train a prior"):
-        model.sample(2, request=Request(torch.tensor([1, 2])))
+        model.sample(2, label=[1, 2])
     with pytest.raises(ConfigError, match="1 of them for 2 samples"):
-        Model(model.backbone, Labelled(8)).sample(2, request=Request(torch.tensor([1])))
+        Model(model.backbone, Labelled(8)).sample(2, label=[1])

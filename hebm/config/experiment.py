@@ -15,7 +15,7 @@ from hebm.config.overrides import Changes, Override, parse
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
-from hebm.config.writing import dumps, plain
+from hebm.config.writing import dumps, in_toml
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
@@ -68,7 +68,7 @@ class Experiment:
             experiment = hebm.Experiment.load("benchmarks/quickstart.toml", {"seed": 1})
         """
         overrides = parse(changes)
-        document = read(path, _in_toml(overrides))
+        document = read(path, in_toml(overrides))
         document.table.setdefault("name", Path(path).stem)
         return _with_recipes(structure(cls, document), overrides)
 
@@ -84,7 +84,7 @@ class Experiment:
         Raises `ConfigError` as `load` does.
         """
         overrides = parse(changes)
-        return _with_recipes(structure(cls, read_text(text, name, _in_toml(overrides))), overrides)
+        return _with_recipes(structure(cls, read_text(text, name, in_toml(overrides))), overrides)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Self:
@@ -109,9 +109,13 @@ class Experiment:
             replace_file(file, text.encode())
 
 
-def _in_toml(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Return changes with their recipes written as tables."""
-    return tuple(attrs.evolve(override, value=plain(override.value)) for override in overrides)
+def require_experiment(value: Any) -> Experiment:
+    """Return a value that is an experiment. Raises `ConfigError` for anything else, a file's name for example."""
+    if isinstance(value, Experiment):
+        return value
+    raise ConfigError(
+        f"expected a hebm.Experiment, got {type(value).__name__}; hebm.Experiment.load(path) reads one from a file"
+    )
 
 
 def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:

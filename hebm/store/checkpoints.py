@@ -33,6 +33,7 @@ DAMAGED = "damaged-"
 """Prefix of a checkpoint that a run set aside because it does not verify."""
 
 _FOLDER = re.compile(r"step-(\d{8,})(?:-(\d+))?")
+_HEAD = ("phase", "step", "total_step", "state")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -218,6 +219,29 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
     return f"no checkpoint in {folder} can be used:{reasons}\n{fix}"
 
 
+def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
+    """Return the newest checkpoint whose manifest verifies, without its tensors; None if there is none.
+
+    Its tensors are not read, so damage there is noticed only when they are.
+
+    Arguments:
+        folder: the run's `checkpoints` folder.
+        run_id: only checkpoints of this run are taken.
+
+    Raises `CheckpointError` if the folder cannot be read.
+    """
+    with reporting(f"read {folder}"):
+        paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            manifest = _read_manifest(path)
+            if not _misplaced(path, manifest, run_id):
+                return Checkpoint(tensors={}, **{key: manifest[key] for key in _HEAD})
+        except (CheckpointError, KeyError, TypeError):  # damaged: whoever loads the weights is told
+            continue
+    return None
+
+
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
     """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
     checkpoint, complaints = _inspect(path, run_id)
@@ -242,7 +266,7 @@ def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[st
                 tensors[stem] = decode(path / name, expected)
             except CheckpointError as error:
                 complaints.append(str(error))
-        steps = {key: manifest[key] for key in ("phase", "step", "total_step", "state")}
+        steps = {key: manifest[key] for key in _HEAD}
         return (None if complaints else Checkpoint(tensors=tensors, **steps)), complaints
     except CheckpointError as error:
         return None, [str(error)]

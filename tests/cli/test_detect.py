@@ -69,7 +69,7 @@ def test_a_prior_without_a_tilt_is_refused(folder, tmp_path):
     assert train(tiny(prior="gaussian"), tmp_path / "plain")
     process = hebm("detect", tmp_path / "plain", folder, "-o", tmp_path / "s.csv")
     assert process.status == 2
-    assert "its prior has no tilt" in process.stderr
+    assert "this prior has no tilt" in process.stderr
 
 
 def test_images_are_shown_to_the_model_as_training_showed_them(tmp_path):

@@ -15,7 +15,7 @@ from hebm.config.paths import located, paths_of
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.registry import find
-from hebm.runs import open_run
+from hebm.stored_runs import read_run
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +26,36 @@ def run(tmp_path_factory):
 
 
 def test_an_opened_run_says_what_it_is_and_gives_its_weights(run):
-    opened = open_run(run)
+    opened = read_run(run)
     assert opened.folder.path == run
     assert opened.experiment == Experiment.load(run / "config.toml")
     assert opened.images == ImageSpec(1, 8, 8, tuple("0123456789"), True)
     assert opened.results is None
-    model, weights = opened.model(), opened.weights()
+    model, weights = opened.build_model(), opened.weights()
     assert all(torch.equal(value, weights["prior"][name]) for name, value in model.prior.state_dict().items())
     average = newest(run).tensors["prior-ema"]
     assert all(torch.equal(value, average[f"module.{name}"]) for name, value in weights["prior"].items())
 
 
 def test_only_what_decided_no_weight_can_be_set(run):
-    assert open_run(run, ["evaluate.samples=64"]).experiment.evaluate.samples == 64
+    assert read_run(run, ["evaluate.samples=64"]).experiment.evaluate.samples == 64
     with pytest.raises(ConfigError, match=r"prior\.sampler\.steps: 3 → 4"):
-        _ = open_run(run, ["prior.sampler.steps=4"]).experiment
+        _ = read_run(run, ["prior.sampler.steps=4"]).experiment
 
 
 def test_a_folder_that_is_not_a_run_is_named(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(CheckpointError, match=f"{folder} is not a run folder"):
-            open_run(folder)
+            read_run(folder)
 
 
 def test_a_damaged_checkpoint_that_was_passed_over_is_said(run, tmp_path):
     copy, said = shutil.copytree(run, tmp_path / "tiny"), []
     (copy / "checkpoints" / "step-00000012" / "prior.safetensors").write_bytes(b"")
-    open_run(copy, warn=said.append).model()
+    read_run(copy, warn=said.append, allow_unfinished=True).build_model()
     assert "prior.safetensors" in said[0]
+    with pytest.raises(CheckpointError, match="is unfinished: it is at step 2 of 6"):  # the one before is not the end
+        read_run(copy).build_model()
 
 
 def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path):
@@ -66,7 +68,7 @@ def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path)
         (path / "manifest.json").write_text(text)
         (path / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
     with pytest.raises(CheckpointError, match=r"names '\.\./.*no file of a checkpoint"):
-        open_run(copy).model()
+        read_run(copy).build_model()
 
 
 # ---------------------------------------------------------------- moved
@@ -103,10 +105,10 @@ def project(tmp_path, monkeypatch):
 
 
 def test_paths_are_kept_as_written_and_absolute(project):
-    places = open_run("runs/next").manifest["paths"]
+    places = read_run("runs/next").manifest["paths"]
     assert places["data.path"] == {"written": "digits.npz", "absolute": str(project / "digits.npz")}
     assert places["train.backbone_from"] == {"written": "runs/base", "absolute": str(project / "runs" / "base")}
-    assert open_run("runs/next").written.data.path == "digits.npz"
+    assert read_run("runs/next").written.data.path == "digits.npz"
 
 
 def test_a_run_is_opened_from_another_folder(project, tmp_path, monkeypatch):
@@ -115,7 +117,7 @@ def test_a_run_is_opened_from_another_folder(project, tmp_path, monkeypatch):
         process = hebm(command[0], project / "runs" / "base", *command[1:])
         assert process.status == 0, process.stderr
     assert 'path = "digits.npz"' in (project / "runs" / "base" / "config.toml").read_text()
-    assert open_run(project / "runs" / "base").manifest["history"] == []
+    assert read_run(project / "runs" / "base").manifest["history"] == []
 
 
 def test_a_run_goes_on_from_another_folder_by_its_own_configuration(project, tmp_path, monkeypatch):
