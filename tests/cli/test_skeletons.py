@@ -156,7 +156,7 @@ def test_an_installed_skeleton_is_found_by_pip_pytest_and_hebm(tmp_path):
     site.joinpath("others.pth").write_text("\n".join(f"import site; site.addsitedir({p!r})" for p in sys.path if p))
     python = str(tmp_path / "venv" / "bin" / "python")
     steps = (
-        ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", "."],
+        ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "."],
         ["-m", "pytest", "-q", "-p", "no:cacheprovider"],
         ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--hebm", "hebm-my-own"],
         ["-m", "hebm.cli.main", "plugins", "my-own"],
