@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do with files that are not images.",
 )
-@click.option("--device", type=click.Choice(("cpu", "cuda", "mps")), default="cpu", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(("cpu", "cuda", "mps")),
+    default="cpu",
+    show_default=True,
+    help="Where to compute.",
+)
 def command(
     run: Path, folder: Path, output: Path, seed: int, draws: int, batch_size: int, corrupt: str, device: str
 ) -> None:
