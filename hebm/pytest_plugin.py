@@ -23,8 +23,8 @@ class Hooks:
     def pytest_hebm_subjects(self) -> Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
         """Return what components are checked with, by "GROUP:NAME": arguments of `hebm.testing.cases`, by name.
 
-        A list of such mappings checks a component several times. Components that are left out are checked with their
-        defaults.
+        A list of such mappings checks a component several times, an empty list not at all. Components that are left
+        out are checked with their defaults.
 
         Example:
             def pytest_hebm_subjects():

@@ -159,10 +159,16 @@ def _check_subject(key: str, subject: Any) -> None:
 
 
 def _cases(one: Declared, subject: Subject) -> list[Case]:
-    """Load a component and make its cases. Raises `PluginError` if it cannot be loaded or made."""
+    """Load a component and make its cases.
+
+    Raises `PluginError` if it cannot be loaded or made, or the component to check is another one.
+    """
     found = registry.find(one.group, one.name)
     rest = {name: value for name, value in subject.items() if name != "component"}
-    return cases(subject["component"] if "component" in subject else _default(one, found), **rest)
+    component = subject["component"] if "component" in subject else _default(one, found)
+    if found not in (component, type(component)):
+        raise PluginError(f"pytest_hebm_subjects gives {component!r} for {one}, which is another component")
+    return cases(component, **rest)
 
 
 def _default(one: Declared, found: Any) -> Any:

@@ -145,6 +145,22 @@ def test_subjects_of_a_conftest_are_checked_each_and_expected_failures_are_xfail
     assert "FAILED" not in seen.values()
 
 
+def test_subjects_may_come_with_the_distribution_and_leave_components_out(here):
+    source = "def pytest_hebm_subjects(): return {f'samplers:{name}': [] for name in ('eager', 'crashing', 'needy')}"
+    here.path.joinpath("site", "third_party_checked.py").write_text(source)
+    options = ("-p", "third_party_checked", "--collect-only", "-q")
+    text = run(here, "--hebm", "third-party", *options).stdout.str()
+    assert "samplers:fine" in text
+    assert "samplers:needy" not in text
+
+
+def test_another_component_than_the_one_declared_is_a_failure(here):
+    source = "def pytest_hebm_subjects():\n    import hebm\n    return {'samplers:fine': {'component': hebm.ULA()}}"
+    here.makeconftest(source)
+    text = run(here, "--hebm", "third-party/samplers:fine").stdout.str()
+    assert "for third-party/samplers:fine, which is another component" in text
+
+
 def test_an_expected_failure_that_passes_is_a_failure(here):
     here.makeconftest("def pytest_hebm_subjects(): return {'samplers:fine': {'expect_failure': {'state': 'why not'}}}")
     assert outcomes(run(here, "--hebm", "third-party/samplers:fine", "-v", "--tb=no"))["fine::state"] == "FAILED"
