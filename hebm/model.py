@@ -20,7 +20,7 @@ from hebm.data.decode import Picture
 from hebm.data.given import given_images
 from hebm.data.images import Images, shape_mismatch, to_unit_range
 from hebm.data.labels import Attributes, Label, asked_labels
-from hebm.errors import ConfigError
+from hebm.errors import ConfigError, DataError
 from hebm.evaluate.kinds import RECONSTRUCTION
 from hebm.evaluate.likelihood import Elbo, elbo_of
 from hebm.evaluate.scores import Scorer, Scores
@@ -220,7 +220,7 @@ class Model(nn.Module):
         named = [
             (image, str(image) if isinstance(image, (str, Path)) else f"image {i}") for i, image in enumerate(several)
         ]
-        pixels = [decode(Path(i).read_bytes() if isinstance(i, (str, Path)) else i, name) for i, name in named]
+        pixels = [decode(_content(image), name) for image, name in named]
         for (_, name), image in zip(named, pixels, strict=True):
             if tuple(image.shape) != recipes.images.shape:
                 channels, height, width = image.shape
@@ -286,3 +286,13 @@ class Model(nn.Module):
         data = self.recipes.experiment.data
         batches = Batches(images, data, model.seed, training=False, device=model.device, dtype=model.dtype)
         return batches.in_order(few.start, few.stop - few.start)
+
+
+def _content(image: Picture | str | Path) -> Picture | bytes:
+    """Return a PIL image, or the content of an image file. Raises `DataError` for a file that cannot be read."""
+    if not isinstance(image, (str, Path)):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise DataError(f"{image}: cannot be read ({error.strerror}); give the path of an image file") from error

@@ -27,8 +27,9 @@ def file(model, tmp_path):
 def rewritten(file, **metadata):
     """The same file with other metadata."""
     with safetensors.safe_open(file, framework="pt") as opened:
-        before, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    safetensors.torch.save_file(tensors, file, {**before, **metadata})
+        before = json.loads(opened.metadata()["hebm"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    safetensors.torch.save_file(tensors, file, {"hebm": json.dumps({**before, **metadata})})
 
 
 def test_a_loaded_model_is_the_saved_one_bit_for_bit(model, file):
@@ -52,11 +53,11 @@ def test_saving_again_replaces_the_file_and_gives_the_same_bytes(model, file):
 
 def test_the_file_is_safetensors_with_the_recipes_as_text(file):
     with safetensors.safe_open(file, framework="pt") as opened:
-        metadata = opened.metadata()
+        table = json.loads(opened.metadata()["hebm"])
         assert "backbone." in next(iter(opened.keys()))
-    assert metadata["format"] == "hebm model 1"
-    assert 'type = "joint"' in metadata["experiment"]
-    assert json.loads(metadata["images"])["classes"] == list("0123456789")
+    assert table["format"] == 1
+    assert 'type = "joint"' in table["experiment"]
+    assert table["images"]["classes"] == list("0123456789")
 
 
 def test_every_flipped_bit_of_the_weights_is_noticed(file):
@@ -79,8 +80,12 @@ def test_a_file_that_was_cut_off_is_an_error(file, size):
 @pytest.mark.parametrize(
     ("metadata", "error", "message"),
     [
-        ({"format": "hebm model 99"}, CheckpointError, "has format 'hebm model 99', expected 'hebm model 1'"),
-        ({"images": "{}"}, CheckpointError, "is damaged"),
+        (
+            {"format": 99},
+            CheckpointError,
+            "has model format 99, this hebm reads format 1; use the version that wrote it",
+        ),
+        ({"images": {}}, CheckpointError, "is damaged"),
         ({"images": "junk"}, CheckpointError, "is damaged"),
         ({"experiment": "[prior"}, ConfigError, "is not valid TOML"),
     ],
@@ -93,7 +98,7 @@ def test_metadata_that_does_not_fit_is_named(file, metadata, error, message):
 
 def test_a_component_that_is_not_installed_is_named(file):
     with safetensors.safe_open(file, framework="pt") as opened:
-        text = opened.metadata()["experiment"]
+        text = json.loads(opened.metadata()["hebm"])["experiment"]
     rewritten(file, experiment=text.replace('type = "joint"', 'type = "of-a-third-party"'))
     with pytest.raises((ConfigError, PluginError), match="of-a-third-party"):
         hebm.load(file)
@@ -101,7 +106,7 @@ def test_a_component_that_is_not_installed_is_named(file):
 
 def test_what_is_not_a_models_file_is_told_apart(tmp_path, file):
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"is not a model's file: .* give a file that model\.save wrote"):
+    with pytest.raises(CheckpointError, match=r"is not a model's file: .*; give a file that model\.save wrote"):
         hebm.load(tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"is a folder; open a run with hebm\.open_run"):
         hebm.load(tmp_path)

@@ -8,8 +8,8 @@ from real_runs import newest, tiny, train
 
 from hebm.building import build, seeded
 from hebm.config.experiment import Experiment
-from hebm.data.recipe import spec
 from hebm.data.images import to_unit_range
+from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from hebm.evaluate.references import to_pixels
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
@@ -184,8 +184,13 @@ def test_a_wrong_request_is_an_error_before_anything_is_drawn(model):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"n": 0}, {"n": 2.0}, {"n": True}, {"seed": -1}, {"start": -1}, {"steps": 0}, {"temperature": -1.0}]
-    + [{"temperature": float("nan")}, {"decode": "mode"}, {"batch_size": 0}],
+    [
+        *({"n": wrong} for wrong in (0, 2.0, True)),
+        *({name: 0} for name in ("steps", "batch_size")),
+        *({name: -1} for name in ("seed", "start", "temperature")),
+        {"temperature": float("nan")},
+        {"decode": "mode"},
+    ],
 )
 def test_a_wrong_number_names_the_argument(model, arguments):
     (name,) = arguments
