@@ -8,10 +8,10 @@ from pathlib import Path
 import attrs
 
 from hebm.errors import ConfigError
+from hebm.html import html_table
 from hebm.report.comparison import Run as ComparedRun
 from hebm.report.comparison import compared, differing_conditions, require_comparable, table
 from hebm.report.comparison_files import as_text, write_comparison
-from hebm.report.html import html_table
 from hebm.report.metric_table import Table
 from hebm.runs import Run
 from hebm.store.run_folder import RunFolder

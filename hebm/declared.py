@@ -38,7 +38,7 @@ def everything() -> tuple[Declared, ...]:
     return tuple(
         Declared(owner, group, name)
         for group in GROUPS
-        for name, origins in sorted(registry.declared_in(group).items())
+        for name, origins in sorted(registry.declared(group).items())
         for owner in sorted({normalised(origin.distribution) for origin in origins if origin.distribution})
     )
 

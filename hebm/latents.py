@@ -199,7 +199,7 @@ class Latents:
     @classmethod
     def joined(cls, parts: Sequence[Latents]) -> Latents:
         """Return the points of several batches as one, without what was carried and shown."""
-        sigma = [tuple(s.expand(len(part), *s.shape[1:]) for s in part.sigma) for part in parts]
+        sigma = [tuple(s.expand_as(z) for s, z in zip(part.sigma, part.z, strict=True)) for part in parts]
         u = torch.cat([part.u for part in parts])
         return cls(u, _layers([part.z for part in parts]), _layers(sigma), _joined([part.context for part in parts]))
 

@@ -8,7 +8,7 @@ import attrs
 
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
-from hebm.report.html import html_table
+from hebm.html import html_table
 from hebm.report.numbers import measured, unit_of
 from hebm.report.text_table import metrics_table
 from hebm.store.run_folder import RunFolder

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from hebm.arguments import require_at_least, require_counts
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.data.batches import Batches
@@ -19,7 +20,7 @@ from hebm.data.decode import Picture
 from hebm.data.given import given_images
 from hebm.data.images import Images, shape_mismatch, to_unit_range
 from hebm.data.labels import Attributes, Label, asked_labels
-from hebm.errors import ConfigError
+from hebm.errors import ConfigError, DataError
 from hebm.evaluate.kinds import RECONSTRUCTION
 from hebm.evaluate.likelihood import Elbo, elbo_of
 from hebm.evaluate.scores import Scorer, Scores
@@ -27,7 +28,7 @@ from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
 from hebm.latents import Posterior
 from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
-from hebm.report.html import model_html
+from hebm.report.model_table import model_html
 from hebm.store.model_file import ModelFile, write_model_file
 from hebm.trained import TrainedModel, check_labels, evaluating, finite
 
@@ -135,8 +136,8 @@ class Model(nn.Module):
         batch_size: int = ROWS,
     ) -> Iterator[Tensor]:
         """Return an iterator over batches of images, which together are those of `sample`. Arguments as there."""
-        _require_counts(n=n, batch_size=batch_size, steps=steps)
-        _require_at_least(0, seed=seed, start=start, temperature=temperature)
+        require_counts(n=n, batch_size=batch_size, steps=steps)
+        require_at_least(0, seed=seed, start=start, temperature=temperature)
         if decode not in ("mean", "sample"):
             raise ConfigError(f'decode: {decode!r} is not allowed; use "mean" or "sample"')
         labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
@@ -184,7 +185,7 @@ class Model(nn.Module):
 
         Raises `ConfigError` for a prior without a tilt, `NonFiniteError` if a score is not finite.
         """
-        _require_counts(draws=draws)
+        require_counts(draws=draws)
         model = self._trained(seed, batch_size)
         scorer = Scorer(model, draws)
         tilts = torch.cat(self._of_images(images, model, scorer.tilts, "detect")).double()
@@ -203,7 +204,7 @@ class Model(nn.Module):
 
         Raises `ConfigError` where latents are inferred by MCMC, which gives no bound.
         """
-        _require_counts(draws=draws)
+        require_counts(draws=draws)
         model = self._trained(seed, batch_size)
         bound = partial(elbo_of, model, draws=draws)
         return Elbo.joined(self._of_images(images, model, bound, "elbo"))
@@ -219,7 +220,7 @@ class Model(nn.Module):
         named = [
             (image, str(image) if isinstance(image, (str, Path)) else f"image {i}") for i, image in enumerate(several)
         ]
-        pixels = [decode(Path(i).read_bytes() if isinstance(i, (str, Path)) else i, name) for i, name in named]
+        pixels = [decode(_content(image), name) for image, name in named]
         for (_, name), image in zip(named, pixels, strict=True):
             if tuple(image.shape) != recipes.images.shape:
                 channels, height, width = image.shape
@@ -263,8 +264,8 @@ class Model(nn.Module):
         return self.recipes
 
     def _trained(self, seed: int, batch_size: int, request: Request = Request(), decode: str = "mean") -> TrainedModel:
-        _require_counts(batch_size=batch_size)
-        _require_at_least(0, seed=seed)
+        require_counts(batch_size=batch_size)
+        require_at_least(0, seed=seed)
         scheme = None if self.recipes is None else self.recipes.experiment.train
         return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode)
 
@@ -287,17 +288,11 @@ class Model(nn.Module):
         return batches.in_order(few.start, few.stop - few.start)
 
 
-def _require_counts(**numbers: int | None) -> None:
-    """Raise `ConfigError` unless each number is a whole one above 0, or None."""
-    for name, number in numbers.items():
-        if number is None:
-            continue
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ConfigError(f"{name}: expected a whole number of at least 1, got {number!r}")
-
-
-def _require_at_least(low: int, **numbers: float) -> None:
-    """Raise `ConfigError` unless each number is at least `low`; NaN is not."""
-    for name, number in numbers.items():
-        if not isinstance(number, (int, float)) or not number >= low:
-            raise ConfigError(f"{name}: expected a number of at least {low}, got {number!r}")
+def _content(image: Picture | str | Path) -> Picture | bytes:
+    """Return a PIL image, or the content of an image file. Raises `DataError` for a file that cannot be read."""
+    if not isinstance(image, (str, Path)):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise DataError(f"{image}: cannot be read ({error.strerror}); give the path of an image file") from error

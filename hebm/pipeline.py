@@ -69,13 +69,19 @@ class Assembly:
     phases: tuple[Phase, ...]
 
 
-def assemble(experiment: Experiment, device: torch.device | str = "cpu", places: Places | None = None) -> Assembly:
+def assemble(
+    experiment: Experiment,
+    device: torch.device | str = "cpu",
+    places: Places | None = None,
+    measured: bool = True,
+) -> Assembly:
     """Load the data, build the model, list the phases.
 
     Arguments:
         experiment: the configuration.
         device: where the model goes.
         places: what the configuration's paths meant when the run started; None for a new run.
+        measured: whether its metrics will be computed, and must suit the data.
 
     Raises `ConfigError` or `DataError` for what does not fit.
     """
@@ -84,7 +90,7 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu", places:
     data = experiment.data
     with _saying_where(experiment, places):
         images = {split: data.load(split) for split in ("train", "test")}
-    for metric in experiment.evaluate.metrics:
+    for metric in experiment.evaluate.metrics if measured else ():
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)

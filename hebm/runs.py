@@ -16,12 +16,14 @@ from hebm.analyse.running import analyse, choose, opened, split_changes
 from hebm.analyse.section import Section
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.config.overrides import Changes
+from hebm.config.recipe import live_fields
 from hebm.data.decode import Picture
+from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
+from hebm.html import html_table
 from hebm.measurements import Measurements
 from hebm.model import Model
 from hebm.progress import listener_of
-from hebm.report.html import html_table
 from hebm.report.page import component, write_report
 from hebm.report.pictures import sample_pictures
 from hebm.store.metrics import MetricsLog
@@ -73,7 +75,7 @@ def train(
         raise ConfigError(f"extend: {store.path} has no run to extend yet; train one without it first")
     accelerator = pipeline.make_accelerator(experiment.run, store.path)
     places = read_run(store.path).places if store.started else None
-    assembly = pipeline.assemble(experiment, accelerator.device, places)
+    assembly = pipeline.assemble(experiment, accelerator.device, places, measured=False)
     say = listener.said if extend else None
     with locked_runs.locked_for_training(store, assembly, accelerator, allow_changes, say) as (run_id, finished):
         if not finished:
@@ -84,12 +86,19 @@ def train(
                 listener.said(str(stopped))
                 if stopped.signal == signal.SIGTERM:
                     sys.exit(128 + signal.SIGTERM)
-    return Run(read_run(store.path, allow_unfinished=True))
+    return Run(_stored(store.path, experiment.data))
+
+
+def _stored(path: Path, data: DatasetRecipe) -> StoredRun:
+    """Return the run that was trained here, with images that came from Python."""
+    stored = read_run(path, warn=listener_of(False).said, allow_unfinished=True)
+    return attrs.evolve(stored, data=data) if live_fields(type(data)) else stored
 
 
 def open_run(
     path: str | Path,
     *,
+    data: DatasetRecipe | None = None,
     allow_unfinished: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> Run:
@@ -97,17 +106,22 @@ def open_run(
 
     Arguments:
         path: the folder.
+        data: the images of a run whose images came from Python, such as `hebm.Tensors(train)`; they are needed to
+            measure and analyse it, not to draw samples.
         allow_unfinished: open a run whose training is not over, with the weights of its newest checkpoint.
         warn: told of damaged checkpoints that were passed over; printed to the error stream when left out.
 
     Raises `CheckpointError` if it is not a run folder of this format, one of its files was changed or damaged, or its
-    training is not over.
+    training is not over. Raises `DataError` for images that are not the run's.
 
     Example:
         model = hebm.open_run("runs/quickstart").model
     """
     stored = read_run(path, warn=warn or listener_of(False).said, allow_unfinished=allow_unfinished)
     stored.require_finished()
+    if data is not None:
+        stored = attrs.evolve(stored, data=data)
+        _ = stored.written  # other images are an error now
     return Run(stored)
 
 

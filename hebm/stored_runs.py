@@ -11,10 +11,13 @@ import attrs
 
 from hebm.building import build
 from hebm.config.experiment import Experiment
+from hebm.config.live import with_live
 from hebm.config.overrides import Changes
 from hebm.config.paths import Places, located
+from hebm.config.recipe import live_fields
 from hebm.config.writing import dumps
-from hebm.errors import CheckpointError, ConfigError
+from hebm.data.recipe import DatasetRecipe
+from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluate.metrics_file import Results, from_json
 from hebm.interfaces import ImageSpec
 from hebm.model import Model
@@ -58,6 +61,7 @@ class StoredRun:
         changes: of its configuration.
         warn: told of damaged checkpoints that were passed over.
         allow_unfinished: give the weights of a run whose training is not over.
+        data: has the images of a run whose images came from Python.
     """
 
     folder: RunFolder
@@ -65,6 +69,7 @@ class StoredRun:
     changes: Changes = ()
     warn: Warn = lambda _: None
     allow_unfinished: bool = False
+    data: DatasetRecipe | None = None
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -100,7 +105,14 @@ class StoredRun:
             if differing := config_changes(dumps(before), dumps(experiment)):
                 what = f"these keys decided what {self.folder.path} was trained to be"
                 raise ConfigError(f"--set: {what}; start another run: {differing}")
-        return experiment
+        return experiment if self.data is None else self._with_images(experiment, self.data)
+
+    def _with_images(self, experiment: Experiment, data: DatasetRecipe) -> Experiment:
+        """Return the experiment with images that came from Python. Raises `DataError` if they are not this run's."""
+        if not live_fields(type(experiment.data)) or type(data) is not type(experiment.data):
+            ours, given = type(experiment.data).__name__, type(data).__name__
+            raise DataError(f"data: this run's images are {ours}, not {given}; pass the data that it was trained on")
+        return attrs.evolve(experiment, data=with_live(experiment.data, data))  # type: ignore[misc]
 
     @property
     def places(self) -> Places:

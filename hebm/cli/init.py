@@ -11,8 +11,8 @@ from string import Template
 import click
 
 from hebm import registry
+from hebm.class_names import class_names
 from hebm.cli.kinds import KINDS, Kind, example, tries
-from hebm.entry_points import GROUPS
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
@@ -90,7 +90,7 @@ def _check_name(name: str, kind: Kind) -> None:
     """Raise `ConfigError` for a name that is malformed or taken."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--plugin {name}: a name is lower-case words joined by hyphens, such as score-matching")
-    taken = registry.declared_in(kind.group).get(name)
+    taken = registry.declared(kind.group).get(name)
     if taken:
         owners = " and ".join(map(str, taken))
         raise ConfigError(f"--plugin {name}: {owners} has a {kind.title} of this name already")
@@ -98,10 +98,8 @@ def _check_name(name: str, kind: Kind) -> None:
 
 def _check_class_name(name: str, class_name: str, source: str) -> None:
     """Raise `ConfigError` if a class of this name cannot be in the source, or another component's class has it."""
-    declared = [origins for group in GROUPS for origins in registry.declared_in(group).values()]
-    taken = [origin for origins in declared for origin in origins if origin.attr == class_name]
-    if taken:
-        raise ConfigError(f"--plugin {name}: {taken[0]} has a class {class_name} already ({taken[0].path}); rename it")
+    if class_name in class_names():
+        raise ConfigError(f"--plugin {name}: a component has a class {class_name} already; give another name")
     try:
         tree = ast.parse(source)
     except SyntaxError:  # a keyword, such as True

@@ -11,6 +11,7 @@ import attrs
 
 from hebm import defaults
 from hebm.config.document import Document, read, read_text
+from hebm.config.live import with_live
 from hebm.config.overrides import Changes, Override, parse
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
@@ -119,7 +120,7 @@ def require_experiment(value: Any) -> Experiment:
 
 
 def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:
-    """Put in the recipes that were given as such: they may hold what no file can, images in memory for example."""
+    """Give recipes their live values: recipes passed as changes may hold what no file can, images for example."""
     for override in overrides:
         if attrs.has(type(override.value)):
             experiment = _replaced(experiment, override.path, override)
@@ -129,9 +130,5 @@ def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:
 def _replaced(recipe: Any, path: tuple[str, ...], override: Override) -> Any:
     first, *rest = path
     inner = getattr(recipe, first)
-    new = _replaced(inner, tuple(rest), override) if rest else override.value
-    if not rest and inner != new:  # a later change reached into it
-        return recipe
-    if not attrs.has(type(new)):
-        raise ConfigError(f"{override.source}: {first} is not a table")
+    new = _replaced(inner, tuple(rest), override) if rest else with_live(inner, override.value)
     return attrs.evolve(recipe, **{first: new})

@@ -11,10 +11,12 @@ import attrs
 
 from hebm.config.values import check, is_union, is_variadic
 from hebm.errors import ConfigError, PluginError
+from hebm.html import html_table
 
 T = TypeVar("T")
 
 _MARK = "__hebm_recipe__"
+_HTML = "_repr_html_"
 _LIVE = "live"
 _LEAVES = (bool, int, float, str)
 
@@ -114,7 +116,23 @@ def recipe(cls: type[T]) -> type[T]:
     """
     made = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
     setattr(made, _MARK, True)
+    setattr(made, _HTML, _html)
     return made
+
+
+def _html(recipe: Any) -> str:
+    """Show a recipe in a notebook: a row for each key, with its meaning; those of nested recipes have dotted keys."""
+    return html_table(type(recipe).__name__, _rows(recipe), ("key", "value", "meaning"))
+
+
+def _rows(recipe: Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for field in fields_of(type(recipe)):
+        value, doc = getattr(recipe, field.name), field.metadata.get("doc", "")
+        nested = is_recipe(type(value))
+        rows.append((prefix + field.name, type(value).__name__ if nested else repr(value), doc))
+        rows += _rows(value, f"{prefix}{field.name}.") if nested else []
+    return rows
 
 
 def is_recipe(cls: Any) -> bool:

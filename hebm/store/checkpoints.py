@@ -220,25 +220,19 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
 
 
 def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
-    """Return the newest checkpoint whose manifest verifies, without its tensors; None if there is none.
-
-    Its tensors are not read, so damage there is noticed only when they are.
-
-    Arguments:
-        folder: the run's `checkpoints` folder.
-        run_id: only checkpoints of this run are taken.
+    """Return the newest checkpoint of a run, or None; its manifest alone is read and verified, no tensors.
 
     Raises `CheckpointError` if the folder cannot be read.
     """
     with reporting(f"read {folder}"):
-        paths = list_checkpoints(folder)
-    for path in reversed(paths):
+        newest_first = list_checkpoints(folder)[::-1]
+    for path in newest_first:
         try:
             manifest = _read_manifest(path)
             if not _misplaced(path, manifest, run_id):
                 return Checkpoint(tensors={}, **{key: manifest[key] for key in _HEAD})
-        except (CheckpointError, KeyError, TypeError):  # damaged: whoever loads the weights is told
-            continue
+        except (CheckpointError, KeyError, TypeError):
+            continue  # damaged: whoever loads the weights is told
     return None
 
 

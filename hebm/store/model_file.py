@@ -1,11 +1,11 @@
 """A trained model as one safetensors file.
 
-The tensors are the weights, under "backbone." and "prior."; the file's metadata, a table of texts, has
+The tensors are the weights, under "backbone." and "prior."; the file's metadata has one entry, "hebm", a JSON table:
 
-    format      "hebm model 1"
+    format      1
     experiment  the whole configuration as TOML: the recipes, and how images are read
-    images      shape, classes and attributes of the images, as JSON
-    plugins     versions of the distributions whose components it uses, as JSON
+    images      shape, classes and attributes of the images
+    plugins     versions of the distributions whose components it uses
     sha256      of all weights: safetensors itself does not notice a flipped bit
 """
 
@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import safetensors
@@ -29,7 +30,10 @@ from hebm.store.durable import replace_file, reporting
 from hebm.store.provenance import describe_images, images_of, versions_of
 from hebm.store.tensor_files import encode
 
-FORMAT = "hebm model 1"
+FORMAT = 1
+"""The format of the file. It is raised when a file, or the model that it is read to, would no longer mean the same."""
+
+_KEY = "hebm"
 
 
 @attrs.frozen(eq=False)
@@ -52,14 +56,14 @@ class ModelFile:
 def write_model_file(path: Path, content: ModelFile) -> None:
     """Write or replace the file in one step. Raises `CheckpointError` if it cannot be written."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in content.weights.items()}
-    metadata = {
+    table = {
         "format": FORMAT,
         "experiment": content.experiment,
-        "images": json.dumps(describe_images(content.images)),
-        "plugins": json.dumps(versions_of(content.plugins)),
+        "images": describe_images(content.images),
+        "plugins": versions_of(content.plugins),
         "sha256": _digest(weights),
     }
-    data = encode(weights, metadata)
+    data = encode(weights, {_KEY: json.dumps(table)})
     with reporting(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
@@ -70,19 +74,33 @@ def read_model_file(path: Path) -> ModelFile:
     _require_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = str((file.metadata() or {}).get(_KEY, "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged ({error}); {_FIX}") from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format")
-        raise CheckpointError(f"{path} is not a model's file: it has format {found!r}, expected {FORMAT!r}; {_FIX}")
-    if metadata.get("sha256") != _digest(weights):
+    table = _table(path, metadata)
+    if table.get("sha256") != _digest(weights):
         raise CheckpointError(f"{path} is damaged: the SHA-256 of its weights differs; put back a good copy")
     try:
-        return ModelFile(metadata["experiment"], images_of({"images": json.loads(metadata["images"])}), weights)
-    except (KeyError, ValueError, CheckpointError) as error:
+        return ModelFile(str(table["experiment"]), images_of(table), weights, tuple(table["plugins"]))
+    except (KeyError, TypeError, CheckpointError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; put back a good copy") from error
+
+
+def _table(path: Path, metadata: str) -> dict[str, Any]:
+    """Return the table in a file's metadata. Raises `CheckpointError` if it has none, or another format."""
+    try:
+        found = json.loads(metadata)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not a model's file: its metadata has no table {_KEY!r}; {_FIX}")
+    if found.get("format") != FORMAT:
+        written = found.get("format")
+        raise CheckpointError(
+            f"{path} has model format {written!r}, this hebm reads format {FORMAT}; use the version that wrote it"
+        )
+    return found
 
 
 _FIX = "give a file that model.save wrote"

@@ -140,7 +140,7 @@ def test_the_comparison_notices_a_backbone_finalized_twice_or_never(tmp_path, mo
                 train(tiny(), tmp_path / "tiny")
     else:
         assert not train(tiny(), tmp_path / "tiny", stop_after=PHASE)
-    monkeypatch.setattr(loop, "unfinished", lambda checkpoint, phase: twice)
+    monkeypatch.setattr(loop, "unfinished", lambda checkpoint, steps: twice)
     train(tiny(), tmp_path / "tiny")
     assert differences(tmp_path / "tiny", whole)
 
@@ -151,9 +151,9 @@ def test_a_run_that_ended_unfinalized_is_not_a_finished_run(tmp_path, finalizing
     assembly = pipeline.assemble(Experiment.from_table(table))
     run = read_run(folder.path)
     with pytest.raises(CheckpointError, match="finish it with hebm run"):
-        run.restore(assembly.model, assembly.phases)
+        run.restore(assembly.model)
     assert train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path)
-    run.restore(assembly.model, assembly.phases)
+    run.restore(assembly.model)
     assert len(finalizing.noises) == 2
     assert len(log(folder.path)) == PHASE
 

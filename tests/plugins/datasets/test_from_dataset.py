@@ -8,12 +8,12 @@ from PIL import Image
 from real_runs import tiny
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from hebm.class_names import by_class_name
 from hebm.config.experiment import Experiment
 from hebm.config.live import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.errors import ConfigError, DataError
-from hebm.registry import by_class_name
 from hebm.testing import cases, parametrize
 from hebm_plugins.datasets.from_dataset import FromDataset
 from hebm_plugins.datasets.tensors import Tensors

@@ -7,12 +7,12 @@ import torch
 from real_runs import Recording, hebm, tiny
 
 from hebm import locked_runs, pipeline
+from hebm.class_names import by_class_name
 from hebm.config.experiment import Experiment
 from hebm.config.live import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.errors import CheckpointError, ConfigError, DataError
-from hebm.registry import by_class_name
 from hebm.store.run_folder import RunFolder
 from hebm.testing import cases, parametrize
 from hebm_plugins.datasets.arrays import Arrays

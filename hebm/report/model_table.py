@@ -1,30 +1,23 @@
-"""Small HTML tables that notebooks show of recipes, models, runs and measurements."""
+"""The table that a notebook shows of a model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from torch import nn
+from torch import nn
 
-    from hebm.interfaces import Backbone, PriorLearner
-
-
-def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return a table; every cell is escaped text."""
-    head = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>" if header else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<div><strong>{escape(title)}</strong><table>{head}{body}</table></div>"
+from hebm.html import html_table
+from hebm.interfaces import Backbone, PriorLearner
 
 
 def model_html(backbone: Backbone, prior: PriorLearner) -> str:
     """Return a model's latent layers with their shapes, and the numbers of its parameters."""
     layout = backbone.layout
     layers = [(i, _shape(shape), _size(shape)) for i, shape in enumerate(layout.shapes)]
-    context = [] if layout.context is None else [("context", _shape(layout.context), _size(layout.context))]
+    context = (
+        [] if layout.context is None else [("c, drawn before them", _shape(layout.context), _size(layout.context))]
+    )
     latents = html_table(f"latent layers, top first: D = {layout.dim}", [*layers, *context], ("layer", "shape", "size"))
     parts = [
         (name, type(part).__name__, f"{_parameters(part):,}")
