@@ -20,6 +20,7 @@ from hebm.testing import (
     analyses,
     backbones,
     commands,
+    dataset_options,
     datasets,
     energies,
     extractors,
@@ -104,7 +105,7 @@ ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
 PRIOR = Checks(PriorRecipe, (prior_draws, priors), lambda given: given.generator)
 SAMPLER = Checks(Sampler, (samplers,))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
-DATASET = Checks(DatasetRecipe, (datasets,))
+DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
 EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)
 SCHEME = Checks(SchemeRecipe, (schemes,), lambda given: given.model)
 ANALYSIS = Checks(AnalysisRecipe, (analyses,), lambda given: given.model)

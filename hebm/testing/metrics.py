@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hebm.errors import HebmError, PluginError
+from hebm.errors import CheckpointError, HebmError, PluginError
 from hebm.evaluate.evaluation import Evaluation
 from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.metrics_file import Results, from_json
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import Backbone, ImageSpec
 from hebm.report import comparison, metric_table
-from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text
+from hebm.report.comparison_files import as_json, as_markdown, as_text
 from hebm.store.run_folder import RunFolder
 from hebm.testing.evaluations import FULL, SmallEvaluation, subjects
 from hebm.testing.model_states import unchanged
@@ -147,11 +147,14 @@ def check_lacking(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | 
 
 def check_results_file(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """An evaluation accepts the measurements, and they are the same after `metrics.json`."""
-    results = _results(recipe, images, backbone)
-    text = json.dumps(results.to_json(), allow_nan=False)
-    read = from_json(json.loads(text), Path("metrics.json"))
+    results, fix = _results(recipe, images, backbone), "give plain, finite numbers, texts and booleans as conditions"
+    try:
+        text = json.dumps(results.to_json(), allow_nan=False)
+        read = from_json(json.loads(text), Path("metrics.json"))
+    except (TypeError, ValueError, CheckpointError) as error:
+        promise(False, "results that go to metrics.json and back", str(error), fix)
     same = json.dumps(read.to_json(), allow_nan=False) == text
-    promise(same, "the same results, written and read", "others", "give plain numbers, texts and booleans")
+    promise(same, "the same results, written and read", "others", fix)
 
 
 def _results(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> Results:
@@ -175,14 +178,16 @@ def check_shown(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | No
         runs = [comparison.Run(RunFolder(Path(folder) / name), {}, results, "") for name in ("a", "b")]
         differing = comparison.differing_conditions(runs)
         promise(not differing, "conditions equal to themselves", "; ".join(differing), "give texts and plain numbers")
-        heads = {column.key for column in comparison.columns(runs, details=True)}
-        lost = [item.name for item in own if item.found and item.key not in heads]
-        promise(not lost, "a column of hebm compare for each value", f"none for {', '.join(lost)}", "rename it")
-        for _ in _written(runs):
-            pass
+        heads = list(comparison.exact_table(runs).header)
+        twice = sorted({head for head in heads if heads.count(head) > 1})
+        fix = "rename it: NAME.error is the column of NAME's error, and kind and part follow the name after a dot"
+        promise(not twice, "a column of its own in hebm compare", f"several are called {', '.join(twice)}", fix)
+        for text in _written(runs):
+            lost = [item.name for item in own if item.found and item.title.split()[0] not in text]
+            promise(not lost, "each value in hebm compare", f"not there: {', '.join(lost)}", "leave fields as they are")
 
 
 def _written(runs: list[comparison.Run]) -> Iterator[str]:
-    """Yield the comparison in each of its forms."""
-    table = comparison.table(runs)
-    yield from (as_text(table), as_markdown(table), as_csv(comparison.exact_table(runs)), as_json(runs))
+    """Yield the comparison, details included, in each of its forms."""
+    table = comparison.table(runs, comparison.columns(runs, details=True))
+    yield from (as_text(table), as_markdown(table), as_json(runs))

@@ -1,0 +1,37 @@
+"""What tests of the kit share: which checks catch a component."""
+
+import pytest
+
+from hebm.testing import ConformanceError, cases
+
+OF_ANY_RECIPE = ("recipe-class", "frozen", "value", "documented", "round-trip")
+"""Checks of every recipe: broken components of these tests are registered nowhere."""
+
+
+def own_cases(component, **options):
+    """The cases of the component's own kind."""
+    return [case for case in cases(component, **options) if case.name not in OF_ANY_RECIPE]
+
+
+def catching(component, **options):
+    """The names of the checks that fail, however they do."""
+    names = set()
+    for case in own_cases(component, **options):
+        try:
+            case()
+        except Exception:
+            names.add(case.name)
+    return names
+
+
+def expect_caught(component, name, also=(), **options):
+    """The check of this name raises a `ConformanceError` that says how to fix it; no other fails, except `also`."""
+    (case,) = [case for case in own_cases(component, **options) if case.name == name]
+    with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *fix: "):
+        case()
+    assert catching(component, **options) == {name, *also}
+
+
+def names_of(component):
+    """The names of all checks of the component's own kind."""
+    return {case.name for case in own_cases(component)}
