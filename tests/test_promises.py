@@ -80,7 +80,7 @@ def test_numbers_are_those_of_the_code(number, where):
 
 
 def test_every_number_of_a_file_is_on_the_page():
-    numbered = re.compile(r"^(FORMAT|SCHEMA|INTERFACE) = (\d|\"hebm)", re.MULTILINE)
+    numbered = re.compile(r"^(FORMAT|SCHEMA|INTERFACE) = \d", re.MULTILINE)
     listed = {quoted(row[2])[0].partition(":")[0] for row in cells("Numbers")}
     for path in (ROOT / "hebm").rglob("*.py"):
         if numbered.search(path.read_text(encoding="utf-8")):
