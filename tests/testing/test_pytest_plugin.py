@@ -76,7 +76,11 @@ def here(pytester, monkeypatch):
 
 
 def run(here, *arguments):
-    return here.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+    """Run pytest in this process, with no other plugin and without collecting torch's garbage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        plugins = ("hebm.pytest_plugin", "no:cacheprovider", "no:unraisableexception", "no:threadexception")
+        return here.runpytest_inprocess(*(word for name in plugins for word in ("-p", name)), *arguments)
 
 
 def outcomes(result):
