@@ -53,7 +53,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
         found = self.table
-        return html_table("", found.rows, found.header)
+        return html_table("runs", found.rows, [cell.replace("\n", " ") for cell in found.header])
 
 
 def compare(runs: Sequence[Run | str | Path], anyway: bool = False) -> Comparison:

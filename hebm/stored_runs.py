@@ -103,8 +103,8 @@ class StoredRun:
         if self.changes:
             before = Experiment.from_toml(self.contents.config, name)
             if differing := config_changes(dumps(before), dumps(experiment)):
-                what = f"these keys decided what {self.folder.path} was trained to be"
-                raise ConfigError(f"--set: {what}; start another run: {differing}")
+                what = f"these keys decided what {self.folder.path} was trained to be, and cannot be changed"
+                raise ConfigError(f"{what}; train another run: {'; '.join(differing)}")
         return experiment if self.data is None else self._with_images(experiment, self.data)
 
     def _with_images(self, experiment: Experiment, data: DatasetRecipe) -> Experiment:

@@ -26,6 +26,7 @@ from hebm.training.phases import SchemeRecipe
 
 E = TypeVar("E")
 
+_UNNAMED = "experiment"
 _FOLDER_NAME = r"\w[\w.+-]{0,99}"
 
 
@@ -41,7 +42,7 @@ class Experiment:
     """
 
     name: str = option(
-        "experiment",
+        _UNNAMED,
         doc="the run's folder; the file's name when left out; at most 100 letters, digits and . _ + -",
         pattern=_FOLDER_NAME,
     )
@@ -102,9 +103,13 @@ class Experiment:
     def save(self, path: str | Path) -> None:
         """Write the experiment as a TOML file; an existing file is replaced.
 
+        An experiment that was given no name takes the file's.
+
         Raises `ConfigError` for a value that TOML cannot hold, `CheckpointError` if the file cannot be written.
         """
-        text, file = self.to_toml(), Path(os.path.abspath(path))
+        file = Path(os.path.abspath(path))
+        named: Any = attrs.evolve(self, name=file.stem) if self.name == _UNNAMED else self  # type: ignore[misc]
+        text = dumps(named)
         with reporting(f"write {path}"):
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(file, text.encode())

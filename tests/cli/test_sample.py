@@ -207,3 +207,14 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2
     assert "it has 'root', 'stage 1', 'stage 2'" in process.stderr
+
+
+def test_an_unfinished_run_is_drawn_from_only_if_asked_for(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    process = hebm("sample", tmp_path / "tiny", "-n", "2", "-o", tmp_path / "x.npz")
+    assert process.status == 1
+    assert "is unfinished: it is at step 3 of 6 in phase 'prior'" in process.stderr
+    assert not (tmp_path / "x.npz").exists()
+    process = hebm("sample", tmp_path / "tiny", "-n", "2", "-o", tmp_path / "x.npz", "--allow-unfinished")
+    assert process.status == 0, process.stderr
+    assert (tmp_path / "x.npz").exists()
