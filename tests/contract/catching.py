@@ -29,7 +29,8 @@ def expect_caught(component, name, also=(), **options):
     (case,) = [case for case in own_cases(component, **options) if case.name == name]
     with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *fix: "):
         case()
-    assert catching(component, **options) == {name, *also}
+    failing = catching(component, **options)
+    assert failing == {name, *also}, f"caught by {sorted(failing)}"
 
 
 def names_of(component):
