@@ -16,20 +16,22 @@ import attrs
 from torch import Tensor, nn
 
 from hebm import registry
+from hebm.building import build
+from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
-from hebm.locked_runs import distributions
-from hebm.model import Model, build
-from hebm.runs import Run, open_run
+from hebm.model import Model
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
+from hebm.stored_runs import StoredRun, read_run
 from hebm.training.plateau import Plateau
+from hebm.training.reached import planned
 from hebm.training.state import averaged_weights, load_module
 
 PHASE = "backbone"
@@ -145,6 +147,7 @@ def _write(
     manifest = {
         **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
         "images": describe_images(images),
+        "phases": planned(experiment.train.phases(model.backbone, model.prior)),
     }
     run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
     rest = Checkpoint("imported", 0, converted.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
@@ -185,7 +188,7 @@ def export_checkpoint(
     Raises `CheckpointError` if there is no usable checkpoint or the format cannot express the run.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
-    opened = open_run(run, warn=warn)
+    opened = read_run(run, warn=warn, allow_unfinished=True)
     checkpoint = opened.checkpoint()
     converted = ConvertedCheckpoint(
         opened.written,
@@ -199,7 +202,7 @@ def export_checkpoint(
     return converted
 
 
-def _leftovers(run: Run, name: str) -> Any:
+def _leftovers(run: StoredRun, name: str) -> Any:
     """Return what an import in this format left over, or None."""
     kept = checkpoints.load_latest(run.folder.imported, run.run_id, run.warn)
     if kept is None or kept.state["format"] != name:

@@ -8,8 +8,8 @@ from hebm import locked_runs, pipeline, registry
 from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
 from hebm.errors import CheckpointError, ConfigError
-from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 
 
 def test_the_distributions_of_a_run_are_those_of_its_components_at_any_depth():
@@ -55,13 +55,13 @@ def test_only_a_finished_run_can_be_opened_for_evaluation(tmp_path):
     folder, accelerator = tmp_path / "tiny", pipeline.make_accelerator(RunSettings(device="cpu"))
     train(tiny(), folder, stop_after=6)
     with (
-        pytest.raises(CheckpointError, match="trained 6 of 12 steps"),
-        locked_runs.locked_when_finished(open_run(folder), accelerator),
+        pytest.raises(CheckpointError, match="is unfinished: it is at step 6 of 6 in phase 'backbone'"),
+        locked_runs.locked_when_finished(read_run(folder), accelerator),
     ):
         pass
     train(tiny(), folder)
     for record in (False, True):
-        with locked_runs.locked_when_finished(open_run(folder), accelerator, record=record) as whole:
+        with locked_runs.locked_when_finished(read_run(folder), accelerator, record=record) as whole:
             assert whole.seconds > 0
 
 

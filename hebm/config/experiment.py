@@ -11,11 +11,12 @@ import attrs
 
 from hebm import defaults
 from hebm.config.document import Document, read, read_text
+from hebm.config.live import with_live
 from hebm.config.overrides import Changes, Override, parse
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
-from hebm.config.writing import dumps, plain
+from hebm.config.writing import dumps, in_toml
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
 from hebm.evaluate.settings import EvaluateSettings
@@ -25,6 +26,7 @@ from hebm.training.phases import SchemeRecipe
 
 E = TypeVar("E")
 
+_UNNAMED = "experiment"
 _FOLDER_NAME = r"\w[\w.+-]{0,99}"
 
 
@@ -40,7 +42,7 @@ class Experiment:
     """
 
     name: str = option(
-        "experiment",
+        _UNNAMED,
         doc="the run's folder; the file's name when left out; at most 100 letters, digits and . _ + -",
         pattern=_FOLDER_NAME,
     )
@@ -68,7 +70,7 @@ class Experiment:
             experiment = hebm.Experiment.load("benchmarks/quickstart.toml", {"seed": 1})
         """
         overrides = parse(changes)
-        document = read(path, _in_toml(overrides))
+        document = read(path, in_toml(overrides))
         document.table.setdefault("name", Path(path).stem)
         return _with_recipes(structure(cls, document), overrides)
 
@@ -84,7 +86,7 @@ class Experiment:
         Raises `ConfigError` as `load` does.
         """
         overrides = parse(changes)
-        return _with_recipes(structure(cls, read_text(text, name, _in_toml(overrides))), overrides)
+        return _with_recipes(structure(cls, read_text(text, name, in_toml(overrides))), overrides)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Self:
@@ -101,21 +103,29 @@ class Experiment:
     def save(self, path: str | Path) -> None:
         """Write the experiment as a TOML file; an existing file is replaced.
 
+        An experiment that was given no name takes the file's.
+
         Raises `ConfigError` for a value that TOML cannot hold, `CheckpointError` if the file cannot be written.
         """
-        text, file = self.to_toml(), Path(os.path.abspath(path))
+        file = Path(os.path.abspath(path))
+        named: Any = attrs.evolve(self, name=file.stem) if self.name == _UNNAMED else self  # type: ignore[misc]
+        text = dumps(named)
         with reporting(f"write {path}"):
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(file, text.encode())
 
 
-def _in_toml(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Return changes with their recipes written as tables."""
-    return tuple(attrs.evolve(override, value=plain(override.value)) for override in overrides)
+def require_experiment(value: Any) -> Experiment:
+    """Return a value that is an experiment. Raises `ConfigError` for anything else, a file's name for example."""
+    if isinstance(value, Experiment):
+        return value
+    raise ConfigError(
+        f"expected a hebm.Experiment, got {type(value).__name__}; hebm.Experiment.load(path) reads one from a file"
+    )
 
 
 def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:
-    """Put in the recipes that were given as such: they may hold what no file can, images in memory for example."""
+    """Give recipes their live values: recipes passed as changes may hold what no file can, images for example."""
     for override in overrides:
         if attrs.has(type(override.value)):
             experiment = _replaced(experiment, override.path, override)
@@ -125,9 +135,5 @@ def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:
 def _replaced(recipe: Any, path: tuple[str, ...], override: Override) -> Any:
     first, *rest = path
     inner = getattr(recipe, first)
-    new = _replaced(inner, tuple(rest), override) if rest else override.value
-    if not rest and inner != new:  # a later change reached into it
-        return recipe
-    if not attrs.has(type(new)):
-        raise ConfigError(f"{override.source}: {first} is not a table")
+    new = _replaced(inner, tuple(rest), override) if rest else with_live(inner, override.value)
     return attrs.evolve(recipe, **{first: new})

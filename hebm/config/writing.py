@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -11,7 +11,7 @@ import tomli_w
 
 from hebm import registry
 from hebm.config.document import Document, dotted
-from hebm.config.overrides import Path
+from hebm.config.overrides import Override, Path
 from hebm.config.recipe import fields_of, group_of
 from hebm.config.structure import structure
 from hebm.errors import ConfigError
@@ -38,6 +38,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def in_toml(overrides: Sequence[Override]) -> tuple[Override, ...]:
+    """Return changes of keys with their values in TOML's own types."""
+    return tuple(attrs.evolve(override, value=plain(override.value)) for override in overrides)
 
 
 def dumps(recipe: Any) -> str:

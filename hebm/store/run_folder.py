@@ -217,8 +217,9 @@ def differences_error(path: Path, changes: list[str]) -> str:
     """Return the error for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
     steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)
-    further = "train it further with --extend, " if steps else ""
+    further = "train it further with --extend (extend=True in Python), " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes"
+        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes "
+        "(allow_changes=True in Python)"
     )

@@ -8,10 +8,10 @@ import shutil
 import pytest
 from real_runs import differences, hebm, log, merged, newest, steps_saved, tiny, train, write_config
 
+from hebm.building import build
 from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
-from hebm.model import build
-from hebm.runs import open_run
+from hebm.stored_runs import read_run
 from hebm.training.extension import step_keys
 from hebm.training.job import WatchedProgress
 from hebm_plugins.two_layer import recipe as two_layer
@@ -47,7 +47,7 @@ def test_a_finished_run_goes_on_and_is_the_longer_run(tmp_path, scheme, log_ever
     assert said[0].startswith("extended from step 12, phase ")
     assert "steps: " in said[0]
     assert differences(one, whole) == []
-    assert "steps: " in json.dumps(open_run(one).manifest["history"], ensure_ascii=False)
+    assert "steps: " in json.dumps(read_run(one).manifest["history"], ensure_ascii=False)
 
 
 def test_a_control_that_another_schedule_is_another_run(tmp_path, monkeypatch):

@@ -88,6 +88,14 @@ def test_a_prior_can_be_trained_on_another_runs_backbone(tmp_path):
     assert all(torch.equal(tensor, taken[name]) for name, tensor in trained.items())
 
 
+def test_the_backbone_of_an_unfinished_run_is_taken_only_if_asked_for(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    taking = {"backbone_from": str(tmp_path / "tiny")}
+    with pytest.raises(CheckpointError, match=r"(?s)at step 3 of 6 in phase 'prior'.*train\.allow_unfinished = true"):
+        train(tiny(train=taking), tmp_path / "refused" / "tiny")
+    assert train(tiny(train={**taking, "allow_unfinished": True}), tmp_path / "taken" / "tiny")
+
+
 def test_a_backbone_of_another_shape_is_refused(tmp_path):
     assert train(tiny(), tmp_path / "tiny")
     experiment = tiny(train={"backbone_from": str(tmp_path / "tiny")}, backbone={"z_dims": [3, 6]})
