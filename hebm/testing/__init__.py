@@ -6,7 +6,9 @@
     def test_conformance(check):
         check()
 
-or `check_prior(MyPrior())`, which runs all checks and reports all failures at once.
+or `check_prior(MyPrior())`, which runs all checks and reports all failures at once. `cases` takes a component of any
+kind: a backbone, energy, prior, sampler, metric, data set, extractor, scheme, analysis or checkpoint format by its
+recipe, and a command. Each check is a function whose docstring states the promise.
 """
 
 from hebm.testing.checks import (

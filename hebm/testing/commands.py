@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from hebm import registry
 from hebm.registry import COMMANDS
+from hebm.testing.folders import working_folder
 from hebm.testing.promises import promise
 
 WRONG = "--no-such-option"
@@ -41,7 +42,7 @@ def _every(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _called(command: click.Command, *arguments: str) -> Result:
-    with CliRunner().isolated_filesystem():
+    with working_folder():
         return CliRunner().invoke(command, list(arguments), prog_name="hebm")
 
 

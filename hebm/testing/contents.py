@@ -12,7 +12,7 @@ from torch import Tensor
 Path = tuple[Any, ...]
 """The keys, positions and attribute names that lead to a value."""
 
-REPLACEMENTS: tuple[Any, ...] = (None, -7, "text", [], {}, torch.zeros(2))
+REPLACEMENTS: tuple[Any, ...] = (None, -7, "text", {})
 
 
 def difference(a: Any, b: Any, where: str = "") -> str | None:

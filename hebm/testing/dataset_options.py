@@ -128,7 +128,11 @@ def check_decoder(recipe: DatasetRecipe) -> None:
     except DataError as error:
         promise("broken.png" in str(error), "a DataError with the name", str(error), "name the file in the message")
         return
-    promise(False, "DataError for a damaged file", "no error", "decode with hebm.data.decode.Decoder")
+    except Exception as error:
+        seen = f"{type(error).__name__}: {error}"
+    else:
+        seen = "no error"
+    promise(False, "DataError for a damaged file", seen, "decode with hebm.data.decode.Decoder")
 
 
 def _picture(mode: str, width: int, height: int) -> bytes:

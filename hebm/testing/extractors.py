@@ -144,18 +144,18 @@ def check_other_images(recipe: ExtractorRecipe, images: ImageSpec) -> None:
 
 def check_leaves_the_rest(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     """Loading and using it change neither the pixels nor torch's settings: gradients, default type, determinism."""
-    pixels, before = _pixels(images), _settings()
+    pixels, before, gradients = _pixels(images), _settings(), torch.is_grad_enabled()
     given = pixels.clone()
-    extractor = _load(recipe, images)
-    with torch.enable_grad():
-        extractor(pixels)
+    _load(recipe, images)(pixels)
     expect_equal("the pixels, afterwards", pixels, given, "do not work in place on what is given")
     changed = [name for name, value in _settings().items() if value != before[name]]
+    torch.set_grad_enabled(gradients)
     fix = "use `with torch.no_grad()` or the decorator, and set nothing globally"
     promise(not changed, "torch's settings as before", f"changed: {', '.join(changed)}", fix)
 
 
 def _settings() -> dict[str, object]:
+    """Return torch's global settings, by name."""
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import tempfile
@@ -66,6 +67,11 @@ def _example(recipe: CheckpointFormat) -> Example:
     return Example(converted, backbone, recipe.write(converted))
 
 
+def _content(recipe: CheckpointFormat) -> Any:
+    """Return a copy of the example's content: a format may change what it is given."""
+    return copy.deepcopy(_example(recipe).content)
+
+
 def _through_a_file(recipe: CheckpointFormat, content: Any) -> Any:
     """Write a content to a file and read it, as `hebm export` and `hebm import` do."""
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +100,7 @@ def check_example(recipe: CheckpointFormat) -> None:
 def check_weights(recipe: CheckpointFormat) -> None:
     """The backbone that is built from what `read` gives has the weights and the steps that were written."""
     example = _example(recipe)
-    found, backbone = _read(recipe, example.content)
+    found, backbone = _read(recipe, _content(recipe))
     written = dict(example.backbone.named_parameters())
     read = dict(backbone.named_parameters())
     fix = "map every name to its own, and transpose or rescale nothing on one way alone"
@@ -107,7 +113,7 @@ def check_weights(recipe: CheckpointFormat) -> None:
 
 def check_round_trip_of_a_file(recipe: CheckpointFormat) -> None:
     """What `read` gives of a file, `write` turns into the same content: types, order and every bit."""
-    content = _through_a_file(recipe, _example(recipe).content)
+    content = _through_a_file(recipe, _content(recipe))
     back = recipe.write(recipe.read(_through_a_file(recipe, content)))
     found = difference(content, _through_a_file(recipe, back))
     fix = "keep as `leftovers` all that the file holds besides weights, and its order"
@@ -116,7 +122,7 @@ def check_round_trip_of_a_file(recipe: CheckpointFormat) -> None:
 
 def check_leftovers(recipe: CheckpointFormat) -> None:
     """`leftovers` are plain values and tensors, as a run folder keeps them."""
-    left = recipe.read(_example(recipe).content).leftovers
+    left = recipe.read(_content(recipe)).leftovers
     fix = "keep numbers, texts, tensors, and lists, tuples, dicts and sets of such"
     try:
         kept = rebuild(*flatten(left))
@@ -129,7 +135,7 @@ def check_leftovers(recipe: CheckpointFormat) -> None:
 def check_experiment(recipe: CheckpointFormat) -> None:
     """The experiment that `read` gives goes to TOML and back, and its images are those of the example."""
     example = _example(recipe)
-    found = recipe.read(example.content)
+    found = recipe.read(_content(recipe))
     try:
         again = Experiment.from_toml(found.experiment.to_toml(), "config.toml")
     except HebmError as error:
@@ -141,10 +147,9 @@ def check_experiment(recipe: CheckpointFormat) -> None:
 
 def check_pure(recipe: CheckpointFormat) -> None:
     """`read` leaves the content as it is, `write` the run."""
-    example = _example(recipe)
-    content = _through_a_file(recipe, example.content)
+    content = _content(recipe)
     found = recipe.read(content)
-    seen = difference(_through_a_file(recipe, example.content), content)
+    seen = difference(_content(recipe), content)
     promise(seen is None, "read() leaves the content unchanged", str(seen), "copy what you change")
     before = flatten(attrs.asdict(found, recurse=False) | {"experiment": None, "images": None})[0]
     weights = {name: tensor.clone() for name, tensor in found.backbone.items()}
@@ -156,7 +161,7 @@ def check_pure(recipe: CheckpointFormat) -> None:
 
 def check_garbage(recipe: CheckpointFormat) -> None:
     """A content of another kind is a `CheckpointError`; a damaged one too, if it cannot be used."""
-    content = _example(recipe).content
+    content = _content(recipe)
     fix = "check types and shapes before use, and raise CheckpointError with what is wrong"
     for what, other in _strangers():
         try:
@@ -178,7 +183,7 @@ def check_garbage(recipe: CheckpointFormat) -> None:
 
 def check_damage(recipe: CheckpointFormat) -> None:
     """A content that lacks a weight, has one of another shape, or one too many, is a `CheckpointError`."""
-    content = _example(recipe).content
+    content = _content(recipe)
     weights = tensors_in(content)
     promise(bool(weights), "a mapping of weights", "no tensors", "write the weights")
     path, found = max(weights, key=lambda of: len(of[1]))
@@ -234,5 +239,5 @@ def check_allowed(recipe: CheckpointFormat) -> None:
     promise(not dangerous, "classes that hold values", ", ".join(dangerous), fix)
 
 
-DANGEROUS = ("builtins", "importlib", "io", "os", "pathlib", "pickle", "shutil", "socket", "subprocess", "types")
+DANGEROUS = ("_io", "builtins", "importlib", "io", "os", "pathlib", "pickle", "shutil", "socket", "subprocess", "types")
 """Modules of classes that act, or that lead to others which do."""

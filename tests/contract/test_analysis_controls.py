@@ -162,7 +162,7 @@ EVERYTHING = names_of(recipe(type("Made", (Sound,), {"__doc__": "…"}))()) - {"
 RUNNING = {"pictures", "stored", "repeats", "supported"}
 
 CONTROLS = [
-    (SupportsNothing, "unsupported", EVERYTHING - {"supported"}),
+    (SupportsNothing, "unsupported", EVERYTHING),
     (AsksForLabels, "unsupported", ("supported",)),
     (SaysTrue, "unsupported", ()),
     (SaysAWord, "unsupported", ()),

@@ -151,7 +151,7 @@ CONTROLS = [
     (infinite, "values", ()),
     (negative_error, "values", ()),
     (error_alone, "values", ()),
-    (untitled, "titles", ("shown",)),
+    (untitled, "titles", ()),
     (of_two_titles, "titles", UNACCEPTABLE),
     (named_as_a_column, "titles", ()),
     (without_its_extractor, "conditions", ()),
