@@ -57,14 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--hebm: {error}") from None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(
-    collector: pytest.Collector,
-) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+@pytest.hookimpl(hookwrapper=True)  # the form that old versions of pytest know too
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
     """Append the tests of `--hebm` to what the session collects."""
-    report = yield
-    if isinstance(collector, pytest.Session) and report.passed and collector.config.getoption("hebm"):
-        from hebm.testing.pytest_items import collectors
+    outcome = yield
+    if isinstance(collector, pytest.Session) and collector.config.getoption("hebm"):
+        report = outcome.get_result()
+        if report.passed:
+            from hebm.testing.pytest_items import collectors
 
-        report.result = [*report.result, *collectors(collector)]
-    return report
+            report.result = [*report.result, *collectors(collector)]
