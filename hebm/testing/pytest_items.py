@@ -143,7 +143,7 @@ def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
                 raise ConfigError(f"nothing installed declares {key!r}{did_you_mean(key, known)}; a key is GROUP:NAME")
             if key in found:
                 raise ConfigError(f"{key!r} is given twice; use a list to check it several times")
-            found[key] = [value] if isinstance(value, Mapping) else list(value)
+            found[key] = value if isinstance(value, (list, tuple)) else [value]
             for subject in found[key]:
                 _check_subject(key, subject)
     return found

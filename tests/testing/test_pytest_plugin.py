@@ -175,7 +175,7 @@ def test_an_expected_failure_that_passes_is_a_failure(here):
     [
         ("{'samplers:fien': {}}", "nothing installed declares 'samplers:fien'; did you mean 'samplers:fine'?"),
         ("{'samplers:fine': {'layuot': 1}}", "unknown 'layuot'; did you mean 'layout'?"),
-        ("{'samplers:fine': [3]}", "'samplers:fine': expected a mapping with any of component,"),
+        ("{'samplers:fine': 3}", "'samplers:fine': expected a mapping with any of component,"),
     ],
 )
 def test_subjects_that_do_not_fit_stop_the_session_with_the_reason(here, returned, message):
