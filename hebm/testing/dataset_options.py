@@ -97,7 +97,9 @@ def check_without(recipe: DatasetRecipe) -> None:
     """`without` leaves a class out of training and keeps it in the test split. Passes where there are no classes."""
     whole = {split: recipe.load(split) for split in ("train", "test")}
     labels = whole["train"].labels
-    if not isinstance(recipe, ImageData) or labels is None or int(labels.min()) == int(labels.max()) or recipe.without:
+    if not isinstance(recipe, ImageData) or labels is None or not whole["train"].classes or recipe.without:
+        return
+    if int(labels.min()) == int(labels.max()):
         return
     left_out = int(labels[0])
     name, fix = whole["train"].classes[left_out], "leave `without` to ImageData.load"

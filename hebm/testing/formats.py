@@ -14,11 +14,11 @@ import attrs
 import torch
 from torch import nn
 
+from hebm.building import build
 from hebm.config.experiment import Experiment
 from hebm.config.recipe import recipe as make_recipe
 from hebm.errors import CheckpointError, HebmError
 from hebm.interfaces import Backbone, BackboneRecipe, ImageSpec
-from hebm.model import build
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint
 from hebm.store import foreign
 from hebm.store.trees import flatten, rebuild

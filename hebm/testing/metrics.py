@@ -19,6 +19,7 @@ from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.metrics_file import Results, from_json
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import Backbone, ImageSpec
+from hebm.noise import BLOCK
 from hebm.report import comparison, metric_table
 from hebm.report.comparison_files import as_json, as_markdown, as_text
 from hebm.store.run_folder import RunFolder
@@ -109,6 +110,20 @@ def check_repeats(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | 
     same = len(first) == len(again) and not differing
     fix = "keep no state between calls; draw through the evaluation, or from a Noise with the evaluation's seed"
     promise(same, "the same numbers, computed again", f"other numbers: {', '.join(differing) or 'another count'}", fix)
+
+
+def check_batch_size(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
+    """Values do not depend on the number of images at a time, up to rounding: to 2 % or 0.01."""
+    full = subjects(images, backbone)[FULL]
+    few, many = (_compute(recipe, full.evaluation(samples=2 * BLOCK, rows=rows)) for rows in (BLOCK, 2 * BLOCK))
+    values = {item.key: item.value for item in many if item.found}
+    differing = [
+        f"{item.name}: {item.value:g} and {values[item.key]:g}"
+        for item in few
+        if item.key in values and not abs(item.value - values[item.key]) <= 0.01 + 0.02 * abs(item.value)
+    ]
+    fix = "sum over images, not means over batches; use evaluation.pixels, features or per_image"
+    promise(not differing, "the same values in batches of 64 and of 128", "; ".join(differing[:3]), fix)
 
 
 def check_no_global_rng(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
