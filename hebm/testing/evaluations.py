@@ -1,7 +1,7 @@
 """Small models with data, on which metrics and analyses are tried.
 
     full                q(z|x), a prior with labels and two chains, images with classes; one is left out of training
-    root                the same backbone under its own prior: there is no tilt and no chain
+    root                the same backbone under its own prior, which has neither a tilt nor a chain
     without inference   no q(z|x): latents are inferred by MCMC
     without labels      images without classes and attributes
     with attributes     images with attributes instead of classes

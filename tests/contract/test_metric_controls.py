@@ -84,7 +84,7 @@ CALLS = []
 
 def counts(evaluation):
     CALLS.append(1)
-    return [Measurement("calls", len(CALLS), "calls")]
+    return [Measurement("calls", 1e-6 * len(CALLS), "calls")]
 
 
 def draws_globally(evaluation):
