@@ -50,7 +50,7 @@ def _run(recipe: AnalysisRecipe, evaluation: Evaluation) -> Found:
     with working_folder() as here:
         folder = here / "analyses" / "of-this"
         folder.mkdir(parents=True)
-        section = recipe.run(evaluation, folder)
+        section: Any = recipe.run(evaluation, folder)
         every = [path for path in sorted(here.rglob("*")) if path.is_file()]
         inside = {str(path.relative_to(folder)): path.read_bytes() for path in every if folder in path.parents}
         outside = tuple(str(path.relative_to(here)) for path in every if folder not in path.parents)
@@ -74,7 +74,13 @@ def _supported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | N
 @functools.lru_cache(maxsize=1)
 def _found(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> Found:
     """Run the analysis once for all checks."""
-    return _run(recipe, _supported(recipe, images, backbone).evaluation())
+    subject = _supported(recipe, images, backbone)
+    try:
+        return _run(recipe, subject.evaluation())
+    except HebmError as error:
+        fix = "give options that suit 48 to 64 images, or return the reason from `unsupported`"
+        promise(False, "a section of a small model", f"{type(error).__name__}: {error} ({subject.name})", fix)
+        raise
 
 
 def check_unsupported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:

@@ -52,10 +52,10 @@ def check_batches(recipe: DatasetRecipe) -> None:
     images = recipe.load("train")
     few = _with(recipe, batch_size=min(recipe.batch_size, len(images)))
     plain, flipped = (Batches(images, _with(few, flip=flip, workers=0), seed=0).batch(0) for flip in (False, True))
-    expect_shape("x", plain.x, (few.batch_size, *images.shape), "leave fields of ImageData as they are")
+    expect_shape("x", plain.x, (few.batch_size, *images.shape), "inherit the fields of ImageData unchanged")
     mirrored = plain.x.flip(3)
     same, turned = ((flipped.x == x).flatten(1).all(1) for x in (plain.x, mirrored))
-    fix = "leave flipping to the batches"
+    fix = "do not mirror images in read(): batches do"
     promise(bool((same | turned).all()), "flip leaves an image or mirrors it", "other images", fix)
     x, y = (_with(recipe, flip=flip).load("train").read(_first(images)) for flip in (False, True))
     expect_equal("`read` gives the same images with flip = true", y, x, fix)
@@ -94,10 +94,12 @@ def check_channels(recipe: DatasetRecipe) -> None:
 
 
 def check_without(recipe: DatasetRecipe) -> None:
-    """`without` leaves a class out of training and keeps it in the test split. Passes where there are no classes."""
+    """`without` leaves a class out of training and keeps it in the test split. Passes for images without classes."""
     whole = {split: recipe.load(split) for split in ("train", "test")}
     labels = whole["train"].labels
-    if not isinstance(recipe, ImageData) or labels is None or int(labels.min()) == int(labels.max()) or recipe.without:
+    if not isinstance(recipe, ImageData) or labels is None or not whole["train"].classes or recipe.without:
+        return
+    if int(labels.min()) == int(labels.max()):
         return
     left_out = int(labels[0])
     name, fix = whole["train"].classes[left_out], "leave `without` to ImageData.load"

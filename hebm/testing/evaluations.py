@@ -1,7 +1,7 @@
 """Small models with data, on which metrics and analyses are tried.
 
     full                q(z|x), a prior with labels and two chains, images with classes; one is left out of training
-    root                the same backbone under its own prior: there is no tilt and no chain
+    root                the same backbone under its own prior, which has neither a tilt nor a chain
     without inference   no q(z|x): latents are inferred by MCMC
     without labels      images without classes and attributes
     with attributes     images with attributes instead of classes
@@ -157,15 +157,23 @@ class Subject:
     build: Callable[[], Backbone]
     tilted: bool = True
 
-    def evaluation(self, metrics: Sequence[MetricRecipe] = ()) -> SmallEvaluation:
-        """Return a new evaluation, equal each time."""
+    def evaluation(
+        self, metrics: Sequence[MetricRecipe] = (), samples: int = BLOCK, rows: int = BLOCK
+    ) -> SmallEvaluation:
+        """Return a new evaluation, equal each time.
+
+        Arguments:
+            metrics: of its settings.
+            samples: how many images are drawn.
+            rows: how many at a time.
+        """
         data = random_images(self.images)
         splits = Splits(data, {split: data.load(split) for split in SPLITS})
-        settings = EvaluateSettings(samples=BLOCK, batch_size=BLOCK, metrics=tuple(metrics))
+        settings = EvaluateSettings(samples=samples, batch_size=rows, metrics=tuple(metrics))
         backbone = seeded(self.build)
         prior = seeded(lambda: self._prior(backbone))
         scheme = None if isinstance(backbone, InferringBackbone) else JointMCMC(posterior_sampler=ReferenceSampler())
-        return SmallEvaluation(TrainedModel(backbone, prior, scheme, rows=BLOCK), splits, settings)
+        return SmallEvaluation(TrainedModel(backbone, prior, scheme, rows=rows), splits, settings)
 
     def _prior(self, backbone: Backbone) -> PriorLearner:
         if self.tilted:

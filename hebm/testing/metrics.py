@@ -19,6 +19,7 @@ from hebm.evaluate.metric import Measurement, MetricRecipe
 from hebm.evaluate.metrics_file import Results, from_json
 from hebm.evaluate.result import evaluate
 from hebm.interfaces import Backbone, ImageSpec
+from hebm.noise import BLOCK
 from hebm.report import comparison, metric_table
 from hebm.report.comparison_files import as_json, as_markdown, as_text
 from hebm.store.run_folder import RunFolder
@@ -36,20 +37,37 @@ def _compute(recipe: MetricRecipe, evaluation: Evaluation) -> list[Measurement]:
     return list(recipe.compute(evaluation))
 
 
+def _measured(recipe: MetricRecipe, evaluation: Evaluation) -> list[Measurement]:
+    """Compute on an evaluation that lacks nothing."""
+    try:
+        return _compute(recipe, evaluation)
+    except HebmError as error:
+        _refuse(error)
+        raise
+
+
+def _refuse(error: HebmError) -> None:
+    fix = "give options that suit 48 to 128 images, or the model that it needs: cases(recipe, images=…, backbone=…)"
+    promise(False, "measurements of a small model that lacks nothing", f"{type(error).__name__}: {error}", fix)
+
+
 @functools.lru_cache(maxsize=1)
 def _full(
     recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None
 ) -> tuple[tuple[Measurement, ...], SmallEvaluation]:
     """Return what it measures on the full evaluation, once for all checks."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
-    return tuple(_compute(recipe, evaluation)), evaluation
+    return tuple(_measured(recipe, evaluation)), evaluation
 
 
 def check_measurements(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """`compute` returns a list of `Measurement`s, at least one, no two with the same name, kind and part."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
-    recipe.check(evaluation.splits.images, evaluation.settings)
-    found: Any = recipe.compute(evaluation)
+    try:
+        recipe.check(evaluation.splits.images, evaluation.settings)
+        found: Any = recipe.compute(evaluation)
+    except HebmError as error:
+        _refuse(error)
     fix = "return [Measurement(…), …] of hebm.evaluate.metric"
     promise(isinstance(found, Iterable), "a list of measurements", type(found).__name__, fix)
     listed = list(found)
@@ -104,25 +122,39 @@ def check_conditions(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone
 def check_repeats(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """An equal evaluation gives equal measurements, bit for bit."""
     first, _ = _full(recipe, images, backbone)
-    again = _compute(recipe, subjects(images, backbone)[FULL].evaluation())
+    again = _measured(recipe, subjects(images, backbone)[FULL].evaluation())
     differing = [a.name for a, b in zip(first, again, strict=False) if repr(a) != repr(b)]
     same = len(first) == len(again) and not differing
     fix = "keep no state between calls; draw through the evaluation, or from a Noise with the evaluation's seed"
     promise(same, "the same numbers, computed again", f"other numbers: {', '.join(differing) or 'another count'}", fix)
 
 
+def check_batch_size(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
+    """Values do not depend on the number of images at a time, up to rounding: to 2 % or 0.01."""
+    full = subjects(images, backbone)[FULL]
+    few, many = (_measured(recipe, full.evaluation(samples=2 * BLOCK, rows=rows)) for rows in (BLOCK, 2 * BLOCK))
+    values = {item.key: item.value for item in many if item.found}
+    differing = [
+        f"{item.name}: {item.value:g} and {values[item.key]:g}"
+        for item in few
+        if item.key in values and not abs(item.value - values[item.key]) <= 0.01 + 0.02 * abs(item.value)
+    ]
+    fix = "sum over images, not means over batches; use evaluation.pixels, features or per_image"
+    promise(not differing, "the same values in batches of 64 and of 128", "; ".join(differing[:3]), fix)
+
+
 def check_no_global_rng(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """Computing it touches no global generator."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
     with no_global_randomness("the metric"):
-        _compute(recipe, evaluation)
+        _measured(recipe, evaluation)
 
 
 def check_leaves_the_model(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """The model's weights, modes and gradients are afterwards as they were before."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
     with unchanged("a metric", backbone=evaluation.model.backbone, prior=evaluation.model.prior):
-        _compute(recipe, evaluation)
+        _measured(recipe, evaluation)
 
 
 def check_lacking(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
@@ -184,6 +216,11 @@ def check_shown(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | No
         promise(not twice, "a column of its own in hebm compare", f"several are called {', '.join(twice)}", fix)
         table = comparison.table(runs, comparison.columns(runs, details=True))
         lost = [item.name for item in own if item.found and not any(item.title in head for head in table.header)]
-        promise(not lost, "each value in hebm compare", f"not there: {', '.join(lost)}", "leave the fields as they are")
-        for written in (as_text(table), as_markdown(table), as_json(runs)):
-            promise(bool(written), "a table of hebm compare", "nothing", "leave the fields as they are")
+        promise(
+            not lost,
+            "each value in hebm compare",
+            f"not there: {', '.join(lost)}",
+            "do not override the fields of Measurement",
+        )
+        shown = as_text(table), as_markdown(table), as_json(runs)
+        promise(all(shown), "a comparison as text, Markdown and JSON", "an empty one", "keep the fields as they are")

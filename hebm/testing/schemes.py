@@ -61,8 +61,14 @@ class Trained:
         own = ReferenceBackbone(images=images) if backbone is None else copy.deepcopy(backbone)
         own = perturbed(seeded(lambda: own.train(), seed))
         prior = seeded(lambda: ReferencePrior(own.layout, stages=1), seed)
-        recipe.prepare(own, prior, image_set(images), Noise(0, "prepare"))
-        return cls(recipe, images, own, prior, recipe.phases(own, prior))
+        try:
+            recipe.prepare(own, prior, image_set(images), Noise(0, "prepare"))
+            phases = recipe.phases(own, prior)
+        except HebmError as error:
+            fix = "train the backbone that it needs: cases(recipe, backbone=…)"
+            promise(False, "phases for a small backbone", f"{type(error).__name__}: {error}", fix)
+            raise
+        return cls(recipe, images, own, prior, phases)
 
     def start(self, phase: Phase) -> list[GroupState]:
         """Start a phase: freeze all parameters except its own, and build its optimisers."""
@@ -81,7 +87,7 @@ class Trained:
         return found
 
     def step(self, phase: Phase, groups: list[GroupState], number: int) -> None:
-        """Update the parameters once."""
+        """Take one step of every optimiser of the phase, at its rate in the middle of the phase."""
         for group in groups:
             group.set_rate(phase.steps // 2 + number, phase.steps)
         torch.autograd.backward(self.loss(phase, number).total)
@@ -116,7 +122,7 @@ def check_phases(recipe: SchemeRecipe, images: ImageSpec, backbone: Backbone | N
     unique = len(set(names)) == len(names) and all(names)
     promise(unique, "a name of its own for each phase", ", ".join(map(repr, names)), "build it from the stage's name")
     idle = [phase.name for phase in trained.phases if not isinstance(phase.steps, int) or phase.steps < 1]
-    promise(not idle, "steps >= 1", f"not so: {', '.join(idle)}", "option(…, low=1)")
+    promise(not idle, "steps >= 1", f"fewer in {', '.join(idle)}", "option(…, low=1)")
     again = [phase.name for phase in recipe.phases(trained.backbone, trained.prior)]
     promise(again == names, "the same phases, listed again", ", ".join(again), "keep no state in the recipe")
 
@@ -157,7 +163,7 @@ def check_loss(recipe: SchemeRecipe, images: ImageSpec, backbone: Backbone | Non
         fix = "leave modules that are not used out of the group: several processes would wait for their gradients"
         expect_gradients(loss.total, named, f"the loss of {phase.name!r} reaches all its parameters", fix)
         attached = [name for name, term in loss.terms.items() if term.requires_grad or term.ndim]
-        promise(not attached, "terms are detached scalars", f"not so: {', '.join(attached)}", "term.detach()")
+        promise(not attached, "terms are detached scalars", f"others: {', '.join(attached)}", "term.detach()")
         watched = phase.watched == "loss" or phase.watched in loss.terms
         promise(watched, f"the term {phase.watched!r} that patience watches", ", ".join(loss.terms), "add it to terms")
 

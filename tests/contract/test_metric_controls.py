@@ -84,7 +84,7 @@ CALLS = []
 
 def counts(evaluation):
     CALLS.append(1)
-    return [Measurement("calls", len(CALLS), "calls")]
+    return [Measurement("calls", 1e-6 * len(CALLS), "calls")]
 
 
 def draws_globally(evaluation):
@@ -116,6 +116,14 @@ def needs_inference(evaluation):
 
 def needs_labels(evaluation):
     return [Measurement("labels", evaluation.splits["test"].labels.double().mean(), "mean label")]
+
+
+def means_of_batches(evaluation):
+    n, rows = evaluation.count(PRIOR), evaluation.settings.rows
+    parts = [evaluation.decoded(PRIOR, start, rows) for start in range(0, n, rows)]
+    return [
+        Measurement("range", sum(float(part.max() - part.min()) for part in parts), "range of the pixels", kind=PRIOR)
+    ]
 
 
 def infinite_condition(evaluation):
@@ -157,6 +165,7 @@ CONTROLS = [
     (without_its_extractor, "conditions", ()),
     (of_another_extractor, "conditions", ()),
     (counts, "repeats", ()),
+    (means_of_batches, "batch-size", ()),
     (draws_globally, "no-global-rng", ()),
     (sets_modes, "leaves-the-model", ()),
     (moves_weights, "leaves-the-model", ()),

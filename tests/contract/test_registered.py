@@ -250,6 +250,11 @@ def test_digits_keeps_the_promises_of_a_data_set():
     check_dataset(find("hebm_datasets", "digits")())
 
 
+def test_images_in_memory_keep_the_promises_of_a_data_set():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
+    check_dataset(find("hebm_datasets", "tensors")(train=pixels, labels=torch.arange(60) % 3, batch_size=10))
+
+
 def test_arrays_keeps_the_promises_of_a_data_set(tmp_path):
     generator = np.random.default_rng(0)
     files = {}
