@@ -107,13 +107,15 @@ def check_cache(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     fix = "keep weights by hebm.evaluate.weights_cache, whose files carry a hash, under a name that hashes the data"
     with tempfile.TemporaryDirectory() as folder:
         for what in ("filled", "read", "damaged"):
-            for file in Path(folder).rglob("*") if what == "damaged" else ():
-                if file.is_file():
-                    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+            files = [file for file in Path(folder).rglob("*") if file.is_file()]
+            for file in files if what == "damaged" else ():
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
             found = _load(recipe, images, folder)
             expect_equal(f"features, the cache {what}", found(pixels)["features"], wanted, fix)
             same = found.sha256 == _loaded(recipe, images).sha256
             promise(same, f"the same sha256, the cache {what}", found.sha256, fix)
+            if not any(Path(folder).iterdir()):
+                return  # it keeps nothing
 
 
 def check_sha256(recipe: ExtractorRecipe, images: ImageSpec) -> None:
@@ -127,10 +129,9 @@ def check_sha256(recipe: ExtractorRecipe, images: ImageSpec) -> None:
 
 def check_other_images(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     """It works for all that it does not exclude: grey and colour images, and images without classes."""
-    kinds = [attrs.evolve(images, channels=channels) for channels in recipe.channels or (1, 3)]
-    if not recipe.needs_classes:
-        kinds.append(attrs.evolve(images, classes=()))
-    for kind in kinds:
+    classes = images.classes if recipe.needs_classes else ()
+    for channels in recipe.channels or (1, 3):
+        kind = attrs.evolve(images, channels=channels, classes=classes)
         try:
             extractor = _load(recipe, kind)
             found = extractor(_pixels(kind))["features"]
