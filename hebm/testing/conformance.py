@@ -13,7 +13,18 @@ from hebm.data.recipe import DatasetRecipe
 from hebm.evaluate.extractors import ExtractorRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
-from hebm.testing import backbones, datasets, energies, extractors, prior_draws, priors, recipes, samplers
+from hebm.testing import (
+    backbones,
+    datasets,
+    energies,
+    extractors,
+    prior_draws,
+    prior_laws,
+    prior_learning,
+    priors,
+    recipes,
+    samplers,
+)
 from hebm.testing.promises import ConformanceError
 from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
 
@@ -42,7 +53,7 @@ def energy_checks() -> dict[str, Check]:
 
 def prior_checks() -> dict[str, Check]:
     """Called as `check(recipe, backbone)`."""
-    return _checks(prior_draws) | _checks(priors)
+    return _checks(prior_draws) | _checks(priors) | _checks(prior_laws) | _checks(prior_learning)
 
 
 def sampler_checks() -> dict[str, Check]:
