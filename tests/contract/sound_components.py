@@ -59,6 +59,41 @@ class SoundULA(Sampler):
         return Place(u), info
 
 
+class Evaluated(NamedTuple):
+    u: torch.Tensor
+    value: torch.Tensor
+    grad: torch.Tensor
+
+
+@attrs.frozen
+class SoundMALA(Sampler):
+    """Langevin proposals, accepted by p(u') q(u|u') / (p(u) q(u'|u))."""
+
+    draws = ("normal", "uniform")
+
+    steps: int = 4
+    h: float = 0.1
+
+    def init(self, density, u):
+        return Evaluated(u, *density.value_and_grad(u))
+
+    def log_ratio(self, state, new, h, xi):
+        backward = (state.u - new.u - 0.5 * h * new.grad).square().sum(1) / (h * torch.ones_like(xi[:, :1])).squeeze(1)
+        return new.value - state.value + 0.5 * (xi.square().sum(1) - backward)
+
+    def proposed(self, density, state, noise):
+        h, xi = self.h * density.scale, noise.normal
+        new = self.init(density, state.u + 0.5 * h * state.grad + (h * torch.ones_like(xi)).sqrt() * xi)
+        accept = noise.uniform.log() < self.log_ratio(state, new, h, xi)
+        return new, accept & new.u.isfinite().all(1) & new.grad.isfinite().all(1)
+
+    def step(self, density, state, noise):
+        new, accept = self.proposed(density, state, noise)
+        rows = [accept.view(-1, *[1] * (part.ndim - 1)) for part in state]
+        moved = Evaluated(*(torch.where(*both) for both in zip(rows, new, state, strict=True)))
+        return moved, Info(moved.value, moved.grad, accept.to(moved.u.dtype))
+
+
 class Root(PriorLearner):
     def __init__(self, dim):
         super().__init__()

@@ -2,9 +2,10 @@
 
 import random
 
+import attrs
 import pytest
 import torch
-from sound_components import Place, SoundULA, expect_caught, own, uncontrolled
+from sound_components import Place, SoundMALA, SoundULA, expect_caught, own, uncontrolled
 
 from hebm.interfaces import Info
 from hebm.testing import cases, check_all
@@ -92,7 +93,90 @@ class AlwaysAccepts(SoundULA):
         return Place(u), info._replace(accepted=torch.ones_like(info.value))
 
 
+class LeavesProposalOut(SoundMALA):
+    """Accepts by p(u') / p(u), though its proposal is not symmetric."""
+
+    def log_ratio(self, state, new, h, xi):
+        return new.value - state.value
+
+
+class InvertsProposal(SoundMALA):
+    """Has q(u'|u) / q(u|u') in its ratio."""
+
+    def log_ratio(self, state, new, h, xi):
+        return 2 * (new.value - state.value) - super().log_ratio(state, new, h, xi)
+
+
+class InvertsRatio(SoundMALA):
+    def log_ratio(self, state, new, h, xi):
+        return -super().log_ratio(state, new, h, xi)
+
+
+class ReportsTheProposal(SoundMALA):
+    """Its info is the proposal's, though the proposal was rejected."""
+
+    def step(self, density, state, noise):
+        moved, info = super().step(density, state, noise)
+        new, _ = self.proposed(density, state, noise)
+        return moved, info._replace(value=new.value, grad=new.grad)
+
+
+class StaleGradient(SoundMALA):
+    """A rejected chain keeps the gradient of the proposal."""
+
+    def step(self, density, state, noise):
+        moved, info = super().step(density, state, noise)
+        new, _ = self.proposed(density, state, noise)
+        return moved._replace(grad=new.grad), info._replace(grad=new.grad)
+
+
+class ReportsEnergy(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u), info._replace(value=-info.value)
+
+
+class FollowsTheGaussianAlone(SoundULA):
+    def step(self, density, state, noise):
+        value, grad = density.gaussian(state.u)
+        h = self.h * density.scale
+        root = h.sqrt() if isinstance(h, torch.Tensor) else h**0.5
+        return Place(state.u + 0.5 * h * grad + root * noise.normal), Info(value, grad)
+
+
+class SinglePrecision(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u.float().to(u.dtype)), info
+
+
+class DoublesEverything(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u.double()), info
+
+
+class ScalesOneCoordinate(SoundULA):
+    """A density's scale reaches the drift of the first coordinate alone."""
+
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u + 0.5 * self.h * (1 - density.scale) * info.grad * torch.tensor([0.0, 1.0]).to(u)), info
+
+
 BROKEN_SAMPLERS = [
+    (LeavesProposalOut, "stationary-skewed"),
+    (InvertsProposal, "stationary-skewed"),
+    (InvertsRatio, "stationary-skewed"),
+    (FollowsTheGaussianAlone, "stationary-skewed"),
+    (WrongDrift, "stationary-skewed"),
+    (WrongNoise, "stationary-skewed"),
+    (ReportsTheProposal, "info"),
+    (StaleGradient, "info"),
+    (ReportsEnergy, "info"),
+    (SinglePrecision, "precision"),
+    (DoublesEverything, "precision"),
+    (ScalesOneCoordinate, "scale"),
     (WrongDrift, "stationary"),
     (WrongNoise, "stationary"),
     (AlwaysAccepts, "stationary"),
@@ -115,8 +199,21 @@ def test_a_wrong_sampler_is_caught_by_the_check_of_that_promise(kind, name):
     expect_caught(kind(), name)
 
 
-def test_a_sound_sampler_passes():
-    check_all(own(cases(SoundULA())))
+@attrs.frozen
+class SoundWalk(SoundMALA):
+    """A random walk, accepted by p(u') / p(u)."""
+
+    def log_ratio(self, state, new, h, xi):
+        return new.value - state.value
+
+    def proposed(self, density, state, noise):
+        flat = state._replace(grad=torch.zeros_like(state.grad))
+        return super().proposed(density, flat, noise)
+
+
+@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk])
+def test_a_sound_sampler_passes(kind):
+    check_all(own(cases(kind())))
 
 
 def test_every_check_of_a_sampler_has_a_wrong_example():
