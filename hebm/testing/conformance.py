@@ -14,10 +14,12 @@ from hebm.evaluate.extractors import ExtractorRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
 from hebm.testing import (
+    backbone_rows,
     backbones,
     datasets,
     energies,
     extractors,
+    pixels,
     prior_draws,
     prior_laws,
     prior_learning,
@@ -43,7 +45,7 @@ def _checks(module: ModuleType) -> dict[str, Check]:
 
 def backbone_checks() -> dict[str, Check]:
     """Called as `check(recipe, images)`."""
-    return _checks(backbones)
+    return _checks(backbones) | _checks(backbone_rows) | _checks(pixels)
 
 
 def energy_checks() -> dict[str, Check]:

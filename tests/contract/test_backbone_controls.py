@@ -6,10 +6,10 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from sound_components import SPATIAL, Backbones, expect_caught, own, uncontrolled
+from sound_components import SPATIAL, Backbones, expect_caught, own
 from torch import nn
 
-from hebm.interfaces import Backbone
+from hebm.interfaces import Backbone, Loss
 from hebm.latents import Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.testing import ReferenceBackbone, cases, check_all
@@ -150,7 +150,89 @@ class NumpyInitialised(ReferenceBackbone):
         nn.init.constant_(self.generator.bias, np.random.default_rng().normal())
 
 
+class CentresInTraining(ReferenceBackbone):
+    """T adds a mean that training measures, which T⁻¹ does not know."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("centre", torch.zeros(1))
+
+    def latents(self, u, context=None):
+        if self.training:
+            self.centre += 0.1 * (u.mean() - self.centre)
+        latents = super().latents(u, context)
+        return dataclasses.replace(latents, z=tuple(z + self.centre for z in latents.z))
+
+
+class HiddenByZeros(ReferenceBackbone):
+    """T has a term whose three factors all start at 0."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.gate = nn.Parameter(torch.zeros(3))
+
+    def latents(self, u, context=None):
+        latents = super().latents(u, context)
+        return dataclasses.replace(latents, z=tuple(z + self.gate.prod() for z in latents.z))
+
+
+class ClampsTails(ReferenceBackbone):
+    def latents(self, u, context=None):
+        return dataclasses.replace(super().latents(u.clamp(-5, 5), context), u=u)
+
+
+class InvertsTheBatch(ReferenceBackbone):
+    def invert(self, z, context=None):
+        latents = super().invert(z, context)
+        return dataclasses.replace(latents, u=latents.u + 1e-7 * latents.u.mean(0))
+
+
+class ScoresTheBatch(ReferenceBackbone):
+    def likelihood(self, latents):
+        return BatchScore(super().likelihood(latents).mean, 0.3)
+
+
+class BatchScore(GaussianPixels):
+    def log_prob(self, value):
+        return super().log_prob(value).mean().expand(len(value))
+
+
+class CentresImages(ReferenceBackbone):
+    def infer(self, batch, noise):
+        return super().infer(attrs.evolve(batch, x=batch.x - batch.x.mean(0)), noise)
+
+
+class AveragesKL(ReferenceBackbone):
+    def infer(self, batch, noise):
+        posterior = super().infer(batch, noise)
+        return attrs.evolve(posterior, kl=posterior.kl.mean(0).expand_as(posterior.kl))
+
+
+class SumsObjective(ReferenceBackbone):
+    def objective(self, batch, noise, progress):
+        loss = super().objective(batch, noise, progress)
+        return attrs.evolve(loss, total=len(batch.x) * loss.total)
+
+
+class WorstImage(ReferenceBackbone):
+    """Its objective is that of the worst image."""
+
+    def objective(self, batch, noise, progress):
+        posterior = self.infer(batch, noise)
+        terms = posterior.kl.sum(1) - self.likelihood(posterior.latents).log_prob(batch.target)
+        return Loss(terms.max(), {})
+
+
 BROKEN_BACKBONES = [
+    (CentresInTraining, "inverse-after-training"),
+    (HiddenByZeros, "inverse-after-training"),
+    (ClampsTails, "inverse-after-training"),
+    (InvertsTheBatch, "inversion-rows"),
+    (ScoresTheBatch, "inversion-rows"),
+    (CentresImages, "inference-rows"),
+    (AveragesKL, "inference-rows"),
+    (SumsObjective, "objective-rows"),
+    (WorstImage, "objective-rows"),
     (NotInvertible, "inverse"),
     (WrongLogDet, "log-determinant"),
     (BatchCoupled, "batch-independence"),
@@ -182,10 +264,6 @@ def test_a_wrong_backbone_is_caught_by_the_check_of_that_promise(kind, name):
 
 def test_a_sound_backbone_passes():
     check_all(own(cases(Backbones(ReferenceBackbone))))
-
-
-def test_every_check_of_a_backbone_has_a_wrong_example():
-    assert uncontrolled(Backbones(ReferenceBackbone), BROKEN_BACKBONES) <= {"latents"}
 
 
 def test_spatial_layers_and_a_context_pass_as_well():
