@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 import torch
 from torch import Tensor
@@ -18,7 +20,6 @@ from hebm.interfaces import (
     StepNoise,
     Transition,
     root_of,
-    tilt_of,
     walk,
 )
 from hebm.noise import Noise
@@ -30,17 +31,18 @@ ROWS = 512
 STEPS = 36
 PACE = 0.2
 """h of a paced chain, in units of the variance of its density's Gaussian factor."""
-LIVELY = 1.0
-"""Standard deviation of a tilt over draws of the root, in nats."""
-STEEP = 3.0
-PROBES = 64
+LIVELY, STEEP = 1.2, 3.0
+"""Root mean square of the slope of a tilt, in units of its density's width: wanted, and the most for a test."""
+OCTAVES, HALVINGS = (-10.0, 3.0), 12
+"""Range in which parameters are scaled, and steps of the search."""
+PROBES, DIRECTIONS, DISTANCE = 64, 4, 0.01
 
 
 # ---------------------------------------------------------------- a tilt that shows
 
 
 def lively(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backbone] | None:
-    """Return a prior in float64 whose tilt varies by about one nat, and its backbone.
+    """Return a prior in float64 whose tilt has a slope of about 1, and its backbone.
 
     The tilt of small perturbations is too faint to be seen in draws, and short chains cannot follow a steep one. So all
     parameters of the prior are scaled by one factor. None where no factor makes the tilt flat enough (normalised
@@ -49,13 +51,14 @@ def lively(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backb
     prior, twin = built(recipe, backbone, torch.float64)
     held = {id(parameter) for parameter in root_of(prior).parameters()}
     own = [p for p in prior.parameters() if p.requires_grad and p.is_floating_point() and id(p) not in held]
-    low, high = -10.0, 6.0
-    at = 0.0
-    for _ in range(12):
-        low, high = (at, high) if _size(prior, twin) < LIVELY else (low, at)
+    low, high = OCTAVES
+    _scale(own, low)
+    at, flat = low, _slopes(prior, twin)
+    for _ in range(HALVINGS):
+        low, high = (at, high) if _size(prior, twin, flat) < LIVELY else (low, at)
         _scale(own, (low + high) / 2 - at)
         at = (low + high) / 2
-    return None if _size(prior, twin) > STEEP else (prior, twin)
+    return None if _size(prior, twin, flat) > STEEP else (prior, twin)
 
 
 def _scale(parameters: list[torch.nn.Parameter], octaves: float) -> None:
@@ -64,17 +67,44 @@ def _scale(parameters: list[torch.nn.Parameter], octaves: float) -> None:
             parameter.mul_(2.0**octaves)
 
 
-@torch.no_grad()
-def _size(prior: PriorLearner, backbone: Backbone) -> float:
-    """Return the largest standard deviation of the densities' non-Gaussian parts over draws of the root."""
+def _size(prior: PriorLearner, backbone: Backbone, flat: list[Slope]) -> float:
+    """Return the largest root mean square of the slopes; of those with an unknown Gaussian part, less that at f = 0."""
+    pairs = zip(_slopes(prior, backbone), flat, strict=True)
+    slopes = [here.value if here.of_tilt else here.value - there.value for here, there in pairs]
+    return max((float(each.square().sum(1).mean().sqrt().nan_to_num(torch.inf)) for each in slopes), default=0.0)
+
+
+class Slope(NamedTuple):
+    """A density's gradient `(n, D)`, in units of its width; of the tilt alone, if its Gaussian factor is known."""
+
+    value: Tensor
+    of_tilt: bool
+
+
+def _slopes(prior: PriorLearner, backbone: Backbone) -> list[Slope]:
+    """Return the slopes of all chains' densities and of the prior's own at draws of the root."""
     at = start(backbone, PROBES)
     densities = [t.density(at, Request()) for t in prior.transitions(backbone) if isinstance(t, MCMC)]
     own = prior.density(backbone, at.context)
-    parts = [density.remainder(at.u) for density in (*densities, *((own,) if own is not None else ()))]
-    tilt = tilt_of(prior)
-    if not parts and tilt is not None:
-        parts = [tilt.at(backbone, backbone.latents(at.u, at.context)).sum(1)]
-    return max((float(part.std().nan_to_num(torch.inf)) for part in parts), default=0.0)
+    slopes = []
+    for density in (*densities, *(() if own is None else (own,))):
+        known = density.factor() is not None
+        gradient = density.value_and_grad(at.u).grad - (density.gaussian(at.u).grad if known else 0.0)
+        slopes.append(Slope(gradient * width(density, at.u), known))
+    return slopes
+
+
+def width(density: LogDensity, u: Tensor) -> Tensor | float:
+    """Return the deviation of a density's Gaussian factor, or a guess from its curvature near u `(n, D)`."""
+    factor = density.factor()
+    if factor is not None:
+        return factor.std
+    curvatures = []
+    for i in range(DIRECTIONS):
+        step = DISTANCE * torch.nn.functional.normalize(points(len(u), u.shape[1], u.dtype, f"curvature-{i}"), dim=1)
+        ends = [density.value_and_grad(u + sign * step).grad for sign in (1, -1)]
+        curvatures.append((ends[0] - ends[1]).norm(dim=1).median() / (2 * DISTANCE))
+    return float(torch.stack(curvatures).max().clamp(min=1e-6).rsqrt())
 
 
 def start(backbone: Backbone, rows: int) -> Draw:
@@ -92,11 +122,11 @@ class Paced(LogDensity):
     Arguments:
         density: what is sampled.
         unit: h of the sampler at scale 1.
+        u: where chains start, `(n, D)`.
     """
 
-    def __init__(self, density: LogDensity, unit: float) -> None:
-        factor = density.factor()
-        std = 1.0 if factor is None else factor.std
+    def __init__(self, density: LogDensity, unit: float, u: Tensor) -> None:
+        std = width(density, u)
         self.density, self.scale = density, PACE / unit * (std * std)
         self.modules, self.variant = density.modules, (density.variant, "paced")
 
@@ -118,7 +148,7 @@ def paced(transition: Transition) -> Transition:
     if not isinstance(transition, MCMC):
         return transition
     unit, target = step_size(transition.sampler), transition.density
-    return attrs.evolve(transition, density=lambda at, request: Paced(target(at, request), unit))
+    return attrs.evolve(transition, density=lambda at, request: Paced(target(at, request), unit, at.u))
 
 
 def step_size(sampler: Sampler) -> float:

@@ -113,9 +113,9 @@ def _next_rows(at: Draw) -> Draw:
 
 
 def check_transition_densities(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The gradient of each chain's density is right; of a chain of conditionals, each depends on where the last ended.
+    """The gradient of each chain's density is right, and conditionals depend on where the transition before ended.
 
-    Passes without chains.
+    A chain of conditionals has no `density`, or moves some layers given others. Passes without chains.
     """
     prior, twin = built(recipe, backbone, torch.float64)
     at, request = start(twin, FEW), Request()
@@ -127,8 +127,17 @@ def check_transition_densities(recipe: PriorRecipe, backbone: Backbone) -> None:
         here = _target(transition.density(at, request), fixed)
         u = at.u if fixed is None else fixed.free(at.u)
         _expect_gradient(transition.name, here, u)
-        if k and prior.density(twin) is None:
+        if k and _coupled(prior.density(twin, at.context), fixed, at):
             _expect_depends(transition, at, here, u)
+
+
+def _coupled(whole: LogDensity | None, fixed: Fixed | None, at: Draw) -> bool:
+    """Return whether a chain should depend on its start: it is a conditional, and of a density that couples layers."""
+    if whole is None or fixed is None:
+        return whole is None
+    u, elsewhere = fixed.free(at.u), fixed.moved(_next_rows(at).u)
+    grads = [Conditioned(whole, each).value_and_grad(u).grad for each in (fixed, elsewhere)]
+    return not torch.equal(*grads)
 
 
 def _target(density: LogDensity, fixed: Fixed | None) -> LogDensity:

@@ -194,7 +194,10 @@ def check_stationary_skewed(sampler: Sampler) -> None:
         biased = exact + SKEWED_H / 4 * square
         off["with ULA's bias"] = standard_errors(torch.cat([score, biased.flatten(1)], dim=1))
     seen = ", ".join(f"{errors:.1f} standard errors {name}" for name, errors in off.items())
-    fix = "accept with probability min(1, p(u') q(u|u') / (p(u) q(u'|u))), q(u'|u) being the proposal's whole density"
+    fix = (
+        "accept with probability min(1, p(u') q(u|u') / (p(u) q(u'|u))), where q(u'|u) is the proposal's density; for "
+        "tempered samplers, check a recipe with temperature 1"
+    )
     promise(
         min(off.values()) <= BOUND,
         f"Stein's identity within {BOUND:g} standard errors",

@@ -133,4 +133,4 @@ def _unit(name: str, dim: int) -> Tensor:
 def standard_errors(terms: Tensor) -> float:
     """Return the largest |mean| of the columns of `(n, K)`, in standard errors; 0 for a column of zeros."""
     off, error = terms.mean(0).abs(), terms.std(0) / len(terms) ** 0.5
-    return float(torch.where(off == 0, 0.0, off / error).max().nan_to_num(torch.inf))
+    return float(torch.where(off == 0, 0.0, off / error).max().nan_to_num(torch.inf, posinf=torch.inf))

@@ -7,7 +7,7 @@ from sound_components import Place, Priors, Root, SoundPrior, SoundULA, expect_c
 from test_prior_controls import BROKEN_PRIORS
 
 from hebm.densities import ConditionalPrior, TiltedPrior
-from hebm.interfaces import MCMC, Exact, Loss, Tilt
+from hebm.interfaces import MCMC, Exact, Loss, Population, Tilt
 from hebm.latents import Fixed
 from hebm.testing import cases, check_all
 
@@ -118,6 +118,25 @@ class OverwritesWhatIsFixed(SoundPrior):
         return super().sample(backbone, n, noise, attrs.evolve(request, fixed=None)).fixed_as(request.fixed)
 
 
+class SoundParticles(SoundPrior):
+    """Draws of the root, one of 64 chosen by exp f."""
+
+    population = Population(64, threshold=1.0)
+    sign = 1
+
+    def transitions(self, backbone):
+        ratio = Tilt(lambda latents: self.sign * self.tilt(latents), (self.energy,))
+        return (Exact(name="prior", apply=lambda at, noise, request: at, ratio=lambda labels: ratio),)
+
+
+class WrongWeights(SoundParticles):
+    sign = -1
+
+
+class EqualWeights(SoundParticles):
+    sign = 0
+
+
 # ---------------------------------------------------------------- layers one after another
 
 
@@ -173,7 +192,7 @@ class BlindGibbs(SoundGibbs):
 class SoundConditionals(SoundPrior):
     """Two levels, each with f and a Gaussian around the level above."""
 
-    kind, sampler = ConditionalPrior, SoundULA()
+    kind, sampler, noise = ConditionalPrior, SoundULA(), 0.6
 
     def density(self, backbone, context=None, labels=None):
         return None
@@ -188,7 +207,21 @@ class SoundConditionals(SoundPrior):
     def conditional(self, backbone, above, context):
         column = torch.ones_like(above[:, :1])
         tilt = Tilt(self.tilt, (self.energy,))
-        return self.kind(backbone, tilt, above, 0.8 * column, 0.6 * column, column, column, 0.3 * column, context)
+        alpha, sigma = (1 - self.noise**2) ** 0.5 * column, self.noise * column
+        return self.kind(backbone, tilt, above, alpha, sigma, column, column, sigma.square(), context)
+
+
+class NoFactor(ConditionalPrior):
+    """The same density, which does not tell its Gaussian factor."""
+
+    def factor(self):
+        return None
+
+
+class NarrowConditionals(SoundConditionals):
+    """Levels close to each other, of densities that do not tell how narrow they are."""
+
+    kind, noise = NoFactor, 0.1
 
 
 class ForgetsTheLevelAbove(SoundConditionals):
@@ -234,7 +267,10 @@ BROKEN_LAWS = [
     (DrawsTooWide, "draws"),
     (HalfTilt, "draws"),
     (OverwritesWhatIsFixed, "draws-given-layers"),
+    (WrongWeights, "draws"),
+    (EqualWeights, "draws"),
     (BlindGibbs, "draws-given-layers"),
+    (BlindGibbs, "transition-densities"),
     (ForgetsTheLevelAbove, "transition-densities"),
     (WrongConditionalGradient, "transition-densities"),
     (HotConditionals, "transition-draws"),
@@ -246,8 +282,8 @@ def test_a_wrong_prior_is_caught_by_the_check_of_that_promise(kind, name):
     expect_caught(Priors(kind), name)
 
 
-@pytest.mark.parametrize("kind", [SoundGibbs, SoundConditionals])
-def test_priors_that_draw_in_parts_pass(kind):
+@pytest.mark.parametrize("kind", [SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles])
+def test_priors_that_draw_in_other_ways_pass(kind):
     check_all(own(cases(Priors(kind))))
 
 
