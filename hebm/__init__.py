@@ -21,20 +21,33 @@ _HOME = {
     "Batch": "hebm.interfaces",
     "Draw": "hebm.interfaces",
     "EnergyFn": "hebm.interfaces",
+    "EvaluateSettings": "hebm.evaluate.settings",
     "Experiment": "hebm.config.experiment",
+    "HebmError": "hebm.errors",
     "ImageSpec": "hebm.interfaces",
     "InferringBackbone": "hebm.interfaces",
     "LatentLayout": "hebm.latents",
     "Latents": "hebm.latents",
+    "Listener": "hebm.training.listeners",
     "Loss": "hebm.interfaces",
+    "Measurements": "hebm.measurements",
     "Model": "hebm.model",
     "Noise": "hebm.noise",
+    "Optimization": "hebm.training.optimization",
+    "PhaseOptimization": "hebm.training.optimization",
+    "Posterior": "hebm.latents",
     "PriorLearner": "hebm.interfaces",
-    "load": "hebm.config.experiment",
+    "Run": "hebm.runs",
+    "RunSettings": "hebm.config.settings",
+    "check": "hebm.checking",
+    "compare": "hebm.comparing",
+    "live": "hebm.config.recipe",
+    "load": "hebm.building",
     "open_run": "hebm.runs",
     "option": "hebm.config.recipe",
     "recipe": "hebm.config.recipe",
     "register": "hebm.registry",
+    "train": "hebm.runs",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -45,14 +58,16 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name[:1].isupper():
-        from hebm import registry
+        from hebm.class_names import by_class_name
 
-        found = registry.by_class_name(name)
+        found = by_class_name(name)
         if found is not None:
             return found
     raise AttributeError(f"module 'hebm' has no attribute {name!r}; hebm plugins lists the components")
 
 
 def __dir__() -> list[str]:
-    """List the public names; components are not loaded for it."""
-    return sorted(__all__)
+    """List the public names and the classes of all components; no component is imported for it."""
+    from hebm.class_names import class_names
+
+    return sorted({*__all__, *class_names()})

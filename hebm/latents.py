@@ -196,6 +196,13 @@ class Latents:
         gaussian = -0.5 * self.u.square().sum(1) - 0.5 * self.u.shape[1] * math.log(2 * math.pi)
         return gaussian - self.log_sigma
 
+    @classmethod
+    def joined(cls, parts: Sequence[Latents]) -> Latents:
+        """Return the points of several batches as one, without what was carried and shown."""
+        sigma = [tuple(s.expand_as(z) for s, z in zip(part.sigma, part.z, strict=True)) for part in parts]
+        u = torch.cat([part.u for part in parts])
+        return cls(u, _layers([part.z for part in parts]), _layers(sigma), _joined([part.context for part in parts]))
+
     def detach(self) -> Latents:
         """Return the same values, outside any graph and without what the backbone carried (it may hold a graph)."""
         context = None if self.context is None else self.context.detach()
@@ -205,6 +212,16 @@ class Latents:
 
 def _detached(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     return part.detach() if isinstance(part, Tensor) else tuple(tensor.detach() for tensor in part)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return tensors one below the other, None where one of them is missing."""
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if len(found) == len(parts) else None
+
+
+def _layers(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
 
 @attrs.frozen(eq=False)
@@ -230,3 +247,11 @@ class Posterior:
         log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
         mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
         return Posterior(self.latents.detach(), log_q, kl, log_r, mean)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Posterior]) -> Posterior:
+        """Return the draws of several batches as one; latents lose what was carried and shown."""
+        log_q, kl, log_r = (_joined([getattr(part, name) for part in parts]) for name in ("log_q", "kl", "log_r"))
+        means = [part.mean for part in parts if part.mean is not None]
+        mean = _layers(means) if len(means) == len(parts) else None
+        return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean)

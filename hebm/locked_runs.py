@@ -10,34 +10,20 @@ import attrs
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from hebm import registry
+from hebm.building import accelerated
+from hebm.config.components import distributions
 from hebm.config.paths import described as describe_paths
-from hebm.config.recipe import fields_of, group_of
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError, HebmError
-from hebm.model import accelerated
 from hebm.pipeline import Assembly, assemble
-from hebm.runs import Run, open_run
 from hebm.store.durable import reporting
 from hebm.store.lock import RunLock
 from hebm.store.metrics import MetricsLog
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder, differences_error
+from hebm.stored_runs import StoredRun, read_run
 from hebm.training.extension import Extension, go_back, step_keys
-
-
-def distributions(recipe: Any) -> set[str]:
-    """The distributions whose components a recipe names, at any depth."""
-    found: set[str] = set()
-    group = group_of(type(recipe))
-    if group:
-        origin = registry.origin(group, registry.name_of(type(recipe)))
-        found |= {origin.distribution} if origin.distribution else set()
-    for field in fields_of(type(recipe)):
-        value = getattr(recipe, field.name)
-        for part in value if isinstance(value, tuple) else (value,):
-            found |= distributions(part) if attrs.has(type(part)) else set()
-    return found
+from hebm.training.reached import planned
 
 
 @contextmanager
@@ -85,10 +71,9 @@ def _identify(
     folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
 ) -> tuple[str, bool]:
     text = dumps(assembly.written)
-    before = folder.read() if folder.started else None
+    finished = folder.started and _measured(folder, text)
     if extend is not None:
         allow |= _extend(folder, assembly, extend)
-    finished = before is not None and before.config == text and before.metrics is not None and folder.report.exists()
     run_id = folder.create_or_open(text, described(assembly), allow)["run_id"]
     if not finished:
         with reporting(f"write {folder.path}"):
@@ -98,6 +83,13 @@ def _identify(
     return run_id, finished
 
 
+def _measured(folder: RunFolder, text: str) -> bool:
+    """Return whether a run of this configuration is trained, evaluated and reported."""
+    run = read_run(folder.path)
+    evaluated = run.contents.config == text and run.contents.metrics is not None and folder.report.exists()
+    return evaluated and run.reached().finished
+
+
 def described(assembly: Assembly) -> dict[str, Any]:
     """Return the manifest of a run that starts here and now."""
     fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
@@ -105,43 +97,48 @@ def described(assembly: Assembly) -> dict[str, Any]:
         **describe_run(distributions(assembly.experiment), fingerprints),
         "images": describe_images(assembly.spec),
         "paths": describe_paths(assembly.written, assembly.experiment),
+        "phases": planned(assembly.phases),
     }
 
 
 @attrs.frozen(eq=False)
 class FinishedRun:
-    """A finished run with its data.
+    """A trained run with its data.
 
     Arguments:
-        assembly: its model has the final weights.
+        assembly: its model has the final weights, or those of an unfinished run that was allowed.
         seconds: how long training took.
+        unfinished: the place that training has reached, if it is not over.
     """
 
     assembly: Assembly
     seconds: float
+    unfinished: str
 
 
 @contextmanager
 def locked_when_finished(
-    run: Run, accelerator: Accelerator, allow: bool = False, record: bool = False
+    run: StoredRun, accelerator: Accelerator, allow: bool = False, record: bool = False
 ) -> Iterator[FinishedRun]:
-    """Hold a finished run with its data and its final weights, under the folder's lock.
+    """Hold a trained run with its data and its weights, under the folder's lock.
 
     Arguments:
-        run: opened, with the overrides that are wanted.
+        run: with the changes that are wanted; it says whether it may be unfinished.
         accelerator: devices and processes.
         allow: go on although the data or a plugin changed.
-        record: write the configuration with its overrides into the folder, because what is measured will be.
+        record: write the configuration with its changes into the folder, because what is measured will be.
 
     Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
     """
+    run.require_finished()  # before anything is built or loaded
     assembly = assemble(run.written, accelerator.device, run.places)
     with locked_for_training(run.folder, assembly, accelerator, allow) if record else _locked(run, assembly, allow):
-        yield FinishedRun(assembly, run.restore(assembly.model, assembly.phases))
+        checkpoint = run.restore(assembly.model)
+        yield FinishedRun(assembly, float(checkpoint.state["seconds"]), run.unfinished(checkpoint))
 
 
 @contextmanager
-def _locked(run: Run, assembly: Assembly, allow: bool) -> Iterator[None]:
+def _locked(run: StoredRun, assembly: Assembly, allow: bool) -> Iterator[None]:
     with RunLock(run.folder.path):
         changes = run.folder.changes(run.contents, dumps(assembly.written), described(assembly))
         if changes and not allow:
@@ -154,7 +151,7 @@ def _extend(folder: RunFolder, assembly: Assembly, say: Callable[[str], None]) -
 
     Raises `ConfigError` that names the key which forbids it, `CheckpointError` for other differences.
     """
-    run = open_run(folder.path)
+    run = read_run(folder.path)
     changes = folder.changes(run.contents, dumps(assembly.written), described(assembly))
     if not changes:  # it was extended before, and resumes
         return False

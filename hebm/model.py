@@ -2,96 +2,297 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import attrs
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from hebm.compilation import compiled, with_samplers
+from hebm.arguments import require_at_least, require_counts
+from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
-from hebm.config.settings import RunSettings
-from hebm.cuda_graphs import Graphed
-from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
-from hebm.noise import BLOCK, derive_seed
-from hebm.trained import TrainedModel, check_labels, finite
+from hebm.data.batches import Batches
+from hebm.data.decode import Picture
+from hebm.data.given import given_images
+from hebm.data.images import Images, shape_mismatch, to_unit_range
+from hebm.data.labels import Attributes, Label, asked_labels
+from hebm.errors import ConfigError, DataError
+from hebm.evaluate.kinds import RECONSTRUCTION
+from hebm.evaluate.likelihood import Elbo, elbo_of
+from hebm.evaluate.scores import Scorer, Scores
+from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
+from hebm.latents import Posterior
+from hebm.noise import BLOCK, Noise
+from hebm.report.grids import grid
+from hebm.report.model_table import model_html
+from hebm.store.model_file import ModelFile, write_model_file
+from hebm.trained import TrainedModel, check_labels, evaluating, finite
 
-R = TypeVar("R")
+T = TypeVar("T")
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PARTS = ("backbone", "prior")
+ROWS = 8 * BLOCK
+"""Images at a time, unless asked for otherwise."""
+
+
+@attrs.frozen
+class Recipes:
+    """What a model was built from.
+
+    Arguments:
+        experiment: the recipes of backbone, prior, training scheme and data.
+        images: shape and classes of the images.
+    """
+
+    experiment: Experiment
+    images: ImageSpec
 
 
 class Model(nn.Module):
-    """p(x) = ∫ p(x|T(u)) p(u) du.
+    """p(x) = ∫ p(x|T(u)) p(u) du: draws images, and says what it makes of given ones.
+
+    Every method computes in eval mode, without a graph, on the model's device, `batch_size` images at a time. Given
+    images are `(N, C, H, W)`, uint8 or floats in [−1, 1]; others are a `DataError` that says what to do.
 
     Arguments:
         backbone: gives T and p(x|z).
         prior: gives p(u).
+        recipes: what both were built from; without it, a model cannot be saved or preprocess images, and knows no names
+            of classes.
+
+    Example:
+        model = hebm.open_run("runs/quickstart").model
+        model.show(model.sample(16))
     """
 
-    def __init__(self, backbone: Backbone, prior: PriorLearner) -> None:
+    def __init__(self, backbone: Backbone, prior: PriorLearner, recipes: Recipes | None = None) -> None:
         super().__init__()
-        self.backbone, self.prior = backbone, prior
+        self.backbone, self.prior, self.recipes = backbone, prior, recipes
+
+    # ------------------------------------------------------------ drawing
 
     def sample(
         self,
         n: int,
         seed: int = 0,
         start: int = 0,
-        request: Request = Request(),
+        *,
+        label: Label = None,
+        attributes: Attributes = None,
+        after: str | None = None,
+        steps: int | None = None,
         decode: str = "mean",
-        batch_size: int = 8 * BLOCK,
         temperature: float = 1.0,
+        batch_size: int = ROWS,
     ) -> Tensor:
-        """Return n images `(n, C, H, W)` in [−1, 1], drawn in eval mode.
+        """Return n images `(n, C, H, W)` in [−1, 1].
 
         Arguments:
             n: how many.
             seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
             start: number of the first sample.
-            request: labels, chain lengths, the transition to stop after.
+            label: the class of all images by name or number, or one for each of them.
+            attributes: names, as in "male,-eyeglasses", "-" being without; or 1, 0 and −1 (either), `(n, A)`.
+            after: the transition of the prior to stop after, such as "stage 1"; "root" draws from the root.
+            steps: length of the chains, instead of the prior's own.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
-            batch_size: how many at a time.
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
+            batch_size: how many at a time.
 
         Raises:
             NonFiniteError: if a sample is not finite.
-            ConfigError: for labels that the prior was not trained with, not n of them, or an unknown transition.
+            ConfigError: for labels that the prior was not trained with, an unknown transition or a bad number.
         """
-        check_labels(self.prior, request.labels, n)
-        model = TrainedModel(self.backbone, self.prior, seed=seed, request=request, rows=batch_size, decoding=decode)
-        noise = model.noise("prior", start)
-        draw = model.draw(n, noise)
-        return finite(model.images(attrs.evolve(draw, u=temperature * draw.u), noise))
+        draws = self.sample_batches(
+            n,
+            seed,
+            start,
+            label=label,
+            attributes=attributes,
+            after=after,
+            steps=steps,
+            decode=decode,
+            temperature=temperature,
+            batch_size=batch_size,
+        )
+        return torch.cat(list(draws))
+
+    def sample_batches(
+        self,
+        n: int,
+        seed: int = 0,
+        start: int = 0,
+        *,
+        label: Label = None,
+        attributes: Attributes = None,
+        after: str | None = None,
+        steps: int | None = None,
+        decode: str = "mean",
+        temperature: float = 1.0,
+        batch_size: int = ROWS,
+    ) -> Iterator[Tensor]:
+        """Return an iterator over batches of images, which together are those of `sample`. Arguments as there."""
+        require_counts(n=n, batch_size=batch_size, steps=steps)
+        require_at_least(0, seed=seed, start=start, temperature=temperature)
+        if decode not in ("mean", "sample"):
+            raise ConfigError(f'decode: {decode!r} is not allowed; use "mean" or "sample"')
+        labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
+        check_labels(self.prior, labels, n)
+        request = Request(labels, steps=steps, after=after)
+        model = self._trained(seed, batch_size, request, decode)
+        _ = model.path  # an unknown transition is an error before anything is drawn
+        return self._drawn(model, n, model.noise("prior", start), temperature)
+
+    @staticmethod
+    def _drawn(model: TrainedModel, n: int, noise: Noise, temperature: float) -> Iterator[Tensor]:
+        for few in model.batches(n):
+            at = noise.at(noise.start + few.start)
+            draw = model.draw(few.stop - few.start, at, model.request.rows(few))
+            yield finite(model.images(attrs.evolve(draw, u=temperature * draw.u), at))
+
+    # ------------------------------------------------------------ given images
+
+    def infer(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Posterior:
+        """Draw the latents of each image as the training scheme infers them: z ~ q(z|x), or by MCMC.
+
+        Arguments:
+            images: `(N, C, H, W)`.
+            seed: of the draws.
+            batch_size: images at a time.
+
+        Raises `ConfigError` if there is neither an inference model nor a scheme that infers without one.
+        """
+        model = self._trained(seed, batch_size)
+        return Posterior.joined(self._of_images(images, model, model.infer, "infer"))
+
+    def reconstruct(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Tensor:
+        """Return E[x|z] of a posterior draw for each image, `(N, C, H, W)` in [−1, 1]. Arguments as for `infer`."""
+        model = self._trained(seed, batch_size)
+        return finite(torch.cat(self._of_images(images, model, model.reconstructed, RECONSTRUCTION)), "reconstructions")
+
+    def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Scores:
+        """Return the log tilt f of each image's latents: high is like the training data.
+
+        Arguments:
+            images: `(N, C, H, W)`, or a data set of the model's shape.
+            seed: of the posterior draws.
+            draws: posterior draws that a score is the mean of.
+            batch_size: images at a time; it changes no score, up to rounding.
+
+        Raises `ConfigError` for a prior without a tilt, `NonFiniteError` if a score is not finite.
+        """
+        require_counts(draws=draws)
+        model = self._trained(seed, batch_size)
+        scorer = Scorer(model, draws)
+        tilts = torch.cat(self._of_images(images, model, scorer.tilts, "detect")).double()
+        return Scores.of(tilts, len(self.backbone.layout))
+
+    def elbo(self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Elbo:
+        """Return the ELBO of each image, in nats, under the root that the prior tilts.
+
+        A learned tilt is not in it: its log Z is unknown.
+
+        Arguments:
+            images: `(N, C, H, W)`.
+            seed: of the posterior draws.
+            draws: posterior draws of each image that the bound is averaged over.
+            batch_size: images at a time.
+
+        Raises `ConfigError` where latents are inferred by MCMC, which gives no bound.
+        """
+        require_counts(draws=draws)
+        model = self._trained(seed, batch_size)
+        bound = partial(elbo_of, model, draws=draws)
+        return Elbo.joined(self._of_images(images, model, bound, "elbo"))
+
+    def preprocess(self, images: Picture | str | Path | Sequence[Picture | str | Path]) -> Tensor:
+        """Convert PIL images or image files as the run's data set does its own; `(N, C, H, W)` in [−1, 1].
+
+        Raises `DataError` for an image that cannot be converted to the model's shape.
+        """
+        recipes = self._recipes("preprocess images")
+        decode = recipes.experiment.data.decoder(recipes.images.shape)
+        several = [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
+        named = [
+            (image, str(image) if isinstance(image, (str, Path)) else f"image {i}") for i, image in enumerate(several)
+        ]
+        pixels = [decode(_content(image), name) for image, name in named]
+        for (_, name), image in zip(named, pixels, strict=True):
+            if tuple(image.shape) != recipes.images.shape:
+                channels, height, width = image.shape
+                raise shape_mismatch(name, (channels, height, width), recipes.images.shape)
+        return to_unit_range(torch.stack(pixels)) if pixels else torch.empty(0, *recipes.images.shape)
+
+    def show(self, images: Tensor, columns: int = 8) -> Picture:
+        """Draw images `(N, C, H, W)` as a grid, which a notebook displays; `.save("grid.png")` writes it to a file."""
+        return grid(to_unit_range(given_images(images, None).pixels), columns)
+
+    # ------------------------------------------------------------ files and display
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, recipes, image shape and preprocessing to one safetensors file, which `hebm.load` reads.
+
+        An existing file is replaced.
+
+        Raises `ConfigError` for a model that was not built from recipes, `CheckpointError` if it cannot be written.
+        """
+        recipes = self._recipes("be saved")
+        weights = {
+            f"{name}.{key}": tensor for name in PARTS for key, tensor in getattr(self, name).state_dict().items()
+        }
+        write_model_file(
+            Path(path),
+            ModelFile(recipes.experiment.to_toml(), recipes.images, weights, distributions(recipes.experiment)),
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the layers with their shapes, and the numbers of parameters, in a notebook."""
+        return model_html(self.backbone, self.prior)
+
+    # ------------------------------------------------------------ inside
+
+    def _recipes(self, what: str) -> Recipes:
+        if self.recipes is None:
+            raise ConfigError(
+                f"this model cannot {what}: it was put together from modules, and only recipes say how images are read "
+                "and modules are built; use the model of a run, or hebm.building.build(experiment, images)"
+            )
+        return self.recipes
+
+    def _trained(self, seed: int, batch_size: int, request: Request = Request(), decode: str = "mean") -> TrainedModel:
+        require_counts(batch_size=batch_size)
+        require_at_least(0, seed=seed)
+        scheme = None if self.recipes is None else self.recipes.experiment.train
+        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode)
+
+    def _of_images(self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str) -> list[T]:
+        """Return a function of each batch of given images and of the noise of that kind."""
+        shape = self.backbone.layout.image if self.recipes is None else self.recipes.images.shape
+        given = images if isinstance(images, Images) else given_images(images, shape)
+        noise = model.noise(kind)
+        with evaluating(self.backbone, self.prior):
+            return [function(self._batch(given, few, model), noise.at(few.start)) for few in model.batches(len(given))]
+
+    def _batch(self, images: Images, few: slice, model: TrainedModel) -> Batch:
+        """Return images as the model is shown them outside of training."""
+        if self.recipes is None:
+            index = torch.arange(few.start, few.stop)
+            x = images.read(index).to(model.device, model.dtype)
+            return Batch(x, x, None, index.to(model.device))
+        data = self.recipes.experiment.data
+        batches = Batches(images, data, model.seed, training=False, device=model.device, dtype=model.dtype)
+        return batches.in_order(few.start, few.stop - few.start)
 
 
-def build(experiment: Experiment, images: ImageSpec) -> Model:
-    """Backbone and prior with initial weights derived from the experiment's seed.
-
-    Arguments:
-        experiment: says what to build.
-        images: shape and classes of the data.
-    """
-    dtype = DTYPES[experiment.run.dtype]
-    with seeded(experiment.seed, "backbone"):
-        backbone = experiment.backbone.build(images).to(dtype)
-    with seeded(experiment.seed, "prior"):
-        prior = accelerated(experiment.prior, experiment.run).build(backbone).to(dtype)
-    return Model(backbone, prior)
-
-
-def accelerated(recipe: R, settings: RunSettings) -> R:
-    """The recipe of a prior or a scheme with its samplers as `run.compile` and `run.cuda_graphs` ask for."""
-    if settings.compile:
-        recipe = compiled(recipe)
-    return with_samplers(recipe, Graphed) if settings.cuda_graphs else recipe
-
-
-@contextmanager
-def seeded(seed: int, table: str) -> Iterator[None]:
-    """Inside, the global generator is seeded from (seed, table), for module constructors; afterwards as before."""
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, "init", table) >> 1)
-        yield
+def _content(image: Picture | str | Path) -> Picture | bytes:
+    """Return a PIL image, or the content of an image file. Raises `DataError` for a file that cannot be read."""
+    if not isinstance(image, (str, Path)):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise DataError(f"{image}: cannot be read ({error.strerror}); give the path of an image file") from error

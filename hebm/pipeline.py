@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin
 
+from hebm.building import DTYPES, accelerated, build
 from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located, missing
 from hebm.config.settings import RunSettings
@@ -26,18 +29,20 @@ from hebm.evaluate.metrics_file import Results
 from hebm.evaluate.result import evaluate
 from hebm.evaluate.shares import Processes
 from hebm.interfaces import ImageSpec, Request, TakesLabels
-from hebm.model import DTYPES, Model, accelerated, build
+from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
 from hebm.report.plots import collect_from
+from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
-from hebm.training.listeners import Listener
+from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
+from hebm.training.trackers import Trackers
 from hebm.transitions import ROOT
 
 
@@ -64,13 +69,19 @@ class Assembly:
     phases: tuple[Phase, ...]
 
 
-def assemble(experiment: Experiment, device: torch.device | str = "cpu", places: Places | None = None) -> Assembly:
+def assemble(
+    experiment: Experiment,
+    device: torch.device | str = "cpu",
+    places: Places | None = None,
+    measured: bool = True,
+) -> Assembly:
     """Load the data, build the model, list the phases.
 
     Arguments:
         experiment: the configuration.
         device: where the model goes.
         places: what the configuration's paths meant when the run started; None for a new run.
+        measured: whether its metrics will be computed, and must suit the data.
 
     Raises `ConfigError` or `DataError` for what does not fit.
     """
@@ -79,7 +90,7 @@ def assemble(experiment: Experiment, device: torch.device | str = "cpu", places:
     data = experiment.data
     with _saying_where(experiment, places):
         images = {split: data.load(split) for split in ("train", "test")}
-    for metric in experiment.evaluate.metrics:
+    for metric in experiment.evaluate.metrics if measured else ():
         metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
@@ -118,6 +129,7 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cpu = _on_cpu(settings.device)
+    _forget_other_settings(cpu, settings.mixed_precision)
     installed = [str(tracker) for tracker in get_available_trackers()]
     for tracker in settings.trackers:
         if tracker not in installed:
@@ -134,6 +146,19 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
     return accelerator
+
+
+def _forget_other_settings(cpu: bool, mixed_precision: str) -> None:
+    """Let a process that had another device or precision before have this one: accelerate keeps the first it was given.
+
+    Several processes have one device and precision until they end.
+    """
+    before: dict[str, Any] = AcceleratorState._shared_state
+    if not before or "RANK" in os.environ:
+        return
+    other_device = cpu != (before["device"].type == "cpu")
+    if other_device or before["_mixed_precision"] != mixed_precision:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def _on_cpu(device: str) -> bool:
@@ -204,12 +229,19 @@ def train(
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed)
-    trainer = Trainer(job, accelerator, listener, stop)
-    trainer.train()
+    every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
+    every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
+    trainer = Trainer(job, accelerator, Listeners(every), stop)
+    try:
+        trainer.train()
+    finally:
+        Listeners(every).ended()
     return trainer.seconds
 
 
-def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float) -> Results:
+def measure(
+    assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float, unfinished: str = ""
+) -> Results:
     """Evaluate, write metrics.json and the report, and return the results.
 
     Arguments:
@@ -217,9 +249,10 @@ def measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, tra
         folder: of the run.
         accelerator: devices and processes.
         training: the seconds that training took, for the record.
+        unfinished: the place that training has reached, if it is not over.
     """
     evaluation = make_evaluation(assembly, accelerator)
-    results = evaluate(evaluation).after_training(training)
+    results = evaluate(evaluation).after_training(training, unfinished)
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
         folder.write_metrics(results.to_json())

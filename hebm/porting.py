@@ -16,20 +16,22 @@ import attrs
 from torch import Tensor, nn
 
 from hebm import registry
-from hebm.config.experiment import Experiment, from_table
+from hebm.building import build
+from hebm.config.components import distributions
+from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
-from hebm.locked_runs import distributions
-from hebm.model import Model, build
-from hebm.runs import Run, open_run
+from hebm.model import Model
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
+from hebm.stored_runs import StoredRun, read_run
 from hebm.training.plateau import Plateau
+from hebm.training.reached import planned
 from hebm.training.state import averaged_weights, load_module
 
 PHASE = "backbone"
@@ -107,7 +109,7 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
         raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
     converted = kind.read(foreign.load(source, kind.allowed))
     table = {**to_table(converted.experiment), "name": target.resolve().name}
-    converted = attrs.evolve(converted, experiment=from_table(table))
+    converted = attrs.evolve(converted, experiment=Experiment.from_table(table))
     left = flatten(converted.leftovers)
     model = build(converted.experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
@@ -138,6 +140,7 @@ def _write(
     manifest = {
         **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
         "images": describe_images(images),
+        "phases": planned(experiment.train.phases(model.backbone, model.prior)),
     }
     run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
     rest = Checkpoint("imported", 0, converted.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
@@ -178,7 +181,7 @@ def export_checkpoint(
     Raises `CheckpointError` if there is no usable checkpoint or the format cannot express the run.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
-    opened = open_run(run, warn=warn)
+    opened = read_run(run, warn=warn, allow_unfinished=True)
     checkpoint = opened.checkpoint()
     converted = ConvertedCheckpoint(
         opened.written,
@@ -192,7 +195,7 @@ def export_checkpoint(
     return converted
 
 
-def _leftovers(run: Run, name: str) -> Any:
+def _leftovers(run: StoredRun, name: str) -> Any:
     """Return what an import in this format left over, or None."""
     kept = checkpoints.load_latest(run.folder.imported, run.run_id, run.warn)
     if kept is None or kept.state["format"] != name:

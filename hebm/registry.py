@@ -43,7 +43,7 @@ __all__ = [
     "Origin",
     "block",
     "blocked",
-    "by_class_name",
+    "declared",
     "find",
     "interface",
     "name_of",
@@ -77,7 +77,7 @@ _BLOCKED: set[Block] = set()
 
 def names(group: str) -> tuple[str, ...]:
     """Return the names of a group in alphabetical order, broken and ambiguous ones included. Imports nothing."""
-    return tuple(sorted(_declared(group)))
+    return tuple(sorted(declared(group)))
 
 
 def block(what: str) -> None:
@@ -94,7 +94,7 @@ def blocked() -> tuple[str, ...]:
     return tuple(sorted(map(str, _BLOCKED | from_environment())))
 
 
-def _declared(group: str) -> dict[str, tuple[Origin, ...]]:
+def declared(group: str) -> dict[str, tuple[Origin, ...]]:
     """Return who declares each name of a group: several origins are an ambiguity."""
     out = _BLOCKED | from_environment()
     found: dict[str, tuple[Origin, ...]] = {}
@@ -124,24 +124,6 @@ def find(group: str, name: str) -> Any:
     return _STORE[group].get(key)
 
 
-def by_class_name(name: str) -> Any:
-    """Return the component whose class is called `name`, or None.
-
-    Raises `PluginError` if several are called so, or if it is broken.
-    """
-    claims = [
-        (group, registered)
-        for group in GROUPS
-        if group != COMMANDS
-        for registered, origins in _declared(group).items()
-        if any(origin.attr == name for origin in origins)
-    ]
-    if len(claims) > 1:
-        where = " and ".join(_title(*claim) for claim in claims)
-        raise PluginError(f"{name!r} is ambiguous: it is {where}; use hebm.registry.find(group, name)")
-    return find(*claims[0]) if claims else None
-
-
 def _title(group: str, name: str) -> str:
     return f"{group} {name!r}"
 
@@ -151,20 +133,20 @@ def _key(name: str, origin: Origin) -> str:
 
 
 def _only(group: str, name: str) -> Origin:
-    if name not in _declared(group):
+    if name not in declared(group):
         reread()  # it may have been installed since
-    declared = _declared(group)
-    if name not in declared:
-        raise PluginError(_unknown(group, name, declared))
-    if len(declared[name]) > 1:
-        raise PluginError(f"{_title(group, name)} is {_ambiguity(group, name, declared[name])}")
-    return declared[name][0]
+    found = declared(group)
+    if name not in found:
+        raise PluginError(_unknown(group, name, found))
+    if len(found[name]) > 1:
+        raise PluginError(f"{_title(group, name)} is {_ambiguity(group, name, found[name])}")
+    return found[name][0]
 
 
-def _unknown(group: str, name: str, declared: dict[str, tuple[Origin, ...]]) -> str:
-    available = ", ".join(sorted(declared)) or "none"
+def _unknown(group: str, name: str, known: dict[str, tuple[Origin, ...]]) -> str:
+    available = ", ".join(sorted(known)) or "none"
     left_out = f"; blocked: {', '.join(blocked())}" if blocked() else ""
-    return f"{group} has no {name!r}{did_you_mean(name, declared)} (available: {available}{left_out})"
+    return f"{group} has no {name!r}{did_you_mean(name, known)} (available: {available}{left_out})"
 
 
 def _ambiguity(group: str, name: str, origins: tuple[Origin, ...]) -> str:
@@ -200,7 +182,7 @@ def register(group: str, name: str, found: Any = None) -> Any:
     """
     if found is None:
         return functools.partial(register, group, name)
-    installed = [origin for origin in _declared(group).get(name, ()) if origin.distribution]
+    installed = [origin for origin in declared(group).get(name, ()) if origin.distribution]
     if installed:
         raise PluginError(f"{_title(group, name)} is the name of a plugin of {installed[0]}; choose another")
     complaint = unfit(group, found)
@@ -225,9 +207,9 @@ def name_of(recipe: Any) -> str:
     """Return the name under which a recipe, or its class, is registered. Raises `PluginError` if there is none."""
     cls = recipe if isinstance(recipe, type) else type(recipe)
     group = getattr(cls, "group", None)
-    declared = _declared(group) if isinstance(group, str) else {}
-    direct = [name for name, origins in declared.items() if any(_is_at(cls, origin) for origin in origins)]
-    for name in (*direct, *declared):
+    known = declared(group) if isinstance(group, str) else {}
+    direct = [name for name, origins in known.items() if any(_is_at(cls, origin) for origin in origins)]
+    for name in (*direct, *known):
         if _finds(str(group), name, cls):
             return name
     raise PluginError(
@@ -283,7 +265,7 @@ def status(group: str, load: bool = False) -> tuple[Entry, ...]:
         load: import each, to find all errors; otherwise nothing is imported, and only errors that its metadata or
             source shows are found.
     """
-    return tuple(_entry(group, name, origins, load) for name, origins in sorted(_declared(group).items()))
+    return tuple(_entry(group, name, origins, load) for name, origins in sorted(declared(group).items()))
 
 
 def _entry(group: str, name: str, origins: tuple[Origin, ...], load: bool) -> Entry:

@@ -1,164 +1,232 @@
-"""Open a run: the one way to what it is, what it has learned and what was measured of it."""
+"""A run as its user handles it: train one, open one, measure it, look at it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import sys
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from hebm.config.experiment import Experiment, loads
-from hebm.config.paths import Places, located
-from hebm.config.writing import dumps
-from hebm.errors import CheckpointError, ConfigError
-from hebm.evaluate.metrics_file import Results, from_json
-from hebm.interfaces import ImageSpec
-from hebm.model import Model, build
-from hebm.store.changes import config_changes
-from hebm.store.checkpoints import Checkpoint, load_latest
-from hebm.store.contents import Contents
-from hebm.store.provenance import images_of
+from hebm import locked_runs, pipeline
+from hebm.analyse.running import analyse, choose, opened, split_changes
+from hebm.analyse.section import Section
+from hebm.config.experiment import Experiment, require_experiment
+from hebm.config.overrides import Changes
+from hebm.config.recipe import live_fields
+from hebm.data.decode import Picture
+from hebm.data.recipe import DatasetRecipe
+from hebm.errors import ConfigError
+from hebm.html import html_table
+from hebm.measurements import Measurements
+from hebm.model import Model
+from hebm.progress import listener_of
+from hebm.report.page import component, write_report
+from hebm.report.pictures import sample_pictures
+from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
-from hebm.training.phase_run import unfinished
-from hebm.training.phases import Phase
-from hebm.training.state import Tensors, averaged_weights, load_module
+from hebm.stored_runs import StoredRun, read_run
+from hebm.training.listeners import Listener
+from hebm.training.reached import Reached
+from hebm.training.run_state import Stopped
+from hebm.training.stopping import stop_on_signals
+
+_SHOWN = 64
 
 
-def open_run(path: str | Path, overrides: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None) -> Run:
-    """Open a run folder. Its `config.toml`, `manifest.json` and `metrics.json` are read and verified once.
+def train(
+    experiment: Experiment,
+    folder: str | Path | None = None,
+    *,
+    progress: bool | Listener = True,
+    allow_changes: bool = False,
+    extend: bool = False,
+) -> Run:
+    """Train an experiment, or resume it where it stopped; nothing is measured.
+
+    The folder, its checkpoints and every bit in them are those of `hebm run`, which can go on with them, and the other
+    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it.
+
+    Arguments:
+        experiment: what to train; it takes the folder's name.
+        folder: the run folder; `runs/NAME` when left out.
+        progress: True shows a bar in a terminal and in a notebook, and lines elsewhere; False shows nothing but
+            messages; or a listener of your own.
+        allow_changes: resume although the configuration, the data or a plugin changed since the run started.
+        extend: train a run further, with more steps than it had.
+
+    Raises:
+        ConfigError: if something does not fit.
+        DataError: if images cannot be read.
+        CheckpointError: if the folder holds another experiment, is in use or cannot be written.
+        NonFiniteError: after several steps in a row whose loss or gradient is not finite.
+
+    Example:
+        run = hebm.train(hebm.Experiment.load("benchmarks/quickstart.toml"), "runs/demo")
+    """
+    experiment = require_experiment(experiment)
+    listener = listener_of(progress)
+    store = RunFolder(Path("runs") / experiment.name if folder is None else Path(folder))
+    experiment = attrs.evolve(experiment, name=store.path.resolve().name)  # type: ignore[misc]
+    if extend and not store.started:
+        raise ConfigError(f"extend: {store.path} has no run to extend yet; train one without it first")
+    accelerator = pipeline.make_accelerator(experiment.run, store.path)
+    places = read_run(store.path).places if store.started else None
+    assembly = pipeline.assemble(experiment, accelerator.device, places, measured=False)
+    say = listener.said if extend else None
+    with locked_runs.locked_for_training(store, assembly, accelerator, allow_changes, say) as (run_id, finished):
+        if not finished:
+            try:
+                with stop_on_signals() as stop:
+                    pipeline.train(assembly, store, run_id, accelerator, listener, stop)
+            except Stopped as stopped:
+                listener.said(str(stopped))
+                if stopped.signal == signal.SIGTERM:
+                    sys.exit(128 + signal.SIGTERM)
+    return Run(_stored(store.path, experiment.data))
+
+
+def _stored(path: Path, data: DatasetRecipe) -> StoredRun:
+    """Return the run that was trained here, with images that came from Python."""
+    stored = read_run(path, warn=listener_of(False).said, allow_unfinished=True)
+    return attrs.evolve(stored, data=data) if live_fields(type(data)) else stored
+
+
+def open_run(
+    path: str | Path,
+    *,
+    data: DatasetRecipe | None = None,
+    allow_unfinished: bool = False,
+    warn: Callable[[str], None] | None = None,
+) -> Run:
+    """Open a run folder.
 
     Arguments:
         path: the folder.
-        overrides: `--set` texts, `key=value`; only keys that did not decide the weights may be set.
-        warn: told of damaged checkpoints that were passed over.
+        data: the images of a run whose images came from Python, such as `hebm.Tensors(train)`; they are needed to
+            measure and analyse it, not to draw samples.
+        allow_unfinished: open a run whose training is not over, with the weights of its newest checkpoint.
+        warn: told of damaged checkpoints that were passed over; printed to the error stream when left out.
 
-    Raises `CheckpointError` if it is not a run folder of this format, or one of these files was changed or damaged.
+    Raises `CheckpointError` if it is not a run folder of this format, one of its files was changed or damaged, or its
+    training is not over. Raises `DataError` for images that are not the run's.
 
     Example:
-        model = open_run("runs/quickstart").model()
+        model = hebm.open_run("runs/quickstart").model
     """
-    folder = RunFolder(Path(path))
-    run = Run(folder, folder.read(), tuple(overrides), warn)
-    _ = run.results  # a metrics.json of another shape is an error here, not when it is shown
-    return run
+    stored = read_run(path, warn=warn or listener_of(False).said, allow_unfinished=allow_unfinished)
+    stored.require_finished()
+    if data is not None:
+        stored = attrs.evolve(stored, data=data)
+        _ = stored.written  # other images are an error now
+    return Run(stored)
 
 
-@attrs.frozen(eq=False, slots=False)
 class Run:
-    """A run folder, opened: see `open_run`. Nothing is built or loaded before it is asked for.
+    """A run folder: its experiment, its log, what was measured of it, and its model.
 
     Arguments:
-        folder: where it is.
-        contents: what its files say.
-        overrides: `--set` texts.
-        warn: told of damaged checkpoints that were passed over.
+        stored: the folder as it was read.
     """
 
-    folder: RunFolder
-    contents: Contents
-    overrides: tuple[str, ...] = ()
-    warn: Callable[[str], None] = lambda _: None
+    def __init__(self, stored: StoredRun) -> None:
+        self.stored = stored
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
-        """Versions, data fingerprint, machine, history."""
-        return self.contents.manifest
-
-    @property
-    def run_id(self) -> str:
-        """The identity that checkpoints carry."""
-        return str(self.manifest["run_id"])
-
-    @cached_property
-    def results(self) -> Results | None:
-        """What evaluation found, None before it. Raises `CheckpointError` for a file of another schema or shape."""
-        found = self.contents.metrics
-        return None if found is None else from_json(found, self.folder.metrics)
-
-    @cached_property
-    def images(self) -> ImageSpec:
-        """What the model knows of its images. Raises `CheckpointError` for a manifest that does not say it."""
-        return images_of(self.manifest)
-
-    @cached_property
-    def written(self) -> Experiment:
-        """The configuration with the overrides, its paths as written.
-
-        Raises `ConfigError` for an override of a key that decided the weights, or a component that is not installed.
-        """
-        name = str(self.folder.config)
-        experiment = loads(self.contents.config, name, self.overrides)
-        if self.overrides:
-            changes = config_changes(dumps(loads(self.contents.config, name)), dumps(experiment))
-            if changes:
-                what = f"these keys decided what {self.folder.path} was trained to be"
-                raise ConfigError(f"--set: {what}; start another run: {changes}")
-        return experiment
-
-    @property
-    def places(self) -> Places:
-        """The files and folders that the configuration names: as written, and the absolute paths that they meant."""
-        places: Places = self.manifest.get("paths", {})
-        return places
+    def path(self) -> Path:
+        """The run folder."""
+        return self.stored.folder.path
 
     @property
     def experiment(self) -> Experiment:
-        """The configuration with the overrides; its paths lead to where the files are now. Raises `ConfigError`."""
-        found: Experiment = located(self.written, self.places)
-        return found
+        """The experiment; its paths lead to where the files are now. Raises `ConfigError` for a missing component."""
+        return self.stored.experiment
 
-    # ------------------------------------------------------------ what it has learned
+    @property
+    def reached(self) -> Reached:
+        """How far training has come."""
+        return self.stored.reached()
 
-    def checkpoint(self) -> Checkpoint:
-        """Read the newest checkpoint that verifies. Raises `CheckpointError` if there is none."""
-        found = load_latest(self.folder.checkpoints, self.run_id, self.warn)
-        if found is None:
-            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; start it with hebm run")
-        return found
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """What training logged: a row for each logged step, such as {"phase": "prior", "step": 50, "loss": 1.2}."""
+        return MetricsLog(self.stored.folder.metrics_log).read()
 
-    def weights(self) -> Tensors:
-        """Read the state dicts "backbone" and "prior", averaged where the run keeps averages.
+    @property
+    def measurements(self) -> Measurements | None:
+        """What was measured of it; None before an evaluation."""
+        results = self.stored.results
+        return None if results is None else Measurements(self.stored.folder, results)
+
+    @property
+    def report(self) -> Path | None:
+        """The path of its page, report.html; None before an evaluation."""
+        page = self.stored.folder.report
+        return page if page.exists() else None
+
+    @cached_property
+    def model(self) -> Model:
+        """The model with the weights of the newest checkpoint, on the CPU; `.to("cuda")` moves it.
 
         Raises `CheckpointError` if there is no usable checkpoint.
         """
-        return _weights(self.checkpoint())
+        return self.stored.build_model()
 
-    def model(self, device: str = "cpu") -> Model:
-        """Build the model with its newest weights, on a device.
+    # ------------------------------------------------------------ measure and analyse
 
-        Raises `CheckpointError` if there is no usable checkpoint, `ConfigError` if the model cannot be built.
-        """
-        model = build(self.experiment, self.images)
-        _load(model, self.weights())
-        return model.to(device)
-
-    def restore(self, model: Model, phases: Sequence[Phase]) -> float:
-        """Give a model of this run its final weights; return the seconds that training took.
+    def evaluate(self, changes: Changes = (), *, allow_changes: bool = False) -> Measurements:
+        """Measure the run, as `hebm evaluate` does; its metrics.json and report.html are written again.
 
         Arguments:
-            model: built from this run's configuration.
-            phases: all phases of its training, in order.
+            changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which
+                did not decide the weights. They become part of the run's configuration.
+            allow_changes: go on although the data or a plugin changed since the run started.
 
-        Raises `CheckpointError` if training is not complete.
+        Raises `CheckpointError` for changes that are not allowed, `ConfigError` for what does not fit.
         """
-        checkpoint = load_latest(self.folder.checkpoints, self.run_id, self.warn)
-        last = phases[-1]
-        if checkpoint is None or checkpoint.phase != last.name or unfinished(checkpoint, last):
-            done = 0 if checkpoint is None else checkpoint.total_step
-            steps = sum(phase.steps for phase in phases)
-            raise CheckpointError(
-                f"{self.folder.path} has trained {done} of {steps} steps; finish it with hebm run first"
-            )
-        _load(model, _weights(checkpoint))
-        return float(checkpoint.state["seconds"])
+        stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=changes)
+        settings = stored.written.run
+        accelerator = pipeline.make_accelerator(settings, self.path)
+        with locked_runs.locked_when_finished(stored, accelerator, allow_changes, record=True) as found:
+            results = pipeline.measure(found.assembly, stored.folder, accelerator, found.seconds, found.unfinished)
+        self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read())
+        return Measurements(self.stored.folder, results)
 
+    def analyse(self, name: str, changes: Changes = (), *, allow_changes: bool = False) -> Section:
+        """Run an analysis, as `hebm analyse` does, into `analyses/NAME`; report.html is written again.
 
-def _weights(checkpoint: Checkpoint) -> Tensors:
-    return {name: averaged_weights(checkpoint.tensors, name) for name in ("backbone", "prior")}
+        Arguments:
+            name: of the analysis; `hebm plugins --group analyses` lists them.
+            changes: values by dotted key: options of the analysis after its name, such as `{"ood.images": 500}`, and
+                keys of `evaluate` and `run`.
+            allow_changes: go on although the data or a plugin changed since the run started.
 
+        Raises `ConfigError` if the analysis does not support this run.
+        """
+        of_run, of_analysis = split_changes(changes)
+        recipe = choose([name], of_analysis)[name]
+        with opened(self.stored, of_run, allow_changes) as whole:
+            section = analyse(whole, name, recipe)
+            write_report(whole.folder)
+        return section
 
-def _load(model: Model, weights: Tensors) -> None:
-    for name, module in (("backbone", model.backbone), ("prior", model.prior)):
-        load_module(module, weights[name], name)
+    # ------------------------------------------------------------ display
+
+    def show(self) -> Picture:
+        """Draw data, reconstructions and samples next to each other; of a run that was not evaluated, its samples."""
+        return sample_pictures(self.stored.folder) or self.model.show(self.model.sample(_SHOWN))
+
+    def __repr__(self) -> str:
+        state = self.reached
+        return f"<run {self.path}: {'finished' if state.finished else f'unfinished, at {state}'}>"
+
+    def _repr_html_(self) -> str:
+        """Show what the run is, how far it is and what was measured, in a notebook."""
+        table, state, found = self.stored.contents.table, self.reached, self.measurements
+        what = [(key, component(table, key)) for key in ("data", "backbone", "prior", "train", "seed")]
+        training = "finished" if state.finished else f"unfinished, at {state}"
+        page = html_table(str(self.path), [*what, ("training", training)])
+        return page if found is None else page + found._repr_html_()

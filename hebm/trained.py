@@ -254,12 +254,12 @@ def count_nonfinite(images: Tensor) -> int:
     return int((~images.flatten(1).isfinite().all(1)).sum())
 
 
-def finite(images: Tensor) -> Tensor:
+def finite(images: Tensor, what: str = "samples") -> Tensor:
     """Return images `(n, …)` unchanged. Raises `NonFiniteError` if one of them has NaN or infinite values."""
     bad = count_nonfinite(images)
     if bad:
         raise NonFiniteError(
-            f"{bad} of {len(images)} samples are not finite: their chains diverged; lower the sampler's step size"
+            f"{bad} of {len(images)} {what} are not finite: their chains diverged; lower the sampler's step size"
         )
     return images
 

@@ -16,10 +16,10 @@ import torch
 from torch.distributed import TCPStore
 
 from hebm import locked_runs, pipeline
-from hebm.config.experiment import from_table
-from hebm.runs import open_run
+from hebm.config.experiment import Experiment
 from hebm.store.checkpoints import list_checkpoints, load_latest
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 from hebm.training.run_state import Stopped
 
 OPTIMIZATION = {"ema": 0.9, "schedule": "cosine", "warmup": 2, "clip": 1.0, "learning_rate": 1e-3}
@@ -94,7 +94,7 @@ class Recording:
 
 def train(table, folder, stop_after=None, listener=None, allow=False, extend=None):
     """Train as `hebm run` does; asked to stop after so many steps, if given. True if it came to its end."""
-    experiment = from_table(copy.deepcopy(table))
+    experiment = Experiment.from_table(copy.deepcopy(table))
     accelerator = pipeline.make_accelerator(experiment.run)
     assembly = pipeline.assemble(experiment)
     asked = iter(range(1, 10**9))
@@ -161,9 +161,14 @@ def differences(one, other, samples=70):
     found += [key for key in ("phase", "step", "total_step") if getattr(a, key) != getattr(b, key)]
     found += ["state"] if {**a.state, "seconds": 0} != {**b.state, "seconds": 0} else []
     found += [f"{stem}/{name}" for stem, name, x, y in pairs(a, b) if not torch.equal(x, y)]
-    if samples and not torch.equal(open_run(one).model().sample(samples), open_run(other).model().sample(samples)):
+    if samples and not torch.equal(*(model_of(folder).sample(samples) for folder in (one, other))):
         found.append("samples")
     return found
+
+
+def model_of(folder):
+    """The model of a run, finished or not, with its newest weights."""
+    return read_run(folder, allow_unfinished=True).build_model()
 
 
 def pairs(a, b):

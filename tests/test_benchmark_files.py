@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hebm
-from hebm.config.experiment import load
+from hebm.config.experiment import Experiment
 from hebm.interfaces import ImageSpec
 from hebm_plugins.priors.labels import couple
 
@@ -92,7 +92,7 @@ LABELLED = [("cifar10-conditional", {0: 0, 1: 0, 2: 0}), ("celeba-64-attributes"
 
 
 def diffusion(name):
-    return load(BENCHMARKS / "diffusion" / f"{name}.toml")
+    return Experiment.load(BENCHMARKS / "diffusion" / f"{name}.toml")
 
 
 def file_of(name):
@@ -129,7 +129,7 @@ def shapes_alone(monkeypatch):
 @pytest.mark.usefixtures("shapes_alone")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS)))
 def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
-    experiment = load(path)
+    experiment = Experiment.load(path)
     backbone = backbone_of(experiment.backbone, images_of(experiment.data))
     prior = experiment.prior.build(backbone)
     phases = experiment.train.phases(backbone, prior)
@@ -137,7 +137,7 @@ def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
 
 
 def test_no_two_files_write_to_the_same_run_folder():
-    names = [load(path).name for path in FILES]
+    names = [Experiment.load(path).name for path in FILES]
     assert len(names) == len(set(names))
 
 
@@ -162,7 +162,7 @@ def test_a_file_of_the_diffusion_prior_starts_with_the_figure_it_aims_at(name, f
 @pytest.mark.parametrize("name", [*DIFFUSION, "cifar10-hvae"])
 def test_its_backbone_is_that_of_the_run_it_is_taken_from(name):
     row = DIFFUSION.get(name)
-    experiment, origin = diffusion(name), load(BENCHMARKS / f"{row[1] if row else 'hvae-cifar'}.toml")
+    experiment, origin = diffusion(name), Experiment.load(BENCHMARKS / f"{row[1] if row else 'hvae-cifar'}.toml")
     assert experiment.train.backbone_from == f"runs/{origin.name}"
     assert f"benchmarks/{row[1] if row else 'hvae-cifar'}.toml" in header(BENCHMARKS / "diffusion" / f"{name}.toml")
     backbone = experiment.backbone
@@ -232,7 +232,7 @@ def test_such_a_file_starts_with_the_figure_it_aims_at_and_says_where_that_is_fr
 @pytest.mark.parametrize("name", TWO_PHASE)
 def test_its_frozen_nvae_is_that_of_the_run_it_is_taken_from(name):
     _, file, samples, recalibrated = TWO_PHASE[name]
-    experiment, origin = load(file_of(name)), load(file_of(file))
+    experiment, origin = Experiment.load(file_of(name)), Experiment.load(file_of(file))
     assert experiment.train.backbone_from == f"runs/{origin.name}"
     assert f"benchmarks/{file}.toml" in header(file_of(name))
     backbone = experiment.backbone
@@ -246,7 +246,7 @@ def test_its_frozen_nvae_is_that_of_the_run_it_is_taken_from(name):
 
 @pytest.mark.parametrize("name", ["multi-stage/cifar10-nvae", "multi-stage/celeba-hq-256-nvae"])
 def test_the_multi_stage_prior_has_the_papers_stages_steps_and_nets(name):
-    prior = load(file_of(name)).prior
+    prior = Experiment.load(file_of(name)).prior
     assert (prior.stages, prior.drawing.mode, prior.contrast.loss, prior.contrast.negatives) == (
         3,
         "joint",
@@ -260,7 +260,7 @@ def test_the_multi_stage_prior_has_the_papers_stages_steps_and_nets(name):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_all_rows_of_the_multi_stage_prior_on_nvae_train_alike(name):
-    experiment, row = load(file_of(name)), load(file_of("multi-stage/cifar10-nvae"))
+    experiment, row = Experiment.load(file_of(name)), Experiment.load(file_of("multi-stage/cifar10-nvae"))
     assert experiment.data.batch_size == row.data.batch_size == 32
     assert attrs.evolve(experiment.train.prior, steps=row.train.prior.steps) == row.train.prior
     changed = {"stages": row.prior.stages, "drawing": row.prior.drawing, "sampler": row.prior.sampler}
@@ -274,21 +274,21 @@ def test_all_rows_of_the_multi_stage_prior_on_nvae_train_alike(name):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_of_the_multi_stage_prior_differs_from_its_row_in_what_it_says(name):
     row, changes = ABLATIONS[name]
-    ablation, path = load(file_of(f"multi-stage/{name}")), file_of(f"multi-stage/{row}")
+    ablation, path = Experiment.load(file_of(f"multi-stage/{name}")), file_of(f"multi-stage/{row}")
     overrides = [f"{key}={value}" for key, value in changes.items()]
-    assert load(path, [*overrides, f"name={ablation.name}"]) == ablation
-    assert ablation.prior != load(path).prior or ablation.train != load(path).train
+    assert Experiment.load(path, [*overrides, f"name={ablation.name}"]) == ablation
+    assert ablation.prior != Experiment.load(path).prior or ablation.train != Experiment.load(path).train
     assert f"{row}.toml" in header(file_of(f"multi-stage/{name}"))
     assert all(key in header(file_of(f"multi-stage/{name}")) for key in changes)
 
 
 def test_one_stage_and_three_have_the_same_budget():
-    budgets = [load(file_of(f"multi-stage/celeba-hq-256-nvae-{name}")) for name in ("3x5k", "1x15k")]
+    budgets = [Experiment.load(file_of(f"multi-stage/celeba-hq-256-nvae-{name}")) for name in ("3x5k", "1x15k")]
     assert {run.prior.stages * run.train.prior.steps for run in budgets} == {15_000}
 
 
 def test_the_noise_contrastive_row_stands_on_the_backbone_of_the_row_it_is_compared_with():
-    ncp, row = (load(file_of(f"multi-stage/cifar10-nvae-gaussian{end}")) for end in ("-ncp", ""))
+    ncp, row = (Experiment.load(file_of(f"multi-stage/cifar10-nvae-gaussian{end}")) for end in ("-ncp", ""))
     assert (ncp.backbone, ncp.train.backbone_from) == (row.backbone, row.train.backbone_from)
     assert ncp.backbone.likelihood == "gaussian"
     assert (ncp.prior.sampling, ncp.prior.proposals, ncp.prior.energy.coordinate) == ("sir", 5000, "z-given-above")
@@ -297,7 +297,7 @@ def test_the_noise_contrastive_row_stands_on_the_backbone_of_the_row_it_is_compa
 
 @pytest.mark.parametrize("name", [name for name in TWO_PHASE if name.startswith("joint/")])
 def test_the_joint_prior_on_nvae_has_the_published_settings(name):
-    experiment = load(file_of(name))
+    experiment = Experiment.load(file_of(name))
     prior, training = experiment.prior, experiment.train.prior
     assert (prior.sampler, prior.target) == (hebm.ULA(steps=10, step_size=1e-5), "official")
     assert prior.energy == hebm.Conv(channels=64, width=200, zero_init=False)
@@ -310,7 +310,7 @@ def test_the_joint_prior_on_nvae_has_the_published_settings(name):
 @pytest.mark.parametrize("name", TOGETHER)
 def test_joint_learning_takes_201_epochs_over_all_stages(name):
     _, images = TOGETHER[name]
-    experiment = load(file_of(name))
+    experiment = Experiment.load(file_of(name))
     stages = getattr(experiment.prior, "stages", 1)
     assert experiment.train.steps * stages == 201 * (images // experiment.data.batch_size)
     assert experiment.data.limit == (40_000 if "celeba" in name else None)
@@ -320,7 +320,7 @@ def test_joint_learning_takes_201_epochs_over_all_stages(name):
 
 @pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
 def test_joint_learning_of_the_multi_stage_prior_has_the_papers_nets_and_gradient(data):
-    experiment = load(file_of(f"multi-stage/{data}-two-layer"))
+    experiment = Experiment.load(file_of(f"multi-stage/{data}-two-layer"))
     prior, scheme, widths = experiment.prior, experiment.train, (512, 256, 128) + (64,) * (data == "celeba-64")
     assert experiment.backbone == hebm.TwoLayerMultiStage(widths=widths)
     assert (prior.stages, prior.contrast.negatives, prior.contrast.infer_under, scheme.beta_grad) == (
@@ -338,7 +338,7 @@ def test_joint_learning_of_the_multi_stage_prior_has_the_papers_nets_and_gradien
 @pytest.mark.parametrize("kind", ["lebm", "adaptive-ce"])
 @pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
 def test_flat_rows_have_one_layer_and_the_latent_space_ebms_settings(data, kind):
-    experiment = load(file_of(f"multi-stage/{data}-{kind}"))
+    experiment = Experiment.load(file_of(f"multi-stage/{data}-{kind}"))
     prior, scheme = experiment.prior, experiment.train
     assert (experiment.backbone.z_dims, experiment.backbone.sigma_offset) == ((100,), 0.0)
     assert prior.energy == hebm.MLPConcat(width=200, depth=2, activation="leaky-relu", zero_init=kind != "lebm")
@@ -356,7 +356,7 @@ def test_flat_rows_have_one_layer_and_the_latent_space_ebms_settings(data, kind)
 @pytest.mark.usefixtures("shapes_alone")
 @pytest.mark.parametrize("data", ["svhn", "celeba-64", "cifar10"])
 def test_the_generators_of_joint_learning_start_at_4x4_and_end_at_the_images_size(data):
-    experiment = load(file_of(f"multi-stage/{data}-two-layer"))
+    experiment = Experiment.load(file_of(f"multi-stage/{data}-two-layer"))
     images = images_of(experiment.data)
     backbone = experiment.backbone.build(images)
     assert backbone.generator[1].kernel_size == (4, 4)
@@ -374,7 +374,7 @@ LADDERS = {"mnist": 600_673, "omniglot": 1_058_425}
 
 
 def dvp(name, **backbone):
-    experiment = load(BENCHMARKS / "dvp" / f"{name}.toml")
+    experiment = Experiment.load(BENCHMARKS / "dvp" / f"{name}.toml")
     return attrs.evolve(experiment, backbone=attrs.evolve(experiment.backbone, **backbone))
 
 

@@ -22,7 +22,7 @@ HOMONYMS = {
     ("testing/subjects.py", "context"),  # the name of some noise
 }
 # the keys of metrics.json are also called so
-KEYS_OF_RESULTS = {"report", "cli/table.py"}
+KEYS_OF_RESULTS = {"report", "measurements.py"}
 
 
 def plugin_names():

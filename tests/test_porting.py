@@ -6,11 +6,11 @@ import torch
 from real_runs import newest, tiny, train
 
 from hebm import registry
-from hebm.config.experiment import from_table, load
+from hebm.building import build
+from hebm.config.experiment import Experiment
 from hebm.config.recipe import recipe
 from hebm.errors import CheckpointError, ConfigError, PluginError
 from hebm.interfaces import ImageSpec
-from hebm.model import build
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint, export_checkpoint, import_checkpoint
 from hebm.runs import open_run
 from hebm.store import foreign
@@ -19,7 +19,7 @@ IMAGES = ImageSpec(1, 8, 8)
 
 
 def experiment():
-    return from_table(tiny(prior="gaussian", train={"backbone": {"steps": 5}}))
+    return Experiment.from_table(tiny(prior="gaussian", train={"backbone": {"steps": 5}}))
 
 
 @recipe
@@ -61,10 +61,10 @@ def file(tmp_path):
 def test_an_imported_folder_is_a_run_under_its_folders_name(file, tmp_path):
     imported = import_checkpoint("plain", file(extra=(1, "x")), tmp_path / "runs" / "mine")
     run = tmp_path / "runs" / "mine"
-    assert load(run / "config.toml").name == "mine"
+    assert Experiment.load(run / "config.toml").name == "mine"
     assert (imported.folder.path, imported.converted.notes) == (run, ("a note",))
     assert imported.folder.read().manifest["data"] is None
-    assert torch.equal(open_run(run).model().sample(3), imported.model.sample(3))
+    assert torch.equal(open_run(run).model.sample(3), imported.model.sample(3))
     assert [path.name for path in run.parent.iterdir()] == ["mine"]
 
 
@@ -92,7 +92,7 @@ def test_buffers_that_the_other_code_lacks_keep_their_initial_values_and_paramet
     weights = build(experiment(), IMAGES).backbone.state_dict()
     monkeypatch.setattr(TwoLayerBackbone, "__init__", with_buffer)
     import_checkpoint("plain", file(weights), tmp_path / "mine")
-    assert open_run(tmp_path / "mine").model().backbone.extra == 3
+    assert open_run(tmp_path / "mine").model.backbone.extra == 3
     first, *rest = weights
     with pytest.raises(CheckpointError, match=f"missing {first}"):
         import_checkpoint("plain", file({name: weights[name] for name in rest}), tmp_path / "other")

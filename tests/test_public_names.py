@@ -37,9 +37,28 @@ def test_an_unknown_name_is_an_attribute_error_that_says_where_to_look():
         hebm.Jiont  # noqa: B018
 
 
-def test_the_readmes_python_runs():
-    images = hebm.Digits().load("train")
-    assert images.shape == (1, 8, 8)
+def test_every_public_name_and_component_is_listed_for_completion_without_importing_any():
+    code = (
+        "import sys, hebm; names = dir(hebm); "
+        "sys.exit('torch' in sys.modules or not {'train', 'Joint', 'Tensors', 'NVAE'} <= set(names))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    broken = [name for name in dir(hebm) if getattr(hebm, name) is None]
+    assert broken == []
+
+
+def test_models_are_put_together_from_recipes_and_modules():
     backbone = hebm.TwoLayer(z_dims=(8, 24), generator="mlp", widths=(16,)).build(hebm.ImageSpec(1, 8, 8))
     prior = hebm.Joint(energy=hebm.MLP(width=16), sampler=hebm.ULA(steps=2, step_size=0.1)).build(backbone)
     assert hebm.Model(backbone, prior).sample(16, seed=0).shape == (16, 1, 8, 8)
+
+
+def test_recipes_show_their_keys_and_meanings_in_a_notebook():
+    page = hebm.Joint(energy=hebm.MLP(width=16))._repr_html_()
+    assert "<td>energy.width</td><td>16</td>" in page
+    assert (
+        "&lt;"
+        in hebm.Experiment(
+            data=hebm.ImageFolder(root="<x>"), backbone=hebm.TwoLayer(), prior=hebm.Gaussian()
+        )._repr_html_()
+    )

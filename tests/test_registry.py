@@ -386,7 +386,8 @@ def test_the_names_are_these():
         "energies": "conv conv-residual conv-time mlp mlp-concat mlp-time with-context",
         "priors": "adaptive-ce diffusion dvp gaussian joint lebm multi-stage ncp",
         "samplers": "langevin mala ula",
-        "datasets": "arrays celeba cifar10 digits fashion-mnist image-folder lsun mnist omniglot omniglot-iwae svhn",
+        "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
+        "omniglot-iwae svhn tensors",
         "extractors": "classifier inception",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",

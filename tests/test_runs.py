@@ -1,153 +1,274 @@
-"""One way to open a run, from wherever hebm is started and wherever the run was moved to."""
+"""Runs in Python: train, stop, resume, open, measure, analyse."""
 
-import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 
-import numpy as np
+import attrs
 import pytest
 import torch
-from real_runs import differences, hebm, newest, tiny, train, write_config
+from real_runs import differences, steps_saved, tiny, write_config
+from real_runs import hebm as command
 
-from hebm.config.experiment import load
-from hebm.config.paths import located, paths_of
-from hebm.errors import CheckpointError, ConfigError
-from hebm.interfaces import ImageSpec
-from hebm.registry import find
-from hebm.runs import open_run
+import hebm
+from hebm.errors import CheckpointError, ConfigError, DataError
+
+TABLE = tiny(evaluate={"metrics": ["fd"], "samples": 128})
+EXPERIMENT = hebm.Experiment.from_table(TABLE)
+
+
+class Stopping(hebm.Listener):
+    """Keeps every event, and sends a signal to this process at one step."""
+
+    def __init__(self, step=0, number=signal.SIGINT):
+        self.step, self.number, self.heard, self.steps = step, number, [], 0
+
+    def started(self, phase, step, steps):
+        self.heard.append((phase, step, steps))
+
+    def stepped(self, loss):
+        self.steps += 1
+        if self.steps == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def said(self, message):
+        self.heard.append(message)
+
+
+def train(folder, experiment=EXPERIMENT, **options):
+    return hebm.train(experiment, folder, **{"progress": hebm.Listener(), **options})
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "tiny"
-    assert train(tiny(), folder)
-    return folder
-
-
-def test_an_opened_run_says_what_it_is_and_gives_its_weights(run):
-    opened = open_run(run)
-    assert opened.folder.path == run
-    assert opened.experiment == load(run / "config.toml")
-    assert opened.images == ImageSpec(1, 8, 8, tuple("0123456789"), True)
-    assert opened.results is None
-    model, weights = opened.model(), opened.weights()
-    assert all(torch.equal(value, weights["prior"][name]) for name, value in model.prior.state_dict().items())
-    average = newest(run).tensors["prior-ema"]
-    assert all(torch.equal(value, average[f"module.{name}"]) for name, value in weights["prior"].items())
-
-
-def test_only_what_decided_no_weight_can_be_set(run):
-    assert open_run(run, ["evaluate.samples=64"]).experiment.evaluate.samples == 64
-    with pytest.raises(ConfigError, match=r"prior\.sampler\.steps: 3 → 4"):
-        _ = open_run(run, ["prior.sampler.steps=4"]).experiment
-
-
-def test_a_folder_that_is_not_a_run_is_named(tmp_path):
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(CheckpointError, match=f"{folder} is not a run folder"):
-            open_run(folder)
-
-
-def test_a_damaged_checkpoint_that_was_passed_over_is_said(run, tmp_path):
-    copy, said = shutil.copytree(run, tmp_path / "tiny"), []
-    (copy / "checkpoints" / "step-00000012" / "prior.safetensors").write_bytes(b"")
-    open_run(copy, warn=said.append).model()
-    assert "prior.safetensors" in said[0]
-
-
-def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "tiny")
-    os.mkfifo(tmp_path / "outside.safetensors")  # opening it would wait for ever
-    for path in (copy / "checkpoints").iterdir():
-        manifest = json.loads((path / "manifest.json").read_text())
-        manifest["files"]["../../../outside.safetensors"] = {"size": 1, "sha256": "0" * 64}
-        text = json.dumps(manifest)
-        (path / "manifest.json").write_text(text)
-        (path / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
-    with pytest.raises(CheckpointError, match=r"names '\.\./.*no file of a checkpoint"):
-        open_run(copy).model()
-
-
-# ---------------------------------------------------------------- moved
-
-
-def test_home_and_variables_are_replaced(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SETS", str(tmp_path))
-    folder = find("hebm_datasets", "image-folder")
-    for text in ("~/pictures", "$SETS/pictures"):
-        assert located(folder(root=text), {}).root == str(tmp_path / "pictures")
-
-
-def test_keys_that_name_files_are_known(tmp_path):
-    assert paths_of(find("hebm_datasets", "image-folder")(root="a", labels="b.csv")) == {"root": "a"}
-    arrays = find("hebm_datasets", "arrays")
-    assert paths_of(arrays(train="a.npy", test="b.npy")) == {"train": "a.npy", "test": "b.npy"}
-    assert paths_of(arrays(path="a.npz", train="x")) == {"path": "a.npz"}
+def whole(tmp_path_factory):
+    """The folder of a run that was trained to its end, and not measured."""
+    return train(tmp_path_factory.mktemp("whole") / "tiny").path
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with images, a finished run on them, and another that takes its backbone, all named relatively."""
-    home = tmp_path / "project"
-    home.mkdir()
-    monkeypatch.chdir(home)
-    draw = np.random.default_rng(0)
-    np.savez("digits.npz", train=draw.integers(0, 256, (300, 8, 8), dtype=np.uint8))
-    table = tiny(data={"type": "arrays", "path": "digits.npz"}, evaluate={"samples": 64})
-    assert train(table, home / "runs" / "base")
-    assert train({**table, "train": {**table["train"], "backbone_from": "runs/base"}}, home / "runs" / "next")
-    write_config(home, {**table, "name": "base"})
-    return home
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy" / "tiny")
 
 
-def test_paths_are_kept_as_written_and_absolute(project):
-    places = open_run("runs/next").manifest["paths"]
-    assert places["data.path"] == {"written": "digits.npz", "absolute": str(project / "digits.npz")}
-    assert places["train.backbone_from"] == {"written": "runs/base", "absolute": str(project / "runs" / "base")}
-    assert open_run("runs/next").written.data.path == "digits.npz"
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """The folder of a run that was stopped by Ctrl-C at step 9 of 12."""
+    return train(tmp_path_factory.mktemp("half") / "tiny", progress=Stopping(9)).path
 
 
-def test_a_run_is_opened_from_another_folder(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for command in (("evaluate",), ("analyse", "temperature")):
-        process = hebm(command[0], project / "runs" / "base", *command[1:])
-        assert process.status == 0, process.stderr
-    assert 'path = "digits.npz"' in (project / "runs" / "base" / "config.toml").read_text()
-    assert open_run(project / "runs" / "base").manifest["history"] == []
+# ---------------------------------------------------------------- train
 
 
-def test_a_run_goes_on_from_another_folder_by_its_own_configuration(project, tmp_path, monkeypatch):
-    table = tiny(data={"type": "arrays", "path": "digits.npz"}, train={"backbone_from": "runs/base"})
-    assert not train(table, project / "runs" / "stopped" / "tiny", stop_after=3)
-    assert train(table, project / "runs" / "whole" / "tiny")
-    monkeypatch.chdir(tmp_path)
-    process = hebm("run", project / "runs" / "stopped" / "tiny" / "config.toml")
+def test_training_in_python_makes_the_folder_and_the_bits_of_the_command(whole, tmp_path):
+    process = command("run", write_config(tmp_path, TABLE), "--runs", tmp_path / "runs", "--quiet")
     assert process.status == 0, process.stderr
-    assert differences(project / "runs" / "stopped" / "tiny", project / "runs" / "whole" / "tiny") == []
+    assert differences(whole, tmp_path / "runs" / "tiny") == []
+    assert (whole / "config.toml").read_text() == (tmp_path / "runs" / "tiny" / "config.toml").read_text()
+    assert not (whole / "metrics.json").exists()
+    assert not (whole / "report.html").exists()
 
 
-def test_a_moved_tree_is_found_from_its_new_place(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    project.rename(tmp_path / "moved")
-    monkeypatch.chdir(tmp_path / "moved")
-    assert hebm("evaluate", "runs/base").status == 0
+def test_the_run_takes_the_name_of_its_folder(tmp_path):
+    run = train(tmp_path / "other")
+    assert run.experiment.name == "other"
+    assert attrs.evolve(run.experiment, name="tiny") == EXPERIMENT
 
 
-def test_the_error_for_missing_data_shows_the_text_and_both_places(project, tmp_path, monkeypatch):
-    (project / "digits.npz").unlink()
-    monkeypatch.chdir(tmp_path)
-    process = hebm("evaluate", project / "runs" / "base")
+def test_ctrl_c_saves_returns_an_unfinished_run_and_the_next_call_resumes_it_bit_for_bit(tmp_path, whole):
+    before, listener = signal.getsignal(signal.SIGINT), Stopping(9)
+    run = train(tmp_path / "tiny", progress=listener)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert listener.heard[-1] == "stopped by signal 2, saved at step 9; start the run again to continue"
+    assert not run.reached.finished
+    assert "unfinished, at step 3 of 6 in phase 'prior'" in repr(run)
+    assert run.model.sample(2).isfinite().all()
+    resumed = Stopping()
+    assert train(tmp_path / "tiny", progress=resumed).reached.finished
+    assert resumed.heard == [("prior", 3, 6)]
+    assert differences(tmp_path / "tiny", whole) == []
+
+
+def test_a_run_stopped_in_python_is_finished_by_the_command(half, tmp_path, whole):
+    shutil.copytree(half, tmp_path / "tiny")
+    process = command("run", tmp_path / "tiny" / "config.toml", "--quiet")
+    assert process.status == 0, process.stderr
+    assert differences(tmp_path / "tiny", whole) == []
+
+
+def test_a_request_to_terminate_saves_and_ends_the_program(tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        train(tmp_path / "tiny", progress=Stopping(5, signal.SIGTERM))
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert steps_saved(tmp_path / "tiny")[-1] == 5
+
+
+def test_training_works_outside_of_the_main_thread(tmp_path, whole):
+    thread = threading.Thread(target=train, args=(tmp_path / "tiny",))
+    thread.start()
+    thread.join()
+    assert differences(tmp_path / "tiny", whole) == []
+
+
+def test_training_a_finished_run_again_leaves_its_measurements(copy):
+    hebm.open_run(copy).evaluate()
+    before = (copy / "metrics.json").read_bytes()
+    assert train(copy).measurements is not None
+    assert (copy / "metrics.json").read_bytes() == before
+
+
+def test_another_experiment_in_the_folder_is_refused_and_an_extension_goes_on(copy, tmp_path):
+    longer = attrs.evolve(EXPERIMENT, train=hebm.Experiment.from_table(tiny(train={"prior": {"steps": 8}})).train)
+    with pytest.raises(CheckpointError, match=r"train\.prior\.steps: 6 → 8"):
+        train(copy, longer)
+    with pytest.raises(ConfigError, match=r"extend: .* has no run to extend yet"):
+        train(tmp_path / "none", longer, extend=True)
+    listener = Stopping()
+    assert train(copy, longer, extend=True, progress=listener).reached.step == 8
+    assert listener.heard[0].startswith("extended from step 8, phase prior (step 2)")  # its cosine starts there
+    assert differences(copy, train(tmp_path / "longer" / "tiny", longer).path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("benchmarks/quickstart.toml",), r"expected a hebm\.Experiment, got str; hebm\.Experiment\.load"),
+        ((EXPERIMENT, "runs/x", "bar"), "takes .* positional"),
+    ],
+)
+def test_what_is_not_an_experiment_is_named(arguments, message):
+    with pytest.raises((ConfigError, TypeError), match=message):
+        hebm.train(*arguments)
+
+
+def test_another_precision_or_device_than_the_run_before_is_no_trap(tmp_path):
+    mixed = hebm.Experiment.from_table(tiny(run={"mixed_precision": "bf16"}))
+    assert train(tmp_path / "mixed", mixed).reached.finished
+    assert train(tmp_path / "plain").reached.finished
+
+
+# ---------------------------------------------------------------- open
+
+
+def test_an_unfinished_run_says_at_which_step_it_is_and_is_opened_if_asked_for(half):
+    with pytest.raises(CheckpointError, match="is unfinished: it is at step 3 of 6 in phase 'prior'; finish it"):
+        hebm.open_run(half)
+    run = hebm.open_run(half, allow_unfinished=True)
+    assert (run.reached.step, run.reached.total) == (3, 9)
+    assert run.model.sample(2).shape == (2, 1, 8, 8)
+
+
+def test_an_opened_run_has_its_experiment_log_and_model(whole):
+    run = hebm.open_run(whole)
+    assert run.experiment == EXPERIMENT
+    assert [(row["phase"], row["step"]) for row in run.history] == [
+        (p, s) for p in ("backbone", "prior") for s in range(1, 7)
+    ]
+    assert run.measurements is None
+    assert run.report is None
+    assert run.model is run.model
+    assert "finished" in run._repr_html_()
+    assert run.show().size == run.model.show(run.model.sample(64)).size
+
+
+def test_a_checkpoint_that_is_not_the_end_is_not_taken_for_it(copy):
+    (sorted((copy / "checkpoints").iterdir())[-1] / "prior.safetensors").write_bytes(b"")
+    said = []
+    run = hebm.open_run(copy, warn=said.append)
+    with pytest.raises(CheckpointError, match="is unfinished: it is at step 2 of 6"):
+        _ = run.model
+    assert "prior.safetensors" in said[0]
+
+
+# ---------------------------------------------------------------- measure and analyse
+
+
+def test_an_evaluation_returns_what_it_writes_and_prints_as_the_command_does(copy):
+    run = hebm.open_run(copy)
+    found = run.evaluate({"evaluate.samples": 64})
+    assert found.results.conditions["n"] == 64
+    assert json.loads((copy / "metrics.json").read_text()) == found.results.to_json()
+    assert run.measurements.results == found.results
+    assert run.experiment.evaluate.samples == 64
+    assert run.report == copy / "report.html"
+    printed = command("run", copy / "config.toml", "--quiet").stdout.strip()
+    assert str(found) == printed
+    assert found.get("fd", "prior").value > 0
+    assert len(list(found)) == len(found)
+    assert "Fréchet distance" in found._repr_html_()
+    assert run.show().width > run.model.show(run.model.sample(64)).width
+
+
+def test_a_change_of_what_was_trained_is_refused(copy):
+    with pytest.raises(ConfigError, match=r"prior\.sampler\.steps: 3 → 4"):
+        hebm.open_run(copy).evaluate({"prior.sampler.steps": 4})
+
+
+def test_an_analysis_is_run_by_name_with_its_options(copy):
+    section = hebm.open_run(copy).analyse("temperature", {"evaluate.samples": 64})
+    assert str(section).startswith("Temperature\n\n")
+    assert (copy / "analyses" / "temperature" / "section.json").exists()
+    assert (copy / "report.html").exists()
+    with pytest.raises(ConfigError, match=r"temperature\.colour"):
+        hebm.open_run(copy).analyse("temperature", {"temperature.colour": 3})
+
+
+# ---------------------------------------------------------------- one's own images
+
+
+@pytest.fixture
+def images():
+    return hebm.Digits().load("train").read(torch.arange(300))
+
+
+def with_data(data):
+    return attrs.evolve(EXPERIMENT, data=data)
+
+
+def test_tensors_are_trained_on_measured_and_asked_for_again(tmp_path, images):
+    data = hebm.Tensors(images, range=(-1.0, 1.0), batch_size=64)
+    run = train(tmp_path / "mine", with_data(data))
+    with pytest.raises(ConfigError, match=r"classifier.* needs images with class labels"):  # the default extractor
+        run.evaluate()
+    assert len(run.evaluate({"evaluate.metrics": ["likelihood"]})) > 0
+    again = hebm.open_run(tmp_path / "mine")
+    assert again.model.sample(2).shape == (2, 1, 8, 8)  # needs no images
+    with pytest.raises(DataError, match=r"came from Python.*hebm\.open_run\(.*data="):
+        again.evaluate()
+    opened = hebm.open_run(tmp_path / "mine", data=hebm.Tensors(images.clone(), range=(-1.0, 1.0)))
+    assert len(opened.evaluate()) > 0
+    process = command("evaluate", tmp_path / "mine")
     assert process.status == 1
-    here, before = tmp_path / "digits.npz", project / "digits.npz"
-    assert f"data.path = 'digits.npz' is {here} here, and was {before} when the run started" in process.stderr
+    assert "came from Python" in process.stderr
     assert "Traceback" not in process.stderr
 
 
-def test_the_error_for_a_missing_backbone_shows_the_text_and_where_it_was_looked_for(project, tmp_path):
-    table = tiny(train={"backbone_from": "runs/none"})
-    with pytest.raises(CheckpointError) as caught:
-        train(table, tmp_path / "tiny")
-    assert "runs/none is not a run folder: it does not exist" in str(caught.value)
-    assert f"train.backbone_from = 'runs/none' is {project / 'runs' / 'none'} here" in str(caught.value)
+def test_other_tensors_are_refused_when_a_run_is_resumed_or_opened(tmp_path, images):
+    data = hebm.Tensors(images, range=(-1.0, 1.0), batch_size=64)
+    train(tmp_path / "mine", with_data(data), progress=Stopping(5))
+    other = hebm.Tensors(-images, range=(-1.0, 1.0), batch_size=64)
+    with pytest.raises(CheckpointError, match=r"data\.fingerprint"):
+        train(tmp_path / "mine", with_data(other))
+    with pytest.raises(DataError, match="fingerprint"):
+        hebm.open_run(tmp_path / "mine", data=other, allow_unfinished=True)
+    with pytest.raises(DataError, match="this run's images are Tensors, not Digits"):
+        hebm.open_run(tmp_path / "mine", data=hebm.Digits(), allow_unfinished=True)
+    assert train(tmp_path / "mine", with_data(data)).reached.finished
+
+
+def test_a_dataset_is_trained_on_and_its_model_saved(tmp_path, images):
+    dataset = torch.utils.data.TensorDataset(images, torch.arange(300) % 10)
+    run = train(tmp_path / "mine", with_data(hebm.FromDataset(dataset, range=(-1.0, 1.0), batch_size=64)))
+    run.model.save(tmp_path / "mine.hebm")
+    again = hebm.load(tmp_path / "mine.hebm")
+    assert torch.equal(again.sample(4), run.model.sample(4))
+    assert torch.equal(again.score(images[:4]).total, run.model.score(images[:4]).total)
+
+
+def test_images_in_memory_may_replace_the_data_of_a_file(tmp_path, images):
+    path = write_config(tmp_path, TABLE)
+    changes = {"data": hebm.Tensors(images, range=(-1.0, 1.0)), "data.batch_size": 64}
+    experiment = hebm.Experiment.load(path, changes)
+    assert experiment.data.batch_size == 64
+    assert len(experiment.data.load("train")) + len(experiment.data.load("test")) == 300

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hebm.building import seeded
 from hebm.densities import ConditionalPrior
 from hebm.interfaces import Backbone
 from hebm.latents import LatentLayout, Latents
 from hebm.likelihoods import PixelDistribution
-from hebm.model import seeded
 from hebm.noise import Noise
 from hebm.tilts import Tilt
 from hebm_plugins.energies.conv_time import ConvTime

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hebm.config.experiment import load
+from hebm.config.experiment import Experiment
 from hebm.interfaces import Backbone, Batch, ImageSpec, Progress
 from hebm.noise import Noise
 from hebm.testing.subjects import image_batch, image_set, seeded
@@ -58,7 +58,7 @@ class Subject(NamedTuple):
 
 def subject(name: str, rows: int | None) -> Subject:
     """The published model of a file, on random images."""
-    experiment, images = load(FILES / f"{name}.toml"), IMAGES[name]
+    experiment, images = Experiment.load(FILES / f"{name}.toml"), IMAGES[name]
     backbone = seeded(lambda: experiment.backbone.build(images))
     backbone.fit_statistics(image_set(images))
     prior = seeded(lambda: experiment.prior.build(backbone))

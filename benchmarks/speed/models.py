@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hebm.building import seeded
 from hebm.interfaces import ImageSpec
-from hebm.model import seeded
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint, JointPrior
 from hebm_plugins.two_layer.backbone import TwoLayerBackbone

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm.building import seeded
 from hebm.interfaces import ImageSpec
 from hebm.latents import Latents
-from hebm.model import seeded
 from hebm.noise import Noise
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.recalibration import Recalibration, recalibrate

@@ -15,8 +15,8 @@ import torch
 from interleaved import Ratio, Work, as_json, ratio, show, take_turns, write
 from nvae_models import CASES as NVAES
 
+from hebm.building import seeded
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner, Request
-from hebm.model import seeded
 from hebm.noise import Noise
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from hebm import locked_runs, pipeline, registry
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
-from hebm.config.overrides import assign, parse
+from hebm.config.overrides import Changes, assign, parse
 from hebm.config.paths import located
 from hebm.config.structure import structure_components
-from hebm.config.writing import to_table
+from hebm.config.writing import in_toml, to_table
 from hebm.errors import ConfigError, PluginError
 from hebm.evaluate.evaluation import Evaluation
-from hebm.runs import open_run
 from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import StoredRun
 
 GROUP = AnalysisRecipe.group
 
@@ -42,28 +42,32 @@ class Opened:
     conditions: Mapping[str, Any]
 
 
-def split_overrides(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Separate `--set` texts of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
+def split_changes(changes: Changes) -> tuple[Changes, Changes]:
+    """Separate changes of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
     known = registry.names(GROUP)
-    of_analyses = tuple(text for text, override in zip(texts, parse(texts), strict=True) if override.path[0] in known)
-    return tuple(text for text in texts if text not in of_analyses), of_analyses
+    mine = [override.path[0] in known for override in parse(changes)]
+    if isinstance(changes, Mapping):
+        pairs = list(zip(changes.items(), mine, strict=True))
+        return {k: v for (k, v), own in pairs if not own}, {k: v for (k, v), own in pairs if own}
+    texts = list(zip(changes, mine, strict=True))
+    return tuple(text for text, own in texts if not own), tuple(text for text, own in texts if own)
 
 
-def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisRecipe]:
+def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
     """Build the named analyses with their options.
 
     Arguments:
         names: as registered.
-        texts: `--set` texts, `NAME.KEY=VALUE`.
+        changes: of their options, by `NAME.KEY`.
 
     Raises `PluginError` for an unknown or broken name, `ConfigError` for options that do not fit.
     """
     for name in names:
         registry.find(GROUP, name)
-    document = Document("--set", "", parse(texts))
+    document = Document("", "", in_toml(parse(changes)))
     for override in document.overrides:
         if override.path[0] not in names:
-            raise ConfigError(f"--set {override.text}: {override.path[0]!r} is not asked for; add it to the names")
+            raise ConfigError(f"{override.source}: {override.path[0]!r} is not asked for; add it to the names")
         if assign(document.table, override):
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
@@ -73,22 +77,20 @@ def choose(names: Sequence[str], texts: Sequence[str]) -> dict[str, AnalysisReci
 
 @contextmanager
 def opened(
-    path: Path,
-    overrides: Sequence[str] = (),
+    run: StoredRun,
+    changes: Changes = (),
     allow: bool = False,
-    warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Opened]:
     """Hold a finished run's model and data, under the folder's lock.
 
     Arguments:
-        path: the run folder.
-        overrides: `--set` texts; only what decided no weight may be set.
+        run: the run as it was read.
+        changes: of its configuration; only keys that did not decide the weights may be changed.
         allow: go on although the images or a plugin changed.
-        warn: told of damaged checkpoints that were passed over.
 
     Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or something changed.
     """
-    run = open_run(path, overrides, warn)
+    run = attrs.evolve(run, changes=changes)
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
     with locked_runs.locked_when_finished(run, accelerator, allow) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
@@ -138,11 +140,11 @@ def _replace_folder(new: Path, path: Path) -> None:
     remove(old)
 
 
-def available(texts: Sequence[str] = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
+def available(changes: Changes = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
     """Return every registered analysis that can be loaded, and what is wrong with the others.
 
     Arguments:
-        texts: `--set` texts, `NAME.KEY=VALUE`.
+        changes: of their options, by `NAME.KEY`.
 
     Raises `ConfigError` for options that do not fit.
     """
@@ -152,4 +154,4 @@ def available(texts: Sequence[str] = ()) -> tuple[dict[str, AnalysisRecipe], dic
             registry.find(GROUP, name)
         except PluginError as error:
             broken[name] = str(error)
-    return choose([name for name in registry.names(GROUP) if name not in broken], texts), broken
+    return choose([name for name in registry.names(GROUP) if name not in broken], changes), broken

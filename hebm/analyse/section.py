@@ -47,7 +47,7 @@ class Table:
 
 @attrs.frozen
 class Section:
-    """The results of an analysis.
+    """The results of an analysis; `print` shows its text and tables.
 
     Arguments:
         title: of the section.
@@ -61,6 +61,10 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     numbers: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        tables = ["\n".join("  ".join(row) for row in (table.header, *table.rows)) for table in self.tables]
+        return "\n\n".join((self.title, *self.text, *tables))
 
     def write(self, folder: Path, conditions: Mapping[str, Any]) -> None:
         """Write `section.json`.

@@ -26,15 +26,16 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
     Without names, all that this run can be analysed by. Options of an analysis are set by its name: --set
     ood.data.type=svhn. Each writes RUN/analyses/NAME, and report.html shows them all.
     """
-    from hebm.analyse.running import available, choose, opened, split_overrides
+    from hebm.analyse.running import available, choose, opened, split_changes
     from hebm.errors import HebmError
     from hebm.report.page import write_report
+    from hebm.stored_runs import read_run
 
-    of_run, of_analyses = split_overrides(overrides)
+    of_run, of_analyses = split_changes(overrides)
     found, broken = (choose(names, of_analyses), {}) if names else available(of_analyses)
     for name, cause in broken.items():
         click.echo(f"note: {name}: {cause}", err=True)
-    with opened(run, of_run, allow_changes, warner(True)) as whole:
+    with opened(read_run(run, warn=warner(True)), of_run, allow_changes) as whole:
         able = _able(whole, found, asked_for=bool(names))
         failed = [problem for name, recipe in able.items() if (problem := _problem(whole, name, recipe))]
         click.echo(f"report          {write_report(whole.folder)}")

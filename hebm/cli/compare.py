@@ -23,16 +23,12 @@ def command(runs: tuple[Path, ...], output: tuple[Path, ...], anyway: bool) -> N
     Runs that differ only in their seed also get a row with mean and standard deviation. Numbers that were measured
     under different conditions, such as extractor, number of images, split or data set, are refused.
     """
-    from hebm.report.comparison import differing_conditions, read_run, require_comparable, table
-    from hebm.report.comparison_files import as_text, write_comparison
-    from hebm.store.run_folder import RunFolder
+    from hebm.comparing import compare
 
-    found = [read_run(RunFolder(run)) for run in runs]
-    if not anyway:
-        require_comparable(found)
-    click.echo(as_text(table(found)))
-    for line in differing_conditions(found):
+    found = compare(runs, anyway)
+    click.echo(str(found))
+    for line in found.differing:
         click.echo(f"note: measured differently: {line}", err=True)
     for path in output:
-        write_comparison(found, path)
+        found.save(path)
         click.echo(f"written: {path}")

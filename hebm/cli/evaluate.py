@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import allow_option, processes_option, run_argument, set_option, warner
+from hebm.cli.options import (
+    allow_option,
+    processes_option,
+    run_argument,
+    set_option,
+    unfinished_option,
+    warner,
+)
 
 
 @click.command()
@@ -15,23 +23,22 @@ from hebm.cli.options import allow_option, processes_option, run_argument, set_o
 @set_option
 @processes_option
 @allow_option
+@unfinished_option
 @one_voice()
-def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes: bool) -> None:
+def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes: bool, allow_unfinished: bool) -> None:
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused.
     """
-    from hebm.runs import open_run
+    from hebm.stored_runs import read_run
 
-    opened = open_run(run, overrides, warner(True))
-    settings = opened.written.run
+    _ = read_run(run, overrides).written  # a mistake is told before several processes are started
     if launched(processes):
         return
-    from hebm import locked_runs, pipeline
-    from hebm.cli.table import metrics_table
+    from hebm.runs import open_run
 
-    accelerator = pipeline.make_accelerator(settings, opened.folder.path)
-    with locked_runs.locked_when_finished(opened, accelerator, allow_changes, record=True) as trained:
-        results = pipeline.measure(trained.assembly, opened.folder, accelerator, trained.seconds)
-        if accelerator.is_main_process:
-            click.echo(metrics_table(opened.folder, results))
+    main = os.environ.get("RANK", "0") == "0"
+    opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(main))
+    found = opened.evaluate(overrides, allow_changes=allow_changes)
+    if main:
+        click.echo(str(found))

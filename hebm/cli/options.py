@@ -27,6 +27,10 @@ allow_option = click.option(
     "--allow-changes", is_flag=True, help="Go on although configuration, data or versions changed since it started."
 )
 
+unfinished_option = click.option(
+    "--allow-unfinished", is_flag=True, help="Use the weights of a run whose training is not over."
+)
+
 
 def warner(main: bool) -> Callable[[str], None]:
     """Return a function that shows notes to the user; in other processes than the main one it does nothing."""

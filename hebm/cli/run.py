@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +14,6 @@ from hebm.cli.options import allow_option, config_argument, processes_option, se
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from hebm.config.experiment import Experiment
     from hebm.pipeline import Assembly
     from hebm.store.run_folder import RunFolder
 
@@ -53,22 +49,22 @@ def command(
     Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. CONFIG may be a run's
     own config.toml: then it is that run which goes on.
     """
-    from hebm.config.experiment import load  # the heavy imports wait until a run is certain
+    from hebm.config.experiment import Experiment  # the heavy imports wait until a run is certain
 
     _verify(config)
-    experiment = load(config, overrides)
+    experiment = Experiment.load(config, overrides)
     if launched(processes):
         return
     from hebm import locked_runs, pipeline
-    from hebm.cli.table import metrics_table
     from hebm.errors import ConfigError
     from hebm.evaluate.metrics_file import Results
-    from hebm.runs import open_run
+    from hebm.report.text_table import metrics_table
     from hebm.store.run_folder import RunFolder
+    from hebm.stored_runs import read_run
 
     folder = RunFolder(_place(config, runs, experiment.name))
     accelerator = pipeline.make_accelerator(experiment.run, folder.path)
-    places = open_run(folder.path).places if folder.started else None
+    places = read_run(folder.path).places if folder.started else None
     assembly = pipeline.assemble(experiment, accelerator.device, places)
     if extend and not folder.started:
         raise ConfigError(f"--extend: {folder.path} has no run to extend yet; start one without --extend")
@@ -78,17 +74,17 @@ def command(
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
-            click.echo(metrics_table(folder, open_run(folder.path).results or Results()))
+            click.echo(metrics_table(folder, read_run(folder.path).results or Results()))
 
 
 def _verify(config: Path) -> None:
     """Open the run whose own config.toml this is, if it is one: a changed file must not be read as a new experiment."""
-    from hebm.runs import open_run
     from hebm.store.run_folder import RunFolder
+    from hebm.stored_runs import read_run
 
     home = RunFolder(config.parent)
     if config.resolve() == home.config.resolve() and home.started:
-        open_run(home.path)
+        read_run(home.path)
 
 
 def _place(config: Path, runs: Path | None, name: str) -> Path:
@@ -104,22 +100,17 @@ def _place(config: Path, runs: Path | None, name: str) -> Path:
 def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> float:
     """Train to the end, in how many seconds; asked to stop by signal n, exit with 128 + n once everything is saved."""
     from hebm import pipeline
-    from hebm.cli.progress import Progress
+    from hebm.progress import Progress
     from hebm.training.run_state import Stopped
+    from hebm.training.stopping import stop_on_signals
 
-    progress = Progress(folder.samples, _tracker(accelerator, assembly.experiment), quiet)
     try:
-        with _signals() as stop:
-            return pipeline.train(assembly, folder, run_id, accelerator, progress, stop)
+        with stop_on_signals() as stop:
+            return pipeline.train(assembly, folder, run_id, accelerator, Progress(quiet), stop)
     except Stopped as stopped:
-        progress.close()
         if accelerator.is_main_process:
             click.echo(f"note: {stopped}", err=True)
         raise click.exceptions.Exit(128 + stopped.signal) from None
-    finally:
-        progress.close()
-        for tracker in accelerator.trackers:
-            tracker.finish()
 
 
 def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float) -> None:
@@ -132,33 +123,3 @@ def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, se
         if accelerator.is_main_process:
             click.echo("note: evaluation stopped; start the run again to evaluate it", err=True)
         raise click.exceptions.Exit(128 + signal.SIGINT) from None
-
-
-def _tracker(accelerator: Accelerator, experiment: Experiment) -> Callable[[Mapping[str, Any]], None]:
-    """Return a function that passes metrics to accelerate's trackers, if the run names any."""
-    if not experiment.run.trackers:
-        return lambda record: None
-    accelerator.init_trackers(experiment.name)
-
-    def track(record: Mapping[str, Any]) -> None:
-        numbers = {key: value for key, value in record.items() if isinstance(value, (int, float))}
-        accelerator.log(numbers, step=record["total_step"])
-
-    return track
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Make the first SIGTERM or SIGINT ask training to save and stop; a second one ends the process as usual."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    previous: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

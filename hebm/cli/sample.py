@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import processes_option, run_argument, warner
+from hebm.cli.options import processes_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hebm.runs import Run
 
 
 @click.command()
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     help="Where to compute.",
 )
 @processes_option
+@unfinished_option
 @one_voice()
 def command(
     run: Path,
@@ -57,6 +56,7 @@ def command(
     batch_size: int,
     device: Literal["auto", "cpu", "cuda", "mps"],
     processes: int,
+    allow_unfinished: bool,
 ) -> None:
     """Draw images from the trained RUN: the i-th is the same for any number of processes.
 
@@ -68,57 +68,34 @@ def command(
     from hebm.config.settings import RunSettings
     from hebm.evaluate.references import to_pixels
     from hebm.evaluate.shares import Processes
-    from hebm.interfaces import Request
     from hebm.noise import whole_blocks
     from hebm.report.files import save_images
     from hebm.runs import open_run
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
-    opened = open_run(run, warn=warner(accelerator.is_main_process))
-    asked = asked_labels(opened, label, attributes)
-    model = opened.model(str(accelerator.device))
+    opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(accelerator.is_main_process))
+    model = opened.model.to(accelerator.device)
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = whole_blocks(batch_size)  # a batch is the same whoever computes it
 
     def draw(rows: int, start: int) -> Tensor:
-        labels = None if asked is None else asked.expand(rows, *asked.shape[1:])
-        asked_for = Request(labels, steps=steps, after=after)
-        return to_pixels(model.sample(rows, seed, start, asked_for, decode, size, temperature))
+        images = model.sample(
+            rows,
+            seed,
+            start,
+            label=label,
+            attributes=attributes,
+            after=after,
+            steps=steps,
+            decode=decode,
+            temperature=temperature,
+            batch_size=size,
+        )
+        return to_pixels(images)
 
     parts = [draw(rows, start) for start, rows in share.batches(number, size)]
     pixels = share.join(parts, draw(1, 0)[:0], number, size)
     if accelerator.is_main_process:
         save_images(pixels.cpu(), output)
         click.echo(f"{number} images in {output}")
-
-
-def asked_labels(run: Run, label: str | None, attributes: str | None) -> Tensor | None:
-    """Return a row of labels, a class `(1,)` or attributes `(1, A)`, by the names that the run's images have; or None.
-
-    Arguments:
-        run: the run, opened.
-        label: a class, by name or number.
-        attributes: names separated by commas; a leading minus sign asks for images without.
-
-    Raises `ConfigError` for unknown names, and if both are asked for or the images have the other kind.
-    """
-    if label is None and attributes is None:
-        return None
-    import torch
-
-    from hebm.data.labels import attribute_values, class_index
-    from hebm.errors import ConfigError
-
-    if label is not None and attributes is not None:
-        raise ConfigError("--label and --attributes: images have classes or attributes, never both; give one of them")
-    images, where = run.images, f"the images of {run.folder.path}"
-    if label is not None and images.attributes:
-        known = ", ".join(images.attributes)
-        raise ConfigError(f"--label: {where} have attributes, not classes; use --attributes with: {known}")
-    if attributes is not None and images.classes:
-        known = ", ".join(images.classes)
-        raise ConfigError(f"--attributes: {where} have classes, not attributes; use --label with: {known}")
-    if label is not None:
-        return torch.tensor([class_index(label, images.classes)])
-    return torch.tensor([attribute_values(attributes or "", images.attributes)])

@@ -18,17 +18,17 @@ def command(run: Path, accept: bool) -> None:
     `sha256sum -c SHA256SUMS` in the folder checks the first three too.
     """
     from hebm.errors import CheckpointError
-    from hebm.runs import open_run
     from hebm.store.checkpoints import list_checkpoints, verify
     from hebm.store.durable import reporting
     from hebm.store.lock import RunLock
     from hebm.store.run_folder import RunFolder
+    from hebm.stored_runs import read_run
 
     if accept:
         with RunLock(run):
             for name in RunFolder(run).accept():
                 click.echo(f"accepted  {name}")
-    opened = open_run(run)
+    opened = read_run(run)
     click.echo("good      config.toml, manifest.json" + (", metrics.json" if opened.results is not None else ""))
     with reporting(f"read {opened.folder.checkpoints}"):
         paths = list_checkpoints(opened.folder.checkpoints)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import tomli
 
-from hebm.config.overrides import Override, Path, assign, parse
+from hebm.config.overrides import Override, Path, assign
 from hebm.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ class Document:
     Arguments:
         name: the file, for messages.
         text: its content.
-        overrides: the keys that the command line sets, in order.
+        overrides: changes of its keys, in order.
         table: the parsed content with the overrides applied.
         retyped: tables whose `type` was changed by an override.
     """
@@ -55,17 +55,17 @@ class Document:
         return path[:-1] in self.retyped and not any(path == override.path[: len(path)] for override in self.overrides)
 
     def place(self, path: Path) -> str:
-        """Return where a key is set: `--set …`, or `file:line` of the key or of the innermost table around it."""
+        """Return where a key is set: the change that sets it, or `file:line` of the key or of the table around it."""
         for override in reversed(self.overrides):
             if path[: len(override.path)] == override.path:
-                return f"--set {override.text}"
+                return override.source
         for depth in range(len(path), 0, -1):
             line = self._line(path[:depth])
             if line is not None:
                 return f"{self.name}:{line}"
             for override in reversed(self.overrides):
                 if override.path[:depth] == path[:depth]:  # a table that an override alone has made
-                    return f"--set {override.text}"
+                    return override.source
         return self.name
 
     def _line(self, path: Path) -> int | None:
@@ -100,17 +100,17 @@ def has(value: Any, path: Path) -> bool:
     return True
 
 
-def read(path: str | FilePath, overrides: Sequence[str] = ()) -> Document:
-    """Read a file and apply `--set` texts.
+def read(path: str | FilePath, overrides: Sequence[Override] = ()) -> Document:
+    """Read a file and change some of its keys.
 
-    Raises `ConfigError` if the file cannot be read, is not TOML (with its line), or an override is malformed.
+    Raises `ConfigError` if the file cannot be read, is not TOML (with its line), or a change goes through a value.
     """
     return read_text(_text(path), str(path), overrides)
 
 
-def read_text(text: str, name: str, overrides: Sequence[str] = ()) -> Document:
-    """Return the document of a file's text with `--set` texts applied. Raises `ConfigError` as `read` does."""
-    document = Document(name, text, parse(overrides))
+def read_text(text: str, name: str, overrides: Sequence[Override] = ()) -> Document:
+    """Return the document of a file's text with some keys changed. Raises `ConfigError` as `read` does."""
+    document = Document(name, text, tuple(overrides))
     document.table = _parsed(document)
     for override in document.overrides:
         if assign(document.table, override):

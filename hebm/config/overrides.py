@@ -1,39 +1,54 @@
-"""`--set a.b.c=value`: keys given on the command line.
+"""Changes of single keys: `--set a.b.c=value` on the command line, `{"a.b.c": value}` in Python.
 
-The right side is parsed as TOML; a bare word that is not valid TOML (`image-folder`, `/some/path`) is a string.
+On the command line the right side is parsed as TOML; a bare word that is not valid TOML (`image-folder`, `/some/path`)
+is a string. In Python it is a value that TOML can hold, a recipe, or None, which leaves the key out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 import tomli
 
+from hebm.config.values import show
 from hebm.errors import ConfigError
 
 Path = tuple[str | int, ...]
 """Where a value stands in a document: keys of tables, positions in lists."""
+
+Changes: TypeAlias = Mapping[str, Any] | Sequence[str]
+"""Values by dotted key, or `--set` texts."""
 
 _QUOTING = frozenset("\"'[]{}\n\r")
 
 
 @attrs.frozen
 class Override:
-    """One `--set`: its text as typed, the key's path, and the value."""
+    """A change of one key.
 
-    text: str
+    Arguments:
+        source: the change as its author wrote it, for messages.
+        path: the key.
+        value: its new value; None leaves the key out.
+    """
+
+    source: str
     path: tuple[str, ...]
     value: Any
 
 
-def parse(texts: Iterable[str]) -> tuple[Override, ...]:
-    """Parse the overrides of the command line. Raises `ConfigError` with everything that is malformed."""
+def parse(changes: Changes) -> tuple[Override, ...]:
+    """Parse changes of keys. Raises `ConfigError` with everything that is malformed."""
+    if isinstance(changes, str):
+        raise ConfigError(f'changes: {changes!r} is one text; give a mapping, such as {{"seed": 1}}')
+    every: Iterable[Any] = changes.items() if isinstance(changes, Mapping) else changes
+    read = _of_pair if isinstance(changes, Mapping) else _of_text
     overrides, complaints = [], []
-    for text in texts:
+    for change in every:
         try:
-            overrides.append(_parse(text))
+            overrides.append(read(change))
         except ConfigError as error:
             complaints.append(str(error))
     if complaints:
@@ -41,41 +56,49 @@ def parse(texts: Iterable[str]) -> tuple[Override, ...]:
     return tuple(overrides)
 
 
-def _parse(text: str) -> Override:
-    key, equals, value = text.partition("=")
+def _of_text(text: str) -> Override:
+    source, (key, equals, value) = f"--set {text}", text.partition("=")
     if not equals or not value.strip():
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, such as prior.sampler.steps=30")
-    return Override(text, _path(key, text), _value(value.strip(), text))
+        raise ConfigError(f"{source}: expected KEY=VALUE, such as prior.sampler.steps=30")
+    return Override(source, _path(key, source), _value(value.strip(), source))
 
 
-def _path(key: str, text: str) -> tuple[str, ...]:
+def _of_pair(pair: tuple[Any, Any]) -> Override:
+    key, value = pair
+    source = f"changes: {key!r}: {show(value)}"
+    if not isinstance(key, str):
+        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots")
+    return Override(source, _path(key, source), tuple(value) if isinstance(value, list) else value)
+
+
+def _path(key: str, source: str) -> tuple[str, ...]:
     try:
         table: Any = tomli.loads(f"{key} = 0")
     except (tomli.TOMLDecodeError, RecursionError):
-        raise ConfigError(f"--set {text}: {key!r} is not a key; expected names joined by dots") from None
+        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots") from None
     path: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
         ((name, table),) = table.items()
         path.append(name)
     if table != 0 or "\n" in key:
-        raise ConfigError(f"--set {text}: {key!r} is not one key")
+        raise ConfigError(f"{source}: {key!r} is not one key")
     return tuple(path)
 
 
-def _value(value: str, text: str) -> Any:
+def _value(value: str, source: str) -> Any:
     try:
         table = tomli.loads(f"value = {value}")
     except (ValueError, RecursionError) as error:
         if _QUOTING.isdisjoint(value):
             return value
-        raise ConfigError(f"--set {text}: {value!r} is not a TOML value ({error})") from None
+        raise ConfigError(f"{source}: {value!r} is not a TOML value ({error})") from None
     if list(table) != ["value"]:
-        raise ConfigError(f"--set {text}: more than one value")
+        raise ConfigError(f"{source}: more than one value")
     return table["value"]
 
 
 def assign(table: dict[str, Any], override: Override) -> bool:
-    """Set one key in `table`, making tables on the way; a bare name on the way becomes a table with that `type`.
+    """Set or remove one key of `table`, making tables on the way; a bare name there becomes a table with that `type`.
 
     Returns whether the key is a `type` that was another one before, or none. Raises `ConfigError` where the path
     goes through something that has no keys.
@@ -86,8 +109,11 @@ def assign(table: dict[str, Any], override: Override) -> bool:
         if isinstance(inner, str):
             inner = table[key] = {"type": inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override.text}: {'.'.join(override.path[:depth])} is not a table")
+            raise ConfigError(f"{override.source}: {'.'.join(override.path[:depth])} is not a table")
         table = inner
+    if override.value is None:
+        table.pop(last, None)
+        return False
     retyped = last == "type" and table.get("type") != override.value
     table[last] = override.value
     return retyped

@@ -11,10 +11,13 @@ import attrs
 
 from hebm.config.values import check, is_union, is_variadic
 from hebm.errors import ConfigError, PluginError
+from hebm.html import html_table
 
 T = TypeVar("T")
 
 _MARK = "__hebm_recipe__"
+_HTML = "_repr_html_"
+_LIVE = "live"
 _LEAVES = (bool, int, float, str)
 
 
@@ -67,6 +70,20 @@ def option(
     return attrs.field(default=default, metadata=metadata)
 
 
+def live(default: Any = None, *, doc: str) -> Any:
+    """Declare a field of a recipe that holds a live Python value, such as a tensor.
+
+    A live field is not a TOML key: it is neither written nor compared nor checked, and `fields_of` leaves it out. In
+    the constructor it may be given by position. A recipe that is read from a file has the default. To let files tell
+    such recipes apart, give the recipe an option with a fingerprint of its live values.
+
+    Arguments:
+        default: its value when it is not passed.
+        doc: what it means.
+    """
+    return attrs.field(default=default, eq=False, repr=False, metadata={"doc": doc, _LIVE: True})
+
+
 def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     owner = type(instance)
     field = next(field for field in fields_of(owner) if field.name == attribute.name)
@@ -78,6 +95,9 @@ def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
 def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     validated = []
     for field in fields:
+        if _LIVE in field.metadata:
+            validated.append(field.evolve(kw_only=False))
+            continue
         own = field.validator
         both = _validate if own is None or own is _validate else attrs.validators.and_(_validate, own)
         validated.append(field.evolve(validator=both))
@@ -88,14 +108,31 @@ def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.
 def recipe(cls: type[T]) -> type[T]:
     """Make a class a recipe: frozen, keyword-only, compared by value, every field checked against its annotation.
 
-    A field may be bool, int, float, str, a `Literal`, a tuple of such, a union of such, another recipe (annotated by
-    its abstract class), or a settings class (made by `recipe`, registered nowhere: a table without `type`).
+    Fields are made by `option`, and by `live` for what no file can hold. An option may be bool, int, float, str, a
+    `Literal`, a tuple of such, a union of such, another recipe (annotated by its abstract class), or a settings class
+    (made by `recipe`, registered nowhere: a table without `type`).
 
     Raises `ConfigError` at construction for a wrong type or a value out of range; nothing is coerced.
     """
     made = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
     setattr(made, _MARK, True)
+    setattr(made, _HTML, _html)
     return made
+
+
+def _html(recipe: Any) -> str:
+    """Show a recipe in a notebook: a row for each key, with its meaning; those of nested recipes have dotted keys."""
+    return html_table(type(recipe).__name__, _rows(recipe), ("key", "value", "meaning"))
+
+
+def _rows(recipe: Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for field in fields_of(type(recipe)):
+        value, doc = getattr(recipe, field.name), field.metadata.get("doc", "")
+        nested = is_recipe(type(value))
+        rows.append((prefix + field.name, type(value).__name__ if nested else repr(value), doc))
+        rows += _rows(value, f"{prefix}{field.name}.") if nested else []
+    return rows
 
 
 def is_recipe(cls: Any) -> bool:
@@ -121,7 +158,12 @@ def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
             f"{cls.__module__}.{cls.__qualname__}: an annotation cannot be resolved ({error}); import the names used "
             "in a recipe's annotations at run time, not under TYPE_CHECKING"
         ) from error
-    return tuple(field for field in attrs.fields(cls) if field.init)
+    return tuple(field for field in attrs.fields(cls) if field.init and _LIVE not in field.metadata)
+
+
+def live_fields(cls: type) -> tuple[attrs.Attribute[Any], ...]:
+    """Return the fields of a recipe that hold live Python values."""
+    return tuple(field for field in attrs.fields(cls) if _LIVE in field.metadata) if attrs.has(cls) else ()
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:

@@ -16,7 +16,7 @@ import attrs
 from hebm import registry
 from hebm.config.document import Document, dotted
 from hebm.config.overrides import Path
-from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
+from hebm.config.recipe import default_of, fields_of, group_of, is_recipe, live_fields
 from hebm.config.renamed import Filled, Problem, explained
 from hebm.config.values import describe, fits, is_union, is_variadic, out_of_bounds, show
 from hebm.errors import ConfigError, HebmError
@@ -165,8 +165,7 @@ class Reading:
         fields = {field.name: field for field in fields_of(cls)}
         for key in table:
             if key not in fields and not self.stale((*path, key)):
-                allowed = ", ".join(fields) or "none"
-                self.problem((*path, key), f"unknown key{did_you_mean(key, fields)} (allowed: {allowed})", "unknown")
+                self.problem((*path, key), _unknown(cls, key, fields), "unknown")
         given = {key: self._field(fields[key], table[key], (*path, key), base) for key in table if key in fields}
         missing = [] if base is not None else [field for field in fields.values() if _required(field, table)]
         for field in missing:
@@ -190,6 +189,14 @@ class Reading:
             return make()
         except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             return self.problem(path, str(error) or type(error).__name__)
+
+
+def _unknown(cls: type, key: str, fields: Mapping[str, Any]) -> str:
+    """Return the complaint about a key that a recipe's class does not have."""
+    allowed = f"(allowed: {', '.join(fields) or 'none'})"
+    if key in {field.name for field in live_fields(cls)}:
+        return f"is a Python value, which no file can hold; pass it in Python, {cls.__name__}({key}=…) {allowed}"
+    return f"unknown key{did_you_mean(key, fields)} {allowed}"
 
 
 def _plausible(member: Any, raw: Any) -> bool:

@@ -23,6 +23,8 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 
 def check(value: Any, field: attrs.Attribute[Any]) -> str | None:
     """Return a complaint about `value` for this field, or None. The field's type must be resolved."""
+    if isinstance(value, list) and fits(tuple(value), field.type):
+        return f"expected a tuple, {show(tuple(value))}, got the list {show(value)}"
     if not fits(value, field.type):
         return f"expected {describe(field.type)}, got {show(value)}"
     return out_of_bounds(value, field.metadata)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -10,7 +11,7 @@ import tomli_w
 
 from hebm import registry
 from hebm.config.document import Document, dotted
-from hebm.config.overrides import Path
+from hebm.config.overrides import Override, Path
 from hebm.config.recipe import fields_of, group_of
 from hebm.config.structure import structure
 from hebm.errors import ConfigError
@@ -26,14 +27,22 @@ def to_table(recipe: Any) -> dict[str, Any]:
     for field in fields_of(cls):
         value = getattr(recipe, field.name)
         if value is not None:
-            table[field.name] = _plain(value)
+            table[field.name] = plain(value)
     return table
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value in TOML's own types: recipes as tables, tuples as lists, paths as text."""
     if attrs.has(type(value)):
         return to_table(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, PurePath):
+        return str(value)
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def in_toml(overrides: Sequence[Override]) -> tuple[Override, ...]:
+    """Return changes of keys with their values in TOML's own types."""
+    return tuple(attrs.evolve(override, value=plain(override.value)) for override in overrides)
 
 
 def dumps(recipe: Any) -> str:

@@ -25,6 +25,21 @@ def to_unit_range(pixels: Tensor) -> Tensor:
     return pixels.float()
 
 
+def from_range(values: Tensor, low: float, high: float) -> Tensor:
+    """Scale [low, high] to [−1, 1]: x = v/h − m/h, where h is half the width of the range and m its middle.
+
+    Arguments:
+        values: `(…)`, of any real type.
+        low: becomes −1.
+        high: becomes 1.
+
+    Returns float32; rounding never leaves [−1, 1].
+    """
+    half, middle = (high - low) / 2, (high + low) / 2
+    exact = values if values.dtype == torch.float64 else values.float()
+    return (exact / half - middle / half).float().clamp_(-1, 1)
+
+
 class Images(ABC):
     """A split of a data set.
 

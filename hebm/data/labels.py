@@ -6,12 +6,69 @@ Names match whatever their case, and with spaces or underscores: "Blond_Hair" is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
 
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    from hebm.interfaces import ImageSpec
+
 NOT_ASKED = -1
 """The value of an attribute that may be either."""
+
+Label: TypeAlias = str | int | Sequence[str | int] | Tensor | None
+"""A class by name or number for all samples, or one for each."""
+
+Attributes: TypeAlias = str | Tensor | None
+"""Names of attributes for all samples, or a value of each attribute for each sample `(n, A)`."""
+
+
+def asked_labels(images: ImageSpec | None, n: int, label: Label, attributes: Attributes) -> Tensor | None:
+    """Return labels of n samples, classes `(n,)` or attributes `(n, A)`; None if nothing is asked for.
+
+    Arguments:
+        images: has the names of classes or attributes; None knows numbers alone.
+        n: how many samples.
+        label: classes.
+        attributes: as `attribute_values` reads them.
+
+    Raises `ConfigError` for unknown names, and if both are asked for or the images have the other kind.
+    """
+    if label is not None and attributes is not None:
+        raise ConfigError("label and attributes: images have classes or attributes, never both; give one of them")
+    if label is not None:
+        if images is not None and images.attributes:
+            known = ", ".join(images.attributes)
+            raise ConfigError(f"label: these images have attributes, not classes; use attributes with: {known}")
+        return _classes(label, None if images is None else images.classes, n)
+    if attributes is None:
+        return None
+    if images is not None and images.classes:
+        known = ", ".join(images.classes)
+        raise ConfigError(f"attributes: these images have classes, not attributes; use a label of: {known}")
+    if isinstance(attributes, Tensor):
+        return attributes.long()
+    values = attribute_values(attributes, () if images is None else images.attributes)
+    return torch.tensor([values]).expand(n, -1)
+
+
+def _classes(label: str | int | Sequence[str | int] | Tensor, classes: Sequence[str] | None, n: int) -> Tensor:
+    if isinstance(label, (str, int)):
+        return torch.tensor([_class(label, classes)]).expand(n)
+    found = label.tolist() if isinstance(label, Tensor) else list(label)
+    return torch.tensor([_class(one, classes) for one in found])
+
+
+def _class(label: str | int, classes: Sequence[str] | None) -> int:
+    if classes is not None:
+        return class_index(str(label), classes)
+    if isinstance(label, int):
+        return label
+    raise ConfigError(f"label {label!r}: this model knows no names of classes; give a number from 0")
 
 
 def normal_form(name: str) -> str:

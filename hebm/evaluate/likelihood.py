@@ -13,9 +13,10 @@ in the exponent that would not hold: IW_K could exceed log p(x).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, DrawsContext, PriorLearner
 from hebm.latents import Posterior
 from hebm.noise import Noise
+from hebm.trained import TrainedModel
+from hebm.walking import root_of
 
 Infer = Callable[[Batch, Noise], Posterior]
 """A batch and noise → a draw from q(z, c|x)."""
@@ -47,6 +50,59 @@ class ElboTerms(NamedTuple):
     def elbo(self) -> Tensor:
         """Return the bound itself, `(B,)`."""
         return self.log_p_x - self.kl.sum(1) - self.context
+
+
+@attrs.frozen(eq=False)
+class Elbo:
+    """The evidence lower bound of each image, in nats per image.
+
+    Arguments:
+        value: the bound, `(N,)`.
+        log_p_x: E_q[log p(x|z)], `(N,)`.
+        kl: KL(q_i ‖ p_i) of each layer, `(N, L)`, top first.
+        context: E_r[log r(c|x) − B(c)], `(N,)`; 0 without a context.
+        prior: which prior the bound is of.
+    """
+
+    value: Tensor
+    log_p_x: Tensor
+    kl: Tensor
+    context: Tensor
+    prior: str
+
+    @classmethod
+    def joined(cls, parts: Sequence[Elbo]) -> Elbo:
+        """Return the bounds of several batches as one."""
+        names = [field.name for field in attrs.fields(cls) if field.name != "prior"]
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return cls(prior=parts[0].prior, **tensors)
+
+    def __len__(self) -> int:
+        """Return N, the number of images."""
+        return len(self.value)
+
+    def __str__(self) -> str:
+        n = len(self)
+        error = f" ± {float(self.value.double().std()) / math.sqrt(n):.2g}" if n > 1 else ""
+        return f"ELBO {float(self.value.double().mean()):.2f}{error} nats per image, mean of {n}, under {self.prior}"
+
+
+def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int) -> Elbo:
+    """Return the ELBO of a batch under the root that the model's prior tilts.
+
+    Raises `ConfigError` where there is no bound, since latents are inferred by MCMC.
+    """
+    root = root_of(model.prior)
+    parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws)
+    if parts is None:
+        raise ConfigError("elbo: this model infers latents by MCMC, which gives no bound; use one with q(z|x)")
+    return Elbo(parts.elbo, parts.log_p_x, parts.kl, parts.context, _named(root, model.prior))
+
+
+def _named(root: PriorLearner, prior: PriorLearner) -> str:
+    context = " given its context" if isinstance(root, DrawsContext) and root.context is not None else ""
+    name = f"the backbone's own prior, u ~ N(0, I){context}"
+    return name if root is prior else f"{name}; the learned tilt is not in it, because its log Z is unknown"
 
 
 class Weighted(NamedTuple):

@@ -24,6 +24,10 @@ OF_IMAGES = ("n", "n_reference", "split", "decode", "range")
 """Conditions of the run that decide every measurement of a kind of images."""
 
 
+UNFINISHED = "unfinished"
+"""Condition of every measurement of a run whose training is not over: the place that it has reached."""
+
+
 @attrs.frozen
 class Results:
     """The results of a run's metrics.
@@ -44,10 +48,16 @@ class Results:
         """Return the measurement of this key, or None."""
         return next((found for found in self.measurements if found.key == (name, kind, part)), None)
 
-    def after_training(self, seconds: float) -> Results:
-        """Return the same results with the seconds that training took, added to those of evaluation."""
+    def after_training(self, seconds: float, unfinished: str = "") -> Results:
+        """Return the same results with what is known of training.
+
+        Arguments:
+            seconds: what training took; they are added to those of evaluation.
+            unfinished: the place that training has reached, if it is not over; a condition of all results.
+        """
         both = seconds + (self.seconds or 0.0)
-        return attrs.evolve(self, seconds=round(both, 3), seconds_training=round(seconds, 3))
+        conditions = {**self.conditions, UNFINISHED: unfinished} if unfinished else self.conditions
+        return attrs.evolve(self, conditions=conditions, seconds=round(both, 3), seconds_training=round(seconds, 3))
 
     @property
     def extractors(self) -> Mapping[str, Mapping[str, Any]]:
@@ -58,6 +68,7 @@ class Results:
     def conditions_of(self, measurement: Measurement) -> dict[str, Scalar]:
         """Return everything that must be equal for another number to be comparable with this one."""
         found = {key: self.conditions.get(key) for key in OF_IMAGES} if measurement.kind is not None else {}
+        found |= {UNFINISHED: self.conditions[UNFINISHED]} if UNFINISHED in self.conditions else {}
         found |= measurement.conditions
         used = self.extractors.get(str(found.get("extractor")))
         return found if used is None else {**found, "extractor": f"{used.get('name')} {used.get('sha256')}"}

@@ -33,6 +33,36 @@ def above(tilts: Tensor) -> Tensor:
 
 
 @attrs.frozen(eq=False)
+class Scores:
+    """How like the training data each image is: its log tilts f. High is like the training data.
+
+    Arguments:
+        energy: f of each energy, `(N, E)`: of the L layers, top first, or of one net over all of them.
+        layer: f of each layer, `(N, L)`, top first; None where one net sees all layers.
+        total: Σ f, `(N,)`.
+    """
+
+    energy: Tensor
+    layer: Tensor | None
+    total: Tensor
+
+    @classmethod
+    def of(cls, tilts: Tensor, layers: int) -> Scores:
+        """Return the scores of tilts `(N, E)` for a number of layers. Raises `NonFiniteError` if one is not finite."""
+        finite_scores(tilts, "the given images")
+        return cls(tilts, tilts if tilts.shape[1] == layers else None, tilts.sum(1))
+
+    @property
+    def above(self) -> Tensor:
+        """s_k in column k, `(N, E)`."""
+        return above(self.energy)
+
+    def __len__(self) -> int:
+        """Return N, the number of images."""
+        return len(self.total)
+
+
+@attrs.frozen(eq=False)
 class Scorer:
     """Scores of batches.
 
@@ -59,9 +89,13 @@ class Scorer:
 
         Raises `ConfigError` for a prior without a tilt.
         """
+        return above(self.tilts(batch, noise, tilt))
+
+    def tilts(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
+        """Return f of each energy, `(B, E)`, as `scores` sums it up."""
         score = tilt or self._tilt()
-        tilts = [score.at(self.model.backbone, self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
-        return above(torch.stack(tilts).mean(0))
+        found = [score.at(self.model.backbone, self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
+        return torch.stack(found).mean(0)
 
     def _tilt(self) -> Tilt:
         if self.model.tilt is None:

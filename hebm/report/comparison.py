@@ -16,8 +16,8 @@ from hebm.evaluate.metrics_file import Results
 from hebm.report.metric_table import Group, Table, groups
 from hebm.report.numbers import measured, shown, with_deviation
 from hebm.report.page import component
-from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 
 FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
 """The first columns: what a run is."""
@@ -75,9 +75,12 @@ class Run:
         return {**found, "unit": measurement.unit, "data fingerprint": self.data}
 
 
-def read_run(folder: RunFolder) -> Run:
-    """Read a finished run. Raises `CheckpointError` if it is not one or was changed, `HebmError` before evaluation."""
-    run = open_run(folder.path)
+def compared(folder: RunFolder) -> Run:
+    """Read an evaluated run.
+
+    Raises `CheckpointError` if it is not a run folder or was changed, `HebmError` before evaluation.
+    """
+    run = read_run(folder.path)
     if run.results is None:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
     return Run(folder, run.contents.table, run.results, json.dumps(run.manifest.get("data"), sort_keys=True))

@@ -20,14 +20,18 @@ _GAP = 2
 _BROKEN = (214, 39, 40)
 
 
-def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """Write images `(N, C, H, W)` in [−1, 1] as one PNG, row by row; values outside the range are cut off.
+def grid(images: Tensor, columns: int = 8) -> Image.Image:
+    """Draw images `(N, C, H, W)` in [−1, 1] as one picture, row by row; values outside the range are cut off.
 
-    An image with a NaN or an infinity is a red tile: it is never passed over. Raises `CheckpointError` if the file
-    cannot be written.
+    An image with a NaN or an infinity is a red tile: it is never passed over.
     """
+    return Image.fromarray(tiled(images.detach().float().cpu(), columns).permute(1, 2, 0).numpy())
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
+    """Write the picture that `grid` draws as a PNG file. Raises `CheckpointError` if it cannot be written."""
     buffer = io.BytesIO()
-    Image.fromarray(tiled(images.detach().float().cpu(), columns).permute(1, 2, 0).numpy()).save(buffer, "PNG")
+    grid(images, columns).save(buffer, "PNG")
     with reporting(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, buffer.getvalue())

@@ -10,7 +10,7 @@ import attrs
 
 from hebm.evaluate.kinds import DATA, KINDS, PRIOR
 from hebm.evaluate.metric import Measurement, Scalar
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluate.metrics_file import UNFINISHED, Results
 from hebm.report.numbers import ARROWS, measured, percent, shown, significant, unit_of
 
 K = TypeVar("K")
@@ -216,6 +216,7 @@ def conditions_in_short(results: Results) -> str:
     return (
         f"N = {shown(c.get('n'))}, against {shown(c.get('n_reference'))} images of split {c.get('split')}, "
         f"extractor {extractor_names(results)}, seed {c.get('seed')}."
+        + (f" Training was unfinished: {c[UNFINISHED]}." if UNFINISHED in c else "")
     )
 
 

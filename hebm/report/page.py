@@ -18,10 +18,10 @@ from hebm.report.curves import training_curves
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
 from hebm.report.plot_data import ChainData, Plots, read_plots
-from hebm.runs import open_run
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 
 _PREVIEWS = 8
 _TABLES = ("data", "backbone", "prior", "train")
@@ -68,7 +68,7 @@ def rendered(template: str, contents: Mapping[str, Any]) -> str:
 
 def contents(folder: RunFolder) -> dict[str, Any]:
     """Return what the page's template is filled with."""
-    run = open_run(folder.path)
+    run = read_run(folder.path)
     table, results, plots = run.contents.table, run.results, read_plots(folder.samples)
     found = results or Results()
     records = MetricsLog(folder.metrics_log).read()

@@ -33,6 +33,7 @@ DAMAGED = "damaged-"
 """Prefix of a checkpoint that a run set aside because it does not verify."""
 
 _FOLDER = re.compile(r"step-(\d{8,})(?:-(\d+))?")
+_HEAD = ("phase", "step", "total_step", "state")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -218,6 +219,23 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
     return f"no checkpoint in {folder} can be used:{reasons}\n{fix}"
 
 
+def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
+    """Return the newest checkpoint of a run, or None; its manifest alone is read and verified, no tensors.
+
+    Raises `CheckpointError` if the folder cannot be read.
+    """
+    with reporting(f"read {folder}"):
+        newest_first = list_checkpoints(folder)[::-1]
+    for path in newest_first:
+        try:
+            manifest = _read_manifest(path)
+            if not _misplaced(path, manifest, run_id):
+                return Checkpoint(tensors={}, **{key: manifest[key] for key in _HEAD})
+        except (CheckpointError, KeyError, TypeError):
+            continue  # damaged: whoever loads the weights is told
+    return None
+
+
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
     """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
     checkpoint, complaints = _inspect(path, run_id)
@@ -242,7 +260,7 @@ def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[st
                 tensors[stem] = decode(path / name, expected)
             except CheckpointError as error:
                 complaints.append(str(error))
-        steps = {key: manifest[key] for key in ("phase", "step", "total_step", "state")}
+        steps = {key: manifest[key] for key in _HEAD}
         return (None if complaints else Checkpoint(tensors=tensors, **steps)), complaints
     except CheckpointError as error:
         return None, [str(error)]

@@ -17,7 +17,8 @@ FORMAT = 1
 """The run format. It is raised when a run folder, or what a resumed run computes, would no longer mean the same."""
 
 _REQUIRED = ("run_id", "history")
-_KINDS: Mapping[str, Any] = {"run_id": str, "history": list, "plugins": dict, "images": dict, "paths": dict}
+_TABLES = ("plugins", "images", "paths", "phases")
+_KINDS: Mapping[str, Any] = {"run_id": str, "history": list, **dict.fromkeys(_TABLES, dict)}
 
 
 @attrs.frozen(eq=False)

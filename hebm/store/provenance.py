@@ -29,13 +29,21 @@ def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
     """
     return {
         "hebm": hebm.__version__,
-        "plugins": {name: metadata.version(name) for name in sorted(set(plugins) - {"hebm"})},
+        "plugins": versions_of(plugins),
         "data": data,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": _hardware(),
     }
+
+
+def versions_of(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the versions of distributions besides hebm's own, by name.
+
+    Raises `importlib.metadata.PackageNotFoundError` for one that is not installed.
+    """
+    return {name: metadata.version(name) for name in sorted(set(distributions) - {"hebm"})}
 
 
 def describe_images(images: ImageSpec) -> dict[str, Any]:

@@ -204,11 +204,11 @@ class RunFolder:
 
 def _resolved(text: str) -> str:
     """Return a resolved configuration with the defaults of newer keys; as it is where it cannot be read now."""
-    from hebm.config.experiment import loads  # it lists schemes, which know this module
+    from hebm.config.experiment import Experiment  # it lists schemes, which know this module
     from hebm.config.writing import dumps
 
     try:
-        return dumps(loads(text, "config.toml"))
+        return dumps(Experiment.from_toml(text, "config.toml"))
     except HebmError:
         return text
 
@@ -217,8 +217,9 @@ def differences_error(path: Path, changes: list[str]) -> str:
     """Return the error for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
     steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)
-    further = "train it further with --extend, " if steps else ""
+    further = "train it further with --extend (extend=True in Python), " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes"
+        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes "
+        "(allow_changes=True in Python)"
     )

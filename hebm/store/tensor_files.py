@@ -30,8 +30,12 @@ def seal(data: bytes) -> Seal:
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def encode(tensors: Mapping[str, Tensor]) -> bytes:
+def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     """Encode named tensors of any shape, device and stride as safetensors bytes, with no memory shared between them.
+
+    Arguments:
+        tensors: by name.
+        metadata: texts by key, stored in the file's header.
 
     Raises `CheckpointError` for what safetensors cannot hold: sparse, quantised, meta and complex128 tensors.
     """
@@ -40,7 +44,7 @@ def encode(tensors: Mapping[str, Tensor]) -> bytes:
     try:
         if "__metadata__" in plain:
             raise ValueError("__metadata__ is reserved by the format")
-        return safetensors.torch.save(plain)
+        return safetensors.torch.save(plain, metadata)
     except (KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"these tensors cannot be saved as safetensors: {error}") from error
 

@@ -2,45 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hebm.interfaces import Backbone, PriorLearner
 
 
-class Listener(Protocol):
-    """Follows training on the main process: a progress bar, experiment trackers, grids of samples."""
+class Listener:
+    """Follows training on the main process. Every method does nothing: override those that you need.
+
+    Example:
+        class Losses(hebm.Listener):
+            def logged(self, record):
+                print(record["phase"], record["step"], record["loss"])
+
+        hebm.train(experiment, "runs/demo", progress=Losses())
+    """
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """A phase starts, or resumes, at `step` of `steps`."""
+        """Learn that a phase starts, or resumes, at `step` of `steps`."""
 
     def stepped(self, loss: float | None) -> None:
-        """A step was taken; `loss` is None for a step that is not logged."""
+        """Learn that a step was taken; `loss` is None for a step that is not logged."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """A line was appended to metrics.jsonl."""
+        """Receive a line of metrics.jsonl."""
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Samples are due; both modules hold averaged weights where the phase keeps them."""
+        """Draw a preview: both modules hold averaged weights where the phase keeps them."""
 
     def said(self, message: str) -> None:
-        """A message is meant for the user."""
+        """Receive a message for the user."""
+
+    def ended(self) -> None:
+        """Learn that training is over, was stopped, or failed."""
 
 
-class Silent:
-    """Ignores everything: the listener of every process but the main one."""
+class Listeners(Listener):
+    """Several listeners as one; each is told everything, in order.
+
+    Arguments:
+        listeners: who listens.
+    """
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self.listeners = tuple(listeners)
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Ignore the start of a phase."""
+        """Tell all that a phase starts."""
+        for listener in self.listeners:
+            listener.started(phase, step, steps)
 
     def stepped(self, loss: float | None) -> None:
-        """Ignore that a step was taken."""
+        """Tell all that a step was taken."""
+        for listener in self.listeners:
+            listener.stepped(loss)
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Ignore a line of metrics.jsonl."""
+        """Give the line to all."""
+        for listener in self.listeners:
+            listener.logged(record)
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Ignore that samples are due."""
+        """Let all draw a preview."""
+        for listener in self.listeners:
+            listener.previewed(backbone, prior, total_step)
 
     def said(self, message: str) -> None:
-        """Ignore a message for the user."""
+        """Pass the message on to all."""
+        for listener in self.listeners:
+            listener.said(message)
+
+    def ended(self) -> None:
+        """Tell all that training is over."""
+        for listener in self.listeners:
+            listener.ended()

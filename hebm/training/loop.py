@@ -10,7 +10,8 @@ from hebm.errors import CheckpointError
 from hebm.store.checkpoints import Checkpoint, load_latest
 from hebm.training.job import Place, TrainingJob
 from hebm.training.listeners import Listener
-from hebm.training.phase_run import PhaseRun, unfinished
+from hebm.training.phase_run import PhaseRun
+from hebm.training.reached import unfinished
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.state import load_module
 
@@ -63,7 +64,7 @@ class Trainer:
         """Train one phase from its start or a checkpoint of it, and return the place where it ended."""
         current = PhaseRun(self.run, start, checkpoint)
         self.run.listener.started(current.phase.name, start.step, current.phase.steps)
-        if checkpoint is None or unfinished(checkpoint, current.phase):
+        if checkpoint is None or unfinished(checkpoint, current.phase.steps):
             current.train()
             current.finish(start)
             current.save(finished=True)

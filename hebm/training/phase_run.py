@@ -20,6 +20,7 @@ from hebm.training.guard import first_offender, nonfinite_report
 from hebm.training.job import Place, WatchedProgress
 from hebm.training.phases import Phase
 from hebm.training.plateau import Plateau
+from hebm.training.reached import plateau_of
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.state import GroupState, clip_gradients
 from hebm.training.step_metrics import mean_metrics
@@ -207,17 +208,6 @@ class PhaseRun:
         for group in self.groups:
             tensors.update(group.tensors())
         return tensors
-
-
-def unfinished(checkpoint: Checkpoint, phase: Phase) -> bool:
-    """Return whether a checkpoint of this phase lacks some of its steps, or what `Phase.finish` does after them."""
-    lacking = checkpoint.step < phase.steps and not plateau_of(checkpoint).ended
-    return lacking or not checkpoint.state["finished"]
-
-
-def plateau_of(checkpoint: Checkpoint) -> Plateau:
-    """Return the plateau that a checkpoint saved."""
-    return Plateau(**checkpoint.state["plateau"])
 
 
 def _require_gradients(model: Model, phase: Phase) -> None:

@@ -14,7 +14,7 @@ from hebm.noise import Noise
 from hebm.store.metrics import MetricsLog
 from hebm.training.guard import Guard
 from hebm.training.job import TrainingJob
-from hebm.training.listeners import Listener, Silent
+from hebm.training.listeners import Listener
 from hebm.training.step_metrics import is_count
 
 
@@ -38,7 +38,7 @@ class RunState:
 
     def __init__(self, job: TrainingJob, accelerator: Accelerator, listener: Listener, stop: Callable[[], int]) -> None:
         self.job, self.accelerator, self.main = job, accelerator, accelerator.is_main_process
-        self.listener: Listener = listener if self.main else Silent()
+        self.listener: Listener = listener if self.main else Listener()
         dtype = next(job.model.backbone.parameters()).dtype
         self.noise = Noise(job.seed, "train", device=accelerator.device, dtype=dtype)
         self.guard, self.log = Guard(job.settings.max_skipped), MetricsLog(job.folder.metrics_log)

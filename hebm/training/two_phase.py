@@ -132,6 +132,9 @@ class TwoPhase(SchemeRecipe):
         doc="run folder to take the trained backbone from instead of phase 1, for several priors on one backbone",
         path=True,
     )
+    allow_unfinished: bool = option(
+        False, doc="take the backbone of a run whose training is not over, as it is in its newest checkpoint"
+    )
     unit: str = option("nats", doc="unit of phase 1's loss, and so of its clip", choices=("nats", "bits/dim"))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
@@ -151,18 +154,18 @@ class TwoPhase(SchemeRecipe):
         learned with it.
 
         Raises:
-            CheckpointError: if that run has no checkpoint, or its weights do not fit.
+            CheckpointError: if that run is unfinished or has no checkpoint, or its weights do not fit.
             ConfigError: if its prior does not have these stages, or trained them with other settings.
         """
         if self.backbone_from is None:
             super().prepare(backbone, prior, images, noise)
             return
-        from hebm.runs import open_run  # that module imports configuration, which lists schemes
+        from hebm.stored_runs import read_run  # that module imports configuration, which lists schemes
 
-        run = open_run(self.backbone_from)
+        run = read_run(self.backbone_from, allow_unfinished=self.allow_unfinished)
         load_module(backbone, run.weights()["backbone"], f"the backbone of {self.backbone_from}")
         if together := [stage for stage in prior.stages() if stage.with_backbone]:
-            _take_over(together, run.model().prior, self.backbone_from)
+            _take_over(together, run.build_model().prior, self.backbone_from)
         if isinstance(backbone, Finalizes):
             backbone.finalize(noise)
 

@@ -8,12 +8,13 @@ import pytest
 from real_runs import tiny, train
 
 from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.running import analyse, available, choose, opened, split_overrides
+from hebm.analyse.running import analyse, available, choose, opened, split_changes
 from hebm.analyse.section import Section, read_section
 from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError, ConfigError, NonFiniteError, PluginError
 from hebm.registry import find, register, unregister
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 
 
 @recipe
@@ -48,7 +49,13 @@ def run(tmp_path_factory):
 
 def test_options_of_an_analysis_are_told_from_those_of_the_run():
     texts = ("ood.images=5", "evaluate.samples=64", "counts.say=fail")
-    assert split_overrides(texts) == (("evaluate.samples=64",), ("ood.images=5", "counts.say=fail"))
+    assert split_changes(texts) == (("evaluate.samples=64",), ("ood.images=5", "counts.say=fail"))
+
+
+def test_options_may_be_a_mapping_as_well():
+    changes = {"ood.images": 5, "evaluate.samples": 64}
+    assert split_changes(changes) == ({"evaluate.samples": 64}, {"ood.images": 5})
+    assert choose(["counts"], {"counts.say": "fail"})["counts"] == Counts(say="fail")
 
 
 def test_options_are_checked_as_in_a_file():
@@ -70,7 +77,7 @@ def test_all_that_are_installed_can_be_had():
 
 
 def test_a_finished_analysis_is_kept_with_its_conditions_and_a_failed_one_leaves_the_old(run):
-    with opened(run) as whole:
+    with opened(read_run(run)) as whole:
         analyse(whole, "counts", Counts())
         with pytest.raises(NonFiniteError):
             analyse(whole, "counts", Counts(say="fail"))
@@ -81,14 +88,17 @@ def test_a_finished_analysis_is_kept_with_its_conditions_and_a_failed_one_leaves
 
 
 def test_a_refusal_is_an_error_with_its_reason(run):
-    with opened(run) as whole, pytest.raises(ConfigError, match="counts: it was asked to refuse"):
+    with opened(read_run(run)) as whole, pytest.raises(ConfigError, match="counts: it was asked to refuse"):
         analyse(whole, "counts", Counts(say="refuse"))
 
 
 def test_a_run_is_opened_as_what_it_was_trained_to_be(run):
-    with opened(run, ["evaluate.samples=64"]) as whole:
+    with opened(read_run(run), ["evaluate.samples=64"]) as whole:
         assert whole.evaluation.settings.samples == 64
-    with pytest.raises(ConfigError, match=r"prior\.sampler\.steps: 3 → 4"), opened(run, ["prior.sampler.steps=4"]):
+    with (
+        pytest.raises(ConfigError, match=r"prior\.sampler\.steps: 3 → 4"),
+        opened(read_run(run), ["prior.sampler.steps=4"]),
+    ):
         pass
 
 
@@ -98,14 +108,20 @@ def test_other_images_are_refused_and_allowed_without_a_trace(run, tmp_path):
     (run / "manifest.json").write_text(json.dumps({**manifest, "data": {"train": "f00d", "test": "f00d"}}))
     RunFolder(run).accept()
     before = {path: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != "run.lock"}
-    with pytest.raises(CheckpointError, match=r"(?s)data fingerprint\.train: 'f00d' → .*--allow-changes"), opened(run):
+    with (
+        pytest.raises(CheckpointError, match=r"(?s)data fingerprint\.train: 'f00d' → .*--allow-changes"),
+        opened(read_run(run)),
+    ):
         pass
-    with opened(run, allow=True) as whole:
+    with opened(read_run(run), allow=True) as whole:
         assert attrs.asdict(whole, recurse=False)["folder"].path == run
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_what_is_not_trained_to_its_end_is_refused(tmp_path):
     assert not train(tiny(), tmp_path / "tiny", stop_after=9)
-    with pytest.raises(CheckpointError, match="has trained 9 of 12 steps"), opened(tmp_path / "tiny"):
+    with (
+        pytest.raises(CheckpointError, match="is unfinished: it is at step 3 of 6"),
+        opened(read_run(tmp_path / "tiny")),
+    ):
         pass

@@ -69,7 +69,7 @@ def test_a_prior_without_a_tilt_is_refused(folder, tmp_path):
     assert train(tiny(prior="gaussian"), tmp_path / "plain")
     process = hebm("detect", tmp_path / "plain", folder, "-o", tmp_path / "s.csv")
     assert process.status == 2
-    assert "its prior has no tilt" in process.stderr
+    assert "this prior has no tilt" in process.stderr
 
 
 def test_images_are_shown_to_the_model_as_training_showed_them(tmp_path):
@@ -98,3 +98,11 @@ def test_images_are_shown_to_the_model_as_training_showed_them(tmp_path):
 
 def hash_of(image):
     return hash(image.numpy().tobytes())
+
+
+def test_an_unfinished_run_scores_only_if_asked_for(folder, tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    process = hebm("detect", tmp_path / "tiny", folder, "-o", tmp_path / "s.csv")
+    assert process.status == 1
+    assert "is unfinished: it is at step 3 of 6 in phase 'prior'" in process.stderr
+    scores(tmp_path / "tiny", folder, tmp_path / "s.csv", "--allow-unfinished")

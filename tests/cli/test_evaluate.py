@@ -43,8 +43,21 @@ def test_a_run_that_is_not_finished_is_not_evaluated_as_if_it_were(tmp_path):
     assert not train(tiny(), tmp_path / "tiny", stop_after=9)
     process = hebm("evaluate", tmp_path / "tiny")
     assert process.status == 1
-    assert "has trained 9 of 12 steps; finish it with hebm run first" in process.stderr
+    assert "is unfinished: it is at step 3 of 6 in phase 'prior'; finish it with hebm run" in process.stderr
     assert not (tmp_path / "tiny" / "metrics.json").exists()
+
+
+def test_an_unfinished_run_is_evaluated_if_asked_for_and_its_numbers_say_so(tmp_path):
+    table = tiny(evaluate={"metrics": ["likelihood"]})
+    assert not train(table, tmp_path / "tiny", stop_after=9)
+    process = hebm("evaluate", tmp_path / "tiny", "--allow-unfinished")
+    assert process.status == 0, process.stderr
+    assert "unfinished: step 3 of 6 in phase 'prior'" in process.stdout
+    measured = json.loads((tmp_path / "tiny" / "metrics.json").read_text())
+    assert measured["conditions"]["unfinished"] == "step 3 of 6 in phase 'prior'"
+    process = hebm("run", tmp_path / "tiny" / "config.toml", "--quiet")  # it goes on, and is measured again
+    assert process.status == 0, process.stderr
+    assert "unfinished" not in json.loads((tmp_path / "tiny" / "metrics.json").read_text())["conditions"]
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):

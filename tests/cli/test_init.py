@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from hebm import registry
 from hebm.cli.main import main
-from hebm.config.experiment import load
+from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps
 
 
@@ -25,7 +25,7 @@ def invoke(*arguments):
 def test_the_starter_configuration_loads_as_it_stands(here):
     result = invoke()
     assert result.exit_code == 0, result.output
-    experiment = load(here / "experiment.toml")
+    experiment = Experiment.load(here / "experiment.toml")
     assert dumps(experiment)
     types = [registry.name_of(part) for part in (experiment.data, experiment.backbone, experiment.prior)]
     assert types == ["digits", "two-layer", "joint"]
@@ -46,7 +46,7 @@ def test_the_commented_keys_of_the_starter_configuration_are_keys(here):
         assert line in text
         text = text.replace(line, line[2:])
     (here / "mine.toml").write_text(text, encoding="utf-8")
-    assert load(here / "mine.toml").name == "mine"
+    assert Experiment.load(here / "mine.toml").name == "mine"
 
 
 def test_nothing_is_overwritten(here):
@@ -78,8 +78,8 @@ def test_the_skeleton_installed_passes_its_own_conformance_test_and_its_example_
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hebm-my-own\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[hebm_priors]\nmy-own = hebm_my_own.prior:MyOwn\n")
     (here / "folder/tests/test_example.py").write_text(
-        "from hebm.config.experiment import load\n\n\n"
-        "def test_example():\n    assert type(load('example.toml').prior).__name__ == 'MyOwn'\n"
+        "from hebm.config.experiment import Experiment\n\n\n"
+        "def test_example():\n    assert type(Experiment.load('example.toml').prior).__name__ == 'MyOwn'\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     environment = os.environ | {"PYTHONPATH": "."}

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from real_runs import hebm, tiny, train, write_config
 
-from hebm.cli.sample import asked_labels
+from hebm.data.labels import asked_labels
 from hebm.errors import ConfigError
 from hebm.evaluate.references import to_pixels
-from hebm.interfaces import Request
 from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_a_folder_of_pngs_and_an_array_hold_the_same_images(run, tmp_path):
     paths = sorted((tmp_path / "images").iterdir())
     assert [path.name for path in paths[:2]] == ["000000.png", "000001.png"]
     assert np.array_equal(np.stack([np.array(Image.open(path)) for path in paths]), array[:, :, :, 0])
-    assert np.array_equal(array, to_pixels(open_run(run).model().sample(70)).permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(array, to_pixels(open_run(run).model.sample(70)).permute(0, 2, 3, 1).numpy())
 
 
 def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
@@ -48,7 +48,7 @@ def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)
         found[name] = np.load(tmp_path / f"{name}.npz")["images"]
     assert all(not np.array_equal(found["plain"], found[name]) for name in ways if name != "plain")
-    steps = to_pixels(open_run(run).model().sample(8, request=Request(steps=9))).permute(0, 2, 3, 1).numpy()
+    steps = to_pixels(open_run(run).model.sample(8, steps=9)).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(found["steps"], steps)
 
 
@@ -159,17 +159,19 @@ def test_attributes_reach_the_prior_as_asked_not_asked_and_without(labelled, tmp
 def test_names_become_labels(run, tmp_path):
     classes = with_images(run, tmp_path / "classes", classes=["cat", "dog"])
     faces = with_images(run, tmp_path / "faces", classes=[], attributes=["Male", "Blond_Hair", "Smiling"])
-    assert asked_labels(open_run(classes), None, None) is None
-    assert asked_labels(open_run(classes), "dog", None).tolist() == [1]
-    assert asked_labels(open_run(faces), None, "smiling,-blond hair").tolist() == [[-1, 0, 1]]
+    classes, faces = (read_run(folder).images for folder in (classes, faces))
+    assert asked_labels(classes, 2, None, None) is None
+    assert asked_labels(classes, 2, "dog", None).tolist() == [1, 1]
+    assert asked_labels(classes, 2, ["dog", 0], None).tolist() == [1, 0]
+    assert asked_labels(faces, 1, None, "smiling,-blond hair").tolist() == [[-1, 0, 1]]
 
 
 @pytest.mark.parametrize(
     ("names", "label", "attributes", "message"),
     [
         ({"classes": ["cat", "dog"]}, "cot", None, "no such class; did you mean 'cat'.*cat, dog"),
-        ({"classes": ["cat", "dog"]}, None, "male", "have classes, not attributes; use --label with: cat, dog"),
-        ({"attributes": ["Male", "Young"]}, "1", None, "not classes; use --attributes with: Male, Young"),
+        ({"classes": ["cat", "dog"]}, None, "male", "have classes, not attributes; use a label of: cat, dog"),
+        ({"attributes": ["Male", "Young"]}, "1", None, "not classes; use attributes with: Male, Young"),
         ({"attributes": ["Male", "Young"]}, None, "mole", "did you mean 'Male'"),
         ({"attributes": ["Male", "Young"]}, "1", "male", "give one of them"),
         ({}, "1", None, "no classes"),
@@ -178,7 +180,7 @@ def test_names_become_labels(run, tmp_path):
 )
 def test_what_the_images_do_not_have_is_refused(run, tmp_path, names, label, attributes, message):
     with pytest.raises(ConfigError, match=message):
-        asked_labels(open_run(with_images(run, tmp_path / "copy", **names)), label, attributes)
+        asked_labels(read_run(with_images(run, tmp_path / "copy", **names)).images, 1, label, attributes)
 
 
 def test_a_prior_without_labels_says_so_and_writes_nothing(run, tmp_path):
@@ -205,3 +207,14 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2
     assert "it has 'root', 'stage 1', 'stage 2'" in process.stderr
+
+
+def test_an_unfinished_run_is_drawn_from_only_if_asked_for(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    process = hebm("sample", tmp_path / "tiny", "-n", "2", "-o", tmp_path / "x.npz")
+    assert process.status == 1
+    assert "is unfinished: it is at step 3 of 6 in phase 'prior'" in process.stderr
+    assert not (tmp_path / "x.npz").exists()
+    process = hebm("sample", tmp_path / "tiny", "-n", "2", "-o", tmp_path / "x.npz", "--allow-unfinished")
+    assert process.status == 0, process.stderr
+    assert (tmp_path / "x.npz").exists()

@@ -1,8 +1,9 @@
 import re
 
+import attrs
 import pytest
 
-from hebm.config.experiment import Experiment, load
+from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
 from hebm.errors import ConfigError
 
@@ -10,12 +11,12 @@ from hebm.errors import ConfigError
 def complaints(path, overrides=()):
     """The lines of the error that loading raises, without the folder."""
     with pytest.raises(ConfigError) as caught:
-        load(path, overrides)
+        Experiment.load(path, overrides)
     return [line.strip() for line in str(caught.value).replace(f"{path.parent}/", "").split("\n")]
 
 
 def test_a_file_becomes_recipes_with_defaults_for_what_it_leaves_out(write, valid, toys):
-    experiment = load(write(valid))
+    experiment = Experiment.load(write(valid))
     assert experiment.name == "exp"
     assert experiment.seed == 3
     assert experiment.data == toys["pictures"](root="somewhere")
@@ -26,24 +27,24 @@ def test_a_file_becomes_recipes_with_defaults_for_what_it_leaves_out(write, vali
 
 
 def test_a_table_without_type_changes_the_default_and_keeps_its_other_keys(write, valid, toys):
-    assert load(write(valid)).prior.sampler == toys["walk"](steps=30, step_size=0.5)
+    assert Experiment.load(write(valid)).prior.sampler == toys["walk"](steps=30, step_size=0.5)
     same = valid.replace("[prior.sampler]", '[prior.sampler]\ntype = "walk"')
-    assert load(write(same)).prior.sampler == toys["walk"](steps=30, step_size=0.5)
+    assert Experiment.load(write(same)).prior.sampler == toys["walk"](steps=30, step_size=0.5)
 
 
 def test_a_table_of_another_type_starts_from_that_types_own_defaults(write, valid, toys):
     other = valid.replace("[prior.sampler]", '[prior.sampler]\ntype = "jump"')
-    assert load(write(other)).prior.sampler == toys["jump"](steps=30)
+    assert Experiment.load(write(other)).prior.sampler == toys["jump"](steps=30)
 
 
 def test_a_settings_table_changes_the_default_of_its_owner(write, valid):
-    backbone = load(write(valid)).train.backbone
+    backbone = Experiment.load(write(valid)).train.backbone
     assert (backbone.steps, backbone.rate) == (99, 1)
 
 
 def test_the_scheme_left_out_is_two_phase(write, valid):
     text = re.sub(r"\[train\]\n.*\n.*\n", "", valid)
-    assert type(load(write(text)).train).__name__ == "TwoPhase"
+    assert type(Experiment.load(write(text)).train).__name__ == "TwoPhase"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_all_errors_of_a_file_are_reported_at_once(write, valid):
 
 
 def test_an_int_for_a_float_is_no_error_and_stays_what_it_is(write, valid):
-    assert isinstance(load(write(valid)).train.backbone.rate, int)
+    assert isinstance(Experiment.load(write(valid)).train.backbone.rate, int)
 
 
 def test_a_key_in_a_list_of_lines_is_found_where_its_statement_begins(write, valid):
@@ -133,12 +134,12 @@ def test_a_file_whose_stem_is_no_folder_name_needs_a_name(tmp_path, valid):
     path = tmp_path / "two words.toml"
     path.write_text(valid)
     assert complaints(path)[0].startswith("two words.toml: name: 'two words' is not allowed")
-    assert load(path, ["name=words"]).name == "words"
+    assert Experiment.load(path, ["name=words"]).name == "words"
 
 
 def test_huge_integers_do_not_break_the_message(write, valid):
     assert "seed: must be at most" in complaints(write(valid.replace("seed = 3", "seed = 0x1" + "0" * 8000)))[0]
-    assert load(write(valid.replace("rate = 1\n", f"rate = {10**400}\n"))).train.backbone.rate == 10**400
+    assert Experiment.load(write(valid.replace("rate = 1\n", f"rate = {10**400}\n"))).train.backbone.rate == 10**400
 
 
 # ---------------------------------------------------------------- --set
@@ -146,14 +147,14 @@ def test_huge_integers_do_not_break_the_message(write, valid):
 
 def test_an_override_sets_any_key_and_parses_its_value_as_toml(write, valid):
     sets = ["seed=9", "prior.sampler.steps = 40", "backbone.z_dims=[1,2,3]", "run.compile=true", 'name="other"']
-    experiment = load(write(valid), sets)
+    experiment = Experiment.load(write(valid), sets)
     assert (experiment.seed, experiment.prior.sampler.steps, experiment.backbone.z_dims) == (9, 40, (1, 2, 3))
     assert (experiment.run.compile, experiment.name) == (True, "other")
 
 
 def test_a_bare_word_that_is_no_toml_is_a_string(write, valid):
-    assert load(write(valid), ["data.root=/some/path with#signs"]).data.root == "/some/path with#signs"
-    assert load(write(valid), ["name=two-phase.1"]).name == "two-phase.1"
+    assert Experiment.load(write(valid), ["data.root=/some/path with#signs"]).data.root == "/some/path with#signs"
+    assert Experiment.load(write(valid), ["name=two-phase.1"]).name == "two-phase.1"
 
 
 def test_an_override_reaches_into_a_bare_name(write, valid, toys):
@@ -161,13 +162,13 @@ def test_an_override_reaches_into_a_bare_name(write, valid, toys):
         'type = "tilted"\nenergy', 'sampler = "jump"\nenergy', 1
     )
     text = text.replace("[prior]", '[prior]\ntype = "tilted"')
-    assert load(write(text), ["prior.sampler.reach=2"]).prior.sampler == toys["jump"](reach=2)
+    assert Experiment.load(write(text), ["prior.sampler.reach=2"]).prior.sampler == toys["jump"](reach=2)
 
 
 def test_an_overridden_type_drops_the_keys_of_the_file_that_it_has_not(write, valid, toys):
     text = valid.replace('root = "somewhere"', 'root = "somewhere"\nbatch_size = 8')
-    assert load(write(text), ["data.type=dots"]).data == toys["dots"](batch_size=8)
-    assert load(write(text), ["data.type=dots", "data.dots=5"]).data == toys["dots"](batch_size=8, dots=5)
+    assert Experiment.load(write(text), ["data.type=dots"]).data == toys["dots"](batch_size=8)
+    assert Experiment.load(write(text), ["data.type=dots", "data.dots=5"]).data == toys["dots"](batch_size=8, dots=5)
 
 
 def test_an_overridden_type_drops_no_key_that_the_command_line_gave(write, valid):
@@ -213,3 +214,47 @@ def test_an_experiment_composed_in_python_is_checked_by_the_same_rules(toys):
         Experiment(name="x", data=data, backbone=backbone, prior=data)
     with pytest.raises(ConfigError, match="a/b"):
         Experiment(name="a/b", data=data, backbone=backbone, prior=prior)
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def test_changes_of_keys_may_be_a_mapping(write, valid):
+    changes = {"seed": 3, "prior.sampler.steps": 7}
+    assert Experiment.load(write(valid), changes) == Experiment.load(write(valid), ["seed=3", "prior.sampler.steps=7"])
+
+
+def test_a_change_may_be_a_recipe(write, valid, toys):
+    experiment = Experiment.load(write(valid), {"prior.sampler": toys["jump"](reach=2)})
+    assert experiment.prior.sampler == toys["jump"](reach=2)
+    later = {"prior.sampler": toys["jump"](reach=2), "prior.sampler.reach": 3}
+    assert Experiment.load(write(valid), later).prior.sampler == toys["jump"](reach=3)
+
+
+def test_a_change_to_none_leaves_the_key_out(write, valid):
+    assert Experiment.load(write(valid)).seed == 3
+    assert Experiment.load(write(valid), {"seed": None}).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prior.sampler.stepz": 3}, r"changes: 'prior.sampler.stepz': 3: .*steps"),
+        ({3: 3}, "3 is not a key"),
+        ({"a b": 3}, "'a b' is not a key"),
+        ("seed=3", "is one text; give a mapping"),
+        ({"seed": object()}, "changes: 'seed'.*expected an integer"),
+    ],
+)
+def test_a_wrong_change_is_named_as_it_was_written(write, valid, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Experiment.load(write(valid), changes)
+
+
+def test_an_experiment_is_put_together_from_recipes_and_saved(write, valid, tmp_path):
+    read = Experiment.load(write(valid))
+    made = Experiment(data=read.data, backbone=read.backbone, prior=read.prior, train=read.train)
+    made.save(tmp_path / "new" / "made.toml")
+    assert Experiment.load(tmp_path / "new" / "made.toml") == attrs.evolve(made, name="made")
+    assert Experiment.from_toml(made.to_toml(), "text") == made
+    assert made.name == "experiment"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hebm.config.experiment import Experiment, load
+from hebm.config.experiment import Experiment
 from hebm.errors import HebmError
 
 TOKENS = [
@@ -84,7 +84,7 @@ def survive(write, text, overrides=()):
     """Whether it loaded; fails for any other error than one with a place."""
     path = write(text)
     try:
-        experiment = load(path, overrides)
+        experiment = Experiment.load(path, overrides)
     except HebmError as refused:
         error = refused
     else:

@@ -6,6 +6,7 @@ import pytest
 from small_recipes import Walk
 
 from hebm.config.document import read
+from hebm.config.overrides import parse
 from hebm.config.recipe import option, recipe, unfit_field
 from hebm.config.structure import structure
 from hebm.errors import ConfigError
@@ -56,7 +57,7 @@ def complaints(write):
     def _complaints(text, *overrides):
         path = write(text)
         with pytest.raises(ConfigError) as caught:
-            structure(Whole, read(path, overrides))
+            structure(Whole, read(path, parse(overrides)))
         return [line.strip() for line in str(caught.value).replace(f"{path.parent}/", "").split("\n")]
 
     return _complaints

@@ -3,13 +3,13 @@
 import pytest
 from real_runs import hebm, tiny, write_config
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import ConfigError
 
 
 def test_the_former_key_of_the_cache_is_refused_with_the_new_one():
     with pytest.raises(ConfigError, match=r"evaluate\.cache: this key is now run\.cache_folder"):
-        from_table(tiny(evaluate={"cache": "x"}))
+        Experiment.from_table(tiny(evaluate={"cache": "x"}))
 
 
 def test_a_trained_extractor_is_kept_in_the_cache_folder_of_the_run(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hebm import registry
-from hebm.config.experiment import Experiment, load
+from hebm.config.experiment import Experiment
 from hebm.config.recipe import fields_of, group_of, is_recipe
 from hebm.config.writing import differences, dumps, to_table
 from hebm.errors import ConfigError, PluginError
@@ -80,7 +80,7 @@ def test_any_experiment_read_back_is_equal_or_refused_when_written(toys, tmp_pat
     except ConfigError as refused:
         complaint = str(refused)
     else:
-        assert load(path) == experiment
+        assert Experiment.load(path) == experiment
         return
     assert "None cannot be written" in complaint
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hebm.data.images import Adapted, ArrayImages, LazyImages, to_unit_range
+from hebm.data.images import Adapted, ArrayImages, LazyImages, from_range, to_unit_range
 from hebm.errors import DataError
 from hebm.evaluate.references import EvenSubset
 
@@ -16,6 +16,12 @@ def test_bytes_fill_the_range_from_minus_one_to_one():
     x = to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
     assert x.tolist() == pytest.approx([-1.0, -0.6, 1.0])
     assert x.dtype == torch.float32
+
+
+def test_a_range_fills_the_range_from_minus_one_to_one():
+    assert from_range(torch.tensor([-2.0, 0, 1, 6]), -2, 6).tolist() == [-1, -0.5, -0.25, 1]
+    x = torch.tensor([-1, 0.3, 1])
+    assert torch.equal(from_range(x, -1, 1), x)
 
 
 def test_array_images_read_what_is_at_the_asked_positions():

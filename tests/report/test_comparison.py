@@ -6,7 +6,7 @@ from finished_run import finished_run, measurements
 
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluate.metric import Measurement
-from hebm.report.comparison import differing_conditions, exact_table, read_run, require_comparable, table
+from hebm.report.comparison import compared, differing_conditions, exact_table, require_comparable, table
 from hebm.store.run_folder import RunFolder
 
 NLL = next(found for found in measurements() if found.name == "nll")
@@ -14,7 +14,7 @@ K50, BITS = attrs.evolve(NLL, conditions={"k": 50}), attrs.evolve(NLL, unit="bit
 
 
 def run(path, **changes):
-    return read_run(finished_run(path, with_samples=False, **changes))
+    return compared(finished_run(path, with_samples=False, **changes))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_a_run_that_is_not_evaluated_and_a_folder_without_a_run_are_refused(tmp_
     folder = finished_run(tmp_path, with_samples=False)
     folder.metrics.unlink()
     with pytest.raises(HebmError, match="not evaluated yet"):
-        read_run(folder)
+        compared(folder)
     with pytest.raises(CheckpointError, match="not a run folder"):
-        read_run(RunFolder(tmp_path / "missing"))
+        compared(RunFolder(tmp_path / "missing"))

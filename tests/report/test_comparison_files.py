@@ -11,7 +11,7 @@ from PIL import Image
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
-from hebm.report.comparison import exact_table, read_run, table
+from hebm.report.comparison import compared, exact_table, table
 from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
 from hebm.report.metric_table import Table
 
@@ -19,7 +19,7 @@ from hebm.report.metric_table import Table
 @pytest.fixture
 def runs(tmp_path):
     return [
-        read_run(finished_run(tmp_path, name=name, prior=prior)) for name, prior in (("a", "joint"), ("b", "gaussian"))
+        compared(finished_run(tmp_path, name=name, prior=prior)) for name, prior in (("a", "joint"), ("b", "gaussian"))
     ]
 
 
@@ -73,7 +73,7 @@ def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp
 
 def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
     cost = Measurement("cost", 1.0, r"cost in $ \frac{ $", kind="prior")
-    write_comparison([read_run(finished_run(tmp_path, name="$a_{$", more=(cost,)))], tmp_path / "compare.png")
+    write_comparison([compared(finished_run(tmp_path, name="$a_{$", more=(cost,)))], tmp_path / "compare.png")
     assert (tmp_path / "compare.png").stat().st_size > 1000
 
 

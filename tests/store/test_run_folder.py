@@ -6,7 +6,7 @@ import os
 import pytest
 from real_runs import tiny
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError
 from hebm.store.changes import config_changes
@@ -301,7 +301,7 @@ def test_an_imported_run_is_held_to_its_plugins_as_any_other(imported):
 
 def test_a_key_that_is_newer_than_a_run_has_its_default_there(tmp_path):
     folder = RunFolder(tmp_path / "tiny")
-    text = dumps(from_table(tiny()))
+    text = dumps(Experiment.from_table(tiny()))
     older = "\n".join(line for line in text.splitlines() if not line.startswith("epoch ="))
     assert older != text
     folder.create_or_open(older, {"hebm": "0", "plugins": {}, "data": {"train": "x"}})

@@ -4,7 +4,7 @@ import pytest
 from real_runs import tiny
 
 from hebm import pipeline, registry
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.data.batches import Batches
 from hebm.noise import Noise
 
@@ -14,7 +14,7 @@ def assembled():
     """`assembled(scheme, prior, **tables)`: (assembly, a batch, its noise)."""
 
     def make(scheme, prior="joint", **tables):
-        experiment = from_table(tiny(scheme, prior, **tables))
+        experiment = Experiment.from_table(tiny(scheme, prior, **tables))
         assembly = pipeline.assemble(experiment)
         return assembly, Batches(assembly.images["train"], experiment.data, 0).batch(0), Noise(0, "test")
 

@@ -8,10 +8,10 @@ import shutil
 import pytest
 from real_runs import differences, hebm, log, merged, newest, steps_saved, tiny, train, write_config
 
-from hebm.config.experiment import from_table
+from hebm.building import build
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
-from hebm.model import build
-from hebm.runs import open_run
+from hebm.stored_runs import read_run
 from hebm.training.extension import step_keys
 from hebm.training.job import WatchedProgress
 from hebm_plugins.two_layer import recipe as two_layer
@@ -47,7 +47,7 @@ def test_a_finished_run_goes_on_and_is_the_longer_run(tmp_path, scheme, log_ever
     assert said[0].startswith("extended from step 12, phase ")
     assert "steps: " in said[0]
     assert differences(one, whole) == []
-    assert "steps: " in json.dumps(open_run(one).manifest["history"], ensure_ascii=False)
+    assert "steps: " in json.dumps(read_run(one).manifest["history"], ensure_ascii=False)
 
 
 def test_a_control_that_another_schedule_is_another_run(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_objectives_ask_for_the_number_of_steps_only_where_they_depend_on_it(nam
 
     objective = {"objective": {"kl_warmup": warmup}} if name == "nvae-tiny" else {"kl_warmup": warmup}
     table = {**tiny(), "backbone": {"type": name, **objective}}
-    experiment = from_table(table)
+    experiment = Experiment.from_table(table)
     images = experiment.data.load("test")
     from hebm.data.recipe import spec
 
@@ -222,5 +222,5 @@ def test_the_command_says_where_it_goes_on_and_the_refusal_names_the_option(tmp_
 
 
 def test_step_counts_are_those_of_phases_alone():
-    assert step_keys(from_table(tiny()).train) == ("train.backbone.steps", "train.prior.steps")
-    assert step_keys(from_table(tiny("joint")).train) == ("train.steps",)
+    assert step_keys(Experiment.from_table(tiny()).train) == ("train.backbone.steps", "train.prior.steps")
+    assert step_keys(Experiment.from_table(tiny("joint")).train) == ("train.steps",)

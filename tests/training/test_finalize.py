@@ -5,11 +5,11 @@ import torch
 from real_runs import differences, log, merged, newest, steps_saved, tiny, train
 
 from hebm import pipeline
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError
-from hebm.runs import open_run
 from hebm.store.checkpoints import load
 from hebm.store.run_folder import RunFolder
+from hebm.stored_runs import read_run
 from hebm.training import loop, phase_run
 from hebm_plugins.two_layer import recipe as two_layer
 from hebm_plugins.two_layer.backbone import InferringTwoLayer
@@ -140,7 +140,7 @@ def test_the_comparison_notices_a_backbone_finalized_twice_or_never(tmp_path, mo
                 train(tiny(), tmp_path / "tiny")
     else:
         assert not train(tiny(), tmp_path / "tiny", stop_after=PHASE)
-    monkeypatch.setattr(loop, "unfinished", lambda checkpoint, phase: twice)
+    monkeypatch.setattr(loop, "unfinished", lambda checkpoint, steps: twice)
     train(tiny(), tmp_path / "tiny")
     assert differences(tmp_path / "tiny", whole)
 
@@ -148,12 +148,12 @@ def test_the_comparison_notices_a_backbone_finalized_twice_or_never(tmp_path, mo
 def test_a_run_that_ended_unfinalized_is_not_a_finished_run(tmp_path, finalizing):
     table, folder = tiny("two-phase", "gaussian"), RunFolder(tmp_path / "tiny")
     assert not train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path, stop_after=PHASE)
-    assembly = pipeline.assemble(from_table(table))
-    run = open_run(folder.path)
+    assembly = pipeline.assemble(Experiment.from_table(table))
+    run = read_run(folder.path)
     with pytest.raises(CheckpointError, match="finish it with hebm run"):
-        run.restore(assembly.model, assembly.phases)
+        run.restore(assembly.model)
     assert train({**table, "train": {**table["train"], "prior": {"steps": 0}}}, folder.path)
-    run.restore(assembly.model, assembly.phases)
+    run.restore(assembly.model)
     assert len(finalizing.noises) == 2
     assert len(log(folder.path)) == PHASE
 

@@ -7,18 +7,27 @@ import pytest
 from real_runs import Recording
 
 from hebm.training.job import TrainingJob
-from hebm.training.listeners import Listener, Silent
+from hebm.training.listeners import Listener, Listeners
 from hebm.training.run_state import RunState
 
 EVENTS = [name for name, member in vars(Listener).items() if inspect.isfunction(member) and name[0] != "_"]
 
 
-def test_the_silent_listener_takes_every_event_with_its_arguments():
-    assert set(EVENTS) == {"started", "stepped", "logged", "previewed", "said"}
+def arguments_of(event):
+    return [object() for _ in list(inspect.signature(getattr(Listener, event)).parameters)[1:]]
+
+
+def test_a_listener_ignores_what_it_does_not_override():
+    assert set(EVENTS) == {"started", "stepped", "logged", "previewed", "said", "ended"}
     for event in EVENTS:
-        assert inspect.signature(getattr(Silent, event)) == inspect.signature(getattr(Listener, event))
-        arguments = [None] * (len(inspect.signature(getattr(Silent, event)).parameters) - 1)
-        assert getattr(Silent(), event)(*arguments) is None
+        assert getattr(Listener(), event)(*arguments_of(event)) is None
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_several_listeners_are_all_told_everything(event):
+    first, second, arguments = Recording(), Recording(), arguments_of(event)
+    getattr(Listeners([first, second]), event)(*arguments)
+    assert first.heard == second.heard == [(event, tuple(arguments))]
 
 
 @pytest.mark.parametrize(("rank", "heard"), [(0, 1), (1, 0)])

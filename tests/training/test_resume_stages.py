@@ -3,7 +3,7 @@
 import pytest
 from real_runs import TINY, TOTAL, differences, distance, in_two_processes, log, newest, tiny, train
 
-from hebm.runs import open_run
+from hebm.stored_runs import read_run
 
 ENERGY = TINY["prior"]["energy"]
 STAGES = {
@@ -60,7 +60,7 @@ def test_the_stages_are_phases_of_their_own_and_all_count_at_the_end(whole, name
     phases = list(dict.fromkeys(line["phase"] for line in log(whole(name))))
     assert phases[-2:] == (["stage 1", "stage 2"] if name == "pool" else ["joint stage 1", "joint stage 2"])
     assert newest(whole(name)).total_step == TOTAL
-    assert stages_of(open_run(whole(name)).model()) == ["stage 1", "stage 2"]
+    assert stages_of(read_run(whole(name)).build_model()) == ["stage 1", "stage 2"]
 
 
 def stages_of(model):
@@ -70,7 +70,7 @@ def stages_of(model):
 
 def test_a_run_that_was_stopped_within_stage_1_draws_from_it_alone(tmp_path):
     assert not train(experiment("pool"), tmp_path / "tiny", stop_after=6)
-    model = open_run(tmp_path / "tiny").model()
+    model = read_run(tmp_path / "tiny", allow_unfinished=True).build_model()
     assert stages_of(model) == ["stage 1"]
     assert model.sample(3).isfinite().all()
 

@@ -8,7 +8,7 @@ from real_runs import log, newest, tiny, train
 from torch import nn
 
 from hebm import pipeline
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.config.recipe import option, recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.gaussian import Gaussian
@@ -82,10 +82,18 @@ def test_a_prior_can_be_trained_on_another_runs_backbone(tmp_path):
     first, second = tmp_path / "tiny", tmp_path / "second" / "tiny"
     assert train(tiny(), first)
     experiment = tiny(train={"backbone_from": str(first)})
-    assert [phase.name for phase in pipeline.assemble(from_table(experiment)).phases] == ["prior"]
+    assert [phase.name for phase in pipeline.assemble(Experiment.from_table(experiment)).phases] == ["prior"]
     assert train(experiment, second)
     trained, taken = (newest(folder).tensors["backbone"] for folder in (first, second))
     assert all(torch.equal(tensor, taken[name]) for name, tensor in trained.items())
+
+
+def test_the_backbone_of_an_unfinished_run_is_taken_only_if_asked_for(tmp_path):
+    assert not train(tiny(), tmp_path / "tiny", stop_after=9)
+    taking = {"backbone_from": str(tmp_path / "tiny")}
+    with pytest.raises(CheckpointError, match=r"(?s)at step 3 of 6 in phase 'prior'.*train\.allow_unfinished = true"):
+        train(tiny(train=taking), tmp_path / "refused" / "tiny")
+    assert train(tiny(train={**taking, "allow_unfinished": True}), tmp_path / "taken" / "tiny")
 
 
 def test_a_backbone_of_another_shape_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from hebm.config.recipe import option, recipe
 from hebm.data.images import ArrayImages
 from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
+from hebm_plugins.datasets.label_arrays import numbered, to_labels
 from hebm_plugins.datasets.splits import hold_out
 
 _ATTRIBUTES = "attributes"
@@ -82,42 +83,27 @@ class Arrays(ImageData):
         if name is None:
             return None
         array, where = self._array(name, "test_labels" if own_test else "train_labels")
-        return _to_labels(array, where)
+        return to_labels(array, where)
 
     def _classes(self) -> tuple[str, ...]:
         """Return the names 0 … K − 1. K is that of the training labels, so that both splits agree."""
         labels = self._labels(own_test=False)
         if labels is None or labels.ndim != 1 or not len(labels):
             return ()
-        return tuple(map(str, range(int(labels.max()) + 1)))
+        return numbered(int(labels.max()) + 1)
 
     def _attributes(self) -> tuple[str, ...]:
         """Return the npz's names of the label columns, or 0 … A − 1, from the training labels."""
         labels = self._labels(own_test=False)
         if labels is None or labels.ndim != 2:
             return ()
-        return _names(Path(self.path), labels.shape[1]) if self.path else tuple(map(str, range(labels.shape[1])))
-
-
-def _to_labels(array: np.ndarray, where: str) -> Tensor:
-    """Return `(N,)` classes unchanged, `(N, A)` attributes as 0 and 1."""
-    if array.ndim not in (1, 2) or not (np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_):
-        allowed = "(N,) integers, or (N, A) with attributes of 0 and 1"
-        raise DataError(f"{where}: labels must be {allowed}, got {array.dtype} of shape {array.shape}")
-    labels = torch.from_numpy(array.astype(np.int64))
-    if labels.ndim == 1:
-        return labels
-    values = set(torch.unique(labels).tolist())
-    if not (values <= {0, 1} or values <= {-1, 1}):
-        shown = ", ".join(map(str, sorted(values)[:6]))
-        raise DataError(f"{where}: attributes must be 0 and 1, or -1 and 1 throughout, got {shown}")
-    return (labels == 1).long()
+        return _names(Path(self.path), labels.shape[1]) if self.path else numbered(labels.shape[1])
 
 
 def _names(path: Path, count: int) -> tuple[str, ...]:
     """Return the names under the key `attributes`, or 0 … A − 1."""
     if _ATTRIBUTES not in _keys(path):
-        return tuple(map(str, range(count)))
+        return numbered(count)
     array, where = _load(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
         needed = f"the names of the labels' {count} columns, strings of shape ({count},)"

@@ -85,8 +85,8 @@ def test_several_priors_take_over_one_backbone_with_its_root(tmp_path, whole):
     assert [line["phase"] for line in log(tmp_path / "next")] == ["stage 1"] * 4 + ["stage 2"] * 4
     taken = of_prior(tmp_path / "next", "diffusion.")
     assert taken
-    kept = open_run(whole).model().prior.state_dict()
-    for name, tensor in open_run(tmp_path / "next").model().prior.state_dict().items():
+    kept = open_run(whole).model.prior.state_dict()
+    for name, tensor in open_run(tmp_path / "next").model.prior.state_dict().items():
         if "diffusion." in name:
             assert torch.equal(tensor, kept[name]), name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hebm.config.experiment import load
+from hebm.config.experiment import Experiment
 
 ROOT = Path(__file__).parents[3]
 MANIFESTS = ROOT / "tests" / "vectors" / "nvae" / "manifests"
@@ -50,7 +50,7 @@ SIZES = {
 @pytest.fixture(params=PUBLISHED)
 def published(request):
     """(the experiment, its row of the table)."""
-    return load(ROOT / "benchmarks" / "nvae" / f"{request.param}.toml"), PUBLISHED[request.param]
+    return Experiment.load(ROOT / "benchmarks" / "nvae" / f"{request.param}.toml"), PUBLISHED[request.param]
 
 
 def manifest(name):

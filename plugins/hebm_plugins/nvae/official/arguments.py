@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hebm.config.experiment import Experiment, from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm_plugins.nvae.cells import ARCHITECTURES
@@ -101,7 +101,7 @@ def experiment_of(given: Mapping[str, Any], steps: int) -> tuple[Experiment, Ima
         _check(args)
         data, images = table_of(args)
         table = {"name": "imported", "data": data, "prior": {"type": "gaussian"}}
-        experiment = from_table({**table, "backbone": _backbone(args, images), "train": _train(args, steps)})
+        experiment = Experiment.from_table({**table, "backbone": _backbone(args, images), "train": _train(args, steps)})
         nvae_of(experiment).layout(images)
     except ConfigError as error:
         raise CheckpointError(f"the checkpoint's args make no model here: {error}") from error

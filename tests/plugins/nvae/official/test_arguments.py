@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
 from hebm_plugins.nvae.official.arguments import DEFAULTS, arguments_of, experiment_of
@@ -94,12 +94,12 @@ def test_arguments_of_a_run_give_the_same_run(given):
 def test_what_the_published_code_cannot_express_is_said(backbone, images, said):
     table = {"name": "x", "data": {"type": "cifar10"}, "backbone": backbone, "prior": {"type": "gaussian"}}
     with pytest.raises(CheckpointError, match=said):
-        arguments_of(from_table(table), images)
+        arguments_of(Experiment.from_table(table), images)
 
 
 def test_a_preset_is_written_as_what_it_is():
     table = {"name": "x", "data": {"type": "svhn"}, "backbone": {"type": "nvae-tiny"}, "prior": {"type": "gaussian"}}
-    experiment = from_table(table)
+    experiment = Experiment.from_table(table)
     args = arguments_of(experiment, ImageSpec(3, 32, 32))
     back = experiment_of(args, 5)[0].backbone
     expected = {**attrs.asdict(experiment.backbone, recurse=False), "likelihood": "logistic-mixture"}

@@ -36,7 +36,7 @@ def through(found, folder):
 def test_the_weights_are_the_files_under_our_names(name, tmp_path):
     model = import_checkpoint("nvae", TINY[name], tmp_path / "run").model
     expected = load_file(TINY[name].with_name("state_dict.safetensors"))
-    found, own = official_names(model.backbone), open_run(tmp_path / "run").model().backbone.state_dict()
+    found, own = official_names(model.backbone), open_run(tmp_path / "run").model.backbone.state_dict()
     assert list(found.values()) == [key for key in content(name)["state_dict"] if not key.endswith("_normalized")]
     assert all(torch.equal(own[ours], expected[theirs]) for ours, theirs in found.items())
     assert set(found.values()) == set(expected)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hebm.config.experiment import from_table
+from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm_plugins.nvae.official.image_sets import name_of, table_of
@@ -13,7 +13,7 @@ SIZES = {"batch_size": 4, "num_process_per_node": 8, "num_proc_node": 3}
 
 def run_on(data):
     table = {"name": "x", "data": data, "backbone": {"type": "nvae"}, "prior": {"type": "gaussian"}}
-    return from_table(table)
+    return Experiment.from_table(table)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import sys
 from pathlib import Path
 
-from hebm.cli.table import metrics_table
 from hebm.evaluate.metric import SHARE, Measurement
 from hebm.evaluate.metrics_file import Results
+from hebm.report.text_table import metrics_table
 from hebm.store.run_folder import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))

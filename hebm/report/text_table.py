@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluate.metrics_file import UNFINISHED, Results
 from hebm.report.metric_table import Group, extractor_names, groups, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
 from hebm.store.run_folder import RunFolder
@@ -62,7 +62,8 @@ def _seconds(results: Results) -> list[str]:
 
 def _conditions(results: Results) -> str:
     c = results.conditions
+    unfinished = f", unfinished: {c[UNFINISHED]}" if UNFINISHED in c else ""
     return (
         f"(n {c.get('n')}, reference {c.get('n_reference')} {c.get('split')} images, seed {c.get('seed')}, "
-        f"extractor {extractor_names(results)})"
+        f"extractor {extractor_names(results)}{unfinished})"
     )

@@ -1,0 +1,123 @@
+"""Check an experiment: build everything, take two steps of every phase, draw samples; nothing is written."""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from accelerate import Accelerator
+
+from hebm import pipeline
+from hebm.config.components import components
+from hebm.config.experiment import Experiment, require_experiment
+from hebm.pipeline import Assembly
+from hebm.store.run_folder import RunFolder
+from hebm.training.listeners import Listener
+
+_SAMPLES = 64
+
+
+@attrs.frozen
+class Check:
+    """What a check found; `print` shows it.
+
+    Arguments:
+        lines: components with their files, sizes, losses of the first steps, memory.
+    """
+
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None) -> Check:
+    """Build everything that an experiment names, take two training steps of every phase, draw 64 samples.
+
+    Arguments:
+        experiment: to check.
+        say: told each line as soon as it is found.
+
+    Raises what a run would raise: `ConfigError`, `DataError`, `PluginError`, `CheckpointError`, `NonFiniteError`.
+
+    Example:
+        print(hebm.check(experiment))
+    """
+    experiment = require_experiment(experiment)
+    checking = _Checking(say)
+    accelerator = pipeline.make_accelerator(experiment.run)
+    assembly = pipeline.assemble(experiment, accelerator.device)
+    checking.add(f"{experiment.name}, seed {experiment.seed}, on {accelerator.device}")
+    for part in (experiment.data, experiment.backbone, experiment.prior, experiment.train):
+        checking.describe(part)
+    checking.sizes(assembly)
+    _try_steps(assembly, accelerator, checking)
+    assembly.model.sample(_SAMPLES)
+    checking.add(f"{_SAMPLES} samples drawn")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    checking.add(f"memory: {peak:.0f} MiB at most so far")
+    return Check(tuple(checking.lines))
+
+
+class _Checking(Listener):
+    """Collects the lines of a check.
+
+    Arguments:
+        say: told each line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.lines: list[str] = []
+        self.lengths: Mapping[str, int] = {}
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        self.say(line)
+
+    def describe(self, recipe: Any) -> None:
+        """Describe a component and the components in its fields, each with the file that defines it."""
+        for part in components(recipe):
+            cls = type(part.recipe)
+            place = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+            kind = part.group.removeprefix("hebm_").removesuffix("s").replace("energie", "energy")
+            self.add(f"{'  ' * part.depth}{kind} {part.name}  {place}")
+
+    def sizes(self, assembly: Assembly) -> None:
+        for split, images in assembly.images.items():
+            self.add(f"{split}: {len(images)} images of {'x'.join(map(str, images.shape))}")
+        layout = assembly.model.backbone.layout
+        self.add(f"latents, top first: {', '.join(map(str, layout.shapes))}; D = {layout.dim}")
+        for name in ("backbone", "prior"):
+            parameters = sum(p.numel() for p in getattr(assembly.model, name).parameters())
+            self.add(f"{name}: {parameters:,} parameters")
+
+    def started(self, phase: str, step: int, steps: int) -> None:
+        """Say how long the phase will be."""
+        self.add(f"phase {phase}: {self.lengths[phase]} steps in a run")
+
+    def logged(self, record: Mapping[str, Any]) -> None:
+        """Give the loss of the step."""
+        self.add(f"  step {record['step']}: loss {record['loss']:.4g}")
+
+    def said(self, message: str) -> None:
+        """Keep a warning."""
+        self.add(f"note: {message}")
+
+
+def _try_steps(assembly: Assembly, accelerator: Accelerator, checking: _Checking) -> None:
+    """Take two steps of every phase in a temporary folder."""
+    checking.lengths = {phase.name: phase.steps for phase in assembly.phases}
+    for phase in assembly.phases:
+        phase.steps = min(phase.steps, 2)
+    settings = attrs.evolve(assembly.experiment.run, log_every=1, sample_every=0, trackers=())  # type: ignore[misc]
+    experiment = attrs.evolve(assembly.experiment, run=settings)  # type: ignore[misc]
+    short = attrs.evolve(assembly, experiment=experiment)
+    with tempfile.TemporaryDirectory() as scratch:
+        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, checking)
+    _ = pipeline.make_evaluation(assembly, accelerator)  # its settings may not fit the prior

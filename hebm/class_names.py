@@ -1,0 +1,36 @@
+"""Components by the names of their classes: `hebm.Joint` is what `type = "joint"` means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hebm.entry_points import COMMANDS, GROUPS
+from hebm.errors import PluginError
+from hebm.registry import declared, find
+
+
+def class_names() -> tuple[str, ...]:
+    """Return the names of all components' classes in alphabetical order. Imports none of them."""
+    return tuple(sorted(_claims()))
+
+
+def by_class_name(name: str) -> Any:
+    """Return the component whose class is called `name`, or None.
+
+    Raises `PluginError` if several are called so, or if it is broken.
+    """
+    claims = _claims().get(name, [])
+    if len(claims) > 1:
+        where = " and ".join(f"{group} {registered!r}" for group, registered in claims)
+        raise PluginError(f"{name!r} is ambiguous: it is {where}; use hebm.registry.find(group, name)")
+    return find(*claims[0]) if claims else None
+
+
+def _claims() -> dict[str, list[tuple[str, str]]]:
+    """Return group and registered name of the components with each class name."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for group in GROUPS:
+        for registered, origins in declared(group).items() if group != COMMANDS else ():
+            for name in dict.fromkeys(origin.attr for origin in origins):
+                found.setdefault(name, []).append((group, registered))
+    return found

@@ -1,0 +1,46 @@
+"""The components that a recipe names, at any depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from hebm import registry
+from hebm.config.recipe import fields_of, group_of
+
+
+@attrs.frozen(eq=False)
+class Component:
+    """A registered component that a recipe names.
+
+    Arguments:
+        group: of the registry, such as "hebm_priors".
+        name: as registered.
+        recipe: its recipe.
+        depth: how many components it is nested in.
+    """
+
+    group: str
+    name: str
+    recipe: Any
+    depth: int
+
+
+def components(recipe: Any, depth: int = 0) -> Iterator[Component]:
+    """Yield the component that a recipe is, if it is one, then those in its fields."""
+    group = group_of(type(recipe))
+    if group:
+        yield Component(group, registry.name_of(type(recipe)), recipe, depth)
+    for field in fields_of(type(recipe)):
+        value = getattr(recipe, field.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if attrs.has(type(part)):
+                yield from components(part, depth + bool(group))
+
+
+def distributions(recipe: Any) -> set[str]:
+    """Return the distributions whose components a recipe names, at any depth."""
+    found = (registry.origin(component.group, component.name).distribution for component in components(recipe))
+    return {distribution for distribution in found if distribution}

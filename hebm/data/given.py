@@ -1,0 +1,73 @@
+"""Images that a user gives to a model: checked, and brought to the one range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hebm.data.decode import Picture, Shape
+from hebm.data.images import ArrayImages
+from hebm.errors import DataError
+
+TOLERANCE = 1e-4
+"""How far rounding may take a float beyond [−1, 1]; such values are clamped."""
+
+
+def given_images(images: Any, shape: Shape | None) -> ArrayImages:
+    """Return images as a data set.
+
+    Arguments:
+        images: a tensor or array `(N, C, H, W)`, uint8, or floats in [−1, 1].
+        shape: (C, H, W) that the model takes; None takes any.
+
+    Raises `DataError` for another type, shape or range.
+    """
+    pixels = _tensor(images)
+    _check_shape(pixels, shape)
+    return ArrayImages(pixels if pixels.dtype == torch.uint8 else _in_range(pixels))
+
+
+def _tensor(images: Any) -> Tensor:
+    if isinstance(images, Picture) or (
+        isinstance(images, (list, tuple)) and any(isinstance(i, Picture) for i in images)
+    ):
+        raise DataError("images: these are PIL images; convert them first: model.preprocess(images)")
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.ascontiguousarray(images))
+    if not isinstance(images, Tensor):
+        raise DataError(f"images: expected a tensor or an array (N, C, H, W), got {type(images).__name__}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise DataError(f"images: expected uint8, or floats in [-1, 1], got {images.dtype}; convert them first")
+    return images.detach().cpu()
+
+
+def _check_shape(pixels: Tensor, shape: Shape | None) -> None:
+    found = tuple(pixels.shape)
+    wanted = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
+    if pixels.ndim != 4 or (shape is not None and found[1:] != tuple(shape)):
+        raise DataError(f"images: expected shape {wanted}, got {found}{_hint(found, shape)}")
+    if not len(pixels):
+        raise DataError(f"images: there are none, shape {found}; give at least one")
+
+
+def _hint(found: tuple[int, ...], shape: Shape | None) -> str:
+    """Return what to do about a shape, if that is clear."""
+    if len(found) == 3:
+        lacking = "images[:, None]" if shape is None or found[1:] == tuple(shape[1:]) else "images[None]"
+        return f"; add the missing dimension: {lacking}"
+    if shape is not None and found[1:] == (*shape[1:], shape[0]):
+        return "; put the channels first: images.permute(0, 3, 1, 2)"
+    return "; model.preprocess(pil_images) converts and resizes images as the run's data set does"
+
+
+def _in_range(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise DataError("images: they hold NaN or infinite values; remove these images")
+    low, high = float(x.min()), float(x.max())
+    if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
+        fix = "give uint8, or scale them: 2 * x - 1 from [0, 1], x / 127.5 - 1 from [0, 255]"
+        raise DataError(f"images: values run from {low:g} to {high:g}, allowed is [-1, 1]; {fix}")
+    return x.float().clamp(-1, 1)

@@ -1,0 +1,62 @@
+"""What was measured of a run, as a value that prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from hebm.evaluate.metric import Measurement
+from hebm.evaluate.metrics_file import Results
+from hebm.html import html_table
+from hebm.report.numbers import measured, unit_of
+from hebm.report.text_table import metrics_table
+from hebm.store.run_folder import RunFolder
+
+
+@attrs.frozen(repr=False)
+class Measurements:
+    """The measurements of a run: `print` shows them as a table, with what they must be read with.
+
+    Arguments:
+        folder: of the run.
+        results: the measurements, their conditions, and the seconds that they took.
+
+    Example:
+        found = hebm.open_run("runs/quickstart").measurements
+        found.get("fd", kind="prior").value
+    """
+
+    folder: RunFolder
+    results: Results
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return iter(self.results.measurements)
+
+    def __len__(self) -> int:
+        return len(self.results.measurements)
+
+    def get(self, name: str, kind: str | None = None, part: str = "") -> Measurement | None:
+        """Return a measurement, or None.
+
+        Arguments:
+            name: such as "fd".
+            kind: which images it is about, such as "prior".
+            part: which of several, such as "layer 1".
+        """
+        return self.results.get(name, kind, part)
+
+    def __str__(self) -> str:
+        return metrics_table(self.folder, self.results)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} measurements of {self.folder.path}>"
+
+    def _repr_html_(self) -> str:
+        """Show the measurements as a table in a notebook, without details."""
+        rows = [
+            (found.title, found.kind or "", found.part, f"{measured(found, 4)} {unit_of(found)}".strip())
+            for found in self
+            if not found.detail
+        ]
+        return html_table(self.folder.path.name, rows, ("measurement", "images", "part", "value"))

@@ -1,0 +1,48 @@
+"""Pictures of a run's images, for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PIL import Image, ImageDraw
+
+from hebm.errors import HebmError
+from hebm.evaluate.kinds import KINDS
+from hebm.report.plot_data import read_plots
+from hebm.store.run_folder import RunFolder
+
+_GAP = 12
+_TITLE = 16
+
+
+def sample_pictures(folder: RunFolder) -> Image.Image | None:
+    """Return the grids that an evaluation drew, next to each other with their titles; None if there are none.
+
+    Raises `HebmError` for a damaged picture.
+    """
+    plots = read_plots(folder.samples)
+    files = {} if plots is None else {kind.title: plots.images.get(name) for name, kind in KINDS.items()}
+    grids: dict[str, Image.Image] = {}
+    for title, file in files.items():
+        path = folder.samples / str(file)
+        if file is None or not path.is_file():
+            continue
+        try:
+            with Image.open(path) as picture:
+                grids[title] = picture.convert("RGB")
+        except OSError as error:
+            raise HebmError(f"{path} is damaged: {error}; make it again with hebm evaluate") from error
+    return side_by_side(grids) if grids else None
+
+
+def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Return pictures in a row, each below its title."""
+    width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
+    height = max(picture.height for picture in pictures.values()) + _TITLE
+    whole = Image.new("RGB", (width, height), "white")
+    pen, left = ImageDraw.Draw(whole), 0
+    for title, picture in pictures.items():
+        pen.text((left, 2), title, fill="black")
+        whole.paste(picture, (left, _TITLE))
+        left += picture.width + _GAP
+    return whole

@@ -1,0 +1,125 @@
+"""A trained model as one safetensors file.
+
+The tensors are the weights, under "backbone." and "prior."; the file's metadata has one entry, "hebm", a JSON table:
+
+    format      1
+    experiment  the whole configuration as TOML: the recipes, and how images are read
+    images      shape, classes and attributes of the images
+    plugins     versions of the distributions whose components it uses
+    sha256      of all weights: safetensors itself does not notice a flipped bit
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import safetensors
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from hebm.errors import CheckpointError
+from hebm.interfaces import ImageSpec
+from hebm.store.durable import replace_file, reporting
+from hebm.store.provenance import describe_images, images_of, versions_of
+from hebm.store.tensor_files import encode
+
+FORMAT = 1
+"""The format of the file. It is raised when a file, or the model that it is read to, would no longer mean the same."""
+
+_KEY = "hebm"
+
+
+@attrs.frozen(eq=False)
+class ModelFile:
+    """The content of a model's file.
+
+    Arguments:
+        experiment: the configuration as TOML.
+        images: shape and classes of the images.
+        weights: by name, "backbone.…" and "prior.…".
+        plugins: the distributions whose components are used.
+    """
+
+    experiment: str
+    images: ImageSpec
+    weights: Mapping[str, Tensor]
+    plugins: Iterable[str] = ()
+
+
+def write_model_file(path: Path, content: ModelFile) -> None:
+    """Write or replace the file in one step. Raises `CheckpointError` if it cannot be written."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in content.weights.items()}
+    table = {
+        "format": FORMAT,
+        "experiment": content.experiment,
+        "images": describe_images(content.images),
+        "plugins": versions_of(content.plugins),
+        "sha256": _digest(weights),
+    }
+    data = encode(weights, {_KEY: json.dumps(table)})
+    with reporting(f"write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read the file. Raises `CheckpointError` if it is not a model's, is damaged, or has another format."""
+    _require_file(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = str((file.metadata() or {}).get(_KEY, "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file, or is damaged ({error}); {_FIX}") from error
+    table = _table(path, metadata)
+    if table.get("sha256") != _digest(weights):
+        raise CheckpointError(f"{path} is damaged: the SHA-256 of its weights differs; put back a good copy")
+    try:
+        return ModelFile(str(table["experiment"]), images_of(table), weights, tuple(table["plugins"]))
+    except (KeyError, TypeError, CheckpointError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; put back a good copy") from error
+
+
+def _table(path: Path, metadata: str) -> dict[str, Any]:
+    """Return the table in a file's metadata. Raises `CheckpointError` if it has none, or another format."""
+    try:
+        found = json.loads(metadata)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not a model's file: its metadata has no table {_KEY!r}; {_FIX}")
+    if found.get("format") != FORMAT:
+        written = found.get("format")
+        raise CheckpointError(
+            f"{path} has model format {written!r}, this hebm reads format {FORMAT}; use the version that wrote it"
+        )
+    return found
+
+
+_FIX = "give a file that model.save wrote"
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; open a run with hebm.open_run({str(path)!r}).model")
+    if path.suffix == ".toml":
+        raise CheckpointError(f"{path} is a configuration; read it with hebm.Experiment.load({str(path)!r})")
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; {_FIX}")
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes, in the order of the names."""
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return sha.hexdigest()

@@ -1,0 +1,206 @@
+"""Read a run folder: the one way to what a run is, what it has learned and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.building import build
+from hebm.config.experiment import Experiment
+from hebm.config.live import with_live
+from hebm.config.overrides import Changes
+from hebm.config.paths import Places, located
+from hebm.config.recipe import live_fields
+from hebm.config.writing import dumps
+from hebm.data.recipe import DatasetRecipe
+from hebm.errors import CheckpointError, ConfigError, DataError
+from hebm.evaluate.metrics_file import Results, from_json
+from hebm.interfaces import ImageSpec
+from hebm.model import Model
+from hebm.store.changes import config_changes
+from hebm.store.checkpoints import Checkpoint, load_latest, newest_head
+from hebm.store.contents import Contents
+from hebm.store.provenance import images_of
+from hebm.store.run_folder import RunFolder
+from hebm.training.reached import Reached, reached
+from hebm.training.state import Tensors, averaged_weights, load_module
+
+Warn = Callable[[str], None]
+
+
+def read_run(
+    path: str | Path, changes: Changes = (), warn: Warn = lambda _: None, allow_unfinished: bool = False
+) -> StoredRun:
+    """Read a run folder. Its `config.toml`, `manifest.json` and `metrics.json` are read and verified once.
+
+    Arguments:
+        path: the folder.
+        changes: values by dotted key, or `--set` texts; only keys that did not decide the weights may be changed.
+        warn: told of damaged checkpoints that were passed over.
+        allow_unfinished: give the weights of a run whose training is not over.
+
+    Raises `CheckpointError` if it is not a run folder of this format, or one of these files was changed or damaged.
+    """
+    folder = RunFolder(Path(path))
+    run = StoredRun(folder, folder.read(), changes, warn, allow_unfinished)
+    _ = run.results  # a metrics.json of another shape is an error here, not when it is shown
+    return run
+
+
+@attrs.frozen(eq=False, slots=False)
+class StoredRun:
+    """A run folder as it was read by `read_run`. Nothing is built or loaded before it is asked for.
+
+    Arguments:
+        folder: where it is.
+        contents: what its files say.
+        changes: of its configuration.
+        warn: told of damaged checkpoints that were passed over.
+        allow_unfinished: give the weights of a run whose training is not over.
+        data: has the images of a run whose images came from Python.
+    """
+
+    folder: RunFolder
+    contents: Contents
+    changes: Changes = ()
+    warn: Warn = lambda _: None
+    allow_unfinished: bool = False
+    data: DatasetRecipe | None = None
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Versions, data fingerprint, machine, history."""
+        return self.contents.manifest
+
+    @property
+    def run_id(self) -> str:
+        """The identity that checkpoints carry."""
+        return str(self.manifest["run_id"])
+
+    @cached_property
+    def results(self) -> Results | None:
+        """What evaluation found, None before it. Raises `CheckpointError` for a file of another schema or shape."""
+        found = self.contents.metrics
+        return None if found is None else from_json(found, self.folder.metrics)
+
+    @cached_property
+    def images(self) -> ImageSpec:
+        """What the model knows of its images. Raises `CheckpointError` for a manifest that does not say it."""
+        return images_of(self.manifest)
+
+    @cached_property
+    def written(self) -> Experiment:
+        """The configuration with the changes, its paths as written.
+
+        Raises `ConfigError` for a change of a key that decided the weights, or a component that is not installed.
+        """
+        name = str(self.folder.config)
+        experiment = Experiment.from_toml(self.contents.config, name, self.changes)
+        if self.changes:
+            before = Experiment.from_toml(self.contents.config, name)
+            if differing := config_changes(dumps(before), dumps(experiment)):
+                what = f"these keys decided what {self.folder.path} was trained to be, and cannot be changed"
+                raise ConfigError(f"{what}; train another run: {'; '.join(differing)}")
+        return experiment if self.data is None else self._with_images(experiment, self.data)
+
+    def _with_images(self, experiment: Experiment, data: DatasetRecipe) -> Experiment:
+        """Return the experiment with images that came from Python. Raises `DataError` if they are not this run's."""
+        if not live_fields(type(experiment.data)) or type(data) is not type(experiment.data):
+            ours, given = type(experiment.data).__name__, type(data).__name__
+            raise DataError(f"data: this run's images are {ours}, not {given}; pass the data that it was trained on")
+        return attrs.evolve(experiment, data=with_live(experiment.data, data))  # type: ignore[misc]
+
+    @property
+    def places(self) -> Places:
+        """The files and folders that the configuration names: as written, and the absolute paths that they meant."""
+        places: Places = self.manifest.get("paths", {})
+        return places
+
+    @property
+    def experiment(self) -> Experiment:
+        """The configuration with the changes; its paths lead to where the files are now. Raises `ConfigError`."""
+        found: Experiment = located(self.written, self.places)
+        return found
+
+    # ------------------------------------------------------------ what it has learned
+
+    def reached(self) -> Reached:
+        """Return how far training has come. Raises `CheckpointError` if the folder does not say it."""
+        return reached(self._plan, newest_head(self.folder.checkpoints, self.run_id))
+
+    @property
+    def _plan(self) -> Mapping[str, int]:
+        plan: Mapping[str, int] = self.manifest.get("phases", {})
+        return plan
+
+    def require_finished(self, checkpoint: Checkpoint | None = None) -> None:
+        """Raise `CheckpointError` with the step that training has reached, unless it is over or need not be.
+
+        Arguments:
+            checkpoint: whose weights are used; the newest one when left out.
+        """
+        state = self.reached() if checkpoint is None else reached(self._plan, checkpoint)
+        if state.finished or self.allow_unfinished:
+            return
+        fix = "finish it with hebm run"
+        if not state.total:
+            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; {fix}")
+        raise CheckpointError(
+            f"{self.folder.path} is unfinished: it is at {state}; {fix}, or use the weights that it has: "
+            "allow_unfinished=True in Python, --allow-unfinished on the command line, train.allow_unfinished = true "
+            "next to train.backbone_from"
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        """Read the newest checkpoint that verifies. Raises `CheckpointError` if there is none, or it is unfinished."""
+        found = load_latest(self.folder.checkpoints, self.run_id, self.warn)
+        if found is None:
+            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; start it with hebm run")
+        self.require_finished(found)
+        return found
+
+    def weights(self) -> Tensors:
+        """Read the state dicts "backbone" and "prior", averaged where the run keeps averages.
+
+        Raises `CheckpointError` if there is no usable checkpoint.
+        """
+        return _weights(self.checkpoint())
+
+    def build_model(self, device: str = "cpu") -> Model:
+        """Build the model with its newest weights, on a device.
+
+        Raises `CheckpointError` if there is no usable checkpoint, `ConfigError` if the model cannot be built.
+        """
+        model = build(self.experiment, self.images)
+        _load(model, self.weights())
+        return model.to(device)
+
+    def restore(self, model: Model) -> Checkpoint:
+        """Give a model of this run its newest weights; return the checkpoint that they come from.
+
+        Arguments:
+            model: built from this run's configuration.
+
+        Raises `CheckpointError` if there is no usable checkpoint.
+        """
+        checkpoint = self.checkpoint()
+        _load(model, _weights(checkpoint))
+        return checkpoint
+
+    def unfinished(self, checkpoint: Checkpoint) -> str:
+        """Return the place of a checkpoint in training, or "" if it is the end."""
+        state = reached(self._plan, checkpoint)
+        return "" if state.finished else str(state)
+
+
+def _weights(checkpoint: Checkpoint) -> Tensors:
+    return {name: averaged_weights(checkpoint.tensors, name) for name in ("backbone", "prior")}
+
+
+def _load(model: Model, weights: Tensors) -> None:
+    for name, module in (("backbone", model.backbone), ("prior", model.prior)):
+        load_module(module, weights[name], name)

@@ -1,0 +1,33 @@
+"""Turn signals into a request to save and stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], int]]:
+    """Make the first SIGTERM or SIGINT ask training to save and stop; a second one does what it usually does.
+
+    Yields a function that returns the number of the signal received, or 0. Outside of the main thread, which alone
+    receives signals, nothing is changed.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, previous[number])
+
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
+    previous: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
