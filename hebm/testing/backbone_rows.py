@@ -78,7 +78,7 @@ def _poisoned(part: Tensor) -> Tensor:
 def check_inference_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`infer` treats each image by itself: a NaN image changes no bit of u, log q, KL and log r of the others.
 
-    Passes where there is no inference model.
+    Passes without an inference model.
     """
     backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
@@ -101,7 +101,7 @@ def _parts(posterior: Posterior) -> dict[str, Tensor]:
 def check_objective_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """The objective is a mean over rows (eval mode): an image's gradient, times B, does not depend on the other rows.
 
-    Passes where there is no inference model.
+    Passes without an inference model.
     """
     backbone = built_backbone(recipe, images, torch.float64)
     if not isinstance(backbone, InferringBackbone):

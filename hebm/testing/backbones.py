@@ -165,7 +165,7 @@ def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> Non
 
 
 def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`infer` gives z = T(u), log q and KL `(B, L)`, reparameterised. Passes where there is no inference model."""
+    """`infer` gives z = T(u), log q and KL `(B, L)`, reparameterised. Passes without an inference model."""
     backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
         named = hasattr(backbone, "infer")
@@ -190,7 +190,7 @@ def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 
 def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """The draw of `infer` is a function of noise key, row and x. Passes where there is no inference model."""
+    """The draw of `infer` is a function of noise key, row and x. Passes without an inference model."""
     backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
         return
@@ -206,7 +206,7 @@ def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 
 def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """The objective is a finite scalar that reaches every parameter. Passes where there is no inference model."""
+    """The objective is a finite scalar that reaches every parameter. Passes without an inference model."""
     backbone = built_backbone(recipe, images).train()
     if not isinstance(backbone, InferringBackbone):
         return

@@ -131,15 +131,15 @@ class Paced(LogDensity):
         self.modules, self.variant = density.modules, (density.variant, "paced")
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return the other's Gaussian term."""
+        """Return the Gaussian term of the other density."""
         return self.density.gaussian(u)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return the other's remainder."""
+        """Return the remainder of the other density."""
         return self.density.remainder(u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """Return the other's value and gradient."""
+        """Return value and gradient of the other density."""
         return self.density.value_and_grad(u)
 
 

@@ -185,7 +185,7 @@ def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def _backbones_in(prior: nn.Module) -> Iterator[tuple[str, str]]:
-    """(module's name, attribute) of every backbone kept in a module's attributes, or in containers there."""
+    """Yield (module's name, attribute) of every backbone in a module's attributes, or in containers there."""
     for name, module in prior.named_modules():
         for key, value in [*vars(module).items(), *module.named_children()]:
             if any(isinstance(item, Backbone) for item in _items(value)):
@@ -207,7 +207,7 @@ def check_no_global_rng(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def _draws(backbone: Backbone, prior: nn.Module) -> Tensor:
     if not isinstance(prior, PriorLearner):
-        raise TypeError(f"{type(prior).__name__} is no PriorLearner")
+        raise TypeError(f"{type(prior).__name__} is not a PriorLearner")
     return prior.sample(backbone, ROWS, Noise(0, "sample")).u
 
 

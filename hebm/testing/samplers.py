@@ -33,7 +33,7 @@ class _NaNAway(LinearTarget):
         self.u = u
 
     def remainder(self, u: Tensor) -> Tensor:
-        """0 at home, NaN elsewhere."""
+        """Return 0 at the points it was made with, NaN elsewhere."""
         away = (u.detach() != self.u).any(1)
         return (0 * u).sum(1) + torch.where(away, math.nan, 0.0)
 
