@@ -33,7 +33,8 @@ def _build(recipe: BackboneRecipe, images: ImageSpec) -> Backbone:
     return backbone
 
 
-def _built(recipe: BackboneRecipe, images: ImageSpec, dtype: torch.dtype = torch.float32) -> Backbone:
+def built_backbone(recipe: BackboneRecipe, images: ImageSpec, dtype: torch.dtype = torch.float32) -> Backbone:
+    """Return a backbone away from its initial weights, with its statistics, in eval mode."""
     return perturbed(seeded(lambda: _build(recipe, images))).to(dtype).eval()
 
 
@@ -58,7 +59,7 @@ def _evaluate(backbone: nn.Module) -> Tensor:
 
 def check_latents(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`latents(u)` holds u `(B, D)`, z_i `(B, *shape_i)`, σ_i > 0 broadcastable to z_i, and the context."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     latents, layout = _at(backbone), backbone.layout
     fix = "return Latents(u, z, sigma, context) with one z and one sigma per layer of the layout, top first"
     expect_shape("u", latents.u, (ROWS, layout.dim), fix)
@@ -75,7 +76,7 @@ def check_latents(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_likelihood(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`likelihood(latents)` has batch shape (B,), the image as event, no argument checks, mean in [−1, 1]."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     likelihood = backbone.likelihood(_at(backbone))
     fix = "return a distribution of hebm.likelihoods, or one like it"
     seen = tuple(likelihood.batch_shape), tuple(likelihood.event_shape)
@@ -95,7 +96,7 @@ def check_inverse(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """T⁻¹(T(u)) = u and T(T⁻¹(z)) = z, to 1e-5 in float32 and 1e-9 in float64, with the same σ."""
     fix = "compute u_i = (z_i - mean_i) / sigma_i with the same nets and the same inputs as in latents()"
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-9)):
-        backbone = _built(recipe, images, dtype)
+        backbone = built_backbone(recipe, images, dtype)
         with torch.no_grad():
             forth = _at(backbone)
             back = backbone.invert(forth.z, forth.context)
@@ -107,7 +108,7 @@ def check_inverse(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_log_determinant(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """Σ log σ is log |det ∂z/∂u|, by autograd, in float64."""
-    backbone = _built(recipe, images, torch.float64)
+    backbone = built_backbone(recipe, images, torch.float64)
     dim = backbone.layout.dim
     promise(dim <= LARGEST_JACOBIAN, f"D <= {LARGEST_JACOBIAN} for this check", f"D = {dim}", "check a smaller recipe")
     u, context = points(1, dim, torch.float64), contexts(backbone.layout, 1, torch.float64)
@@ -121,7 +122,7 @@ def check_log_determinant(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """Each row depends on its own row alone: a row by itself is equal, NaN in others changes no bit."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     u, context = points(ROWS, backbone.layout.dim), contexts(backbone.layout, ROWS)
     spoiled = u.clone()
     spoiled[1] = math.nan
@@ -137,7 +138,7 @@ def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_no_global_rng(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """Neither T, T⁻¹, the likelihood, inference nor the objective reads a global generator (train and eval mode)."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     batch = image_batch(images, ROWS)
     for training in (False, True):
         backbone.train(training)
@@ -151,7 +152,7 @@ def check_no_global_rng(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """−log p(x|z) − log p_β(z) at fixed z reaches every parameter of `generative()`."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     with torch.no_grad():
         fixed = _at(backbone)
     latents = backbone.invert(fixed.z, fixed.context)
@@ -164,8 +165,8 @@ def check_generative_gradients(recipe: BackboneRecipe, images: ImageSpec) -> Non
 
 
 def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`infer` gives z = T(u), log q and KL `(B, L)`, reparameterised. Passes where there is no inference model."""
-    backbone = _built(recipe, images)
+    """`infer` gives z = T(u), log q and KL `(B, L)`, reparameterised. Passes without an inference model."""
+    backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
         named = hasattr(backbone, "infer")
         promise(not named, "only an InferringBackbone has infer", "a Backbone has it", "derive from InferringBackbone")
@@ -189,8 +190,8 @@ def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 
 def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """The draw of `infer` is a function of noise key, row and x. Passes where there is no inference model."""
-    backbone = _built(recipe, images)
+    """The draw of `infer` is a function of noise key, row and x. Passes without an inference model."""
+    backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
         return
     batch = image_batch(images, ROWS)
@@ -205,8 +206,8 @@ def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 
 def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """The objective is a finite scalar that reaches every parameter. Passes where there is no inference model."""
-    backbone = _built(recipe, images).train()
+    """The objective is a finite scalar that reaches every parameter. Passes without an inference model."""
+    backbone = built_backbone(recipe, images).train()
     if not isinstance(backbone, InferringBackbone):
         return
     with no_global_randomness("the objective"):
@@ -223,14 +224,14 @@ def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
 
 def check_folded(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`folded()` computes the same, to 1e-5."""
-    backbone = _built(recipe, images)
+    backbone = built_backbone(recipe, images)
     fix = "fold what depends on weights alone; change no formula"
     expect_close("folded() computes the same", _evaluate(backbone.folded()), _evaluate(backbone), 1e-5, fix)
 
 
 def check_float64(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """`.double()` gives float64 results close to those in float32."""
-    double, single = (_built(recipe, images, dtype) for dtype in (torch.float64, torch.float32))
+    double, single = (built_backbone(recipe, images, dtype) for dtype in (torch.float64, torch.float32))
     latents = _at(double)
     fix = "make tensors by u.new_zeros(...) or with dtype=u.dtype"
     parts = {"z": latents.flat_z, "log sigma": latents.log_sigma, "the mean": double.likelihood(latents).mean}

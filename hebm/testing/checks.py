@@ -18,6 +18,7 @@ from hebm.latents import LatentLayout
 from hebm.porting import CheckpointFormat
 from hebm.testing import (
     analyses,
+    backbone_rows,
     backbones,
     commands,
     dataset_options,
@@ -26,7 +27,10 @@ from hebm.testing import (
     extractors,
     formats,
     metrics,
+    pixels,
     prior_draws,
+    prior_laws,
+    prior_learning,
     priors,
     recipes,
     samplers,
@@ -100,9 +104,9 @@ class Checks:
         return {name: check for module in self.modules for name, check in _checks(module).items()}
 
 
-BACKBONE = Checks(BackboneRecipe, (backbones,), lambda given: given.small)
+BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
 ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
-PRIOR = Checks(PriorRecipe, (prior_draws, priors), lambda given: given.generator)
+PRIOR = Checks(PriorRecipe, (prior_draws, priors, prior_laws, prior_learning), lambda given: given.generator)
 SAMPLER = Checks(Sampler, (samplers,))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hebm.errors import PluginError
 from hebm.interfaces import EnergyFn, EnergyRecipe, ImageSpec
 from hebm.latents import LatentLayout, Latents
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
 from hebm.testing.promises import (
+    ConformanceError,
     expect_close,
     expect_equal,
     expect_finite,
@@ -110,23 +113,96 @@ def check_detached(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> N
 
 
 def check_folded(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
-    """`folded(t)` computes the same, to 1e-5."""
-    energy, latents, t = _built(recipe, layout, levels), _latents(layout), _times(levels)
-    with torch.no_grad():
-        wanted, seen = energy(latents, t), energy.folded(t)(latents, t)
-    expect_close("folded(t) computes the same", seen, wanted, 1e-5, "fold what depends on t and weights alone")
+    """`folded(t)` computes the same, and the same gradient, to 1e-5: at mixed levels and at each level alone."""
+    energy, fix = _built(recipe, layout, levels), "fold what depends on t and weights alone, and detach nothing else"
+    mixed = _times(levels)
+    for t in (mixed, *([] if mixed is None else [torch.full_like(mixed, level) for level in range(levels)])):
+        wanted, seen = (_value_and_grad(layout, net, t) for net in (energy, energy.folded(t)))
+        expect_close("folded(t) computes the same", seen[0], wanted[0], 1e-5, fix)
+        expect_close("folded(t) has the same gradient in z", seen[1], wanted[1], 1e-5, fix)
+
+
+def _value_and_grad(
+    layout: LatentLayout, energy: EnergyFn, t: Tensor | None, layer: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return f, or that of one layer, and the gradient of its sum in u `(B, D)`, through z and all that f sees."""
+    u = points(ROWS, layout.dim).requires_grad_()
+    latents = _latents(layout, u=u)
+    f = energy(latents, t) if layer is None else energy.of_layer(latents, layer, t)
+    (grad,) = (
+        torch.autograd.grad(f.sum(), u, allow_unused=True, materialize_grads=True) if f.requires_grad else (0 * u,)
+    )
+    return f.detach(), grad.detach()
 
 
 def check_of_layer(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
-    """`of_layer(latents, i, t)` is column i of `forward`, to 1e-5, for every energy i."""
+    """`of_layer(latents, i, t)` is column i of `forward`, to 1e-5, for every energy i, and so is its gradient."""
     energy, latents, t = _built(recipe, layout, levels, logits=3), _latents(layout), _times(levels)
+    fix = "evaluate what forward evaluates for that energy, top first; or drop the override"
+    total = torch.zeros_like(latents.u)
     with torch.no_grad():
         f = energy(latents, t)
-        columns = [energy.of_layer(latents, i, t) for i in range(f.shape[1])]
-    fix = "evaluate what forward evaluates for that energy, top first; or drop the override"
-    for i, column in enumerate(columns):
+    for i in range(f.shape[1]):
+        column, grad = _value_and_grad(layout, energy, t, layer=i)
+        total = total + grad
         expect_shape(f"of_layer({i})", column, (ROWS, 3), fix)
         expect_close(f"of_layer({i}) is column {i} of forward", column, f[:, i], 1e-5, fix)
+    expect_close(
+        "gradients of all layers add up to that of forward", total, _value_and_grad(layout, energy, t)[1], 1e-5, fix
+    )
+
+
+def check_count(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`count(layout)` is E, the number of energies that `forward` returns, and leaves the energy in its mode."""
+    energy = _built(recipe, layout, levels).train()
+    counted, training = energy.count(layout), energy.training
+    with torch.no_grad():
+        found = energy.eval()(_latents(layout), _times(levels)).shape[1]
+    promise(counted == found, f"count = E = {found}", str(counted), "drop the override: EnergyFn.count asks forward")
+    promise(training, "count leaves the energy in training mode", "it is in eval mode", "restore the mode")
+
+
+def check_sees(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`sees` is what f reads of `latents.image` and `latents.decoder`: f needs nothing else, and depends on each."""
+    energy, everything, t = _built(recipe, layout, levels), _latents(layout), _times(levels)
+    unknown = sorted(set(energy.sees) - SHOWN.keys())
+    promise(not unknown, f"names among {tuple(SHOWN)} in sees", ", ".join(unknown), "correct the class attribute")
+    declared = _showing(everything, {name: everything.shown[name] for name in energy.sees})
+    fix = 'declare all that forward reads besides u, z, sigma and context: sees = ("image",)'
+    with torch.no_grad():
+        whole = energy(everything, t)
+        try:
+            f = energy(declared, t)
+        except PluginError as error:
+            raise ConformanceError(
+                f"promised: f needs only {energy.sees}\n    seen: {error}\n    fix: {fix}"
+            ) from error
+        expect_equal("f where nothing is shown but what it sees", f, whole, fix)
+        for name in energy.sees:
+            moved = energy(_showing(declared, {**declared.shown, name: _moved(declared.shown[name])}), t)
+            still = bool((moved == f).all())
+            drop = "drop it from sees: it is computed at every step of a chain"
+            promise(not still, f"f depends on {name!r}, which it sees", "f does not change with it", drop)
+
+
+def _showing(latents: Latents, shown: dict[str, Any]) -> Latents:
+    return Latents(latents.u, latents.z, latents.sigma, latents.context, shown=shown)
+
+
+def _moved(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return part + 1 + part.square() if isinstance(part, Tensor) else tuple(each + 1 + each.square() for each in part)
+
+
+def check_levels(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """f differs from level to level in every row. Passes for one level."""
+    if levels == 1:
+        return
+    energy, latents = _built(recipe, layout, levels), _latents(layout)
+    with torch.no_grad():
+        f = [energy(latents, torch.full((ROWS,), t)).flatten(1) for t in range(levels)]
+    same = [t for t in range(1, levels) if bool((f[t] == f[t - 1]).all(1).any())]
+    fix = "use t `(B,)` in forward, or raise ConfigError in build for levels > 1"
+    promise(not same, "f depends on t", f"the same f at t and t - 1 for t in {same}", fix)
 
 
 def check_float64(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

@@ -91,7 +91,7 @@ def check_observe(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def check_given_context(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A given context comes back as given, and decides nothing else of the noise. Passes where there is none."""
+    """A given context comes back as given, and decides nothing else of the noise. Passes without a context."""
     prior, twin = built(recipe, backbone)
     given = contexts(twin.layout, ROWS)
     if given is None:

@@ -37,7 +37,7 @@ from hebm.testing.subjects import contexts, points
 
 
 def _loss(stage: Stage, backbone: Backbone) -> Loss:
-    return stage.objective(backbone, posterior_of(backbone), Noise(0, "objective"), Progress(9, 10))
+    return stage.objective(backbone, posterior_of(backbone, stage.module), Noise(0, "objective"), Progress(9, 10))
 
 
 def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -74,7 +74,7 @@ def check_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
         expect_shape("negative.u", negative.u, (ROWS, twin.layout.dim), "one negative per positive")
         promise(not negative.flat_z.requires_grad, "negatives are detached", "they hold a graph", "call .detach()")
         with torch.no_grad():
-            again = twin.latents(negative.u, posterior_of(twin).latents.context)
+            again = twin.latents(negative.u, posterior_of(twin, prior).latents.context)
         fix = "negative = backbone.latents(u, posterior.latents.context).detach()"
         expect_close("the negatives' z = T(u)", negative.flat_z, again.flat_z, 1e-4, fix)
 
@@ -112,7 +112,7 @@ def check_stages(recipe: PriorRecipe, backbone: Backbone) -> None:
 def check_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
     """`tilt(latents)` is finite, `(B, E)`. A root has none, and a prior with a density of its own has one."""
     prior, twin = built(recipe, backbone)
-    latents = posterior_of(twin).latents
+    latents = posterior_of(twin, prior).latents
     if prior.root is None:
         fix = "tilt a root instead: give the recipe a field `root: PriorRecipe`, and build it by build_root"
         promise(not isinstance(prior, Tilts), "a root without a tilt: posterior chains leave it out", "a tilt", fix)
@@ -185,7 +185,7 @@ def check_no_backbone(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def _backbones_in(prior: nn.Module) -> Iterator[tuple[str, str]]:
-    """(module's name, attribute) of every backbone kept in a module's attributes, or in containers there."""
+    """Yield (module's name, attribute) of every backbone in a module's attributes, or in containers there."""
     for name, module in prior.named_modules():
         for key, value in [*vars(module).items(), *module.named_children()]:
             if any(isinstance(item, Backbone) for item in _items(value)):
@@ -207,7 +207,7 @@ def check_no_global_rng(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 def _draws(backbone: Backbone, prior: nn.Module) -> Tensor:
     if not isinstance(prior, PriorLearner):
-        raise TypeError(f"{type(prior).__name__} is no PriorLearner")
+        raise TypeError(f"{type(prior).__name__} is not a PriorLearner")
     return prior.sample(backbone, ROWS, Noise(0, "sample")).u
 
 

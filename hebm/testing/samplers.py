@@ -13,13 +13,16 @@ from hebm.interfaces import Info, Sampler, StepNoise
 from hebm.noise import Noise
 from hebm.sampling import draw_step_noise, run
 from hebm.testing.promises import expect_close, expect_equal, expect_shape, no_global_randomness, promise
+from hebm.testing.skewed import SkewedTarget, skewed_draws
+from hebm.testing.stein import BOUND, standard_errors
 from hebm.testing.subjects import GaussianTarget, LinearTarget, points
 
-ROWS, DIM = 5, 2
+ROWS, DIM, FEW = 5, 2, 64
 CHAINS, STEPS, ERRORS = 8192, 100, 4.0
+SKEWED_H = 0.4
 MEAN = torch.tensor([0.5, -1.0], dtype=torch.float64)
 COV = torch.tensor([[1.0, 0.3], [0.3, 0.7]], dtype=torch.float64)
-SLOPE = torch.ones(DIM, dtype=torch.float64)
+SLOPE = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
 
 class _NaNAway(LinearTarget):
@@ -30,7 +33,7 @@ class _NaNAway(LinearTarget):
         self.u = u
 
     def remainder(self, u: Tensor) -> Tensor:
-        """0 at home, NaN elsewhere."""
+        """Return 0 at the points it was made with, NaN elsewhere."""
         away = (u.detach() != self.u).any(1)
         return (0 * u).sum(1) + torch.where(away, math.nan, 0.0)
 
@@ -53,7 +56,10 @@ def _step(sampler: Sampler, density: LogDensity, u: Tensor, noise: StepNoise) ->
 
 
 def _move(sampler: Sampler, slope: float, normal: float, scale: float | Tensor = 1.0) -> Tensor:
-    """Return the displacement `(ROWS, D)` of one step on log p = slope · Σu with the given ξ, acceptance certain."""
+    """Return the displacement `(ROWS, D)` of one step on log p = slope · (u_0 − 2 u_1) with every ξ = `normal`.
+
+    An adjusted sampler accepts it.
+    """
     u = torch.zeros(ROWS, DIM, dtype=torch.float64)
     fed = StepNoise(
         torch.full_like(u, normal) if "normal" in sampler.draws else None,
@@ -78,6 +84,38 @@ def check_state(sampler: Sampler) -> None:
     if info.accepted is not None:
         expect_shape("info.accepted", info.accepted, (ROWS,), fix)
     promise(sampler.steps >= 1, "steps >= 1", str(sampler.steps), "bound it by low=1")
+
+
+def check_info(sampler: Sampler) -> None:
+    """`info.value` and `info.grad` are the density's at one point: where the step started or ended, or near by."""
+    density, u = _target(scale=4.0), points(FEW, DIM, torch.float64)
+    fix = "report value and grad of the state before the step or after it; after a rejection, of the state that is kept"
+    with torch.no_grad():
+        state, noise = sampler.init(density, u), Noise(0, "info", dtype=torch.float64)
+        for _ in range(3):
+            before = state[0].clone()
+            state, info = sampler.step(density, state, draw_step_noise(sampler, u, noise))
+            at = MEAN - info.grad @ COV  # where this Gaussian has that gradient
+            expect_close(
+                "info.value = log p where grad log p = info.grad", info.value, density.gaussian(at).value, 1e-9, fix
+            )
+            away = torch.minimum((at - before).norm(dim=1), (at - state[0]).norm(dim=1))
+            far = int((away > 2 * (state[0] - before).norm(dim=1) + 1e-6).sum())
+            promise(not far, "info.grad is that of the state before or after the step", f"{far} of {FEW} rows not", fix)
+
+
+def check_precision(sampler: Sampler) -> None:
+    """A chain computes in the type of u: float32 stays float32, and float64 is not rounded to float32."""
+    fix = "make tensors by u.new_zeros(...) or with dtype=u.dtype, and convert nothing"
+    for dtype in (torch.float32, torch.float64):
+        density, u = GaussianTarget(MEAN.to(dtype), COV.to(dtype)), points(ROWS, DIM, dtype)
+        noise = draw_step_noise(sampler, u, Noise(0, "step", dtype=dtype))
+        state, info = _step(sampler, density, u, noise)
+        seen = {"u": state[0].dtype, "info.value": info.value.dtype, "info.grad": info.grad.dtype}
+        other = [f"{name} is {kind}" for name, kind in seen.items() if kind != dtype]
+        promise(not other, f"{dtype} in, {dtype} out", ", ".join(other), fix)
+    rounded = bool((state[0].float().double() == state[0]).all())
+    promise(not rounded, "float64 chains have 53 bits", "every coordinate is a float32 number", fix)
 
 
 def check_declared_draws(sampler: Sampler) -> None:
@@ -133,6 +171,39 @@ def check_stationary(sampler: Sampler) -> None:
         del off["with ULA's bias"]
     seen = ", ".join(f"{errors:.1f} from the moments {name}" for name, errors in off.items())
     promise(min(off.values()) <= ERRORS, f"moments within {ERRORS:g} standard errors", f"{seen} (at h = 0.4)", fix)
+
+
+def check_stationary_skewed(sampler: Sampler) -> None:
+    """It keeps a skewed density that it starts from: Stein's identity holds within 5 standard errors.
+
+    An unadjusted sampler may have ULA's bias: there, E[s uᵀ + I + (h/4) s sᵀ] = 0 in place of E[s uᵀ + I] = 0, with
+    s = ∇ log p, in the symmetric part.
+    """
+    h = float(_move(sampler, 0.0, 1.0)[0, 0]) ** 2
+    density, u = SkewedTarget(SKEWED_H / h if h else 1.0), skewed_draws(CHAINS)
+    adjusted = _step(sampler, density, u, _noise(sampler, u))[1].accepted is not None
+    with torch.no_grad():
+        u = run(sampler, density, u, Noise(0, "chain", dtype=torch.float64), STEPS).u
+    score = density.value_and_grad(u).grad
+    eye = torch.eye(DIM, dtype=torch.float64).expand(len(u), -1, -1)
+    outer, square = score.unsqueeze(2) * u.unsqueeze(1), score.unsqueeze(2) * score.unsqueeze(1)
+    exact = 0.5 * (outer + outer.mT) + eye
+    waves = u.sin() * score + u.cos(), u.sin().flip(1) * score
+    off = {"exact": standard_errors(torch.cat([score, exact.flatten(1), *waves], dim=1))}
+    if not adjusted:
+        biased = exact + SKEWED_H / 4 * square
+        off["with ULA's bias"] = standard_errors(torch.cat([score, biased.flatten(1)], dim=1))
+    seen = ", ".join(f"{errors:.1f} standard errors {name}" for name, errors in off.items())
+    fix = (
+        "accept with probability min(1, p(u') q(u|u') / (p(u) q(u'|u))), where q(u'|u) is the proposal's density; for "
+        "tempered samplers, check a recipe with temperature 1"
+    )
+    promise(
+        min(off.values()) <= BOUND,
+        f"Stein's identity within {BOUND:g} standard errors",
+        f"{seen} (at h = {SKEWED_H:g})",
+        fix,
+    )
 
 
 def _standard_errors(sample: Tensor, cov: Tensor) -> float:

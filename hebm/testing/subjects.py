@@ -1,4 +1,4 @@
-"""Small live objects that checks use: a reference backbone, known densities, batches, poisoned noise."""
+"""Small live objects for the checks: a reference backbone, known densities, batches, noise with NaN."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def perturbed(module: M, size: float = 0.02) -> M:
 
 
 def points(rows: int, dim: int, dtype: torch.dtype = torch.float32, name: str = "points") -> Tensor:
-    """Standard normal u `(rows, dim)`, always the same."""
+    """Return standard normal u `(rows, dim)`, always the same for one name."""
     return Noise(0, name, dtype=dtype).normal(rows, dim)
 
 
 def contexts(layout: LatentLayout, rows: int, dtype: torch.dtype = torch.float32) -> Tensor | None:
-    """Standard normal contexts `(rows, *context)`, or None where there is none."""
+    """Return standard normal contexts `(rows, *context)`, or None where the layout has none."""
     return None if layout.context is None else Noise(0, "context", dtype=dtype).normal(rows, *layout.context)
 
 
 def image_batch(images: ImageSpec, rows: int, dtype: torch.dtype = torch.float32) -> Batch:
-    """Random images in [−1, 1], ±1 where targets are binary; classes in turn, attributes at random."""
+    """Return random images in [−1, 1], with targets ±1 if these are binary; classes in turn, attributes at random."""
     x = 2 * Noise(0, "images", dtype=dtype).uniform(rows, *images.shape) - 1
     target = x.sign() if images.binary else x
     return Batch(x, target, _labels(images, rows), torch.arange(rows))
@@ -65,7 +65,7 @@ def _labels(images: ImageSpec, rows: int) -> Tensor | None:
 
 
 def image_set(images: ImageSpec, rows: int = 16) -> ArrayImages:
-    """The same images as a data set, for `FitsStatistics.fit_statistics`."""
+    """Return the same images as a data set, for `FitsStatistics.fit_statistics`."""
     batch = image_batch(images, rows)
     return ArrayImages(batch.target, batch.labels, images.classes, images.attributes)
 
@@ -126,7 +126,7 @@ class ReferenceBackbone(InferringBackbone):
         return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """What each conditional sees: 1, the context and z above, flat; and all of them."""
+        """Return what each conditional sees: 1, the context and z above, flat; and all of them."""
         features = [self._start(latents.u, latents.context)]
         for part in latents.z:
             features.append(torch.cat([features[-1], part.flatten(1)], dim=1))
@@ -198,7 +198,7 @@ class PoisonedNoise(Noise):
     row = 1
 
     def normal(self, rows: int, *shape: int) -> Tensor:
-        """Standard normal, but for the one row."""
+        """Draw standard normal numbers, and NaN in the one row."""
         out = super().normal(rows, *shape)
         first = (self.row - self.start) * self.group
         if 0 <= first < rows:

@@ -100,6 +100,14 @@ def negatives(recipe):
     return recipe.contrast.negatives if hasattr(recipe, "contrast") else "chain"
 
 
+def unkept(recipe):
+    """Why a recipe's draws do not follow its density, by check; {} where they do."""
+    if getattr(recipe, "drawing", None) != Drawing(mode="progressive", factors="single"):
+        return {}
+    reason = "as in the paper's text, a stage climbs its own factor; the density is that of the product"
+    return {"draws": reason, "draws-given-layers": reason}
+
+
 def made(group, name):
     """The recipes by which a registered class is checked: reduced, or with its defaults."""
     return [find(group, name)(**fields) for fields in REDUCED.get((group, name), REDUCED.get(name, [{}]))]
@@ -107,7 +115,8 @@ def made(group, name):
 
 def walk(group, leave_out=frozenset(), **options):
     names = [name for name in GROUPS[group] if name not in leave_out]
-    return [case for name in names for recipe in made(group, name) for case in cases(recipe, **options)]
+    recipes = [recipe for name in names for recipe in made(group, name)]
+    return [case for recipe in recipes for case in cases(recipe, **options, expect_failure=unkept(recipe))]
 
 
 @parametrize(walk("hebm_backbones"))

@@ -1,0 +1,169 @@
+"""Whether the draws of a prior follow its density. Every check is called with a recipe and a live backbone (float32).
+
+The tests are those of `hebm.testing.stein`, on priors of `hebm.testing.long_chains`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hebm.densities import Conditioned, LogDensity
+from hebm.interfaces import MCMC, Backbone, Draw, PriorLearner, PriorRecipe, Request, root_of
+from hebm.latents import Fixed
+from hebm.noise import Noise
+from hebm.testing.long_chains import ROWS, STEPS, lively, long_draws, paced, start
+from hebm.testing.prior_subjects import built
+from hebm.testing.promises import expect_close, promise
+from hebm.testing.stein import Subject, expect_follows
+from hebm.testing.subjects import contexts, points
+
+SPREAD = 2.0
+"""Standard deviation of fixed coordinates: their effect should show."""
+FEW = 5
+
+
+def check_root_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """The root draws u ~ N(0, I), whatever the context."""
+    prior, twin = built(recipe, backbone, torch.float64)
+    rows, dim = 4 * ROWS, twin.layout.dim
+    given = Request(context=contexts(twin.layout, rows, torch.float64))
+    u = root_of(prior).sample(twin, rows, Noise(0, "root", dtype=torch.float64), given).u
+    normal = Subject(lambda at: -at, torch.arange(dim))
+    expect_follows(
+        "the root's draws", u, normal, "return noise.normal(n, D); what is learned goes into a tilt, f(T(u))"
+    )
+
+
+def _with_density(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backbone, LogDensity] | None:
+    """Return a lively prior, its backbone and its density; None without one of them."""
+    found = lively(recipe, backbone)
+    density = None if found is None else found[0].density(found[1], contexts(found[1].layout, ROWS, torch.float64))
+    return None if found is None or density is None else (*found, density)
+
+
+def check_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Draws follow `density`: what the last transition moved follows it given the rest. Passes without a density."""
+    found = _with_density(recipe, backbone)
+    if found is None:
+        return
+    prior, twin, density = found
+    moved, draw = long_draws(prior, twin)
+    fix = "let the chain follow density(), f with the sign of tilt(); return None from density() where draws have none"
+    expect_follows("draws by long chains", draw.u, Subject.of(density, moved), fix)
+
+
+def check_draws_given_layers(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Draws of the top layer given all others follow `density` given these.
+
+    Passes without a density, and for one layer.
+    """
+    found, layers = _with_density(recipe, backbone), set(range(len(backbone.layout)))
+    if found is None or len(layers) == 1:
+        return
+    prior, twin, density = found
+    fixed = twin.layout.fix(SPREAD * points(ROWS, twin.layout.dim, torch.float64, "given"), layers - {0})
+    _, draw = long_draws(prior, twin, Request(fixed=fixed))
+    fix = "condition on request.fixed: use MCMC transitions, whose chains move the free coordinates alone"
+    expect_follows("draws of the top layer given the others", draw.u, Subject.of(density, ~fixed.mask), fix)
+
+
+def check_transition_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Each chain follows its own density, given where it starts and what it keeps fixed. Passes without chains."""
+    found = lively(recipe, backbone)
+    if found is None:
+        return
+    prior, twin = found
+    at = start(twin, ROWS)
+    for transition in _conditionals(prior, twin):
+        for request in _requests(prior, twin):
+            moved = paced(transition).move(at, Noise(0, "move", dtype=torch.float64), request).u
+            fixed = transition.fixed(at, Noise(0, "move", dtype=torch.float64), request.fixed)
+            free = torch.ones(twin.layout.dim, dtype=torch.bool) if fixed is None else ~fixed.mask
+            density, other = transition.density(at, request), transition.density(_next_rows(at), request)
+            fix = "draw by the transition's own density(at, request); value_and_grad must return its gradient"
+            what = f"draws by a long chain of transition {transition.name!r}"
+            expect_follows(what, moved, Subject.of(density, free, other), fix)
+
+
+def _requests(prior: PriorLearner, backbone: Backbone) -> Iterator[Request]:
+    """Yield a plain request, and one that fixes the top layer where no density says how."""
+    yield Request(steps=STEPS)
+    if prior.density(backbone) is None and len(backbone.layout) > 1:
+        given = points(ROWS, backbone.layout.dim, torch.float64, "given")
+        yield Request(steps=STEPS, fixed=backbone.layout.fix(given, {0}))
+
+
+def _conditionals(prior: PriorLearner, backbone: Backbone) -> tuple[MCMC, ...]:
+    """Return the chains of a prior, but one that alone makes its draws: `check_draws` has it."""
+    path = prior.transitions(backbone)
+    chains = tuple(transition for transition in path if isinstance(transition, MCMC))
+    return () if prior.density(backbone) is not None and _whole(chains, backbone) else chains
+
+
+def _whole(chains: tuple[MCMC, ...], backbone: Backbone) -> bool:
+    """Return whether every chain moves all coordinates."""
+    at, noise = start(backbone, FEW), Noise(0, "move", dtype=torch.float64)
+    return all(chain.fixed(at, noise, None) is None for chain in chains)
+
+
+def _next_rows(at: Draw) -> Draw:
+    return Draw(at.u.roll(1, 0), at.context)
+
+
+def check_transition_densities(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """The gradient of each chain's density is right, and conditionals depend on where the transition before ended.
+
+    A chain of conditionals has no `density`, or moves some layers given others. Passes without chains.
+    """
+    prior, twin = built(recipe, backbone, torch.float64)
+    at, request = start(twin, FEW), Request()
+    listed = prior.transitions(twin)
+    for k, transition in enumerate(listed):
+        if not isinstance(transition, MCMC):
+            continue
+        fixed = transition.fixed(at, Noise(0, "move", dtype=torch.float64), None)
+        here = _target(transition.density(at, request), fixed)
+        u = at.u if fixed is None else fixed.free(at.u)
+        _expect_gradient(transition.name, here, u)
+        if k and _coupled(prior.density(twin, at.context), fixed, at):
+            _expect_depends(transition, at, here, u)
+
+
+def _coupled(whole: LogDensity | None, fixed: Fixed | None, at: Draw) -> bool:
+    """Return whether a chain should depend on its start: it is a conditional, and of a density that couples layers."""
+    if whole is None or fixed is None:
+        return whole is None
+    u, elsewhere = fixed.free(at.u), fixed.moved(_next_rows(at).u)
+    grads = [Conditioned(whole, each).value_and_grad(u).grad for each in (fixed, elsewhere)]
+    return not torch.equal(*grads)
+
+
+def _target(density: LogDensity, fixed: Fixed | None) -> LogDensity:
+    return density if fixed is None else Conditioned(density, fixed)
+
+
+def _expect_gradient(name: str, density: LogDensity, u: Tensor) -> None:
+    std = 1.0 if (factor := density.factor()) is None else factor.std
+    step = 1e-5 * std
+    direction = points(len(u), u.shape[1], torch.float64, "direction")
+    ends = [density.value_and_grad(u + sign * step * direction).value for sign in (1, -1)]
+    seen = (density.value_and_grad(u).grad * step * direction).sum(1) * 2e5
+    fix = "gaussian() must return its value and the gradient of that value; remainder() stays differentiable in u"
+    expect_close(f"gradient = finite difference in transition {name!r}", seen, (ends[0] - ends[1]) * 1e5, 1e-4, fix)
+
+
+def _expect_depends(transition: MCMC, at: Draw, here: LogDensity, u: Tensor) -> None:
+    """Raise unless the density of the free coordinates is another one after another start."""
+    elsewhere = _next_rows(at)
+    fixed = transition.fixed(elsewhere, Noise(0, "move", dtype=torch.float64), None)
+    there = _target(transition.density(elsewhere, Request()), fixed)
+    same = (here.value_and_grad(u).grad == there.value_and_grad(u).grad).all(1)
+    promise(
+        not bool(same.any()),
+        f"transition {transition.name!r} is conditional on where the transition before it ended",
+        f"the same density in {int(same.sum())} of {len(u)} rows with another start",
+        "use at.u of density(at, request), or keep other layers fixed; a prior with a density returns it in density()",
+    )

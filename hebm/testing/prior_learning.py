@@ -1,0 +1,122 @@
+"""Signs: what a prior's density and objective do with f. Every check is called with a recipe and a live backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hebm.interfaces import MCMC, Backbone, Latents, PriorLearner, PriorRecipe, Progress, Request, Stage, Tilt, tilt_of
+from hebm.latents import Posterior
+from hebm.noise import Noise
+from hebm.testing.long_chains import start
+from hebm.testing.prior_subjects import built, latents_at
+from hebm.testing.promises import expect_close, promise
+from hebm.testing.stein import BOUND
+from hebm.testing.subjects import contexts, perturbed, points
+
+POINTS = 64
+ROWS = 64
+REPEATS = (6, 24)
+"""How many gradients are averaged: at first, and where these do not decide."""
+
+
+def check_tilt_in_density(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A change of parameters changes f and the density alike, up to a constant. Passes without a tilt.
+
+    Of a chain of conditionals, the last one's density rises with f.
+    """
+    prior, twin = built(recipe, backbone, torch.float64)
+    whole = prior.density(twin) is not None
+    before = _tilt_and_density(prior, twin)
+    perturbed(prior, 0.05)
+    after = _tilt_and_density(prior, twin)
+    if before is None or after is None:
+        return
+    f, density = (_centred(b - a) for a, b in zip(before, after, strict=True))
+    fix = "f is the log tilt: tilt() returns +f where the density has f(T(u)) - |u|^2/2; the energy is -f"
+    if whole:
+        expect_close("the density changes as f does", density, f, 1e-3 * float(f.std()), fix)
+    elif float(f.std()) > 0 and float(density.std()) > 0:
+        alike = float((f * density).mean() / (f.std(correction=0) * density.std(correction=0)))
+        promise(alike > 0.5, "the last conditional's density rises with f", f"a correlation of {alike:.2f}", fix)
+
+
+def _tilt_and_density(prior: PriorLearner, backbone: Backbone) -> tuple[Tensor, Tensor] | None:
+    """Return f and the prior's log density, or that of its last chain, `(n,)` each; None without one of them."""
+    at, tilt = start(backbone, POINTS), tilt_of(prior)
+    chains = [transition for transition in prior.transitions(backbone) if isinstance(transition, MCMC)]
+    density = prior.density(backbone, at.context)
+    if density is None and chains:
+        density = chains[-1].density(at, Request())
+    if density is None or tilt is None:
+        return None
+    u = points(POINTS, backbone.layout.dim, torch.float64, "points")
+    with torch.no_grad():
+        return tilt.at(backbone, backbone.latents(u, at.context)).sum(1), density.value_and_grad(u).value
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean()
+
+
+def check_learning(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A step down each stage's loss raises f on posterior draws relative to draws of the prior, by 5 standard errors.
+
+    The posterior draws lie around ±1 in every coordinate. Passes for stages that train no part of the tilt.
+    """
+    for k in range(len(built(recipe, backbone)[0].stages())):
+        prior, twin = built(recipe, backbone, torch.float64, started=k + 1)
+        stage, tilt = prior.stages()[k], tilt_of(prior)
+        gap = None if tilt is None else _gap_gradient(prior, tilt, stage, twin)
+        if gap is not None:
+            _expect_raised(stage, gap, twin)
+
+
+def _expect_raised(stage: Stage, gap: Sequence[Tensor], backbone: Backbone) -> None:
+    rates: list[Tensor] = []
+    for repeats in REPEATS:
+        rates += [_rate(stage, gap, backbone, i) for i in range(len(rates), repeats)]
+        found = torch.stack(rates)
+        errors = float(found.mean() / (found.std() / len(found) ** 0.5 + 1e-300))
+        if abs(errors) > BOUND:
+            break
+    promise(
+        errors > BOUND,
+        f"a step down the loss of stage {stage.name!r} raises f on posterior draws relative to draws of the prior",
+        f"f {'rises' if errors > 0 else 'falls'}, by {abs(errors):.1f} standard errors of {len(found)} gradients",
+        "loss = f(negative).mean() - f(positive).mean(): f is large where latents are likely",
+    )
+
+
+def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Tensor:
+    """Return how fast the gap grows down the loss of one batch, −⟨∇L, ∇gap⟩, a scalar."""
+    posterior = Posterior(_shifted(backbone, stage.module, ROWS, f"posterior-{i}"))
+    noise = Noise(i, "objective", dtype=torch.float64)
+    loss = stage.objective(backbone, posterior, noise, Progress(9, 10)).total
+    grads = _gradients(loss, stage.module)
+    return -torch.stack([(a * b).sum() for a, b in zip(grads, gap, strict=True)]).sum()
+
+
+def _gap_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backbone) -> list[Tensor] | None:
+    """Return the gradient of E_posterior[f] − E_prior[f] in a stage's parameters, or None where f has none of them."""
+    rows, context = 4 * ROWS, contexts(backbone.layout, 4 * ROWS, torch.float64)
+    noise = Noise(0, "prior", dtype=torch.float64)
+    u = prior.sample(backbone, rows, noise, Request(context=context)).u
+    both = _shifted(backbone, prior, rows, "posterior"), latents_at(backbone, prior, u)
+    high, low = (tilt.f(latents).sum(1).mean() for latents in both)
+    grads = _gradients(high - low, stage.module) if (high - low).requires_grad else []
+    return grads if any(bool(grad.any()) for grad in grads) else None
+
+
+def _gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return list(torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True))
+
+
+def _shifted(backbone: Backbone, module: nn.Module, rows: int, name: str) -> Latents:
+    """Return latents of u = ±1 + ξ/2, the sign of each coordinate fixed."""
+    dim = backbone.layout.dim
+    shift = points(1, dim, torch.float64, "shift").sign()
+    return latents_at(backbone, module, shift + 0.5 * points(rows, dim, torch.float64, name))

@@ -1,0 +1,220 @@
+"""Wrong samplers, each caught by the check that names its promise."""
+
+import random
+
+import attrs
+import pytest
+import torch
+from sound_components import Place, SoundMALA, SoundULA, expect_caught, own, uncontrolled
+
+from hebm.interfaces import Info
+from hebm.testing import cases, check_all
+
+
+class WrongDrift(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise, drift=1.0)
+        return Place(u), info
+
+
+class WrongNoise(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise._replace(normal=2**0.5 * noise.normal))
+        return Place(u), info
+
+
+class IgnoresScale(SoundULA):
+    def step(self, density, state, noise):
+        value, grad = density.value_and_grad(state.u)
+        return Place(state.u + 0.5 * self.h * grad + self.h**0.5 * noise.normal), Info(value, grad)
+
+
+class LinearScale(SoundULA):
+    def step(self, density, state, noise):
+        value, grad = density.value_and_grad(state.u)
+        h = self.h * density.scale
+        return Place(state.u + 0.5 * h * grad + self.h**0.5 * density.scale * noise.normal), Info(value, grad)
+
+
+class SharedState(SoundULA):
+    memory = []
+
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        u = u + 0.01 * len(self.memory)
+        self.memory.append(u)
+        return Place(u), info
+
+
+class InPlace(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(state.u.copy_(u)), info
+
+
+class Undeclared(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u + 0 * noise.uniform.unsqueeze(1), noise)
+        return Place(u), info
+
+
+class GlobalNoise(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise._replace(normal=torch.randn_like(state.u)))
+        return Place(u), info
+
+
+class PythonNoise(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u + random.gauss(0, 0.1), noise)
+        return Place(u), info
+
+
+class BareTensor(SoundULA):
+    def init(self, density, u):
+        return [u]
+
+
+class ClipsByBatch(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u / u.norm().clamp(min=1.0)), info
+
+
+class RepairsNaN(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u.nan_to_num(0.0)), info
+
+
+class AlwaysAccepts(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u), info._replace(accepted=torch.ones_like(info.value))
+
+
+class LeavesProposalOut(SoundMALA):
+    """Accepts by p(u') / p(u), though its proposal is not symmetric."""
+
+    def log_ratio(self, state, new, h, xi):
+        return new.value - state.value
+
+
+class InvertsProposal(SoundMALA):
+    """Has q(u'|u) / q(u|u') in its ratio."""
+
+    def log_ratio(self, state, new, h, xi):
+        return 2 * (new.value - state.value) - super().log_ratio(state, new, h, xi)
+
+
+class InvertsRatio(SoundMALA):
+    def log_ratio(self, state, new, h, xi):
+        return -super().log_ratio(state, new, h, xi)
+
+
+class ReportsTheProposal(SoundMALA):
+    """Its info is the proposal's, though the proposal was rejected."""
+
+    def step(self, density, state, noise):
+        moved, info = super().step(density, state, noise)
+        new, _ = self.proposed(density, state, noise)
+        return moved, info._replace(value=new.value, grad=new.grad)
+
+
+class StaleGradient(SoundMALA):
+    """A rejected chain keeps the gradient of the proposal."""
+
+    def step(self, density, state, noise):
+        moved, info = super().step(density, state, noise)
+        new, _ = self.proposed(density, state, noise)
+        return moved._replace(grad=new.grad), info._replace(grad=new.grad)
+
+
+class ReportsEnergy(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u), info._replace(value=-info.value)
+
+
+class FollowsTheGaussianAlone(SoundULA):
+    def step(self, density, state, noise):
+        value, grad = density.gaussian(state.u)
+        h = self.h * density.scale
+        root = h.sqrt() if isinstance(h, torch.Tensor) else h**0.5
+        return Place(state.u + 0.5 * h * grad + root * noise.normal), Info(value, grad)
+
+
+class SinglePrecision(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u.float().to(u.dtype)), info
+
+
+class DoublesEverything(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u.double()), info
+
+
+class ScalesOneCoordinate(SoundULA):
+    """A density's scale reaches the drift of the first coordinate alone."""
+
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u + 0.5 * self.h * (1 - density.scale) * info.grad * torch.tensor([0.0, 1.0]).to(u)), info
+
+
+BROKEN_SAMPLERS = [
+    (LeavesProposalOut, "stationary-skewed"),
+    (InvertsProposal, "stationary-skewed"),
+    (InvertsRatio, "stationary-skewed"),
+    (FollowsTheGaussianAlone, "stationary-skewed"),
+    (WrongDrift, "stationary-skewed"),
+    (WrongNoise, "stationary-skewed"),
+    (ReportsTheProposal, "info"),
+    (StaleGradient, "info"),
+    (ReportsEnergy, "info"),
+    (SinglePrecision, "precision"),
+    (DoublesEverything, "precision"),
+    (ScalesOneCoordinate, "scale"),
+    (WrongDrift, "stationary"),
+    (WrongNoise, "stationary"),
+    (AlwaysAccepts, "stationary"),
+    (AlwaysAccepts, "nan-rejected"),
+    (IgnoresScale, "scale"),
+    (LinearScale, "scale"),
+    (SharedState, "pure"),
+    (InPlace, "pure"),
+    (Undeclared, "declared-draws"),
+    (GlobalNoise, "no-global-rng"),
+    (PythonNoise, "no-global-rng"),
+    (BareTensor, "state"),
+    (ClipsByBatch, "nan-chain"),
+    (RepairsNaN, "nan-chain"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), BROKEN_SAMPLERS, ids=lambda part: getattr(part, "__name__", part))
+def test_a_wrong_sampler_is_caught_by_the_check_of_that_promise(kind, name):
+    expect_caught(kind(), name)
+
+
+@attrs.frozen
+class SoundWalk(SoundMALA):
+    """A random walk, accepted by p(u') / p(u)."""
+
+    def log_ratio(self, state, new, h, xi):
+        return new.value - state.value
+
+    def proposed(self, density, state, noise):
+        flat = state._replace(grad=torch.zeros_like(state.grad))
+        return super().proposed(density, flat, noise)
+
+
+@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk])
+def test_a_sound_sampler_passes(kind):
+    check_all(own(cases(kind())))
+
+
+def test_every_check_of_a_sampler_has_a_wrong_example():
+    assert uncontrolled(SoundULA(), BROKEN_SAMPLERS) <= set()
