@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def check_workers(recipe: DatasetRecipe) -> None:
     images = recipe.load("train")
     fix = "keep no lambda, open file or lock in the images; a class with __call__ instead of a closure"
     try:
-        twin: Any = ForkingPickler.loads(bytes(ForkingPickler.dumps(images)))
+        twin: Any = pickle.loads(pickle.dumps(images))
     except Exception as error:
         promise(False, "images that can be pickled (data.workers)", f"{type(error).__name__}: {error}", fix)
     expect_equal("images read in a worker", twin.read(_first(images)), images.read(_first(images)), fix)
@@ -166,10 +166,15 @@ def check_other_process(recipe: DatasetRecipe) -> None:
     fix = "no hash(), id(), set order, time or process number in fingerprint(); self.digest(…) of bytes"
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            other = pool.submit(_fingerprints, recipe).result()
+            # as bytes: a pool would move the recipe's tensors to shared memory, away from arrays that view them
+            other = pool.submit(_fingerprints_of, pickle.dumps(recipe)).result()
         except Exception as error:
             promise(False, "a recipe that another process can load", f"{type(error).__name__}: {error}", fix)
     promise(own == other, "the same fingerprints in another process", "other ones", fix)
+
+
+def _fingerprints_of(pickled: bytes) -> tuple[str, ...]:
+    return _fingerprints(pickle.loads(pickled))
 
 
 def _fingerprints(recipe: DatasetRecipe) -> tuple[str, ...]:
