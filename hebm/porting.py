@@ -83,6 +83,13 @@ class CheckpointFormat(ABC):
         Raises `CheckpointError` for what the other code cannot express.
         """
 
+    def example(self) -> tuple[Experiment, ImageSpec] | None:
+        """Return a small experiment that the other code can express, and the images it is trained on.
+
+        `hebm.testing` builds its backbone, writes it in this format and reads it back.
+        """
+        return None
+
 
 @attrs.frozen(eq=False)
 class Imported:

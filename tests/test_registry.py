@@ -371,6 +371,7 @@ def test_every_group_but_commands_has_an_abstract_recipe():
 def test_the_names_installed_are_those_that_pyproject_declares():
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     declared = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["entry-points"]
+    assert declared.pop("pytest11") == {"hebm": "hebm.pytest_plugin"}
     assert set(declared) <= set(registry.GROUPS)
     for group, points in declared.items():
         own = [e for e in registry.status(group) if e.origins[0].distribution == "hebm"]

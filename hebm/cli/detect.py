@@ -25,7 +25,13 @@ from hebm.cli.options import run_argument, unfinished_option, warner
     show_default=True,
     help="What to do with files that are not images.",
 )
-@click.option("--device", type=click.Choice(("cpu", "cuda", "mps")), default="cpu", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(("cpu", "cuda", "mps")),
+    default="cpu",
+    show_default=True,
+    help="Where to compute.",
+)
 @unfinished_option
 def command(
     run: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from importlib import resources
 from pathlib import Path
@@ -10,22 +11,28 @@ from string import Template
 import click
 
 from hebm import registry
+from hebm.class_names import class_names
+from hebm.cli.kinds import KINDS, Kind, example, tries
 from hebm.errors import ConfigError
+from hebm.suggest import did_you_mean
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @click.command("init")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--plugin", metavar="NAME", help="Write a plugin with a prior called NAME, into the folder PATH.")
-def command(path: Path | None, plugin: str | None) -> None:
+@click.option("--plugin", metavar="NAME", help="Write a plugin with a component called NAME, into the folder PATH.")
+@click.option("--kind", metavar="KIND", help=f"Which component the plugin has: {', '.join(KINDS)}. Default: prior.")
+def command(path: Path | None, plugin: str | None, kind: str | None) -> None:
     """Write a commented configuration to PATH (experiment.toml), or a plugin's skeleton."""
     if plugin is None:
+        if kind is not None:
+            raise ConfigError(f"--kind {kind} goes with --plugin NAME")
         written = _write_starter(path or Path("experiment.toml"))
         click.echo(f"wrote {written}\nnext: hebm check {written}, then hebm run {written}")
         return
-    folder = _write_plugin(plugin, path or Path(f"hebm-{plugin}"))
-    click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then hebm plugins {plugin}")
+    folder = _write_plugin(plugin, kind or "prior", path or Path(f"hebm-{plugin}"))
+    click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then pytest in {folder}; see {folder}/README.md")
 
 
 def _write_starter(path: Path) -> Path:
@@ -37,31 +44,69 @@ def _write_starter(path: Path) -> Path:
     return path
 
 
-def _write_plugin(name: str, folder: Path) -> Path:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"--plugin {name}: a name is lower-case words joined by hyphens, such as score-matching")
-    if name in registry.names("hebm_priors"):
-        owner = registry.status("hebm_priors")
-        taken = next(entry for entry in owner if entry.name == name)
-        raise ConfigError(f"--plugin {name}: {' and '.join(map(str, taken.origins))} has a prior of this name already")
-    package = "hebm_" + name.replace("-", "_")
-    words = {
-        "name": name,
-        "distribution": f"hebm-{name}",
-        "package": package,
-        "class_name": "".join(word.capitalize() for word in name.split("-")),
-        "interface": str(registry.INTERFACE),
-    }
+def _write_plugin(name: str, kind: str, folder: Path) -> Path:
+    if kind not in KINDS:
+        raise ConfigError(f"--kind {kind}: unknown{did_you_mean(kind, KINDS)} (kinds: {', '.join(KINDS)})")
+    _check_name(name, KINDS[kind])
+    words = _words(name, kind)
+    package = words["package"]
     sources = {
         "pyproject.toml": "pyproject.toml.txt",
         "README.md": "README.md.txt",
-        "example.toml": "example.toml.txt",
         f"{package}/__init__.py": "init.py.txt",
-        f"{package}/prior.py": "prior.py.txt",
-        "tests/test_prior.py": "test_prior.py.txt",
+        f"{package}/{kind}.py": f"{kind}.py.txt",
+        f"tests/test_{kind}.py": f"{kind}_test.py.txt",
     }
-    _write({folder / target: _render(source, **words) for target, source in sources.items()})
+    files = {folder / target: _render(source, **words) for target, source in sources.items()}
+    _check_class_name(name, words["class_name"], files[folder / package / f"{kind}.py"])
+    if kind != "format":
+        files[folder / "example.toml"] = example(KINDS[kind], name)
+    _write(files)
     return folder
+
+
+def _words(name: str, kind: str) -> dict[str, str]:
+    """Return what the skeleton's placeholders stand for."""
+    about = KINDS[kind]
+    class_name = "".join(word.capitalize() for word in name.split("-"))
+    return {
+        "name": name,
+        "kind": kind,
+        "group": about.group,
+        "title": about.title,
+        "article": "An" if about.title[0] in "aeiou" else "A",
+        "does": about.does,
+        "use": about.use.replace("NAME", name),
+        "tries": "\n".join(f"    {line}" for line in tries(about, name)),
+        "distribution": f"hebm-{name}",
+        "package": "hebm_" + name.replace("-", "_"),
+        "class_name": class_name,
+        "target": "command" if kind == "command" else class_name,
+        "interface": str(registry.INTERFACE),
+    }
+
+
+def _check_name(name: str, kind: Kind) -> None:
+    """Raise `ConfigError` for a name that is malformed or taken."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"--plugin {name}: a name is lower-case words joined by hyphens, such as score-matching")
+    taken = registry.declared(kind.group).get(name)
+    if taken:
+        owners = " and ".join(map(str, taken))
+        raise ConfigError(f"--plugin {name}: {owners} has a {kind.title} of this name already")
+
+
+def _check_class_name(name: str, class_name: str, source: str) -> None:
+    """Raise `ConfigError` if a class of this name cannot be in the source, or another component's class has it."""
+    if class_name in class_names():
+        raise ConfigError(f"--plugin {name}: a component has a class {class_name} already; give another name")
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a keyword, such as True
+        raise ConfigError(f"--plugin {name}: a class cannot be called {class_name}; give another name") from None
+    imports = (node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    if class_name in [alias.name for node in imports for alias in node.names]:
+        raise ConfigError(f"--plugin {name}: {class_name} is the name of a class of hebm; give another name")
 
 
 def _render(source: str, **words: str) -> str:

@@ -76,7 +76,7 @@ class Evaluation:
         if samples == self.settings.samples:
             return self
         settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
-        other = Evaluation(self.model, self.splits, settings, self.processes, self.cache_folder)
+        other = type(self)(self.model, self.splits, settings, self.processes, self.cache_folder)
         other.extractors, other._recipes = self.extractors, self._recipes
         return other
 

@@ -6,28 +6,42 @@
     def test_conformance(check):
         check()
 
-or `check_prior(MyPrior())`, which runs all checks and reports all failures at once.
+or `check_prior(MyPrior())`, which runs all checks and reports all failures at once. `cases` takes a component of any
+kind: a backbone, energy, prior, sampler, metric, data set, extractor, scheme, analysis or checkpoint format by its
+recipe, and a command. Each check is a function whose docstring states the promise.
 """
 
-from hebm.testing.conformance import (
-    Case,
+from hebm.testing.checks import (
+    analysis_checks,
     backbone_checks,
-    cases,
-    check_all,
-    check_backbone,
-    check_dataset,
-    check_energy,
-    check_extractor,
-    check_prior,
-    check_recipe,
-    check_sampler,
+    command_checks,
     dataset_checks,
     energy_checks,
     extractor_checks,
-    parametrize,
+    format_checks,
+    metric_checks,
     prior_checks,
     recipe_checks,
     sampler_checks,
+    scheme_checks,
+)
+from hebm.testing.conformance import (
+    Case,
+    cases,
+    check_all,
+    check_analysis,
+    check_backbone,
+    check_command,
+    check_dataset,
+    check_energy,
+    check_extractor,
+    check_format,
+    check_metric,
+    check_prior,
+    check_recipe,
+    check_sampler,
+    check_scheme,
+    parametrize,
 )
 from hebm.testing.promises import ConformanceError
 from hebm.testing.subjects import ReferenceBackbone
@@ -36,21 +50,31 @@ __all__ = [
     "Case",
     "ConformanceError",
     "ReferenceBackbone",
+    "analysis_checks",
     "backbone_checks",
     "cases",
     "check_all",
+    "check_analysis",
     "check_backbone",
+    "check_command",
     "check_dataset",
     "check_energy",
     "check_extractor",
+    "check_format",
+    "check_metric",
     "check_prior",
     "check_recipe",
     "check_sampler",
+    "check_scheme",
+    "command_checks",
     "dataset_checks",
     "energy_checks",
     "extractor_checks",
+    "format_checks",
+    "metric_checks",
     "parametrize",
     "prior_checks",
     "recipe_checks",
     "sampler_checks",
+    "scheme_checks",
 ]

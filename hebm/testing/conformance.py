@@ -3,79 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import click
 
+from hebm.analyse.recipe import AnalysisRecipe
 from hebm.data.recipe import DatasetRecipe
 from hebm.evaluate.extractors import ExtractorRecipe
+from hebm.evaluate.metric import MetricRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
-from hebm.testing import (
-    backbone_rows,
-    backbones,
-    datasets,
-    energies,
-    extractors,
-    pixels,
-    prior_draws,
-    prior_laws,
-    prior_learning,
-    priors,
-    recipes,
-    samplers,
-)
+from hebm.porting import CheckpointFormat
+from hebm.testing.checks import COMMAND, Check, Given, kind_of, recipe_checks
 from hebm.testing.promises import ConformanceError
-from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
-
-Check = Callable[..., None]
-
-
-def _checks(module: ModuleType) -> dict[str, Check]:
-    """Collect every `check_*` of a module, in order, by its name with dashes."""
-    found = {name: value for name, value in vars(module).items() if name.startswith("check_")}
-    return {
-        name.removeprefix("check_").replace("_", "-"): value
-        for name, value in found.items()
-        if getattr(value, "__module__", None) == module.__name__
-    }
-
-
-def backbone_checks() -> dict[str, Check]:
-    """Called as `check(recipe, images)`."""
-    return _checks(backbones) | _checks(backbone_rows) | _checks(pixels)
-
-
-def energy_checks() -> dict[str, Check]:
-    """Called as `check(recipe, layout, levels)`."""
-    return _checks(energies)
-
-
-def prior_checks() -> dict[str, Check]:
-    """Called as `check(recipe, backbone)`."""
-    return _checks(prior_draws) | _checks(priors) | _checks(prior_laws) | _checks(prior_learning)
-
-
-def sampler_checks() -> dict[str, Check]:
-    """Called as `check(sampler)`."""
-    return _checks(samplers)
-
-
-def dataset_checks() -> dict[str, Check]:
-    """Called as `check(recipe)`."""
-    return _checks(datasets)
-
-
-def extractor_checks() -> dict[str, Check]:
-    """Collect the checks of an extractor, called as `check(recipe, images)`."""
-    return _checks(extractors)
-
-
-def recipe_checks() -> dict[str, Check]:
-    """Called as `check(recipe)`, for a recipe of any group."""
-    return _checks(recipes)
+from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT
+from hebm.training.phases import SchemeRecipe
 
 
 @attrs.frozen
@@ -99,11 +43,19 @@ class Case:
         self.check(*self.arguments)
 
     def __str__(self) -> str:
-        return f"{type(self.arguments[0]).__name__}-{self.name}"
+        return f"{self.subject}-{self.name}"
+
+    @property
+    def subject(self) -> str:
+        """What the component is called: its class, or the module of a command's function."""
+        component = self.arguments[0]
+        if isinstance(component, click.Command):
+            return getattr(component.callback, "__module__", "").rpartition(".")[2] or str(component.name)
+        return type(component).__name__
 
 
 def cases(
-    recipe: Any,
+    component: Any,
     *,
     images: ImageSpec | None = None,
     layout: LatentLayout = SMALL_LAYOUT,
@@ -111,45 +63,30 @@ def cases(
     backbone: Backbone | None = None,
     expect_failure: Mapping[str, str] | None = None,
 ) -> list[Case]:
-    """Make a case of every check of a component's group, then of those of any recipe.
+    """Make a case of every check of a component's kind and, for a recipe, of every check of any recipe.
 
     Arguments:
-        recipe: a backbone's, energy's, prior's, data set's or extractor's recipe, a sampler, or another group's recipe.
-        images: what a backbone is built for, or an extractor loaded for; small grey ones, for an extractor with
-            labels, when left out.
+        component: a recipe of any group (a sampler is its own recipe), or a click command.
+        images: what a backbone is built for, an extractor loaded for, and a metric, scheme or analysis tried on; small
+            grey ones when left out, with classes for all but a backbone.
         layout: what an energy is built for.
         levels: how many levels t an energy is built for.
-        backbone: what a prior is built for; a small reference backbone when left out.
+        backbone: what a prior is built for, and a metric, scheme or analysis tried on; a small reference backbone when
+            left out.
         expect_failure: reasons, by check, why a promise cannot be kept.
 
     Raises:
-        ConformanceError: `expect_failure` names no check of this component.
+        ConformanceError: the component is of no kind with checks, or `expect_failure` names no check of it.
     """
-    checks, rest = _for(recipe, images, layout, levels, backbone)
-    reasons = dict(expect_failure or {})
-    made = [Case(name, check, (recipe, *rest), reasons.pop(name, None)) for name, check in checks.items()]
-    made += [Case(name, check, (recipe,), reasons.pop(name, None)) for name, check in recipe_checks().items()]
+    kind, reasons = kind_of(component), dict(expect_failure or {})
+    arguments = component, *kind.rest(Given(images, layout, levels, backbone))
+    made = [Case(name, check, arguments, reasons.pop(name, None)) for name, check in kind.by_name().items()]
+    if kind is not COMMAND:
+        made += [Case(name, check, (component,), reasons.pop(name, None)) for name, check in recipe_checks().items()]
     if reasons:
         known = ", ".join(case.name for case in made)
         raise ConformanceError(f"expect_failure: no check is called {', '.join(reasons)}; there are {known}")
     return made
-
-
-def _for(
-    recipe: Any, images: ImageSpec | None, layout: LatentLayout, levels: int, backbone: Backbone | None
-) -> tuple[dict[str, Check], tuple[Any, ...]]:
-    """Return the checks of a recipe's group, and what they are called with besides the recipe."""
-    if isinstance(recipe, BackboneRecipe):
-        return backbone_checks(), (images or SMALL_IMAGES,)
-    if isinstance(recipe, ExtractorRecipe):
-        return extractor_checks(), (images or LABELLED_IMAGES,)
-    if isinstance(recipe, EnergyRecipe):
-        return energy_checks(), (layout, levels)
-    if isinstance(recipe, PriorRecipe):
-        return prior_checks(), (seeded(ReferenceBackbone) if backbone is None else backbone,)
-    if isinstance(recipe, Sampler):
-        return sampler_checks(), ()
-    return (dataset_checks(), ()) if isinstance(recipe, DatasetRecipe) else ({}, ())
 
 
 def parametrize(made: Sequence[Case]) -> Any:
@@ -177,7 +114,7 @@ def check_all(made: Sequence[Case]) -> None:
     """
     complaints = [complaint for complaint in map(_complaint, made) if complaint]
     if complaints:
-        subject = type(made[0].arguments[0]).__name__
+        subject = made[0].subject
         lines = "\n".join(complaints)
         raise ConformanceError(f"{subject}: {len(complaints)} of {len(made)} checks failed\n{lines}")
 
@@ -232,6 +169,46 @@ def check_extractor(
 ) -> None:
     """Run all checks of an extractor; raise with all failures at once."""
     check_all(cases(recipe, images=images, expect_failure=expect_failure))
+
+
+def check_metric(
+    recipe: MetricRecipe,
+    images: ImageSpec = LABELLED_IMAGES,
+    backbone: Backbone | None = None,
+    expect_failure: Mapping[str, str] | None = None,
+) -> None:
+    """Run all checks of a metric; raise with all failures at once."""
+    check_all(cases(recipe, images=images, backbone=backbone, expect_failure=expect_failure))
+
+
+def check_scheme(
+    recipe: SchemeRecipe,
+    images: ImageSpec = LABELLED_IMAGES,
+    backbone: Backbone | None = None,
+    expect_failure: Mapping[str, str] | None = None,
+) -> None:
+    """Run all checks of a training scheme; raise with all failures at once."""
+    check_all(cases(recipe, images=images, backbone=backbone, expect_failure=expect_failure))
+
+
+def check_analysis(
+    recipe: AnalysisRecipe,
+    images: ImageSpec = LABELLED_IMAGES,
+    backbone: Backbone | None = None,
+    expect_failure: Mapping[str, str] | None = None,
+) -> None:
+    """Run all checks of an analysis; raise with all failures at once."""
+    check_all(cases(recipe, images=images, backbone=backbone, expect_failure=expect_failure))
+
+
+def check_format(recipe: CheckpointFormat, expect_failure: Mapping[str, str] | None = None) -> None:
+    """Run all checks of a checkpoint format; raise with all failures at once."""
+    check_all(cases(recipe, expect_failure=expect_failure))
+
+
+def check_command(command: click.Command, expect_failure: Mapping[str, str] | None = None) -> None:
+    """Run all checks of a command; raise with all failures at once."""
+    check_all(cases(command, expect_failure=expect_failure))
 
 
 def check_recipe(recipe: Any, expect_failure: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a data set promises. Every check is called with a recipe whose files are at hand."""
+"""What the splits of a data set promise. Every check is called with a recipe whose files are there."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ def check_range(recipe: DatasetRecipe) -> None:
 
 
 def check_random_access(recipe: DatasetRecipe) -> None:
-    """Image i is the same however it is asked for: alone, in another order, from another load."""
+    """Image i is the same however it is asked for: alone, in another order, twice, from another load."""
     images, again = recipe.load("train"), recipe.load("train")
     whole = images.read(_first(images))
     fix = "no augmentation in read(), no state between calls, files in sorted order"
     back = images.read(_first(images).flip(0)).flip(0)
     expect_equal("reading in another order gives the same images", back, whole, fix)
     expect_equal("an image read alone is the same", images.read(torch.tensor([0])), whole[:1], fix)
+    expect_equal("an image read twice in one batch", images.read(torch.tensor([0, 0])), whole[[0, 0]], fix)
     expect_equal("another load gives the same images", again.read(_first(again)), whole, fix)
 
 
@@ -83,11 +84,6 @@ def check_fingerprint(recipe: DatasetRecipe) -> None:
     promise(re.fullmatch("[0-9a-f]{64}", first) is not None, "64 hex digits", first[:80], fix)
     promise(first == again, "the same split has the same fingerprint", "two different ones", fix)
     promise(first != test, "another split has another fingerprint", "the same one", fix)
-
-
-def check_batch_size(recipe: DatasetRecipe) -> None:
-    """`batch_size` is a positive number."""
-    promise(recipe.batch_size >= 1, "batch_size >= 1", str(recipe.batch_size), "option(..., low=1)")
 
 
 def check_no_global_rng(recipe: DatasetRecipe) -> None:

@@ -25,11 +25,11 @@ from hebm.testing.subjects import image_batch, image_set
 ROWS = 6
 
 
-def _load(recipe: ExtractorRecipe, images: ImageSpec) -> Extractor:
-    """Load it for a few random images, with an empty cache."""
-    splits = {"train": image_set(images, 24), "test": image_set(images, 12)}
+def _load(recipe: ExtractorRecipe, images: ImageSpec, cache: str | None = None, rows: int = 24) -> Extractor:
+    """Load it for a few random images, with an empty cache unless one is given."""
+    splits = {"train": image_set(images, rows), "test": image_set(images, rows // 2)}
     with tempfile.TemporaryDirectory() as folder:
-        return recipe.load(ExtractorContext(splits, Path(folder), torch.device("cpu"), Processes()))
+        return recipe.load(ExtractorContext(splits, Path(cache or folder), torch.device("cpu"), Processes()))
 
 
 @functools.lru_cache(maxsize=1)
@@ -98,6 +98,72 @@ def check_repeats(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     expect_equal("features of the extractor loaded again", again(pixels)["features"], first, fix)
     same = again.sha256 == _loaded(recipe, images).sha256
     promise(same, "the same sha256 when loaded again", again.sha256, "hash the weights: weights_cache.digest(state)")
+
+
+def check_cache(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Loaded again with the same cache folder, or after its files were damaged, it is the same extractor."""
+    pixels = _pixels(images)
+    wanted = _features(recipe, images, pixels)["features"]
+    fix = "keep weights by hebm.evaluate.weights_cache, whose files carry a hash, under a name that hashes the data"
+    with tempfile.TemporaryDirectory() as folder:
+        for what in ("filled", "read", "damaged"):
+            files = [file for file in Path(folder).rglob("*") if file.is_file()]
+            for file in files if what == "damaged" else ():
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+            found = _load(recipe, images, folder)
+            expect_equal(f"features, the cache {what}", found(pixels)["features"], wanted, fix)
+            same = found.sha256 == _loaded(recipe, images).sha256
+            promise(same, f"the same sha256, the cache {what}", found.sha256, fix)
+            if not any(Path(folder).iterdir()):
+                return  # it keeps nothing
+
+
+def check_sha256(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Where other training images give other features, they give another sha256."""
+    first, other = _loaded(recipe, images), _load(recipe, images, rows=30)
+    pixels = _pixels(images)
+    differ = not torch.equal(first(pixels)["features"], other(pixels)["features"])
+    fix = "hash the weights: weights_cache.digest(net.state_dict())"
+    promise(not differ or first.sha256 != other.sha256, "another sha256 for other weights", "the same one", fix)
+
+
+def check_other_images(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """It works for all that it does not exclude: grey and colour images, and images without classes."""
+    classes = images.classes if recipe.needs_classes else ()
+    for channels in recipe.channels or (1, 3):
+        kind = attrs.evolve(images, channels=channels, classes=classes)
+        try:
+            extractor = _load(recipe, kind)
+            found = extractor(_pixels(kind))["features"]
+        except Exception as error:
+            seen = f"{type(error).__name__}: {error}"
+            fix = "state `channels` and `needs_classes`, or take such images"
+            promise(False, f"features of {kind.channels} channel(s), classes {kind.classes}", seen, fix)
+        fix = "set `widths` when the network is built"
+        expect_shape(f"features of {kind.channels} channel(s)", found, (ROWS, extractor.widths["features"]), fix)
+
+
+def check_leaves_the_rest(recipe: ExtractorRecipe, images: ImageSpec) -> None:
+    """Loading and using it change neither the pixels nor torch's settings: gradients, default type, determinism."""
+    pixels, before, gradients = _pixels(images), _settings(), torch.is_grad_enabled()
+    given = pixels.clone()
+    _load(recipe, images)(pixels)
+    expect_equal("the pixels, afterwards", pixels, given, "do not work in place on what is given")
+    changed = [name for name, value in _settings().items() if value != before[name]]
+    torch.set_grad_enabled(gradients)
+    fix = "use `with torch.no_grad()` or the decorator, and set nothing globally"
+    promise(not changed, "torch's settings as before", f"changed: {', '.join(changed)}", fix)
+
+
+def _settings() -> dict[str, object]:
+    """Return torch's global settings, by name."""
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "number of threads": torch.get_num_threads(),
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+    }
 
 
 def check_description(recipe: ExtractorRecipe, images: ImageSpec) -> None:

@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-import tomllib
-
 import pytest
 from click.testing import CliRunner
 
@@ -64,25 +59,3 @@ def test_nothing_is_overwritten(here):
 def test_a_plugin_name_that_is_not_lower_kebab_or_taken_is_refused(here, name):
     assert invoke("--plugin", name).exit_code == 2
     assert not list(here.iterdir())
-
-
-def test_the_skeleton_installed_passes_its_own_conformance_test_and_its_example_loads(here):
-    assert invoke("--plugin", "my-own", "folder").exit_code == 0
-    project = tomllib.loads((here / "folder/pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"] == {
-        "hebm_priors": {"my-own": "hebm_my_own.prior:MyOwn"},
-        "hebm_interface": {str(registry.INTERFACE): "hebm_my_own"},
-    }
-    info = here / "folder" / "hebm_my_own-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hebm-my-own\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[hebm_priors]\nmy-own = hebm_my_own.prior:MyOwn\n")
-    (here / "folder/tests/test_example.py").write_text(
-        "from hebm.config.experiment import Experiment\n\n\n"
-        "def test_example():\n    assert type(Experiment.load('example.toml').prior).__name__ == 'MyOwn'\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
-    environment = os.environ | {"PYTHONPATH": "."}
-    result = subprocess.run(command, cwd=here / "folder", env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout
-    assert "2 passed" in result.stdout

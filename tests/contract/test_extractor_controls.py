@@ -109,6 +109,53 @@ class GloballyRandom(Sound):
         return super().__call__(pixels)
 
 
+class OfItsData(Sound):
+    """Weights that depend on the training images, under one hash."""
+
+    def __init__(self, context):
+        self.scale = 1 + len(context.images["train"]) / 100
+
+    def __call__(self, pixels):
+        return {"features": super().__call__(pixels)["features"] * self.scale}
+
+
+class TrustsItsCache(Sound):
+    """Weights that are read from the cache unchecked."""
+
+    def __init__(self, context):
+        file = context.cache / "scale.txt"
+        if not file.exists():
+            context.cache.mkdir(exist_ok=True)
+            file.write_text("1.25")
+        self.scale = float(file.read_text())
+
+    def __call__(self, pixels):
+        return {"features": super().__call__(pixels)["features"] * self.scale}
+
+
+class GreyAlone(Sound):
+    def __call__(self, pixels):
+        return super().__call__(pixels.view(len(pixels), 8, 8))
+
+
+class NeedsClasses(Sound):
+    def __init__(self, context):
+        self.widths = {"features": 2 if context.images["train"].classes else 3}
+
+
+class InPlace(Sound):
+    def __call__(self, pixels):
+        found = super().__call__(pixels)
+        pixels //= 1
+        pixels[0, 0, 0, 0] += 1
+        return found
+
+
+class SwitchesGradientsOff(Sound):
+    def __init__(self):
+        torch.set_grad_enabled(False)
+
+
 made = []
 
 
@@ -120,14 +167,22 @@ def of(kind, **attributes):
         """Make an extractor that is broken in one way."""
 
         def build(self, context):
-            return kind()
+            return kind(context) if kind in OF_CONTEXT else kind()
 
     for name, value in attributes.items():
         setattr(Made, name, value)
     return Made()
 
 
+OF_CONTEXT = (OfItsData, TrustsItsCache, NeedsClasses)
+
 CONTROLS = [
+    (OfItsData, "sha256"),
+    (TrustsItsCache, "cache"),
+    (GreyAlone, "other-images"),
+    (NeedsClasses, "other-images"),
+    (InPlace, "leaves-the-rest"),
+    (SwitchesGradientsOff, "leaves-the-rest"),
     (Wide, "features"),
     (Unnamed, "features"),
     (Double, "features"),
@@ -162,6 +217,13 @@ def registered():
 def run(subject, name):
     (case,) = [case for case in cases(subject) if case.name == name]
     case()
+
+
+@pytest.fixture(autouse=True)
+def gradients():
+    """Gradients are switched on again after each test."""
+    yield
+    torch.set_grad_enabled(True)
 
 
 @pytest.mark.parametrize(("kind", "name"), CONTROLS, ids=lambda value: getattr(value, "__name__", value))

@@ -13,6 +13,7 @@ from hebm.interfaces import ImageSpec
 from hebm.latents import LatentLayout
 from hebm.registry import find
 from hebm.testing import cases, check_dataset, check_extractor, check_recipe, parametrize
+from hebm.testing.dataset_options import check_missing_files
 from hebm.testing.subjects import ReferenceBackbone, seeded
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
@@ -31,7 +32,7 @@ REDUCED = {
         {"z_dims": (4,), "widths": (6,), "generator": "mlp", "likelihood": "bernoulli", "inference_width": 7},
         {"z_dims": (2, 3, 4), "widths": (6, 4), "head": "conv", "prior_width": 5, "inference": "bottom-up"},
     ],
-    "nvae": [
+    ("hebm_backbones", "nvae"): [
         {"channels": 4, "groups": 2, "latent_channels": 2, "encoder_cells": 1, "decoder_cells": 1, "flows": 1},
         {
             "channels": 4,
@@ -78,6 +79,17 @@ REDUCED = {
         {"drawing": Drawing(mode="smc", particles=2, threshold=1.0), "contrast": Contrast(**POOL), "stages": 2},
         {"contrast": Contrast(negatives="posterior", pool=7, infer_under="current")},
     ],
+    "kid": [{"subset_size": 32, "subsets": 5}],
+    "likelihood": [{}, {"k": 3, "draws": 2, "published": True, "images": 20}],
+    "label-agreement": [{"samples": 20}],
+    "hierarchical": [{"rows": 2, "columns": 3}],
+    "chains": [{"factor": 2, "rows": 1, "chains": 2, "images": 0}],
+    "ood": [{"images": 16, "thresholds": 2}],
+    "anomaly": [{"images": 16, "thresholds": 2}],
+    "context": [{"images": 64, "columns": 2, "width": 4}],
+    "interpolation": [{"rows": 2, "columns": 3}, {"ends": "prior", "rows": 2, "columns": 3}],
+    "temperature": [{"temperatures": (0.8, 1.0), "columns": 3}],
+    "stages": [{"images": 64, "test": 16, "columns": 2}],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }
@@ -189,6 +201,39 @@ def test_priors_keep_their_promises_on_the_first_party_backbone(name):
         case()
 
 
+@parametrize(walk("hebm_metrics"))
+def test_metrics_keep_their_promises(check):
+    check()
+
+
+COLOUR = ImageSpec(3, 16, 8, classes=("a", "b", "c"), binary=True)
+
+
+@parametrize(walk("hebm_metrics", images=COLOUR))
+def test_metrics_keep_their_promises_on_other_images(check):
+    check()
+
+
+@parametrize(walk("hebm_schemes"))
+def test_schemes_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_analyses"))
+def test_analyses_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_formats"))
+def test_checkpoint_formats_keep_their_promises(check):
+    check()
+
+
+@parametrize([case for name in GROUPS["hebm_commands"] for case in cases(find("hebm_commands", name))])
+def test_commands_keep_their_promises(check):
+    check()
+
+
 OTHERS = ("hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_extractors", "hebm_formats", "hebm_analyses")
 
 
@@ -214,6 +259,11 @@ def test_digits_keeps_the_promises_of_a_data_set():
     check_dataset(find("hebm_datasets", "digits")())
 
 
+def test_images_in_memory_keep_the_promises_of_a_data_set():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
+    check_dataset(find("hebm_datasets", "tensors")(train=pixels, labels=torch.arange(60) % 3, batch_size=10))
+
+
 def test_arrays_keeps_the_promises_of_a_data_set(tmp_path):
     generator = np.random.default_rng(0)
     files = {}
@@ -234,9 +284,17 @@ def test_image_folder_keeps_the_promises_of_a_data_set(tmp_path):
     check_dataset(find("hebm_datasets", "image-folder")(root=str(tmp_path)))
 
 
+ELSEWHERE = ("mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "omniglot", "omniglot-iwae", "lsun")
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_data_sets_that_are_downloaded_say_where_they_looked(name):
+    check_missing_files(find("hebm_datasets", name)())
+
+
 def test_every_group_of_components_is_walked():
     walked = {"hebm_backbones", "hebm_energies", "hebm_priors", "hebm_samplers"}
     walked |= set(OTHERS)
-    walked |= {"hebm_commands", "console_scripts"}
+    walked |= {"hebm_commands", "console_scripts", "pytest11"}
     assert set(GROUPS) <= walked
     assert torch.get_default_dtype() is torch.float32

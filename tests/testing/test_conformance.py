@@ -19,6 +19,7 @@ from hebm.testing import (
     recipe_checks,
     sampler_checks,
 )
+from hebm.testing.checks import KINDS
 from hebm.testing.conformance import Case
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.ula import ULA
@@ -81,6 +82,18 @@ def test_checks_have_names_and_docstrings():
         assert made
         assert all(check.__doc__ for check in made.values())
         assert all(name == name.lower() and "_" not in name for name in made)
+
+
+@pytest.mark.parametrize(("thing", "hint"), [(7, "derive it"), (ULA, r"pass an instance of it, ULA\(")])
+def test_what_is_of_no_kind_is_an_error_that_says_so(thing, hint):
+    with pytest.raises(ConformanceError, match=rf"promised: .*\n *seen: .*\n *fix: {hint}"):
+        cases(thing)
+
+
+def test_every_group_of_the_registry_has_checks():
+    from hebm.registry import GROUPS, interface
+
+    assert {interface(group) for group in GROUPS} == {checks.kind for checks in KINDS}
 
 
 def test_pytest_shows_each_check_on_its_own():

@@ -54,9 +54,10 @@ def test_it_declares_this_interface():
 
 
 def test_its_own_tests_pass_once_it_is_installed(copy, site):
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=copy, site=site)
+    done = python("-m", "pytest", "-v", "-p", "no:cacheprovider", "tests", cwd=copy, site=site)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed" in done.stdout
+    assert "tests/test_prior.py::test_it_is_found_by_name PASSED" in done.stdout
+    assert "hebm-quadratic-tilt/priors:quadratic-tilt::density PASSED" in done.stdout
 
 
 def test_it_is_listed_with_its_origin(copy, site):

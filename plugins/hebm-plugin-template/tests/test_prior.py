@@ -3,9 +3,7 @@
 import pytest
 import torch
 from hebm.errors import ConfigError
-from hebm.interfaces import Progress
-from hebm.latents import Posterior
-from hebm.noise import Noise
+from hebm.interfaces import Noise, Posterior, Progress
 from hebm.registry import find
 from hebm.testing import ReferenceBackbone
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hebm.config.recipe import option, recipe
-from hebm.gaussian import Gaussian
+from hebm import ULA, Gaussian, option, recipe
 from hebm.interfaces import (
     MCMC,
     Backbone,
@@ -21,7 +20,6 @@ from hebm.interfaces import (
     build_root,
     seen_by,
 )
-from hebm_plugins.samplers.ula import ULA
 from torch import Tensor, nn
 
 

@@ -75,6 +75,13 @@ class OfficialCheckpoint(CheckpointFormat):
             content["optimizer"] = with_moments(content["optimizer"], converted.moments, parameters, gone_on)
         return content
 
+    def example(self) -> tuple[Experiment, ImageSpec]:
+        """Return a small NVAE of binarised digits."""
+        sizes = {"channels": 4, "groups": 2, "latent_channels": 2, "encoder_cells": 1, "decoder_cells": 1, "blocks": 1}
+        backbone = {"type": "nvae", "likelihood": "bernoulli", "pad": 2, "pre_cells": 1, "post_cells": 1, **sizes}
+        table = {"data": {"type": "mnist", "binarize": "both"}, "backbone": backbone, "prior": {"type": "gaussian"}}
+        return Experiment.from_table({"name": "example", **table}), ImageSpec(1, 28, 28, binary=True)
+
 
 # ---------------------------------------------------------------- reading
 

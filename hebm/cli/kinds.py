@@ -1,0 +1,64 @@
+"""The kinds of components that `hebm init --plugin` writes."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Kind:
+    """What a skeleton is about.
+
+    Arguments:
+        group: entry-point group of the component.
+        title: what texts call the kind.
+        does: what the component in the skeleton is.
+        table: the table of an experiment's file that names it, with its brackets; "" for a kind that no file names.
+        call: the command that uses it, where no file names it; `NAME` stands for its name.
+    """
+
+    group: str
+    title: str
+    does: str
+    table: str = ""
+    call: str = ""
+
+    @property
+    def use(self) -> str:
+        """Return what a user writes to use the component called `NAME`."""
+        return self.call or f'{self.table} type = "NAME"'
+
+
+KINDS = {
+    "backbone": Kind("hebm_backbones", "backbone", "a VAE with one layer of latents", "[backbone]"),
+    "energy": Kind("hebm_energies", "energy", "a net with one hidden layer over all latents", "[prior.energy]"),
+    "prior": Kind("hebm_priors", "prior", "a Gaussian over u with a learned mean and scale", "[prior]"),
+    "sampler": Kind("hebm_samplers", "sampler", "the unadjusted Langevin algorithm", "[prior.sampler]"),
+    "dataset": Kind("hebm_datasets", "data set", "images of lying and standing bars", "[data]"),
+    "extractor": Kind("hebm_extractors", "extractor", "pixels averaged over a grid", "[evaluate.extractor]"),
+    "metric": Kind("hebm_metrics", "metric", "the contrast of images", "[[evaluate.metrics]]"),
+    "scheme": Kind("hebm_schemes", "scheme", "backbone and prior trained at the same time", "[train]"),
+    "analysis": Kind("hebm_analyses", "analysis", "mean images", call="hebm analyse RUN NAME"),
+    "command": Kind("hebm_commands", "command", "a count of parameters", call="hebm NAME FILE"),
+    "format": Kind("hebm_formats", "checkpoint format", "files of two-layer VAEs", call="hebm import NAME FILE -o RUN"),
+}
+"""The kinds by the name that `--kind` takes."""
+
+_USUAL = {"[data]": "digits", "[backbone]": "two-layer", "[prior]": "joint"}
+
+
+def example(kind: Kind, name: str) -> str:
+    """Return an experiment's file that uses the component called `name`."""
+    types = {**_USUAL, **({kind.table: name} if kind.table else {})}
+    tables = [f'{table}\ntype = "{component}"\n' for table, component in types.items()]
+    return "\n".join([f'name = "{name}"\n', *tables])
+
+
+def tries(kind: Kind, name: str) -> list[str]:
+    """Return commands that try out the component called `name`."""
+    shown = [f"hebm plugins {name}"]
+    if kind.table:
+        return [*shown, "hebm check example.toml", "hebm run example.toml"]
+    if kind.group == "hebm_analyses":
+        return [*shown, "hebm run example.toml", f"hebm analyse runs/{name} {name}"]
+    return [*shown, kind.call.replace("NAME", name).replace("FILE", "example.toml")]

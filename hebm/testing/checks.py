@@ -1,0 +1,208 @@
+"""The checks of every kind of component, by name, and what each is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import attrs
+import click
+
+from hebm.analyse.recipe import AnalysisRecipe
+from hebm.data.recipe import DatasetRecipe
+from hebm.evaluate.extractors import ExtractorRecipe
+from hebm.evaluate.metric import MetricRecipe
+from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
+from hebm.latents import LatentLayout
+from hebm.porting import CheckpointFormat
+from hebm.testing import (
+    analyses,
+    backbone_rows,
+    backbones,
+    commands,
+    dataset_options,
+    datasets,
+    energies,
+    extractors,
+    formats,
+    metrics,
+    pixels,
+    prior_draws,
+    prior_laws,
+    prior_learning,
+    priors,
+    recipes,
+    samplers,
+    schemes,
+)
+from hebm.testing.promises import ConformanceError
+from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
+from hebm.training.phases import SchemeRecipe
+
+Check = Callable[..., None]
+
+
+@attrs.frozen(eq=False)
+class Given:
+    """What components are checked on; None where each kind has a small default.
+
+    Arguments:
+        images: what a backbone is built for, an extractor loaded for, and a metric, scheme or analysis tried on.
+        layout: what an energy is built for.
+        levels: how many levels t an energy is built for.
+        backbone: what a prior is built for, and a metric, scheme or analysis tried on.
+    """
+
+    images: ImageSpec | None = None
+    layout: LatentLayout = SMALL_LAYOUT
+    levels: int = 1
+    backbone: Backbone | None = None
+
+    @property
+    def small(self) -> tuple[Any, ...]:
+        """The images of a backbone."""
+        return (self.images or SMALL_IMAGES,)
+
+    @property
+    def labelled(self) -> tuple[Any, ...]:
+        """The images of an extractor."""
+        return (self.images or LABELLED_IMAGES,)
+
+    @property
+    def latents(self) -> tuple[Any, ...]:
+        """The layout and the levels of an energy."""
+        return self.layout, self.levels
+
+    @property
+    def generator(self) -> tuple[Any, ...]:
+        """The backbone of a prior."""
+        return (seeded(ReferenceBackbone) if self.backbone is None else self.backbone,)
+
+    @property
+    def model(self) -> tuple[Any, ...]:
+        """The images, and the backbone if there is one, of a metric, a scheme or an analysis."""
+        return self.images or LABELLED_IMAGES, self.backbone
+
+
+@attrs.frozen
+class Checks:
+    """The checks of one kind of component.
+
+    Arguments:
+        kind: the class that such components are instances of.
+        modules: where the checks are.
+        rest: what they are called with after the component.
+    """
+
+    kind: type
+    modules: Sequence[ModuleType]
+    rest: Callable[[Given], tuple[Any, ...]] = lambda given: ()
+
+    def by_name(self) -> dict[str, Check]:
+        """Return the checks by name, in order."""
+        return {name: check for module in self.modules for name, check in _checks(module).items()}
+
+
+BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
+ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
+PRIOR = Checks(PriorRecipe, (prior_draws, priors, prior_laws, prior_learning), lambda given: given.generator)
+SAMPLER = Checks(Sampler, (samplers,))
+METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
+DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
+EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)
+SCHEME = Checks(SchemeRecipe, (schemes,), lambda given: given.model)
+ANALYSIS = Checks(AnalysisRecipe, (analyses,), lambda given: given.model)
+FORMAT = Checks(CheckpointFormat, (formats,))
+COMMAND = Checks(click.Command, (commands,))
+RECIPE = Checks(object, (recipes,))
+
+KINDS = (BACKBONE, ENERGY, PRIOR, SAMPLER, METRIC, DATASET, EXTRACTOR, SCHEME, ANALYSIS, FORMAT, COMMAND)
+
+
+def kind_of(component: Any) -> Checks:
+    """Return the checks of a component's kind.
+
+    Raises `ConformanceError` for what is neither a recipe of a group nor a command.
+    """
+    for checks in KINDS:
+        if isinstance(component, checks.kind):
+            return checks
+    seen, fix = repr(component), "derive it from the interface of its group (the table in CONTRIBUTING.md)"
+    if isinstance(component, type):
+        seen, fix = f"the class {component.__name__}", f"pass an instance of it, {component.__name__}(…)"
+    promised = "a recipe of one of the registry's groups, or a click command"
+    raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    fix: {fix}")
+
+
+def _checks(module: ModuleType) -> dict[str, Check]:
+    """Collect every `check_*` of a module, in order, by its name with dashes."""
+    found = {name: value for name, value in vars(module).items() if name.startswith("check_")}
+    return {
+        name.removeprefix("check_").replace("_", "-"): value
+        for name, value in found.items()
+        if getattr(value, "__module__", None) == module.__name__
+    }
+
+
+# ---------------------------------------------------------------- by name, for those who call single checks
+
+
+def backbone_checks() -> dict[str, Check]:
+    """Return the checks of a backbone, called as `check(recipe, images)`."""
+    return BACKBONE.by_name()
+
+
+def energy_checks() -> dict[str, Check]:
+    """Return the checks of an energy, called as `check(recipe, layout, levels)`."""
+    return ENERGY.by_name()
+
+
+def prior_checks() -> dict[str, Check]:
+    """Return the checks of a prior, called as `check(recipe, backbone)`."""
+    return PRIOR.by_name()
+
+
+def sampler_checks() -> dict[str, Check]:
+    """Return the checks of a sampler, called as `check(sampler)`."""
+    return SAMPLER.by_name()
+
+
+def metric_checks() -> dict[str, Check]:
+    """Return the checks of a metric, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    return METRIC.by_name()
+
+
+def dataset_checks() -> dict[str, Check]:
+    """Return the checks of a data set, called as `check(recipe)`."""
+    return DATASET.by_name()
+
+
+def extractor_checks() -> dict[str, Check]:
+    """Return the checks of an extractor, called as `check(recipe, images)`."""
+    return EXTRACTOR.by_name()
+
+
+def scheme_checks() -> dict[str, Check]:
+    """Return the checks of a scheme, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    return SCHEME.by_name()
+
+
+def analysis_checks() -> dict[str, Check]:
+    """Return the checks of an analysis, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    return ANALYSIS.by_name()
+
+
+def format_checks() -> dict[str, Check]:
+    """Return the checks of a checkpoint format, called as `check(recipe)`."""
+    return FORMAT.by_name()
+
+
+def command_checks() -> dict[str, Check]:
+    """Return the checks of a command, called as `check(command)`."""
+    return COMMAND.by_name()
+
+
+def recipe_checks() -> dict[str, Check]:
+    """Return the checks of a recipe of any group, called as `check(recipe)`."""
+    return RECIPE.by_name()

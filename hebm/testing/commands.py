@@ -1,0 +1,127 @@
+"""What a command promises. Every check is called with the click command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import click
+from click.testing import CliRunner, Result
+
+from hebm import registry
+from hebm.registry import COMMANDS
+from hebm.testing.folders import working_folder
+from hebm.testing.promises import promise
+
+WRONG = "--no-such-option"
+
+_SCRIPT = """
+import importlib, json, sys
+module, path = json.loads(sys.argv[1])
+found = importlib.import_module(module)
+for part in path:
+    found = getattr(found, part)
+try:
+    found.main(["--help"], prog_name="hebm") if path else None
+finally:
+    print("torch was imported" if "torch" in sys.modules else "", file=sys.stderr)
+"""
+
+
+def _every(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield a command and its sub-commands, with the words that lead to each."""
+    yield words, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _every(inner, (*words, name))
+
+
+def _called(command: click.Command, *arguments: str) -> Result:
+    with working_folder():
+        return CliRunner().invoke(command, list(arguments), prog_name="hebm")
+
+
+def check_help(command: click.Command) -> None:
+    """The command, its sub-commands and every option say in words what they do."""
+    for words, each in _every(command):
+        called = " ".join(words) or "the command"
+        promise(bool((each.help or "").strip()), f"help of {called}", "none", "write a docstring for the function")
+        options = [p for p in each.params if isinstance(p, click.Option) and not p.hidden]
+        silent = [option.opts[0] for option in options if not (option.help or "").strip()]
+        promise(not silent, "help of every option", f"none of {', '.join(silent)}", 'click.option(…, help="…")')
+
+
+def check_help_option(command: click.Command) -> None:
+    """`--help` of the command and its sub-commands exits with 0 and shows how they are used."""
+    for words, _ in _every(command):
+        result = _called(command, *words, "--help")
+        asked = " ".join((*words, "--help"))
+        shown = result.exit_code == 0 and "Usage:" in result.output
+        promise(shown, f"{asked} shows the usage and exits with 0", _seen(result), "leave click's --help as it is")
+
+
+def check_light_import(command: click.Command) -> None:
+    """Neither importing the command nor `--help` imports torch: `hebm --help` and completion stay quick."""
+    module, path = _place(command)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    script = [sys.executable, "-c", _SCRIPT, json.dumps([module, path])]
+    run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+    last = run.stderr.strip().splitlines()[-1:] or [""]
+    fix = "import what needs torch (hebm.runs, hebm.pipeline, …) inside the function"
+    promise(last != ["torch was imported"], f"importing {module} and --help do not import torch", "they do", fix)
+    promise(run.returncode == 0, f"{module} can be imported alone", last[0], "import all that it needs")
+
+
+def _place(command: click.Command) -> tuple[str, list[str]]:
+    """Return the module of a command and the names that lead to it there; no names if they are not known."""
+    for entry in registry.status(COMMANDS):
+        for origin in entry.origins:
+            if _leads_to(command, origin.module, origin.attr):
+                return origin.module, origin.attr.split(".")
+    name = getattr(command.callback, "__module__", None) or type(command).__module__
+    module: ModuleType | None = sys.modules.get(name)
+    found = [attr for attr, value in vars(module).items() if value is command] if module else []
+    return name, found[:1]
+
+
+def _leads_to(command: click.Command, module: str, attr: str) -> bool:
+    found: Any = sys.modules.get(module)
+    for part in attr.split("."):
+        found = getattr(found, part, None)
+    return found is command
+
+
+def check_wrong_arguments(command: click.Command) -> None:
+    """An unknown option, and required arguments left out, exit with 2 and a message instead of a traceback."""
+    for words, each in _every(command):
+        trials = [(*words, WRONG)]
+        if any(parameter.required for parameter in each.params):
+            trials.append(words)
+        for arguments in trials:
+            result = _called(command, *arguments)
+            told = result.exit_code == 2 and isinstance(result.exception, SystemExit) and bool(result.output.strip())
+            asked = " ".join(arguments) or "no arguments"
+            fix = "let click parse the arguments; raise click.UsageError or click.BadParameter for what it cannot see"
+            promise(told, f"exit status 2 and a message for {asked}", _seen(result), fix)
+
+
+def _seen(result: Result) -> str:
+    error = result.exception
+    raised = "" if error is None or isinstance(error, SystemExit) else f", {type(error).__name__}: {error}"
+    return f"exit status {result.exit_code}{raised}"
+
+
+def check_name(command: click.Command) -> None:
+    """No other command has its name."""
+    entries = registry.status(COMMANDS)
+    own = [e for e in entries if any(_leads_to(command, origin.module, origin.attr) for origin in e.origins)]
+    taken = [e for e in own if len(e.origins) > 1]
+    if not own:
+        taken = [entry for entry in entries if entry.name == command.name]
+    claims = "; ".join(f"{entry.name!r} is declared by {' and '.join(map(str, entry.origins))}" for entry in taken)
+    promise(not taken, "a name that no other distribution declares", claims, "rename the entry point")

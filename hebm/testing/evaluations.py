@@ -1,0 +1,209 @@
+"""Small models with data, on which metrics and analyses are tried.
+
+    full                q(z|x), a prior with labels and two chains, images with classes; one is left out of training
+    root                the same backbone under its own prior, which has neither a tilt nor a chain
+    without inference   no q(z|x): latents are inferred by MCMC
+    without labels      images without classes and attributes
+    with attributes     images with attributes instead of classes
+    with a context      a root that draws a context
+
+No extractor is trained or downloaded for them: a small one stands in for each.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm import registry
+from hebm.config.recipe import option, recipe
+from hebm.data.images import ArrayImages
+from hebm.data.recipe import SPLITS, ImageData
+from hebm.data.splits import Splits
+from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluate.extractors import Extractor, ExtractorRecipe
+from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluate.settings import EvaluateSettings
+from hebm.gaussian import GaussianPrior
+from hebm.interfaces import Backbone, ImageSpec, InferringBackbone, PriorLearner
+from hebm.latents import Latents
+from hebm.likelihoods import PixelDistribution
+from hebm.noise import BLOCK, Noise
+from hebm.testing.reference_priors import ReferencePrior, ReferenceSampler
+from hebm.testing.subjects import ReferenceBackbone, seeded
+from hebm.trained import TrainedModel
+from hebm.training.joint import JointMCMC
+
+FULL, ROOT, WITHOUT_INFERENCE = "full", "root", "without inference"
+WITHOUT_LABELS, WITH_ATTRIBUTES, WITH_CONTEXT = "without labels", "with attributes", "with a context"
+
+FEATURES = 6
+
+
+@recipe
+class RandomImages(ImageData):
+    """Random 8-bit images in memory, of each class in turn."""
+
+    depth: int = option(1, doc="channels", choices=(1, 3))
+    height: int = option(8, doc="rows of pixels", low=1)
+    width: int = option(8, doc="columns of pixels", low=1)
+    names: tuple[str, ...] = option((), doc="names of the classes")
+    marks: tuple[str, ...] = option((), doc="names of the attributes")
+
+    def source(self, split: str) -> ArrayImages:
+        """Make 96 images of the training split, 64 of the test split."""
+        n, noise = {"train": 96, "test": 64}[split], Noise(0, "random images", split)
+        pixels = noise.integers(256, n, self.depth, self.height, self.width).to(torch.uint8)
+        if self.marks:
+            return ArrayImages(pixels, noise.integers(2, n, len(self.marks)), attributes=self.marks)
+        return ArrayImages(pixels, torch.arange(n) % len(self.names) if self.names else None, self.names)
+
+
+def random_images(images: ImageSpec) -> RandomImages:
+    """Return random images of a shape, with its classes or attributes. Training leaves out the last class."""
+    return RandomImages(
+        depth=images.channels,
+        height=images.height,
+        width=images.width,
+        names=images.classes,
+        marks=images.attributes,
+        without=images.classes[-1:],
+        binarize="target" if images.binary else "off",
+    )
+
+
+class StandIn(Extractor):
+    """Takes the place of an extractor, under its name: tanh of a fixed random projection of the pixels.
+
+    Arguments:
+        name: of the extractor.
+        classes: the number of logits.
+    """
+
+    def __init__(self, name: str, classes: int) -> None:
+        self.name, self.widths = name, {"features": FEATURES, "logits": max(2, classes)}
+        self.sha256 = hashlib.sha256(f"stand-in for {name}".encode()).hexdigest()
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        """Map uint8 `(B, C, H, W)` to features and logits."""
+        x = pixels.flatten(1).float() / 127.5 - 1
+        return {name: self._projected(x, name, width) for name, width in self.widths.items()}
+
+    def _projected(self, x: Tensor, name: str, width: int) -> Tensor:
+        weights = Noise(0, "stand-in", name).normal(x.shape[1], width) / math.sqrt(x.shape[1])
+        return (x @ weights).tanh()
+
+    def notes(self) -> Mapping[str, str | float | bool | None]:
+        """Return an accuracy, as a classifier does."""
+        return {"accuracy": 0.5}
+
+
+class SmallEvaluation(Evaluation):
+    """An evaluation whose extractors are all stand-ins."""
+
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
+        made = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        made.check(self.splits["train"])
+        name = registry.name_of(made)
+        return self.extractors.setdefault(name, StandIn(name, len(self.splits["train"].classes)))
+
+
+class GeneratorOnly(Backbone):
+    """The reference backbone without its inference model."""
+
+    def __init__(self, images: ImageSpec) -> None:
+        super().__init__()
+        self.whole = ReferenceBackbone(images=images)
+        self.layout = self.whole.layout
+
+    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
+        """Return T(u)."""
+        return self.whole.latents(u, context)
+
+    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
+        """Return T⁻¹(z)."""
+        return self.whole.invert(z, context)
+
+    def likelihood(self, latents: Latents) -> PixelDistribution:
+        """Return p(x|z)."""
+        return self.whole.likelihood(latents)
+
+    def generative(self) -> tuple[torch.nn.Module, ...]:
+        """Return the modules of p(x, z)."""
+        return self.whole.generative()
+
+
+@attrs.frozen(eq=False)
+class Subject:
+    """A kind of evaluation that a metric or an analysis may meet.
+
+    Arguments:
+        name: what messages call it.
+        images: shape and names of the images.
+        build: makes its backbone.
+        tilted: whether a prior tilts the root.
+    """
+
+    name: str
+    images: ImageSpec
+    build: Callable[[], Backbone]
+    tilted: bool = True
+
+    def evaluation(
+        self, metrics: Sequence[MetricRecipe] = (), samples: int = BLOCK, rows: int = BLOCK
+    ) -> SmallEvaluation:
+        """Return a new evaluation, equal each time.
+
+        Arguments:
+            metrics: of its settings.
+            samples: how many images are drawn.
+            rows: how many at a time.
+        """
+        data = random_images(self.images)
+        splits = Splits(data, {split: data.load(split) for split in SPLITS})
+        settings = EvaluateSettings(samples=samples, batch_size=rows, metrics=tuple(metrics))
+        backbone = seeded(self.build)
+        prior = seeded(lambda: self._prior(backbone))
+        scheme = None if isinstance(backbone, InferringBackbone) else JointMCMC(posterior_sampler=ReferenceSampler())
+        return SmallEvaluation(TrainedModel(backbone, prior, scheme, rows=rows), splits, settings)
+
+    def _prior(self, backbone: Backbone) -> PriorLearner:
+        if self.tilted:
+            return ReferencePrior(backbone.layout, len(self.images.classes))
+        return GaussianPrior(backbone.layout)
+
+
+def subjects(images: ImageSpec, backbone: Backbone | None) -> dict[str, Subject]:
+    """Return the kinds of evaluations, by name.
+
+    Arguments:
+        images: what they are made for.
+        backbone: of the full one and of the root; None for the reference backbone.
+    """
+
+    def reference() -> Backbone:
+        return ReferenceBackbone(images=images) if backbone is None else copy.deepcopy(backbone)
+
+    def contextual() -> Backbone:
+        layout = attrs.evolve(ReferenceBackbone(images=images).layout, context=(1, 2, 2))
+        return ReferenceBackbone(layout, images)
+
+    plain = attrs.evolve(images, classes=(), attributes=())
+    marked = attrs.evolve(images, classes=(), attributes=("x", "y"))
+    made = (
+        Subject(FULL, images, reference),
+        Subject(ROOT, images, reference, tilted=False),
+        Subject(WITHOUT_INFERENCE, images, lambda: GeneratorOnly(images)),
+        Subject(WITHOUT_LABELS, plain, reference),
+        Subject(WITH_ATTRIBUTES, marked, reference),
+        Subject(WITH_CONTEXT, images, contextual),
+    )
+    return {subject.name: subject for subject in made}

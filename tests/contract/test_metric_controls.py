@@ -1,0 +1,190 @@
+"""The kit can fail for metrics: each broken one is caught by the check that names its promise, and by no other."""
+
+import math
+
+import pytest
+import torch
+from catching import catching, expect_caught, names_of
+
+from hebm.config.recipe import recipe
+from hebm.evaluate.kinds import DATA, PRIOR
+from hebm.evaluate.metric import Measurement, MetricRecipe
+
+
+def spread(evaluation, kind=PRIOR, **fields):
+    """The mean over images of the standard deviation of their pixels."""
+    each = evaluation.pixels(kind or PRIOR).double().flatten(1).std(1)
+    defaults = {"name": "spread", "title": "spread", "error": float(each.std()) / len(each) ** 0.5, "kind": kind}
+    return Measurement(value=float(each.mean()), **{**defaults, **fields})
+
+
+def sound(evaluation):
+    distance = Measurement("fd", evaluation.distance(PRIOR), "FD", kind=PRIOR, conditions=of_extractor(evaluation))
+    return [spread(evaluation), spread(evaluation, DATA), distance]
+
+
+def of_extractor(evaluation):
+    return {"extractor": evaluation.extractor().name}
+
+
+def not_measurements(evaluation):
+    return [1.0]
+
+
+def a_dict(evaluation):
+    return {"spread": 1.0}
+
+
+def nothing(evaluation):
+    return []
+
+
+def twice(evaluation):
+    return [spread(evaluation), spread(evaluation)]
+
+
+def silent(evaluation):
+    return [spread(evaluation), Measurement("other", math.nan, "other")]
+
+
+def infinite(evaluation):
+    return [Measurement("other", math.inf, "other", note="it diverges")]
+
+
+def negative_error(evaluation):
+    return [spread(evaluation, error=-1.0)]
+
+
+def error_alone(evaluation):
+    return [Measurement("other", None, "other", error=1.0, note="not known")]
+
+
+def untitled(evaluation):
+    return [spread(evaluation, title="")]
+
+
+def of_two_titles(evaluation):
+    return [spread(evaluation), spread(evaluation, DATA, title="other")]
+
+
+def named_as_a_column(evaluation):
+    return [spread(evaluation, name="seconds", kind=None)]
+
+
+def without_its_extractor(evaluation):
+    return [Measurement("fd", evaluation.distance(PRIOR), "FD", kind=PRIOR)]
+
+
+def of_another_extractor(evaluation):
+    return [spread(evaluation, conditions={"extractor": "other"})]
+
+
+CALLS = []
+
+
+def counts(evaluation):
+    CALLS.append(1)
+    return [Measurement("calls", 1e-6 * len(CALLS), "calls")]
+
+
+def draws_globally(evaluation):
+    torch.rand(1)
+    return [spread(evaluation)]
+
+
+def sets_modes(evaluation):
+    evaluation.model.backbone.eval()
+    return [spread(evaluation)]
+
+
+def moves_weights(evaluation):
+    with torch.no_grad():
+        next(evaluation.model.prior.parameters(), torch.zeros(1)).add_(1)
+    return [spread(evaluation)]
+
+
+def leaves_gradients(evaluation):
+    parameters = [p for p in evaluation.model.backbone.parameters() if p.requires_grad]
+    sum(p.sum() for p in parameters).backward()
+    return [spread(evaluation)]
+
+
+def needs_inference(evaluation):
+    found = evaluation.per_image("test", lambda batch, noise: evaluation.model.backbone.infer(batch, noise).kl.sum(1))
+    return [Measurement("kl", found.mean(), "KL")]
+
+
+def needs_labels(evaluation):
+    return [Measurement("labels", evaluation.splits["test"].labels.double().mean(), "mean label")]
+
+
+def means_of_batches(evaluation):
+    n, rows = evaluation.count(PRIOR), evaluation.settings.rows
+    parts = [evaluation.decoded(PRIOR, start, rows) for start in range(0, n, rows)]
+    return [
+        Measurement("range", sum(float(part.max() - part.min()) for part in parts), "range of the pixels", kind=PRIOR)
+    ]
+
+
+def infinite_condition(evaluation):
+    return [spread(evaluation, conditions={"limit": math.inf})]
+
+
+def collides(evaluation):
+    return [spread(evaluation, kind=None), spread(evaluation, name="spread.error", title="error", kind=None)]
+
+
+def of(compute, label=None):
+    """A metric that computes by a function."""
+
+    @recipe
+    class Made(MetricRecipe):
+        """Measure by a function."""
+
+        def compute(self, evaluation):
+            return compute(evaluation)
+
+    return Made()
+
+
+EVERYTHING = names_of(of(sound)) - {"measurements"}
+UNACCEPTABLE = ("results-file", "shown")
+
+CONTROLS = [
+    (not_measurements, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model"}),
+    (a_dict, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model"}),
+    (nothing, "measurements", ()),
+    (twice, "measurements", ()),
+    (silent, "values", ("lacking",)),
+    (infinite, "values", ()),
+    (negative_error, "values", ()),
+    (error_alone, "values", ()),
+    (untitled, "titles", ()),
+    (of_two_titles, "titles", UNACCEPTABLE),
+    (named_as_a_column, "titles", ()),
+    (without_its_extractor, "conditions", ()),
+    (of_another_extractor, "conditions", ()),
+    (counts, "repeats", ()),
+    (means_of_batches, "batch-size", ()),
+    (draws_globally, "no-global-rng", ()),
+    (sets_modes, "leaves-the-model", ()),
+    (moves_weights, "leaves-the-model", ()),
+    (leaves_gradients, "leaves-the-model", ()),
+    (needs_inference, "lacking", ()),
+    (needs_labels, "lacking", ()),
+    (infinite_condition, "results-file", ()),
+    (collides, "shown", ()),
+]
+
+
+@pytest.mark.parametrize(("compute", "name", "also"), CONTROLS, ids=[f"{c[0].__name__}-{c[1]}" for c in CONTROLS])
+def test_the_named_check_alone_catches(compute, name, also):
+    expect_caught(of(compute), name, also)
+
+
+def test_the_sound_original_passes():
+    assert catching(of(sound)) == set()
+
+
+def test_every_check_has_a_control():
+    assert names_of(of(sound)) == {name for _, name, _ in CONTROLS}
