@@ -19,6 +19,9 @@ __version__ = "0.1.0"
 _HOME = {
     "Backbone": "hebm.interfaces",
     "Batch": "hebm.interfaces",
+    "CheckpointError": "hebm.errors",
+    "ConfigError": "hebm.errors",
+    "DataError": "hebm.errors",
     "Draw": "hebm.interfaces",
     "EnergyFn": "hebm.interfaces",
     "EvaluateSettings": "hebm.evaluate.settings",
@@ -33,8 +36,10 @@ _HOME = {
     "Measurements": "hebm.measurements",
     "Model": "hebm.model",
     "Noise": "hebm.noise",
+    "NonFiniteError": "hebm.errors",
     "Optimization": "hebm.training.optimization",
     "PhaseOptimization": "hebm.training.optimization",
+    "PluginError": "hebm.errors",
     "Posterior": "hebm.latents",
     "PriorLearner": "hebm.interfaces",
     "Run": "hebm.runs",
@@ -63,7 +68,10 @@ def __getattr__(name: str) -> Any:
         found = by_class_name(name)
         if found is not None:
             return found
-    raise AttributeError(f"module 'hebm' has no attribute {name!r}; hebm plugins lists the components")
+    from hebm.suggest import did_you_mean
+
+    near = "" if name.startswith("_") else did_you_mean(name, __dir__())
+    raise AttributeError(f"module 'hebm' has no attribute {name!r}{near} (hebm plugins lists the components)")
 
 
 def __dir__() -> list[str]:

@@ -224,7 +224,7 @@ def _layers(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Posterior:
     """A draw from q(z|x), or from the generator posterior by MCMC.
 
@@ -241,6 +241,12 @@ class Posterior:
     kl: Tensor | None = None
     log_r: Tensor | None = None
     mean: tuple[Tensor, ...] | None = None
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(tuple(z.shape[1:])) for z in self.latents.z)
+        known = [name for name in ("log_q", "kl", "log_r", "mean") if getattr(self, name) is not None]
+        how = ", ".join(known) or "by MCMC"
+        return f"<posterior draws of {len(self.latents)} images: layers {shapes}, top first; {how}>"
 
     def detach(self) -> Posterior:
         """Return the same values outside any graph; the latents lose what was carried, see `Latents.detach`."""

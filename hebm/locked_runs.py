@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import attrs
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from hebm.building import accelerated
-from hebm.config.components import distributions
-from hebm.config.paths import described as describe_paths
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError, HebmError
 from hebm.pipeline import Assembly, assemble
+from hebm.store.changes import config_changes
 from hebm.store.durable import reporting
 from hebm.store.lock import RunLock
 from hebm.store.metrics import MetricsLog
-from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder, differences_error
 from hebm.stored_runs import StoredRun, read_run
 from hebm.training.extension import Extension, go_back, step_keys
-from hebm.training.reached import planned
+
+T = TypeVar("T")
+
+Stage = Literal["untrained", "trained", "measured"]
+"""How far a run is when it is opened for training."""
 
 
 @contextmanager
@@ -33,8 +35,10 @@ def locked_for_training(
     accelerator: Accelerator,
     allow: bool,
     extend: Callable[[str], None] | None = None,
-) -> Iterator[tuple[str, bool]]:
-    """Start or resume a run, its folder held by the main process; yield (run id, whether it is finished already).
+) -> Iterator[tuple[str, Stage]]:
+    """Start or resume a run, its folder held by the main process; yield its id and what is left to do.
+
+    A run whose training is over is left as it is: its measurements stay until there are others.
 
     Arguments:
         folder: of the run.
@@ -45,60 +49,57 @@ def locked_for_training(
 
     Raises on every process what the main process met.
     """
+
+    def identify() -> tuple[str, Stage]:
+        return _identify(folder, assembly, allow, extend)
+
+    with _held(folder, accelerator, identify) as found:
+        yield found
+
+
+@contextmanager
+def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T]) -> Iterator[T]:
+    """Hold the folder on the main process; yield what `prepare` returned there, or raise what it raised, on all."""
     lock = RunLock(folder.path)
-    answer: list[Any] = ["", False, None]
+    answer: list[Any] = [None, None]
     if accelerator.is_main_process:
         try:
             folder.create()
             lock.__enter__()
-            answer = [*_identify(folder, assembly, allow, extend), None]
+            answer = [prepare(), None]
         except HebmError as error:
-            answer = ["", False, error]
+            answer = [None, error]
         except BaseException:
             lock.__exit__(None, None, None)
             raise
     answer = broadcast_object_list(answer) if accelerator.num_processes > 1 else answer
-    if answer[2] is not None:
+    if answer[1] is not None:
         lock.__exit__(None, None, None)
-        raise answer[2]
+        raise answer[1]
     try:
-        yield str(answer[0]), bool(answer[1])
+        yield answer[0]
     finally:
         lock.__exit__(None, None, None)
 
 
 def _identify(
     folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
-) -> tuple[str, bool]:
+) -> tuple[str, Stage]:
     text = dumps(assembly.written)
-    finished = folder.started and _measured(folder, text)
+    if folder.started:
+        run = read_run(folder.path)
+        if run.plan and run.reached().finished and not config_changes(run.contents.config, text):
+            _require_same(run, assembly, allow)
+            measured = run.contents.config == text and run.contents.metrics is not None and folder.report.exists()
+            return run.run_id, "measured" if measured else "trained"
     if extend is not None:
         allow |= _extend(folder, assembly, extend)
-    run_id = folder.create_or_open(text, described(assembly), allow)["run_id"]
-    if not finished:
-        with reporting(f"write {folder.path}"):
-            folder.report.unlink(missing_ok=True)
-        if folder.metrics.exists():
-            folder.write_metrics(None)
-    return run_id, finished
-
-
-def _measured(folder: RunFolder, text: str) -> bool:
-    """Return whether a run of this configuration is trained, evaluated and reported."""
-    run = read_run(folder.path)
-    evaluated = run.contents.config == text and run.contents.metrics is not None and folder.report.exists()
-    return evaluated and run.reached().finished
-
-
-def described(assembly: Assembly) -> dict[str, Any]:
-    """Return the manifest of a run that starts here and now."""
-    fingerprints = {split: images.fingerprint() for split, images in assembly.images.items()}
-    return {
-        **describe_run(distributions(assembly.experiment), fingerprints),
-        "images": describe_images(assembly.spec),
-        "paths": describe_paths(assembly.written, assembly.experiment),
-        "phases": planned(assembly.phases),
-    }
+    run_id: str = folder.create_or_open(text, assembly.manifest, allow)["run_id"]
+    with reporting(f"write {folder.path}"):
+        folder.report.unlink(missing_ok=True)
+    if folder.metrics.exists():
+        folder.write_metrics(None)
+    return run_id, "untrained"
 
 
 @attrs.frozen(eq=False)
@@ -117,33 +118,28 @@ class FinishedRun:
 
 
 @contextmanager
-def locked_when_finished(
-    run: StoredRun, accelerator: Accelerator, allow: bool = False, record: bool = False
-) -> Iterator[FinishedRun]:
-    """Hold a trained run with its data and its weights, under the folder's lock.
+def locked_when_finished(run: StoredRun, accelerator: Accelerator, allow: bool = False) -> Iterator[FinishedRun]:
+    """Hold a trained run with its data and its weights, under the folder's lock. Nothing is written.
 
     Arguments:
         run: with the changes that are wanted; it says whether it may be unfinished.
         accelerator: devices and processes.
         allow: go on although the data or a plugin changed.
-        record: write the configuration with its changes into the folder, because what is measured will be.
 
     Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
     """
     run.require_finished()  # before anything is built or loaded
     assembly = assemble(run.written, accelerator.device, run.places)
-    with locked_for_training(run.folder, assembly, accelerator, allow) if record else _locked(run, assembly, allow):
+    with _held(run.folder, accelerator, lambda: _require_same(run, assembly, allow)):
         checkpoint = run.restore(assembly.model)
         yield FinishedRun(assembly, float(checkpoint.state["seconds"]), run.unfinished(checkpoint))
 
 
-@contextmanager
-def _locked(run: StoredRun, assembly: Assembly, allow: bool) -> Iterator[None]:
-    with RunLock(run.folder.path):
-        changes = run.folder.changes(run.contents, dumps(assembly.written), described(assembly))
-        if changes and not allow:
-            raise CheckpointError(differences_error(run.folder.path, changes))
-        yield
+def _require_same(run: StoredRun, assembly: Assembly, allow: bool) -> None:
+    """Raise `CheckpointError` with what differs from the run in the folder, unless that is allowed."""
+    changes = run.folder.changes(run.contents, dumps(assembly.written), assembly.manifest)
+    if changes and not allow:
+        raise CheckpointError(differences_error(run.folder.path, changes))
 
 
 def _extend(folder: RunFolder, assembly: Assembly, say: Callable[[str], None]) -> bool:
@@ -152,7 +148,7 @@ def _extend(folder: RunFolder, assembly: Assembly, say: Callable[[str], None]) -
     Raises `ConfigError` that names the key which forbids it, `CheckpointError` for other differences.
     """
     run = read_run(folder.path)
-    changes = folder.changes(run.contents, dumps(assembly.written), described(assembly))
+    changes = folder.changes(run.contents, dumps(assembly.written), assembly.manifest)
     if not changes:  # it was extended before, and resumes
         return False
     keys = step_keys(run.written.train)

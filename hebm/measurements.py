@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import attrs
 
+from hebm.evaluate.kinds import KINDS
 from hebm.evaluate.metric import Measurement
 from hebm.evaluate.metrics_file import Results
 from hebm.html import html_table
-from hebm.report.numbers import measured, unit_of
+from hebm.report.metric_table import conditions_in_short
+from hebm.report.numbers import ARROWS, measured, unit_of
 from hebm.report.text_table import metrics_table
 from hebm.store.run_folder import RunFolder
 
@@ -55,8 +57,14 @@ class Measurements:
     def _repr_html_(self) -> str:
         """Show the measurements as a table in a notebook, without details."""
         rows = [
-            (found.title, found.kind or "", found.part, f"{measured(found, 4)} {unit_of(found)}".strip())
+            (
+                f"{found.title} {ARROWS[found.better]}".strip(),
+                "" if found.kind is None else KINDS[found.kind].title,
+                found.part,
+                f"{measured(found, 4)} {unit_of(found)}".strip(),
+            )
             for found in self
             if not found.detail
         ]
-        return html_table(self.folder.path.name, rows, ("measurement", "images", "part", "value"))
+        title = f"{self.folder.path.name}: {conditions_in_short(self.results)}"
+        return html_table(title, rows, ("measurement", "images", "part", "value"))

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import attrs
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from hebm.arguments import require_at_least, require_counts
@@ -17,10 +16,10 @@ from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.data.batches import Batches
 from hebm.data.decode import Picture
-from hebm.data.given import given_images
-from hebm.data.images import Images, shape_mismatch, to_unit_range
+from hebm.data.given import converted_images, given_images
+from hebm.data.images import Images, to_unit_range
 from hebm.data.labels import Attributes, Label, asked_labels
-from hebm.errors import ConfigError, DataError
+from hebm.errors import ConfigError
 from hebm.evaluate.kinds import RECONSTRUCTION
 from hebm.evaluate.likelihood import Elbo, elbo_of
 from hebm.evaluate.scores import Scorer, Scores
@@ -28,9 +27,9 @@ from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
 from hebm.latents import Posterior
 from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
-from hebm.report.model_table import model_html
+from hebm.report.model_table import count, model_html
 from hebm.store.model_file import ModelFile, write_model_file
-from hebm.trained import TrainedModel, check_labels, evaluating, finite
+from hebm.trained import TrainedModel, check_labels, evaluating, finite, require_labelled
 
 T = TypeVar("T")
 
@@ -140,6 +139,8 @@ class Model(nn.Module):
         require_at_least(0, seed=seed, start=start, temperature=temperature)
         if decode not in ("mean", "sample"):
             raise ConfigError(f'decode: {decode!r} is not allowed; use "mean" or "sample"')
+        if label is not None or attributes is not None:
+            require_labelled(self.prior)
         labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
         check_labels(self.prior, labels, n)
         request = Request(labels, steps=steps, after=after)
@@ -215,21 +216,12 @@ class Model(nn.Module):
         Raises `DataError` for an image that cannot be converted to the model's shape.
         """
         recipes = self._recipes("preprocess images")
-        decode = recipes.experiment.data.decoder(recipes.images.shape)
-        several = [images] if isinstance(images, (Image.Image, str, Path)) else list(images)
-        named = [
-            (image, str(image) if isinstance(image, (str, Path)) else f"image {i}") for i, image in enumerate(several)
-        ]
-        pixels = [decode(_content(image), name) for image, name in named]
-        for (_, name), image in zip(named, pixels, strict=True):
-            if tuple(image.shape) != recipes.images.shape:
-                channels, height, width = image.shape
-                raise shape_mismatch(name, (channels, height, width), recipes.images.shape)
-        return to_unit_range(torch.stack(pixels)) if pixels else torch.empty(0, *recipes.images.shape)
+        return converted_images(images, recipes.experiment.data.decoder(recipes.images.shape), recipes.images.shape)
 
     def show(self, images: Tensor, columns: int = 8) -> Picture:
         """Draw images `(N, C, H, W)` as a grid, which a notebook displays; `.save("grid.png")` writes it to a file."""
-        return grid(to_unit_range(given_images(images, None).pixels), columns)
+        pixels = given_images(images, None).pixels
+        return grid(to_unit_range(pixels), columns)
 
     # ------------------------------------------------------------ files and display
 
@@ -248,6 +240,11 @@ class Model(nn.Module):
             Path(path),
             ModelFile(recipes.experiment.to_toml(), recipes.images, weights, distributions(recipes.experiment)),
         )
+
+    def __repr__(self) -> str:
+        layout = self.backbone.layout
+        sizes = [f"{name} {type(part).__name__}, {count(part):,} parameters" for name, part in self.named_children()]
+        return f"<model: {'; '.join(sizes)}; {len(layout)} latent layers, D = {layout.dim}>"
 
     def _repr_html_(self) -> str:
         """Show the layers with their shapes, and the numbers of parameters, in a notebook."""
@@ -286,13 +283,3 @@ class Model(nn.Module):
         data = self.recipes.experiment.data
         batches = Batches(images, data, model.seed, training=False, device=model.device, dtype=model.dtype)
         return batches.in_order(few.start, few.stop - few.start)
-
-
-def _content(image: Picture | str | Path) -> Picture | bytes:
-    """Return a PIL image, or the content of an image file. Raises `DataError` for a file that cannot be read."""
-    if not isinstance(image, (str, Path)):
-        return image
-    try:
-        return Path(image).read_bytes()
-    except OSError as error:
-        raise DataError(f"{image}: cannot be read ({error.strerror}); give the path of an image file") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin
 
 from hebm.building import DTYPES, accelerated, build
+from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located, missing
+from hebm.config.paths import described as describe_paths
 from hebm.config.settings import RunSettings
+from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.images import Images
 from hebm.data.recipe import spec
@@ -36,17 +40,19 @@ from hebm.report.plots import collect_from
 from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
+from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
+from hebm.training.reached import planned
 from hebm.training.trackers import Trackers
 from hebm.transitions import ROOT
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Assembly:
     """Everything that a configuration names, built.
 
@@ -67,6 +73,17 @@ class Assembly:
     spec: ImageSpec
     model: Model
     phases: tuple[Phase, ...]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of a run that starts here and now. All images may be read for it."""
+        fingerprints = {split: images.fingerprint() for split, images in self.images.items()}
+        return {
+            **describe_run(distributions(self.experiment), fingerprints),
+            "images": describe_images(self.spec),
+            "paths": describe_paths(self.written, self.experiment),
+            "phases": planned(self.phases),
+        }
 
 
 def assemble(
@@ -90,8 +107,6 @@ def assemble(
     data = experiment.data
     with _saying_where(experiment, places):
         images = {split: data.load(split) for split in ("train", "test")}
-    for metric in experiment.evaluate.metrics if measured else ():
-        metric.check(images, experiment.evaluate)
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
     if isinstance(model.prior, TakesLabels):
@@ -101,6 +116,8 @@ def assemble(
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
     _check_after(model, experiment.evaluate.after)
+    for metric in experiment.evaluate.metrics if measured else ():
+        metric.check(images, experiment.evaluate)
     return Assembly(experiment, written, places, images, image_spec, model, phases)
 
 
@@ -244,6 +261,8 @@ def measure(
 ) -> Results:
     """Evaluate, write metrics.json and the report, and return the results.
 
+    Nothing is written before everything is measured; the configuration then becomes what was measured.
+
     Arguments:
         assembly: trained.
         folder: of the run.
@@ -255,7 +274,7 @@ def measure(
     results = evaluate(evaluation).after_training(training, unfinished)
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
-        folder.write_metrics(results.to_json())
+        folder.record(dumps(assembly.written), assembly.manifest, results.to_json())
         write_report(folder)
     accelerator.wait_for_everyone()
     return results

@@ -15,8 +15,9 @@ from hebm import locked_runs, pipeline
 from hebm.analyse.running import analyse, choose, opened, split_changes
 from hebm.analyse.section import Section
 from hebm.config.experiment import Experiment, require_experiment
-from hebm.config.overrides import Changes
+from hebm.config.overrides import Changes, parse
 from hebm.config.recipe import live_fields
+from hebm.config.values import show
 from hebm.data.decode import Picture
 from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
@@ -68,6 +69,8 @@ def train(
         run = hebm.train(hebm.Experiment.load("benchmarks/quickstart.toml"), "runs/demo")
     """
     experiment = require_experiment(experiment)
+    if folder is not None and not isinstance(folder, (str, Path)):
+        raise ConfigError(f"folder: expected a path, got {show(folder)}; changes of keys go into hebm.Experiment.load")
     listener = listener_of(progress)
     store = RunFolder(Path("runs") / experiment.name if folder is None else Path(folder))
     experiment = attrs.evolve(experiment, name=store.path.resolve().name)  # type: ignore[misc]
@@ -77,8 +80,8 @@ def train(
     places = read_run(store.path).places if store.started else None
     assembly = pipeline.assemble(experiment, accelerator.device, places, measured=False)
     say = listener.said if extend else None
-    with locked_runs.locked_for_training(store, assembly, accelerator, allow_changes, say) as (run_id, finished):
-        if not finished:
+    with locked_runs.locked_for_training(store, assembly, accelerator, allow_changes, say) as (run_id, stage):
+        if stage != "measured":
             try:
                 with stop_on_signals() as stop:
                     pipeline.train(assembly, store, run_id, accelerator, listener, stop)
@@ -86,13 +89,16 @@ def train(
                 listener.said(str(stopped))
                 if stopped.signal == signal.SIGTERM:
                     sys.exit(128 + signal.SIGTERM)
-    return Run(_stored(store.path, experiment.data))
+    return Run(_stored(store.path, experiment))
 
 
-def _stored(path: Path, data: DatasetRecipe) -> StoredRun:
-    """Return the run that was trained here, with images that came from Python."""
-    stored = read_run(path, warn=listener_of(False).said, allow_unfinished=True)
-    return attrs.evolve(stored, data=data) if live_fields(type(data)) else stored
+def _stored(path: Path, experiment: Experiment) -> StoredRun:
+    """Return the run that was trained here, with the images that came from Python and the settings to measure it by."""
+    stored = read_run(path, warn=listener_of(False).said)
+    settings = {name: getattr(experiment, name) for name in ("evaluate", "run")}
+    changes = {name: value for name, value in settings.items() if getattr(stored.written, name) != value}
+    data = experiment.data if live_fields(type(experiment.data)) else None
+    return attrs.evolve(stored, changes=changes, data=data)
 
 
 def open_run(
@@ -177,22 +183,33 @@ class Run:
 
     # ------------------------------------------------------------ measure and analyse
 
-    def evaluate(self, changes: Changes = (), *, allow_changes: bool = False) -> Measurements:
+    def evaluate(
+        self, changes: Changes = (), *, allow_changes: bool = False, allow_unfinished: bool = False
+    ) -> Measurements:
         """Measure the run, as `hebm evaluate` does; its metrics.json and report.html are written again.
+
+        If it fails or is interrupted, the measurements before it and the configuration stay as they were.
 
         Arguments:
             changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which
                 did not decide the weights. They become part of the run's configuration.
             allow_changes: go on although the data or a plugin changed since the run started.
+            allow_unfinished: measure a run whose training is not over; its measurements say so.
 
-        Raises `CheckpointError` for changes that are not allowed, `ConfigError` for what does not fit.
+        Raises `CheckpointError` for an unfinished run and for changes that are not allowed, `ConfigError` for what does
+        not fit.
         """
-        stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=changes)
+        stored = attrs.evolve(
+            self.stored,
+            contents=self.stored.folder.read(),
+            changes=(*parse(self.stored.changes), *parse(changes)),
+            allow_unfinished=allow_unfinished or self.stored.allow_unfinished,
+        )
         settings = stored.written.run
         accelerator = pipeline.make_accelerator(settings, self.path)
-        with locked_runs.locked_when_finished(stored, accelerator, allow_changes, record=True) as found:
+        with locked_runs.locked_when_finished(stored, accelerator, allow_changes) as found:
             results = pipeline.measure(found.assembly, stored.folder, accelerator, found.seconds, found.unfinished)
-        self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read())
+        self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=())
         return Measurements(self.stored.folder, results)
 
     def analyse(self, name: str, changes: Changes = (), *, allow_changes: bool = False) -> Section:
@@ -208,7 +225,7 @@ class Run:
         """
         of_run, of_analysis = split_changes(changes)
         recipe = choose([name], of_analysis)[name]
-        with opened(self.stored, of_run, allow_changes) as whole:
+        with opened(self.stored, (*parse(self.stored.changes), *of_run), allow_changes) as whole:
             section = analyse(whole, name, recipe)
             write_report(whole.folder)
         return section
@@ -226,7 +243,8 @@ class Run:
     def _repr_html_(self) -> str:
         """Show what the run is, how far it is and what was measured, in a notebook."""
         table, state, found = self.stored.contents.table, self.reached, self.measurements
-        what = [(key, component(table, key)) for key in ("data", "backbone", "prior", "train", "seed")]
+        what = [(key, component(table, key)) for key in ("data", "backbone", "prior", "train")]
+        what.append(("seed", str(table.get("seed"))))
         training = "finished" if state.finished else f"unfinished, at {state}"
         page = html_table(str(self.path), [*what, ("training", training)])
         return page if found is None else page + found._repr_html_()

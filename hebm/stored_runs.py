@@ -130,10 +130,11 @@ class StoredRun:
 
     def reached(self) -> Reached:
         """Return how far training has come. Raises `CheckpointError` if the folder does not say it."""
-        return reached(self._plan, newest_head(self.folder.checkpoints, self.run_id))
+        return reached(self.plan, newest_head(self.folder.checkpoints, self.run_id))
 
     @property
-    def _plan(self) -> Mapping[str, int]:
+    def plan(self) -> Mapping[str, int]:
+        """The greatest number of steps of each phase by name; empty where the folder does not say it."""
         plan: Mapping[str, int] = self.manifest.get("phases", {})
         return plan
 
@@ -143,7 +144,7 @@ class StoredRun:
         Arguments:
             checkpoint: whose weights are used; the newest one when left out.
         """
-        state = self.reached() if checkpoint is None else reached(self._plan, checkpoint)
+        state = self.reached() if checkpoint is None else reached(self.plan, checkpoint)
         if state.finished or self.allow_unfinished:
             return
         fix = "finish it with hebm run"
@@ -193,7 +194,7 @@ class StoredRun:
 
     def unfinished(self, checkpoint: Checkpoint) -> str:
         """Return the place of a checkpoint in training, or "" if it is the end."""
-        state = reached(self._plan, checkpoint)
+        state = reached(self.plan, checkpoint)
         return "" if state.finished else str(state)
 
 

@@ -269,12 +269,17 @@ def takes_labels(prior: PriorLearner) -> bool:
     return isinstance(prior, TakesLabels) and prior.labelled
 
 
+def require_labelled(prior: PriorLearner) -> None:
+    """Raise `ConfigError` for a prior that was not trained with labels."""
+    if not takes_labels(prior):
+        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
+        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+
+
 def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
     """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
     if labels is None:
         return
-    if not takes_labels(prior):
-        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
-        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+    require_labelled(prior)
     if len(labels) != n:
         raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")

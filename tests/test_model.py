@@ -215,6 +215,16 @@ def test_what_is_made_of_images_does_not_depend_on_batches_and_depends_on_the_se
     assert [tuple(sigma.shape) for sigma in whole.latents.sigma] == [(70, 3), (70, 5)]
 
 
+def test_images_that_look_like_zero_to_one_are_warned_of(model, images):
+    with pytest.warns(UserWarning, match=r"if they are in \[0, 1\], pass 2 \* x - 1"):
+        model.score((images + 1) / 2)
+
+
+def test_what_a_model_says_is_short_when_it_is_shown(model, images):
+    for value in (model, model.score(images), model.elbo(images), model.infer(images)):
+        assert len(repr(value)) < 250
+
+
 def test_scores_are_given_per_energy_per_layer_and_in_total(model, images):
     scores = model.score(images, draws=2)
     assert scores.energy.shape == scores.layer.shape == (70, 2)
@@ -257,6 +267,7 @@ def test_a_prior_without_a_tilt_has_no_scores(model, images):
         ),
         (torch.zeros(1, 8, 9), r"add the missing dimension: images\[None\]"),
         (torch.zeros(3, 8, 8, 1), r"put the channels first: images\.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(1, 8, 8), r"add the missing dimension: images\[None\]"),
         (torch.zeros(3, 1, 9, 9), r"model\.preprocess"),
         (torch.zeros(0, 1, 8, 8), "there are none"),
         (torch.zeros(3, 1, 8, 8, dtype=torch.int64), "expected uint8, or floats"),
@@ -285,6 +296,10 @@ def test_pil_images_and_files_are_converted_as_the_data_sets_own(model, images, 
         model.preprocess(tmp_path / "junk.png")
     with pytest.raises(DataError, match=r"none\.png"):
         model.preprocess([tmp_path / "none.png"])
+    with pytest.raises(DataError, match="expected a PIL image or the path of a file, got Tensor"):
+        model.preprocess(images)
+    with pytest.raises(DataError, match=r"put the channels first: images\.permute"):
+        model.show(images[:3].expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
 
 
 def test_a_model_shows_its_layers_and_draws_grids(model, images):

@@ -5,6 +5,7 @@ from real_runs import tiny, train
 from two_tilts import TwoTilts
 
 from hebm import locked_runs, pipeline, registry
+from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
 from hebm.errors import CheckpointError, ConfigError
@@ -13,7 +14,7 @@ from hebm.stored_runs import read_run
 
 
 def test_the_distributions_of_a_run_are_those_of_its_components_at_any_depth():
-    assert locked_runs.distributions(Experiment.from_table(tiny())) == {"hebm"}
+    assert distributions(Experiment.from_table(tiny())) == {"hebm"}
 
 
 def test_stages_that_share_a_name_are_refused(monkeypatch):
@@ -60,18 +61,17 @@ def test_only_a_finished_run_can_be_opened_for_evaluation(tmp_path):
     ):
         pass
     train(tiny(), folder)
-    for record in (False, True):
-        with locked_runs.locked_when_finished(read_run(folder), accelerator, record=record) as whole:
-            assert whole.seconds > 0
+    with locked_runs.locked_when_finished(read_run(folder), accelerator) as whole:
+        assert whole.seconds > 0
 
 
 def test_the_main_process_lets_go_of_the_folder_when_it_is_refused(tmp_path):
     assembly = pipeline.assemble(Experiment.from_table(tiny()))
     accelerator = pipeline.make_accelerator(RunSettings(device="cpu"))
     folder = RunFolder(tmp_path / "tiny")
-    with locked_runs.locked_for_training(folder, assembly, accelerator, allow=False) as (run_id, finished):
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow=False) as (run_id, stage):
         assert run_id
-        assert not finished
+        assert stage == "untrained"
         with (
             pytest.raises(CheckpointError, match="in use by another run"),
             locked_runs.locked_for_training(folder, assembly, accelerator, allow=False),

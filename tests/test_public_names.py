@@ -47,6 +47,26 @@ def test_every_public_name_and_component_is_listed_for_completion_without_import
     assert broken == []
 
 
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda: hebm.ULA(stpes=3), "ULA: unknown key 'stpes'; did you mean 'steps'"),
+        (lambda: hebm.Joint(sampler="ula"), r"Joint.sampler: expected a recipe .* got 'ula'; use hebm\.ULA\(\)"),
+        (lambda: hebm.Joint(sampler="nuts"), "hebm plugins --group samplers"),
+        (lambda: hebm.Joint(sampler=hebm.ULA), r"got the class ULA; make one: ULA\(…\)"),
+        (lambda: hebm.TwoPhase(prior={"steps": 3}), r"expected a PhaseOptimization, got a table"),
+    ],
+)
+def test_a_wrong_argument_of_a_recipe_is_told_in_the_words_of_python(use, message):
+    with pytest.raises(hebm.ConfigError, match=message):
+        use()
+
+
+def test_help_of_a_recipe_explains_its_keys():
+    assert "\nArguments:\n    steps: " in hebm.ULA.__doc__
+    assert "(default: 'exact')" in hebm.Joint.__doc__
+
+
 def test_models_are_put_together_from_recipes_and_modules():
     backbone = hebm.TwoLayer(z_dims=(8, 24), generator="mlp", widths=(16,)).build(hebm.ImageSpec(1, 8, 8))
     prior = hebm.Joint(energy=hebm.MLP(width=16), sampler=hebm.ULA(steps=2, step_size=0.1)).build(backbone)

@@ -83,7 +83,9 @@ def test_ctrl_c_saves_returns_an_unfinished_run_and_the_next_call_resumes_it_bit
     assert listener.heard[-1] == "stopped by signal 2, saved at step 9; start the run again to continue"
     assert not run.reached.finished
     assert "unfinished, at step 3 of 6 in phase 'prior'" in repr(run)
-    assert run.model.sample(2).isfinite().all()
+    for use in (run.evaluate, lambda: run.model):
+        with pytest.raises(CheckpointError, match="is unfinished: it is at step 3 of 6"):
+            use()
     resumed = Stopping()
     assert train(tmp_path / "tiny", progress=resumed).reached.finished
     assert resumed.heard == [("prior", 3, 6)]
@@ -148,6 +150,17 @@ def test_another_precision_or_device_than_the_run_before_is_no_trap(tmp_path):
     assert train(tmp_path / "plain").reached.finished
 
 
+def test_a_folder_with_other_files_is_not_made_a_run(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "main.py").write_text("")
+    with pytest.raises(CheckpointError, match=r"is not empty and not a run folder \(it has main\.py\)"):
+        train(tmp_path / "code")
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["main.py", "run.lock"]
+    (tmp_path / "queued").mkdir()
+    (tmp_path / "queued" / "slurm-1.out").write_text("")
+    assert train(tmp_path / "queued").reached.finished
+
+
 # ---------------------------------------------------------------- open
 
 
@@ -198,6 +211,38 @@ def test_an_evaluation_returns_what_it_writes_and_prints_as_the_command_does(cop
     assert len(list(found)) == len(found)
     assert "Fréchet distance" in found._repr_html_()
     assert run.show().width > run.model.show(run.model.sample(64)).width
+
+
+def test_an_evaluation_that_fails_or_is_interrupted_leaves_the_measurements_before_it(copy, monkeypatch):
+    run = hebm.open_run(copy)
+    run.evaluate()
+    before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hebm.pipeline.evaluate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.evaluate({"evaluate.samples": 64})
+    assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before | {
+        "run.lock": (copy / "run.lock").read_bytes()
+    }
+    assert hebm.open_run(copy).experiment.evaluate.samples == 128
+
+
+def test_training_again_keeps_measurements_of_other_settings_and_measures_by_its_own(copy):
+    measured = hebm.open_run(copy).evaluate({"evaluate.samples": 64})
+    run = train(copy)  # its experiment has 128
+    assert run.measurements.results == measured.results
+    assert run.evaluate().results.conditions["n"] == 128
+
+
+def test_an_unfinished_run_is_measured_only_if_asked_for(half, tmp_path):
+    shutil.copytree(half, tmp_path / "tiny")
+    run = train(tmp_path / "tiny", progress=Stopping(1))
+    with pytest.raises(CheckpointError, match="is unfinished"):
+        run.evaluate()
+    assert "unfinished" in run.evaluate({"evaluate.metrics": ["likelihood"]}, allow_unfinished=True).results.conditions
 
 
 def test_a_change_of_what_was_trained_is_refused(copy):
@@ -264,6 +309,13 @@ def test_a_dataset_is_trained_on_and_its_model_saved(tmp_path, images):
     again = hebm.load(tmp_path / "mine.hebm")
     assert torch.equal(again.sample(4), run.model.sample(4))
     assert torch.equal(again.score(images[:4]).total, run.model.score(images[:4]).total)
+
+
+def test_an_analysis_takes_images_in_memory(tmp_path, images, copy):
+    section = hebm.open_run(copy).analyse(
+        "ood", {"ood.data": hebm.Tensors(-images, range=(-1.0, 1.0)), "ood.images": 64}
+    )
+    assert "L>0" in str(section)
 
 
 def test_images_in_memory_may_replace_the_data_of_a_file(tmp_path, images):

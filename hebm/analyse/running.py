@@ -14,7 +14,8 @@ from hebm import locked_runs, pipeline, registry
 from hebm.analyse.recipe import AnalysisRecipe
 from hebm.analyse.section import Section
 from hebm.config.document import Document
-from hebm.config.overrides import Changes, assign, parse
+from hebm.config.live import with_recipe
+from hebm.config.overrides import Changes, Override, assign, parse
 from hebm.config.paths import located
 from hebm.config.structure import structure_components
 from hebm.config.writing import in_toml, to_table
@@ -42,15 +43,11 @@ class Opened:
     conditions: Mapping[str, Any]
 
 
-def split_changes(changes: Changes) -> tuple[Changes, Changes]:
+def split_changes(changes: Changes) -> tuple[tuple[Override, ...], tuple[Override, ...]]:
     """Separate changes of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
-    known = registry.names(GROUP)
-    mine = [override.path[0] in known for override in parse(changes)]
-    if isinstance(changes, Mapping):
-        pairs = list(zip(changes.items(), mine, strict=True))
-        return {k: v for (k, v), own in pairs if not own}, {k: v for (k, v), own in pairs if own}
-    texts = list(zip(changes, mine, strict=True))
-    return tuple(text for text, own in texts if not own), tuple(text for text, own in texts if own)
+    known, overrides = registry.names(GROUP), parse(changes)
+    of_run = tuple(override for override in overrides if override.path[0] not in known)
+    return of_run, tuple(override for override in overrides if override.path[0] in known)
 
 
 def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
@@ -64,7 +61,8 @@ def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
     """
     for name in names:
         registry.find(GROUP, name)
-    document = Document("", "", in_toml(parse(changes)))
+    overrides = parse(changes)
+    document = Document("", "", in_toml(overrides))
     for override in document.overrides:
         if override.path[0] not in names:
             raise ConfigError(f"{override.source}: {override.path[0]!r} is not asked for; add it to the names")
@@ -72,6 +70,8 @@ def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
     made = structure_components(AnalysisRecipe, tables, document)
+    for override in overrides:
+        made[override.path[0]] = with_recipe(made[override.path[0]], override.path[1:], override.value)
     return {name: located(recipe, {}) for name, recipe in made.items()}
 
 

@@ -44,6 +44,12 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
 
+    def __str__(self) -> str:
+        lines = (self.header, *self.rows)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        cells = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([self.title, *(line.rstrip() for line in cells), *([self.caption] if self.caption else [])])
+
 
 @attrs.frozen
 class Section:
@@ -63,8 +69,7 @@ class Section:
     numbers: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
-        tables = ["\n".join("  ".join(row) for row in (table.header, *table.rows)) for table in self.tables]
-        return "\n\n".join((self.title, *self.text, *tables))
+        return "\n\n".join((self.title, *self.text, *(str(table) for table in self.tables)))
 
     def write(self, folder: Path, conditions: Mapping[str, Any]) -> None:
         """Write `section.json`.

@@ -69,8 +69,8 @@ def command(
     if extend and not folder.started:
         raise ConfigError(f"--extend: {folder.path} has no run to extend yet; start one without --extend")
     say = warner(accelerator.is_main_process) if extend else None
-    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, say) as (run_id, finished):
-        if not finished:
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, say) as (run_id, stage):
+        if stage != "measured":
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:

@@ -121,6 +121,10 @@ def read_text(text: str, name: str, overrides: Sequence[Override] = ()) -> Docum
 def _text(path: str | FilePath) -> str:
     try:
         return FilePath(path).read_bytes().decode().replace("\r\n", "\n")
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path}: is a folder; give a TOML file, or open a run's folder in Python by hebm.open_run"
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror or error}); `hebm init` writes a file to start from"

@@ -11,7 +11,7 @@ import attrs
 
 from hebm import defaults
 from hebm.config.document import Document, read, read_text
-from hebm.config.live import with_live
+from hebm.config.live import with_recipe
 from hebm.config.overrides import Changes, Override, parse
 from hebm.config.recipe import option, recipe
 from hebm.config.settings import RunSettings
@@ -93,6 +93,9 @@ class Experiment:
         """Read the experiment of a table in memory. Raises `ConfigError` as `load` does, without line numbers."""
         return structure(cls, Document("table", "", table=table))
 
+    def __str__(self) -> str:
+        return self.to_toml()
+
     def to_toml(self) -> str:
         """Return the whole experiment as TOML, defaults included; reading it back gives an equal one.
 
@@ -125,15 +128,6 @@ def require_experiment(value: Any) -> Experiment:
 
 
 def _with_recipes(experiment: E, overrides: Sequence[Override]) -> E:
-    """Give recipes their live values: recipes passed as changes may hold what no file can, images for example."""
     for override in overrides:
-        if attrs.has(type(override.value)):
-            experiment = _replaced(experiment, override.path, override)
+        experiment = with_recipe(experiment, override.path, override.value)
     return experiment
-
-
-def _replaced(recipe: Any, path: tuple[str, ...], override: Override) -> Any:
-    first, *rest = path
-    inner = getattr(recipe, first)
-    new = _replaced(inner, tuple(rest), override) if rest else with_live(inner, override.value)
-    return attrs.evolve(recipe, **{first: new})

@@ -32,3 +32,20 @@ def with_live(recipe: T, given: Any) -> T:
         after = with_live(before, getattr(given, field.name))
         changes |= {} if after is before else {field.name: after}
     return attrs.evolve(recipe, **changes) if changes else recipe  # type: ignore[misc]
+
+
+def with_recipe(recipe: T, path: tuple[str, ...], given: Any) -> T:
+    """Return a recipe with the live values of another one that was given for a key inside it.
+
+    Arguments:
+        recipe: read from a table in which the given recipe was written.
+        path: the key.
+        given: the value of the key; anything but a recipe changes nothing.
+    """
+    if not is_recipe(type(given)):
+        return recipe
+    if not path:
+        return with_live(recipe, given)
+    inner = getattr(recipe, path[0])
+    after = with_recipe(inner, path[1:], given)
+    return recipe if after is inner else attrs.evolve(recipe, **{path[0]: after})  # type: ignore[misc]

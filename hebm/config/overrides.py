@@ -6,7 +6,7 @@ is a string. In Python it is a value that TOML can hold, a recipe, or None, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -17,9 +17,6 @@ from hebm.errors import ConfigError
 
 Path = tuple[str | int, ...]
 """Where a value stands in a document: keys of tables, positions in lists."""
-
-Changes: TypeAlias = Mapping[str, Any] | Sequence[str]
-"""Values by dotted key, or `--set` texts."""
 
 _QUOTING = frozenset("\"'[]{}\n\r")
 
@@ -39,21 +36,42 @@ class Override:
     value: Any
 
 
+Changes: TypeAlias = Mapping[str, Any] | Sequence[str | Override]
+"""Values by dotted key, or `--set` texts; texts that are parsed already are taken as they are."""
+
+
 def parse(changes: Changes) -> tuple[Override, ...]:
     """Parse changes of keys. Raises `ConfigError` with everything that is malformed."""
     if isinstance(changes, str):
         raise ConfigError(f'changes: {changes!r} is one text; give a mapping, such as {{"seed": 1}}')
-    every: Iterable[Any] = changes.items() if isinstance(changes, Mapping) else changes
-    read = _of_pair if isinstance(changes, Mapping) else _of_text
+    every: Iterable[Any] = _flat(changes) if isinstance(changes, Mapping) else changes
     overrides, complaints = [], []
     for change in every:
         try:
-            overrides.append(read(change))
+            overrides.append(change if isinstance(change, Override) else _parsed(change))
         except ConfigError as error:
             complaints.append(str(error))
     if complaints:
         raise ConfigError("\n".join(complaints))
     return tuple(overrides)
+
+
+def _flat(changes: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[Any, Any]]:
+    """Yield key and value of each change; a table inside the mapping changes its own keys alone."""
+    for key, value in changes.items():
+        whole = f"{prefix}{key}" if isinstance(key, str) else key
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{whole}.")
+        else:
+            yield whole, value
+
+
+def _parsed(change: Any) -> Override:
+    if isinstance(change, tuple):
+        return _of_pair(change)
+    if isinstance(change, str):
+        return _of_text(change)
+    raise ConfigError(f'changes: {show(change)} is not a change; give a mapping, such as {{"seed": 1}}')
 
 
 def _of_text(text: str) -> Override:
@@ -65,7 +83,7 @@ def _of_text(text: str) -> Override:
 
 def _of_pair(pair: tuple[Any, Any]) -> Override:
     key, value = pair
-    source = f"changes: {key!r}: {show(value)}"
+    source = "changes"
     if not isinstance(key, str):
         raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots")
     return Override(source, _path(key, source), tuple(value) if isinstance(value, list) else value)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 import attrs
 
-from hebm.config.values import check, is_union, is_variadic
+from hebm.config.values import check, is_union, is_variadic, show
 from hebm.errors import ConfigError, PluginError
 from hebm.html import html_table
+from hebm.suggest import did_you_mean
 
 T = TypeVar("T")
 
 _MARK = "__hebm_recipe__"
-_HTML = "_repr_html_"
 _LIVE = "live"
 _LEAVES = (bool, int, float, str)
 
@@ -89,7 +91,27 @@ def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
     field = next(field for field in fields_of(owner) if field.name == attribute.name)
     complaint = check(value, field)
     if complaint:
-        raise ConfigError(f"{owner.__name__}.{attribute.name}: {complaint}")
+        raise ConfigError(f"{owner.__name__}.{attribute.name}: {_not_a_recipe(value, field) or complaint}")
+
+
+def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
+    """Return a complaint, in the words of Python, about a value where one recipe is expected; else None."""
+    arguments = typing.get_args(field.type) if is_union(field.type) else (field.type,)
+    wanted = next((cls for cls in arguments if group_of(cls) or is_recipe(cls)), None)
+    if wanted is None or isinstance(value, wanted):
+        return None
+    if isinstance(value, type):
+        return f"expected a recipe, got the class {value.__name__}; make one: {value.__name__}(…)"
+    group = group_of(wanted)
+    if group is None:
+        return f"expected a {wanted.__name__}, got {show(value)}; make one: {wanted.__name__}(…)"
+    from hebm.registry import declared  # it knows recipes
+
+    found = declared(group).get(value, ()) if isinstance(value, str) else ()
+    example = (
+        f"hebm.{found[0].attr}()" if found else f"one of the classes that `hebm plugins --group {group[5:]}` lists"
+    )
+    return f"expected a recipe of the group {group}, got {show(value)}; use {example}"
 
 
 def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -114,10 +136,42 @@ def recipe(cls: type[T]) -> type[T]:
 
     Raises `ConfigError` at construction for a wrong type or a value out of range; nothing is coerced.
     """
-    made = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
+    made: Any = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
     setattr(made, _MARK, True)
-    setattr(made, _HTML, _html)
-    return made
+    made._repr_html_ = _html
+    made.__init__ = _strict(made)
+    made.__doc__ = _with_keys(made)
+    return cast(type[T], made)
+
+
+def _strict(cls: Any) -> Callable[..., None]:
+    """Return the constructor of a recipe, which names a mistyped key and suggests the right one."""
+    init, known = cls.__init__, [field.name for field in attrs.fields(cls) if field.init]
+
+    @functools.wraps(init)
+    def checked(self: Any, *values: Any, **options: Any) -> None:
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            near = did_you_mean(unknown[0], known)
+            raise ConfigError(f"{cls.__name__}: unknown key {unknown[0]!r}{near} (keys: {', '.join(known)})")
+        init(self, *values, **options)
+
+    return checked
+
+
+def _with_keys(cls: Any) -> str | None:
+    """Return the documentation of a recipe with the meaning of its keys; unchanged if it explains arguments itself."""
+    text = inspect.getdoc(cls)
+    own = vars(cls).get("__doc__")
+    fields = [field for field in attrs.fields(cls) if field.init and field.metadata.get("doc")]
+    if not own or not text or not fields or "Arguments:" in text:
+        return text
+    return text + "\n\nArguments:\n" + "\n".join(f"    {field.name}: {_meaning(field)}" for field in fields)
+
+
+def _meaning(field: attrs.Attribute[Any]) -> str:
+    plain = field.default is not attrs.NOTHING and not isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
+    return f"{field.metadata['doc']}" + (f" (default: {field.default!r})" if plain else "")
 
 
 def _html(recipe: Any) -> str:

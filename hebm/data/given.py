@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hebm.data.decode import Picture, Shape
-from hebm.data.images import ArrayImages
+from hebm.data.decode import ImageDecoder, Picture, Shape
+from hebm.data.images import ArrayImages, shape_mismatch, to_unit_range
 from hebm.errors import DataError
 
 TOLERANCE = 1e-4
@@ -28,6 +30,44 @@ def given_images(images: Any, shape: Shape | None) -> ArrayImages:
     pixels = _tensor(images)
     _check_shape(pixels, shape)
     return ArrayImages(pixels if pixels.dtype == torch.uint8 else _in_range(pixels))
+
+
+def converted_images(images: Any, decode: ImageDecoder, shape: Shape) -> Tensor:
+    """Return PIL images or image files, one or several, as `(N, C, H, W)` in [−1, 1].
+
+    Arguments:
+        images: PIL images, or paths of files.
+        decode: how a data set reads its files.
+        shape: (C, H, W) that the model takes.
+
+    Raises `DataError` for anything else, a file that cannot be read, and an image that is not converted to that shape.
+    """
+    several = [images] if isinstance(images, (Picture, str, Path)) else list(images)
+    pixels = [_converted(image, i, decode, shape) for i, image in enumerate(several)]
+    return to_unit_range(torch.stack(pixels)) if pixels else torch.empty(0, *shape)
+
+
+def _converted(image: Any, i: int, decode: ImageDecoder, shape: Shape) -> Tensor:
+    name = str(image) if isinstance(image, (str, Path)) else f"image {i}"
+    pixels = decode(_content(image), name)
+    channels, height, width = pixels.shape
+    if (channels, height, width) != shape:
+        raise shape_mismatch(name, (channels, height, width), shape)
+    return pixels
+
+
+def _content(image: Any) -> Picture | bytes:
+    if isinstance(image, Picture):
+        return image
+    if not isinstance(image, (str, Path)):
+        kind = type(image).__name__
+        raise DataError(
+            f"preprocess: expected a PIL image or the path of a file, got {kind}; Image.fromarray makes one"
+        )
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise DataError(f"{image}: cannot be read ({error.strerror}); give the path of an image file") from error
 
 
 def _tensor(images: Any) -> Tensor:
@@ -49,6 +89,10 @@ def _check_shape(pixels: Tensor, shape: Shape | None) -> None:
     wanted = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
     if pixels.ndim != 4 or (shape is not None and found[1:] != tuple(shape)):
         raise DataError(f"images: expected shape {wanted}, got {found}{_hint(found, shape)}")
+    if found[1] not in (1, 3):
+        raise DataError(
+            f"images: expected 1 or 3 channels, got shape {found}{_hint(found, (found[3], found[1], found[2]))}"
+        )
     if not len(pixels):
         raise DataError(f"images: there are none, shape {found}; give at least one")
 
@@ -56,7 +100,8 @@ def _check_shape(pixels: Tensor, shape: Shape | None) -> None:
 def _hint(found: tuple[int, ...], shape: Shape | None) -> str:
     """Return what to do about a shape, if that is clear."""
     if len(found) == 3:
-        lacking = "images[:, None]" if shape is None or found[1:] == tuple(shape[1:]) else "images[None]"
+        several = found != shape and (shape is None or found[1:] == tuple(shape[1:]))
+        lacking = "images[:, None]" if several else "images[None]"
         return f"; add the missing dimension: {lacking}"
     if shape is not None and found[1:] == (*shape[1:], shape[0]):
         return "; put the channels first: images.permute(0, 3, 1, 2)"
@@ -70,4 +115,10 @@ def _in_range(x: Tensor) -> Tensor:
     if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
         fix = "give uint8, or scale them: 2 * x - 1 from [0, 1], x / 127.5 - 1 from [0, 255]"
         raise DataError(f"images: values run from {low:g} to {high:g}, allowed is [-1, 1]; {fix}")
+    if low >= 0 and high > 0:
+        warnings.warn(
+            f"images: values run from {low:g} to {high:g}, and are taken as images in [-1, 1] whose darkest pixel is a "
+            "middle grey; if they are in [0, 1], pass 2 * x - 1",
+            stacklevel=4,
+        )
     return x.float().clamp(-1, 1)

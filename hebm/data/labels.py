@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,14 +60,16 @@ def asked_labels(images: ImageSpec | None, n: int, label: Label, attributes: Att
 def _classes(label: str | int | Sequence[str | int] | Tensor, classes: Sequence[str] | None, n: int) -> Tensor:
     if isinstance(label, (str, int)):
         return torch.tensor([_class(label, classes)]).expand(n)
-    found = label.tolist() if isinstance(label, Tensor) else list(label)
+    if not isinstance(label, (Tensor, Sequence, np.ndarray)):
+        raise ConfigError(f"label: expected a class by name or number, or one for each sample, got {label!r}")
+    found = list(label) if not isinstance(label, (Tensor, np.ndarray)) else label.tolist()
     return torch.tensor([_class(one, classes) for one in found])
 
 
 def _class(label: str | int, classes: Sequence[str] | None) -> int:
     if classes is not None:
         return class_index(str(label), classes)
-    if isinstance(label, int):
+    if isinstance(label, int) and not isinstance(label, bool):
         return label
     raise ConfigError(f"label {label!r}: this model knows no names of classes; give a number from 0")
 

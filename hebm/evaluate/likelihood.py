@@ -52,7 +52,7 @@ class ElboTerms(NamedTuple):
         return self.log_p_x - self.kl.sum(1) - self.context
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Elbo:
     """The evidence lower bound of each image, in nats per image.
 
@@ -81,7 +81,7 @@ class Elbo:
         """Return N, the number of images."""
         return len(self.value)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         n = len(self)
         error = f" ± {float(self.value.double().std()) / math.sqrt(n):.2g}" if n > 1 else ""
         return f"ELBO {float(self.value.double().mean()):.2f}{error} nats per image, mean of {n}, under {self.prior}"

@@ -32,7 +32,7 @@ def above(tilts: Tensor) -> Tensor:
     return tilts.cumsum(1).flip(1)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Scores:
     """How like the training data each image is: its log tilts f. High is like the training data.
 
@@ -60,6 +60,11 @@ class Scores:
     def __len__(self) -> int:
         """Return N, the number of images."""
         return len(self.total)
+
+    def __repr__(self) -> str:
+        f = self.total
+        spread = f"total from {float(f.min()):.3g} to {float(f.max()):.3g}, mean {float(f.mean()):.3g}"
+        return f"<scores of {len(self)} images by {self.energy.shape[1]} energies: {spread}; high is like the data>"
 
 
 @attrs.frozen(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -105,8 +106,13 @@ def _differing(runs: Sequence[Run], column: Measurement) -> list[str]:
     for name in dict.fromkeys(name for _, conditions in having for name in conditions):
         values = [(run, conditions.get(name, "none")) for run, conditions in having]
         if len({value for _, value in values}) > 1:
-            lines.append(f"{name}: " + ", ".join(f"{run} has {value}" for run, value in values))
+            lines.append(f"{name}: " + ", ".join(f"{run} has {_short(value)}" for run, value in values))
     return lines
+
+
+def _short(value: str) -> str:
+    """Return text with the beginnings of its hashes."""
+    return re.sub(r"[0-9a-f]{64}", lambda found: f"{found[0][:12]}…", value)
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
@@ -116,7 +122,8 @@ def require_comparable(runs: Sequence[Run]) -> None:
         listed = "".join(f"\n  {line}" for line in differing)
         raise ConfigError(
             f"these numbers cannot be compared:{listed}\n"
-            "evaluate the runs alike (hebm evaluate RUN --set evaluate.samples=…), or show them with --anyway"
+            "evaluate the runs alike (hebm evaluate RUN --set evaluate.samples=…), or show them with --anyway "
+            "(anyway=True in Python)"
         )
 
 

@@ -101,7 +101,7 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         ".md": lambda: as_markdown(table(runs)).encode(),
     }
     if path.suffix not in formats:
-        raise ConfigError(f"-o {path}: the ending must be one of {', '.join(formats)}")
+        raise ConfigError(f"{path}: the ending must be one of {', '.join(formats)}")
     with reporting(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, formats[path.suffix]())

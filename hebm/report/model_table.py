@@ -20,8 +20,7 @@ def model_html(backbone: Backbone, prior: PriorLearner) -> str:
     )
     latents = html_table(f"latent layers, top first: D = {layout.dim}", [*layers, *context], ("layer", "shape", "size"))
     parts = [
-        (name, type(part).__name__, f"{_parameters(part):,}")
-        for name, part in (("backbone", backbone), ("prior", prior))
+        (name, type(part).__name__, f"{count(part):,}") for name, part in (("backbone", backbone), ("prior", prior))
     ]
     return latents + html_table("modules", parts, ("", "class", "parameters"))
 
@@ -34,5 +33,6 @@ def _size(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _parameters(module: nn.Module) -> int:
+def count(module: nn.Module) -> int:
+    """Return the number of a module's parameters."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -27,7 +27,12 @@ from hebm.store import sums
 from hebm.store.changes import COMPARED, OWN, adopted, config_changes, differing, identity, only, without
 from hebm.store.contents import FORMAT, Contents, contents_of, without_sums
 from hebm.store.durable import remove_unfinished, reporting
+from hebm.store.lock import NAME as LOCK
 from hebm.store.metrics import json_bytes
+
+_OWN_NAMES = (*sums.COVERED, sums.SUMS, sums.PENDING, LOCK, "metrics.jsonl", "checkpoints", "samples", "analyses")
+_LOGS = (".log", ".out", ".err", ".txt")
+"""Endings of files that a user's shell or queue may have put into a folder before its run starts."""
 
 
 @attrs.frozen
@@ -157,11 +162,23 @@ class RunFolder:
     def _start(self, config_text: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if self.manifest.exists() and not (self.path / sums.PENDING).exists():
             self._require_run()
+        self._require_own()
         if self.checkpoints.exists():
             raise CheckpointError(f"{self.path} has checkpoints but no {sums.SUMS}; put it back or use another name")
         started = {"format": FORMAT, "run_id": uuid.uuid4().hex, **manifest, "history": []}
         sums.write(self.path, {sums.CONFIG: config_text.encode(), sums.MANIFEST: json_bytes(started)})
         return started
+
+    def _require_own(self) -> None:
+        """Raise `CheckpointError` if the folder has files that hebm does not write: a run would be mixed with them."""
+        with reporting(f"read {self.path}"):
+            found = sorted(path.name for path in self.path.iterdir())
+        foreign = [
+            name for name in found if name not in _OWN_NAMES and Path(name).suffix not in _LOGS and name[0] != "."
+        ]
+        if foreign:
+            some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
+            raise CheckpointError(f"{self.path} is not empty and not a run folder (it has {some}); name another folder")
 
     def _update(
         self,
@@ -170,18 +187,28 @@ class RunFolder:
         config_text: str,
         manifest: Mapping[str, Any],
         changes: list[str],
+        metrics: bytes | None = None,
     ) -> dict[str, Any]:
         free = differing(without(old, (*COMPARED, *OWN)), without(manifest, (*COMPARED, *OWN)))
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
-        written: dict[str, bytes | None] = {}
+        written: dict[str, bytes | None] = {} if metrics is None else {sums.METRICS: metrics}
         if config_text != found.config:  # measurements of other settings must not outlive these
-            written = {sums.METRICS: None, sums.CONFIG: config_text.encode()}
+            written = {sums.METRICS: metrics, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)
         if written:
             sums.write(self.path, written)
         return new
+
+    def record(self, config_text: str, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+        """Write what evaluation found together with the configuration and the manifest that it was found with.
+
+        Only for the holder of the lock, who has made sure that it is the same experiment. Raises `CheckpointError`.
+        """
+        found = self.read()
+        changes = self.changes(found, config_text, manifest)
+        self._update(found, adopted(found.manifest, manifest), config_text, manifest, changes, json_bytes(metrics))
 
     def write_metrics(self, metrics: Mapping[str, Any] | None) -> None:
         """Write what evaluation found, or remove it. Only for the holder of the lock. Raises `CheckpointError`."""

@@ -49,12 +49,14 @@ def run(tmp_path_factory):
 
 def test_options_of_an_analysis_are_told_from_those_of_the_run():
     texts = ("ood.images=5", "evaluate.samples=64", "counts.say=fail")
-    assert split_changes(texts) == (("evaluate.samples=64",), ("ood.images=5", "counts.say=fail"))
+    of_run, of_analyses = split_changes(texts)
+    assert [override.path for override in of_run] == [("evaluate", "samples")]
+    assert [override.path for override in of_analyses] == [("ood", "images"), ("counts", "say")]
 
 
 def test_options_may_be_a_mapping_as_well():
-    changes = {"ood.images": 5, "evaluate.samples": 64}
-    assert split_changes(changes) == ({"evaluate.samples": 64}, {"ood.images": 5})
+    of_run, of_analyses = split_changes({"ood": {"images": 5}, "evaluate.samples": 64})
+    assert [override.path for override in (*of_run, *of_analyses)] == [("evaluate", "samples"), ("ood", "images")]
     assert choose(["counts"], {"counts.say": "fail"})["counts"] == Counts(say="fail")
 
 

@@ -181,9 +181,10 @@ class FromPython(ImageData):
         if not self.has_images:
             name = type(self).__name__
             raise DataError(
-                f"data: the images of this run came from Python (hebm.{name}, fingerprint "
+                f"data: these images came from Python (hebm.{name}, fingerprint "
                 f"{str(self.fingerprint)[:12]}…) and are not in its folder; pass them again in Python: "
-                f"hebm.open_run(PATH, data=hebm.{name}(…)). {_IN_FILES}"
+                f"hebm.open_run(PATH, data=hebm.{name}(…)) opens a run, and "
+                f'hebm.Experiment.load(FILE, {{"data": hebm.{name}(…)}}) reads an experiment. {_IN_FILES}'
             )
 
     def _without_images(self) -> str:

@@ -32,7 +32,7 @@ def tensor_of(value: Any, where: str) -> Tensor:
     if isinstance(value, np.ndarray):
         return _from_numpy(value, where)
     if not isinstance(value, Tensor):
-        fix = "stack the images of a list by torch.stack or numpy.stack"
+        fix = "make one of a list by torch.stack or numpy.array; hebm.FromDataset takes PIL images"
         raise DataError(f"{where}: expected a torch tensor or a NumPy array, got {type(value).__name__}; {fix}")
     if value.device.type != "cpu":
         raise DataError(f"{where}: is on {value.device}; pass {where}.cpu(): batches are moved to the device as needed")
