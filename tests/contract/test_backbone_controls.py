@@ -6,13 +6,14 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from sound_components import SPATIAL, Backbones, expect_caught, own
+from catching import own_cases
+from sound_components import SPATIAL, Backbones, expect_failing
 from torch import nn
 
 from hebm.interfaces import Backbone, Loss
 from hebm.latents import Posterior
 from hebm.likelihoods import GaussianPixels
-from hebm.testing import ReferenceBackbone, cases, check_all
+from hebm.testing import ReferenceBackbone, check_all
 
 
 class NotInvertible(ReferenceBackbone):
@@ -259,12 +260,12 @@ BROKEN_BACKBONES = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_BACKBONES, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_backbone_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(Backbones(kind), name)
+    expect_failing(Backbones(kind), name)
 
 
 def test_a_sound_backbone_passes():
-    check_all(own(cases(Backbones(ReferenceBackbone))))
+    check_all(own_cases(Backbones(ReferenceBackbone)))
 
 
 def test_spatial_layers_and_a_context_pass_as_well():
-    check_all(own(cases(Backbones(lambda: ReferenceBackbone(SPATIAL)))))
+    check_all(own_cases(Backbones(lambda: ReferenceBackbone(SPATIAL))))

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from sound_components import SPATIAL, Energies, SoundEnergy, expect_caught, own, uncontrolled
+from catching import own_cases
+from sound_components import SPATIAL, Energies, SoundEnergy, expect_failing, uncontrolled
 from torch import nn
 
 from hebm.interfaces import EnergyFn
-from hebm.testing import cases, check_all
+from hebm.testing import check_all
 
 
 class FlatShape(SoundEnergy):
@@ -180,11 +181,11 @@ BROKEN_ENERGIES = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_ENERGIES, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_energy_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(Energies(kind), name)
+    expect_failing(Energies(kind), name)
 
 
 def test_a_sound_energy_passes():
-    check_all(own(cases(Energies(SoundEnergy))))
+    check_all(own_cases(Energies(SoundEnergy)))
 
 
 def test_every_check_of_a_energy_has_a_wrong_example():
@@ -197,13 +198,13 @@ BROKEN_LEVELS = [(SoundEnergy, "levels"), (FoldsTheFirstLevel, "folded")]
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_LEVELS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_energy_of_several_levels_is_caught(kind, name):
-    expect_caught(Energies(kind), name, levels=3)
+    expect_failing(Energies(kind), name, levels=3)
 
 
 def test_sound_energies_of_several_levels_and_of_the_image_pass():
-    check_all(own(cases(Energies(SoundLevels), levels=3)))
-    check_all(own(cases(Energies(SeesImage))))
+    check_all(own_cases(Energies(SoundLevels), levels=3))
+    check_all(own_cases(Energies(SeesImage)))
 
 
 def test_spatial_layers_and_a_context_pass_as_well():
-    check_all(own(cases(Energies(SoundEnergy), layout=SPATIAL)))
+    check_all(own_cases(Energies(SoundEnergy), layout=SPATIAL))

@@ -5,13 +5,14 @@ import random
 import attrs
 import pytest
 import torch
-from sound_components import Root, expect_caught, own
+from catching import own_cases
+from sound_components import Root, expect_failing
 
 from hebm.config.recipe import option, recipe
 from hebm.data.images import ArrayImages
 from hebm.data.recipe import DatasetRecipe
 from hebm.interfaces import PriorRecipe
-from hebm.testing import cases, check_all
+from hebm.testing import check_all
 
 # ---------------------------------------------------------------- broken data sets
 
@@ -114,8 +115,8 @@ CONTROLS = [
 
 @pytest.mark.parametrize(("broken", "name"), [pytest.param(b, n, id=f"{label}-{n}") for b, label, n in CONTROLS])
 def test_the_named_check_catches(broken, name):
-    expect_caught(broken, name)
+    expect_failing(broken, name)
 
 
 def test_a_sound_data_set_passes():
-    check_all(own(cases(Data("none"))))
+    check_all(own_cases(Data("none")))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from sound_components import Backbones, expect_caught, uncontrolled
+from sound_components import Backbones, expect_failing, uncontrolled
 from test_backbone_controls import BROKEN_BACKBONES
 from torch.distributions import Independent, Laplace, Normal
 
@@ -158,7 +158,7 @@ BROKEN_PIXELS = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_PIXELS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_distribution_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(backbone_of(kind), name)
+    expect_failing(backbone_of(kind), name)
 
 
 def plain(kind, scale):

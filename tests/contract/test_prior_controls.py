@@ -3,6 +3,7 @@
 import attrs
 import pytest
 import torch
+from catching import own_cases
 from sound_components import (
     SPATIAL,
     ContextPrior,
@@ -10,8 +11,7 @@ from sound_components import (
     Root,
     SoundPrior,
     SoundULA,
-    expect_caught,
-    own,
+    expect_failing,
 )
 from torch import nn
 
@@ -205,15 +205,15 @@ BROKEN_PRIORS = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_PRIORS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_prior_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(Priors(kind), name)
+    expect_failing(Priors(kind), name)
 
 
 def test_a_sound_prior_passes():
-    check_all(own(cases(Priors(SoundPrior))))
+    check_all(own_cases(Priors(SoundPrior)))
 
 
 def test_spatial_layers_and_a_context_pass_as_well():
-    check_all(own(cases(Priors(ContextPrior), backbone=ReferenceBackbone(SPATIAL))))
+    check_all(own_cases(Priors(ContextPrior), backbone=ReferenceBackbone(SPATIAL)))
 
 
 class DrawsItsOwnContext(ContextPrior):

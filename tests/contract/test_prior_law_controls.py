@@ -3,13 +3,14 @@
 import attrs
 import pytest
 import torch
-from sound_components import Place, Priors, Root, SoundPrior, SoundULA, expect_caught, own, uncontrolled
+from catching import own_cases
+from sound_components import Place, Priors, Root, SoundPrior, SoundULA, expect_failing, uncontrolled
 from test_prior_controls import BROKEN_PRIORS
 
 from hebm.densities import ConditionalPrior, TiltedPrior
 from hebm.interfaces import MCMC, Exact, Loss, Population, Tilt
 from hebm.latents import Fixed
-from hebm.testing import cases, check_all
+from hebm.testing import check_all
 
 # ---------------------------------------------------------------- signs
 
@@ -279,12 +280,12 @@ BROKEN_LAWS = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_LAWS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_prior_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(Priors(kind), name)
+    expect_failing(Priors(kind), name)
 
 
 @pytest.mark.parametrize("kind", [SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles])
 def test_priors_that_draw_in_other_ways_pass(kind):
-    check_all(own(cases(Priors(kind))))
+    check_all(own_cases(Priors(kind)))
 
 
 def test_every_check_of_a_prior_has_a_wrong_example():

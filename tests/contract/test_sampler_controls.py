@@ -5,10 +5,11 @@ import random
 import attrs
 import pytest
 import torch
-from sound_components import Place, SoundMALA, SoundULA, expect_caught, own, uncontrolled
+from catching import own_cases
+from sound_components import Place, SoundMALA, SoundULA, expect_failing, uncontrolled
 
 from hebm.interfaces import Info
-from hebm.testing import cases, check_all
+from hebm.testing import check_all
 
 
 class WrongDrift(SoundULA):
@@ -196,7 +197,7 @@ BROKEN_SAMPLERS = [
 
 @pytest.mark.parametrize(("kind", "name"), BROKEN_SAMPLERS, ids=lambda part: getattr(part, "__name__", part))
 def test_a_wrong_sampler_is_caught_by_the_check_of_that_promise(kind, name):
-    expect_caught(kind(), name)
+    expect_failing(kind(), name)
 
 
 @attrs.frozen
@@ -213,7 +214,7 @@ class SoundWalk(SoundMALA):
 
 @pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk])
 def test_a_sound_sampler_passes(kind):
-    check_all(own(cases(kind())))
+    check_all(own_cases(kind()))
 
 
 def test_every_check_of_a_sampler_has_a_wrong_example():
