@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import fields_of, is_recipe
+from hebm.config.recipes import fields_of, is_recipe
 from hebm.densities import LogDensity
 from hebm.errors import ConfigError
 from hebm.interfaces import Info, Sampler, StepNoise

@@ -42,3 +42,7 @@ METRICS = (Default("hebm_metrics", "fd"), Default("hebm_metrics", "gap-closed"))
 def metrics() -> tuple[Any, ...]:
     """Make the default metrics. Raises `PluginError` if one is not available."""
     return tuple(make() for make in METRICS)
+
+
+EXAMPLE = {"[data]": "digits", "[backbone]": "two-layer", "[prior]": "joint"}
+"""The components of the experiment in the example of a new plugin, by table."""

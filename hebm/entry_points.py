@@ -21,16 +21,16 @@ GROUPS = {
     "hebm_energies": "hebm.interfaces:EnergyRecipe",
     "hebm_priors": "hebm.interfaces:PriorRecipe",
     "hebm_samplers": "hebm.samplers:Sampler",
-    "hebm_datasets": "hebm.data.recipe:DatasetRecipe",
-    "hebm_extractors": "hebm.evaluate.extractors:ExtractorRecipe",
-    "hebm_metrics": "hebm.evaluate.metric:MetricRecipe",
+    "hebm_datasets": "hebm.data.dataset_recipe:DatasetRecipe",
+    "hebm_extractors": "hebm.evaluation.extractors:ExtractorRecipe",
+    "hebm_metrics": "hebm.evaluation.metric:MetricRecipe",
     "hebm_schemes": "hebm.training.phases:SchemeRecipe",
     "hebm_formats": "hebm.porting:CheckpointFormat",
-    "hebm_analyses": "hebm.analyse.recipe:AnalysisRecipe",
+    "hebm_analyses": "hebm.analysis.analysis_recipe:AnalysisRecipe",
     COMMANDS: "click:Command",
 }
 """The interface of each group: components are subclasses of it, commands are instances."""
-INTERFACE = 2
+INTERFACE = 3
 """Number of these interfaces; it grows when a plugin that worked could stop working. The first releases had 1."""
 INTERFACE_GROUP = "hebm_interface"
 """Entry-point group in which a distribution declares, as a name, the number that its plugins were written for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Request
 from hebm.interfaces import Backbone, PriorLearner, PriorRecipe, check_context

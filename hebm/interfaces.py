@@ -9,7 +9,7 @@ root:  log p(u) = f(T(u)) + log N(u; 0, I) − log Z.  A root draws u ~ N(0, I),
 
 **Order:** latent layers are listed top first. **Range:** images are in [−1, 1].
 
-What is registered under a name is a *recipe*: a frozen attrs class (`hebm.config.recipe`) whose fields are TOML keys
+What is registered under a name is a *recipe*: a frozen attrs class (`hebm.config.recipes`) whose fields are TOML keys
 and whose `build` makes the live object. Randomness comes in as `Noise`; components read the global generator only to
 initialise parameters.
 

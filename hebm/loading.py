@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hebm.config.recipe import fields_of, is_recipe, unfit_field
+from hebm.config.recipes import fields_of, is_recipe, unfit_field
 from hebm.entry_points import COMMANDS, GROUPS, Origin
 from hebm.errors import PluginError
 
@@ -64,7 +64,7 @@ def unfit(group: str, found: Any) -> str | None:
     if inspect.isabstract(found):
         return f"it leaves abstract: {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
     if not is_recipe(found):
-        return "it is not decorated with hebm.config.recipe.recipe"
+        return "it is not decorated with hebm.config.recipes.recipe"
     try:
         return unfit_field(found) or _lacking(base, found)
     except PluginError as error:

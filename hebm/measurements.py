@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from hebm.evaluate.kinds import KINDS
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.kinds import KINDS
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.html import html_table
 from hebm.report.metric_table import conditions_in_short
 from hebm.report.numbers import ARROWS, measured, unit_of

@@ -20,9 +20,9 @@ from hebm.data.given import converted_images, given_images
 from hebm.data.images import Images, to_unit_range
 from hebm.data.labels import Attributes, Label, asked_labels
 from hebm.errors import ConfigError
-from hebm.evaluate.kinds import RECONSTRUCTION
-from hebm.evaluate.likelihood import Elbo, elbo_of
-from hebm.evaluate.scores import Scorer, Scores
+from hebm.evaluation.kinds import RECONSTRUCTION
+from hebm.evaluation.likelihood import Elbo, elbo_of
+from hebm.evaluation.scores import Scorer, Scores
 from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
 from hebm.latents import Posterior
 from hebm.noise import BLOCK, Noise

@@ -24,14 +24,14 @@ from hebm.config.paths import described as describe_paths
 from hebm.config.settings import RunSettings
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
+from hebm.data.dataset_recipe import spec
 from hebm.data.images import Images
-from hebm.data.recipe import spec
 from hebm.data.splits import Splits
 from hebm.errors import CheckpointError, ConfigError, DataError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.metrics_file import Results
-from hebm.evaluate.result import evaluate
-from hebm.evaluate.shares import Processes
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.metrics_file import Results
+from hebm.evaluation.result import evaluate
+from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec, Request, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise

@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 
 from hebm import locked_runs, pipeline
-from hebm.analyse.running import analyse, choose, opened, split_changes
-from hebm.analyse.section import Section
+from hebm.analysis.running import analyse, choose, opened, split_changes
+from hebm.analysis.section import Section
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.config.overrides import Changes, parse
-from hebm.config.recipe import live_fields
+from hebm.config.recipes import live_fields
 from hebm.config.values import show
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.decode import Picture
-from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError
 from hebm.html import html_table
 from hebm.measurements import Measurements

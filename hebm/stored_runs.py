@@ -11,14 +11,14 @@ import attrs
 
 from hebm.building import build
 from hebm.config.experiment import Experiment
-from hebm.config.live import with_live
+from hebm.config.live_values import with_live
 from hebm.config.overrides import Changes
 from hebm.config.paths import Places, located
-from hebm.config.recipe import live_fields
+from hebm.config.recipes import live_fields
 from hebm.config.writing import dumps
-from hebm.data.recipe import DatasetRecipe
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.errors import CheckpointError, ConfigError, DataError
-from hebm.evaluate.metrics_file import Results, from_json
+from hebm.evaluation.metrics_file import Results, from_json
 from hebm.interfaces import ImageSpec
 from hebm.model import Model
 from hebm.store.changes import config_changes

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.interfaces import Backbone, EnergyFn, Info, Sampler
 from hebm.latents import LatentLayout, Latents
 from hebm.likelihoods import GaussianPixels

@@ -5,7 +5,7 @@ import os
 import torch
 from torch import nn
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import DataError
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.priors.joint import Joint, JointPrior

@@ -20,6 +20,7 @@ DEFAULTS = [value for value in vars(defaults).values() if isinstance(value, Defa
 # the same word, but not the plugin
 HOMONYMS = {
     ("testing/subjects.py", "context"),  # the name of some noise
+    ("testing/reference_priors.py", "context"),  # likewise
 }
 # the keys of metrics.json are also called so
 KEYS_OF_RESULTS = {"report", "measurements.py"}
@@ -81,6 +82,6 @@ def test_every_default_is_registered_and_can_be_made(default):
 
 
 def test_importing_the_core_imports_no_plugin():
-    modules = "hebm.defaults, hebm.config.experiment, hebm.training.joint, hebm.evaluate.evaluation, hebm.pipeline"
+    modules = "hebm.defaults, hebm.config.experiment, hebm.training.joint, hebm.evaluation.evaluation, hebm.pipeline"
     script = f"import sys, {modules}; sys.exit('hebm_plugins' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)

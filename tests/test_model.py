@@ -8,10 +8,10 @@ from real_runs import newest, tiny, train
 
 from hebm.building import build, seeded
 from hebm.config.experiment import Experiment
+from hebm.data.dataset_recipe import spec
 from hebm.data.images import to_unit_range
-from hebm.data.recipe import spec
 from hebm.errors import CheckpointError, ConfigError, DataError, NonFiniteError
-from hebm.evaluate.references import to_pixels
+from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise

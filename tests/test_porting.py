@@ -8,7 +8,7 @@ from real_runs import newest, tiny, train
 from hebm import registry
 from hebm.building import build
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError, PluginError
 from hebm.interfaces import ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint, export_checkpoint, import_checkpoint

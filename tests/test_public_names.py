@@ -1,5 +1,6 @@
 """`import hebm` is light, and gives what the README uses."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,17 @@ def test_a_wrong_argument_of_a_recipe_is_told_in_the_words_of_python(use, messag
 def test_help_of_a_recipe_explains_its_keys():
     assert "\nArguments:\n    steps: " in hebm.ULA.__doc__
     assert "(default: 'exact')" in hebm.Joint.__doc__
+
+
+def test_no_public_function_shares_its_name_with_a_module():
+    core = Path(hebm.__file__).parent
+    paths = [path for path in core.rglob("*.py") if path.relative_to(core).parts[0] != "cli"]  # named by commands
+    modules = {path.stem for path in paths} | {path.parent.name for path in paths}
+    functions = {name for name in hebm.__all__ if inspect.isfunction(getattr(hebm, name))}
+    functions |= {name for name, _ in inspect.getmembers(hebm.Run, inspect.isfunction)}
+    functions |= {name for name, _ in inspect.getmembers(hebm.Model, inspect.isfunction) if name in vars(hebm.Model)}
+    assert {"train", "load", "check", "compare", "open_run", "evaluate", "analyse", "sample"} <= functions
+    assert functions & (modules - {"__init__"}) == set()
 
 
 def test_models_are_put_together_from_recipes_and_modules():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import hebm
-import hebm.config.recipe
+import hebm.config.recipes
 import hebm.interfaces
 from hebm.registry import register, unregister
 from hebm.testing import cases, parametrize
@@ -25,7 +25,7 @@ def own_prior():
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     module = sys.modules["my_package"] = ModuleType("my_package")
     vars(module).update({name: getattr(hebm.interfaces, name) for name in hebm.interfaces.__all__})
-    vars(module).update(recipe=hebm.config.recipe.recipe, option=hebm.config.recipe.option, hebm=hebm, Tensor=Tensor)
+    vars(module).update(recipe=hebm.config.recipes.recipe, option=hebm.config.recipes.option, hebm=hebm, Tensor=Tensor)
     exec(compile("from __future__ import annotations\n" + code, "README.md", "exec"), vars(module))
     return module.MyRecipe(width=8)
 

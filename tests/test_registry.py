@@ -11,12 +11,12 @@ import catalogue
 import pytest
 
 from hebm import entry_points, registry
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.errors import PluginError
 from hebm.interfaces import EnergyRecipe, PriorRecipe
 
 FINE = """\
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import PriorRecipe
 
 
@@ -39,7 +39,7 @@ BROKEN = {
     "other-group": (FINE.replace("PriorRecipe", "EnergyRecipe"), "not a subclass of hebm.interfaces.PriorRecipe"),
     "no-class": ("def Fine(): pass", "not a subclass of hebm.interfaces.PriorRecipe"),
     "abstract": (FINE.replace("def build", "def construct"), "abstract: build"),
-    "undecorated": (FINE.replace("@recipe\n", ""), "not decorated with hebm.config.recipe.recipe"),
+    "undecorated": (FINE.replace("@recipe\n", ""), "not decorated with hebm.config.recipes.recipe"),
     "bad-field": (FINE.replace("int = option(3,", "dict = option({},"), "no TOML key can hold"),
     "unresolved": (FINE.replace("width: int", "width: 'Nowhere'"), "Nowhere"),
 }

@@ -4,7 +4,7 @@ from real_runs import train
 from torch import nn
 
 from hebm import registry
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Stage
 from hebm_plugins.energies.mlp import MLP

@@ -11,8 +11,8 @@ import click
 from hebm.cli.options import allow_option, run_argument, set_option, warner
 
 if TYPE_CHECKING:
-    from hebm.analyse.recipe import AnalysisRecipe
-    from hebm.analyse.running import Opened
+    from hebm.analysis.analysis_recipe import AnalysisRecipe
+    from hebm.analysis.running import Opened
 
 
 @click.command()
@@ -26,7 +26,7 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
     Without names, all that this run can be analysed by. Options of an analysis are set by its name: --set
     ood.data.type=svhn. Each writes RUN/analyses/NAME, and report.html shows them all.
     """
-    from hebm.analyse.running import available, choose, opened, split_changes
+    from hebm.analysis.running import available, choose, opened, split_changes
     from hebm.errors import HebmError
     from hebm.report.page import write_report
     from hebm.stored_runs import read_run
@@ -58,7 +58,7 @@ def _able(run: Opened, recipes: Mapping[str, AnalysisRecipe], asked_for: bool) -
 
 def _problem(run: Opened, name: str, recipe: AnalysisRecipe) -> str | None:
     """Run one; what went wrong, if something did: the others are run all the same."""
-    from hebm.analyse.running import analyse
+    from hebm.analysis.running import analyse
     from hebm.errors import HebmError
 
     try:

@@ -50,7 +50,7 @@ def command(
     layers above the k-th from the bottom. High is like the training data. Files are read as the run's data set reads
     its own (data.crop, data.size), and converted to the run's channels and size.
     """
-    from hebm.analyse.section import write_csv
+    from hebm.analysis.section import write_csv
     from hebm.data.image_files import FileImages
     from hebm.noise import whole_blocks
     from hebm.runs import open_run

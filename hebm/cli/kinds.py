@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from hebm.defaults import EXAMPLE
+
 
 @attrs.frozen
 class Kind:
@@ -44,12 +46,10 @@ KINDS = {
 }
 """The kinds by the name that `--kind` takes."""
 
-_USUAL = {"[data]": "digits", "[backbone]": "two-layer", "[prior]": "joint"}
-
 
 def example(kind: Kind, name: str) -> str:
     """Return an experiment's file that uses the component called `name`."""
-    types = {**_USUAL, **({kind.table: name} if kind.table else {})}
+    types = {**EXAMPLE, **({kind.table: name} if kind.table else {})}
     tables = [f'{table}\ntype = "{component}"\n' for table, component in types.items()]
     return "\n".join([f'name = "{name}"\n', *tables])
 

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from hebm import registry
-from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
+from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
 from hebm.config.values import describe
 from hebm.entry_points import short_group
 from hebm.errors import HebmError, PluginError

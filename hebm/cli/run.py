@@ -57,7 +57,7 @@ def command(
         return
     from hebm import locked_runs, pipeline
     from hebm.errors import ConfigError
-    from hebm.evaluate.metrics_file import Results
+    from hebm.evaluation.metrics_file import Results
     from hebm.report.text_table import metrics_table
     from hebm.store.run_folder import RunFolder
     from hebm.stored_runs import read_run

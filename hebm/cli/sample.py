@@ -66,8 +66,8 @@ def command(
         return
     from hebm import pipeline
     from hebm.config.settings import RunSettings
-    from hebm.evaluate.references import to_pixels
-    from hebm.evaluate.shares import Processes
+    from hebm.evaluation.references import to_pixels
+    from hebm.evaluation.shares import Processes
     from hebm.noise import whole_blocks
     from hebm.report.files import save_images
     from hebm.runs import open_run

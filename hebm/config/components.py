@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from hebm import registry
-from hebm.config.recipe import fields_of, group_of
+from hebm.config.recipes import fields_of, group_of
 
 
 @attrs.frozen(eq=False)

@@ -11,15 +11,15 @@ import attrs
 
 from hebm import defaults
 from hebm.config.document import Document, read, read_text
-from hebm.config.live import with_recipe
+from hebm.config.live_values import with_recipe
 from hebm.config.overrides import Changes, Override, parse
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
 from hebm.config.writing import dumps, in_toml
-from hebm.data.recipe import DatasetRecipe
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.errors import ConfigError
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.interfaces import BackboneRecipe, PriorRecipe
 from hebm.store.durable import replace_file, reporting
 from hebm.training.phases import SchemeRecipe

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from hebm.config.recipe import fields_of
+from hebm.config.recipes import fields_of
 from hebm.errors import ConfigError
 
 WRITTEN, ABSOLUTE = "written", "absolute"

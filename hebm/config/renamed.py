@@ -14,7 +14,7 @@ import attrs
 
 from hebm.config.document import dotted, has
 from hebm.config.overrides import Path
-from hebm.config.recipe import default_of, fields_of, group_of, is_recipe
+from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
 from hebm.errors import HebmError
 
 

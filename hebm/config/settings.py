@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 
 CACHE_FOLDER = "~/.cache/hebm"
 

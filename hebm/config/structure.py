@@ -16,7 +16,7 @@ import attrs
 from hebm import registry
 from hebm.config.document import Document, dotted
 from hebm.config.overrides import Path
-from hebm.config.recipe import default_of, fields_of, group_of, is_recipe, live_fields
+from hebm.config.recipes import default_of, fields_of, group_of, is_recipe, live_fields
 from hebm.config.renamed import Filled, Problem, explained
 from hebm.config.values import describe, fits, is_union, is_variadic, out_of_bounds, show
 from hebm.errors import ConfigError, HebmError

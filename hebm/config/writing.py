@@ -12,7 +12,7 @@ import tomli_w
 from hebm import registry
 from hebm.config.document import Document, dotted
 from hebm.config.overrides import Override, Path
-from hebm.config.recipe import fields_of, group_of
+from hebm.config.recipes import fields_of, group_of
 from hebm.config.structure import structure
 from hebm.errors import ConfigError
 

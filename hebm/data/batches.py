@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe
 from hebm.errors import ConfigError, DataError, HebmError
 from hebm.interfaces import Batch
 from hebm.noise import Noise, derive_seed

@@ -8,8 +8,8 @@ import attrs
 import torch
 
 from hebm.data.batches import Batches
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe
 
 
 @attrs.frozen(eq=False)

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.kinds import KINDS
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.kinds import KINDS
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.metric_table import Group, Table, groups
 from hebm.report.numbers import measured, shown, with_deviation
 from hebm.report.page import component

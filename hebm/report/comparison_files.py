@@ -19,8 +19,8 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.kinds import DATA, KINDS, PRIOR
-from hebm.evaluate.metric import SHARE, Measurement
+from hebm.evaluation.kinds import DATA, KINDS, PRIOR
+from hebm.evaluation.metric import SHARE, Measurement
 from hebm.report.comparison import FACTS, Run, as_plain, columns, differing_conditions, exact_table, table
 from hebm.report.metric_table import Group, Table, conditions
 from hebm.report.numbers import measured, printable

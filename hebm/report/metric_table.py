@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from hebm.evaluate.kinds import DATA, KINDS, PRIOR
-from hebm.evaluate.metric import Measurement, Scalar
-from hebm.evaluate.metrics_file import UNFINISHED, Results
+from hebm.evaluation.kinds import DATA, KINDS, PRIOR
+from hebm.evaluation.metric import Measurement, Scalar
+from hebm.evaluation.metrics_file import UNFINISHED, Results
 from hebm.report.numbers import ARROWS, measured, percent, shown, significant, unit_of
 
 K = TypeVar("K")

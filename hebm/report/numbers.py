@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hebm.evaluate.metric import SHARE, Measurement
+from hebm.evaluation.metric import SHARE, Measurement
 
 ARROWS = {None: "", "lower": "↓", "higher": "↑"}
 """Marks the better direction of a measurement."""

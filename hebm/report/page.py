@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import jinja2
 
-from hebm.analyse.section import Picture as Illustration
-from hebm.analyse.section import Section, read_sections
-from hebm.evaluate.kinds import KINDS, PRIOR
-from hebm.evaluate.metrics_file import Results
+from hebm.analysis.section import Picture as Illustration
+from hebm.analysis.section import Section, read_sections
+from hebm.evaluation.kinds import KINDS, PRIOR
+from hebm.evaluation.metrics_file import Results
 from hebm.report import metric_table
 from hebm.report.curves import training_curves
 from hebm.report.numbers import percent, shown, significant

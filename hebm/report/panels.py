@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hebm.evaluate.kinds import GAUSSIAN, KINDS, PRIOR
+from hebm.evaluation.kinds import GAUSSIAN, KINDS, PRIOR
 from hebm.report.plot_data import Band, Numbers
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#222222")

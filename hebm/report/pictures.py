@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from PIL import Image, ImageDraw
 
 from hebm.errors import HebmError
-from hebm.evaluate.kinds import KINDS
+from hebm.evaluation.kinds import KINDS
 from hebm.report.plot_data import read_plots
 from hebm.store.run_folder import RunFolder
 

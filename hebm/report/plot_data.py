@@ -60,7 +60,7 @@ class Plots:
     """All that the report draws besides metrics and training curves.
 
     Arguments:
-        images: file names of grids by kind (`hebm.evaluate.kinds`), and of "chain".
+        images: file names of grids by kind (`hebm.evaluation.kinds`), and of "chain".
         chain: None for a prior that runs no chain.
         tilts: f of draws by kind; empty for a prior without a tilt.
     """

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from hebm.draws import Draw
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
-from hebm.evaluate.references import EvenSubset
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.references import EvenSubset
 from hebm.interfaces import Batch
 from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hebm.evaluate.kinds import KINDS
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import UNFINISHED, Results
+from hebm.evaluation.kinds import KINDS
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import UNFINISHED, Results
 from hebm.report.metric_table import Group, extractor_names, groups, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
 from hebm.store.run_folder import RunFolder

@@ -15,10 +15,10 @@ from typing import Any
 import attrs
 from PIL import Image, UnidentifiedImageError
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import FILE, Section, read_section
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import FILE, Section, read_section
 from hebm.errors import CheckpointError, HebmError
-from hebm.evaluate.evaluation import Evaluation
+from hebm.evaluation.evaluation import Evaluation
 from hebm.interfaces import Backbone, ImageSpec
 from hebm.store.metrics import finite
 from hebm.testing.evaluations import Subject, subjects
@@ -100,7 +100,7 @@ def check_unsupported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backb
 def check_section(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
     """`run` returns a `Section` with a title and some content; the rows of its tables are as long as their heads."""
     section = _found(recipe, images, backbone).section
-    fix = "return hebm.analyse.section.Section(title, text, pictures, tables, numbers)"
+    fix = "return hebm.analysis.section.Section(title, text, pictures, tables, numbers)"
     promise(isinstance(section, Section), "a Section", type(section).__name__, fix)
     promise(bool(section.title.strip()), "a title", repr(section.title), fix)
     promise(bool(section.text or section.pictures or section.tables), "text, pictures or tables", "none", fix)
@@ -112,7 +112,7 @@ def check_pictures(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone
     """Every picture is a PNG in the folder, named without a path, and has a title."""
     found = _found(recipe, images, backbone)
     for picture in found.section.pictures:
-        fix = "write folder / NAME with hebm.report.grids or hebm.analyse.plots, and give NAME"
+        fix = "write folder / NAME with hebm.report.grids or hebm.analysis.plots, and give NAME"
         promise(Path(picture.file).name == picture.file, "a name without folders", repr(picture.file), fix)
         promise(picture.file in found.files, f"the file {picture.file}", ", ".join(found.files) or "no file", fix)
         promise(_is_png(found.files[picture.file]), f"{picture.file} is a PNG", "something else", fix)

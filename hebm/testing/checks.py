@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 import click
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.data.recipe import DatasetRecipe
-from hebm.evaluate.extractors import ExtractorRecipe
-from hebm.evaluate.metric import MetricRecipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.data.dataset_recipe import DatasetRecipe
+from hebm.evaluation.extractors import ExtractorRecipe
+from hebm.evaluation.metric import MetricRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
 from hebm.porting import CheckpointFormat

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hebm.config.recipe import fields_of
+from hebm.config.recipes import fields_of
 from hebm.data.batches import Batches
+from hebm.data.dataset_recipe import DatasetRecipe, ImageData
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe, ImageData
 from hebm.errors import DataError, HebmError
 from hebm.testing.promises import expect_equal, expect_shape, promise
 

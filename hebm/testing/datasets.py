@@ -6,8 +6,8 @@ import re
 
 import torch
 
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe
 from hebm.errors import DataError
 from hebm.testing.promises import expect_equal, expect_shape, no_global_randomness, promise
 
@@ -32,7 +32,9 @@ def check_splits(recipe: DatasetRecipe) -> None:
         recipe.load("no-such-split")
     except DataError:
         return
-    promise(False, "load('no-such-split') raises DataError", "no error", "derive from hebm.data.recipe.ImageData")
+    promise(
+        False, "load('no-such-split') raises DataError", "no error", "derive from hebm.data.dataset_recipe.ImageData"
+    )
 
 
 def check_range(recipe: DatasetRecipe) -> None:

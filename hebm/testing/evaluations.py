@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from hebm import registry
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import SPLITS, ImageData
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import SPLITS, ImageData
 from hebm.data.splits import Splits
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.extractors import Extractor, ExtractorRecipe
-from hebm.evaluate.metric import MetricRecipe
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.extractors import Extractor, ExtractorRecipe
+from hebm.evaluation.metric import MetricRecipe
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Backbone, ImageSpec, InferringBackbone, PriorLearner
 from hebm.latents import Latents

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from hebm.errors import ConfigError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe
-from hebm.evaluate.references import to_pixels
-from hebm.evaluate.shares import Processes
+from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe
+from hebm.evaluation.references import to_pixels
+from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec
 from hebm.registry import name_of
 from hebm.testing.promises import expect_close, expect_equal, expect_finite, expect_shape, no_global_randomness, promise
@@ -104,7 +104,7 @@ def check_cache(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     """Loaded again with the same cache folder, or after its files were damaged, it is the same extractor."""
     pixels = _pixels(images)
     wanted = _features(recipe, images, pixels)["features"]
-    fix = "keep weights by hebm.evaluate.weights_cache, whose files carry a hash, under a name that hashes the data"
+    fix = "keep weights by hebm.evaluation.weights_cache, whose files carry a hash, under a name that hashes the data"
     with tempfile.TemporaryDirectory() as folder:
         for what in ("filled", "read", "damaged"):
             files = [file for file in Path(folder).rglob("*") if file.is_file()]

@@ -16,7 +16,7 @@ from torch import nn
 
 from hebm.building import build
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import recipe as make_recipe
+from hebm.config.recipes import recipe as make_recipe
 from hebm.errors import CheckpointError, HebmError
 from hebm.interfaces import Backbone, BackboneRecipe, ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint

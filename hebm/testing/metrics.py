@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hebm.errors import CheckpointError, HebmError, PluginError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.metric import Measurement, MetricRecipe
-from hebm.evaluate.metrics_file import Results, from_json
-from hebm.evaluate.result import evaluate
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.metric import Measurement, MetricRecipe
+from hebm.evaluation.metrics_file import Results, from_json
+from hebm.evaluation.result import evaluate
 from hebm.interfaces import Backbone, ImageSpec
 from hebm.noise import BLOCK
 from hebm.report import comparison, metric_table
@@ -68,7 +68,7 @@ def check_measurements(recipe: MetricRecipe, images: ImageSpec, backbone: Backbo
         found: Any = recipe.compute(evaluation)
     except HebmError as error:
         _refuse(error)
-    fix = "return [Measurement(…), …] of hebm.evaluate.metric"
+    fix = "return [Measurement(…), …] of hebm.evaluation.metric"
     promise(isinstance(found, Iterable), "a list of measurements", type(found).__name__, fix)
     listed = list(found)
     strange = [repr(item) for item in listed if not isinstance(item, Measurement)]
@@ -194,7 +194,7 @@ def _results(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None)
     try:
         return evaluate(evaluation)
     except PluginError as error:
-        promise(False, "measurements that an evaluation accepts", str(error), "see hebm.evaluate.metric.Measurement")
+        promise(False, "measurements that an evaluation accepts", str(error), "see hebm.evaluation.metric.Measurement")
         raise
 
 

@@ -17,7 +17,7 @@ import click
 import pytest
 
 from hebm import registry
-from hebm.config.recipe import fields_of
+from hebm.config.recipes import fields_of
 from hebm.declared import Declared, declared_by, everything
 from hebm.errors import ConfigError, HebmError, PluginError
 from hebm.suggest import did_you_mean

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 
 from hebm.config.document import Document
-from hebm.config.recipe import fields_of, is_recipe, option, unfit_field
-from hebm.config.recipe import recipe as make_recipe
+from hebm.config.recipes import fields_of, is_recipe, option, unfit_field
+from hebm.config.recipes import recipe as make_recipe
 from hebm.config.structure import structure
 from hebm.config.writing import dumps, to_table
 from hebm.errors import HebmError
@@ -17,7 +17,7 @@ from hebm.testing.promises import ConformanceError, promise
 
 
 def check_recipe_class(recipe: Any) -> None:
-    """Its class is made by `hebm.config.recipe.recipe`, of a registry group, with fields that TOML can hold."""
+    """Its class is made by `hebm.config.recipes.recipe`, of a registry group, with fields that TOML can hold."""
     cls = type(recipe)
     promise(is_recipe(cls), "a class decorated with @recipe", cls.__name__, "put @recipe above the class")
     group = getattr(cls, "group", None)

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from hebm.config.recipe import fields_of
+from hebm.config.recipes import fields_of
 from hebm.errors import CheckpointError, ConfigError
 from hebm.store.checkpoints import Checkpoint, list_checkpoints, load
 from hebm.store.durable import reporting, sync_folder

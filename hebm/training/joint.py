@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hebm import defaults
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.densities import GeneratorPosterior
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, Stage, tilt_of

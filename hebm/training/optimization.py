@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
 

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import nn
 
-from hebm.config.recipe import is_recipe, option, recipe
+from hebm.config.recipes import is_recipe, option, recipe
 from hebm.config.writing import differences
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.densities import frozen
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, InferringBackbone, Loss, PriorLearner, Progress, Stage

@@ -8,7 +8,7 @@ import time
 import pytest
 
 MODULES = {
-    "plug_good": "from hebm.config.recipe import option, recipe\nfrom hebm.interfaces import EnergyRecipe\n\n\n"
+    "plug_good": "from hebm.config.recipes import option, recipe\nfrom hebm.interfaces import EnergyRecipe\n\n\n"
     "@recipe\nclass Plain:\n    depth: int = option(2, low=1, doc='how deep')\n\n\n"
     "@recipe\nclass Good(EnergyRecipe):\n    '''Works.'''\n\n"
     "    width: int = option(8, low=1, unit='units', doc='how wide')\n"

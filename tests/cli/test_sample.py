@@ -10,7 +10,7 @@ from real_runs import hebm, tiny, train, write_config
 
 from hebm.data.labels import asked_labels
 from hebm.errors import ConfigError
-from hebm.evaluate.references import to_pixels
+from hebm.evaluation.references import to_pixels
 from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import read_run
@@ -70,7 +70,7 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path):
 
 SHIFTED = """
 import torch
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.interfaces import Request, Draw, PriorLearner, PriorRecipe
 
 

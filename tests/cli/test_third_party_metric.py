@@ -9,8 +9,8 @@ from real_runs import tiny, write_config
 
 from hebm import registry
 from hebm.cli.main import main
-from hebm.config.recipe import option, recipe
-from hebm.evaluate.metric import Measurement, MetricRecipe
+from hebm.config.recipes import option, recipe
+from hebm.evaluation.metric import Measurement, MetricRecipe
 
 
 @recipe

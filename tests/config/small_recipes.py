@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from hebm.config.recipe import option, recipe
-from hebm.data.recipe import DatasetRecipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.errors import ConfigError
-from hebm.evaluate.metric import MetricRecipe
+from hebm.evaluation.metric import MetricRecipe
 from hebm.interfaces import BackboneRecipe, EnergyRecipe, PriorRecipe, Sampler
 from hebm.training.phases import SchemeRecipe
 

@@ -7,7 +7,7 @@ from small_recipes import Walk
 
 from hebm.config.document import read
 from hebm.config.overrides import parse
-from hebm.config.recipe import option, recipe, unfit_field
+from hebm.config.recipes import option, recipe, unfit_field
 from hebm.config.structure import structure
 from hebm.errors import ConfigError
 from hebm.interfaces import Sampler

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hebm import registry
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import fields_of, group_of, is_recipe
+from hebm.config.recipes import fields_of, group_of, is_recipe
 from hebm.config.writing import differences, dumps, to_table
 from hebm.errors import ConfigError, PluginError
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from catching import catching, expect_caught, names_of
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section, Table, write_csv
-from hebm.config.recipe import recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import Picture, Section, Table, write_csv
+from hebm.config.recipes import recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.kinds import PRIOR
+from hebm.evaluation.kinds import PRIOR
 from hebm.report.grids import save_grid
 from hebm.testing import ConformanceError, check_analysis
 

@@ -11,9 +11,9 @@ import torch
 from catching import expect_caught, own_cases
 from PIL import Image
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages, LazyImages
-from hebm.data.recipe import ImageData
 from hebm.errors import DataError
 from hebm.testing import ConformanceError, dataset_options
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from hebm import registry
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.extractors import Extractor, ExtractorRecipe
+from hebm.evaluation.extractors import Extractor, ExtractorRecipe
 from hebm.testing import ConformanceError, cases, check_extractor
 
 

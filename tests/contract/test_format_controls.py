@@ -9,7 +9,7 @@ import torch
 from catching import catching, expect_caught, names_of
 
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint

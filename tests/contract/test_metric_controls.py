@@ -6,9 +6,9 @@ import pytest
 import torch
 from catching import catching, expect_caught, names_of
 
-from hebm.config.recipe import recipe
-from hebm.evaluate.kinds import DATA, PRIOR
-from hebm.evaluate.metric import Measurement, MetricRecipe
+from hebm.config.recipes import recipe
+from hebm.evaluation.kinds import DATA, PRIOR
+from hebm.evaluation.metric import Measurement, MetricRecipe
 
 
 def spread(evaluation, kind=PRIOR, **fields):

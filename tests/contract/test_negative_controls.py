@@ -8,9 +8,9 @@ import torch
 from catching import own_cases
 from sound_components import Root, expect_failing
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import DatasetRecipe
 from hebm.interfaces import PriorRecipe
 from hebm.testing import check_all
 

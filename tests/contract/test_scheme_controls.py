@@ -5,7 +5,7 @@ import pytest
 import torch
 from catching import catching, expect_caught, names_of
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.noise import Noise
 from hebm.training.optimization import Optimization
 from hebm.training.phases import Group, Phase, SchemeRecipe

@@ -60,8 +60,8 @@ SLOW_METRIC = """\
 import time
 from pathlib import Path
 
-from hebm.config.recipe import recipe
-from hebm.evaluate.metric import Measurement, MetricRecipe
+from hebm.config.recipes import recipe
+from hebm.evaluation.metric import Measurement, MetricRecipe
 
 
 @recipe

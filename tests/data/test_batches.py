@@ -5,10 +5,10 @@ import signal
 import pytest
 import torch
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.data.batches import Batches
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages, Images
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
 
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.image_files import FileImages
-from hebm.data.recipe import ImageData
 from hebm.errors import DataError
 
 

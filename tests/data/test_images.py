@@ -4,7 +4,7 @@ from PIL import Image
 
 from hebm.data.images import Adapted, ArrayImages, LazyImages, from_range, to_unit_range
 from hebm.errors import DataError
-from hebm.evaluate.references import EvenSubset
+from hebm.evaluation.references import EvenSubset
 
 
 def bytes_images(n=10, channels=1, side=4, seed=0):

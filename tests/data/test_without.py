@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.data.chosen import left_out, of_classes
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
 
 

@@ -4,8 +4,8 @@ import json
 
 import torch
 
-from hebm.evaluate.metric import SHARE, Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metric import SHARE, Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.grids import save_grid
 from hebm.report.plot_data import Band, ChainData, Plots
 from hebm.store.run_folder import RunFolder

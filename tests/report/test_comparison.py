@@ -5,7 +5,7 @@ import pytest
 from finished_run import finished_run, measurements
 
 from hebm.errors import CheckpointError, ConfigError, HebmError
-from hebm.evaluate.metric import Measurement
+from hebm.evaluation.metric import Measurement
 from hebm.report.comparison import compared, differing_conditions, exact_table, require_comparable, table
 from hebm.store.run_folder import RunFolder
 

@@ -9,8 +9,8 @@ from finished_run import finished_run
 from PIL import Image
 
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.comparison import compared, exact_table, table
 from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
 from hebm.report.metric_table import Table

@@ -8,9 +8,9 @@ from finished_run import CLASSIFIER, results
 import hebm.cli
 import hebm.report
 from hebm import registry
-from hebm.evaluate.kinds import KINDS
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.kinds import KINDS
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.metric_table import (
     by_kind,
     cards,

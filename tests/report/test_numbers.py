@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hebm.evaluate.metric import SHARE
+from hebm.evaluation.metric import SHARE
 from hebm.report.numbers import percent, shown, significant, with_deviation
 
 

@@ -4,8 +4,8 @@ import pytest
 from finished_run import finished_run
 
 from hebm.errors import CheckpointError
-from hebm.evaluate.metric import Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.page import write_report
 from hebm.store.run_folder import RunFolder
 

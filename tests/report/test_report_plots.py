@@ -5,8 +5,8 @@ from PIL import Image
 
 from hebm.data.splits import Splits
 from hebm.errors import CheckpointError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Batch, Exact, ImageSpec, PriorLearner, Request
 from hebm.model import Model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from finished_run import finished_run
 
-from hebm.analyse.section import Picture, Section, Table
+from hebm.analysis.section import Picture, Section, Table
 from hebm.errors import CheckpointError
 from hebm.report.grids import save_grid
 from hebm.report.page import write_report

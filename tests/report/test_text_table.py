@@ -1,8 +1,8 @@
 import sys
 from pathlib import Path
 
-from hebm.evaluate.metric import SHARE, Measurement
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metric import SHARE, Measurement
+from hebm.evaluation.metrics_file import Results
 from hebm.report.text_table import metrics_table
 from hebm.store.run_folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""R8: nothing in the project writes or reads a file of pickles, but for files of other codes, at the places listed here.
+"""R8: nothing in the project writes or reads a pickle, except for files of other codes, at the places listed here.
 
 The kit pickles a recipe and images in memory, as sending them to worker processes does.
 """

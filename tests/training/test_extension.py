@@ -142,7 +142,7 @@ def test_objectives_ask_for_the_number_of_steps_only_where_they_depend_on_it(nam
     table = {**tiny(), "backbone": {"type": name, **objective}}
     experiment = Experiment.from_table(table)
     images = experiment.data.load("test")
-    from hebm.data.recipe import spec
+    from hebm.data.dataset_recipe import spec
 
     backbone = build(experiment, spec(images, experiment.data)).backbone
     progress = WatchedProgress(3, 9)

@@ -8,7 +8,7 @@ import torch
 from real_runs import fork_server, hebm, install, log, newest, steps_saved, tiny, train, write_config
 
 from hebm import transitions
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.sampling import run
 from hebm.training.guard import Guard
 from hebm_plugins.samplers.ula import ULA, Point

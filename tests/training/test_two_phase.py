@@ -9,7 +9,7 @@ from torch import nn
 
 from hebm import pipeline
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import EnergyFn, Progress, Stage

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hebm.analyse.plots import save_histograms
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section, Table, write_csv
-from hebm.config.recipe import option, recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.plots import save_histograms
+from hebm.analysis.section import Picture, Section, Table, write_csv
+from hebm.config.recipes import option, recipe
 from hebm.data.chosen import left_out, of_classes
-from hebm.evaluate.detection import Detection, detection
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.references import EvenSubset
-from hebm.evaluate.scores import Scorer, scan
+from hebm.evaluation.detection import Detection, detection
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.references import EvenSubset
+from hebm.evaluation.scores import Scorer, scan
 from hebm_plugins.analyses.detection_scores import CONTROL, INFERENCE, all_scores, log_joint
 from hebm_plugins.analyses.ood import NO_TILT
 

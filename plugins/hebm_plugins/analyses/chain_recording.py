@@ -9,9 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import PRIOR
-from hebm.evaluate.references import to_pixels
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import PRIOR
+from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, Noise, Observer, Transition
 from hebm.samplers import Info
 from hebm.trained import TrainedModel, evaluating

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from hebm.analyse.plots import Line, save_curves
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section, Table, write_csv
-from hebm.config.recipe import option, recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.plots import Line, save_curves
+from hebm.analysis.section import Picture, Section, Table, write_csv
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.chain_diagnostics import FEWEST, Mixing, mixing
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.evaluate.kinds import DATA
+from hebm.evaluation.chain_diagnostics import FEWEST, Mixing, mixing
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.frechet import frechet_distance, moments
+from hebm.evaluation.kinds import DATA
 from hebm.interfaces import Draw
 from hebm.noise import BLOCK
 from hebm.report.chain import band, evenly

@@ -10,12 +10,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.analyse.plots import Line, save_curves, save_histograms
-from hebm.analyse.section import Picture, Table, write_csv
+from hebm.analysis.plots import Line, save_curves, save_histograms
+from hebm.analysis.section import Picture, Table, write_csv
 from hebm.data.images import Images
-from hebm.evaluate.detection import Detection, detection
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.scores import Scorer, lowest_where_no_number, scan
+from hebm.evaluation.detection import Detection, detection
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.scores import Scorer, lowest_where_no_number, scan
 from hebm.interfaces import Batch, Regenerates
 from hebm.noise import Noise
 from hebm.report.chain import evenly

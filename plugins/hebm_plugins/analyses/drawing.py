@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.scores import Scorer, scan
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.scores import Scorer, scan
 from hebm.interfaces import Batch, Draw
 from hebm.noise import Noise
 from hebm.tilts import Tilt

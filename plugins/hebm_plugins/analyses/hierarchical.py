@@ -8,12 +8,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section, Table, write_csv
-from hebm.config.recipe import option, recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import Picture, Section, Table, write_csv
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import PRIOR
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import PRIOR
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section
-from hebm.config.recipe import option, recipe
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import PRIOR
-from hebm.evaluate.references import EvenSubset
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import Picture, Section
+from hebm.config.recipes import option, recipe
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import PRIOR
+from hebm.evaluation.references import EvenSubset
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section
-from hebm.config.recipe import option, recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import Picture, Section
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import Images
-from hebm.data.recipe import DatasetRecipe
 from hebm.data.resized import Resized, UpsideDown
 from hebm.errors import ConfigError
-from hebm.evaluate.detection import Detection
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.references import EvenSubset
+from hebm.evaluation.detection import Detection
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.references import EvenSubset
 from hebm.registry import name_of
 from hebm.report.grids import save_grid
 from hebm_plugins.analyses.detection_scores import (

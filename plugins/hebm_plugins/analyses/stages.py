@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hebm.analyse.plots import Line, save_curves
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section, Table, write_csv
-from hebm.config.recipe import option, recipe
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.plots import Line, save_curves
+from hebm.analysis.section import Picture, Section, Table, write_csv
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.auroc import auroc
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.evaluate.gap import gap_closed
-from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
-from hebm.evaluate.references import EvenSubset, to_pixels
-from hebm.evaluate.scores import Scorer, scan
+from hebm.evaluation.auroc import auroc
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.frechet import frechet_distance, moments
+from hebm.evaluation.gap import gap_closed
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.scores import Scorer, scan
 from hebm.interfaces import Request, Tilt
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from hebm.analyse.recipe import AnalysisRecipe
-from hebm.analyse.section import Picture, Section
-from hebm.config.recipe import option, recipe
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import GAUSSIAN, PRIOR
+from hebm.analysis.analysis_recipe import AnalysisRecipe
+from hebm.analysis.section import Picture, Section
+from hebm.config.recipes import option, recipe
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import GAUSSIAN, PRIOR
 from hebm.interfaces import Draw
 from hebm.report.grids import save_grid
 

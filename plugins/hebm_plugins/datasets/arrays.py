@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
 from hebm_plugins.datasets.label_arrays import numbered, to_labels
 from hebm_plugins.datasets.splits import hold_out

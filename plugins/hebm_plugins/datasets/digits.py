@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import ImageData
 
 TEST_EVERY = 6
 

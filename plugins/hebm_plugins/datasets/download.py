@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hebm.config.recipe import option, recipe
-from hebm.data.recipe import ImageData
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.errors import DataError
 
 # What torchvision raises on missing, damaged or unreachable files. URLError is an OSError; gdown may be missing.

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from hebm.config.recipe import live, recipe
+from hebm.config.recipes import live, recipe
 from hebm.errors import DataError
 from hebm_plugins.datasets.dataset_items import Items, items_of
 from hebm_plugins.datasets.from_python import FromPython, Passed, misfits

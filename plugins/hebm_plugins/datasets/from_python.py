@@ -10,9 +10,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import live_fields, option, recipe
+from hebm.config.recipes import live_fields, option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import Images
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError, DataError
 from hebm_plugins.datasets.label_arrays import names_of, numbered
 from hebm_plugins.datasets.pixel_arrays import WIDEST, Range, check_range, scaled
@@ -113,7 +113,7 @@ class FromPython(ImageData):
     """Images passed in Python. Declare them as `live` fields, and implement the three methods below.
 
     Two recipes are equal if their keys are, and one of the keys is the fingerprint of the images. Read from a file, a
-    recipe has a fingerprint and no images: `hebm.config.live.with_live` gives it those of another recipe.
+    recipe has a fingerprint and no images: `hebm.config.live_values.with_live` gives it those of another recipe.
     """
 
     fingerprint: str | None = option(

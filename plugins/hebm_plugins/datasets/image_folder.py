@@ -21,10 +21,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.decode import CorruptImage, Decoder, ImageDecoder, Shape
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
-from hebm.data.recipe import ImageData
 from hebm.errors import DataError
 from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
 from hebm_plugins.datasets.files import Files, is_archive, open_files

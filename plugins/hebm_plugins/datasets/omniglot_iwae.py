@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.data.images import ArrayImages
 from hebm.errors import DataError
 from hebm_plugins.datasets.download import Downloadable

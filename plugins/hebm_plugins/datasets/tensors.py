@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import live, recipe
+from hebm.config.recipes import live, recipe
 from hebm.errors import DataError
 from hebm_plugins.datasets.from_python import FromPython, Passed, misfits
 from hebm_plugins.datasets.label_arrays import complaints_about, to_labels

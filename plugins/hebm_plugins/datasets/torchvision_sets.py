@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.decode import Decoder, ImageDecoder, Picture, Shape, opened
 from hebm.data.images import ArrayImages, LazyImages
-from hebm.data.recipe import ImageData
 from hebm.errors import DataError
 from hebm_plugins.datasets.download import Downloadable
 from hebm_plugins.datasets.files import Folder

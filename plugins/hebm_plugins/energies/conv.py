@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
 from hebm_plugins.energies.conv_time_nets import PlainNet, ResidualNet

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, EnergyRecipe
 from hebm.latents import LatentLayout, Latents

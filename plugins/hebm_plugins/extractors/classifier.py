@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.data.images import Images
-from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
-from hebm.evaluate.references import EvenSubset, to_pixels
-from hebm.evaluate.weights_cache import digest, load_weights, save_weights
+from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
+from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.weights_cache import digest, load_weights, save_weights
 from hebm.noise import Noise, derive_seed
 
 WIDTH = 64

@@ -20,9 +20,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
+from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 
 STANDARD_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _LAYERS = {"features": "2048", "logits": "logits_unbiased"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout

@@ -8,9 +8,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
+from hebm.config.recipes import option, recipe
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.interfaces import Batch, InferringBackbone
 from hebm.noise import Noise
 

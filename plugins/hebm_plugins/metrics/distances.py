@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.data.images import Images
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
-from hebm.evaluate.metric import Measurement, MetricRecipe
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.metric import Measurement, MetricRecipe
+from hebm.evaluation.settings import EvaluateSettings
 
 MEASURED = (GAUSSIAN, PRIOR, RECONSTRUCTION)
 """The kinds of images that are compared with the data."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.data.images import Images
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.gap import gap_closed
-from hebm.evaluate.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
-from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.gap import gap_closed
+from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
+from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.report.numbers import percent, significant
 from hebm_plugins.metrics.distances import MEASURED, frechet
 

@@ -11,11 +11,11 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import DATA, GAUSSIAN, PRIOR
-from hebm.evaluate.metric import Measurement, MetricRecipe, Scalar
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR
+from hebm.evaluation.metric import Measurement, MetricRecipe, Scalar
 from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.distances import MEASURED
 

@@ -8,13 +8,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.data.images import Images
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.kinds import DATA, PRIOR
-from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.evaluate.references import to_pixels
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import DATA, PRIOR
+from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
+from hebm.evaluation.references import to_pixels
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.interfaces import Request
 from hebm.trained import finite, takes_labels
 from hebm_plugins.metrics.distances import MEASURED

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.evaluate.evaluation import Evaluation
-from hebm.evaluate.likelihood import (
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.likelihood import (
     ElboTerms,
     Infer,
     LogP,
@@ -24,7 +24,7 @@ from hebm.evaluate.likelihood import (
     importance_weighted,
     weighted,
 )
-from hebm.evaluate.metric import SHARE, Measurement, MetricRecipe, Scalar
+from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.interfaces import Batch, InferringBackbone
 from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
@@ -55,7 +55,7 @@ class ChainBound(Protocol):
 
 @recipe
 class Likelihood(MetricRecipe):
-    """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluate.likelihood`.
+    """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluation.likelihood`.
 
     elbo            noise averaged over `draws`
     elbo-chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned

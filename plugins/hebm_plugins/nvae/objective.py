@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import Loss, Progress
 from hebm.latents import Posterior
 from hebm_plugins.nvae.batch_norm import mean_over_processes

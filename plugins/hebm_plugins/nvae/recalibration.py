@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import Backbone
 from hebm.noise import Noise
 from hebm_plugins.nvae.batch_norm import BatchNorm

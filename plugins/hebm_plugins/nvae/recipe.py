@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout

@@ -6,7 +6,7 @@ compare with, one net over the concatenation of all z_i.
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.interfaces import EnergyRecipe, Sampler
 from hebm_plugins.energies.mlp import MLPConcat
 from hebm_plugins.priors.joint import Joint

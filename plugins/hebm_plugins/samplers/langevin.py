@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
 from hebm.samplers import drawn

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
 from hebm.samplers import drawn

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
 from hebm.samplers import drawn

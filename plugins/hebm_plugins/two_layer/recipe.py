@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout

@@ -8,7 +8,7 @@ from tiny_models import TinyData
 
 from hebm.data.images import ArrayImages
 from hebm.errors import ConfigError, DataError
-from hebm.evaluate.detection import Detection
+from hebm.evaluation.detection import Detection
 from hebm.registry import register, unregister
 from hebm_plugins.analyses.detection_scores import (
     ALONE,

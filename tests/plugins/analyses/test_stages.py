@@ -5,8 +5,8 @@ import pytest
 import torch
 from learned import evaluation, every_file_is_there, finite
 
-from hebm.evaluate.frechet import frechet_distance, moments
-from hebm.evaluate.references import to_pixels
+from hebm.evaluation.frechet import frechet_distance, moments
+from hebm.evaluation.references import to_pixels
 from hebm.interfaces import ROOT, Request
 from hebm_plugins.analyses.stages import Stages
 from hebm_plugins.samplers.ula import ULA

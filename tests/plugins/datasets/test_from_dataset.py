@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from hebm.class_names import by_class_name
 from hebm.config.experiment import Experiment
-from hebm.config.live import with_live
+from hebm.config.live_values import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.errors import ConfigError, DataError

@@ -9,7 +9,7 @@ from real_runs import Recording, hebm, tiny
 from hebm import locked_runs, pipeline
 from hebm.class_names import by_class_name
 from hebm.config.experiment import Experiment
-from hebm.config.live import with_live
+from hebm.config.live_values import with_live
 from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.errors import CheckpointError, ConfigError, DataError

@@ -7,9 +7,9 @@ import torch
 from sklearn.datasets import load_digits
 from tiny_models import TinyData, tiny_evaluation
 
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
+from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages
-from hebm.data.recipe import ImageData
 from hebm.errors import ConfigError
 from hebm_plugins.extractors import classifier
 from hebm_plugins.extractors.classifier import LabelledPixels, new_net, train

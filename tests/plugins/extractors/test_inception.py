@@ -8,7 +8,7 @@ import torch
 from tiny_models import tiny_evaluation
 
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluate.extractors import Extractor
+from hebm.evaluation.extractors import Extractor
 from hebm_plugins.extractors import inception
 from hebm_plugins.extractors.inception import STANDARD_SHA256, Inception, verified_weights
 from hebm_plugins.metrics.inception import FID

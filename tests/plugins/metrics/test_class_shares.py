@@ -4,7 +4,7 @@ import pytest
 from tiny_models import ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
-from hebm.evaluate.settings import EvaluateSettings
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import ClassShares
 

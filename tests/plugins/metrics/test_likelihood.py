@@ -9,7 +9,7 @@ from tiny_models import LinearGenerator, RootPrior, TinyData, tiny_evaluation
 from torch import nn
 
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metrics_file import Results
 from hebm.interfaces import InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels

@@ -3,7 +3,7 @@
 import pytest
 from tiny_models import TinyData, tiny_evaluation
 
-from hebm.evaluate.metrics_file import Results
+from hebm.evaluation.metrics_file import Results
 from hebm.interfaces import ImageSpec
 from hebm.testing.subjects import perturbed, seeded
 from hebm_plugins.dvp.recipe import DVP

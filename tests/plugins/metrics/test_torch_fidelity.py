@@ -10,8 +10,8 @@ from PIL import Image
 from tiny_models import LinearBackbone, ShiftedPrior, numbers, tiny_evaluation
 
 from hebm.errors import ConfigError
-from hebm.evaluate.extractors import Extractor
-from hebm.evaluate.result import evaluate
+from hebm.evaluation.extractors import Extractor
+from hebm.evaluation.result import evaluate
 from hebm_plugins.extractors.inception import Inception
 from hebm_plugins.metrics.inception import FID, KID, InceptionScore
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hebm.config.experiment import Experiment
-from hebm.config.recipe import recipe
+from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_root
 from hebm_plugins.energies.mlp_time import MLPTime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, PriorRecipe
 from hebm_plugins.priors.dvp.prior import DVPPrior

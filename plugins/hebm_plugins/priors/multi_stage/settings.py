@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 
 
 @recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hebm.config.recipe import option, recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_root

@@ -1,0 +1,111 @@
+"""The common part of all data sets' recipes, and the checks that every split passes before a model sees it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+
+from hebm.config.recipes import option, recipe
+from hebm.data.chosen import FewAttributes, left_out, of_classes
+from hebm.data.decode import Decoder, ImageDecoder, Shape
+from hebm.data.images import Adapted, Images
+from hebm.errors import DataError
+from hebm.interfaces import ImageSpec
+
+SPLITS = ("train", "test")
+
+
+class DatasetRecipe(ABC):
+    """Group `hebm_datasets`. Derive from `ImageData`, which has these fields and does the checks."""
+
+    group: ClassVar[str] = "hebm_datasets"
+    batch_size: int
+    flip: bool
+    binarize: str
+    workers: int
+
+    @abstractmethod
+    def load(self, split: str) -> Images:
+        """Return the images of split "train" or "test". Raises `DataError` naming the file and what fixes it."""
+
+    def decoder(self, shape: Shape | None) -> ImageDecoder:
+        """Return how an image file becomes a model's input: what the data set does with its own files.
+
+        Here the centre square is resized, which a data set that is not made of image files can leave so.
+
+        Arguments:
+            shape: (C, H, W) that the model takes, for a user's own files; None while the data set itself is loaded.
+        """
+        channels, height, width = shape or (None, None, None)
+        return Decoder(channels, height if height == width else None)
+
+
+@recipe
+class ImageData(DatasetRecipe):
+    """A data set of images. Implement `source`; `load` checks, converts channels and limits."""
+
+    batch_size: int = option(100, doc="images per training step, over all processes", low=1)
+    flip: bool = option(False, doc="mirror each training image left to right with probability 1/2")
+    binarize: str = option(
+        "off",
+        doc="draw each pixel as ±1 with P(1) = (x+1)/2 at every access: in what the likelihood scores, or in both",
+        choices=("off", "target", "both"),
+    )
+    channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: unchanged", choices=(1, 3))
+    limit: int | None = option(None, doc="use only the first images of each split, at most this number", low=1)
+    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
+    without: tuple[str, ...] = option(
+        (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
+    )
+
+    attributes: tuple[str, ...] = option((), doc="use only these attributes, in this order; empty: all")
+
+    @abstractmethod
+    def source(self, split: str) -> Images:
+        """Return all images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
+
+    def load(self, split: str) -> Images:
+        """Return the images of a split, with `channels`, `without`, `attributes` and `limit` applied.
+
+        Raises:
+            ConfigError: `without` or `attributes` names what there is not.
+            DataError: no images, another number of channels than 1 or 3, or values outside [−1, 1].
+        """
+        if split not in SPLITS:
+            raise DataError(f"unknown split {split!r}; there are {' and '.join(map(repr, SPLITS))}")
+        images = self.source(split)
+        where = f"data set {type(self).__name__}, split {split!r}"
+        if not len(images):
+            raise DataError(f"{where}: no images; check data.root and the folder's contents")
+        if images.shape[0] not in (1, 3):
+            fix = "only grey (1) and colour (3) can be used: convert the images"
+            raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")
+        if self.without:
+            unseen = left_out(self.without, images)
+            images = of_classes(images, unseen, inside=False) if split == "train" else images
+        if self.attributes:
+            images = FewAttributes(images, self.attributes)
+        if self.limit is not None or self.channels not in (None, images.shape[0]):
+            images = Adapted(images, self.limit, self.channels)
+        _check_values(images, where)
+        return images
+
+
+def spec(images: Images, recipe: DatasetRecipe) -> ImageSpec:
+    """Return what a backbone must know of these images."""
+    channels, height, width = images.shape
+    binary = recipe.binarize != "off"
+    return ImageSpec(channels, height, width, tuple(images.classes), binary, tuple(images.attributes))
+
+
+def _check_values(images: Images, where: str) -> None:
+    """Test the range of a few images: a third party's data set may get it wrong."""
+    x = images.read(torch.arange(min(8, len(images))))
+    if tuple(x.shape[1:]) != tuple(images.shape) or x.dtype != torch.float32:
+        promised = f"float32 {tuple(images.shape)}"
+        raise DataError(f"{where}: promises images {promised}, but reads {x.dtype} {tuple(x.shape[1:])}")
+    low, high = float(x.min()), float(x.max())
+    if not (-1 <= low and high <= 1):  # NaN fails every comparison
+        raise DataError(f"{where}: values run from {low:g} to {high:g}, allowed is [-1, 1]; check its value range")

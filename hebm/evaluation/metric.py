@@ -1,0 +1,127 @@
+"""What a metric is, and the measurements that it returns."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import attrs
+
+from hebm.errors import PluginError
+from hebm.evaluation.kinds import KINDS
+
+if TYPE_CHECKING:
+    from hebm.data.images import Images
+    from hebm.evaluation.evaluation import Evaluation
+    from hebm.evaluation.settings import EvaluateSettings
+
+Scalar = str | int | float | bool | None
+Better = Literal["lower", "higher"]
+
+SHARE = "share"
+"""Unit of a part of 1: the value is stored as it is and shown in per cent."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_TEXTS = ("name", "title", "unit", "part", "note", "summary")
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finite(error: float | None) -> float | None:
+    return None if error is None or not math.isfinite(error) else float(error)
+
+
+@attrs.frozen
+class Measurement:
+    """One number that a metric found, with all that is needed to read, show and compare it.
+
+    Arguments:
+        name: identifies it together with `kind` and `part`: lower case, such as "fd".
+        value: the number; None or NaN where there is none, and `note` says why.
+        title: what readers see, such as "Fréchet distance".
+        error: its standard error; None if unknown.
+        unit: such as "nats per image"; `SHARE` for a part of 1, "" for a pure number.
+        kind: which images it is about, from `hebm.evaluation.kinds`; None if not about a set of images.
+        part: which of several with the same name, such as "layer 1".
+        better: which direction is better; None if neither.
+        conditions: settings that another number must share to be comparable, such as `{"k": 100}`. Features are named
+            by `{"extractor": name}`. For a `kind`, N, split and decoding of the run count too.
+        note: a warning, or the reason why the number is missing.
+        summary: the result in a sentence or two. It leads the page, and its measurement comes first in tables.
+        detail: whether it belongs among the details: on the page and in files, but not in `hebm compare`'s table.
+
+    Raises `PluginError` for a name, kind, direction or condition that is not allowed.
+
+    Example:
+        >>> Measurement("nll", 81.2, "negative log likelihood", error=0.3, unit="nats per image", better="lower").key
+        ('nll', None, '')
+    """
+
+    name: str
+    value: float = attrs.field(converter=_float)
+    title: str
+    error: float | None = attrs.field(default=None, converter=_finite)
+    unit: str = ""
+    kind: str | None = None
+    part: str = ""
+    better: Better | None = None
+    conditions: Mapping[str, Scalar] = attrs.field(factory=dict)
+    note: str = ""
+    summary: str = ""
+    detail: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Check what the annotations cannot."""
+        for wrong in self._mistakes():
+            raise PluginError(f"measurement {self.name!r}: {wrong}")
+
+    def _mistakes(self) -> Iterable[str]:
+        for field in _TEXTS:
+            if not isinstance(getattr(self, field), str):
+                yield f"{field} must be text, got {getattr(self, field)!r}"
+        if not _NAME.fullmatch(self.name):
+            yield 'the name may have lower-case letters, digits, "-" and "."'
+        if self.kind is not None and self.kind not in KINDS:
+            yield f"kind {self.kind!r} is not one of {', '.join(KINDS)}; use None and a part"
+        if self.better not in (None, *get_args(Better)):
+            yield f'better must be "lower", "higher" or None, got {self.better!r}'
+        if not isinstance(self.detail, bool):
+            yield f"detail must be true or false, got {self.detail!r}"
+        if not isinstance(self.conditions, Mapping):
+            yield f"conditions must be a mapping, got {self.conditions!r}"
+        for key, value in self.conditions.items():
+            if not isinstance(value, Scalar) or not isinstance(key, str):
+                yield f"condition {key!r} must be text, a number, true, false or None, got {value!r}"
+
+    @property
+    def key(self) -> tuple[str, str | None, str]:
+        """Return what identifies the measurement within a run."""
+        return self.name, self.kind, self.part
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a number."""
+        return math.isfinite(self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every field for a JSON file; a value that is not finite becomes null."""
+        conditions = dict(self.conditions)
+        return {**attrs.asdict(self), "value": self.value if self.found else None, "conditions": conditions}
+
+
+class MetricRecipe(ABC):
+    """What a run's evaluation measures; registered in the group `hebm_metrics`."""
+
+    group: ClassVar[str] = "hebm_metrics"
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:  # noqa: B027 optional
+        """Raise `ConfigError`, before training, if these splits and settings do not allow the metric."""
+
+    @abstractmethod
+    def compute(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        """Measure a trained model. A measurement that another metric returns too must be equal to it."""

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from hebm.analysis.section import Picture, Section, Table, read_section, read_sections, write_csv
+from hebm.errors import CheckpointError
+
+SECTION = Section(
+    "Chains",
+    ("One.", "Two."),
+    (Picture("a.png", "a grid", "how to read it", pixels=True),),
+    (Table("t", ("", "x"), (("row", "1"),), "what it is"),),
+    {"fd": {"10": 1.5}},
+)
+
+
+def test_a_section_goes_to_a_folder_and_back(tmp_path):
+    SECTION.write(tmp_path, {"seed": 3})
+    assert read_section(tmp_path) == SECTION
+    assert json.loads((tmp_path / "section.json").read_text())["conditions"] == {"seed": 3}
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    Section("s", numbers={"fd": float("nan")}).write(tmp_path, {})
+    assert read_section(tmp_path).numbers == {"fd": None}
+
+
+def test_sections_are_found_by_name_and_unfinished_ones_are_not(tmp_path):
+    for name in ("ood", "chains", ".tmp-ood-1"):
+        (tmp_path / name).mkdir()
+        SECTION.write(tmp_path / name, {})
+    assert list(read_sections(tmp_path)) == ["chains", "ood"]
+    assert read_sections(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"title": "x"}', '{"title": "x", "text": [], "pictures": [{}]}'])
+def test_a_damaged_section_is_an_error_that_says_how_to_mend_it(tmp_path, content):
+    (tmp_path / "section.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"section.json is damaged.*hebm analyse"):
+        read_section(tmp_path)
+
+
+def test_a_table_for_programs_is_plain_csv(tmp_path):
+    write_csv(tmp_path / "t.csv", ("name", "x"), [("a,b", 0.5)])
+    assert (tmp_path / "t.csv").read_text() == 'name,x\n"a,b",0.5\n'

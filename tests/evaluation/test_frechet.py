@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+from hebm.errors import DataError
+from hebm.evaluation.frechet import Moments, frechet_distance, moments
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors/ebm/closed_form.json").read_text())["metrics"]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_distance_is_the_closed_form():
+    case = {name: torch.tensor(value, dtype=torch.float64) for name, value in VECTORS["frechet"].items()}
+    found = frechet_distance(Moments(case["mu1"], case["cov1"]), Moments(case["mu2"], case["cov2"]))
+    assert found == pytest.approx(float(case["value"]), rel=1e-10)
+
+
+@pytest.mark.parametrize("rows", [500, 20], ids=["full rank", "singular covariance"])
+def test_distance_is_torch_fidelitys(rows):
+    first, second = normal(rows, 32), 0.3 + normal(rows, 32, seed=1) @ normal(32, 32, seed=2) / 6
+    reference = fid_statistics_to_metric(fid_features_to_statistics(first), fid_features_to_statistics(second), False)
+    found = frechet_distance(moments(first), moments(second))
+    assert found == pytest.approx(reference["frechet_inception_distance"], rel=1e-5)
+
+
+def test_distance_is_symmetric_and_zero_to_itself():
+    a, b = moments(normal(100, 8)), moments(2 * normal(100, 8, seed=1))
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-9)
+    assert 0 <= frechet_distance(a, a) < 1e-9
+
+
+def test_covariance_is_unbiased():
+    features = normal(7, 3)
+    assert np.allclose(moments(features).cov, np.cov(features.numpy(), rowvar=False))
+
+
+def test_one_image_has_no_covariance():
+    with pytest.raises(DataError, match=r"evaluate\.samples"):
+        moments(normal(1, 3))

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, numbers, tiny_evaluation
+
+from hebm.config.recipes import recipe
+from hebm.errors import PluginError
+from hebm.evaluation.metric import Measurement, MetricRecipe
+from hebm.evaluation.result import evaluate
+from hebm_plugins.extractors import classifier
+
+
+@recipe
+class Says(MetricRecipe):
+    value: float = 1.0
+    title: str = "figure"
+
+    def compute(self, evaluation):
+        return [Measurement("figure", self.value, self.title), Measurement("nothing", None, "nothing")]
+
+
+@recipe
+class Mixed(MetricRecipe):
+    """Two kinds of one name in different units."""
+
+    def compute(self, evaluation):
+        return [
+            Measurement("size", 1.0, "size", unit=unit, kind=kind) for unit, kind in (("m", "data"), ("cm", "prior"))
+        ]
+
+
+@recipe
+class Returns(MetricRecipe):
+    """Returns anything but measurements."""
+
+    what: str = "mapping"
+
+    def compute(self, evaluation):
+        return {"mapping": {"fd": 3.0}, "number": 3.0, "single": Measurement("a", 1.0, "a")}[self.what]
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch):
+    monkeypatch.setattr(classifier, "_STEPS", 60)
+
+
+def default_metrics():
+    from hebm_plugins.metrics.distances import FrechetDistance
+    from hebm_plugins.metrics.gap import GapClosed
+
+    return FrechetDistance(), GapClosed()
+
+
+def found(tmp_path, **options):
+    return numbers(evaluate(tiny_evaluation(tmp_path, metrics=default_metrics(), **options)).measurements)
+
+
+def test_results_hold_measurements_and_what_they_must_be_read_with(tmp_path):
+    results = evaluate(tiny_evaluation(tmp_path, metrics=default_metrics()))
+    fd = {m.kind for m in results.measurements if m.name == "fd"}
+    assert fd == {"gaussian", "prior", "reconstruction", "scaled-gaussian"}
+    assert {"name", "sha256", "accuracy"} <= set(results.extractors["classifier"])
+    assert results.conditions["n"] == results.conditions["n_reference"] == 300
+    conditions = results.conditions_of(results.get("fd", "prior"))
+    assert set(conditions) == {"n", "n_reference", "split", "decode", "range", "extractor"}
+    assert conditions["extractor"].startswith("classifier ")
+    assert results.seconds > 0
+
+
+def test_a_prior_that_fits_the_data_closes_the_gap(tmp_path):
+    result = found(tmp_path)
+    closed, gaussian = result["gap-closed.prior"], result["fd.gaussian"]
+    assert closed > 0.7
+    assert closed > result["gap-closed.scaled-gaussian"]
+    assert closed == pytest.approx((gaussian - result["fd.prior"]) / (gaussian - result["fd.reconstruction"]))
+
+
+def test_the_gaussian_prior_closes_nothing(tmp_path):
+    prior = RootPrior(LinearBackbone().layout)
+    assert found(tmp_path, prior=prior)["gap-closed.prior"] == 0
+
+
+def test_the_control_is_the_best_temperature(tmp_path):
+    evaluation = tiny_evaluation(tmp_path, metrics=default_metrics(), temperatures=(0.5, 1.4, 2.0))
+    result = numbers(evaluate(evaluation).measurements)
+    tried = {t: evaluation.distance(("gaussian", t)) for t in (0.5, 1.4, 2.0)} | {1.0: result["fd.gaussian"]}
+    assert result["fd.scaled-gaussian"] == min(tried.values())
+    assert tried[result["temperature.scaled-gaussian"]] == result["fd.scaled-gaussian"]
+
+
+def test_a_prior_worse_than_the_gaussian_is_negative(tmp_path):
+    prior = ShiftedPrior(LinearBackbone().layout, -2.0)
+    assert found(tmp_path, prior=prior)["gap-closed.prior"] < 0
+
+
+def test_metrics_that_agree_on_a_measurement_give_it_once_and_those_that_disagree_are_an_error(tmp_path):
+    results = evaluate(tiny_evaluation(tmp_path, metrics=(Says(), Says())))
+    assert [m.name for m in results.measurements] == ["figure", "nothing"]
+    with pytest.raises(PluginError, match=r"Says returns figure with value = 2\.0, not 1\.0"):
+        evaluate(tiny_evaluation(tmp_path, metrics=(Says(), Says(value=2.0))))
+    with pytest.raises(PluginError, match="title = 'other'"):
+        evaluate(tiny_evaluation(tmp_path, metrics=(Says(), Says(title="other"))))
+
+
+@pytest.mark.parametrize("what", ["mapping", "number", "single"])
+def test_a_metric_that_returns_anything_else_is_named_with_what_it_must_return(tmp_path, what):
+    with pytest.raises(PluginError, match=r"Returns.*must return a list of hebm\.evaluate\.metric\.Measurement"):
+        evaluate(tiny_evaluation(tmp_path, metrics=(Returns(what=what),)))
+
+
+def test_kinds_of_one_name_must_have_one_unit_title_and_direction(tmp_path):
+    with pytest.raises(PluginError, match=r"named 'size' must have the same.*'m'.*'cm'"):
+        evaluate(tiny_evaluation(tmp_path, metrics=(Mixed(),)))
+
+
+def test_what_the_prior_reports_of_its_draws_is_among_the_details(tmp_path, monkeypatch):
+    evaluation = tiny_evaluation(tmp_path, metrics=(Says(),))
+    monkeypatch.setattr(evaluation, "diagnostics", lambda: {"ess_layer 0": 0.25})
+    detail = evaluate(evaluation).get("draws-ess-layer-0", "prior")
+    assert (detail.value, detail.title, detail.detail) == (0.25, "draws: ess layer 0", True)

@@ -1,0 +1,129 @@
+"""A linear two-layer generator, a shifted prior, and a data set drawn from known latents: all that metrics look at."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hebm.config.recipes import recipe
+from hebm.data.dataset_recipe import ImageData
+from hebm.data.images import ArrayImages
+from hebm.data.splits import Splits
+from hebm.errors import ConfigError
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.shares import Processes
+from hebm.interfaces import Backbone, Draw, Exact, InferringBackbone, PriorLearner, Request
+from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.likelihoods import GaussianPixels
+from hebm.trained import TrainedModel
+from hebm.training.phases import SchemeRecipe
+
+SHAPE = (1, 8, 8)
+
+
+class LinearGenerator(Backbone):
+    """x = tanh(W z₁), z₁ = A z₂ + 0.5 u₁, z₂ = u₂, without an inference model."""
+
+    def __init__(self):
+        super().__init__()
+        self.layout = LatentLayout(((3,), (6,)))
+        generator = torch.Generator().manual_seed(0)
+        self.top = nn.Parameter(torch.randn(3, 6, generator=generator))
+        self.out = nn.Parameter(torch.randn(6, 64, generator=generator) / 3)
+        self.drop = nn.Dropout(0.5)
+
+    def latents(self, u, context=None):
+        u2, u1 = self.layout.split(u)
+        return Latents(u, (u2, u2 @ self.top + 0.5 * u1), (torch.ones_like(u2), torch.full_like(u1, 0.5)))
+
+    def invert(self, z, context=None):
+        return Latents(
+            self.layout.join([z[0], (z[1] - z[0] @ self.top) / 0.5]), tuple(z), (torch.ones(1), torch.ones(1))
+        )
+
+    def likelihood(self, latents):
+        return GaussianPixels(torch.tanh(self.drop(latents.z[1]) @ self.out).unflatten(1, SHAPE), 0.3)
+
+
+class LinearBackbone(LinearGenerator, InferringBackbone):
+    """The same generator, with a posterior that is a delta at the least-squares solution."""
+
+    def infer(self, batch, noise):
+        logits = batch.target.clamp(-0.999, 0.999).atanh().flatten(1)
+        z1 = logits @ torch.linalg.pinv(self.out)
+        z2 = z1 @ torch.linalg.pinv(self.top)
+        latents = self.invert([z2, z1])
+        kl = latents.u.square().sum(1, keepdim=True).expand(-1, 2)
+        return Posterior(latents, log_q=torch.zeros_like(kl), kl=kl)
+
+
+class RootPrior(PriorLearner):
+    def __init__(self, layout):
+        super().__init__()
+        self.root, self.layout = None, layout
+
+    def sample(self, backbone, n, noise, request=Request()):
+        return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
+
+
+class ShiftedPrior(PriorLearner):
+    """Moves every draw of its root by what the data's latents are moved; one row can be made NaN."""
+
+    def __init__(self, layout, shift, broken=()):
+        super().__init__()
+        self.root, self.shift, self.broken = RootPrior(layout), shift, set(broken)
+
+    def transitions(self, backbone):
+        return (Exact(name="prior", apply=self.shifted),)
+
+    def shifted(self, at, noise, request):
+        start = noise.start
+        u = at.u + self.shift
+        for row in self.broken & set(range(start, start + len(u))):
+            u[row - start] = float("nan")
+        return at.moved(u)
+
+
+class InferScheme(SchemeRecipe):
+    def phases(self, backbone, prior):
+        raise ConfigError("nothing to train")
+
+    def posterior(self, backbone, tilt, batch, noise):
+        return backbone.infer(batch, noise)
+
+
+@recipe
+class TinyData(ImageData):
+    """Images of a `LinearBackbone` whose u has mean 1: the Gaussian prior misses them, `ShiftedPrior(1)` does not."""
+
+    rows: int = 400
+
+    def source(self, split):
+        generator = torch.Generator().manual_seed(int(split == "test"))
+        u = 1 + torch.randn(self.rows, 9, generator=generator)
+        backbone = LinearBackbone().eval()
+        with torch.no_grad():
+            x = backbone.likelihood(backbone.latents(u)).mean
+        pixels = ((x + 1) * 127.5).round().to(torch.uint8)
+        return ArrayImages(pixels, (u[:, 0] > 1).long(), ("low", "high"))
+
+
+def tiny_evaluation(
+    tmp_path, prior=None, data=None, seed=0, world=1, rank=0, gather=None, backbone=None, request=None, **settings
+):
+    data = data or TinyData()
+    backbone = backbone or LinearBackbone()
+    prior = prior or ShiftedPrior(backbone.layout, 1.0)
+    settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
+    images = {split: data.load(split) for split in ("train", "test")}
+    asked = request or Request(steps=settings.chain_steps, after=settings.after)
+    model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)
+    return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather), str(tmp_path))
+
+
+def numbers(measurements):
+    """The values of measurements by name, kind and part: `{"fd.prior": 8.9}`."""
+    found = {".".join(filter(None, m.key)): m.value for m in measurements}
+    assert len(found) == len(measurements)
+    return found
