@@ -20,7 +20,7 @@ from hebm.building import build
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.writing import dumps, to_table
-from hebm.errors import CheckpointError
+from hebm.errors import CheckpointError, PluginError
 from hebm.interfaces import ImageSpec
 from hebm.model import Model
 from hebm.store import checkpoints, foreign
@@ -108,8 +108,8 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
         source: the file.
         target: the run folder, which must not exist; its last part names the run.
 
-    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format, `ConfigError` for a
-    folder's name that no run may have.
+    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format and for one whose
+    experiments do not end where the file does, `ConfigError` for a folder's name that no run may have.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
     if os.path.lexists(target):
@@ -120,6 +120,7 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
     left = flatten(converted.leftovers)
     model = build(converted.experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
+    require_trained(name, converted, model)
     temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,22 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
             raise
         sync_folder(target.parent)
     return Imported(RunFolder(target), model, converted)
+
+
+def require_trained(name: str, converted: ConvertedCheckpoint, model: Model) -> None:
+    """Raise `PluginError` unless the experiment's training is over at the step of the file.
+
+    Arguments:
+        name: of the format.
+        converted: what the format read.
+        model: built from its experiment.
+    """
+    plan = planned(converted.experiment.train.phases(model.backbone, model.prior))
+    if plan != {PHASE: converted.step}:
+        raise PluginError(
+            f"format {name!r}: its experiment trains {plan}, but the file is at step {converted.step}; give the "
+            f"experiment one phase {PHASE!r} of that number of steps"
+        )
 
 
 def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

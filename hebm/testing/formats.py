@@ -19,7 +19,7 @@ from hebm.config.experiment import Experiment
 from hebm.config.recipes import recipe as make_recipe
 from hebm.errors import CheckpointError, HebmError
 from hebm.interfaces import Backbone, BackboneRecipe, ImageSpec
-from hebm.porting import CheckpointFormat, ConvertedCheckpoint
+from hebm.porting import CheckpointFormat, ConvertedCheckpoint, require_trained
 from hebm.store import foreign
 from hebm.store.trees import flatten, rebuild
 from hebm.testing.contents import altered, difference, replaced, tensors_in
@@ -143,6 +143,11 @@ def check_experiment(recipe: CheckpointFormat) -> None:
     promise(again == found.experiment, "an equal experiment after TOML", "another one", "use registered recipes")
     shape, wanted = found.images.shape, example.converted.images.shape
     promise(shape == wanted, f"images of shape {wanted}", str(shape), "return the ImageSpec the file was trained on")
+    try:
+        require_trained("of this kind", found, build(found.experiment, found.images))
+    except HebmError as error:
+        fix = "set the steps of the training scheme to the step of the file: an imported run is a finished one"
+        promise(False, "an experiment whose training is over at the step of the file", str(error), fix)
 
 
 def check_pure(recipe: CheckpointFormat) -> None:

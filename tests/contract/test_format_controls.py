@@ -21,9 +21,10 @@ SIZES = {"z_dims": [2, 3], "widths": [4], "generator": "mlp", "inference_width":
 NEEDED = {"net", "sizes", "step", "extra"}
 
 
-def experiment_of(sizes):
+def experiment_of(sizes, steps=3):
     backbone = {"type": "two-layer", **sizes}
     table = {"data": {"type": "digits"}, "backbone": backbone, "prior": {"type": "gaussian"}}
+    table["train"] = {"type": "two-phase", "backbone": {"steps": steps}}
     try:
         return Experiment.from_table(table)
     except ConfigError as error:
@@ -52,7 +53,7 @@ class Sound(CheckpointFormat):
         require(type(step) is int and step >= 0, "no steps")
         left = {"extra": content["extra"], "order": list(content)}
         weights = {name.removeprefix("net."): value for name, value in net.items()}
-        return ConvertedCheckpoint(experiment_of(vars(sizes)), IMAGES, weights, step=step, leftovers=left)
+        return ConvertedCheckpoint(experiment_of(vars(sizes), step), IMAGES, weights, step=step, leftovers=left)
 
     def write(self, converted):
         require(isinstance(converted.experiment.backbone, TwoLayer), "another backbone")
@@ -100,11 +101,20 @@ class Scales(Sound):
 class ForgetsTheSteps(Sound):
     def read(self, content):
         found = super().read(content)
-        return changed(found, step=0, leftovers={**found.leftovers, "step": found.step})
+        left = {**found.leftovers, "step": found.step}
+        return changed(found, experiment=experiment_of(SIZES, 0), step=0, leftovers=left)
 
     def write(self, converted):
         content = super().write(converted)
         return content if converted.leftovers is None else {**content, "step": converted.leftovers["step"]}
+
+
+class TrainsOn(Sound):
+    """Its experiment has more steps than the file, so an imported run would not be finished."""
+
+    def read(self, content):
+        found = super().read(content)
+        return changed(found, experiment=experiment_of(SIZES, found.step + 1))
 
 
 class Reorders(Sound):
@@ -218,6 +228,7 @@ CONTROLS = [
     (KeepsAnObject, "leftovers", ("pure",)),
     (OtherImages, "experiment", ("damage", "garbage", "weights")),
     (NoTOML, "experiment", ()),
+    (TrainsOn, "experiment", ()),
     (Pops, "pure", ()),
     (ScalesInPlace, "pure", ()),
     (Trusts, "garbage", ()),
