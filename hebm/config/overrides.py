@@ -37,7 +37,7 @@ class Override:
 
 
 Changes: TypeAlias = Mapping[str, Any] | Sequence[str | Override]
-"""Values by dotted key, or `--set` texts; texts that are parsed already are taken as they are."""
+"""Values by dotted key, `--set` texts, or parsed changes."""
 
 
 def parse(changes: Changes) -> tuple[Override, ...]:

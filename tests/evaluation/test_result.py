@@ -104,7 +104,7 @@ def test_metrics_that_agree_on_a_measurement_give_it_once_and_those_that_disagre
 
 @pytest.mark.parametrize("what", ["mapping", "number", "single"])
 def test_a_metric_that_returns_anything_else_is_named_with_what_it_must_return(tmp_path, what):
-    with pytest.raises(PluginError, match=r"Returns.*must return a list of hebm\.evaluate\.metric\.Measurement"):
+    with pytest.raises(PluginError, match=r"Returns.*must return a list of hebm\.evaluation\.metric\.Measurement"):
         evaluate(tiny_evaluation(tmp_path, metrics=(Returns(what=what),)))
 
 
