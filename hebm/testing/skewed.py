@@ -1,4 +1,4 @@
-"""A density that is neither Gaussian nor isotropic, with exact draws: what a sampler must leave unchanged."""
+"""Densities that are not Gaussian, with exact draws: what a sampler must leave unchanged."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hebm.densities import LogDensity, ValueAndGrad
+from hebm.densities import Factor, LogDensity, ValueAndGrad
 from hebm.noise import Noise
 
 WEIGHT, MEANS, STDS = 0.7, (-0.5, 1.0), (0.6, 1.0)
 WIDTH = 0.4
 MIX = torch.tensor([[0.8, -0.5], [0.6, 1.2]], dtype=torch.float64)
+TILT = torch.tensor([0.8, -1.2], dtype=torch.float64)
 
 
 class SkewedTarget(LogDensity):
@@ -51,3 +52,46 @@ def skewed_draws(rows: int) -> Tensor:
     first = mean + std * noise.normal(rows)
     second = WIDTH * noise.uniform(rows).logit()
     return torch.stack((first, second), dim=1) @ MIX.T
+
+
+class FactorTarget(LogDensity):
+    """log p(u) = log N(u; m, s² I) + log Φ(a·u), where m and s differ from row to row and Φ is the normal CDF.
+
+    Arguments:
+        rows: the number of rows.
+        scale: multiplies the sampler's h.
+    """
+
+    def __init__(self, rows: int, scale: float = 1.0) -> None:
+        noise = Noise(0, "factor", dtype=torch.float64)
+        self.mean = torch.tensor([1.5, -1.0], dtype=torch.float64) + 0.5 * noise.normal(rows, 2)
+        self.std = 0.4 + 0.6 * noise.uniform(rows).unsqueeze(1)
+        self.scale = scale
+
+    def factor(self) -> Factor:
+        """Return m `(B, 2)` and s `(B, 1)`."""
+        return Factor(self.mean, self.std)
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """Return −|u − m|²/(2s²) and its gradient −(u − m)/s²."""
+        x = (u - self.mean) / self.std
+        return ValueAndGrad(-0.5 * x.square().sum(1), -x / self.std)
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """Return log Φ(a·u)."""
+        log_cdf: Tensor = torch.special.log_ndtr(u @ TILT)
+        return log_cdf
+
+    def draws(self) -> Tensor:
+        """Return one exact draw of each row `(B, 2)`, always the same.
+
+        With w ~ N(0, 1) and u ~ N(m, s² I), the density is that of u given q = w − a·u < 0.
+        """
+        noise = Noise(0, "factor draws", dtype=torch.float64)
+        mean, std = -self.mean @ TILT, (1 + self.std.squeeze(1).square() * TILT.square().sum()).sqrt()
+        below = noise.uniform(len(mean)) * torch.special.ndtr(-mean / std)
+        q = (mean + std * torch.special.ndtri(below)).unsqueeze(1)
+        u, w = self.mean + self.std * noise.normal(len(mean), 2), noise.normal(len(mean), 1)
+        gain = -self.std.square() * TILT / std.square().unsqueeze(1)
+        given: Tensor = u + gain * (q - w + (u @ TILT).unsqueeze(1))
+        return given

@@ -130,7 +130,12 @@ def _unit(name: str, dim: int) -> Tensor:
     return nn.functional.normalize(Noise(0, "stein", name, dtype=torch.float64).normal(DIRECTIONS, dim), dim=1)
 
 
-def standard_errors(terms: Tensor) -> float:
-    """Return the largest |mean| of the columns of `(n, K)`, in standard errors; 0 for a column of zeros."""
-    off, error = terms.mean(0).abs(), terms.std(0) / len(terms) ** 0.5
+def standard_errors(terms: Tensor, allowed: float = 0.0) -> float:
+    """Return the largest |mean| of the columns of `(n, K)`, in standard errors; 0 for a column of zeros.
+
+    Arguments:
+        terms: the columns.
+        allowed: subtracted from each |mean|, down to 0.
+    """
+    off, error = (terms.mean(0).abs() - allowed).clamp(min=0), terms.std(0) / len(terms) ** 0.5
     return float(torch.where(off == 0, 0.0, off / error).max().nan_to_num(torch.inf, posinf=torch.inf))

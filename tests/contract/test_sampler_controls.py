@@ -5,11 +5,12 @@ import random
 import attrs
 import pytest
 import torch
-from catching import own_cases
+from catching import expect_caught, own_cases
 from sound_components import Place, SoundMALA, SoundULA, expect_failing, uncontrolled
 
+from hebm.densities import Factor
 from hebm.interfaces import Info
-from hebm.testing import check_all
+from hebm.testing import ConformanceError, check_all
 
 
 class WrongDrift(SoundULA):
@@ -145,6 +146,12 @@ class FollowsTheGaussianAlone(SoundULA):
         return Place(state.u + 0.5 * h * grad + root * noise.normal), Info(value, grad)
 
 
+class ReportsNaN(SoundULA):
+    def step(self, density, state, noise):
+        u, info = self.move(density, state.u, noise)
+        return Place(u), info._replace(grad=info.grad * torch.nan)
+
+
 class SinglePrecision(SoundULA):
     def step(self, density, state, noise):
         u, info = self.move(density, state.u, noise)
@@ -165,7 +172,93 @@ class ScalesOneCoordinate(SoundULA):
         return Place(u + 0.5 * self.h * (1 - density.scale) * info.grad * torch.tensor([0.0, 1.0]).to(u)), info
 
 
+@attrs.frozen
+class SoundWalk(SoundMALA):
+    """A random walk, accepted by p(u') / p(u)."""
+
+    def log_ratio(self, state, new, h, xi):
+        return new.value - state.value
+
+    def proposed(self, density, state, noise):
+        flat = state._replace(grad=torch.zeros_like(state.grad))
+        return super().proposed(density, flat, noise)
+
+
+@attrs.frozen
+class SoundPCN(SoundWalk):
+    """u' = m + sqrt(1 - b²) (u - m) + b s xi, accepted by the remainders; a random walk if m and s are not known."""
+
+    def believed(self, factor):
+        return factor
+
+    def proposed(self, density, state, noise):
+        if density.factor() is None:
+            return super().proposed(density, state, noise)
+        mean, std = self.believed(density.factor())
+        square = (self.h * density.scale * torch.ones_like(state.u)).clamp(max=1.0)
+        u = mean + (1 - square).sqrt() * (state.u - mean) + square.sqrt() * std * noise.normal
+        return self.init(density, u), noise.uniform.log() < density.remainder(u) - density.remainder(state.u)
+
+
+class IgnoresTheFactor(SoundPCN):
+    """Proposes u' as if m = 0 and s = 1."""
+
+    def believed(self, factor):
+        return Factor()
+
+
+class IgnoresTheMean(SoundPCN):
+    def believed(self, factor):
+        return factor._replace(mean=0.0)
+
+
+class IgnoresTheStd(SoundPCN):
+    def believed(self, factor):
+        return factor._replace(std=1.0)
+
+
+class MeanOfTheBatch(SoundPCN):
+    """Takes one m for all rows."""
+
+    def believed(self, factor):
+        return factor._replace(mean=factor.mean.mean(0))
+
+
+class StdOfTheBatch(SoundPCN):
+    """Takes one s for all rows."""
+
+    def believed(self, factor):
+        return factor._replace(std=factor.std.mean())
+
+
+class AcceptsByTheDensity(SoundPCN):
+    """Accepts by p(u') / p(u), though its proposal keeps N(m, s² I)."""
+
+    def proposed(self, density, state, noise):
+        new, accept = super().proposed(density, state, noise)
+        return new, accept if density.factor() is None else noise.uniform.log() < new.value - state.value
+
+
+class AcceptsAll(SoundPCN):
+    """Accepts every proposal, so that the remainder has no effect."""
+
+    def proposed(self, density, state, noise):
+        new, accept = super().proposed(density, state, noise)
+        return new, accept if density.factor() is None else torch.ones_like(accept)
+
+
+OF_THE_FACTOR = [
+    AcceptsByTheDensity,
+    AcceptsAll,
+    IgnoresTheFactor,
+    IgnoresTheMean,
+    IgnoresTheStd,
+    MeanOfTheBatch,
+    StdOfTheBatch,
+]
+
 BROKEN_SAMPLERS = [
+    *((kind, "stationary-factor") for kind in (*OF_THE_FACTOR, WrongNoise)),
     (LeavesProposalOut, "stationary-skewed"),
     (InvertsProposal, "stationary-skewed"),
     (InvertsRatio, "stationary-skewed"),
@@ -175,6 +268,7 @@ BROKEN_SAMPLERS = [
     (ReportsTheProposal, "info"),
     (StaleGradient, "info"),
     (ReportsEnergy, "info"),
+    (ReportsNaN, "info"),
     (SinglePrecision, "precision"),
     (DoublesEverything, "precision"),
     (ScalesOneCoordinate, "scale"),
@@ -200,19 +294,27 @@ def test_a_wrong_sampler_is_caught_by_the_check_of_that_promise(kind, name):
     expect_failing(kind(), name)
 
 
-@attrs.frozen
-class SoundWalk(SoundMALA):
-    """A random walk, accepted by p(u') / p(u)."""
-
-    def log_ratio(self, state, new, h, xi):
-        return new.value - state.value
-
-    def proposed(self, density, state, noise):
-        flat = state._replace(grad=torch.zeros_like(state.grad))
-        return super().proposed(density, flat, noise)
+@pytest.mark.parametrize("kind", OF_THE_FACTOR)
+def test_a_proposal_for_another_gaussian_factor_is_caught_by_one_check_alone(kind):
+    expect_caught(kind(), "stationary-factor")
 
 
-@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk])
+def test_a_gradient_of_nan_is_called_so():
+    (case,) = [case for case in own_cases(ReportsNaN()) if case.name == "info"]
+    with pytest.raises(ConformanceError, match=r"info\.grad is finite\n *seen: 128 of 128 values are not"):
+        case()
+
+
+@pytest.mark.parametrize("name", ["stationary", "stationary-skewed"])
+def test_a_wrong_law_is_measured_in_standard_errors_and_the_fix_names_the_acceptance(name):
+    (case,) = [case for case in own_cases(InvertsRatio()) if case.name == name]
+    with pytest.raises(
+        ConformanceError, match=r"(?s)standard errors.*fix: .*p\(u'\) q\(u\|u'\) / \(p\(u\) q\(u'\|u\)\)"
+    ):
+        case()
+
+
+@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk, SoundPCN])
 def test_a_sound_sampler_passes(kind):
     check_all(own_cases(kind()))
 
