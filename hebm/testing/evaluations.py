@@ -57,8 +57,8 @@ class RandomImages(ImageData):
     marks: tuple[str, ...] = option((), doc="names of the attributes")
 
     def source(self, split: str) -> ArrayImages:
-        """Make 96 images of the training split, 64 of the test split."""
-        n, noise = {"train": 96, "test": 64}[split], Noise(0, "random images", split)
+        """Make 192 images of either split: without one of two classes, still more than one batch of 64."""
+        n, noise = {"train": 192, "test": 192}[split], Noise(0, "random images", split)
         pixels = noise.integers(256, n, self.depth, self.height, self.width).to(torch.uint8)
         if self.marks:
             return ArrayImages(pixels, noise.integers(2, n, len(self.marks)), attributes=self.marks)

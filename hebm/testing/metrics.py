@@ -47,7 +47,7 @@ def _measured(recipe: MetricRecipe, evaluation: Evaluation) -> list[Measurement]
 
 
 def _refuse(error: HebmError) -> None:
-    fix = "give options that suit 48 to 128 images, or the model that it needs: cases(recipe, images=…, backbone=…)"
+    fix = "give options that suit 64 to 192 images, or the model that it needs: cases(recipe, images=…, backbone=…)"
     promise(False, "measurements of a small model that lacks nothing", f"{type(error).__name__}: {error}", fix)
 
 
@@ -130,14 +130,14 @@ def check_repeats(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | 
 
 
 def check_batch_size(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """Values do not depend on the number of images at a time, up to rounding: to 2 % or 0.01."""
+    """Values do not depend on the number of images at a time, up to rounding: to a factor of 1 ± 10⁻⁴ or to 10⁻⁵."""
     full = subjects(images, backbone)[FULL]
     few, many = (_measured(recipe, full.evaluation(samples=2 * BLOCK, rows=rows)) for rows in (BLOCK, 2 * BLOCK))
     values = {item.key: item.value for item in many if item.found}
     differing = [
         f"{item.name}: {item.value:g} and {values[item.key]:g}"
         for item in few
-        if item.key in values and not abs(item.value - values[item.key]) <= 0.01 + 0.02 * abs(item.value)
+        if item.key in values and not abs(item.value - values[item.key]) <= 1e-5 + 1e-4 * abs(item.value)
     ]
     fix = "sum over images, not means over batches; use evaluation.pixels, features or per_image"
     promise(not differing, "the same values in batches of 64 and of 128", "; ".join(differing[:3]), fix)

@@ -126,6 +126,16 @@ def means_of_batches(evaluation):
     ]
 
 
+def of_the_first_batch(evaluation):
+    pixels = evaluation.decoded(PRIOR, 0, evaluation.settings.rows)
+    return [Measurement("mean", float(pixels.double().mean()), "mean of the pixels", kind=PRIOR)]
+
+
+def of_the_first_data(evaluation):
+    pixels = evaluation.pixels(DATA)[: evaluation.settings.rows]
+    return [Measurement("mean", float(pixels.double().mean()), "mean of the pixels", kind=DATA)]
+
+
 def infinite_condition(evaluation):
     return [spread(evaluation, conditions={"limit": math.inf})]
 
@@ -166,6 +176,8 @@ CONTROLS = [
     (of_another_extractor, "conditions", ()),
     (counts, "repeats", ()),
     (means_of_batches, "batch-size", ()),
+    (of_the_first_batch, "batch-size", ()),
+    (of_the_first_data, "batch-size", ()),
     (draws_globally, "no-global-rng", ()),
     (sets_modes, "leaves-the-model", ()),
     (moves_weights, "leaves-the-model", ()),
