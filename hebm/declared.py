@@ -5,9 +5,24 @@ from __future__ import annotations
 import attrs
 
 from hebm import registry
-from hebm.entry_points import GROUPS, normalised, short_group
+from hebm.entry_points import normalised, short_group
 from hebm.errors import PluginError
 from hebm.suggest import did_you_mean
+
+IN_ORDER = (
+    "hebm_datasets",
+    "hebm_extractors",
+    "hebm_energies",
+    "hebm_samplers",
+    "hebm_backbones",
+    "hebm_priors",
+    "hebm_schemes",
+    "hebm_metrics",
+    "hebm_analyses",
+    "hebm_formats",
+    "hebm_commands",
+)
+"""The groups, each after those whose components it uses: the cause of a failure then stands before its effects."""
 
 
 @attrs.frozen
@@ -34,10 +49,10 @@ class Declared:
 
 
 def everything() -> tuple[Declared, ...]:
-    """List all components that distributions declare, without blocked ones, by group and name."""
+    """List all components that distributions declare, without blocked ones, in the order of groups and of names."""
     return tuple(
         Declared(owner, group, name)
-        for group in GROUPS
+        for group in IN_ORDER
         for name, origins in sorted(registry.declared(group).items())
         for owner in sorted({normalised(origin.distribution) for origin in origins if origin.distribution})
     )

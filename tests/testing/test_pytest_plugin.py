@@ -9,6 +9,7 @@ import pytest
 
 import hebm.testing.pytest_items  # noqa: F401  before pytester takes its snapshot of sys.modules
 from hebm import entry_points
+from hebm.declared import IN_ORDER, declared_by
 
 pytest_plugins = "pytester"
 
@@ -100,6 +101,17 @@ def test_each_check_of_each_component_is_a_test_in_a_folder_without_tests(here):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_components_are_listed_in_the_order_of_dependence():
+    seen = list(dict.fromkeys(one.group.removeprefix("hebm_") for one in declared_by("hebm")))
+    order = "datasets extractors energies samplers backbones priors schemes metrics analyses formats commands".split()
+    assert seen == [group for group in order if group in seen]
+    assert {"samplers", "priors", "metrics"} <= set(seen)
+
+
+def test_every_group_has_its_place_in_the_order():
+    assert sorted(IN_ORDER) == sorted(entry_points.GROUPS)
+
+
 def test_a_check_that_fails_prints_what_the_kit_says_and_nothing_of_the_kit(here):
     result = run(here, "--hebm", "third-party/samplers:eager", "-k", "stationary")
     text = result.stdout.str()
@@ -135,7 +147,7 @@ def test_subjects_of_a_conftest_are_checked_each_and_expected_failures_are_xfail
         def pytest_hebm_subjects():
             from third_party_samplers import Eager, Needy
 
-            wrong = dict.fromkeys(("stationary", "stationary-skewed", "scale"), "it moves too far")
+            wrong = dict.fromkeys(("stationary", "stationary-skewed", "stationary-factor", "scale"), "it moves too far")
             return {
                 "samplers:needy": [{"component": Needy(limit=1)}, {"component": Needy(limit=2)}],
                 "samplers:eager": {"expect_failure": wrong},
