@@ -69,7 +69,10 @@ class LogDensity(ABC):
         """Return r(u), all but the Gaussian term, `(B,)`, differentiable in u."""
 
     def factor(self) -> Factor | None:
-        """Return m and s of the Gaussian term; None where it is not known to be N(m, s² I)."""
+        """Return m and s of the Gaussian term; None where it is not known to be N(m, s² I).
+
+        A sampler that proposes from it needs another proposal for None, such as a random walk accepted on log p(u).
+        """
         return Factor() if type(self).gaussian is LogDensity.gaussian else None
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
