@@ -35,6 +35,7 @@ from hebm.testing import (
     recipes,
     samplers,
     schemes,
+    watched_priors,
 )
 from hebm.testing.promises import ConformanceError
 from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
@@ -106,7 +107,9 @@ class Checks:
 
 BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
 ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
-PRIOR = Checks(PriorRecipe, (prior_draws, priors, prior_laws, prior_learning), lambda given: given.generator)
+PRIOR = Checks(
+    PriorRecipe, (prior_draws, priors, watched_priors, prior_laws, prior_learning), lambda given: given.generator
+)
 SAMPLER = Checks(Sampler, (samplers,))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
