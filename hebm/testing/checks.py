@@ -28,6 +28,7 @@ from hebm.testing import (
     formats,
     metrics,
     pixels,
+    prior_contexts,
     prior_draws,
     prior_laws,
     prior_learning,
@@ -110,6 +111,8 @@ ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
 PRIOR = Checks(
     PriorRecipe, (prior_draws, priors, watched_priors, prior_laws, prior_learning), lambda given: given.generator
 )
+PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
+"""Checks of a prior on a root that draws a context, for recipes with a field `root`."""
 SAMPLER = Checks(Sampler, (samplers,))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
