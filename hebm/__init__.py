@@ -68,9 +68,9 @@ def __getattr__(name: str) -> Any:
         found = by_class_name(name)
         if found is not None:
             return found
-    from hebm.suggest import did_you_mean
+    from hebm.class_names import near_class_name
 
-    near = "" if name.startswith("_") else did_you_mean(name, __dir__())
+    near = "" if name.startswith("_") else near_class_name(name, __all__)
     raise AttributeError(f"module 'hebm' has no attribute {name!r}{near} (hebm plugins lists the components)")
 
 

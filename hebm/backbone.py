@@ -83,7 +83,8 @@ class Loss:
     Arguments:
         total: scalar, differentiable; a mean over the batch.
         terms: scalars to log by name (detached), in nats per image unless the name says otherwise.
-        negative: draws of the negative phase, for a scheme that needs them again; or None.
+        negative: draws of the prior that the loss was computed on, for a scheme that trains the generator on them too;
+            None if there are none, as in a contrast with the root.
         posterior: the posterior draw it was computed on, with its graph, for a scheme that adds to it; or None.
     """
 

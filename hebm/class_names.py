@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hebm.entry_points import COMMANDS, GROUPS
 from hebm.errors import PluginError
 from hebm.registry import declared, find
+from hebm.suggest import did_you_mean
 
 
 def class_names() -> tuple[str, ...]:
     """Return the names of all components' classes in alphabetical order. Imports none of them."""
     return tuple(sorted(_claims()))
+
+
+def near_class_name(name: str, others: Sequence[str]) -> str:
+    """Return `"; did you mean 'Name'?"` for the class that is registered under a name or has a similar one, or ""."""
+    registered = name.lower().replace("_", "-")
+    found = [cls for cls, claims in _claims().items() if any(registered == own for _, own in claims)]
+    return f"; did you mean {found[0]!r}?" if found else did_you_mean(name, (*others, *class_names()))
 
 
 def by_class_name(name: str) -> Any:

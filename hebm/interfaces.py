@@ -117,7 +117,12 @@ class EnergyFn(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits."""
+        """Return log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits.
+
+        Arguments:
+            latents: B of them.
+            t: the level of noise of each, `(B,)`, for priors that have levels; otherwise None.
+        """
 
     @torch.no_grad()
     def count(self, layout: LatentLayout) -> int:

@@ -34,8 +34,10 @@ def test_components_are_there_under_their_class_names():
 
 
 def test_an_unknown_name_is_an_attribute_error_that_says_where_to_look():
-    with pytest.raises(AttributeError, match="hebm plugins"):
+    with pytest.raises(AttributeError, match=r"did you mean 'Joint'\? \(hebm plugins"):
         hebm.Jiont  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean 'FrechetDistance'"):  # registered as fd
+        hebm.FD  # noqa: B018
 
 
 def test_every_public_name_and_component_is_listed_for_completion_without_importing_any():
@@ -54,8 +56,9 @@ def test_every_public_name_and_component_is_listed_for_completion_without_import
         (lambda: hebm.ULA(stpes=3), "ULA: unknown key 'stpes'; did you mean 'steps'"),
         (lambda: hebm.Joint(sampler="ula"), r"Joint.sampler: expected a recipe .* got 'ula'; use hebm\.ULA\(\)"),
         (lambda: hebm.Joint(sampler="nuts"), "hebm plugins --group samplers"),
+        (lambda: hebm.EvaluateSettings(metrics=(hebm.FID(), "fd")), r"got 'fd'; use hebm\.FrechetDistance\(\)"),
         (lambda: hebm.Joint(sampler=hebm.ULA), r"got the class ULA; make one: ULA\(…\)"),
-        (lambda: hebm.TwoPhase(prior={"steps": 3}), r"expected a PhaseOptimization, got a table"),
+        (lambda: hebm.TwoPhase(prior={"steps": 3}), r"expected PhaseOptimization\(…\), got a table"),
     ],
 )
 def test_a_wrong_argument_of_a_recipe_is_told_in_the_words_of_python(use, message):

@@ -96,15 +96,18 @@ def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
 
 def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
     """Return a complaint, in the words of Python, about a value where one recipe is expected; else None."""
-    arguments = typing.get_args(field.type) if is_union(field.type) else (field.type,)
-    wanted = next((cls for cls in arguments if group_of(cls) or is_recipe(cls)), None)
-    if wanted is None or isinstance(value, wanted):
+    annotation, arguments = field.type, typing.get_args(field.type)
+    if typing.get_origin(annotation) is tuple and isinstance(value, tuple) and is_variadic(arguments):
+        annotation = arguments[0]
+        value = next((item for item in value if not isinstance(item, _recipe_class(annotation) or object)), None)
+    wanted = _recipe_class(annotation)
+    if wanted is None or value is None or isinstance(value, wanted):
         return None
     if isinstance(value, type):
         return f"expected a recipe, got the class {value.__name__}; make one: {value.__name__}(…)"
     group = group_of(wanted)
     if group is None:
-        return f"expected a {wanted.__name__}, got {show(value)}; make one: {wanted.__name__}(…)"
+        return f"expected {wanted.__name__}(…), got {show(value)}"
     from hebm.registry import declared  # it knows recipes
 
     found = declared(group).get(value, ()) if isinstance(value, str) else ()
@@ -112,6 +115,12 @@ def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
         f"hebm.{found[0].attr}()" if found else f"one of the classes that `hebm plugins --group {group[5:]}` lists"
     )
     return f"expected a recipe of the group {group}, got {show(value)}; use {example}"
+
+
+def _recipe_class(annotation: Any) -> Any:
+    """Return the class of recipes that an annotation asks for, or None."""
+    classes = typing.get_args(annotation) if is_union(annotation) else (annotation,)
+    return next((cls for cls in classes if group_of(cls) or is_recipe(cls)), None)
 
 
 def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:

@@ -52,16 +52,17 @@ def lively(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backb
     held = {id(parameter) for parameter in root_of(prior).parameters()}
     own = [p for p in prior.parameters() if p.requires_grad and p.is_floating_point() and id(p) not in held]
     low, high = OCTAVES
-    _scale(own, low)
+    scale(own, low)
     at, flat = low, _slopes(prior, twin)
     for _ in range(HALVINGS):
         low, high = (at, high) if _size(prior, twin, flat) < LIVELY else (low, at)
-        _scale(own, (low + high) / 2 - at)
+        scale(own, (low + high) / 2 - at)
         at = (low + high) / 2
     return None if _size(prior, twin, flat) > STEEP else (prior, twin)
 
 
-def _scale(parameters: list[torch.nn.Parameter], octaves: float) -> None:
+def scale(parameters: list[torch.nn.Parameter], octaves: float) -> None:
+    """Multiply parameters by a power of 2."""
     with torch.no_grad():
         for parameter in parameters:
             parameter.mul_(2.0**octaves)

@@ -7,10 +7,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import MCMC, Backbone, Latents, PriorLearner, PriorRecipe, Progress, Request, Stage, Tilt, tilt_of
+from hebm.interfaces import (
+    MCMC,
+    Backbone,
+    Latents,
+    PriorLearner,
+    PriorRecipe,
+    Progress,
+    Request,
+    Stage,
+    Tilt,
+    root_of,
+    tilt_of,
+)
 from hebm.latents import Posterior
 from hebm.noise import Noise
-from hebm.testing.long_chains import start
+from hebm.testing.long_chains import scale, start
 from hebm.testing.prior_subjects import built, latents_at
 from hebm.testing.promises import expect_close, promise
 from hebm.testing.stein import BOUND
@@ -20,6 +32,10 @@ POINTS = 64
 ROWS = 64
 REPEATS = (6, 24)
 """How many gradients are averaged: at first, and where these do not decide."""
+FAINT, NEAR_ZERO = -10.0, 0.05
+"""By how many octaves parameters are scaled so that f is near 0, and what counts as near."""
+CLEAR, BALANCE = 0.9, 0.1
+"""Cosine between gradients on two samples that is clear; the rate that rounding and a short chain's bias may have."""
 
 
 def check_tilt_in_density(recipe: PriorRecipe, backbone: Backbone) -> None:
@@ -97,6 +113,57 @@ def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Te
     loss = stage.objective(backbone, posterior, noise, Progress(9, 10)).total
     grads = _gradients(loss, stage.module)
     return -torch.stack([(a * b).sum() for a, b in zip(grads, gap, strict=True)]).sum()
+
+
+def check_balance(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """With f near 0 and posterior draws of the root, a step down each stage's loss leaves the mean of f as it is.
+
+    Then the posterior is the prior, and there is nothing to learn. Passes where the mean of f has no clear gradient.
+    """
+    for k in range(len(built(recipe, backbone)[0].stages())):
+        prior, twin = built(recipe, backbone, torch.float64, started=k + 1)
+        stage, tilt = prior.stages()[k], tilt_of(prior)
+        held = {id(parameter) for parameter in root_of(prior).parameters()}
+        scale([p for p in prior.parameters() if p.requires_grad and id(p) not in held], FAINT)
+        level = None if tilt is None else _level_gradient(prior, tilt, stage, twin)
+        if level is not None:
+            _expect_balanced(stage, level, twin)
+
+
+def _level_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backbone) -> list[Tensor] | None:
+    """Return the gradient of E_root[f] in a stage's parameters; None if f is not near 0, or has no clear gradient."""
+    grads = []
+    for name in ("level", "again"):
+        f = tilt.f(_root_latents(backbone, prior, name)).sum(1)
+        if not f.requires_grad or float(f.detach().abs().max()) > NEAR_ZERO:
+            return None
+        grads.append(_gradients(f.mean(), stage.module))
+    one, other = (torch.cat([grad.flatten() for grad in each]) for each in grads)
+    alike = float(torch.nn.functional.cosine_similarity(one, other, dim=0)) if bool(one.any()) else 0.0
+    return grads[0] if alike > CLEAR else None
+
+
+def _root_latents(backbone: Backbone, module: nn.Module, name: str) -> Latents:
+    return latents_at(backbone, module, points(ROWS, backbone.layout.dim, torch.float64, name))
+
+
+def _expect_balanced(stage: Stage, level: Sequence[Tensor], backbone: Backbone) -> None:
+    size = torch.stack([grad.square().sum() for grad in level]).sum()
+    rates = []
+    for i in range(REPEATS[0]):
+        posterior = Posterior(_root_latents(backbone, stage.module, f"root-{i}"))
+        noise = Noise(i, "objective", dtype=torch.float64)
+        loss = stage.objective(backbone, posterior, noise, Progress(9, 10)).total
+        grads = _gradients(loss, stage.module)
+        rates.append(torch.stack([(a * b).sum() for a, b in zip(grads, level, strict=True)]).sum() / size)
+    found = torch.stack(rates)
+    rate, error = -float(found.mean()), float(found.std() / len(found) ** 0.5)
+    promise(
+        abs(rate) <= BALANCE + BOUND * error,
+        f"where posterior draws are draws of the prior, the loss of stage {stage.name!r} moves no mean of f",
+        f"a step down it {'raises' if rate > 0 else 'lowers'} f everywhere, at a rate of {abs(rate):.2g}",
+        "let the loss have a negative phase of the opposite sign and the same weight: f falls on draws of the prior",
+    )
 
 
 def _gap_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backbone) -> list[Tensor] | None:

@@ -6,6 +6,7 @@ import torch
 from catching import own_cases
 from sound_components import Place, Priors, Root, SoundPrior, SoundULA, expect_failing, uncontrolled
 from test_prior_controls import BROKEN_PRIORS
+from torch.nn.functional import softplus
 
 from hebm.densities import ConditionalPrior, TiltedPrior
 from hebm.interfaces import MCMC, Exact, Loss, Population, Tilt
@@ -69,6 +70,33 @@ class LearnsFromPriorAlone(SoundPrior):
             for i in (0, 1)
         )
         return Loss(self.tilt(second).mean() - self.tilt(first).mean(), {}, second)
+
+
+class LearnsFromDataAlone(SoundPrior):
+    """Its loss raises f on posterior draws, and has no negative phase."""
+
+    def objective(self, backbone, posterior, noise, progress, labels=None):
+        loss = super().objective(backbone, posterior, noise, progress)
+        return attrs.evolve(loss, total=softplus(-self.tilt(posterior.latents)).mean())
+
+
+class RaisesBoth(SoundPrior):
+    """Its loss raises f on draws of the prior too."""
+
+    def objective(self, backbone, posterior, noise, progress, labels=None):
+        loss = super().objective(backbone, posterior, noise, progress)
+        both = self.tilt(posterior.latents).mean() + 0.5 * self.tilt(loss.negative).mean()
+        return attrs.evolve(loss, total=-both)
+
+
+class Contrasts(SoundPrior):
+    """A right prior that learns by contrast of posterior draws with those of the root."""
+
+    def objective(self, backbone, posterior, noise, progress, labels=None):
+        u = self.root.sample(backbone, len(posterior.latents.u), noise).u
+        negative = backbone.latents(u).detach()
+        f = self.tilt(posterior.latents), self.tilt(negative)
+        return Loss(softplus(-f[0]).mean() + softplus(f[1]).mean(), {}, negative)
 
 
 # ---------------------------------------------------------------- draws
@@ -263,6 +291,8 @@ BROKEN_LAWS = [
     (NegativeConditionals, "tilt-in-density"),
     (Unlearns, "learning"),
     (LearnsFromPriorAlone, "learning"),
+    (LearnsFromDataAlone, "balance"),
+    (RaisesBoth, "balance"),
     (WideRoot, "root-draws"),
     (LeavesTiltOut, "draws"),
     (DrawsTooWide, "draws"),
@@ -284,7 +314,7 @@ def test_a_wrong_prior_is_caught_by_the_check_of_that_promise(kind, name):
     expect_failing(Priors(kind), name)
 
 
-@pytest.mark.parametrize("kind", [SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles])
+@pytest.mark.parametrize("kind", [Contrasts, SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles])
 def test_priors_that_draw_in_other_ways_pass(kind):
     check_all(own_cases(Priors(kind)))
 
