@@ -28,6 +28,7 @@ from hebm.testing import (
     formats,
     metrics,
     pixels,
+    prior_contexts,
     prior_draws,
     prior_laws,
     prior_learning,
@@ -35,6 +36,7 @@ from hebm.testing import (
     recipes,
     samplers,
     schemes,
+    watched_priors,
 )
 from hebm.testing.promises import ConformanceError
 from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
@@ -106,7 +108,11 @@ class Checks:
 
 BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
 ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
-PRIOR = Checks(PriorRecipe, (prior_draws, priors, prior_laws, prior_learning), lambda given: given.generator)
+PRIOR = Checks(
+    PriorRecipe, (prior_draws, priors, watched_priors, prior_laws, prior_learning), lambda given: given.generator
+)
+PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
+"""Checks of a prior on a root that draws a context, for recipes with a field `root`."""
 SAMPLER = Checks(Sampler, (samplers,))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))

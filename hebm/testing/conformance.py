@@ -16,7 +16,8 @@ from hebm.evaluation.metric import MetricRecipe
 from hebm.interfaces import Backbone, BackboneRecipe, EnergyRecipe, ImageSpec, PriorRecipe, Sampler
 from hebm.latents import LatentLayout
 from hebm.porting import CheckpointFormat
-from hebm.testing.checks import COMMAND, Check, Given, kind_of, recipe_checks
+from hebm.testing.checks import COMMAND, PRIOR, PRIOR_IN_CONTEXT, Check, Given, kind_of, recipe_checks
+from hebm.testing.prior_contexts import in_context
 from hebm.testing.promises import ConformanceError
 from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT
 from hebm.training.phases import SchemeRecipe
@@ -72,7 +73,8 @@ def cases(
         layout: what an energy is built for.
         levels: how many levels t an energy is built for.
         backbone: what a prior is built for, and a metric, scheme or analysis tried on; a small reference backbone when
-            left out.
+            left out. A prior whose recipe has a field `root` is then also checked on one with a context, with a root
+            that draws it: the checks `context-…`.
         expect_failure: reasons, by check, why a promise cannot be kept.
 
     Raises:
@@ -81,6 +83,10 @@ def cases(
     kind, reasons = kind_of(component), dict(expect_failure or {})
     arguments = component, *kind.rest(Given(images, layout, levels, backbone))
     made = [Case(name, check, arguments, reasons.pop(name, None)) for name, check in kind.by_name().items()]
+    contextual = in_context(component) if kind is PRIOR and backbone is None else None
+    if contextual is not None:
+        named = PRIOR_IN_CONTEXT.by_name()
+        made += [Case(name, check, contextual, reasons.pop(name, None)) for name, check in named.items()]
     if kind is not COMMAND:
         made += [Case(name, check, (component,), reasons.pop(name, None)) for name, check in recipe_checks().items()]
     if reasons:

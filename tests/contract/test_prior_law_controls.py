@@ -298,6 +298,7 @@ BROKEN_LAWS = [
     (DrawsTooWide, "draws"),
     (HalfTilt, "draws"),
     (OverwritesWhatIsFixed, "draws-given-layers"),
+    (OverwritesWhatIsFixed, "fixed-in-chains"),
     (WrongWeights, "draws"),
     (EqualWeights, "draws"),
     (BlindGibbs, "draws-given-layers"),
