@@ -21,6 +21,7 @@ DEFAULTS = [value for value in vars(defaults).values() if isinstance(value, Defa
 HOMONYMS = {
     ("testing/subjects.py", "context"),  # the name of some noise
     ("testing/reference_priors.py", "context"),  # likewise
+    ("testing/prior_contexts.py", "context"),  # likewise
 }
 # the keys of metrics.json are also called so
 KEYS_OF_RESULTS = {"report", "measurements.py"}
