@@ -106,7 +106,7 @@ class _Checking(Listener):
         self.add(f"  step {record['step']}: loss {record['loss']:.4g}")
 
     def said(self, message: str) -> None:
-        """Keep a warning."""
+        """Add a message to the lines."""
         self.add(f"note: {message}")
 
 

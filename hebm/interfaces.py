@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +46,6 @@ from hebm.samplers import Info, Sampler, StepNoise
 from hebm.tilts import Tilt, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
 from hebm.walking import Population, root_of, walk
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "MCMC",

@@ -24,7 +24,7 @@ from hebm.training.extension import Extension, go_back, step_keys
 
 T = TypeVar("T")
 
-Stage = Literal["untrained", "trained", "measured"]
+RunStage = Literal["untrained", "trained", "measured"]
 """How far a run is when it is opened for training."""
 
 
@@ -35,7 +35,7 @@ def locked_for_training(
     accelerator: Accelerator,
     allow: bool,
     extend: Callable[[str], None] | None = None,
-) -> Iterator[tuple[str, Stage]]:
+) -> Iterator[tuple[str, RunStage]]:
     """Start or resume a run, its folder held by the main process; yield its id and what is left to do.
 
     A run whose training is over is left as it is: its measurements stay until there are others.
@@ -50,7 +50,7 @@ def locked_for_training(
     Raises on every process what the main process met.
     """
 
-    def identify() -> tuple[str, Stage]:
+    def identify() -> tuple[str, RunStage]:
         return _identify(folder, assembly, allow, extend)
 
     with _held(folder, accelerator, identify) as found:
@@ -84,7 +84,7 @@ def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T])
 
 def _identify(
     folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
-) -> tuple[str, Stage]:
+) -> tuple[str, RunStage]:
     text = dumps(assembly.written)
     if folder.started:
         run = read_run(folder.path)

@@ -36,14 +36,14 @@ class Progress(Listener):
             self.bar = bar(total=steps, initial=step, desc=phase, unit="step", dynamic_ncols=True)
 
     def stepped(self, loss: float | None) -> None:
-        """Move the bar."""
+        """Move the bar by one step."""
         if self.bar is not None:
             self.bar.update()
             if loss is not None:
                 self.bar.set_postfix(loss=f"{loss:.4g}")
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Print about ten lines a phase where there is no bar."""
+        """Print about ten lines a phase, unless a bar is shown."""
         step = record["step"]
         tenth, before = step * 10 // max(self.steps, 1), self.tenth
         self.tenth = tenth
@@ -53,11 +53,11 @@ class Progress(Listener):
             _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g} ({rate})")
 
     def said(self, message: str) -> None:
-        """Print a message."""
+        """Print a message on the error stream."""
         _say(f"note: {message}")
 
     def ended(self) -> None:
-        """Close the bar."""
+        """Close the bar of the phase."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

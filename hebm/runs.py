@@ -143,7 +143,7 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run folder."""
+        """The path of the run folder."""
         return self.stored.folder.path
 
     @property

@@ -167,14 +167,14 @@ class StoredRun:
     def weights(self) -> Tensors:
         """Read the state dicts "backbone" and "prior", averaged where the run keeps averages.
 
-        Raises `CheckpointError` if there is no usable checkpoint.
+        Raises `CheckpointError` without a usable checkpoint.
         """
         return _weights(self.checkpoint())
 
     def build_model(self, device: str = "cpu") -> Model:
         """Build the model with its newest weights, on a device.
 
-        Raises `CheckpointError` if there is no usable checkpoint, `ConfigError` if the model cannot be built.
+        Raises `CheckpointError` without a usable checkpoint, `ConfigError` if the model cannot be built.
         """
         model = build(self.experiment, self.images)
         _load(model, self.weights())
@@ -186,7 +186,7 @@ class StoredRun:
         Arguments:
             model: built from this run's configuration.
 
-        Raises `CheckpointError` if there is no usable checkpoint.
+        Raises `CheckpointError` without a usable checkpoint.
         """
         checkpoint = self.checkpoint()
         _load(model, _weights(checkpoint))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -27,9 +26,6 @@ from hebm.particles import select
 from hebm.samplers import Sampler
 from hebm.sampling import run
 from hebm.tilts import Tilt
-
-if TYPE_CHECKING:
-    pass
 
 ROOT = "root"
 """The name of the draw before the first transition."""

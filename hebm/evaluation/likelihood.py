@@ -90,7 +90,7 @@ class Elbo:
 def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int) -> Elbo:
     """Return the ELBO of a batch under the root that the model's prior tilts.
 
-    Raises `ConfigError` where there is no bound, since latents are inferred by MCMC.
+    Raises `ConfigError` if latents are inferred by MCMC, which gives no bound.
     """
     root = root_of(model.prior)
     parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws)

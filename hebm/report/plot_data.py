@@ -87,7 +87,7 @@ def read_plots(samples: Path) -> Plots | None:
     try:
         return _figures(json.loads(data))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); make it anew with hebm evaluate") from error
+        raise CheckpointError(f"{path} is damaged ({error}); make it again with hebm evaluate") from error
 
 
 def _figures(read: Mapping[str, Any]) -> Plots:

@@ -19,7 +19,7 @@ class Previews(Listener):
 
     Arguments:
         folder: for the grids.
-        say: told why there is no grid.
+        say: told why a grid was not drawn.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:

@@ -46,7 +46,7 @@ def reached(plan: Mapping[str, int], checkpoint: Checkpoint | None) -> Reached:
         plan: the steps of each phase, in order.
         checkpoint: the newest one; its tensors are not needed. None before the first.
 
-    Raises `CheckpointError` if there is no plan, or the checkpoint is of a phase that is not in it.
+    Raises `CheckpointError` without a plan, and for a checkpoint of a phase that the plan does not have.
     """
     if not plan:
         raise CheckpointError("manifest.json does not say which phases this run has; start it again with hebm run")
