@@ -16,9 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
-from PIL import Image
 
-from hebm.errors import ConfigError, HebmError
+from hebm.errors import ConfigError
 from hebm.evaluation.kinds import DATA, KINDS, PRIOR
 from hebm.evaluation.metric import SHARE, Measurement
 from hebm.report.comparison import FACTS, Run, as_plain, columns, differing_conditions, exact_table, table
@@ -26,6 +25,7 @@ from hebm.report.metric_table import Group, Table, conditions
 from hebm.report.numbers import measured, printable
 from hebm.report.page import rendered
 from hebm.report.panels import STYLE, data_address, to_png
+from hebm.report.pictures import read_picture
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import finite
 
@@ -141,14 +141,8 @@ def _bar_groups(runs: Sequence[Run]) -> list[list[Measurement]]:
 
 
 def _grid(run: Run, kind: str) -> np.ndarray | None:
-    path = run.folder.samples / f"{kind}.png"
-    if not path.is_file():
-        return None
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise HebmError(f"{path} is damaged: {error}; make it again with hebm evaluate") from error
+    found = read_picture(run.folder.samples / f"{kind}.png")
+    return None if found is None else np.asarray(found)
 
 
 def _show(axes: Axes, title: str, image: np.ndarray | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from PIL import Image, ImageDraw
 
@@ -24,15 +25,20 @@ def sample_pictures(folder: RunFolder) -> Image.Image | None:
     files = {} if plots is None else {kind.title: plots.images.get(name) for name, kind in KINDS.items()}
     grids: dict[str, Image.Image] = {}
     for title, file in files.items():
-        path = folder.samples / str(file)
-        if file is None or not path.is_file():
-            continue
-        try:
-            with Image.open(path) as picture:
-                grids[title] = picture.convert("RGB")
-        except OSError as error:
-            raise HebmError(f"{path} is damaged: {error}; make it again with hebm evaluate") from error
+        picture = None if file is None else read_picture(folder.samples / file)
+        grids |= {} if picture is None else {title: picture}
     return side_by_side(grids) if grids else None
+
+
+def read_picture(path: Path) -> Image.Image | None:
+    """Read a picture of a run's samples in colour; None if it does not exist. Raises `HebmError` for a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise HebmError(f"{path} is damaged: {error}; make it again with hebm evaluate") from error
 
 
 def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
