@@ -43,6 +43,7 @@ from hebm.errors import ConfigError, PluginError
 from hebm.latents import Fixed, LatentLayout, Latents, Posterior
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
+from hebm.store.row_cache import RowCache
 from hebm.tilts import Tilt, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
 from hebm.walking import Population, root_of, walk
@@ -77,6 +78,7 @@ __all__ = [
     "Progress",
     "Regenerates",
     "Request",
+    "RowCache",
     "Sampler",
     "ShowsFeatures",
     "Stage",
@@ -105,12 +107,12 @@ __all__ = [
 class EnergyFn(nn.Module, ABC):
     """Scores latents: the log tilt f, large = likely.
 
-    `sees` names what it needs of latents besides u, z, σ and the context: "image" for `latents.image` = E[x|z],
-    "decoder" for `latents.decoder`, features of a backbone that shows them (`ShowsFeatures`). Each is computed once per
-    evaluation of a density, and only if an energy sees it.
+    `sees` names what it needs: "latents" for u, z, σ and the context, "image" for `latents.image` = E[x|z], "decoder"
+    for `latents.decoder`, features of a backbone that shows them (`ShowsFeatures`). The last two are computed once per
+    evaluation of a density, and only if an energy sees them.
     """
 
-    sees: tuple[str, ...] = ()
+    sees: tuple[str, ...] = ("latents",)
 
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
@@ -147,22 +149,25 @@ class Stage(NamedTuple):
         module: whose parameters this stage trains.
         objective: called as `PriorLearner.objective` is.
         with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
-        start: called as `start(backbone, noise)` when the stage's training starts or resumes, with the same noise both
-            times, to set up what its steps share (a pool of samples). The result may depend only on the noise and on
-            what is saved.
+        start: called as `start(backbone, noise, cache)` when the stage's training starts or resumes, with the same
+            noise both times, to set up what its steps share (a pool of samples). The result may depend only on the
+            noise and on what is saved. The cache keeps rows that take long to compute (`hebm.store.row_cache`).
         tilt: the log tilt under which latents are inferred by MCMC while this stage learns; None for the prior's own.
         recipe: the recipe that `module` was built from, with keys that do not change the meaning of its weights (a
             dropout rate) at their defaults. `train.backbone_from` reuses the weights of another run only if both
             recipes are equal. None compares the names and shapes of the weights alone.
+        reads: what the objective reads of posterior draws besides what the module's energies see: "latents" for u, z, σ
+            and the context, "posterior" for the other fields of `Posterior`. Draws that are stored keep only that.
     """
 
     name: str
     module: nn.Module
     objective: Callable[..., Loss]
     with_backbone: bool = False
-    start: Callable[[Backbone, Noise], None] | None = None
+    start: Callable[[Backbone, Noise, RowCache], None] | None = None
     tilt: Tilt | None = None
     recipe: object | None = None
+    reads: tuple[str, ...] = ("latents", "posterior")
 
     @property
     def key(self) -> str:
@@ -177,11 +182,13 @@ class PriorLearner(nn.Module, ABC):
     `sample`, `density` and `stages`. Rarer abilities are the protocols below.
 
     `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
-    would hide the registered sub-module. `population` says how many particles each sample has.
+    would hide the registered sub-module. `population` says how many particles each sample has. `reads` is what the
+    objective reads of posterior draws, as `Stage.reads` has it.
     """
 
     root: PriorLearner | None
     population: Population = Population()
+    reads: tuple[str, ...] = ("latents", "posterior")
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
@@ -240,7 +247,8 @@ class PriorLearner(nn.Module, ABC):
         own = [module for name, module in self.named_children() if name != "root"]
         if not own:
             return before
-        return (*before, Stage("prior", own[0] if len(own) == 1 else nn.ModuleList(own), self.objective))
+        module = own[0] if len(own) == 1 else nn.ModuleList(own)
+        return (*before, Stage("prior", module, self.objective, reads=self.reads))
 
 
 # ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance

@@ -22,7 +22,7 @@ from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located, missing
 from hebm.config.paths import described as describe_paths
 from hebm.config.settings import RunSettings
-from hebm.config.writing import dumps
+from hebm.config.writing import dumps, to_table
 from hebm.data.batches import Batches
 from hebm.data.dataset_recipe import spec
 from hebm.data.images import Images
@@ -41,6 +41,7 @@ from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
+from hebm.store.row_cache import RowCache
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
@@ -204,6 +205,20 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
+def make_cache(assembly: Assembly, accelerator: Accelerator) -> RowCache:
+    """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training."""
+    experiment, manifest = assembly.experiment, assembly.manifest
+    identity = {
+        "backbone": to_table(experiment.backbone),
+        "data": manifest["data"]["train"],
+        "versions": {"hebm": manifest["hebm"], **manifest["plugins"]},
+        "dtype": experiment.run.dtype,
+        "device": accelerator.device.type,
+    }
+    folder = Path(experiment.run.cache_folder).expanduser() / "draws"
+    return RowCache(folder, experiment.run.cache_limit, identity)
+
+
 def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     """Return what metrics see of a model, each process taking its share.
 
@@ -245,7 +260,8 @@ def train(
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
-    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed)
+    cache = make_cache(assembly, accelerator)
+    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache)
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
     every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
     trainer = Trainer(job, accelerator, Listeners(every), stop)

@@ -30,15 +30,24 @@ SHOWN: dict[str, Callable[[Backbone, Latents], Tensor | tuple[Tensor, ...]]] = {
 """What energies can see besides z: the decoded mean E[x|z], and the decoder's features."""
 
 
+LATENTS = "latents"
+"""The name in `EnergyFn.sees` of u, z, σ and the context."""
+
+
+def sees_latents(*modules: nn.Module) -> bool:
+    """Return whether an energy among these modules and their sub-modules sees the latents themselves."""
+    return any(LATENTS in getattr(part, "sees", ()) for module in modules for part in module.modules())
+
+
 def sees_of(*modules: nn.Module) -> tuple[str, ...]:
-    """Return what the energies among these modules and their sub-modules see besides z: `EnergyFn.sees`.
+    """Return what the energies among these modules and their sub-modules see besides the latents: `EnergyFn.sees`.
 
     Raises `PluginError` for a name that is not in `SHOWN`.
     """
-    found = {name for module in modules for part in module.modules() for name in getattr(part, "sees", ())}
+    found = {name for module in modules for part in module.modules() for name in getattr(part, "sees", ())} - {LATENTS}
     if not found <= SHOWN.keys():
-        allowed, unknown = (", ".join(map(repr, names)) for names in (SHOWN, sorted(found - SHOWN.keys())))
-        raise PluginError(f"an energy of this prior sees {unknown}; what energies can see besides z: {allowed}")
+        allowed, unknown = (", ".join(map(repr, names)) for names in ((LATENTS, *SHOWN), sorted(found - SHOWN.keys())))
+        raise PluginError(f"an energy of this prior sees {unknown}; what energies can see: {allowed}")
     return tuple(sorted(found))
 
 

@@ -232,7 +232,7 @@ def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
     class SeesMore(SeesImage):
         sees = ("image", "pixels")
 
-    with pytest.raises(PluginError, match="sees 'pixels'; what energies can see besides z: 'image', 'decoder'"):
+    with pytest.raises(PluginError, match="sees 'pixels'; what energies can see: 'latents', 'image', 'decoder'"):
         Tilt(SeesMore(), (SeesMore(),))
     ladder = TwoLayer(z_dims=(3, 5), widths=(16,), inference_width=16).build(SMALL_IMAGES)
     with pytest.raises(PluginError, match="sees decoder features, and InferringTwoLayer shows none"):

@@ -78,6 +78,24 @@ class Batches:
         """
         return self._move(self._in_order(start, n))
 
+    def of_epoch(self, epoch: int, start: int, n: int) -> Batch:
+        """Return images start … start + n − 1 in the order of an epoch; flips and binarisation are their own.
+
+        They are a function of (seed, epoch, place in the order): the same whatever the batch size.
+        """
+        index = self.order(epoch)[start : start + n]
+        drawn = Noise(self.seed, "epoch", epoch, start=start)
+        x = self._flipped(self.images.read(index), drawn.derive("flip"))
+        return self._move(self._finish(x, index, drawn.derive("binarize")))
+
+    def order(self, epoch: int) -> Tensor:
+        """Return π_e, `(N,)`: the image at each place of an epoch. The last two epochs are kept for batches in both."""
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+            self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
+            self._orders[epoch] = torch.randperm(len(self.images), generator=generator)
+        return self._orders[epoch]
+
     def iterate(self, start_step: int, stop_step: int, parts: int = 1) -> Iterator[Batch]:
         """Yield `batch(step, part)` for each step and, within it, each part; prepared in the background if asked."""
         steps = _Steps(self, start_step, stop_step, parts)
@@ -113,10 +131,7 @@ class Batches:
             left = max(0, min(rows // parts, len(self.images) - position))
             return self._in_order(min(position, len(self.images)), left)
         index = self._indices(position, rows // parts)
-        x = self.images.read(index)
-        if self.recipe.flip:
-            flips = Noise(self.seed, "flip", step, start=first).uniform(len(x)) < 0.5
-            x = torch.where(flips.view(-1, 1, 1, 1), x.flip(3), x)
+        x = self._flipped(self.images.read(index), Noise(self.seed, "flip", step, start=first))
         return self._finish(x, index, Noise(self.seed, "binarize", step, start=first))
 
     def _in_order(self, start: int, n: int) -> Tensors:
@@ -125,6 +140,11 @@ class Batches:
             raise DataError(f"images {start} to {start + n - 1} asked for, but the split has {len(self.images)}; {fix}")
         index = torch.arange(start, start + n)
         return self._finish(self.images.read(index), index, Noise(self.seed, "evaluate", "binarize", start=start))
+
+    def _flipped(self, x: Tensor, noise: Noise) -> Tensor:
+        if not self.recipe.flip:
+            return x
+        return torch.where((noise.uniform(len(x)) < 0.5).view(-1, 1, 1, 1), x.flip(3), x)
 
     def _finish(self, x: Tensor, index: Tensor, noise: Noise) -> Tensors:
         labels = None if self.images.labels is None else self.images.labels[index]
@@ -137,17 +157,9 @@ class Batches:
         found, size = [], len(self.images)
         while n:
             epoch, offset = divmod(position, size)
-            found.append(self._order(epoch)[offset : offset + n])
+            found.append(self.order(epoch)[offset : offset + n])
             position, n = position + len(found[-1]), n - len(found[-1])
         return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-
-    def _order(self, epoch: int) -> Tensor:
-        """Return π_e; the last two epochs are kept, since a batch may lie in both."""
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-            self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
-            self._orders[epoch] = torch.randperm(len(self.images), generator=generator)
-        return self._orders[epoch]
 
     def _move(self, tensors: Tensors) -> Batch:
         x, target, labels, index = tensors

@@ -10,20 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from hebm.store.tensor_files import digest
+
 logger = logging.getLogger(__name__)
-
-
-def digest(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of names, shapes, types and values."""
-    whole = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
 
 
 def _seal(state: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:

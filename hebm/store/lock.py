@@ -1,7 +1,7 @@
-"""One process per run folder: an advisory lock that the kernel releases when its holder dies.
+"""Locks on files that the kernel releases when their holder dies: one process per run folder, one writer per file.
 
-The file's content (pid, host, time) only serves the message; what counts is the lock on the open file, so the file
-of a dead process is simply taken over.
+The content of a run's lock (pid, host, time) only serves the message; what counts is the lock on the open file, so the
+file of a dead process is simply taken over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import json
 import os
 import socket
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -32,11 +35,33 @@ if sys.platform == "win32":
             raise BlockingIOError from error
         finally:
             os.lseek(handle, 0, os.SEEK_SET)
+
+    def _wait_for_lock(handle: int) -> None:
+        """Try until it works: the C library itself gives up after ten seconds."""
+        while True:
+            try:
+                return _try_lock(handle)
+            except BlockingIOError:
+                time.sleep(0.05)
 else:
     import fcntl
 
     def _try_lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _wait_for_lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on a file, created if it is missing; wait while another process holds it. Raises `OSError`."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _wait_for_lock(handle)
+        yield
+    finally:
+        os.close(handle)
 
 
 class RunLock:

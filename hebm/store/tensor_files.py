@@ -7,11 +7,13 @@ is parsed are the same bytes, read once, so nothing can change between the two.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -82,3 +84,12 @@ def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
         return safetensors.torch.load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path.name} is not a safetensors file ({error})") from error
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in lower-case hex, of the tensors' names, shapes, types and values."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -23,7 +24,7 @@ from hebm.testing.promises import (
     promise,
 )
 from hebm.testing.subjects import SMALL_IMAGES, ReferenceBackbone, contexts, perturbed, points, seeded
-from hebm.tilts import SHOWN, shown
+from hebm.tilts import LATENTS, SHOWN, shown
 
 ROWS = 5
 
@@ -163,12 +164,15 @@ def check_count(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None
 
 
 def check_sees(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
-    """`sees` is what f reads of `latents.image` and `latents.decoder`: f needs nothing else, and depends on each."""
+    """`sees` is what f reads of latents, image and the decoder's features: f needs nothing else, and all of these."""
     energy, everything, t = _built(recipe, layout, levels), _latents(layout), _times(levels)
-    unknown = sorted(set(energy.sees) - SHOWN.keys())
-    promise(not unknown, f"names among {tuple(SHOWN)} in sees", ", ".join(unknown), "correct the class attribute")
-    declared = _showing(everything, {name: everything.shown[name] for name in energy.sees})
-    fix = 'declare all that forward reads besides u, z, sigma and context: sees = ("image",)'
+    known = (LATENTS, *SHOWN)
+    unknown = sorted(set(energy.sees) - set(known))
+    promise(not unknown, f"names among {known} in sees", ", ".join(unknown), "correct the class attribute")
+    decoded = [name for name in energy.sees if name != LATENTS]
+    seen = everything if LATENTS in energy.sees else _unknown(everything, layout)
+    declared = _showing(seen, {name: everything.shown[name] for name in decoded})
+    fix = 'declare all that forward reads: sees = ("latents", "image")'
     with torch.no_grad():
         whole = energy(everything, t)
         try:
@@ -178,11 +182,16 @@ def check_sees(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
                 f"promised: f needs only {energy.sees}\n    seen: {error}\n    fix: {fix}"
             ) from error
         expect_equal("f where nothing is shown but what it sees", f, whole, fix)
-        for name in energy.sees:
+        for name in decoded:
             moved = energy(_showing(declared, {**declared.shown, name: _moved(declared.shown[name])}), t)
             still = bool((moved == f).all())
             drop = "drop it from sees: it is computed at every step of a chain"
             promise(not still, f"f depends on {name!r}, which it sees", "f does not change with it", drop)
+
+
+def _unknown(latents: Latents, layout: LatentLayout) -> Latents:
+    """Return as many points of which u, z and σ are NaN, as they are where stored draws keep the image alone."""
+    return dataclasses.replace(layout.unknown(len(latents), latents.u), context=latents.context)
 
 
 def _showing(latents: Latents, shown: dict[str, Any]) -> Latents:

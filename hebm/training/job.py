@@ -10,6 +10,7 @@ from hebm.config.settings import RunSettings
 from hebm.data.batches import Batches
 from hebm.interfaces import Progress
 from hebm.model import Model
+from hebm.store.row_cache import RowCache
 from hebm.store.run_folder import RunFolder
 from hebm.training.phases import Phase
 
@@ -26,6 +27,7 @@ class TrainingJob:
         run_id: the run's identity, from its manifest.
         settings: the `[run]` table.
         seed: the run's seed.
+        cache: keeps rows that take long to compute; bound to the run's data and backbone recipe.
     """
 
     model: Model
@@ -35,6 +37,7 @@ class TrainingJob:
     run_id: str
     settings: RunSettings
     seed: int
+    cache: RowCache = attrs.field(factory=RowCache)
 
 
 @attrs.frozen

@@ -15,7 +15,15 @@ from hebm.noise import Noise
 from hebm.sampling import Chain, run
 from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
-from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_density_of_latents, start_stage
+from hebm.training.phases import (
+    STAGE_LOSS,
+    Group,
+    Phase,
+    SchemeRecipe,
+    Supplies,
+    require_density_of_latents,
+    start_stage,
+)
 
 
 def inference_tilt(prior: PriorLearner, stage: Stage | None) -> Tilt | None:
@@ -80,9 +88,9 @@ class JointPhase(Phase):
         super().__init__(name, scheme.steps, groups, scheme.patience, watched)
         self.backbone, self.prior, self.stage, self.scheme = backbone, prior, stage, scheme
 
-    def start(self, noise: Noise) -> None:
+    def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train mode, and start the stage."""
-        super().start(noise)
+        super().start(noise, supplies)
         start_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:

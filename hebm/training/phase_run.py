@@ -18,7 +18,7 @@ from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint, save
 from hebm.training.guard import first_offender, nonfinite_report
 from hebm.training.job import Place, WatchedProgress
-from hebm.training.phases import Phase
+from hebm.training.phases import Phase, Supplies
 from hebm.training.plateau import Plateau
 from hebm.training.reached import plateau_of
 from hebm.training.run_state import RunState, Stopped
@@ -38,7 +38,8 @@ class PhaseRun:
     def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
         self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
         _require_gradients(run.job.model, self.phase)
-        self.phase.start(run.noise.derive("begin", self.phase.key))  # before averages copy what it sets
+        supplies = Supplies(run.job.batches, run.job.cache)
+        self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # before averages copy what it sets
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
         self.plateau, self.total_used = Plateau(self.phase.patience), False
         if checkpoint is not None:
@@ -109,7 +110,8 @@ class PhaseRun:
 
     def _batches(self) -> Iterator[list[Batch]]:
         """This process's rows of each remaining step, as the micro-batches whose gradients are summed."""
-        parts, start = self.run.job.settings.gradient_accumulation, self.place.total
+        parts = self.run.job.settings.gradient_accumulation
+        start = self.place.step if self.phase.own_epochs else self.place.total
         stop = start + max(0, self.phase.steps - self.place.step)
         micro_batches = self.run.job.batches.iterate(start, stop, parts)
         while first := next(micro_batches, None):

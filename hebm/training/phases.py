@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+import attrs
 from torch import nn
 
+from hebm.data.batches import Batches
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
+from hebm.store.row_cache import RowCache
 from hebm.tilts import Tilt, sees_of
 from hebm.training.optimization import Optimization
 
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
 
 STAGE_LOSS = "stage_loss"
 """The term with the loss of a prior's stage, in a phase that trains more than the stage."""
+
+
+@attrs.frozen(eq=False)
+class Supplies:
+    """What a phase may use besides its batches.
+
+    Arguments:
+        batches: where they come from; None outside of a run.
+        cache: keeps rows that take long to compute; bound to the data and the backbone's recipe, not to weights.
+    """
+
+    batches: Batches | None = None
+    cache: RowCache = attrs.field(factory=RowCache)
 
 
 class Group:
@@ -55,7 +71,12 @@ class Phase(nn.Module, ABC):
             before; 0 takes all steps.
         watched: name of the term whose mean `patience` compares.
         one_clip: clip the gradients of all groups as one vector, by the first group's `clip`.
+
+    Attributes:
+        own_epochs: whether its batches start with the data's first epoch, whatever phases were before.
     """
+
+    own_epochs: bool = False
 
     def __init__(
         self,
@@ -79,11 +100,12 @@ class Phase(nn.Module, ABC):
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return the loss of one batch; the noise is derived from the step, and its rows are the batch's."""
 
-    def start(self, noise: Noise) -> None:
+    def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train and eval modes, and fold frozen modules. Called once when the phase starts or resumes.
 
         Arguments:
             noise: the same each time the phase starts or resumes, and on every process.
+            supplies: what else the phase may use.
         """
         self.train()
 
@@ -121,10 +143,10 @@ def require_density_of_latents(prior: PriorLearner, backbone: Backbone, scheme: 
         )
 
 
-def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise) -> None:
+def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
     """Call a stage's `start`, if it has one, when its phase starts or resumes."""
     if stage is not None and stage.start is not None:
-        stage.start(backbone, noise.derive(stage.key))
+        stage.start(backbone, noise.derive(stage.key), cache)
 
 
 class SchemeRecipe(ABC):

@@ -16,9 +16,12 @@ from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
+from hebm.store.tensor_files import digest
 from hebm.tilts import Tilt, sees_of, shown
+from hebm.training.kept_latents import Kept
 from hebm.training.optimization import PhaseOptimization
-from hebm.training.phases import Group, Phase, SchemeRecipe, start_stage
+from hebm.training.phases import Group, Phase, SchemeRecipe, Supplies, start_stage
+from hebm.training.posterior_draws import PosteriorDraws
 from hebm.training.state import load_module
 
 if TYPE_CHECKING:
@@ -51,9 +54,9 @@ class BackbonePhase(Phase):
         self.backbone, self.trained = backbone, nn.ModuleList(stage.module for stage in stages)
         self.stages, self.bits = stages, bits
 
-    def start(self, noise: Noise) -> None:
+    def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train mode, and start the stages."""
-        super().start(noise)
+        super().start(noise, supplies)
         for stage in self.stages:
             start_stage(stage, self.backbone, noise)
 
@@ -86,31 +89,49 @@ class PriorPhase(Phase):
         prior: owns the stage.
         stage: is trained.
         optimization: how the stage is trained.
+        posterior_draws: m, draws of each image that are stored; None draws new ones in each step.
     """
 
     def __init__(
-        self, backbone: InferringBackbone, prior: PriorLearner, stage: Stage, optimization: PhaseOptimization
+        self,
+        backbone: InferringBackbone,
+        prior: PriorLearner,
+        stage: Stage,
+        optimization: PhaseOptimization,
+        posterior_draws: int | None = None,
     ) -> None:
         groups = {"prior": Group(prior, (stage.module,), optimization)}
         super().__init__(stage.name, optimization.steps, groups, optimization.patience)
         self.trained, self.stage = stage.module, stage
+        self.posterior_draws, self.own_epochs = posterior_draws, posterior_draws is not None
+        self.stored: PosteriorDraws | None = None
         # in a tuple, so that the frozen backbone is not a sub-module and its parameters are not this phase's
         self._frozen = (backbone,)
 
-    def start(self, noise: Noise) -> None:
+    def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train mode, fold the frozen backbone, and start the stage."""
-        super().start(noise)
-        self._frozen = (self._frozen[0].eval().folded(),)
-        start_stage(self.stage, self._frozen[0], noise)
+        super().start(noise, supplies)
+        (backbone,) = self._frozen
+        cache = supplies.cache.bound({"weights": digest(backbone.state_dict())})
+        self._frozen = (backbone.eval().folded(),)
+        if self.posterior_draws is not None and supplies.batches is not None:
+            kept = Kept.by(self.stage)
+            self.stored = PosteriorDraws(self._frozen[0], supplies.batches, kept, self.posterior_draws, cache)
+        start_stage(self.stage, self._frozen[0], noise, cache)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return the stage's objective on one posterior draw per image."""
         (backbone,) = self._frozen
-        with torch.no_grad():
-            drawn = backbone.infer(batch, noise.derive("posterior"))
-            latents = shown(backbone, drawn.latents, sees_of(self.stage.module))
-            posterior = attrs.evolve(drawn, latents=latents).detach()
+        posterior = self._drawn(batch, noise) if self.stored is None else self.stored.of(batch, noise, progress)
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
+
+    @torch.no_grad()
+    def _drawn(self, batch: Batch, noise: Noise) -> Posterior:
+        """Return a new posterior draw per image, with what the stage's energies see."""
+        (backbone,) = self._frozen
+        drawn = backbone.infer(batch, noise.derive("posterior"))
+        latents = shown(backbone, drawn.latents, sees_of(self.stage.module))
+        return attrs.evolve(drawn, latents=latents).detach()
 
 
 @recipe
@@ -135,6 +156,11 @@ class TwoPhase(SchemeRecipe):
     allow_unfinished: bool = option(
         False, doc="take the backbone of a run whose training is not over, as it is in its newest checkpoint"
     )
+    posterior_draws: int | None = option(
+        None,
+        doc="posterior draws of each image that phase 2 stores and uses in turn; left out: a new draw in each step",
+        low=1,
+    )
     unit: str = option("nats", doc="unit of phase 1's loss, and so of its clip", choices=("nats", "bits/dim"))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
@@ -142,7 +168,11 @@ class TwoPhase(SchemeRecipe):
         inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
-        later = tuple(PriorPhase(inferring, prior, stage, self.prior) for stage in stages if not stage.with_backbone)
+        later = tuple(
+            PriorPhase(inferring, prior, stage, self.prior, self.posterior_draws)
+            for stage in stages
+            if not stage.with_backbone
+        )
         if self.backbone_from is not None:
             return later
         return BackbonePhase(inferring, prior, together, self.backbone, self.unit == "bits/dim"), *later

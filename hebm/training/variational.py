@@ -11,7 +11,15 @@ from hebm.noise import Noise
 from hebm.tilts import Tilt
 from hebm.training.joint import inference_tilt, log_normaliser
 from hebm.training.optimization import PATIENCE, Optimization
-from hebm.training.phases import STAGE_LOSS, Group, Phase, SchemeRecipe, require_density_of_latents, start_stage
+from hebm.training.phases import (
+    STAGE_LOSS,
+    Group,
+    Phase,
+    SchemeRecipe,
+    Supplies,
+    require_density_of_latents,
+    start_stage,
+)
 from hebm.training.two_phase import require_inference
 
 
@@ -34,9 +42,9 @@ class VariationalPhase(Phase):
         super().__init__(name, scheme.steps, groups, scheme.patience, "loss" if stage is None else STAGE_LOSS)
         self.backbone, self.prior, self.stage, self.mle = backbone, prior, stage, scheme.beta_grad == "mle"
 
-    def start(self, noise: Noise) -> None:
+    def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train mode, and start the stage."""
-        super().start(noise)
+        super().start(noise, supplies)
         start_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:

@@ -101,7 +101,7 @@ class CountInEval(SoundEnergy):
 class SeesImage(SoundEnergy):
     """f(z) + a net of the image."""
 
-    sees = ("image",)
+    sees = ("latents", "image")
 
     def __init__(self, layout, logits):
         super().__init__(layout, logits)
@@ -112,7 +112,20 @@ class SeesImage(SoundEnergy):
 
 
 class ReadsUndeclared(SeesImage):
-    sees = ()
+    sees = ("latents",)
+
+
+class ReadsUndeclaredLatents(SeesImage):
+    sees = ("image",)
+
+
+class OnlyImage(SeesImage):
+    """A net of the image alone."""
+
+    sees = ("image",)
+
+    def forward(self, latents, t=None):
+        return self.of_image(latents.image.flatten(1)).unsqueeze(1)
 
 
 class ReadsIfShown(SoundEnergy):
@@ -122,7 +135,7 @@ class ReadsIfShown(SoundEnergy):
 
 
 class DeclaresUnread(SoundEnergy):
-    sees = ("decoder",)
+    sees = ("latents", "decoder")
 
 
 class MisspelledSees(SoundEnergy):
@@ -163,6 +176,7 @@ BROKEN_ENERGIES = [
     (WrongCount, "count"),
     (CountInEval, "count"),
     (ReadsUndeclared, "sees"),
+    (ReadsUndeclaredLatents, "sees"),
     (ReadsIfShown, "sees"),
     (DeclaresUnread, "sees"),
     (MisspelledSees, "sees"),

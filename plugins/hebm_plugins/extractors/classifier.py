@@ -21,8 +21,9 @@ from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 from hebm.evaluation.references import EvenSubset, to_pixels
-from hebm.evaluation.weights_cache import digest, load_weights, save_weights
+from hebm.evaluation.weights_cache import load_weights, save_weights
 from hebm.noise import Noise, derive_seed
+from hebm.store.tensor_files import digest
 
 WIDTH = 64
 _SEED, _STEPS, _EPOCHS, _BATCH, _PEAK_RATE = 0, 450, 20, 128, 4e-3

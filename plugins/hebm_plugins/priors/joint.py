@@ -44,6 +44,7 @@ class JointPrior(PriorLearner):
     def __init__(self, root: PriorLearner, energy: EnergyFn, sampler: Sampler, official_target: bool = False) -> None:
         super().__init__()
         self.root, self.energy, self.sampler, self.official_target = root, energy, sampler, official_target
+        self.reads = ()
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f_i, `(B, E)`."""

@@ -95,6 +95,7 @@ class DiffusionPrior(PriorLearner):
         fold: bool = True,
     ) -> None:
         super().__init__()
+        self.reads = ("latents",)
         self.root, self.energy, self.sampler, self.levels = root, energy, sampler, levels
         self.coupling, self.every_level, self.label_weight, self.fold = coupling, every_level, label_weight, fold
 

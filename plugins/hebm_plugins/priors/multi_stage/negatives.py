@@ -1,46 +1,80 @@
-"""What a stage is trained against: draws of the stages before it, kept and taken from at random."""
+"""What a stage is trained against: draws of the stages before it, computed once and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from hebm.noise import Noise
+from hebm.interfaces import Backbone, Draw, Latents, Noise, Posterior, Progress, RowCache
+from hebm.store.rows import KeptRows, Table
+from hebm.training.kept_latents import Kept, columns_of
 
 _ROWS = 512
-"""Draws at a time."""
+"""Draws at a time: chains of small nets take as long for a few."""
 
 
 class Pool:
-    """Draws that follow from a noise and from frozen weights: made when first asked for, and again after a resume.
+    """Draws of a prior that are made once, and what an energy sees of them. A training step takes the next ones.
+
+    Step s takes draws s·B … (s+1)·B − 1, B being the batch size, and starts over at the end. Draw i is a function of
+    the noise, of i and of frozen weights.
 
     Arguments:
-        size: how many are kept.
-        refresh: training steps after which they are drawn anew; 0 for never.
+        backbone: frozen, gives T.
+        draw: `draw(n, noise)` returns n draws; it is only called for those that are not kept yet.
+        kept: what is kept of a draw.
+        size: how many draws.
+        refresh: training steps after which they are drawn again; 0 for never.
         noise: of the draws.
+        cache: keeps them; it is bound to the weights that `draw` uses. Draws that are drawn again stay in memory.
     """
 
-    def __init__(self, size: int, refresh: int, noise: Noise) -> None:
-        self.size, self.refresh, self.noise = size, refresh, noise
-        self.turn, self.u = -1, noise.normal(0, 0)
+    def __init__(
+        self,
+        backbone: Backbone,
+        draw: Callable[[int, Noise], Draw],
+        kept: Kept,
+        size: int,
+        refresh: int,
+        noise: Noise,
+        cache: RowCache,
+    ) -> None:
+        self.backbone, self.draw, self.kept, self.size, self.refresh = backbone, draw, kept, size, refresh
+        self.noise, self.cache = noise, RowCache() if refresh else cache
+        self._turn, self._rows = -1, list[KeptRows]()
 
-    def take(self, draw: Callable[[int, Noise], Tensor], step: int, noise: Noise, rows: int) -> Tensor:
-        """u `(rows, D)`, with replacement.
+    def __deepcopy__(self, memo: object) -> Pool:
+        """Return the pool itself: a copy of the prior has the same draws."""
+        return self
+
+    def take(self, noise: Noise, progress: Progress, like: Tensor) -> Latents:
+        """Return the draws of a step, with what the energies see of them.
 
         Arguments:
-            draw: `draw(n, noise)` gives n draws `(n, D)`.
-            step: of the training.
-            noise: of the choice, a row per sample.
-            rows: how many.
+            noise: its first row's number in the step.
+            progress: the number of the step.
+            like: a row for each draw that is wanted, `(B, …)`.
         """
-        turn = step // self.refresh if self.refresh else 0
-        if turn != self.turn:
-            source, starts = self.noise.derive(turn), range(0, self.size, _ROWS)
-            self.u = torch.cat([draw(min(_ROWS, self.size - start), source.at(start)) for start in starts])
-            self.turn = turn
-        return self.u[noise.integers(len(self.u), rows)]
+        turn = progress.step // self.refresh if self.refresh else 0
+        if turn != self._turn:
+            self._turn, self._rows = turn, list(self._opened(turn, like))
+        first = progress.step * (progress.rows or len(like)) + noise.start
+        rows = self._rows[0].take((first + torch.arange(len(like))) % self.size)
+        return self.kept.unpacked(self.backbone, rows, like).latents
+
+    def _opened(self, turn: int, like: Tensor) -> tuple[KeptRows, ...]:
+        one = self.kept.packed(self.backbone, Posterior(self.backbone.layout.zeros(like)))
+        name = repr((self.noise.seed, *self.noise.path, turn))
+        makes = {name: partial(self._drawn, self.noise.derive(turn))}
+        return self.cache.open("negatives", Table(columns_of(one), self.size, _ROWS), makes, "prior.contrast.pool")
+
+    @torch.no_grad()
+    def _drawn(self, noise: Noise, first: int, count: int) -> Mapping[str, Tensor]:
+        drawn = self.draw(count, noise.at(first))
+        return self.kept.packed(self.backbone, Posterior(self.backbone.latents(drawn.u, drawn.context)))
 
 
 class Bank(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hebm.errors import ConfigError
 from hebm.interfaces import (
@@ -24,13 +24,17 @@ from hebm.interfaces import (
     PriorLearner,
     Progress,
     Request,
+    RowCache,
     Sampler,
     Stage,
     Tilt,
     TiltedPrior,
     Transition,
     seen_by,
+    sees_of,
 )
+from hebm.store.tensor_files import digest
+from hebm.training.kept_latents import Kept
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.priors.contrast import bce, contrast_terms
 from hebm_plugins.priors.labels import Coupling
@@ -68,6 +72,7 @@ class MultiStagePrior(PriorLearner):
         super().__init__()
         self.root, self.ratios, self.sampler, self.coupling = root, ModuleList(ratios), sampler, coupling
         self.drawing, self.contrast, self.trained_stages = drawing, contrast, 0
+        self.reads = ("latents",) if contrast.negatives == "posterior" else ()
         self.bank = Bank(contrast.pool, dim) if contrast.negatives == "posterior" else None
         self.pool: Pool | None = None
         if drawing.mode == "smc":
@@ -189,9 +194,10 @@ class MultiStagePrior(PriorLearner):
             objective=partial(self._objective, m),
             start=partial(self._start, m),
             tilt=self.product(m - 1) if self.contrast.infer_under == "previous" else None,
+            reads=self.reads,
         )
 
-    def _start(self, m: int, backbone: Backbone, noise: Noise) -> None:
+    def _start(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
         """Start or resume stage m: the ratios before it are fixed.
 
         Raises `ConfigError` for a pool of draws on a backbone that is trained too.
@@ -204,9 +210,23 @@ class MultiStagePrior(PriorLearner):
         if self.bank is not None and self.trained_stages != m:
             self.bank.turn()
         self.trained_stages = m
-        self.pool = Pool(self.contrast.pool, self.contrast.refresh, noise.derive("pool"))
         for ratio in self.ratios[: m - 1]:
             ratio.eval()
+        self.pool = self._pool(m, backbone, noise.derive("pool"), cache) if self._pooled(m) else None
+
+    def _pooled(self, m: int) -> bool:
+        """Return whether negatives of stage m are kept. New draws of the root cost nothing if nothing is decoded."""
+        return self.contrast.negatives == "pool" and (m > 1 or bool(sees_of(self.ratios)))
+
+    def _pool(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache) -> Pool:
+        """Return draws of p_{m−1}, kept under what they depend on."""
+        before = nn.ModuleList([self.ratios[s] for s in range(m - 1)])
+        weights = {**before.state_dict(), **({} if self.root is None else self.root.state_dict(prefix="root."))}
+        chain = "" if m == 1 else repr((self.sampler, self.drawing))
+        bound = cache.bound({"before": digest(weights), "stages": m - 1, "chain": chain})
+        kept, settings = Kept.of(self.ratios[m - 1]), self.contrast
+        draw = lambda n, source: self._before(m, backbone, n, source)  # noqa: E731
+        return Pool(backbone, draw, kept, settings.pool, settings.refresh, noise, bound)
 
     def _objective(
         self,
@@ -222,12 +242,12 @@ class MultiStagePrior(PriorLearner):
         With labels their cross-entropy is added: together that of K + 1 classes, the last being "drawn from p_{m−1}".
         """
         positive = posterior.latents
-        negative, drawn = self._negative(m, backbone, positive, noise, progress.step)
+        negative, drawn = self._negative(m, backbone, positive, noise, progress)
         if self.bank is not None:
             self.bank.record(positive.flat_z)
         logits = self.ratios[m - 1](positive)
         on_positive, on_negative = self._log_ratio(logits), self._log_ratio(self.ratios[m - 1](negative))
-        nonfinite = (~negative.u.isfinite().all(1)).sum().to(on_negative.dtype)
+        nonfinite = (~on_negative.isfinite().all(1)).sum().to(on_negative.dtype)
         terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
             on_positive, on_negative = on_positive.sum(1, keepdim=True), on_negative.sum(1, keepdim=True)
@@ -248,7 +268,7 @@ class MultiStagePrior(PriorLearner):
 
     @torch.no_grad()
     def _negative(
-        self, m: int, backbone: Backbone, positive: Latents, noise: Noise, step: int
+        self, m: int, backbone: Backbone, positive: Latents, noise: Noise, progress: Progress
     ) -> tuple[Latents, Latents | None]:
         """Return latents of p_{m−1} with the context of the positives, twice.
 
@@ -258,17 +278,15 @@ class MultiStagePrior(PriorLearner):
         rows = len(positive)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:
             return backbone.invert(backbone.layout.split(z), positive.context).detach(), None
-        u = self._negative_u(m, backbone, positive, noise, step)
-        drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
+        if self.pool is not None:
+            drawn = self.pool.take(noise, progress, positive.u)
+        else:
+            u = self._before(m, backbone, rows, noise, positive.context).u
+            drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
         return drawn, drawn if self.contrast.infer_under == "previous" else None
 
-    def _negative_u(self, m: int, backbone: Backbone, positive: Latents, noise: Noise, step: int) -> Tensor:
-        """Return u of p_{m−1}, a row for each positive, from the root, the pool or a chain."""
-        rows, given = len(positive), Request(context=positive.context)
+    def _before(self, m: int, backbone: Backbone, rows: int, noise: Noise, context: Tensor | None = None) -> Draw:
+        """Return draws of p_{m−1}, from the root or by a chain."""
         if m == 1 and self.root is not None:
-            return self.root.sample(backbone, rows, noise.derive("base"), given).u
-        before = Request(context=positive.context, after=f"stage {m - 1}")
-        if self.contrast.negatives == "pool" and self.pool is not None:
-            many = lambda n, source: self.sample(backbone, n, source, Request(after=before.after)).u  # noqa: E731
-            return self.pool.take(many, step, noise.derive("pool"), rows)
-        return self.sample(backbone, rows, noise.derive("negative"), before).u
+            return self.root.sample(backbone, rows, noise.derive("base"), Request(context=context))
+        return self.sample(backbone, rows, noise.derive("negative"), Request(context=context, after=f"stage {m - 1}"))

@@ -59,6 +59,7 @@ class NCPPrior(PriorLearner):
 
     def __init__(self, root: PriorLearner, energy: EnergyFn, layout: LatentLayout, drawing: LayerDrawing) -> None:
         super().__init__()
+        self.reads = ("latents",)
         self.root, self.energy, self.layout, self.drawing = root, energy, layout, drawing
 
     def tilt(self, latents: Latents) -> Tensor:

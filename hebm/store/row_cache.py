@@ -1,0 +1,86 @@
+"""A cache of rows that are computed once, in memory or in a folder that any number of processes and runs share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.errors import ConfigError
+from hebm.store.durable import reporting
+from hebm.store.row_files import ABOUT, InFiles, about
+from hebm.store.rows import InMemory, KeptRows, Make, Table
+
+GIB = 2**30
+
+
+@attrs.frozen
+class RowCache:
+    """Opens tables of rows that are computed once.
+
+    Arguments:
+        folder: shared by all runs; None keeps rows in memory.
+        limit: GiB that the folder may take.
+        identity: what all rows depend on, in JSON's types.
+    """
+
+    folder: Path | None = None
+    limit: float = math.inf
+    identity: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def bound(self, identity: Mapping[str, Any]) -> RowCache:
+        """Return the cache for rows that depend on something more."""
+        return attrs.evolve(self, identity={**self.identity, **identity})
+
+    def open(self, what: str, table: Table, makes: Mapping[str, Make], fewer: str) -> tuple[KeptRows, ...]:
+        """Open some tables of one form.
+
+        Arguments:
+            what: is kept; the first part of the folders' names.
+            table: the form.
+            makes: how each table's rows are computed, by a name of its own.
+            fewer: the key of the configuration that lets less be kept, for errors.
+
+        Raises:
+            ConfigError: if the tables need more than the limit, or than the disk has left.
+            CheckpointError: if the folder cannot be written.
+        """
+        if self.folder is None:
+            return tuple(KeptRows(table, InMemory(table), make) for make in makes.values())
+        with reporting(f"keep {what} under {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
+            self._check_space(what, table, sum(not (path / ABOUT).exists() for path, _ in found.values()), fewer)
+            places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
+        return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
+
+    def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
+        """Return the folder of rows that depend on what a text says, and the text."""
+        return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
+
+    def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
+        """Raise `ConfigError` unless there is room for the tables that do not exist yet."""
+        folder = Path(self.folder or "")
+        need, kept, free = (
+            size / GIB for size in (missing * table.bytes, _size(folder), shutil.disk_usage(folder).free)
+        )
+        if not missing or (need + kept <= self.limit and need <= free):
+            return
+        row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
+        rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
+        limited = f"run.cache_limit allows {self.limit:.3g} GiB in all, {kept:.3g} of which are taken"
+        raise ConfigError(
+            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (a row: {row}), and "
+            f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "
+            f"run.cache_limit, choose another run.cache_folder, or lower {fewer}"
+        )
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of all files below a folder, as if nothing in them were left out."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

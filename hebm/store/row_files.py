@@ -1,0 +1,116 @@
+"""Rows of tensors in memory-mapped files.
+
+    <folder>/  about.json   what the rows depend on
+               <name>.bin   the rows of one tensor
+               blocks       a 128-bit BLAKE2b of each block that is kept
+               lock         held by the process that computes a block
+
+A block counts only if its sum is that of its bytes, which every process checks when it first uses the block. So a
+block that a killed process left unfinished, or that was damaged later, is computed again. The folder can be deleted
+whenever no run uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hebm.store.durable import replace_file, reporting
+from hebm.store.lock import waiting_lock
+from hebm.store.rows import Column, Place, Table
+
+_SUM = 16
+_FORMAT = 1
+ABOUT, _BLOCKS, _LOCK = "about.json", "blocks", "lock"
+
+
+class InFiles(Place):
+    """The files of one table. Raises `OSError` if they cannot be made.
+
+    Rows are written by `pwrite`, which reports a full disk; writing to the mapping would end the process.
+    """
+
+    def __init__(self, folder: Path, about: bytes, table: Table) -> None:
+        self.folder, self.table = folder, table
+        folder.mkdir(exist_ok=True)
+        with waiting_lock(folder / _LOCK):
+            self._create(about)
+        self.tensors = {name: self._mapped(name, column) for name, column in table.columns.items()}
+
+    def _create(self, about: bytes) -> None:
+        """Make files of the right sizes, filled with zeros where nothing was kept: no block then has its sum."""
+        for name, column in self.table.columns.items():
+            _sized(self._path(name), self.table.rows * column.bytes)
+        _sized(self.folder / _BLOCKS, self.table.blocks * _SUM)
+        if not (self.folder / ABOUT).exists():
+            replace_file(self.folder / ABOUT, about)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.bin"
+
+    def _mapped(self, name: str, column: Column) -> Tensor:
+        size = self.table.rows * math.prod(column.shape)
+        mapped = torch.from_file(str(self._path(name)), shared=True, size=size, dtype=column.dtype)
+        return mapped.view(self.table.rows, *column.shape)
+
+    def holds(self, block: int) -> bool:
+        """Return whether a block is kept, undamaged."""
+        with reporting(f"read {self.folder}"), open(self.folder / _BLOCKS, "rb") as file:
+            file.seek(block * _SUM)
+            kept = file.read(_SUM)
+        if kept == bytes(_SUM):
+            return False
+        first, count = self.table.span(block)
+        return kept == _sum({name: tensor[first : first + count] for name, tensor in self.tensors.items()})
+
+    def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
+        """Write the rows of a block, then its sum."""
+        first, _ = self.table.span(block)
+        plain = {name: rows[name].cpu().contiguous() for name in self.tensors}
+        with reporting(f"write {self.folder}"):
+            for name, tensor in plain.items():
+                _write_at(self._path(name), first * self.table.columns[name].bytes, _bytes(tensor))
+            _write_at(self.folder / _BLOCKS, block * _SUM, _sum(plain))
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the lock; wait while another process computes a block."""
+        return waiting_lock(self.folder / _LOCK)
+
+
+def about(identity: Mapping[str, Any], table: Table) -> bytes:
+    """Return the content of about.json, from which the key is made."""
+    columns = {name: [list(column.shape), str(column.dtype)] for name, column in table.columns.items()}
+    whole = {"format": _FORMAT, "rows": table.rows, "block": table.block, "columns": columns, "identity": identity}
+    return json.dumps(whole, indent=1, sort_keys=True).encode()
+
+
+def _sum(rows: Mapping[str, Tensor]) -> bytes:
+    whole = hashlib.blake2b(digest_size=_SUM)
+    for _, tensor in sorted(rows.items()):
+        whole.update(_bytes(tensor))
+    return whole.digest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _sized(path: Path, size: int) -> None:
+    """Make a file, or cut or lengthen it, to this size."""
+    with open(path, "ab") as file:
+        if file.tell() != size:
+            file.truncate(size)

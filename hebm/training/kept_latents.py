@@ -1,0 +1,119 @@
+"""Posterior draws and negatives as rows of tensors: only what energies and objectives read of them.
+
+| read | kept |
+|---|---|
+| latents | u, and the context; z and σ are T(u) again |
+| image | E[x|z] in 8 bits: v = round(127.5 (x + 1)) |
+| a feature of the decoder | the feature |
+| posterior | log q, KL, log r and the means, as far as the backbone gives them |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from hebm.errors import NonFiniteError
+from hebm.interfaces import Backbone, Stage
+from hebm.latents import Latents, Posterior
+from hebm.store.rows import Column
+from hebm.tilts import LATENTS, sees_latents, sees_of, shown
+
+IMAGE, POSTERIOR = "image", "posterior"
+_FIELDS = ("log_q", "kl", "log_r")
+
+
+@attrs.frozen
+class Kept:
+    """What is kept of latents.
+
+    Arguments:
+        reads: "latents", "posterior", and what energies see besides (`hebm.tilts.SHOWN`).
+    """
+
+    reads: frozenset[str]
+
+    @classmethod
+    def of(cls, module: nn.Module, reads: Iterable[str] = ()) -> Kept:
+        """Return what the energies of a module see, and what else is read."""
+        seen = {*sees_of(module), *reads}
+        return cls(frozenset(seen | {LATENTS} if sees_latents(module) else seen))
+
+    @classmethod
+    def by(cls, stage: Stage) -> Kept:
+        """Return what a stage's energies see and its objective reads."""
+        return cls.of(stage.module, stage.reads)
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What is computed from the latents."""
+        return tuple(sorted(self.reads - {LATENTS, POSTERIOR}))
+
+    # ------------------------------------------------------------ to rows
+
+    def packed(self, backbone: Backbone, posterior: Posterior) -> dict[str, Tensor]:
+        """Return the rows of posterior draws by name, `(B, …)` each. Raises `NonFiniteError` for NaN or infinity."""
+        rows = self._packed(shown(backbone, posterior.latents, self.shown))
+        if POSTERIOR in self.reads:
+            rows |= {name: part for name in _FIELDS if (part := getattr(posterior, name)) is not None}
+            rows |= {f"mean.{i}": part for i, part in enumerate(posterior.mean or ())}
+        for name, part in rows.items():
+            if part.is_floating_point() and not bool(part.isfinite().all()):
+                raise NonFiniteError(
+                    f"{name} of draws that are to be kept has NaN or infinite values: their chains diverged; lower the "
+                    "sampler's step size"
+                )
+        return {name: to_bytes(part) if name == IMAGE else part for name, part in rows.items()}
+
+    def _packed(self, latents: Latents) -> dict[str, Tensor]:
+        rows: dict[str, Tensor] = {}
+        if LATENTS in self.reads:
+            rows["u"] = latents.u
+        if latents.context is not None:
+            rows["context"] = latents.context
+        for name in self.shown:
+            part = latents.shown[name]
+            rows |= {name: part} if isinstance(part, Tensor) else {f"{name}.{i}": one for i, one in enumerate(part)}
+        return rows
+
+    # ------------------------------------------------------------ from rows
+
+    def unpacked(self, backbone: Backbone, rows: Mapping[str, Tensor], like: Tensor) -> Posterior:
+        """Return the draws of rows, with the type and device of `like`. What is not kept is NaN, or None."""
+        moved = {name: part.to(like.device) if name == IMAGE else part.to(like) for name, part in rows.items()}
+        context, count = moved.get("context"), len(next(iter(moved.values())))
+        seen: dict[str, Any] = {name: moved.get(name, _several(moved, name)) for name in self.shown}
+        if IMAGE in seen:
+            seen[IMAGE] = from_bytes(seen[IMAGE], like)
+        if LATENTS in self.reads:
+            at = backbone.latents(moved["u"], context)
+        else:
+            at = backbone.layout.unknown(count, like)
+        latents = Latents(at.u, at.z, at.sigma, context, at.carried, seen)
+        log_q, kl, log_r = (moved.get(name) for name in _FIELDS)
+        return Posterior(latents, log_q, kl, log_r, _several(moved, "mean") or None)
+
+
+def columns_of(rows: Mapping[str, Tensor]) -> dict[str, Column]:
+    """Return the columns that rows have."""
+    return {name: Column(tuple(part.shape[1:]), part.dtype) for name, part in rows.items()}
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Return x in [−1, 1] as v = round(127.5 (x + 1)), 8 bits."""
+    return image.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_bytes(image: Tensor, like: Tensor) -> Tensor:
+    """Return x = v / 127.5 − 1, of the type of `like`."""
+    return image.to(like).div(127.5).sub(1)
+
+
+def _several(rows: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:
+    """Return the tensors `name.0`, `name.1`, … in order."""
+    count = sum(key.startswith(f"{name}.") for key in rows)
+    return tuple(rows[f"{name}.{i}"] for i in range(count))
