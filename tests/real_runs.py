@@ -35,6 +35,7 @@ SCHEMES = {
 }
 TOTAL = 12
 """Steps of a tiny run, whatever the scheme."""
+_CACHE = tempfile.TemporaryDirectory()
 gc.freeze()  # what is imported by now: each phase ends with a collection, and this is most of its cost
 TINY = {
     "name": "tiny",
@@ -54,7 +55,7 @@ TINY = {
     },
     "train": {"type": "two-phase", **SCHEMES["two-phase"]},
     "evaluate": {"samples": 128, "metrics": []},
-    "run": {"device": "cpu", "log_every": 1, "checkpoint_every": 4},
+    "run": {"device": "cpu", "log_every": 1, "checkpoint_every": 4, "cache_folder": _CACHE.name},
 }
 
 

@@ -8,8 +8,8 @@ import torch
 from multi_stage_recipes import changed
 from torch.nn import functional as F
 
-from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Progress, Request, Tilt, tilt_after, tilt_of
+from hebm.errors import ConfigError, NonFiniteError
+from hebm.interfaces import Draw, ImageSpec, Progress, Request, RowCache, Tilt, tilt_after, tilt_of
 from hebm.latents import LatentLayout, Posterior
 from hebm.model import Model
 from hebm.noise import Noise
@@ -17,6 +17,7 @@ from hebm.sampling import Trace
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import image_batch, perturbed, points, seeded
 from hebm.training.joint import JointMCMC, posterior_chain
+from hebm.training.kept_latents import Kept
 from hebm.training.optimization import averaged
 from hebm_plugins.energies.mlp import MLP, MLPConcat
 from hebm_plugins.priors.contrast import bce
@@ -216,13 +217,35 @@ def resumed(prior, m, backbone):
     return twin
 
 
+def pool_of(prior):
+    """All u that a pool holds, `(96, D)`."""
+    return prior.pool.take(noise("choice"), Progress(0, 10), torch.zeros(96, dtype=torch.float64)).u
+
+
 def test_the_pool_holds_draws_after_the_stage_before(backbone):
     prior = made(backbone, 2, negatives="pool")
-    negative = loss_of(prior, 2, backbone).negative
-    source = noise("begin", prior.stages()[1].key, "pool", 0)
-    pool = prior.sample(backbone, 96, source, Request(after="stage 1")).u
-    torch.testing.assert_close(prior.pool.u, pool)
-    assert all((prior.pool.u == row).all(1).any() for row in negative.u)
+    source = noise("begin", prior.stages()[1].key, "pool", 0, "negative")
+    drawn = prior.sample(backbone, 96, source, Request(after="stage 1")).u
+    torch.testing.assert_close(pool_of(prior), drawn)
+
+
+def test_each_step_takes_the_next_draws_whatever_its_parts(backbone):
+    prior = made(backbone, 2, negatives="pool")
+    whole, start = pool_of(prior), Progress(3, 10, 30)
+    taken = loss_of(prior, 2, backbone, step=start, posterior=posterior_of(backbone, 30)).negative.u
+    assert torch.equal(taken, torch.cat([whole[90:], whole[:24]]))
+    part = prior.pool.take(noise("o", start=10), start, torch.zeros(5, dtype=torch.float64))
+    assert torch.equal(part.u, taken[10:15])
+
+
+def test_draws_of_the_root_are_kept_only_if_something_is_decoded_of_them(backbone):
+    assert made(backbone, 1, negatives="pool").pool is None
+    prior = made(backbone, negatives="pool")
+    for ratio_net in prior.ratios:
+        ratio_net.sees = ("latents", "image")
+    begin(prior, 1, backbone)
+    source = noise("begin", prior.stages()[0].key, "pool", 0, "base")
+    torch.testing.assert_close(pool_of(prior), prior.root.sample(backbone, 96, source).u)
 
 
 def test_a_resumed_stage_has_the_same_pool(backbone):
@@ -232,38 +255,67 @@ def test_a_resumed_stage_has_the_same_pool(backbone):
     twin = resumed(prior, 2, backbone)
     a, b = (loss_of(one, 2, backbone, step=Progress(7, 10), path="later") for one in (prior, twin))
     assert torch.equal(a.total, b.total)
-    assert torch.equal(prior.pool.u, twin.pool.u)
+    assert torch.equal(pool_of(prior), pool_of(twin))
     assert not torch.equal(first.negative.u, a.negative.u)
 
 
+def test_runs_share_a_pool_only_if_its_draws_are_the_same(backbone, tmp_path):
+    def kept(prior, sampler=None):
+        stage, cache = prior.stages()[1], RowCache(tmp_path)
+        prior.sampler = sampler or prior.sampler
+        stage.start(backbone, noise("begin", stage.key), cache)
+        loss_of(prior, 2, backbone)
+        return len(list(tmp_path.iterdir()))
+
+    prior = made(backbone, 1)
+    assert [kept(prior), kept(resumed(prior, 1, backbone))] == [1, 1]
+    assert kept(resumed(prior, 1, backbone), ULA(steps=4)) == 2
+    perturbed(prior.ratios[1], 1.0)
+    assert kept(prior) == 2  # stage 2 does not count
+    perturbed(prior.ratios[0], 1.0)
+    assert kept(prior) == 3
+
+
 def test_the_pool_is_drawn_again_as_often_as_asked(backbone):
-    prior, pools = made(backbone, 2, negatives="pool", refresh=3), []
+    prior, taken = made(backbone, 2, negatives="pool", refresh=3), []
     for step in range(7):
         loss_of(prior, 2, backbone, step=Progress(step, 10))
-        pools.append(prior.pool.u)
-    same = [torch.equal(a, b) for a, b in zip(pools[1:], pools[:-1], strict=True)]
+        taken.append(prior.pool.take(noise("o"), Progress(step, 10, 96), torch.zeros(4, dtype=torch.float64)).u)
+    same = [torch.equal(a, b) for a, b in zip(taken[1:], taken[:-1], strict=True)]
     assert same == [True, True, False, True, True, False]
-    assert len({tuple(pool[0].tolist()) for pool in pools}) == 3
+    assert len({tuple(u[0].tolist()) for u in taken}) == 3
     twin = made(backbone, refresh=3)
     twin.load_state_dict(prior.state_dict())
     begin(twin, 2, backbone)
-    loss_of(twin, 2, backbone, step=Progress(4, 10))
-    assert torch.equal(twin.pool.u, pools[4])
+    again = twin.pool.take(noise("o"), Progress(4, 10, 96), torch.zeros(4, dtype=torch.float64)).u
+    assert torch.equal(again, taken[4])
 
 
-def test_a_large_pool_is_drawn_in_parts_that_are_rows_of_one_whole():
+def test_a_large_pool_is_drawn_in_parts_that_are_rows_of_one_whole(backbone):
     seen = []
 
     def draw(n, source):
         seen.append((n, source.start))
-        return source.normal(n, 2)
+        return Draw(source.normal(n, backbone.layout.dim))
 
-    pool = Pool(1100, 0, noise("pool"))
-    taken = pool.take(draw, 0, noise("choice"), 128)
+    pool = Pool(backbone, draw, Kept(frozenset({"latents"})), 1100, 0, noise("pool"), RowCache())
+    like = torch.zeros(1100, dtype=torch.float64)
+    assert torch.equal(pool.take(noise("o"), STEP, like).u, noise("pool", 0).normal(1100, backbone.layout.dim))
     assert seen == [(512, 0), (512, 512), (76, 1024)]
-    assert torch.equal(pool.u, noise("pool", 0).normal(1100, 2))
-    assert torch.equal(pool.take(draw, 5, noise("choice", start=64), 64), taken[64:])
+    pool.take(noise("o"), Progress(5, 10), like[:64])
     assert len(seen) == 3
+
+
+def test_a_copy_of_the_prior_has_the_same_draws_and_does_not_copy_them(backbone):
+    prior = made(backbone, 2)
+    assert copy.deepcopy(prior).pool is prior.pool
+
+
+def test_draws_that_diverged_are_not_kept(backbone):
+    prior = made(backbone, 1, sampler=ULA(steps=3, step_size=1e300))
+    begin(prior, 2, backbone)
+    with pytest.raises(NonFiniteError, match=r"u of draws that are to be kept .* lower the sampler's step size"):
+        loss_of(prior, 2, backbone)
 
 
 # ---------------------------------------------------------------- posterior draws as negatives
