@@ -122,7 +122,7 @@ class ReadsIfShown(SoundEnergy):
 
 
 class DeclaresUnread(SoundEnergy):
-    sees = ("decoder",)
+    sees = ("features",)
 
 
 class MisspelledSees(SoundEnergy):

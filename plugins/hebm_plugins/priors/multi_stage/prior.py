@@ -30,6 +30,8 @@ from hebm.interfaces import (
     TiltedPrior,
     Transition,
     seen_by,
+    sees_of,
+    shown,
 )
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.priors.contrast import bce, contrast_terms
@@ -225,8 +227,9 @@ class MultiStagePrior(PriorLearner):
         negative, drawn = self._negative(m, backbone, positive, noise, progress.step)
         if self.bank is not None:
             self.bank.record(positive.flat_z)
-        logits = self.ratios[m - 1](positive)
-        on_positive, on_negative = self._log_ratio(logits), self._log_ratio(self.ratios[m - 1](negative))
+        energy = self.ratios[m - 1].perturbed(noise.derive("energy"))
+        logits = energy(positive)
+        on_positive, on_negative = self._log_ratio(logits), self._log_ratio(energy(negative))
         nonfinite = (~negative.u.isfinite().all(1)).sum().to(on_negative.dtype)
         terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
@@ -235,7 +238,7 @@ class MultiStagePrior(PriorLearner):
         if self.coupling.labelled:
             entropy = self._cross_entropy(logits, labels)
             loss, terms = loss + self.contrast.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()}
-        return Loss(loss, terms, drawn)
+        return Loss(loss, terms, drawn).plus("penalty", self.ratios[m - 1].penalty(positive))
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None:
@@ -257,7 +260,8 @@ class MultiStagePrior(PriorLearner):
         """
         rows = len(positive)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:
-            return backbone.invert(backbone.layout.split(z), positive.context).detach(), None
+            kept = backbone.invert(backbone.layout.split(z), positive.context)
+            return shown(backbone, kept, sees_of(self.ratios)).detach(), None
         u = self._negative_u(m, backbone, positive, noise, step)
         drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
         return drawn, drawn if self.contrast.infer_under == "previous" else None
