@@ -93,6 +93,12 @@ class Loss:
     negative: Latents | None = None
     posterior: Posterior | None = None
 
+    def plus(self, name: str, term: Tensor | None, weight: float = 1.0) -> Loss:
+        """Return the loss with `weight` times a scalar term added, and the term logged by name; None adds nothing."""
+        if term is None:
+            return self
+        return attrs.evolve(self, total=self.total + weight * term, terms={**self.terms, name: term.detach()})
+
 
 # ---------------------------------------------------------------- backbones
 
@@ -185,10 +191,16 @@ class Finalizes(Protocol):
 
 @runtime_checkable
 class ShowsFeatures(Protocol):
-    """A backbone whose decoder features energies may see. Its layout has their shapes, `LatentLayout.features`."""
+    """A backbone whose decoder features energies may see.
+
+    Its layout has their shapes, `LatentLayout.features` and `LatentLayout.last_feature`.
+    """
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return L + 1 features: the one that p(z_i | z_above) is computed from, for each layer, and the image's."""
+        """Return the feature that p(z_i | z_above) is computed from, for each of the L layers, top first."""
+
+    def last_feature(self, latents: Latents) -> Tensor:
+        """Return the feature that the image is computed from."""
 
 
 class BackboneRecipe(ABC):

@@ -19,7 +19,7 @@ All that the author of a prior needs can be imported from here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -40,11 +40,12 @@ from hebm.backbone import (
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
-from hebm.latents import Fixed, LatentLayout, Latents, Posterior
+from hebm.latents import Fixed, LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
+from hebm.perturbations import view
 from hebm.samplers import Info, Sampler, StepNoise
 from hebm.store.row_cache import RowCache
-from hebm.tilts import Tilt, seen_by, sees_of, shown, total
+from hebm.tilts import SHOWN, Tilt, expect_shown, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
 from hebm.walking import Population, root_of, walk
 
@@ -89,6 +90,7 @@ __all__ = [
     "Tilts",
     "Transition",
     "best_of",
+    "build_energy",
     "build_root",
     "check_context",
     "context_of",
@@ -107,12 +109,19 @@ __all__ = [
 class EnergyFn(nn.Module, ABC):
     """Scores latents: the log tilt f, large = likely.
 
-    `sees` names what it needs: "latents" for u, z, σ and the context, "image" for `latents.image` = E[x|z], "decoder"
-    for `latents.decoder`, features of a backbone that shows them (`ShowsFeatures`). The last two are computed once per
-    evaluation of a density, and only if an energy sees them.
+    `sees` names what it needs: "latents" for u, z, σ and the context, "image" for `latents.image` = E[x|z], "features"
+    for `latents.features` and "last-feature" for `latents.last_feature` of a backbone that shows its decoder's features
+    (`ShowsFeatures`). What is decoded is computed once per evaluation of a density, and only if an energy sees it.
+
+    The energy itself is deterministic, in train mode too. Put what perturbs it in training into its net as modules of
+    `hebm.perturbations` (`Dropout`, `Shift`, `Rounding`); priors train with `perturbed` and `penalty`.
+
+    Attributes:
+        gradient_penalty: weight of `penalty`, 0 for none.
     """
 
     sees: tuple[str, ...] = ("latents",)
+    gradient_penalty: float = 0.0
 
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
@@ -139,6 +148,35 @@ class EnergyFn(nn.Module, ABC):
     def folded(self, t: Tensor | None = None) -> EnergyFn:
         """Return an equal, cheaper view for one chain: what depends only on t and the weights is computed once."""
         return self
+
+    def perturbed(self, noise: Noise) -> EnergyFn:
+        """Return a view for one step of training whose dropout masks and shifts are drawn from `noise`.
+
+        It has the same parameters. Each forward takes the next draws, so one view gives posterior draws and negatives
+        different masks; row i takes those of the noise's row i, whatever the number of processes. An energy without
+        modules of `hebm.perturbations` is its own view.
+        """
+        return view(self, noise)
+
+    def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor | None:
+        """Return the zero-centred gradient penalty R1 = (w/2) E Σ_k |∇_s Σ_e f_ek|² at posterior draws, in nats.
+
+        w is `gradient_penalty`, and s is all that f reads: u, z and what it sees. The loss adds this term; None if
+        w = 0. It costs a second derivative for each logit k (Mescheder et al. 2018, arXiv 1801.04406).
+        """
+        if not self.gradient_penalty:
+            return None
+        leaves, parts = as_leaves(latents)
+        with torch.enable_grad():
+            f = self(leaves, t).sum((0, 1))
+            grads = [
+                grad
+                for each in f
+                for grad in torch.autograd.grad(each, parts, create_graph=True, allow_unused=True)
+                if grad is not None
+            ]
+        penalty = torch.stack([grad.square().sum() for grad in grads]).sum()
+        return 0.5 * self.gradient_penalty * penalty / len(latents)
 
 
 class Stage(NamedTuple):
@@ -334,7 +372,7 @@ class EnergyRecipe(ABC):
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
         """Build an energy with K = `logits` outputs, for t in {0, …, levels − 1}.
 
-        The layout says what there is to see: the latents' shapes, the context's, and the decoded image's.
+        The layout has the shapes of what there is to see: latents, context, decoded image, decoder features.
 
         Raises `ConfigError` if the energy does not fit the layout.
         """
@@ -348,6 +386,39 @@ class PriorRecipe(ABC):
     @abstractmethod
     def build(self, backbone: Backbone) -> PriorLearner:
         """Build a prior for this backbone's layout. Raises `ConfigError` if it does not fit."""
+
+
+def build_energy(
+    recipe: EnergyRecipe,
+    layout: LatentLayout,
+    logits: int = 1,
+    levels: int = 1,
+    sees: Collection[str] = tuple(SHOWN),
+    instead: str = "use another energy or prior",
+    key: str = "prior.energy",
+) -> EnergyFn:
+    """Build the energy of a prior.
+
+    Arguments:
+        recipe: of the energy.
+        layout: of the backbone.
+        logits: K.
+        levels: how many values t has.
+        sees: what the prior can show to an energy besides z, names in `EnergyFn.sees`.
+        instead: what to use in place of an energy that sees something else, for the error.
+        key: of the energy in the configuration, for errors.
+
+    Raises `ConfigError` for an energy that sees what the prior cannot show, or what the backbone does not show.
+    """
+    energy = recipe.build(layout, logits, levels)
+    found = sees_of(energy)
+    for name in found:
+        if name not in sees:
+            raise ConfigError(
+                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), which this prior cannot show to it; {instead}"
+            )
+    expect_shown(layout, found, key)
+    return energy
 
 
 def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root") -> PriorLearner:

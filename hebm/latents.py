@@ -31,13 +31,16 @@ class LatentLayout:
             `((20, 4, 4), (20, 8, 8))`.
         context: shape of the variable drawn before the latents (a pseudo-input), or None.
         image: shape of the decoded image `(C, H, W)`, for energies that see it; None if the backbone does not say.
-        features: shapes of the L + 1 decoder features that energies may see (`ShowsFeatures`), top first; () if none.
+        features: shapes of the L features that p(z_i | z_above) are computed from, top first, for energies that see
+            them; () if the backbone does not show them (`ShowsFeatures`).
+        last_feature: shape of the feature that the image is computed from, or None.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     context: tuple[int, ...] | None = None
     image: tuple[int, int, int] | None = None
     features: tuple[tuple[int, ...], ...] = ()
+    last_feature: tuple[int, ...] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -76,9 +79,11 @@ class LatentLayout:
 
         z = tuple(map(zero, self.shapes))
         context = None if self.context is None else zero(self.context)
-        shown: dict[str, Any] = {"decoder": tuple(map(zero, self.features))} if self.features else {}
+        shown: dict[str, Any] = {"features": tuple(map(zero, self.features))} if self.features else {}
         if self.image is not None:
             shown["image"] = zero(self.image)
+        if self.last_feature is not None:
+            shown["last-feature"] = zero(self.last_feature)
         return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, shown=shown)
 
     def unknown(self, rows: int, like: Tensor) -> Latents:
@@ -168,10 +173,19 @@ class Latents:
         return image
 
     @property
-    def decoder(self) -> tuple[Tensor, ...]:
-        """The L + 1 decoder features, `(B, *layout.features[i])`. Raises `PluginError` if these latents show none."""
-        features: tuple[Tensor, ...] = self._shown("decoder")
+    def features(self) -> tuple[Tensor, ...]:
+        """What p(z_i | z_above) is computed from, `(B, *layout.features[i])`, for each layer, top first.
+
+        Raises `PluginError` if these latents do not show it.
+        """
+        features: tuple[Tensor, ...] = self._shown("features")
         return features
+
+    @property
+    def last_feature(self) -> Tensor:
+        """What the image is computed from, `(B, *layout.last_feature)`. Raises `PluginError` if it is not shown."""
+        feature: Tensor = self._shown("last-feature")
+        return feature
 
     def _shown(self, name: str) -> Any:
         if name not in self.shown:
@@ -214,6 +228,21 @@ class Latents:
         context = None if self.context is None else self.context.detach()
         z, sigma = (tuple(part.detach() for part in parts) for parts in (self.z, self.sigma))
         return Latents(self.u.detach(), z, sigma, context, shown={k: _detached(v) for k, v in self.shown.items()})
+
+
+def as_leaves(latents: Latents) -> tuple[Latents, list[Tensor]]:
+    """Return the same values as new leaves that require gradients, and these leaves: u, each z, and what is shown."""
+    leaves: list[Tensor] = []
+
+    def leaf(part: Tensor) -> Tensor:
+        leaves.append(part.detach().requires_grad_())
+        return leaves[-1]
+
+    u, z = leaf(latents.u), tuple(map(leaf, latents.z))
+    shown = {
+        name: leaf(part) if isinstance(part, Tensor) else tuple(map(leaf, part)) for name, part in latents.shown.items()
+    }
+    return Latents(u, z, latents.sigma, latents.context, shown=shown), leaves
 
 
 def _detached(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hebm.backbone import Backbone, ShowsFeatures
-from hebm.errors import PluginError
-from hebm.latents import Latents
+from hebm.errors import ConfigError, PluginError
+from hebm.latents import LatentLayout, Latents
 
 
-def _image(backbone: Backbone, latents: Latents) -> Tensor:
-    return backbone.likelihood(latents).mean
+class Sight(NamedTuple):
+    """Something that energies can see of latents besides u, z, σ and the context.
+
+    Arguments:
+        what: it is, for error messages.
+        compute: it for latents of a backbone.
+        shape: of it in a layout, without the batch dimension; None or () if the backbone does not show it.
+    """
+
+    what: str
+    compute: Callable[[Backbone, Latents], Tensor | tuple[Tensor, ...]]
+    shape: Callable[[LatentLayout], Any]
 
 
-def _decoder(backbone: Backbone, latents: Latents) -> tuple[Tensor, ...]:
+def _showing(backbone: Backbone) -> ShowsFeatures:
     if not isinstance(backbone, ShowsFeatures):
         raise PluginError(
-            f"an energy of this prior sees decoder features, and {type(backbone).__name__} shows none; take another "
-            "energy, or a backbone with `decoder_features`"
+            f"an energy of this prior sees decoder features, and {type(backbone).__name__} shows none; use another "
+            "energy, or a backbone with `decoder_features` and `last_feature`"
         )
-    return backbone.decoder_features(latents)
+    return backbone
 
 
-SHOWN: dict[str, Callable[[Backbone, Latents], Tensor | tuple[Tensor, ...]]] = {"image": _image, "decoder": _decoder}
-"""What energies can see besides z: the decoded mean E[x|z], and the decoder's features."""
+SHOWN: dict[str, Sight] = {
+    "image": Sight(
+        "the decoded image",
+        lambda backbone, latents: backbone.likelihood(latents).mean,
+        lambda layout: layout.image,
+    ),
+    "features": Sight(
+        "the decoder's features at each layer",
+        lambda backbone, latents: _showing(backbone).decoder_features(latents),
+        lambda layout: layout.features,
+    ),
+    "last-feature": Sight(
+        "the decoder's last feature",
+        lambda backbone, latents: _showing(backbone).last_feature(latents),
+        lambda layout: layout.last_feature,
+    ),
+}
+"""What energies can see besides z, by name: the decoded mean E[x|z], and features of the decoder."""
+
+
+def expect_shown(layout: LatentLayout, sees: Iterable[str], key: str = "prior.energy") -> None:
+    """Raise `ConfigError` if an energy at `key` of the configuration sees what the backbone does not show."""
+    for name in sees:
+        if not SHOWN[name].shape(layout):
+            raise ConfigError(
+                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), and the backbone does not show it; use an "
+                "energy of the latents alone, or a backbone that shows it"
+            )
 
 
 LATENTS = "latents"
@@ -56,7 +93,7 @@ def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latent
     missing = [name for name in sees if name not in latents.shown]
     if not missing:
         return latents
-    added = {**latents.shown, **{name: SHOWN[name](backbone, latents) for name in missing}}
+    added = {**latents.shown, **{name: SHOWN[name].compute(backbone, latents) for name in missing}}
     return Latents(latents.u, latents.z, latents.sigma, latents.context, latents.carried, added)
 
 

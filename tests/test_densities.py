@@ -232,13 +232,15 @@ def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
     class SeesMore(SeesImage):
         sees = ("image", "pixels")
 
-    with pytest.raises(PluginError, match="sees 'pixels'; what energies can see: 'latents', 'image', 'decoder'"):
+    with pytest.raises(
+        PluginError, match="sees 'pixels'; what energies can see: 'latents', 'image', 'features', 'last-feature'"
+    ):
         Tilt(SeesMore(), (SeesMore(),))
     ladder = TwoLayer(z_dims=(3, 5), widths=(16,), inference_width=16).build(SMALL_IMAGES)
     with pytest.raises(PluginError, match="sees decoder features, and InferringTwoLayer shows none"):
-        shown(ladder, ladder.latents(torch.zeros(2, 8)), ("decoder",))
-    with pytest.raises(PluginError, match="these latents do not show 'decoder'"):
-        _ = backbone.latents(u).decoder
+        shown(ladder, ladder.latents(torch.zeros(2, 8)), ("features",))
+    with pytest.raises(PluginError, match="these latents do not show 'features'"):
+        _ = backbone.latents(u).features
 
 
 def test_the_image_is_decoded_once_and_only_for_who_sees_it(backbone, u):

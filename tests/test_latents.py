@@ -77,10 +77,10 @@ def test_root_log_prob_is_the_backbones_own_density_of_z():
 def test_detach_keeps_values_and_drops_the_graph_and_what_the_backbone_carried():
     weight = torch.ones(1, requires_grad=True)
     u = torch.ones(2, 3)
-    shown = {"image": u * weight, "decoder": (u * weight, u * weight)}
+    shown = {"image": u * weight, "features": (u * weight, u * weight)}
     latents = Latents(u * weight, (u * weight,), (u * weight,), context=u * weight, carried=u * weight, shown=shown)
     detached = latents.detach()
-    held = (detached.u, *detached.z, *detached.sigma, detached.context, detached.image, *detached.decoder)
+    held = (detached.u, *detached.z, *detached.sigma, detached.context, detached.image, *detached.features)
     assert not any(tensor.requires_grad for tensor in held)
     assert all(torch.equal(tensor, u) for tensor in held)
     assert detached.carried is None

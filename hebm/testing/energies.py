@@ -30,12 +30,17 @@ ROWS = 5
 
 
 def _built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int = 1) -> EnergyFn:
-    return perturbed(seeded(lambda: recipe.build(layout, logits, levels))).eval()
+    return perturbed(seeded(lambda: recipe.build(_shown_by(layout), logits, levels))).eval()
 
 
 def _reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> ReferenceBackbone:
     images = SMALL_IMAGES if layout.image is None else ImageSpec(*layout.image)
     return perturbed(seeded(lambda: ReferenceBackbone(layout, images))).to(dtype)
+
+
+def _shown_by(layout: LatentLayout) -> LatentLayout:
+    """Return the layout with all that the reference backbone shows to energies."""
+    return _reference(layout).layout
 
 
 def _latents(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
@@ -77,7 +82,10 @@ def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels:
 def _row(latents: Latents, i: int) -> Latents:
     z, sigma = ([part[i : i + 1] for part in parts] for parts in (latents.z, latents.sigma))
     context = None if latents.context is None else latents.context[i : i + 1]
-    seen = {"image": latents.image[i : i + 1], "decoder": tuple(part[i : i + 1] for part in latents.decoder)}
+    seen = {
+        name: part[i : i + 1] if isinstance(part, Tensor) else tuple(each[i : i + 1] for each in part)
+        for name, part in latents.shown.items()
+    }
     return Latents(latents.u[i : i + 1], tuple(z), tuple(sigma), context, shown=seen)
 
 
@@ -156,7 +164,7 @@ def check_of_layer(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> N
 def check_count(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
     """`count(layout)` is E, the number of energies that `forward` returns, and leaves the energy in its mode."""
     energy = _built(recipe, layout, levels).train()
-    counted, training = energy.count(layout), energy.training
+    counted, training = energy.count(_shown_by(layout)), energy.training
     with torch.no_grad():
         found = energy.eval()(_latents(layout), _times(levels)).shape[1]
     promise(counted == found, f"count = E = {found}", str(counted), "drop the override: EnergyFn.count asks forward")
@@ -243,14 +251,14 @@ def _evaluating(layout: LatentLayout, levels: int, energy: nn.Module) -> Tensor:
 
 def check_state_dict(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
     """What is learned survives safetensors."""
-    expect_state_dict(lambda: recipe.build(layout, 1, levels), lambda net: _evaluating(layout, levels, net))
+    expect_state_dict(lambda: recipe.build(_shown_by(layout), 1, levels), lambda net: _evaluating(layout, levels, net))
 
 
 def check_deepcopy(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
     """A deep copy is equal and independent."""
-    expect_deepcopy(lambda: recipe.build(layout, 1, levels), lambda net: _evaluating(layout, levels, net))
+    expect_deepcopy(lambda: recipe.build(_shown_by(layout), 1, levels), lambda net: _evaluating(layout, levels, net))
 
 
 def check_seeded_build(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
     """Building is a function of torch's seed."""
-    expect_seeded_build(lambda: recipe.build(layout, 1, levels))
+    expect_seeded_build(lambda: recipe.build(_shown_by(layout), 1, levels))

@@ -22,7 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 SMALL_IMAGES = ImageSpec(1, 8, 8)
 LABELLED_IMAGES = ImageSpec(1, 8, 8, classes=("a", "b"))
-SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape, features=((1,), (4,), (8,)))
+SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape, features=((1,), (4,)), last_feature=(8, 1, 1))
 
 
 def seeded(build: Callable[[], T], seed: int = 0) -> T:
@@ -84,8 +84,9 @@ class ReferenceBackbone(InferringBackbone):
         super().__init__()
         start = 1 + math.prod(layout.context or (0,))
         above = [start + sum(layout.sizes[:i]) for i in range(len(layout) + 1)]
-        features = tuple((width,) for width in above)
-        self.layout, self.images = attrs.evolve(layout, image=images.shape, features=features), images
+        *features, last = ((width,) for width in above)
+        self.layout = attrs.evolve(layout, image=images.shape, features=tuple(features), last_feature=(*last, 1, 1))
+        self.images = images
         self.layers = nn.ModuleList(
             nn.Linear(width, 2 * size, bias=False) for width, size in zip(above[:-1], layout.sizes, strict=True)
         )
@@ -126,11 +127,18 @@ class ReferenceBackbone(InferringBackbone):
         return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return what each conditional sees: 1, the context and z above, flat; and all of them."""
+        """Return what each conditional sees: 1, the context and z above, flat."""
+        return tuple(self._features(latents)[:-1])
+
+    def last_feature(self, latents: Latents) -> Tensor:
+        """Return 1, the context and all z, as channels of a map of one pixel."""
+        return self._features(latents)[-1][..., None, None]
+
+    def _features(self, latents: Latents) -> list[Tensor]:
         features = [self._start(latents.u, latents.context)]
         for part in latents.z:
             features.append(torch.cat([features[-1], part.flatten(1)], dim=1))
-        return tuple(features)
+        return features
 
     def generative(self) -> tuple[nn.Module, ...]:
         """Return the conditionals and the generator g."""

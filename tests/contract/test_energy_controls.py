@@ -135,7 +135,7 @@ class ReadsIfShown(SoundEnergy):
 
 
 class DeclaresUnread(SoundEnergy):
-    sees = ("latents", "decoder")
+    sees = ("latents", "features")
 
 
 class MisspelledSees(SoundEnergy):

@@ -151,7 +151,7 @@ def test_an_energy_that_sees_the_image_is_trained_on_the_reconstructions_of_the_
 
 
 @pytest.mark.parametrize("scheme", [JointMCMC(), Variational()], ids=["joint-mcmc", "variational"])
-@pytest.mark.parametrize("seen", ["image", "decoder"])
+@pytest.mark.parametrize("seen", ["image", "features", "last-feature"])
 def test_a_scheme_that_trains_the_generator_refuses_an_energy_of_what_the_generator_decodes(scheme, seen):
     backbone, energy = seeded(ReferenceBackbone), ImageEnergy(SMALL_IMAGES.shape)
     energy.sees = (seen,)

@@ -78,20 +78,17 @@ class NVAEBackbone(InferringBackbone):
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
         """Return p(x|z), from the last group's feature; without it, the top-down pass runs again."""
-        if latents.carried is None:
-            latents = self.invert(latents.z)
-        return self.pixels(self._cropped(self.decoder.image(latents.carried, latents.z[-1])))
+        feature = self.decoder_features(latents)[-1]
+        return self.pixels(self._cropped(self.decoder.image(feature, latents.z[-1])))
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return the feature that each group's prior is computed from, and the last one with z_L absorbed."""
-        features: list[Tensor] = []
+        """Return the feature that each group's prior is computed from, as the top-down pass left it."""
+        features: tuple[Tensor, ...] = latents.carried or self.invert(latents.z).carried
+        return features
 
-        def known(point: Point) -> Tensor:
-            features.append(point.feature)
-            return latents.z[point.group]
-
-        descent = self.decoder.descend(len(latents), known)
-        return (*features, self.decoder.groups[-1].absorb(descent.feature, latents.z[-1]))
+    def last_feature(self, latents: Latents) -> Tensor:
+        """Return the last group's feature with its z absorbed, from which the image is computed."""
+        return self.decoder.last_feature(self.decoder_features(latents)[-1], latents.z[-1])
 
     def _cropped(self, image: Tensor) -> Tensor:
         return F.pad(image, (-self.pad,) * 4)
@@ -157,4 +154,4 @@ class NVAEBackbone(InferringBackbone):
 
 
 def _latents(u: Tensor, descent: Descent) -> Latents:
-    return Latents(u, descent.z, tuple(prior.std for prior in descent.priors), carried=descent.feature)
+    return Latents(u, descent.z, tuple(prior.std for prior in descent.priors), carried=descent.features)

@@ -45,11 +45,11 @@ Choose = Callable[[Point], Tensor]
 
 
 class Descent(NamedTuple):
-    """A whole pass: z and p(z_i | z_above) per group, top-down, and the feature before the last z enters it."""
+    """A whole pass, for each group top-down: z, p(z_i | z_above), and the feature that this is computed from."""
 
     z: tuple[Tensor, ...]
     priors: tuple[Normal, ...]
-    feature: Tensor
+    features: tuple[Tensor, ...]
 
 
 class PriorGroup(nn.Module):
@@ -121,16 +121,22 @@ class Decoder(nn.Module):
         feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
         z: list[Tensor] = []
         priors: list[Normal] = []
+        features: list[Tensor] = []
         for i, group in enumerate(self.groups):
             feature = group.enter(self.groups[i - 1].absorb(feature, z[-1]) if z else feature)
             raw, prior = group.prior(feature)
             z.append(choose(Point(i, feature, raw, prior)))
             priors.append(prior)
-        return Descent(tuple(z), tuple(priors), feature)
+            features.append(feature)
+        return Descent(tuple(z), tuple(priors), tuple(features))
+
+    def last_feature(self, feature: Tensor, z: Tensor) -> Tensor:
+        """Return what the image is computed from: the last group's feature with its z absorbed."""
+        return self.groups[-1].absorb(feature, z)
 
     def image(self, feature: Tensor, z: Tensor) -> Tensor:
         """Return the image's parameters `(B, outputs, H, W)`, from the last group's feature and z."""
-        feature = self.groups[-1].absorb(feature, z)
+        feature = self.last_feature(feature, z)
         for cell in self.post:
             feature = cell(feature)
         image: Tensor = self.head(F.elu(feature))

@@ -90,8 +90,8 @@ class NVAE(BackboneRecipe):
             )
         shrinks = [structure.shrink(scale) for scale in structure.scales]
         shapes = tuple((self.latent_channels, sides[0] // k, sides[1] // k) for k in shrinks)
-        features = [(structure.decoder_channels * k, sides[0] // k, sides[1] // k) for k in shrinks]
-        return LatentLayout(shapes, image=images.shape, features=(*features, features[-1]))
+        *_, last = features = [(structure.decoder_channels * k, sides[0] // k, sides[1] // k) for k in shrinks]
+        return LatentLayout(shapes, image=images.shape, features=tuple(features), last_feature=last)
 
     def build(self, images: ImageSpec) -> NVAEBackbone:
         """Build the backbone. Raises `ConfigError` for images that do not fit the scales or the likelihood."""

@@ -24,6 +24,7 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
+    build_energy,
     build_root,
     seen_by,
 )
@@ -68,13 +69,14 @@ class JointPrior(PriorLearner):
         draw = self.sample(backbone, len(positive), noise, Request(context=positive.context))
         with torch.no_grad():
             negative = seen_by(self.energy, backbone, draw.u, draw.context).detach()
-        f_positive, f_negative = self.tilt(positive).sum(1).mean(), self.tilt(negative).sum(1).mean()
+        energy = self.energy.perturbed(noise.derive("energy"))
+        f_positive, f_negative = (energy(at).sum((1, 2)).mean() for at in (positive, negative))
         terms = {
             "f_positive": f_positive.detach(),
             "f_negative": f_negative.detach(),
             "nonfinite_chains": (~draw.u.isfinite().all(1)).sum().to(f_positive.dtype),
         }
-        return Loss(f_negative - f_positive, terms, negative)
+        return Loss(f_negative - f_positive, terms, negative).plus("penalty", self.energy.penalty(positive))
 
 
 @recipe
@@ -94,6 +96,6 @@ class Joint(PriorRecipe):
     target: str = option("exact", doc="density of the chain", choices=("exact", "official"))
 
     def build(self, backbone: Backbone) -> JointPrior:
-        """Build the prior. Raises `ConfigError` if the root does not fit the backbone."""
-        root, energy = build_root(self.root, backbone), self.energy.build(backbone.layout)
+        """Build the prior. Raises `ConfigError` if root or energy do not fit the backbone."""
+        root, energy = build_root(self.root, backbone), build_energy(self.energy, backbone.layout)
         return JointPrior(root, energy, self.sampler, self.target == "official")

@@ -80,12 +80,13 @@ def test_a_prior_chain_does_not_run_the_image_net():
 
 
 class SeesDecoder(EnergyFn):
-    """f = Σ_i sin(mean feature_i)."""
+    """f = Σ_i sin(mean feature_i), the last feature included."""
 
-    sees = ("decoder",)
+    sees = ("features", "last-feature")
 
     def forward(self, latents, t=None):
-        return torch.stack([feature.flatten(1).mean(1).sin() for feature in latents.decoder], dim=1).unsqueeze(2)
+        features = (*latents.features, latents.last_feature)
+        return torch.stack([feature.flatten(1).mean(1).sin() for feature in features], dim=1).unsqueeze(2)
 
 
 def test_an_energy_may_see_the_decoders_features_whose_shapes_the_layout_has():
@@ -93,9 +94,10 @@ def test_an_energy_may_see_the_decoders_features_whose_shapes_the_layout_has():
     u = Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
     net = SeesDecoder()
     latents = seen_by(net, backbone, u)
-    assert tuple(feature.shape[1:] for feature in latents.decoder) == backbone.layout.features
-    assert len(latents.decoder) == len(backbone.layout) + 1
-    prior = backbone.decoder.groups[1].prior(latents.decoder[1])[1]
+    assert tuple(feature.shape[1:] for feature in latents.features) == backbone.layout.features
+    assert latents.last_feature.shape[1:] == backbone.layout.last_feature
+    assert len(latents.features) == len(backbone.layout)
+    prior = backbone.decoder.groups[1].prior(latents.features[1])[1]
     torch.testing.assert_close(latents.z[1], prior.at(backbone.layout.split(u)[1]))
     assert net.count(backbone.layout) == len(backbone.layout) + 1
 

@@ -32,6 +32,7 @@ from hebm.interfaces import (
     Transition,
     seen_by,
     sees_of,
+    shown,
 )
 from hebm.store.tensor_files import digest
 from hebm.training.kept_latents import Kept
@@ -245,8 +246,9 @@ class MultiStagePrior(PriorLearner):
         negative, drawn = self._negative(m, backbone, positive, noise, progress)
         if self.bank is not None:
             self.bank.record(positive.flat_z)
-        logits = self.ratios[m - 1](positive)
-        on_positive, on_negative = self._log_ratio(logits), self._log_ratio(self.ratios[m - 1](negative))
+        energy = self.ratios[m - 1].perturbed(noise.derive("energy"))
+        logits = energy(positive)
+        on_positive, on_negative = self._log_ratio(logits), self._log_ratio(energy(negative))
         nonfinite = (~on_negative.isfinite().all(1)).sum().to(on_negative.dtype)
         terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
@@ -255,7 +257,7 @@ class MultiStagePrior(PriorLearner):
         if self.coupling.labelled:
             entropy = self._cross_entropy(logits, labels)
             loss, terms = loss + self.contrast.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()}
-        return Loss(loss, terms, drawn)
+        return Loss(loss, terms, drawn).plus("penalty", self.ratios[m - 1].penalty(positive))
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None:
@@ -277,7 +279,8 @@ class MultiStagePrior(PriorLearner):
         """
         rows = len(positive)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:
-            return backbone.invert(backbone.layout.split(z), positive.context).detach(), None
+            kept = backbone.invert(backbone.layout.split(z), positive.context)
+            return shown(backbone, kept, sees_of(self.ratios)).detach(), None
         if self.pool is not None:
             drawn = self.pool.take(noise, progress, positive.u)
         else:

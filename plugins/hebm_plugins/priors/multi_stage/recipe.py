@@ -5,7 +5,7 @@ from __future__ import annotations
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Backbone, EnergyRecipe, LatentLayout, PriorRecipe, Sampler, build_root
+from hebm.interfaces import Backbone, EnergyRecipe, LatentLayout, PriorRecipe, Sampler, build_energy, build_root
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
@@ -37,12 +37,12 @@ class MultiStage(PriorRecipe):
     label_layers: tuple[int, ...] = option((), doc="that carry labels, 0 = top; empty: all, or the uppermost", low=0)
 
     def build(self, backbone: Backbone) -> MultiStagePrior:
-        """Build the prior. Raises `ConfigError` for a root, labels or negatives that do not fit."""
+        """Build the prior. Raises `ConfigError` for a root, an energy, labels or negatives that do not fit."""
         root, layout = build_root(self.root, backbone), backbone.layout
         self._check_pool(layout)
         logits = logits_of(self.classes, self.attributes)
         logits += logits > 1  # one more for the negatives
-        ratios = [self.energy.build(layout, logits) for _ in range(self.stages)]
+        ratios = [build_energy(self.energy, layout, logits) for _ in range(self.stages)]
         coupling = couple(self.classes, self.attributes, self.label_layers, ratios[0].count(layout))
         return MultiStagePrior(root, ratios, self.sampler, coupling, self.drawing, self.contrast, layout.dim)
 
