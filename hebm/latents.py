@@ -42,6 +42,11 @@ class LatentLayout:
     features: tuple[tuple[int, ...], ...] = ()
     last_feature: tuple[int, ...] | None = None
 
+    @classmethod
+    def markov(cls, shapes: tuple[tuple[int, ...], ...], image: tuple[int, int, int]) -> LatentLayout:
+        """Return the layout of a hierarchy whose features are the layers: z_{i+1} of p(z_i | z_{i+1}), 1 at the top."""
+        return cls(shapes, image=image, features=((1,), *shapes[:-1]), last_feature=shapes[-1])
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """The number of elements of each layer, top first."""

@@ -37,6 +37,9 @@ def _showing(backbone: Backbone) -> ShowsFeatures:
     return backbone
 
 
+LATENTS = "latents"
+"""The name in `EnergyFn.sees` of u, z, σ and the context."""
+
 SHOWN: dict[str, Sight] = {
     "image": Sight(
         "the decoded image",
@@ -60,15 +63,11 @@ SHOWN: dict[str, Sight] = {
 def expect_shown(layout: LatentLayout, sees: Iterable[str], key: str = "prior.energy") -> None:
     """Raise `ConfigError` if an energy at `key` of the configuration sees what the backbone does not show."""
     for name in sees:
-        if not SHOWN[name].shape(layout):
+        if name != LATENTS and not SHOWN[name].shape(layout):
             raise ConfigError(
                 f"{key}: this energy sees {SHOWN[name].what} ({name!r}), and the backbone does not show it; use an "
                 "energy of the latents alone, or a backbone that shows it"
             )
-
-
-LATENTS = "latents"
-"""The name in `EnergyFn.sees` of u, z, σ and the context."""
 
 
 def sees_latents(*modules: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import SMALL_IMAGES, contexts, image_batch, points, seeded
 from hebm.tilts import Tilt, shown
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.two_layer.recipe import TwoLayer
 
 ROWS = 5
 
@@ -228,6 +227,12 @@ def test_an_energy_may_see_the_decoded_image_and_its_gradient_goes_through_the_d
     assert torch.allclose(grad, slope - u, atol=1e-12)
 
 
+class Silent(ReferenceBackbone):
+    """Shows no features."""
+
+    decoder_features = None
+
+
 def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
     class SeesMore(SeesImage):
         sees = ("image", "pixels")
@@ -236,9 +241,9 @@ def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
         PluginError, match="sees 'pixels'; what energies can see: 'latents', 'image', 'features', 'last-feature'"
     ):
         Tilt(SeesMore(), (SeesMore(),))
-    ladder = TwoLayer(z_dims=(3, 5), widths=(16,), inference_width=16).build(SMALL_IMAGES)
-    with pytest.raises(PluginError, match="sees decoder features, and InferringTwoLayer shows none"):
-        shown(ladder, ladder.latents(torch.zeros(2, 8)), ("features",))
+    silent = Silent()
+    with pytest.raises(PluginError, match="sees decoder features, and Silent shows none"):
+        shown(silent, silent.latents(torch.zeros(2, silent.layout.dim)), ("features",))
     with pytest.raises(PluginError, match="these latents do not show 'features'"):
         _ = backbone.latents(u).features
 

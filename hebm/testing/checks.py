@@ -30,6 +30,7 @@ from hebm.testing import (
     pixels,
     prior_contexts,
     prior_draws,
+    prior_energies,
     prior_laws,
     prior_learning,
     priors,
@@ -109,7 +110,9 @@ class Checks:
 BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
 ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
 PRIOR = Checks(
-    PriorRecipe, (prior_draws, priors, watched_priors, prior_laws, prior_learning), lambda given: given.generator
+    PriorRecipe,
+    (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_energies),
+    lambda given: given.generator,
 )
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
 """Checks of a prior on a root that draws a context, for recipes with a field `root`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hebm.errors import PluginError
 from hebm.interfaces import EnergyFn, EnergyRecipe, ImageSpec
 from hebm.latents import LatentLayout, Latents
+from hebm.noise import Noise
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
 from hebm.testing.promises import (
     ConformanceError,
@@ -72,21 +74,21 @@ def check_batch_independence(recipe: EnergyRecipe, layout: LatentLayout, levels:
     with torch.no_grad():
         whole = energy(_latents(layout), t)
         poisoned = energy(_latents(layout, u=spoiled), t)
-        alone = energy(_row(_latents(layout), 2), None if t is None else t[2:3])
+        alone = energy(_rows(_latents(layout), slice(2, 3)), None if t is None else t[2:3])
     fix = "no batch statistics in eval mode, no reductions over dimension 0"
     expect_close("a row of a batch equals the row alone", alone[0], whole[2], 1e-5, fix)
     keep = [0, *range(2, ROWS)]
     expect_equal("a NaN row leaves the others unchanged", poisoned[keep], whole[keep], fix)
 
 
-def _row(latents: Latents, i: int) -> Latents:
-    z, sigma = ([part[i : i + 1] for part in parts] for parts in (latents.z, latents.sigma))
-    context = None if latents.context is None else latents.context[i : i + 1]
+def _rows(latents: Latents, few: slice) -> Latents:
+    z, sigma = ([part[few] for part in parts] for parts in (latents.z, latents.sigma))
+    context = None if latents.context is None else latents.context[few]
     seen = {
-        name: part[i : i + 1] if isinstance(part, Tensor) else tuple(each[i : i + 1] for each in part)
+        name: part[few] if isinstance(part, Tensor) else tuple(each[few] for each in part)
         for name, part in latents.shown.items()
     }
-    return Latents(latents.u[i : i + 1], tuple(z), tuple(sigma), context, shown=seen)
+    return Latents(latents.u[few], tuple(z), tuple(sigma), context, shown=seen)
 
 
 def check_parameter_gradients(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
@@ -208,6 +210,58 @@ def _showing(latents: Latents, shown: dict[str, Any]) -> Latents:
 
 def _moved(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     return part + 1 + part.square() if isinstance(part, Tensor) else tuple(each + 1 + each.square() for each in part)
+
+
+def check_perturbed(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`perturbed(noise)` has the energy's parameters, and takes all its numbers from the noise, row by row.
+
+    The energy itself stays as it is, and computes the same in each evaluation, in train mode too.
+    """
+    energy, latents, t = _built(recipe, layout, levels, logits=3), _latents(layout).detach(), _times(levels)
+    with torch.no_grad():
+        before = energy(latents, t)
+        (one, next_one), (other, _) = (_forwards(energy, Noise(0, "step"), latents, t, 2) for _ in range(2))
+        few = slice(2, None)
+        (rows,) = _forwards(energy, Noise(0, "step", start=2), _rows(latents, few), None if t is None else t[few])
+        after = energy(latents, t)
+    fix = "draw from the noise alone, a row for each row: put modules of hebm.perturbations into the net"
+    expect_equal("two views of one noise compute the same", other, one, fix)
+    expect_close("row i of a view takes the numbers of row i of the noise", rows, one[few], 1e-5, fix)
+    expect_equal("the energy itself is as it was before", after, before, "perturb a view, and leave the energy alone")
+    expect_finite("f of the view's next forward", next_one, fix)
+    view = energy.perturbed(Noise(0, "step"))
+    f, fix = view(latents, t).square().sum(), "share the parameters: do not copy them"
+    expect_gradients(f, energy.named_parameters(), "the gradient of a view's f reaches the energy's parameters", fix)
+    _expect_deterministic(energy, latents, t)
+
+
+def _forwards(energy: EnergyFn, noise: Noise, latents: Latents, t: Tensor | None, times: int = 1) -> list[Tensor]:
+    view = energy.perturbed(noise)
+    return [view(latents, t) for _ in range(times)]
+
+
+def _expect_deterministic(energy: EnergyFn, latents: Latents, t: Tensor | None) -> None:
+    """Evaluate copies, since a spectral norm may advance in train mode."""
+    twins = [copy.deepcopy(energy).train() for _ in range(2)]
+    with torch.no_grad():
+        twins[1].perturbed(Noise(1, "step"))
+        one, other = (twin(latents, t) for twin in twins)
+    fix = "perturb the view that `perturbed` returns, and nothing else"
+    expect_equal("the energy itself is deterministic in train mode", other, one, fix)
+
+
+def check_penalty(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`penalty` is None, or a finite scalar that is not negative and whose gradient reaches parameters."""
+    energy = _built(recipe, layout, levels, logits=3)
+    penalty = energy.penalty(_latents(layout).detach(), _times(levels))
+    if penalty is None:
+        return
+    expect_shape("the penalty", penalty, (), "take the mean over rows")
+    expect_finite("the penalty", penalty, "avoid sqrt and norms at 0")
+    fix = "return a mean of squares that is differentiable in the parameters; None without a penalty"
+    value = float(penalty.detach())
+    promise(value >= 0, "the penalty is not negative", f"{value:.3g}", fix)
+    promise(penalty.requires_grad, "the penalty has a gradient in the parameters", "it has none", fix)
 
 
 def check_levels(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

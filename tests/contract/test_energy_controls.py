@@ -1,5 +1,7 @@
 """Wrong energies, each caught by the check that names its promise."""
 
+import copy
+
 import pytest
 import torch
 from catching import own_cases
@@ -7,6 +9,7 @@ from sound_components import SPATIAL, Energies, SoundEnergy, expect_failing, unc
 from torch import nn
 
 from hebm.interfaces import EnergyFn
+from hebm.perturbations import Dropout
 from hebm.testing import check_all
 
 
@@ -142,6 +145,76 @@ class MisspelledSees(SoundEnergy):
     sees = ("picture",)
 
 
+class SoundDropout(SoundEnergy):
+    """Its hidden units are dropped in training."""
+
+    def __init__(self, layout, logits):
+        super().__init__(layout, logits)
+        self.net.insert(2, Dropout(0.3))
+
+
+class PerturbsItself(SoundDropout):
+    def perturbed(self, noise):
+        self.net[2].noise = noise
+        return self
+
+
+class CopiesParameters(SoundDropout):
+    def perturbed(self, noise):
+        return copy.deepcopy(super().perturbed(noise))
+
+
+class OneMaskForAllRows(SoundDropout):
+    def perturbed(self, noise):
+        return OneMask(self, noise)
+
+
+class OneMask(EnergyFn):
+    def __init__(self, whole, noise):
+        super().__init__()
+        self.whole, self.noise = whole, noise
+
+    def forward(self, latents, t=None):
+        return self.whole(latents) * (1 + self.noise.uniform(1, 1, 1))
+
+
+class OwnNoise(SoundDropout):
+    def perturbed(self, noise):
+        self.steps = getattr(self, "steps", 0) + 1
+        return super().perturbed(noise.derive(self.steps))
+
+
+class NoisyInTrainMode(SoundDropout):
+    def forward(self, latents, t=None):
+        f = super().forward(latents)
+        return f + self.drawn if self.training else f
+
+    def perturbed(self, noise):
+        self.drawn = noise.uniform(1, 1, 1)
+        return super().perturbed(noise)
+
+    drawn = 0.0
+
+
+class Penalised(SoundEnergy):
+    gradient_penalty = 0.5
+
+
+class PenaltyPerRow(SoundEnergy):
+    def penalty(self, latents, t=None):
+        return self(latents).square()
+
+
+class NegativePenalty(SoundEnergy):
+    def penalty(self, latents, t=None):
+        return -self(latents).square().mean()
+
+
+class DetachedPenalty(SoundEnergy):
+    def penalty(self, latents, t=None):
+        return self(latents).square().mean().detach()
+
+
 class SoundLevels(SoundEnergy):
     """f depends on the level t."""
 
@@ -180,6 +253,14 @@ BROKEN_ENERGIES = [
     (ReadsIfShown, "sees"),
     (DeclaresUnread, "sees"),
     (MisspelledSees, "sees"),
+    (PerturbsItself, "perturbed"),
+    (CopiesParameters, "perturbed"),
+    (OneMaskForAllRows, "perturbed"),
+    (OwnNoise, "perturbed"),
+    (NoisyInTrainMode, "perturbed"),
+    (PenaltyPerRow, "penalty"),
+    (NegativePenalty, "penalty"),
+    (DetachedPenalty, "penalty"),
     (FlatShape, "shape"),
     (BatchNormed, "batch-independence"),
     (IdleEnergyParameter, "parameter-gradients"),
@@ -218,6 +299,11 @@ def test_a_wrong_energy_of_several_levels_is_caught(kind, name):
 def test_sound_energies_of_several_levels_and_of_the_image_pass():
     check_all(own_cases(Energies(SoundLevels), levels=3))
     check_all(own_cases(Energies(SeesImage)))
+
+
+@pytest.mark.parametrize("kind", [SoundDropout, Penalised])
+def test_energies_that_training_regularises_pass(kind):
+    check_all(own_cases(Energies(kind)))
 
 
 def test_spatial_layers_and_a_context_pass_as_well():

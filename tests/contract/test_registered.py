@@ -66,6 +66,12 @@ REDUCED = {
         {"channels": 4, "width": 5, "blocks": 2, "dense_blocks": 2},
         {"channels": 3, "width": 5, "blocks": 1, "dense_blocks": 1, "convolutions": 1, "coordinate": "z-given-above"},
     ],
+    "image-conv": [{"channels": 2, "width": 5}, {"channels": 2, "width": 5, "gradient_penalty": 1.0, "dropout": 0.4}],
+    "feature-conv": [{"channels": 3, "width": 5, "shift": 1, "gradient_penalty": 1.0}],
+    "feature-mlp": [
+        {"width": 6, "dropout": 0.3},
+        {"width": (6, 5), "depth": 1, "coordinate": "u", "gradient_penalty": 1.0},
+    ],
     "mlp": [{}, {"width": 6, "coordinate": "z-given-above"}],
     "mlp-time": [{"width": 6}, {"width": 5, "depth": 1, "zero_init": False, "spectral_norm": True}],
     "adaptive-ce": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
@@ -132,7 +138,7 @@ def test_backbones_keep_their_promises_on_other_images(check):
 # two channels or more: of a 1 × 1 weight, spectral norm leaves the sign, which has no gradient
 MAPS = LatentLayout(((2, 2, 2), (3, 8, 8)))
 MAPS_ONLY = {"conv", "conv-residual", "conv-time"}
-TIMED = {"conv-time", "mlp-time"}
+TIMED = {"conv-time", "mlp-time", "feature-mlp"}
 
 
 CONTEXTUAL = {"with-context"}
@@ -199,6 +205,21 @@ def test_priors_keep_their_promises_on_the_first_party_backbone(name):
     backbone = seeded(lambda: made("hebm_backbones", "two-layer")[0].build(ImageSpec(1, 8, 8)))
     for case in cases(made("hebm_priors", name)[0], backbone=backbone):
         case()
+
+
+def decoded():
+    """Priors whose energies see what the decoder makes of the latents."""
+    image = find("hebm_energies", "image-conv")(channels=8, width=32, shift=0, zero_init=False)
+    feature = find("hebm_energies", "feature-mlp")(width=16, dropout=0.1)
+    energies = {"joint": (image, feature), "multi-stage": (image,), "ncp": (feature,), "diffusion": (feature,)}
+    made = [find("hebm_priors", name)(energy=energy) for name, each in energies.items() for energy in each]
+    return [attrs.evolve(recipe, proposals=150) if hasattr(recipe, "proposals") else recipe for recipe in made]
+
+
+@pytest.mark.slow
+@parametrize([case for recipe in decoded() for case in cases(recipe)])
+def test_priors_of_what_is_decoded_keep_their_promises(check):
+    check()
 
 
 @parametrize(walk("hebm_metrics"))

@@ -4,6 +4,9 @@
     u:              u_i = (z_i − μ_i(z_above)) / σ_i(z_above)
     z-given-above:  [z_i, μ_i, σ_i],  μ_i = z_i − σ_i u_i,  side by side as features or channels
 
+Each of them may come with the decoder's feature that p(z_i | z_above) is computed from, `with_feature(coordinate)`:
+then a net sees both, flat and side by side.
+
 μ_i and σ_i are all that p_β(z_i | z_above) depends on, so they stand for the layers above in any backbone: the context
 that NCP-VAE's classifiers r_i(z_i, c(z_above)) are conditioned on, where c are features of one decoder.
 
@@ -12,6 +15,8 @@ References:
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -28,6 +33,18 @@ COORDINATE_DOC = (
 )
 """For the option of that name."""
 
+_FEATURE = " with feature"
+
+
+def with_feature(coordinate: str) -> str:
+    """Return the name of a coordinate together with the decoder's feature at the layer."""
+    return coordinate + _FEATURE
+
+
+def sees(coordinate: str) -> tuple[str, ...]:
+    """Return what an energy of this coordinate sees, as in `EnergyFn.sees`."""
+    return ("latents", "features") if coordinate.endswith(_FEATURE) else ("latents",)
+
 
 def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tensor, ...]:
     """Return what the net of each layer sees, `(B, *shape_i)`, top first; shapes are those of `seen_shapes`.
@@ -35,8 +52,11 @@ def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tenso
     Arguments:
         latents: u `(B, D)`, and z and σ of every layer.
         layout: splits u.
-        coordinate: one of `COORDINATES`.
+        coordinate: one of `COORDINATES`, or `with_feature` of it.
     """
+    if coordinate.endswith(_FEATURE):
+        parts = seen(latents, layout, coordinate.removesuffix(_FEATURE))
+        return tuple(_side_by_side(*pair) for pair in zip(parts, latents.features, strict=True))
     if coordinate == "z":
         return latents.z
     u = layout.split(latents.u)
@@ -47,6 +67,9 @@ def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tenso
 
 def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int) -> Tensor:
     """Return `seen` of one layer alone, `(B, *shape)`; 0 is the top."""
+    if coordinate.endswith(_FEATURE):
+        part = seen_of(latents, layout, coordinate.removesuffix(_FEATURE), layer)
+        return _side_by_side(part, latents.features[layer])
     if coordinate == "z":
         return latents.z[layer]
     u = layout.split(latents.u)[layer]
@@ -55,8 +78,17 @@ def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int)
 
 def seen_shapes(layout: LatentLayout, coordinate: str) -> tuple[Shape, ...]:
     """Return the shape of what the net of each layer sees, without the batch dimension, top first."""
+    if coordinate.endswith(_FEATURE):
+        parts = seen_shapes(layout, coordinate.removesuffix(_FEATURE))
+        pairs = zip(parts, layout.features, strict=True)
+        return tuple((math.prod(part) + math.prod(feature),) for part, feature in pairs)
     times = 3 if coordinate == "z-given-above" else 1
     return tuple((times * shape[0], *shape[1:]) for shape in layout.shapes)
+
+
+def _side_by_side(part: Tensor, feature: Tensor) -> Tensor:
+    """Return both, flat, `(B, d + d_f)`."""
+    return torch.cat([part.flatten(1), feature.flatten(1)], dim=1)
 
 
 def _given_above(z: Tensor, sigma: Tensor, u: Tensor) -> Tensor:

@@ -84,8 +84,9 @@ def head(inputs: int, width: int, dropout: float, logits: int, zero: bool) -> li
     return [nn.Flatten(), Dropout(dropout), nn.Linear(inputs, width), nn.SiLU(), out]
 
 
+_TIMELESS = 'use energy.type = "feature-mlp", or prior.type = "multi-stage"'
 _DROPOUT = "of the flattened map, in training only"
-_PENALTY = "w of (w/2) E |∇f|² by what f sees, at posterior draws, in the loss (R1, arXiv 1801.04406); 0 for none"
+PENALTY_DOC = "w of (w/2) E |∇f|² by what f sees, at posterior draws, in the loss (R1, arXiv 1801.04406); 0 for none"
 
 
 @recipe
@@ -104,12 +105,12 @@ class ImageConv(EnergyRecipe):
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
     shift: int = option(1, doc="largest random shift of the image in training, each way; 0 for none", unit="px", low=0)
-    gradient_penalty: float = option(0.0, doc=_PENALTY, low=0)
+    gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ImageEnergy:
         """Build the net. Raises `ConfigError` if the backbone does not show the image, and for several levels."""
-        expect_one_level(levels, "image-conv")
+        expect_one_level(levels, "image-conv", _TIMELESS)
         expect_shown(layout, ImageEnergy.sees)
         shape: tuple[int, ...] = layout.image or ()
         wide = 2 * self.channels
@@ -133,12 +134,12 @@ class FeatureConv(EnergyRecipe):
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
     shift: int = option(0, doc="largest random shift of the map in training, each way; 0 for none", unit="px", low=0)
-    gradient_penalty: float = option(0.0, doc=_PENALTY, low=0)
+    gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> FeatureEnergy:
         """Build the net. Raises `ConfigError` unless the backbone shows a last feature map, and for several levels."""
-        expect_one_level(levels, "feature-conv")
+        expect_one_level(levels, "feature-conv", _TIMELESS)
         expect_shown(layout, FeatureEnergy.sees)
         shape = layout.last_feature or ()
         if len(shape) != 3:

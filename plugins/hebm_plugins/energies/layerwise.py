@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout, Latents
-from hebm_plugins.energies.coordinates import seen, seen_of
+from hebm_plugins.energies.coordinates import seen, seen_of, sees
 
 
 class LayerwiseEnergy(EnergyFn):
@@ -18,14 +18,23 @@ class LayerwiseEnergy(EnergyFn):
 
     Arguments:
         nets: one per layer, top first, → `(B, K)`; each sees `(B, *shape_i)`, or `(B, size_i)` if `flat`.
-        coordinate: what they see, one of `COORDINATES`.
+        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
         flat: flatten what a net sees.
+        gradient_penalty: weight of `EnergyFn.penalty`.
     """
 
-    def __init__(self, nets: Sequence[nn.Module], coordinate: str, layout: LatentLayout, flat: bool = False) -> None:
+    def __init__(
+        self,
+        nets: Sequence[nn.Module],
+        coordinate: str,
+        layout: LatentLayout,
+        flat: bool = False,
+        gradient_penalty: float = 0.0,
+    ) -> None:
         super().__init__()
         self.nets, self.coordinate, self.layout, self.flat = nn.ModuleList(nets), coordinate, layout, flat
+        self.sees, self.gradient_penalty = sees(coordinate), gradient_penalty
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, L, K)`."""
@@ -53,7 +62,7 @@ def started(out: nn.Linear, zero: bool) -> None:
         nn.init.zeros_(out.bias)
 
 
-def expect_one_level(levels: int, name: str) -> None:
+def expect_one_level(levels: int, name: str, instead: str = "use a time-aware energy") -> None:
     """Raise `ConfigError` if a prior asks the energy `name`, which knows no time, for more than one level."""
     if levels > 1:
-        raise ConfigError(f"energy {name!r} knows no time, the prior asks for {levels} levels; use a time-aware energy")
+        raise ConfigError(f"prior.energy: {name!r} knows no time, and this prior asks for {levels} levels; {instead}")

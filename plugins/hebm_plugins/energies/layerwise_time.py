@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hebm.interfaces import EnergyFn
 from hebm.latents import LatentLayout, Latents
-from hebm_plugins.energies.coordinates import seen, seen_of
+from hebm_plugins.energies.coordinates import seen, seen_of, sees
 from hebm_plugins.energies.time_embedding import distinct, sinusoids
 from hebm_plugins.module_lists import ModuleList
 
@@ -37,15 +37,24 @@ class LayerwiseTimeEnergy(EnergyFn):
 
     Arguments:
         nets: one per layer, top first.
-        coordinate: what they see, one of `COORDINATES`.
+        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
         together: evaluate the nets of equally shaped layers as one, once they are folded.
+        gradient_penalty: weight of `EnergyFn.penalty`.
     """
 
-    def __init__(self, nets: Sequence[TimeNet], coordinate: str, layout: LatentLayout, together: bool) -> None:
+    def __init__(
+        self,
+        nets: Sequence[TimeNet],
+        coordinate: str,
+        layout: LatentLayout,
+        together: bool,
+        gradient_penalty: float = 0.0,
+    ) -> None:
         super().__init__()
         self.nets = ModuleList(nets)
         self.coordinate, self.layout, self.together = coordinate, layout, together
+        self.sees, self.gradient_penalty = sees(coordinate), gradient_penalty
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, L, K)` at levels t `(B,)`; None is level 0. In training spectral norms advance."""
@@ -90,7 +99,7 @@ class FoldedLayerwise(EnergyFn):
     Arguments:
         nets: one per group, `(B, S, *shape)` → `(B, S, K)`.
         groups: the layers of each group.
-        coordinate: what they see, one of `COORDINATES`.
+        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
     """
 
@@ -99,6 +108,7 @@ class FoldedLayerwise(EnergyFn):
     ) -> None:
         super().__init__()
         self.nets, self.groups, self.coordinate, self.layout = ModuleList(nets), groups, coordinate, layout
+        self.sees = sees(coordinate)
         listed = [i for group in groups for i in group]
         self._order = None if listed == sorted(listed) else [listed.index(i) for i in range(len(listed))]
 

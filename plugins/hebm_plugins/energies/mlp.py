@@ -11,6 +11,7 @@ from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, EnergyRecipe
 from hebm.latents import LatentLayout, Latents
+from hebm.perturbations import Dropout
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
 from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
 
@@ -22,11 +23,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def mlp(sizes: tuple[int, ...], activation: str) -> nn.Sequential:
-    """Build linear layers between `sizes`, with an activation after each but the last."""
+def mlp(sizes: tuple[int, ...], activation: str, dropout: float | None = None) -> nn.Sequential:
+    """Build linear layers between `sizes`, with an activation after each but the last, and dropout after that.
+
+    Without dropout (None) the net has no such module, and other names of its weights than at a rate of 0.
+    """
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        layers += ([ACTIVATIONS[activation]()] if i else []) + [nn.Linear(a, b)]
+        between = [ACTIVATIONS[activation](), *([] if dropout is None else [Dropout(dropout)])]
+        layers += (between if i else []) + [nn.Linear(a, b)]
     return nn.Sequential(*layers)
 
 

@@ -13,6 +13,7 @@ from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.interfaces import EnergyRecipe
 from hebm.latents import LatentLayout
+from hebm.perturbations import Dropout
 from hebm_plugins.energies.conv_time_folding import transposed
 from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
 from hebm_plugins.energies.layerwise import started
@@ -33,11 +34,14 @@ class MLPTimeNet(TimeNet):
         logits: K.
         activation: a, by name.
         spectral: normalise every weight.
+        dropout: of every hidden layer in training.
     """
 
-    def __init__(self, size: int, width: int, depth: int, logits: int, activation: str, spectral: bool) -> None:
+    def __init__(
+        self, size: int, width: int, depth: int, logits: int, activation: str, spectral: bool, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]()
+        self.activation, self.dropout = ACTIVATIONS[activation](), Dropout(dropout)
         self.time = TimeMLP(width, spectral, bias=True)
         inputs = [size, *[width] * (depth - 1)]
         self.hidden = ModuleList(LinearMap(a, width, spectral, bias=True) for a in inputs)
@@ -48,7 +52,7 @@ class MLPTimeNet(TimeNet):
         """Return f `(B, K)` of z `(B, *shape)` and sinusoids e `(B, 128)`."""
         x, s = z.flatten(1), F.silu(self.time(e))
         for hidden, time in zip(self.hidden, self.times, strict=True):
-            x = self.activation(hidden(x) + time(s))
+            x = self.dropout(self.activation(hidden(x) + time(s)))
         f: Tensor = self.out(x)
         return f
 

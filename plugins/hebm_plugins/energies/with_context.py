@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.interfaces import EnergyFn, EnergyRecipe
+from hebm.interfaces import EnergyFn, EnergyRecipe, sees_of
 from hebm.latents import LatentLayout, Latents
 from hebm_plugins.energies.mlp import MLP
 
@@ -40,6 +40,10 @@ class ContextEnergy(EnergyFn):
         """Fold the other energy."""
         return ContextEnergy(self.energy.folded(t), self.layout)
 
+    def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor | None:
+        """Return the other energy's penalty."""
+        return self.energy.penalty(self._joined(latents), t)
+
     def _joined(self, latents: Latents) -> Latents:
         """Append c to each layer's z and u, with σ = 1."""
         if latents.context is None:
@@ -52,7 +56,7 @@ class ContextEnergy(EnergyFn):
             torch.cat([s.expand_as(part).flatten(1), ones], dim=1)
             for s, part in zip(latents.sigma, latents.z, strict=True)
         ]
-        return Latents(u, tuple(z), tuple(sigma), latents.context, shown=latents.shown)
+        return Latents(u, tuple(z), tuple(sigma), latents.context)
 
 
 @recipe
@@ -74,4 +78,10 @@ class WithContext(EnergyRecipe):
             )
         size = math.prod(layout.context)
         flat = attrs.evolve(layout, shapes=tuple((d + size,) for d in layout.sizes))
-        return ContextEnergy(self.energy.build(flat, logits, levels), layout)
+        energy = self.energy.build(flat, logits, levels)
+        if seen := sees_of(energy):
+            raise ConfigError(
+                f'energy.type = "with-context": its energy sees {" and ".join(map(repr, seen))}, which the decoder '
+                "computes from the context too; use that energy itself"
+            )
+        return ContextEnergy(energy, layout)

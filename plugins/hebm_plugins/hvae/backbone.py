@@ -73,6 +73,14 @@ class HVAEBackbone(InferringBackbone):
         """Return p(x|z_1)."""
         return self.pixels(self.generator(latents.z[-1]))
 
+    def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
+        """Return z_{i+1}, all that p(z_i|z_{i+1}) depends on; ones for the top layer."""
+        return torch.ones_like(latents.u[:, :1]), *latents.z[:-1]
+
+    def last_feature(self, latents: Latents) -> Tensor:
+        """Return z_1, all that p(x|z_1) depends on."""
+        return latents.z[-1]
+
     def generative(self) -> tuple[nn.Module, ...]:
         """List the modules of p(z_i|z_{i+1}) and p(x|z_1)."""
         return self.conditionals, self.generator

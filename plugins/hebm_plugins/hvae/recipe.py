@@ -67,7 +67,7 @@ class HVAE(BackboneRecipe):
         pixels = pixel_output(images, self.likelihood, self.pixel_std, self.mixtures, self.bits)
         shapes = tuple(pyramid.shape(level, c) for level, c in zip(levels, channels, strict=True))
         return HVAEBackbone(
-            layout=LatentLayout(shapes, image=images.shape),
+            layout=LatentLayout.markov(shapes, images.shape),
             conditionals=self._conditionals(pyramid, levels, channels, self.log_sigma_bound),
             generator=Path(pyramid, levels[-1], 0, (channels[-1], pixels.channels), self.blocks),
             pixels=pixels.distribution,

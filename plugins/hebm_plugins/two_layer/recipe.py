@@ -59,7 +59,7 @@ class TwoLayer(BackboneRecipe):
             )
             for a, b in above
         ]
-        layout = LatentLayout(tuple((d,) for d in self.z_dims), image=images.shape)
+        layout = LatentLayout.markov(tuple((d,) for d in self.z_dims), images.shape)
         generator, offset = self._generator(images), self.sigma_offset
         pixel_std = self.pixel_std if self.likelihood == "gaussian" else None
         if self.inference == "none":

@@ -203,9 +203,10 @@ class DiffusionPrior(PriorLearner):
         )
         with torch.no_grad():
             positive, negative = (seen_by(self, backbone, at, context).detach() for at in (pair.u, chain.u))
-        logits, scale = self.energy(positive, t), self.levels.at("energy_scale", t, u)
+        energy = self.energy.perturbed(noise.derive("energy"))
+        logits, scale = energy(positive, t), self.levels.at("energy_scale", t, u)
         f_positive = self.coupling.tilt(logits, scale)
-        f_negative = self.coupling.tilt(self.energy(negative, t), scale)
+        f_negative = self.coupling.tilt(energy(negative, t), scale)
         loss = ((f_negative - f_positive) / scale).sum(1).mean()
         terms = {
             "f_positive": f_positive.detach().sum(1).mean(),
@@ -213,10 +214,10 @@ class DiffusionPrior(PriorLearner):
             "contrast": loss.detach(),
             "nonfinite_chains": chain.nonfinite.to(u.dtype),
         }
+        whole = Loss(loss, terms).plus("penalty", self.energy.penalty(positive, t))
         if not self.labelled:
-            return Loss(loss, terms)
-        entropy = self._cross_entropy(logits, scale, t, labels)
-        return Loss(loss + self.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()})
+            return whole
+        return whole.plus("cross_entropy", self._cross_entropy(logits, scale, t, labels), self.label_weight)
 
     def _cross_entropy(self, logits: Tensor, scale: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """Return its mean over the batch, at the levels that labels guide."""

@@ -6,7 +6,7 @@ import torch
 
 from hebm.config.recipes import option, recipe
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_root
+from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_energy, build_root
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior, Levels
 from hebm_plugins.priors.diffusion.schedule import Schedule, schedule
@@ -50,10 +50,17 @@ class Diffusion(PriorRecipe):
     )
 
     def build(self, backbone: Backbone) -> DiffusionPrior:
-        """Build the prior. Raises `ConfigError` for labels or a root that do not fit."""
+        """Build the prior. Raises `ConfigError` for labels, an energy or a root that do not fit."""
         root = build_root(self.root, backbone)
         coefficients = self._levels(schedule(self.levels))
-        energy = self.energy.build(backbone.layout, logits_of(self.classes, self.attributes), self.levels)
+        energy = build_energy(
+            self.energy,
+            backbone.layout,
+            logits_of(self.classes, self.attributes),
+            self.levels,
+            sees=("features",),
+            instead='use energy.type = "feature-mlp", or prior.type = "multi-stage"',
+        )
         coupling = couple(self.classes, self.attributes, self.label_layers, energy.count(backbone.layout))
         return DiffusionPrior(
             root=root,

@@ -27,9 +27,13 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
+    seen_by,
 )
 from hebm.particles import select
 from hebm_plugins.priors.contrast import bce, contrast_terms
+
+_NUMBERS = 2**25
+"""How many numbers of repeated latents and features are held at a time: 128 MiB in float32."""
 
 
 @attrs.frozen
@@ -52,7 +56,7 @@ class NCPPrior(PriorLearner):
 
     Arguments:
         root: draws the context; in u its conditionals are N(0, I).
-        energy: f_i, of z_i, and of z_above through μ_i and σ_i alone.
+        energy: f_i, of z_i, and of z_above through μ_i and σ_i, or the decoder's feature, alone.
         layout: of the backbone.
         drawing: how a layer is drawn.
     """
@@ -129,8 +133,10 @@ class NCPPrior(PriorLearner):
         positive = posterior.latents
         fresh = self.layout.split(noise.derive("negative").normal(*positive.u.shape))
         negative = redrawn(positive, self.layout, {i: part.flatten(1) for i, part in enumerate(fresh)})
-        on_positive, on_negative = self.tilt(positive), self.tilt(negative)
-        return Loss(bce(on_positive, on_negative).sum(), contrast_terms(on_positive, on_negative))
+        energy = self.energy.perturbed(noise.derive("energy"))
+        on_positive, on_negative = energy(positive).squeeze(2), energy(negative).squeeze(2)
+        loss = Loss(bce(on_positive, on_negative).sum(), contrast_terms(on_positive, on_negative))
+        return loss.plus("penalty", self.energy.penalty(positive))
 
 
 @attrs.frozen(eq=False)
@@ -154,7 +160,7 @@ class _Selection:
     def draw(self, proposals: int, noise: Noise) -> Draw:
         """Return u with layer i chosen, and ESS / P as a diagnostic."""
         here, u = self.prior.layout.place(self.layer), self.at.u
-        latents = self.backbone.latents(u, self.at.context)
+        latents = seen_by(self.prior.energy, self.backbone, u, self.at.context)
         found = select(
             lambda offered: self._log_weight(latents, offered), len(u), here.stop - here.start, proposals, noise
         )
@@ -170,13 +176,20 @@ class _Selection:
         return torch.where(self.fixed.mask[here], self.fixed.u[:, None, here], offered)
 
     def _log_weight(self, latents: Latents, offered: Tensor) -> Tensor:
-        """Return log r of proposals `(n, C, d)`, `(n, C)`."""
-        count, layer = offered.shape[1], self._placed(offered).flatten(0, 1)
-        rows, below = _repeated(latents, count), self.prior.below(self.layer, self.fixed)
+        """Return log r of proposals `(n, C, d)`, `(n, C)`, for a few samples at a time: each is repeated C times."""
+        placed, size = self._placed(offered), max(1, _NUMBERS // (offered.shape[1] * _numbers(latents)))
+        starts = range(0, len(latents), size)
+        return torch.cat([self._few(latents, slice(start, start + size), placed) for start in starts])
+
+    def _few(self, latents: Latents, few: slice, placed: Tensor) -> Tensor:
+        """Return log r of the proposals of some of the samples."""
+        count, layer = placed.shape[1], placed[few].flatten(0, 1)
+        rows, below = _repeated(latents, few, count), self.prior.below(self.layer, self.fixed)
         if below:
             moved = rows.u.clone()
             moved[:, self.prior.layout.place(self.layer)] = layer
-            f = self.prior.tilt(self.backbone.latents(moved, rows.context))[:, [self.layer, *below]].sum(1)
+            point = seen_by(self.prior.energy, self.backbone, moved, rows.context)
+            f = self.prior.tilt(point)[:, [self.layer, *below]].sum(1)
         else:
             point = redrawn(rows, self.prior.layout, {self.layer: layer})
             f = self.prior.energy.of_layer(point, self.layer).squeeze(1)
@@ -186,7 +199,8 @@ class _Selection:
 def redrawn(latents: Latents, layout: LatentLayout, fresh: dict[int, Tensor]) -> Latents:
     """Return latents with another u_i for some layers, given the layers above as they were: z_i + σ_i (u_i' − u_i).
 
-    A redrawn layer does not see what was redrawn above it.
+    A redrawn layer does not see what was redrawn above it, and its decoder feature is that of the layers above as they
+    were.
 
     Arguments:
         latents: B points.
@@ -198,15 +212,22 @@ def redrawn(latents: Latents, layout: LatentLayout, fresh: dict[int, Tensor]) ->
     for i, part in fresh.items():
         u[i] = part.view_as(old[i])
         z[i] = latents.z[i] + latents.sigma[i] * (u[i] - old[i])
-    return Latents(layout.join(u), tuple(z), latents.sigma, latents.context)
+    return Latents(layout.join(u), tuple(z), latents.sigma, latents.context, shown=latents.shown)
 
 
-def _repeated(latents: Latents, count: int) -> Latents:
-    """Repeat each row `count` times in a row."""
+def _numbers(latents: Latents) -> int:
+    """Return how many numbers one row has, decoder features included."""
+    features: list[Tensor] = [part for parts in latents.shown.values() for part in parts]
+    return latents.u.shape[1] * 3 + sum(part[:1].numel() for part in features)
+
+
+def _repeated(latents: Latents, few: slice, count: int) -> Latents:
+    """Repeat each of some rows `count` times in a row."""
 
     def rows(part: Tensor) -> Tensor:
-        return part.repeat_interleave(count, 0)
+        return part[few].repeat_interleave(count, 0)
 
     sigma = tuple(rows(s.expand_as(z)) for s, z in zip(latents.sigma, latents.z, strict=True))
     context = None if latents.context is None else rows(latents.context)
-    return Latents(rows(latents.u), tuple(map(rows, latents.z)), sigma, context)
+    shown = {name: tuple(map(rows, parts)) for name, parts in latents.shown.items()}  # features, a tuple
+    return Latents(rows(latents.u), tuple(map(rows, latents.z)), sigma, context, shown=shown)
