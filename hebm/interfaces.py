@@ -187,6 +187,13 @@ class PriorLearner(nn.Module, ABC):
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
         return ()
 
+    def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List the transitions that the trained prior will have, for checks before training.
+
+        Override it if `transitions` leaves out those of stages that are not trained yet.
+        """
+        return self.transitions(backbone)
+
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw n samples of u: walk the transitions from a draw of the root.
 

@@ -51,6 +51,9 @@ class Transition(ABC):
     def steps(self) -> int:
         """The length of the chain, 0 if the move is exact."""
 
+    def check(self, at: Draw) -> None:  # noqa: B027 most moves can be made from any draw
+        """Raise `ConfigError` if the move cannot be made from draws like this one. Asked before training."""
+
     @abstractmethod
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
         """Move a draw.
@@ -114,6 +117,10 @@ class MCMC(Transition):
     def steps(self) -> int:
         """The steps that the sampler was built with."""
         return self.sampler.steps
+
+    def check(self, at: Draw) -> None:
+        """Raise `ConfigError` if the sampler cannot move on the density."""
+        self.sampler.check(self.density(at, Request()))
 
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
         """Run the chain from each row of the draw."""

@@ -77,6 +77,15 @@ def test_the_section_has_strips_and_curves_of_both_lengths_for_every_chain(tmp_p
     assert len(section.tables[0].rows) == 3 * len(names)
 
 
+def test_chains_of_a_sampler_without_gradients_have_curves_of_the_log_density_alone(tmp_path):
+    made = evaluation(tmp_path, "pcn")
+    section = SMALL.run(made, tmp_path)
+    assert every_file_is_there(section, tmp_path)
+    (curves,) = [picture for picture in section.pictures if picture.file == "long.png"]
+    assert "gradient" not in curves.title
+    assert [chain.grad_norms for chain in record(made.model, 4, 1, 2, 2)] == [None]
+
+
 def test_states_that_are_not_finite_are_said_to_be_so(tmp_path):
     made = evaluation(tmp_path)
     with torch.no_grad():

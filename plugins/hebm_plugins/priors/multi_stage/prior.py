@@ -157,7 +157,11 @@ class MultiStagePrior(PriorLearner):
 
         In mode joint each stage's chain starts at the root: drawing from a product takes its own chain alone.
         """
-        return tuple(self._transition(backbone, s) for s in range(self.trained_stages))
+        return self.planned_transitions(backbone)[: self.trained_stages]
+
+    def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List a chain for every stage."""
+        return tuple(self._transition(backbone, s) for s in range(len(self.ratios)))
 
     def _transition(self, backbone: Backbone, s: int) -> Transition:
         mode, single = self.drawing.mode, self.drawing.factors == "single"
