@@ -51,7 +51,7 @@ class Compiled(Sampler):
         return getattr(self.sampler, name)
 
     def check(self, density: LogDensity) -> None:
-        """Ask the sampler."""
+        """Raise `ConfigError` for a density that the sampler cannot move on."""
         self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:

@@ -207,7 +207,7 @@ class KnownFactor(LogDensity):
         self.of, self.known, self.scale = of, factor or Factor(), scale
 
     def factor(self) -> Factor:
-        """Return m and s."""
+        """Return the m and s that it was made with."""
         return self.known
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
@@ -216,7 +216,7 @@ class KnownFactor(LogDensity):
         return ValueAndGrad(-0.5 * v.square().sum(1), -v / self.known.std)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return r(v)."""
+        """Return r at the standardised u."""
         return self.of(self._standardised(u))
 
     def _standardised(self, u: Tensor) -> Tensor:

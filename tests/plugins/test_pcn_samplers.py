@@ -48,7 +48,7 @@ def standardised(u):
 
 
 def gradient(v):
-    """g = ∇_v Φ."""
+    """Return g(v) = ∇_v Φ by autograd."""
     leaf = v.detach().requires_grad_()
     (grad,) = torch.autograd.grad(-bent(leaf).sum(), leaf)
     return grad
@@ -88,7 +88,7 @@ def test_the_acceptance_ratio_of_pcn_mala_is_the_explicit_one_of_metropolis_and_
     here, there = (sampler.init(SCALED, at) for at in (u, u + 0.3 * draws("step", ROWS, DIM)))
 
     def log_q(w, v):
-        """Of w given v."""
+        """Return the log density of w given v."""
         mean, variance = ((2 - delta) * v - 2 * delta * gradient(v)) / (2 + delta), 8 * delta / (2 + delta) ** 2
         return -0.5 * (w - mean).square().sum(1) / variance
 
