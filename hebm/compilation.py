@@ -31,31 +31,35 @@ class Compiled(Sampler):
     """Another sampler whose step is one compiled graph; its other attributes are that sampler's.
 
     Arguments:
-        sampler: the transition.
+        sampler: makes each step.
         backend: of `torch.compile`; "inductor" needs a C++ compiler on a CPU.
     """
 
     def __init__(self, sampler: Sampler, backend: str = "inductor") -> None:
         self.sampler, self.backend = sampler, backend
-        self.draws = sampler.draws  # type: ignore[misc]
+        self.draws, self.needs_factor = sampler.draws, sampler.needs_factor  # type: ignore[misc]
         self._steps: dict[tuple[Any, ...], Step] = {}
 
     def __repr__(self) -> str:
-        """Names the sampler."""
+        """Return the sampler's own text, marked as compiled."""
         return f"Compiled({self.sampler!r})"
 
     def __getattr__(self, name: str) -> Any:
-        """An attribute of the sampler, such as `steps`."""
+        """Return an attribute of the sampler, such as `steps`."""
         if name == "sampler":  # not there yet while this is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
+    def check(self, density: LogDensity) -> None:
+        """Raise `ConfigError` for a density that the sampler cannot move on."""
+        self.sampler.check(density)
+
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """The sampler's state at u `(B, D)`; not compiled, it runs once a chain."""
+        """Return the sampler's state at u `(B, D)`; it is not compiled, since it runs once a chain."""
         return self.sampler.init(density, u)
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """One transition.
+        """Make a single step.
 
         Raises `ConfigError` if it cannot be compiled as one graph, or has too many variants: what changes from
         chain to chain should be a tensor of the density, not a number.
@@ -73,7 +77,7 @@ class Compiled(Sampler):
 
 
 def compiled(recipe: R) -> R:
-    """The same recipe with every sampler in it, at any depth, compiled; for building, not for writing to a file.
+    """Return the same recipe with every sampler in it, at any depth, compiled; for building, not for writing to a file.
 
     Arguments:
         recipe: of a prior or a scheme, say.
@@ -82,7 +86,7 @@ def compiled(recipe: R) -> R:
 
 
 def with_samplers(recipe: R, change: Callable[[Sampler], Sampler]) -> R:
-    """The same recipe with every sampler in it, at any depth, replaced."""
+    """Return the same recipe with every sampler in it, at any depth, replaced."""
 
     def changed(value: Any) -> Any:
         if isinstance(value, Sampler):

@@ -23,12 +23,12 @@ class Graphed(Sampler):
     """Another sampler whose step is replayed from a CUDA graph; its other attributes are that sampler's.
 
     Arguments:
-        sampler: the transition.
+        sampler: makes each step.
     """
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
-        self.draws = sampler.draws  # type: ignore[misc]
+        self.draws, self.needs_factor = sampler.draws, sampler.needs_factor  # type: ignore[misc]
 
     def __repr__(self) -> str:
         """Return the sampler's own text, marked as recorded."""
@@ -39,6 +39,10 @@ class Graphed(Sampler):
         if name == "sampler":  # not there yet while this is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
+
+    def check(self, density: LogDensity) -> None:
+        """Raise `ConfigError` for a density that the sampler cannot move on."""
+        self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
         """Return the sampler's state at u `(B, D)`; on a GPU with the recorded step.
@@ -70,7 +74,7 @@ class Recording:
     """One step of one chain, its inputs and outputs at fixed addresses.
 
     Arguments:
-        sampler: the transition.
+        sampler: makes each step.
         density: what it moves on.
         state: where the chain starts; copied.
     """
@@ -101,8 +105,7 @@ class Recording:
                 mine.copy_(given)
         self.graph.replay()
         after = [part.clone() for part in self.after]  # before the state that they may be part of is overwritten
-        accepted = None if self.info.accepted is None else self.info.accepted.clone()
-        info = Info(self.info.value.clone(), self.info.grad.clone(), accepted)
+        info = Info._make(None if part is None else part.clone() for part in self.info)
         for mine, new in zip(self.state, after, strict=True):
             mine.copy_(new)
         return after[0], info

@@ -1,7 +1,7 @@
 """The densities that get sampled, one small class each, formula first.
 
 Each is a log density over flat u `(B, D)`, up to a constant, rows independent. `value_and_grad` differentiates the
-Gaussian terms by hand and the rest by one call of autograd on u alone.
+Gaussian terms by hand and the remainder by one call of autograd on u alone (`remainder_and_grad`).
 
 References:
     Learning Latent Space Energy-Based Prior Model, arXiv 2006.08205.
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hebm.backbone import Backbone
+from hebm.errors import ConfigError
 from hebm.latents import Fixed
 from hebm.tilts import Tilt
 
@@ -36,6 +37,14 @@ class Factor(NamedTuple):
 
     mean: Tensor | float = 0.0
     std: Tensor | float = 1.0
+
+
+def known_factor(density: LogDensity) -> Factor:
+    """Return the Gaussian factor of a density. Raises `ConfigError` if it is not known."""
+    factor = density.factor()
+    if factor is None:
+        raise ConfigError(f"the density {type(density).__name__} has no known Gaussian factor N(m, s² I)")
+    return factor
 
 
 @contextmanager
@@ -55,7 +64,7 @@ class LogDensity(ABC):
     """log p(u) = r(u) + log N(u; m, s² I) + const, with r by autograd and the Gaussian term by hand; m = 0, s = 1.
 
     Attributes:
-        scale: a number or `(B, 1)` that multiplies every sampler's step size h.
+        scale: a number or `(B, 1)` that multiplies the step size h of every sampler that does not need `factor`.
         modules: what must not require gradients inside a chain.
         variant: tells densities of one class and the same modules apart; each has a compiled step of its own.
     """
@@ -71,7 +80,8 @@ class LogDensity(ABC):
     def factor(self) -> Factor | None:
         """Return m and s of the Gaussian term; None where it is not known to be N(m, s² I).
 
-        A sampler that proposes from it needs another proposal for None, such as a random walk accepted on log p(u).
+        A sampler that cannot do without it sets `Sampler.needs_factor`; others may use another proposal for None, such
+        as a random walk accepted on log p(u).
         """
         return Factor() if type(self).gaussian is LogDensity.gaussian else None
 
@@ -81,25 +91,29 @@ class LogDensity(ABC):
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
         """Return log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
-        if torch.compiler.is_compiling():
-            remainder, grad = self._functional(u)
-        else:
-            with torch.enable_grad():
-                leaf = u.detach().requires_grad_()
-                remainder = self.remainder(leaf)
-                (grad,) = torch.autograd.grad(remainder, leaf, torch.ones_like(remainder))
+        remainder, slope = self.remainder_and_grad(u)
         value, quadratic = self.gaussian(u)
-        return ValueAndGrad(value + remainder.detach(), quadratic + grad)
+        return ValueAndGrad(value + remainder, quadratic + slope)
 
-    def _functional(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The same by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles without end."""
+    def remainder_and_grad(self, u: Tensor) -> ValueAndGrad:
+        """Return r(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
+        if torch.compiler.is_compiling():
+            return self._functional(u)
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_()
+            remainder = self.remainder(leaf)
+            (grad,) = torch.autograd.grad(remainder, leaf, torch.ones_like(remainder))
+        return ValueAndGrad(remainder.detach(), grad)
+
+    def _functional(self, u: Tensor) -> ValueAndGrad:
+        """Return the same by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles forever."""
 
         def total(point: Tensor) -> tuple[Tensor, Tensor]:
             remainder = self.remainder(point)
             return remainder.sum(), remainder
 
         grad, (_, remainder) = torch.func.grad_and_value(total, has_aux=True)(u)
-        return remainder, grad
+        return ValueAndGrad(remainder.detach(), grad)
 
 
 class TiltedPrior(LogDensity):

@@ -232,6 +232,13 @@ class PriorLearner(nn.Module, ABC):
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
         return ()
 
+    def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List the transitions that the trained prior will have, for checks before training.
+
+        Override it if `transitions` leaves out those of stages that are not trained yet.
+        """
+        return self.transitions(backbone)
+
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
         """Draw n samples of u: walk the transitions from a draw of the root.
 
@@ -350,14 +357,18 @@ def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Ti
         prior: any prior.
         backbone: gives the transitions.
         after: a transition's name, or None for the prior itself. Where transitions have ratios, the tilt is their sum
-            up to this one. Where they have none (a chain of conditionals), it is the prior's own, that of its end.
+            up to this one; one without a ratio makes the start of the next that has one, whose target it shares. Where
+            none has a ratio (a chain of conditionals), the tilt is the prior's own, that of its end.
     """
-    ratios = [transition.ratio for transition in up_to(prior.transitions(backbone), after)]
+    listed = prior.transitions(backbone)
+    done = len(up_to(listed, after))
     if after == ROOT:
         return None
-    if after is None or not any(ratios):
+    if after is None or not any(transition.ratio for transition in listed):
         return tilt_of(prior)
-    return total(tuple(ratio(None) for ratio in ratios if ratio is not None))
+    while listed[done - 1].ratio is None and done < len(listed):
+        done += 1
+    return total(tuple(transition.ratio(None) for transition in listed[:done] if transition.ratio is not None))
 
 
 # ---------------------------------------------------------------- recipes: what is registered

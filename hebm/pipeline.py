@@ -32,7 +32,7 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.metrics_file import Results
 from hebm.evaluation.result import evaluate
 from hebm.evaluation.shares import Processes
-from hebm.interfaces import ImageSpec, Request, TakesLabels
+from hebm.interfaces import Draw, ImageSpec, Request, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
@@ -43,7 +43,7 @@ from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.row_cache import RowCache
 from hebm.store.run_folder import RunFolder
-from hebm.trained import TrainedModel
+from hebm.trained import TrainedModel, evaluating
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
@@ -116,17 +116,20 @@ def assemble(
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    _check_after(model, experiment.evaluate.after)
+    _check_transitions(model, experiment.evaluate.after)
     for metric in experiment.evaluate.metrics if measured else ():
         metric.check(images, experiment.evaluate)
     return Assembly(experiment, written, places, images, image_spec, model, phases)
 
 
-def _check_after(model: Model, after: str | None) -> None:
-    """Raise `ConfigError` for an `evaluate.after` that the trained prior will not have."""
-    listed = [transition.name for transition in model.prior.transitions(model.backbone)]
-    trained = [stage.name for stage in model.prior.stages() if not stage.with_backbone]
-    names = list(dict.fromkeys((ROOT, *listed, *trained)))
+def _check_transitions(model: Model, after: str | None) -> None:
+    """Raise `ConfigError` for an `evaluate.after` that the trained prior will not have, or a chain that cannot run."""
+    parameter = next(model.backbone.parameters(), torch.zeros(()))
+    planned, at = model.prior.planned_transitions(model.backbone), model.backbone.layout.zeros(parameter)
+    with evaluating(model.backbone, model.prior):
+        for transition in planned:
+            transition.check(Draw(at.u, at.context))
+    names = (ROOT, *(transition.name for transition in planned))
     if after is not None and after not in names:
         raise ConfigError(
             f"evaluate.after: this prior has no transition {after!r}; it has {', '.join(map(repr, names))}"

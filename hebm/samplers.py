@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from hebm.errors import PluginError
+from hebm.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from hebm.densities import LogDensity
@@ -39,26 +39,43 @@ class Info(NamedTuple):
     """What an observer may want to know of a step; the step computes it anyway.
 
     Arguments:
-        value: log density at the point whose gradient was used, `(B,)`.
-        grad: its gradient, `(B, D)`.
+        value: log density up to a constant, `(B,)`: at the point whose gradient was used, or where the step ended.
+        grad: its gradient there, `(B, D)`; None for a sampler that uses no gradient.
         accepted: 1 where a proposal was accepted, `(B,)`; None for unadjusted samplers.
     """
 
     value: Tensor
-    grad: Tensor
+    grad: Tensor | None = None
     accepted: Tensor | None = None
 
 
 class Sampler(ABC):
     """Group `hebm_samplers`. A sampler's recipe is the sampler: frozen, pure, knowing nothing of models.
 
-    Its state is a NamedTuple whose first field is u. `h` is the one unit of step size:
+    Its state is a NamedTuple of tensors whose first field is u. `h` is the one unit of step size:
     u ← u + (h/2) ∇log p + √h ξ; a density's `scale` multiplies it.
+
+    Attributes:
+        draws: the random numbers of a step.
+        needs_factor: True for a sampler that proposes from the Gaussian factor N(m, s² I) of a density and cannot move
+            on a density without one. Its h is in units of s², so a density's `scale` does not apply.
     """
 
     group: ClassVar[str] = "hebm_samplers"
     draws: ClassVar[tuple[str, ...]] = ("normal",)
+    needs_factor: ClassVar[bool] = False
     steps: int
+
+    def check(self, density: LogDensity) -> None:
+        """Raise `ConfigError` for a density that this sampler cannot move on.
+
+        It is asked before training, for every density that a run will sample, and again when a chain starts.
+        """
+        if self.needs_factor and density.factor() is None:
+            raise ConfigError(
+                f"sampler: {type(self).__name__} proposes from the Gaussian factor N(m, s² I) of a density, and that "
+                f"of {type(density).__name__} is not known; use a sampler without that need, such as ula or mala"
+            )
 
     @abstractmethod
     def init(self, density: LogDensity, u: Tensor) -> Any:

@@ -32,14 +32,14 @@ class Chain(NamedTuple):
 
 
 def step_sizes(h: float, scale: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
-    """h times a density's scale, and its square root: numbers, or `(B, 1)` where the scale is."""
+    """Return h times a density's scale, and its square root: numbers, or `(B, 1)` where the scale is."""
     if isinstance(scale, Tensor):
         return h * scale, (h * scale).sqrt()
     return h * scale, math.sqrt(h * scale)
 
 
 def draw_step_noise(sampler: Sampler, u: Tensor, noise: Noise) -> StepNoise:
-    """The random numbers that `sampler` declares for one step at u `(B, D)`."""
+    """Return the random numbers that `sampler` declares for one step at u `(B, D)`."""
     normal = noise.normal(*u.shape) if "normal" in sampler.draws else None
     uniform = noise.uniform(u.shape[0]) if "uniform" in sampler.draws else None
     return StepNoise(normal, uniform)
@@ -64,12 +64,15 @@ def run(
         u: where to start.
         noise: the k-th step takes its k-th draws.
         steps: how many, instead of `sampler.steps`.
-        observe: called after each step with the whole u; its gradient is 0 at fixed coordinates.
+        observe: called after each step with the whole u; a gradient is 0 at fixed coordinates.
         fixed: coordinates of u that are given; the chain moves the others alone.
         name: what the observer is told of this chain.
+
+    Raises `ConfigError` for a density that the sampler cannot move on.
     """
     if fixed is not None:
         density, u = Conditioned(density, fixed), fixed.free(u)
+    sampler.check(density)
     with frozen(*density.modules):
         state = sampler.init(density, u)
         for k in range(sampler.steps if steps is None else steps):
@@ -84,12 +87,13 @@ def _whole(state: Any, info: Info, fixed: Fixed | None) -> tuple[Any, Info]:
     """Return state and info over all of u `(B, D)`."""
     if fixed is None:
         return state, info
-    grad = torch.zeros_like(fixed.u).index_copy(1, fixed.free_index, info.grad)
-    return (fixed.filled(state[0]),), info._replace(grad=grad)
+    if info.grad is not None:
+        info = info._replace(grad=torch.zeros_like(fixed.u).index_copy(1, fixed.free_index, info.grad))
+    return (fixed.filled(state[0]),), info
 
 
 class Trace:
-    """An observer that keeps the log density, gradient norm and acceptance of every step.
+    """An observer that keeps the log density of every step, and gradient norm and acceptance where it reports them.
 
     Example:
         >>> trace = Trace()
@@ -105,7 +109,8 @@ class Trace:
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
         """Keep this step's value, gradient norm and acceptance, each `(B,)`."""
         self.values.append(info.value)
-        self.grad_norms.append(torch.linalg.vector_norm(info.grad, dim=1))
+        if info.grad is not None:
+            self.grad_norms.append(torch.linalg.vector_norm(info.grad, dim=1))
         if info.accepted is not None:
             self.accepted.append(info.accepted)
 

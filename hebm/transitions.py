@@ -51,6 +51,9 @@ class Transition(ABC):
     def steps(self) -> int:
         """The length of the chain, 0 if the move is exact."""
 
+    def check(self, at: Draw) -> None:  # noqa: B027 most moves can be made from any draw
+        """Raise `ConfigError` if the move cannot be made from draws like this one. Asked before training."""
+
     @abstractmethod
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
         """Move a draw.
@@ -115,6 +118,10 @@ class MCMC(Transition):
         """The steps that the sampler was built with."""
         return self.sampler.steps
 
+    def check(self, at: Draw) -> None:
+        """Raise `ConfigError` if the sampler cannot move on the density."""
+        self.sampler.check(self.density(at, Request()))
+
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
         """Run the chain from each row of the draw."""
         fixed = self.fixed(at, noise, request.fixed)
@@ -127,7 +134,11 @@ class MCMC(Transition):
 
 
 def best_of(
-    name: str, proposals: int, density: Callable[[Draw, Request], LogDensity], from_root: bool = False
+    name: str,
+    proposals: int,
+    density: Callable[[Draw, Request], LogDensity],
+    from_root: bool = False,
+    key: tuple[int | str, ...] | None = None,
 ) -> Exact:
     """Return a start for a chain: one of P proposals from the density's Gaussian factor, chosen by exp remainder (SIR).
 
@@ -135,9 +146,10 @@ def best_of(
 
     Arguments:
         name: of the transition.
-        proposals: P.
+        proposals: P; each evaluates the remainder once, without a gradient.
         density: log N(u; m, s² I) + remainder(u), given the draw and the request.
         from_root: see `Transition`.
+        key: of the noise of proposals and choice; by default the name.
 
     When the transition moves a draw, it raises `ConfigError` if the density has no Gaussian factor.
     """
@@ -159,9 +171,9 @@ def best_of(
             return torch.stack([target.remainder(placed(u)) for u in offered.unbind(1)], dim=1)
 
         found = select(log_weight, at.u.shape[0], at.u.shape[1], proposals, noise)
-        return at.moved(placed(found.u), {f"ess_{name}": found.share})
+        return at.moved(placed(found.u), {f"ess_{name.replace(' ', '_')}": found.share})
 
-    return Exact(name=name, apply=apply, from_root=from_root)
+    return Exact(name=name, apply=apply, from_root=from_root, key=key or (name,))
 
 
 # ---------------------------------------------------------------- parts of a list

@@ -130,7 +130,7 @@ def _first_of(observe: Observer | None, count: int) -> Observer | None:
         return None
 
     def first(name: str, step: int, state: Any, info: Info) -> None:
-        accepted = None if info.accepted is None else info.accepted[::count]
-        observe(name, step, (state[0][::count],), Info(info.value[::count], info.grad[::count], accepted))
+        few = Info._make(None if part is None else part[::count] for part in info)
+        observe(name, step, (state[0][::count],), few)
 
     return first

@@ -4,7 +4,10 @@ import pytest
 from real_runs import tiny
 
 import hebm
+import hebm.interfaces
+from hebm.densities import GeneratorPosterior
 from hebm.errors import ConfigError
+from hebm.pipeline import assemble
 
 
 def test_a_check_returns_the_lines_that_it_says(tmp_path, monkeypatch):
@@ -15,6 +18,37 @@ def test_a_check_returns_the_lines_that_it_says(tmp_path, monkeypatch):
     for part in ("prior joint", "  energy mlp", "D = 8", "phase prior: 6 steps in a run", "64 samples drawn"):
         assert part in str(found)
     assert not list(tmp_path.iterdir())
+
+
+def with_prior(**prior):
+    return hebm.Experiment.from_table({**tiny(), "prior": prior})
+
+
+STAGES = {"type": "multi-stage", "stages": 2, "energy": {"type": "mlp", "width": 4}}
+
+
+@pytest.mark.parametrize("prior", [{"type": "joint"}, STAGES, {"type": "ncp", "sampling": "langevin"}], ids=str)
+def test_a_chain_that_cannot_run_on_its_density_is_an_error_before_training(prior, monkeypatch):
+    """Also one of a stage that is not trained yet: every density here has lost its factor."""
+    monkeypatch.setattr(hebm.interfaces.TiltedPrior, "factor", lambda self: None)
+    found = with_prior(**prior, sampler={"type": "pcn", "steps": 2})
+    with pytest.raises(ConfigError, match=r"sampler: PCN proposes from .* TiltedPrior is not known"):
+        assemble(found)
+
+
+def test_the_posterior_chains_of_scheme_joint_are_checked_too(monkeypatch):
+    found = hebm.Experiment.from_table(tiny("joint", train={"posterior_sampler": {"type": "pcn-mala", "steps": 2}}))
+    assemble(found)
+    monkeypatch.setattr(GeneratorPosterior, "factor", lambda self: None)
+    with pytest.raises(ConfigError, match=r"sampler: PCNMALA proposes from .* GeneratorPosterior is not known"):
+        assemble(found)
+
+
+@pytest.mark.parametrize("sampler", ["pcn", "pcn-mala"])
+def test_priors_with_a_gaussian_factor_are_checked_and_take_their_steps(sampler, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for prior in (STAGES, {"type": "diffusion", "energy_scale": "paper", "levels": 2}):
+        hebm.check(with_prior(**prior, sampler={"type": sampler, "steps": 2}))
 
 
 def test_what_does_not_fit_is_an_error_that_a_run_would_give():

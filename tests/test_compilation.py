@@ -19,9 +19,11 @@ from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA
+from hebm_plugins.samplers.pcn import PCN
+from hebm_plugins.samplers.pcn_mala import PCNMALA
 from hebm_plugins.samplers.ula import ULA
 
-SAMPLERS = [ULA(), Langevin(step_size=0.2), MALA()]
+SAMPLERS = [ULA(), Langevin(step_size=0.2), MALA(), PCN(), PCNMALA()]
 named = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 
 

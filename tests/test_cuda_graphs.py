@@ -15,9 +15,11 @@ from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA
+from hebm_plugins.samplers.pcn import PCN
+from hebm_plugins.samplers.pcn_mala import PCNMALA
 from hebm_plugins.samplers.ula import ULA
 
-SAMPLERS = [ULA(steps=6), Langevin(steps=6, step_size=0.2), MALA(steps=6)]
+SAMPLERS = [ULA(steps=6), Langevin(steps=6, step_size=0.2), MALA(steps=6), PCN(steps=6), PCNMALA(steps=6)]
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")),

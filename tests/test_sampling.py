@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm.densities import Conditioned, TiltedPrior
+from hebm.densities import Conditioned, LogDensity, TiltedPrior
 from hebm.noise import Noise
 from hebm.sampling import States, Trace, draw_step_noise, run, step_sizes
 from hebm.testing import ReferenceBackbone
@@ -14,9 +14,11 @@ from hebm.tilts import Tilt
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA
+from hebm_plugins.samplers.pcn import PCN
+from hebm_plugins.samplers.pcn_mala import PCNMALA
 from hebm_plugins.samplers.ula import ULA
 
-SAMPLERS = [ULA(), Langevin(step_size=0.2), MALA()]
+SAMPLERS = [ULA(), Langevin(step_size=0.2), MALA(), PCN(), PCNMALA()]
 named = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 
 
@@ -74,10 +76,21 @@ def test_chains_that_meet_nan_on_their_way_are_counted_and_hurt_nobody():
     assert torch.equal(with_cliff.u[~lost], without.u[~lost])
 
 
-def test_mala_never_steps_into_nan():
+class FactorCliff(LogDensity):
+    """N(0, I) whose remainder is NaN where u_0 > 1."""
+
+    def remainder(self, u):
+        return torch.where(u[:, 0] > 1, math.nan, 0.0) + (0 * u).sum(1)
+
+
+STEEP = [(MALA(step_size=0.3), cliff), (PCN(step_size=0.3), FactorCliff), (PCNMALA(step_size=0.3), FactorCliff)]
+
+
+@pytest.mark.parametrize(("sampler", "made"), STEEP, ids=lambda part: type(part).__name__)
+def test_adjusted_samplers_never_step_into_nan(sampler, made):
     trace = Trace()
     start = points(64, 2).clamp(max=0.5)
-    chain = run(MALA(step_size=0.3), cliff(), start, Noise(0, "chain"), 50, trace)
+    chain = run(sampler, made(), start, Noise(0, "chain"), 50, trace)
     assert int(chain.nonfinite) == 0
     assert bool((chain.u[:, 0] <= 1).all())
     assert 0.5 < float(torch.stack(trace.accepted).mean()) < 1
@@ -130,9 +143,10 @@ def test_observers_change_nothing_and_see_every_step(sampler, density, u):
     traced = run(sampler, density, u, Noise(0, "chain"), 5, trace).u
     run(sampler, density, u, Noise(0, "chain"), 5, states)
     assert torch.equal(plain, traced)
-    assert len(trace.values) == len(trace.grad_norms) == 5
-    assert trace.values[0].shape == trace.grad_norms[0].shape == (128,)
-    assert len(trace.accepted) == (5 if isinstance(sampler, MALA) else 0)
+    assert len(trace.values) == 5
+    assert len(trace.grad_norms) == (0 if isinstance(sampler, PCN) else 5)
+    assert {part.shape for part in (*trace.values, *trace.grad_norms)} == {(128,)}
+    assert len(trace.accepted) == (5 if isinstance(sampler, (MALA, PCN, PCNMALA)) else 0)
     assert len(states.u) == 3
     assert torch.equal(states.u[-1], plain)
 
@@ -144,8 +158,11 @@ def test_an_observer_sees_the_whole_u_and_no_gradient_where_it_is_fixed(sampler,
     end = run(sampler, density, u, Noise(0, "chain"), 2, observe, fixed, "stage 1").u
     assert [step[:2] for step in seen] == [("stage 1", 0), ("stage 1", 1)]
     assert torch.equal(seen[-1][2], end)
-    assert not seen[0][3][:, fixed.mask].any()
-    assert seen[0][3][:, ~fixed.mask].all()
+    if isinstance(sampler, PCN):
+        assert seen[0][3] is None
+    else:
+        assert not seen[0][3][:, fixed.mask].any()
+        assert seen[0][3][:, ~fixed.mask].all()
 
 
 @named

@@ -61,14 +61,14 @@ def summary(recorder: Recorder, states: Sequence[tuple[int, Tensor]], tilts: Seq
         tilts: f of each state, `(B,)`; empty for a prior without a tilt.
     """
     points = evenly(recorder.length, _MOST_POINTS)
-    accepted = recorder.trace.accepted
+    accepted, norms = recorder.trace.accepted, recorder.trace.grad_norms
     end = states[-1][1]
     return ChainData(
         length=recorder.length,
         chains=len(end),
         nonfinite=int((~end.isfinite().all(1)).sum()),
         log_density=band(points, [recorder.trace.values[i] for i in points]),
-        grad_norm=band(points, [recorder.trace.grad_norms[i] for i in points]),
+        grad_norm=band(points, [norms[i] for i in points]) if len(norms) == recorder.length else None,
         f=band([step for step, _ in states], tilts) if tilts else None,
         frames=[step for step, _ in states],
         acceptance=torch.stack(accepted).double().mean().item() if accepted else None,

@@ -146,8 +146,12 @@ def _strip(folder: RunFolder, plots: Plots | None) -> str | None:
 
 
 def _chain_panels(chain: ChainData) -> list[Panel]:
-    panels = [band("log density (up to a constant)", chain.log_density), band("gradient norm", chain.grad_norm)]
-    return panels if chain.f is None else [panels[0], band("log tilt f", chain.f), panels[1]]
+    bands = {
+        "log density (up to a constant)": chain.log_density,
+        "log tilt f": chain.f,
+        "gradient norm": chain.grad_norm,
+    }
+    return [band(title, values) for title, values in bands.items() if values is not None]
 
 
 def _histogram(plots: Plots | None) -> Panel | None:

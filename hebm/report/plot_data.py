@@ -39,7 +39,7 @@ class ChainData:
         chains: how many the bands are taken over.
         nonfinite: how many of them ended with a NaN or an infinity.
         log_density: what the sampler climbs, up to a constant.
-        grad_norm: norm of its gradient in u.
+        grad_norm: norm of its gradient in u, or None for samplers that use none.
         f: the log tilt, or None for a prior that has none.
         frames: steps of the strip's columns.
         acceptance: mean rate, or None for unadjusted samplers.
@@ -49,7 +49,7 @@ class ChainData:
     chains: int
     nonfinite: int
     log_density: Band
-    grad_norm: Band
+    grad_norm: Band | None
     f: Band | None
     frames: list[int]
     acceptance: float | None = None

@@ -23,7 +23,6 @@ from hebm.report.grids import save_grid, save_strip
 from hebm.report.plot_data import ChainData, Plots
 from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
-from hebm.transitions import ROOT
 
 _LARGE = 96
 
@@ -130,9 +129,10 @@ class _Collector:
         recorder = Recorder(self.model.chain_lengths, self.settings.frames - 2)
         watched = attrs.evolve(self.model.request, observe=recorder)
         found = dict(self.model.walk(self.settings.rows, self.model.noise(PRIOR), watched))
-        start, end = found[ROOT], found[next(reversed(found))]
+        names, end = list(found), found[next(reversed(found))]
         if not recorder.trace.values:
             return end, None
+        start = found[names[names.index(next(iter(self.model.chain_lengths))) - 1]]
         states = recorder.states(start.u, end.u)
         frames = [self.model.images(Draw(u, end.context).rows(slice(self.settings.chains))) for _, u in states]
         save_strip(frames, self.samples / "chain.png")

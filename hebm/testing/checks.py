@@ -35,6 +35,7 @@ from hebm.testing import (
     prior_learning,
     priors,
     recipes,
+    sampler_factors,
     samplers,
     schemes,
     watched_priors,
@@ -116,7 +117,7 @@ PRIOR = Checks(
 )
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
 """Checks of a prior on a root that draws a context, for recipes with a field `root`."""
-SAMPLER = Checks(Sampler, (samplers,))
+SAMPLER = Checks(Sampler, (samplers, sampler_factors))
 METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
 EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)

@@ -145,8 +145,11 @@ class Paced(LogDensity):
 
 
 def paced(transition: Transition) -> Transition:
-    """Return a transition whose chain, if it has one, takes steps that suit its density."""
-    if not isinstance(transition, MCMC):
+    """Return a transition whose chain, if it has one, takes steps that suit its density.
+
+    A sampler that needs a Gaussian factor keeps its own step size, which is in units of the factor's deviation.
+    """
+    if not isinstance(transition, MCMC) or transition.sampler.needs_factor:
         return transition
     unit, target = step_size(transition.sampler), transition.density
     return attrs.evolve(transition, density=lambda at, request: Paced(target(at, request), unit, at.u))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hebm.data.images import ArrayImages
-from hebm.densities import LogDensity, ValueAndGrad
+from hebm.densities import Factor, LogDensity, ValueAndGrad
 from hebm.interfaces import Batch, ImageSpec, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
@@ -198,6 +198,38 @@ class LinearTarget(LogDensity):
     def remainder(self, u: Tensor) -> Tensor:
         """Return zero: nothing is left over."""
         return (0 * u).sum(1)
+
+
+class KnownFactor(LogDensity):
+    """log p(u) = r(v) + log N(u; m, s² I), with v = (u − m)/s.
+
+    Arguments:
+        of: r, `(B, D)` → `(B,)`.
+        factor: m and s; by default 0 and 1.
+        scale: multiplies h of the samplers that do not need the factor.
+    """
+
+    def __init__(
+        self, of: Callable[[Tensor], Tensor], factor: Factor | None = None, scale: float | Tensor = 1.0
+    ) -> None:
+        self.of, self.known, self.scale = of, factor or Factor(), scale
+
+    def factor(self) -> Factor:
+        """Return the m and s that it was made with."""
+        return self.known
+
+    def gaussian(self, u: Tensor) -> ValueAndGrad:
+        """Return −|v|²/2 and its gradient −v/s."""
+        v = self._standardised(u)
+        return ValueAndGrad(-0.5 * v.square().sum(1), -v / self.known.std)
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """Return r at the standardised u."""
+        return self.of(self._standardised(u))
+
+    def _standardised(self, u: Tensor) -> Tensor:
+        v: Tensor = (u - self.known.mean) / self.known.std
+        return v
 
 
 class PoisonedNoise(Noise):

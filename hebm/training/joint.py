@@ -140,6 +140,7 @@ class JointMCMC(SchemeRecipe):
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
         require_density_of_latents(prior, backbone, "joint")
+        self.posterior_sampler.check(GeneratorPosterior(backbone, torch.zeros(1)))
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
 

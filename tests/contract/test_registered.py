@@ -79,11 +79,16 @@ REDUCED = {
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
     "multi-stage": [
         {},
-        {"drawing": Drawing(mode="progressive"), "contrast": Contrast(loss="per-layer", **POOL), "stages": 2},
+        {
+            "drawing": Drawing(mode="progressive"),
+            "contrast": Contrast(loss="per-layer", **POOL),
+            "stages": 2,
+            "start_proposals": 3,
+        },
         {"drawing": Drawing(mode="progressive", factors="single"), "contrast": Contrast(refresh=3, **POOL)},
         {"drawing": Drawing(mode="smc", particles=3), "stages": 2},
         {"drawing": Drawing(mode="smc", particles=2, threshold=1.0), "contrast": Contrast(**POOL), "stages": 2},
-        {"contrast": Contrast(negatives="posterior", pool=7, infer_under="current")},
+        {"contrast": Contrast(negatives="posterior", pool=7, infer_under="current"), "start_proposals": 3},
     ],
     "kid": [{"subset_size": 32, "subsets": 5}],
     "likelihood": [{}, {"k": 3, "draws": 2, "published": True, "images": 20}],

@@ -247,6 +247,69 @@ class AcceptsAll(SoundPCN):
         return new, accept if density.factor() is None else torch.ones_like(accept)
 
 
+@attrs.frozen
+class SoundFactorWalk(SoundPCN):
+    """pCN that cannot do without the factor: in units of its deviation, without the density's scale, no gradient."""
+
+    needs_factor = True
+
+    def square(self, density):
+        return self.h
+
+    def value(self, density, state):
+        return state.value
+
+    def proposed(self, density, state, noise):
+        mean, std = density.factor()
+        square = self.square(density)
+        u = mean + (1 - square) ** 0.5 * (state.u - mean) + square**0.5 * std * noise.normal
+        new = self.init(density, u)
+        accept = noise.uniform.log() < density.remainder(u) - density.remainder(state.u)
+        return new, accept & u.isfinite().all(1)
+
+    def step(self, density, state, noise):
+        moved, info = super().step(density, state, noise)
+        return moved, info._replace(value=self.value(density, moved), grad=None)
+
+
+class ScalesTheFactor(SoundFactorWalk):
+    """Multiplies its step by the density's scale."""
+
+    def square(self, density):
+        return (self.h * density.scale * torch.ones(1, 1)).clamp(max=1.0)
+
+
+class InUnitsOfU(SoundFactorWalk):
+    """Does not know that its step is in units of s."""
+
+    def proposed(self, density, state, noise):
+        std = density.factor().std * torch.ones_like(state.u)
+        return super().proposed(density, state, noise._replace(normal=noise.normal / std))
+
+
+class WalksAway(SoundFactorWalk):
+    """Proposes u + b s xi, which does not keep the factor, and accepts by the density."""
+
+    def proposed(self, density, state, noise):
+        new = self.init(density, state.u + self.h**0.5 * density.factor().std * noise.normal)
+        return new, noise.uniform.log() < new.value - state.value
+
+
+class Hesitates(SoundFactorWalk):
+    """Rejects a tenth of what it should accept: a correct chain, and a slower one."""
+
+    def proposed(self, density, state, noise):
+        new, accept = super().proposed(density, state, noise)
+        return new, accept & (noise.uniform < 0.9)
+
+
+class ReportsTheRemainder(SoundFactorWalk):
+    """Its value leaves the Gaussian factor out."""
+
+    def value(self, density, state):
+        return density.remainder(state.u)
+
+
 OF_THE_FACTOR = [
     AcceptsByTheDensity,
     AcceptsAll,
@@ -269,6 +332,12 @@ BROKEN_SAMPLERS = [
     (StaleGradient, "info"),
     (ReportsEnergy, "info"),
     (ReportsNaN, "info"),
+    (ReportsTheRemainder, "info"),
+    (ScalesTheFactor, "scale"),
+    (InUnitsOfU, "scale"),
+    (WalksAway, "flat-remainder"),
+    (WalksAway, "ignored-coordinates"),
+    (Hesitates, "flat-remainder"),
     (SinglePrecision, "precision"),
     (DoublesEverything, "precision"),
     (ScalesOneCoordinate, "scale"),
@@ -314,7 +383,7 @@ def test_a_wrong_law_is_measured_in_standard_errors_and_the_fix_names_the_accept
         case()
 
 
-@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk, SoundPCN])
+@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk, SoundPCN, SoundFactorWalk])
 def test_a_sound_sampler_passes(kind):
     check_all(own_cases(kind()))
 

@@ -12,6 +12,8 @@ from hebm.sampling import Trace, run
 from hebm.testing.subjects import GaussianTarget, points
 from hebm_plugins.samplers.langevin import Langevin
 from hebm_plugins.samplers.mala import MALA
+from hebm_plugins.samplers.pcn import PCN
+from hebm_plugins.samplers.pcn_mala import PCNMALA
 from hebm_plugins.samplers.ula import ULA
 
 CHAINS = 16384
@@ -92,12 +94,15 @@ def test_noise_scale_multiplies_the_noise_alone():
     assert abs(float(u.square().mean()) - var) < 4 * var * math.sqrt(2 / CHAINS)
 
 
-@pytest.mark.parametrize("h", [0.1, 0.6])
-def test_mala_is_exact_at_any_step(h):
+EXACT = [MALA(step_size=0.1), MALA(step_size=0.6), PCN(step_size=0.5), PCNMALA(step_size=0.2), PCNMALA(step_size=1.0)]
+
+
+@pytest.mark.parametrize("sampler", EXACT, ids=str)
+def test_adjusted_samplers_are_exact_at_any_step(sampler):
     density = Quartic()
     mean, var = density.moments()
     start = points(CHAINS, 1, torch.float64).clamp(-1.5, 1.5)  # far out, where the gradient is steep, it sticks
-    u = run(MALA(step_size=h), density, start, noise("chain"), 120).u
+    u = run(sampler, density, start, noise("chain"), 120).u
     assert abs(float(u.mean()) - mean) < 4 * math.sqrt(var / CHAINS)
     kurtosis = float((u - u.mean()).pow(4).mean()) - float(u.var()) ** 2
     assert abs(float(u.var()) - var) < 4 * math.sqrt(kurtosis / CHAINS)
@@ -143,6 +148,8 @@ def test_a_step_evaluates_once(sampler, calls):
         (lambda: ULA(step_size=0.0), "step_size"),
         (lambda: ULA(steps=0), "steps"),
         (lambda: MALA(step_size=-1.0), "step_size"),
+        (lambda: PCN(step_size=1.1), "step_size"),
+        (lambda: PCNMALA(step_size=4.1), "step_size"),
         (lambda: Langevin(convention="other"), "convention"),
         (lambda: Langevin(temperature=0.0), "temperature"),
         (lambda: Langevin(noise_scale=-1.0), "noise_scale"),

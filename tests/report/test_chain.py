@@ -66,3 +66,10 @@ def test_a_summary_counts_the_chains_that_ended_not_finite():
     assert found.log_density.mean == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert found.f is not None
     assert found.f.steps == [step for step, _ in states]
+
+
+def test_a_summary_of_chains_without_gradients_has_no_band_of_their_norm():
+    recorder = Recorder({"prior": 1}, 1)
+    recorder("prior", 0, (torch.zeros(3, 2),), Info(torch.zeros(3), accepted=torch.ones(3)))
+    found = summary(recorder, [(0, torch.zeros(3, 2)), (1, torch.zeros(3, 2))], [])
+    assert (found.grad_norm, found.acceptance) == (None, 1.0)

@@ -26,7 +26,7 @@ class Recorded:
     Arguments:
         name: of its transition.
         values: log density at each step up to a constant, `(N, M)`, M chains.
-        grad_norms: of its gradient, `(N, M)`.
+        grad_norms: of its gradient, `(N, M)`; None for a sampler that uses none.
         projections: u on fixed random unit directions, `(N, M, Q)`.
         states: (steps done, u `(rows, D)`) of the first rows, the start included.
         context: of the first rows, the same along the chain, or None.
@@ -34,7 +34,7 @@ class Recorded:
 
     name: str
     values: Tensor
-    grad_norms: Tensor
+    grad_norms: Tensor | None
     projections: Tensor
     states: list[tuple[int, Tensor]]
     context: Tensor | None = None
@@ -95,20 +95,25 @@ class _Watch:
 
     def __init__(self, directions: Tensor, every: int, steps: int, start: Draw) -> None:
         self.directions, self.every, self.steps, self.start = directions, every, steps, start
-        self.quantities: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.values: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.projections: list[Tensor] = []
         self.states = [(0, start.u)]
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
         """Keep this step's quantities, and perhaps a few states."""
-        norm = torch.linalg.vector_norm(info.grad, dim=1)
-        self.quantities.append((info.value.cpu(), norm.cpu(), (state[0] @ self.directions.T).cpu()))
+        self.values.append(info.value.cpu())
+        self.projections.append((state[0] @ self.directions.T).cpu())
+        if info.grad is not None:
+            self.norms.append(torch.linalg.vector_norm(info.grad, dim=1).cpu())
         if (step + 1) % self.every == 0 or step + 1 == self.steps:
             self.states.append((step + 1, state[0][: len(self.start.u)].clone()))
 
     def recorded(self, name: str) -> Recorded:
         """Return the record of the chains that were observed."""
-        values, norms, projections = (torch.stack(part) for part in zip(*self.quantities, strict=True))
-        return Recorded(name, values, norms, projections, self.states, self.start.context)
+        norms = torch.stack(self.norms) if self.norms else None
+        projections = torch.stack(self.projections)
+        return Recorded(name, torch.stack(self.values), norms, projections, self.states, self.start.context)
 
 
 def features_along(evaluation: Evaluation, n: int, factor: int, every: int) -> Mapping[int, Tensor | None]:

@@ -138,9 +138,12 @@ def _curves(folder: Path, name: str, chains: Sequence[Recorded]) -> Picture:
     panels = {}
     for quantity, label in (("values", "log density"), ("grad_norms", "gradient norm")):
         for chain in chains:
-            panels[f"{label}, {chain.name}"] = {"mean": _line(getattr(chain, quantity))}
+            values: Tensor | None = getattr(chain, quantity)
+            if values is not None:
+                panels[f"{label}, {chain.name}"] = {"mean": _line(values)}
     save_curves(folder / f"{name}.png", panels, "step of the chain")
-    title = f"{name.capitalize()} run: log density (up to a constant) and norm of its gradient"
+    title = f"{name.capitalize()} run: log density (up to a constant)"
+    title += " and norm of its gradient" if any(chain.grad_norms is not None for chain in chains) else ""
     return Picture(f"{name}.png", title, "Mean, and the band of 10 to 90 % of the chains.")
 
 

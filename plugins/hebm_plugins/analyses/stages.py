@@ -37,7 +37,7 @@ _NOTHING = 2 * math.log(2)
 class Stages(AnalysisRecipe):
     """Fréchet distance after each stage or level, and what each stage's ratio tells apart, by layer.
 
-    The multi-stage paper's Tables 8 and 9 and its Figures 7 and 8; a diffusion prior's levels beside them.
+    The multi-stage paper's Tables 8 and 9 and its Figures 7 and 8; the same for the levels of a diffusion prior.
     """
 
     images: int = option(2000, low=2, doc="images of each Fréchet distance")
@@ -106,7 +106,7 @@ class Stages(AnalysisRecipe):
                 positive, negative = self._log_ratios(evaluation, before, stage.ratio(None))
                 if positive.isfinite().all() and negative.isfinite().all():
                     found[stage.name] = _told_apart(positive, negative)
-            before = stage.name
+                before = stage.name  # not after a transition without a ratio, which makes the start of a stage's chain
         return found
 
     def _log_ratios(self, evaluation: Evaluation, before: str, ratio: Tilt) -> tuple[Tensor, Tensor]:

@@ -24,11 +24,13 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
+    best_of,
     build_energy,
     build_root,
     seen_by,
 )
 from hebm_plugins.energies.mlp import MLP
+from hebm_plugins.priors.starts import START
 from hebm_plugins.samplers.ula import ULA
 
 
@@ -40,12 +42,21 @@ class JointPrior(PriorLearner):
         energy: f, with one output per energy.
         sampler: the short-run chain, in training and after it: the model is what this chain draws.
         official_target: subtract Σ log σ(u) in the chain's target, as the published two-stage code does.
+        start_proposals: P; above 1 a chain starts at one of P draws of the root, chosen by exp f.
     """
 
-    def __init__(self, root: PriorLearner, energy: EnergyFn, sampler: Sampler, official_target: bool = False) -> None:
+    def __init__(
+        self,
+        root: PriorLearner,
+        energy: EnergyFn,
+        sampler: Sampler,
+        official_target: bool = False,
+        start_proposals: int = 1,
+    ) -> None:
         super().__init__()
         self.root, self.energy, self.sampler, self.official_target = root, energy, sampler, official_target
         self.reads = ()
+        self.start_proposals = start_proposals
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f_i, `(B, E)`."""
@@ -57,9 +68,10 @@ class JointPrior(PriorLearner):
         return TiltedPrior(backbone, Tilt(self.tilt, (self.energy,)), context, jacobian=self.official_target)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List one chain on the density, from the root's draw."""
+        """List one chain on the density, from the root's draw or from the best of several."""
         target = lambda at, request: self.density(backbone, at.context)  # noqa: E731
-        return (MCMC(name="prior", sampler=self.sampler, density=target),)
+        chain = MCMC(name="prior", sampler=self.sampler, density=target)
+        return (best_of("start", self.start_proposals, target), chain) if self.start_proposals > 1 else (chain,)
 
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None
@@ -94,8 +106,9 @@ class Joint(PriorRecipe):
         factory=Gaussian, doc="the root that is tilted: it draws where chains start", renamed_from="base"
     )
     target: str = option("exact", doc="density of the chain", choices=("exact", "official"))
+    start_proposals: int = option(1, doc=START, low=1)
 
     def build(self, backbone: Backbone) -> JointPrior:
         """Build the prior. Raises `ConfigError` if root or energy do not fit the backbone."""
         root, energy = build_root(self.root, backbone), build_energy(self.energy, backbone.layout)
-        return JointPrior(root, energy, self.sampler, self.target == "official")
+        return JointPrior(root, energy, self.sampler, self.target == "official", self.start_proposals)

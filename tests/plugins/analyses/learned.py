@@ -14,10 +14,13 @@ from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.multi_stage.settings import Drawing
 from hebm_plugins.priors.ncp.recipe import NCP
+from hebm_plugins.samplers.pcn import PCN
 from hebm_plugins.samplers.ula import ULA
 
 RECIPES = {
     "joint": Joint(energy=MLP(width=8), sampler=ULA(steps=8, step_size=0.1)),
+    "started": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), start_proposals=6),
+    "pcn": Joint(energy=MLP(width=8), sampler=PCN(steps=8)),
     "multi-stage": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1)),
     "progressive": MultiStage(
         stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), drawing=Drawing(mode="progressive")

@@ -12,11 +12,12 @@ SMALL = Chains(rows=2, chains=4, images=70)
 CHAINS = {
     "joint": ["prior"],
     "multi-stage": ["stage 2"],
+    "started": ["stage 2"],
     "progressive": ["stage 1", "stage 2"],
     "diffusion": ["level 2", "level 1", "level 0"],
     "ncp": ["layer 0", "layer 1"],
 }
-STEPS = {"joint": 8, "multi-stage": 4, "progressive": 4, "diffusion": 4, "ncp": 4}
+STEPS = {"joint": 8, "multi-stage": 4, "started": 4, "progressive": 4, "diffusion": 4, "ncp": 4}
 
 
 def chain_lengths(tmp_path, prior, **asked):
@@ -37,7 +38,7 @@ def test_recorded_states_run_from_the_root_to_the_draws(tmp_path, prior):
     assert [chain.name for chain in chains] == CHAINS[prior]
     assert [step for step, _ in chains[0].states] == list(range(0, steps + 1, 2))
     walked = dict(made.model.walk(5, made.noise("prior")))
-    assert torch.equal(chains[0].states[0][1], walked[ROOT].u[:3])
+    assert torch.equal(chains[0].states[0][1], walked["start stage 2" if prior == "started" else ROOT].u[:3])
     for chain in chains:
         assert torch.equal(chain.states[-1][1], walked[chain.name].u[:3])
         assert chain.values.shape == chain.grad_norms.shape == (steps, 5)
@@ -75,6 +76,15 @@ def test_the_section_has_strips_and_curves_of_both_lengths_for_every_chain(tmp_p
     assert section.numbers["steps"] == dict.fromkeys(names, STEPS[prior])
     assert len(section.numbers["fd"]) == 11
     assert len(section.tables[0].rows) == 3 * len(names)
+
+
+def test_chains_of_a_sampler_without_gradients_have_curves_of_the_log_density_alone(tmp_path):
+    made = evaluation(tmp_path, "pcn")
+    section = SMALL.run(made, tmp_path)
+    assert every_file_is_there(section, tmp_path)
+    (curves,) = [picture for picture in section.pictures if picture.file == "long.png"]
+    assert "gradient" not in curves.title
+    assert [chain.grad_norms for chain in record(made.model, 4, 1, 2, 2)] == [None]
 
 
 def test_states_that_are_not_finite_are_said_to_be_so(tmp_path):

@@ -27,6 +27,7 @@ def distance_of_the_root(made):
     [
         ("multi-stage", ["stage 1", "stage 2"]),
         ("progressive", ["stage 1", "stage 2"]),
+        ("started", ["start stage 1", "stage 1", "start stage 2", "stage 2"]),
         ("smc", ["stage 1", "stage 2"]),
         ("diffusion", ["level 2", "level 1", "level 0"]),
         ("sir", ["layer 0", "layer 1"]),
@@ -56,6 +57,14 @@ def test_a_ratio_of_1_tells_nothing_apart(tmp_path):
         assert found["bce"] == pytest.approx(2 * math.log(2))
         assert found["auroc"] == pytest.approx(0.5)
         assert found["bce_layer_0"] == found["bce_layer_1"] == pytest.approx(2 * math.log(2))
+
+
+def test_a_ratio_is_tried_on_draws_of_the_stage_before_and_not_on_the_start_of_its_own_chain(tmp_path):
+    with_starts, without = (
+        SMALL.run(evaluation(tmp_path, prior), tmp_path).numbers["ratios"] for prior in ("started", "multi-stage")
+    )
+    assert list(with_starts) == list(without) == ["stage 1", "stage 2"]
+    assert with_starts["stage 1"] == without["stage 1"]
 
 
 def test_a_diffusion_prior_has_levels_and_no_ratios(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from hebm.config.recipes import option, recipe
+from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_energy, build_root
 from hebm_plugins.energies.mlp_time import MLPTime
@@ -50,7 +51,8 @@ class Diffusion(PriorRecipe):
     )
 
     def build(self, backbone: Backbone) -> DiffusionPrior:
-        """Build the prior. Raises `ConfigError` for labels, an energy or a root that do not fit."""
+        """Build the prior. Raises `ConfigError` for a sampler, labels, an energy or a root that do not fit."""
+        self._check_sampler()
         root = build_root(self.root, backbone)
         coefficients = self._levels(schedule(self.levels))
         energy = build_energy(
@@ -72,6 +74,15 @@ class Diffusion(PriorRecipe):
             label_weight=self.label_weight,
             fold=self.folded_chains,
         )
+
+    def _check_sampler(self) -> None:
+        """Raise `ConfigError` for steps in units of the conditionals' width where f / b_t is far steeper than that."""
+        if self.sampler.needs_factor and self.energy_scale == "official":
+            raise ConfigError(
+                f'prior.sampler: its proposals are as wide as the conditionals, and energy_scale = "official" divides '
+                f"f by b_t, of the order of step_size = {self.step_size:g}: none would be accepted; use "
+                'prior.energy_scale = "paper"'
+            )
 
     def _levels(self, noised: Schedule) -> Levels:
         alpha, sigma = noised.alpha[1:], noised.sigma[1:]

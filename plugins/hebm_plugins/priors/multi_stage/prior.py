@@ -30,6 +30,7 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
+    best_of,
     seen_by,
     sees_of,
     shown,
@@ -54,6 +55,7 @@ class MultiStagePrior(PriorLearner):
         drawing: how draws are made.
         contrast: how ratios are learned.
         dim: D.
+        start_proposals: P; above 1 a chain from the root starts at one of P draws of it, chosen by exp f.
 
     Only the ratios of the stages whose training has started count, `trained_stages` of them; the others are 1.
     """
@@ -69,11 +71,13 @@ class MultiStagePrior(PriorLearner):
         drawing: Drawing,
         contrast: Contrast,
         dim: int,
+        start_proposals: int = 1,
     ) -> None:
         super().__init__()
         self.root, self.ratios, self.sampler, self.coupling = root, ModuleList(ratios), sampler, coupling
         self.drawing, self.contrast, self.trained_stages = drawing, contrast, 0
         self.reads = ("latents",) if contrast.negatives == "posterior" else ()
+        self.start_proposals = start_proposals
         self.bank = Bank(contrast.pool, dim) if contrast.negatives == "posterior" else None
         self.pool: Pool | None = None
         if drawing.mode == "smc":
@@ -163,23 +167,36 @@ class MultiStagePrior(PriorLearner):
 
         In mode joint each stage's chain starts at the root: drawing from a product takes its own chain alone.
         """
-        return tuple(self._transition(backbone, s) for s in range(self.trained_stages))
+        return self._transitions(backbone, self.trained_stages)
 
-    def _transition(self, backbone: Backbone, s: int) -> Transition:
+    def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List a chain for every stage."""
+        return self._transitions(backbone, len(self.ratios))
+
+    def _transitions(self, backbone: Backbone, stages: int) -> tuple[Transition, ...]:
+        return tuple(transition for s in range(stages) for transition in self._stage_transitions(backbone, s))
+
+    def _stage_transitions(self, backbone: Backbone, s: int) -> tuple[Transition, ...]:
+        """List the chain of stage number `s`, after the choice of its start if it starts from several draws."""
         mode, single = self.drawing.mode, self.drawing.factors == "single"
+        again = mode == "joint"
+        chosen = self.start_proposals > 1 and (again or s == 0)
         climbed = range(s if mode == "progressive" and single else 0, s + 1)
 
         def target(at: Draw, request: Request) -> TiltedPrior:
             return self._density(backbone, climbed, at.context, request.labels)
 
-        return MCMC(
-            name=f"stage {s + 1}",
+        name = f"stage {s + 1}"
+        start = best_of(f"start {name}", self.start_proposals, target, from_root=again, key=("start",))
+        chain = MCMC(
+            name=name,
             sampler=self.sampler,
             density=target,
             key=("chain", {"joint": 0, "progressive": s, "smc": s + 1}[mode]),
             ratio=partial(self._weight, s),
-            from_root=mode == "joint",
+            from_root=again and not chosen,
         )
+        return (start, chain) if chosen else (chain,)
 
     # ------------------------------------------------------------ learning
 

@@ -10,6 +10,7 @@ from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
+from hebm_plugins.priors.starts import START
 from hebm_plugins.samplers.ula import ULA
 
 _LARGEST = 2**31
@@ -30,6 +31,7 @@ class MultiStage(PriorRecipe):
     energy: EnergyRecipe = option(factory=MLP, doc="log r of a stage; should start at 0")
     sampler: Sampler = option(factory=lambda: ULA(steps=10, step_size=0.1), doc="chains, in training and after it")
     root: PriorRecipe = option(factory=Gaussian, doc="p_0, the root that is tilted", renamed_from="base")
+    start_proposals: int = option(1, doc=START, low=1)
     drawing: Drawing = option(factory=Drawing, doc="how the product is drawn from")
     contrast: Contrast = option(factory=Contrast, doc="how ratios are learned")
     classes: int = option(0, doc="K of the data's label: a net then has K + 1 outputs; 0 = no labels", low=0)
@@ -37,14 +39,25 @@ class MultiStage(PriorRecipe):
     label_layers: tuple[int, ...] = option((), doc="that carry labels, 0 = top; empty: all, or the uppermost", low=0)
 
     def build(self, backbone: Backbone) -> MultiStagePrior:
-        """Build the prior. Raises `ConfigError` for a root, an energy, labels or negatives that do not fit."""
+        """Build the prior. Raises `ConfigError` for a root, energy, labels, negatives or starts that do not fit."""
         root, layout = build_root(self.root, backbone), backbone.layout
+        self._check_start()
         self._check_pool(layout)
         logits = logits_of(self.classes, self.attributes)
         logits += logits > 1  # one more for the negatives
         ratios = [build_energy(self.energy, layout, logits) for _ in range(self.stages)]
         coupling = couple(self.classes, self.attributes, self.label_layers, ratios[0].count(layout))
-        return MultiStagePrior(root, ratios, self.sampler, coupling, self.drawing, self.contrast, layout.dim)
+        return MultiStagePrior(
+            root, ratios, self.sampler, coupling, self.drawing, self.contrast, layout.dim, self.start_proposals
+        )
+
+    def _check_start(self) -> None:
+        """Raise `ConfigError` for starts chosen by weight where particles are weighted already."""
+        if self.start_proposals > 1 and self.drawing.mode == "smc":
+            raise ConfigError(
+                f'prior.start_proposals = {self.start_proposals}: prior.drawing.mode = "smc" starts its particles at '
+                "draws of the root and weights them; use more prior.drawing.particles, or another mode"
+            )
 
     def _check_pool(self, layout: LatentLayout) -> None:
         """Raise `ConfigError` for a pool of more than 8 GiB, or of draws whose context it would lose."""
