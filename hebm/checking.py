@@ -16,6 +16,7 @@ from hebm import pipeline
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.pipeline import Assembly
+from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.run_folder import RunFolder
 from hebm.training.listeners import Listener
 
@@ -59,6 +60,7 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     _try_steps(assembly, accelerator, checking)
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")
+    checking.advise(assembly)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     checking.add(f"memory: {peak:.0f} MiB at most so far")
     return Check(tuple(checking.lines))
@@ -96,6 +98,12 @@ class _Checking(Listener):
         for name in ("backbone", "prior"):
             parameters = sum(p.numel() for p in getattr(assembly.model, name).parameters())
             self.add(f"{name}: {parameters:,} parameters")
+
+    def advise(self, assembly: Assembly) -> None:
+        """Say what energies of single layers are known to do; stages have been started by now."""
+        found = advice(single_layer_energies(assembly.model.prior, assembly.model.backbone.layout))
+        if found:
+            self.said(found)
 
     def started(self, phase: str, step: int, steps: int) -> None:
         """Say how long the phase will be."""

@@ -36,6 +36,7 @@ class Default:
 TRAIN = Default("hebm_schemes", "two-phase")
 POSTERIOR_SAMPLER = Default("hebm_samplers", "langevin", {"steps": 40, "step_size": 0.1})
 EXTRACTOR = Default("hebm_extractors", "classifier")
+DIAGNOSIS = Default("hebm_analyses", "hole")
 METRICS = (Default("hebm_metrics", "fd"), Default("hebm_metrics", "gap-closed"))
 
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from hebm.errors import DataError
 
+_SINGULAR = 1e-10
+
 
 class Moments(NamedTuple):
     """Mean `(F,)` and unbiased covariance `(F, F)` of features, float64."""
@@ -44,6 +46,25 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     squared = (first.mean - second.mean).square().sum()
     return max(0.0, float(squared + first.cov.trace() + second.cov.trace() - 2 * cross))
+
+
+def standard_error(features: Tensor, reference: Moments) -> float:
+    """Return the standard error of the Fréchet distance of features `(N, F)` to fixed moments.
+
+    To first order, FD is a mean over the features x of
+
+        2 (μ − μ₂)ᵀ (x − μ) + (x − μ)ᵀ G (x − μ),    G = I − √Σ₂ (√Σ₂ Σ √Σ₂)^(−½) √Σ₂,
+
+    up to a constant, so its variance is that of these numbers divided by N. Of few or singular features it is rough.
+    """
+    found, centred = moments(features), features.double() - features.double().mean(0)
+    root = _square_root(reference.cov)
+    values, vectors = torch.linalg.eigh(root @ found.cov @ root)
+    inverse = torch.where(values > _SINGULAR * values.max(), values.clamp(min=1e-300).rsqrt(), 0.0)
+    along = centred @ root @ vectors
+    quadratic = centred.square().sum(1) - (along.square() * inverse).sum(1)
+    influence = 2 * centred @ (found.mean - reference.mean) + quadratic
+    return float(influence.std() / len(influence) ** 0.5)
 
 
 def _square_root(cov: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from hebm.report.curves import training_curves
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
 from hebm.report.plot_data import ChainData, Plots, read_plots
+from hebm.single_layer_energies import advice
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
@@ -92,6 +93,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "strip": _strip(folder, plots),
         "chain_panels": _chain_panels(plots.chain) if plots and plots.chain else [],
         "histogram": _histogram(plots),
+        "advice": advice(plots.single_layers) if plots else "",
         "sections": _sections(folder),
         "phases": training_curves(records),
         "config": run.contents.config,

@@ -63,11 +63,14 @@ class Plots:
         images: file names of grids by kind (`hebm.evaluation.kinds`), and of "chain".
         chain: None for a prior that runs no chain.
         tilts: f of draws by kind; empty for a prior without a tilt.
+        single_layers: how many layers have an energy that sees nothing else (`hebm.single_layer_energies`); 0 if other
+            energies, or none, make up the prior.
     """
 
     images: dict[str, str]
     chain: ChainData | None = None
     tilts: dict[str, Numbers] = attrs.field(factory=dict)
+    single_layers: int = 0
 
     def write(self, samples: Path) -> None:
         """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""
@@ -92,7 +95,8 @@ def read_plots(samples: Path) -> Plots | None:
 
 def _figures(read: Mapping[str, Any]) -> Plots:
     chain = read["chain"]
-    return Plots(dict(read["images"]), None if chain is None else _chain(chain), dict(read["tilts"]))
+    images, tilts = dict(read["images"]), dict(read["tilts"])
+    return Plots(images, None if chain is None else _chain(chain), tilts, int(read.get("single_layers", 0)))
 
 
 def _chain(read: Mapping[str, Any]) -> ChainData:

@@ -21,6 +21,7 @@ from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.grids import save_grid, save_strip
 from hebm.report.plot_data import ChainData, Plots
+from hebm.single_layer_energies import single_layer_energies
 from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
 
@@ -88,7 +89,8 @@ class _Collector:
             images[kind] = self._save(kind, self.model.images(draw.rows(slice(self._tiles))))
         if chain is not None:
             images["chain"] = "chain.png"
-        plots = Plots(images, chain, self._tilts())
+        layers = single_layer_energies(self.model.prior, self.model.backbone.layout)
+        plots = Plots(images, chain, self._tilts(), layers)
         plots.write(self.samples)
         return plots
 

@@ -9,7 +9,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from hebm.errors import DataError
-from hebm.evaluation.frechet import Moments, frechet_distance, moments
+from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard_error
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/ebm/closed_form.json").read_text())["metrics"]
 
@@ -46,3 +46,15 @@ def test_covariance_is_unbiased():
 def test_one_image_has_no_covariance():
     with pytest.raises(DataError, match=r"evaluate\.samples"):
         moments(normal(1, 3))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5], ids=["other covariance", "other mean too"])
+def test_standard_error_is_the_spread_over_repeated_draws(shift):
+    reference = moments(normal(5000, 4))
+    repeats = [shift + 1.5 * normal(400, 4, seed=1 + i) for i in range(100)]
+    spread = torch.tensor([frechet_distance(moments(draws), reference) for draws in repeats]).std()
+    assert standard_error(repeats[0], reference) == pytest.approx(float(spread), rel=0.25)
+
+
+def test_standard_error_of_singular_features_is_finite():
+    assert 0 < standard_error(normal(20, 32), moments(normal(100, 32, seed=1))) < 100

@@ -1,5 +1,6 @@
 import re
 
+import attrs
 import pytest
 from finished_run import finished_run
 
@@ -7,6 +8,7 @@ from hebm.errors import CheckpointError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.report.page import write_report
+from hebm.report.plot_data import read_plots
 from hebm.store.run_folder import RunFolder
 
 
@@ -107,3 +109,13 @@ def test_a_run_without_any_measurement_makes_a_page_too(tmp_path):
     page = write_report(folder).read_text()
     assert "Not evaluated yet" not in page
     assert "<h2>Metrics" not in page
+
+
+def test_a_prior_of_energies_that_see_one_layer_each_is_pointed_to_the_analysis_of_the_hole(tmp_path):
+    folder = finished_run(tmp_path)
+    assert "hebm analyse RUN hole" not in write_report(folder).read_text()
+    plots = read_plots(folder.samples)
+    attrs.evolve(plots, single_layers=6).write(folder.samples)
+    page = write_report(folder).read_text()
+    assert "one of 6 layers" in page
+    assert "hebm analyse RUN hole" in page

@@ -67,6 +67,7 @@ def joint(backbone, sampler):
 def test_a_chain_is_shown_from_the_roots_draw_to_the_draw_of_the_prior(backbone, batch, tmp_path):
     prior = joint(backbone, ULA(steps=20, step_size=0.1))
     plots = collect(trained(backbone, prior), batch, tmp_path, SMALL)
+    assert plots.single_layers == 2  # an energy for each of two layers
     chain = plots.chain
     assert (chain.length, chain.chains, chain.nonfinite) == (20, 64, 0)
     assert chain.frames[0] == 0
@@ -198,3 +199,8 @@ def test_a_draw_that_stops_at_the_root_has_neither_chain_nor_tilts(backbone, bat
     model = trained(backbone, priors(backbone)["joint"], request=Request(after="root"))
     plots = collect(model, batch, tmp_path, SMALL)
     assert (plots.chain, plots.tilts) == (None, {})
+
+
+def test_plots_that_say_nothing_of_single_layers_are_read(tmp_path):
+    (tmp_path / FILE).write_text('{"images": {}, "chain": null, "tilts": {}}')
+    assert read_plots(tmp_path).single_layers == 0

@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "evaluate"))  # tiny_models
+sys.path.insert(0, str(Path(__file__).parents[2] / "evaluation"))  # tiny_models
