@@ -234,11 +234,10 @@ class MultiStagePrior(PriorLearner):
         terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
             on_positive, on_negative = on_positive.sum(1, keepdim=True), on_negative.sum(1, keepdim=True)
-        loss = bce(on_positive, on_negative).sum()
+        loss = Loss(bce(on_positive, on_negative).sum(), terms, drawn)
         if self.coupling.labelled:
-            entropy = self._cross_entropy(logits, labels)
-            loss, terms = loss + self.contrast.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()}
-        return Loss(loss, terms, drawn).plus("penalty", self.ratios[m - 1].penalty(positive))
+            loss = loss.plus("cross_entropy", self._cross_entropy(logits, labels), self.contrast.label_weight)
+        return loss.plus("penalty", self.ratios[m - 1].penalty(positive))
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor | None) -> Tensor:
         if labels is None:
