@@ -264,7 +264,11 @@ class PriorLearner(nn.Module, ABC):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return the loss of this prior on posterior draws (detached). It does not know which scheme made them."""
+        """Return the loss of this prior on posterior draws (detached). It does not know which scheme made them.
+
+        A loss on an energy evaluates `energy.perturbed(noise.derive("energy"))`, and ends with
+        `loss.plus("penalty", energy.penalty(posterior.latents))`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
 
     def density(

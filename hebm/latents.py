@@ -91,12 +91,6 @@ class LatentLayout:
             shown["last-feature"] = zero(self.last_feature)
         return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, shown=shown)
 
-    def unknown(self, rows: int, like: Tensor) -> Latents:
-        """Return points of which only what energies see is kept: u, z and σ are NaN, in the memory of one number."""
-        nan = like.new_full((1, 1), math.nan)
-        z = tuple(nan.view(1, *[1] * len(shape)).expand(rows, *shape) for shape in self.shapes)
-        return Latents(nan.expand(rows, self.dim), z, z)
-
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)

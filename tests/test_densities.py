@@ -228,7 +228,7 @@ def test_an_energy_may_see_the_decoded_image_and_its_gradient_goes_through_the_d
 
 
 class Silent(ReferenceBackbone):
-    """Shows no features."""
+    """A backbone that does not show its decoder's features."""
 
     decoder_features = None
 

@@ -24,6 +24,7 @@ from hebm.testing import (
     dataset_options,
     datasets,
     energies,
+    energy_training,
     extractors,
     formats,
     metrics,
@@ -109,7 +110,7 @@ class Checks:
 
 
 BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
-ENERGY = Checks(EnergyRecipe, (energies,), lambda given: given.latents)
+ENERGY = Checks(EnergyRecipe, (energies, energy_training), lambda given: given.latents)
 PRIOR = Checks(
     PriorRecipe,
     (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_energies),

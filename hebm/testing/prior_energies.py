@@ -38,7 +38,7 @@ class ProbeEnergy(EnergyFn):
         return self.value(latents)
 
     def value(self, latents: Latents) -> Tensor:
-        """Return f, uncounted."""
+        """Return f `(B, L, K)` without counting the evaluation."""
         parts = zip(self.nets, latents.z, strict=True)
         return torch.stack([net(z.flatten(1)) for net, z in parts], dim=1)
 
@@ -47,7 +47,7 @@ class ProbeEnergy(EnergyFn):
         return _View(self)
 
     def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Return a constant."""
+        """Return the constant that the loss must contain."""
         return latents.u.new_tensor(PENALTY)
 
 
@@ -66,7 +66,7 @@ class Probe(EnergyRecipe):
     """Builds the probe, with an output for each layer."""
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ProbeEnergy:
-        """Build it."""
+        """Build a probe with an output for each layer."""
         return ProbeEnergy(layout, logits)
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from hebm.errors import NonFiniteError
 from hebm.interfaces import Backbone, Stage
-from hebm.latents import Latents, Posterior
+from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.store.rows import Column
 from hebm.tilts import LATENTS, sees_latents, sees_of, shown
 
@@ -92,10 +93,17 @@ class Kept:
         if LATENTS in self.reads:
             at = backbone.latents(moved["u"], context)
         else:
-            at = backbone.layout.unknown(count, like)
+            at = unknown(backbone.layout, count, like)
         latents = Latents(at.u, at.z, at.sigma, context, at.carried, seen)
         log_q, kl, log_r = (moved.get(name) for name in _FIELDS)
         return Posterior(latents, log_q, kl, log_r, _several(moved, "mean") or None)
+
+
+def unknown(layout: LatentLayout, rows: int, like: Tensor) -> Latents:
+    """Return points of which nothing is known: u, z and σ are NaN, in the memory of one number."""
+    nan = like.new_full((1, 1), math.nan)
+    z = tuple(nan.view(1, *[1] * len(shape)).expand(rows, *shape) for shape in layout.shapes)
+    return Latents(nan.expand(rows, layout.dim), z, z)
 
 
 def columns_of(rows: Mapping[str, Tensor]) -> dict[str, Column]:

@@ -110,7 +110,7 @@ class Case:
 
     def logits(self, latents: Latents):
         """The image's parameters, padding included."""
-        return self.backbone.decoder.image(latents.carried, latents.z[-1])
+        return self.backbone.decoder.image(latents.carried[-1], latents.z[-1])
 
     def strided(self, image):
         return image if self.name == "tiny_mnist" else image[..., ::4, ::4]
@@ -297,7 +297,7 @@ def test_the_folded_copy_is_equal(case):
     again = twin.infer(case.batch, Fed(case.noise("eps")))
     close(again.latents.u, posterior.latents.u, 1e-12)
     close(twin.latents(latents.u).flat_z, latents.flat_z, 1e-12)
-    logits = twin.decoder.image(*(lambda at: (at.carried, at.z[-1]))(twin.latents(latents.u)))
+    logits = twin.decoder.image(*(lambda at: (at.carried[-1], at.z[-1]))(twin.latents(latents.u)))
     close(logits, case.logits(latents), 1e-12)
 
 

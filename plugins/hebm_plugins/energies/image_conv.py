@@ -98,7 +98,7 @@ class ImageConv(EnergyRecipe):
     layer and the output. With the defaults it has 187,585 weights for images of 1×28×28.
 
     In training, images are rounded to 8-bit levels and each is shifted by its own random number of pixels, with the
-    edge repeated. Chains, scores and evaluation see images as they are decoded.
+    edge repeated. Chains, scores and evaluation use the decoded image itself.
     """
 
     channels: int = option(32, doc="of the first convolution; the others have twice as many", low=1)

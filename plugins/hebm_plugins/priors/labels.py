@@ -72,8 +72,16 @@ class Coupling:
         chosen = logits.gather(1, label.clamp(min=0).unsqueeze(1)).squeeze(1)
         return torch.where(label == UNASKED, marginal, chosen)
 
-    def cross_entropy(self, logits: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
-        """−Σ_i log p(y_i | z_i) over the energies that carry a label, `(B,)`."""
+    def cross_entropy(self, logits: Tensor, scale: Tensor, labels: Tensor | None) -> Tensor:
+        """Return −Σ_i log p(y_i | z_i) over the energies that carry a label, `(B,)`.
+
+        Raises `ConfigError` for images without labels.
+        """
+        if labels is None:
+            raise ConfigError(
+                "prior: classes or attributes are set, but these images have no labels; set both to 0, or use images "
+                "with labels"
+            )
         found = [
             F.cross_entropy(logits[:, e] / scale, as_columns(labels)[:, column], reduction="none", ignore_index=UNASKED)
             for e, column in enumerate(self.columns)

@@ -7,18 +7,22 @@ from torch.nn import functional as F
 from hebm.compilation import Compiled
 from hebm.densities import Conditioned, GeneratorPosterior, TiltedPrior
 from hebm.errors import ConfigError
-from hebm.interfaces import ImageSpec, Request, tilt_of
+from hebm.interfaces import ImageSpec, Posterior, Progress, Request, tilt_of
 from hebm.latents import LatentLayout
+from hebm.model import Model
 from hebm.noise import Noise
 from hebm.sampling import run
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
 from hebm.tilts import Tilt, seen_by
+from hebm_plugins.energies.feature_mlp import FeatureMLP
 from hebm_plugins.energies.image_conv import FeatureConv, ImageConv
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.nvae.recipe import NVAETiny
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
+from hebm_plugins.priors.multi_stage.settings import Contrast
+from hebm_plugins.priors.presets import AdaptiveCE
 from hebm_plugins.samplers.ula import ULA
 
 SMALL = {"width": 8, "zero_init": False}
@@ -145,12 +149,12 @@ def counting(module, calls):
 
 
 @pytest.mark.parametrize(
-    ("energies", "passes", "images"),
-    [((MLP(),), 1, 0), ((FeatureConv(channels=2),), 1, 0), ((ImageConv(channels=2),), 1, 1)],
+    ("energy", "passes", "images"),
+    [(MLP(), 1, 0), (FeatureMLP(), 1, 0), (FeatureConv(channels=2), 1, 0), (ImageConv(channels=2), 1, 1)],
 )
-def test_a_density_decodes_once_and_only_for_an_energy_that_sees_the_image(energies, passes, images):
+def test_a_density_decodes_once_and_only_for_an_energy_that_sees_the_image(energy, passes, images):
     backbone = seeded(lambda: NVAETiny(channels=4, groups=2, latent_channels=2).build(ImageSpec(1, 16, 16))).eval()
-    prior = Joint(energy=energies[0]).build(backbone)
+    prior = Joint(energy=energy).build(backbone)
     entered, decoded = [], []
     counting(backbone.decoder.groups[1].cells[0], entered)
     counting(backbone.decoder.head, decoded)
@@ -188,3 +192,27 @@ def test_posterior_chains_and_labels_work_as_for_any_energy():
     plain = GeneratorPosterior(backbone, target).value_and_grad(u).value
     torch.testing.assert_close(posterior, (plain + f).detach())
     assert isinstance(TiltedPrior(backbone, Tilt(prior.tilt, (prior,))).remainder(u), torch.Tensor)
+
+
+def test_kept_posterior_draws_of_the_stage_before_are_decoded_for_the_next():
+    backbone = seeded(ReferenceBackbone)
+    contrast = Contrast(negatives="posterior", pool=8)
+    prior = seeded(lambda: AdaptiveCE(energy=ImageConv(channels=2, **SMALL), contrast=contrast).build(backbone))
+    first, second, *_ = prior.stages()
+    latents = seen_by(prior, backbone, points(8, backbone.layout.dim)).detach()
+    for stage in (first, second):
+        stage.start(backbone, Noise(0, "start"))
+        stage.objective(backbone, Posterior(latents), Noise(0, "step"), Progress(0, 1)).total.backward()
+    assert all(p.grad is not None for p in prior.ratios[1].parameters())
+
+
+@torch.no_grad()
+def test_scores_of_images_are_f_of_their_reconstructions():
+    backbone, x = seeded(ReferenceBackbone), points(5, 64).view(5, 1, 8, 8).tanh()
+    backbone.inference.weight[7:] = 0
+    backbone.inference.bias[7:] = -30.0  # q(u|x) is a point
+    prior = built(ImageConv(channels=2, **SMALL), backbone).float()
+    scores = Model(backbone, prior).score(x)
+    decoded = backbone.likelihood(backbone.latents(backbone.inference(x.flatten(1))[:, :7])).mean
+    torch.testing.assert_close(scores.total.float(), prior.energy.net(decoded)[:, 0])
+    assert scores.layer is None

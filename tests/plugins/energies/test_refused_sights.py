@@ -37,7 +37,7 @@ class Sighted(EnergyFn):
 
 @recipe
 class OfAThirdParty(EnergyRecipe):
-    """Builds it."""
+    """Builds the energy that a third party wrote."""
 
     def build(self, layout, logits=1, levels=1):
         return Sighted(layout, logits)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hebm.densities import ConditionalPrior
-from hebm.errors import ConfigError
 from hebm.interfaces import (
     MCMC,
     Backbone,
@@ -222,11 +221,6 @@ class DiffusionPrior(PriorLearner):
     def _cross_entropy(self, logits: Tensor, scale: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """Return its mean over the batch, at the levels that labels guide."""
         labels = self._guiding(t, labels)
-        if labels is None:
-            raise ConfigError(
-                "prior: classes or attributes are set, but these images have no labels; set both to 0, or use images "
-                "with labels"
-            )
         return self.coupling.cross_entropy(logits, scale, labels).mean()
 
 

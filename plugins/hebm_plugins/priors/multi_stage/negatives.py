@@ -8,12 +8,22 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Draw, Latents, Noise, Posterior, Progress, RowCache
 from hebm.store.rows import KeptRows, Table
 from hebm.training.kept_latents import Kept, columns_of
 
 _ROWS = 512
 """Draws at a time: chains of small nets take as long for a few."""
+
+
+def require_fixed(backbone: Backbone) -> None:
+    """Raise `ConfigError` for a backbone that is trained too: draws of it cannot be kept."""
+    if any(p.requires_grad for p in backbone.parameters()):
+        raise ConfigError(
+            'prior.contrast.negatives: a "pool" keeps draws of a fixed backbone, and this scheme trains it too; '
+            'use "chain" or "posterior", or train.type = "two-phase"'
+        )
 
 
 class Pool:

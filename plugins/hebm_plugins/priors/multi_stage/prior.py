@@ -9,7 +9,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hebm.errors import ConfigError
 from hebm.interfaces import (
     MCMC,
     Backbone,
@@ -40,7 +39,7 @@ from hebm.training.kept_latents import Kept
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.priors.contrast import bce, contrast_terms
 from hebm_plugins.priors.labels import Coupling
-from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
+from hebm_plugins.priors.multi_stage.negatives import Bank, Pool, require_fixed
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
 
@@ -220,11 +219,8 @@ class MultiStagePrior(PriorLearner):
 
         Raises `ConfigError` for a pool of draws on a backbone that is trained too.
         """
-        if self.contrast.negatives == "pool" and any(p.requires_grad for p in backbone.parameters()):
-            raise ConfigError(
-                'prior.contrast.negatives: a "pool" keeps draws of a fixed backbone, and this scheme trains it too; '
-                'use "chain" or "posterior", or train.type = "two-phase"'
-            )
+        if self.contrast.negatives == "pool":
+            require_fixed(backbone)
         if self.bank is not None and self.trained_stages != m:
             self.bank.turn()
         self.trained_stages = m
@@ -240,7 +236,7 @@ class MultiStagePrior(PriorLearner):
         """Return draws of p_{m−1}, kept under what they depend on."""
         before = nn.ModuleList([self.ratios[s] for s in range(m - 1)])
         weights = {**before.state_dict(), **({} if self.root is None else self.root.state_dict(prefix="root."))}
-        chain = "" if m == 1 else repr((self.sampler, self.drawing))
+        chain = "" if m == 1 else repr((self.sampler, self.drawing, self.start_proposals))
         bound = cache.bound({"before": digest(weights), "stages": m - 1, "chain": chain})
         kept, settings = Kept.of(self.ratios[m - 1]), self.contrast
         draw = lambda n, source: self._before(m, backbone, n, source)  # noqa: E731
@@ -270,20 +266,12 @@ class MultiStagePrior(PriorLearner):
         terms = {**contrast_terms(on_positive, on_negative), "nonfinite_chains": nonfinite}
         if self.contrast.loss == "joint":
             on_positive, on_negative = on_positive.sum(1, keepdim=True), on_negative.sum(1, keepdim=True)
-        loss = bce(on_positive, on_negative).sum()
+        loss = Loss(bce(on_positive, on_negative).sum(), terms, drawn)
         if self.coupling.labelled:
-            entropy = self._cross_entropy(logits, labels)
-            loss, terms = loss + self.contrast.label_weight * entropy, {**terms, "cross_entropy": entropy.detach()}
-        return Loss(loss, terms, drawn).plus("penalty", self.ratios[m - 1].penalty(positive))
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor | None) -> Tensor:
-        if labels is None:
-            raise ConfigError(
-                "prior: classes or attributes are set, but these images have no labels; set both to 0, or use images "
-                "with labels"
-            )
-        relative = self._relative(logits)
-        return self.coupling.cross_entropy(relative, torch.ones_like(relative[:, 0, :1]), labels).mean()
+            relative = self._relative(logits)
+            entropy = self.coupling.cross_entropy(relative, torch.ones_like(relative[:, 0, :1]), labels).mean()
+            loss = loss.plus("cross_entropy", entropy, self.contrast.label_weight)
+        return loss.plus("penalty", self.ratios[m - 1].penalty(positive))
 
     @torch.no_grad()
     def _negative(

@@ -1,0 +1,51 @@
+"""Builds what the checks of an energy need: the energy itself, and latents with all that energies can see."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hebm.interfaces import EnergyFn, EnergyRecipe, ImageSpec
+from hebm.latents import LatentLayout, Latents
+from hebm.testing.subjects import SMALL_IMAGES, ReferenceBackbone, contexts, perturbed, points, seeded
+from hebm.tilts import SHOWN, shown
+
+ROWS = 5
+
+
+def built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int = 1) -> EnergyFn:
+    """Return an energy for the reference backbone, away from its initial weights, in eval mode."""
+    return perturbed(seeded(lambda: recipe.build(shown_by(layout), logits, levels))).eval()
+
+
+def reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> ReferenceBackbone:
+    """Return the reference backbone with these latents, for the layout's images if it has any."""
+    images = SMALL_IMAGES if layout.image is None else ImageSpec(*layout.image)
+    return perturbed(seeded(lambda: ReferenceBackbone(layout, images))).to(dtype)
+
+
+def shown_by(layout: LatentLayout) -> LatentLayout:
+    """Return the layout with all that the reference backbone shows to energies."""
+    return reference(layout).layout
+
+
+def latents_of(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
+    """Return T of the reference backbone at fixed points, or at u, with all that energies can see."""
+    backbone, at = reference(layout, dtype), points(ROWS, layout.dim, dtype) if u is None else u
+    return shown(backbone, backbone.latents(at, contexts(layout, len(at), dtype)), tuple(SHOWN))
+
+
+def times(levels: int, rows: int = ROWS) -> Tensor | None:
+    """Return levels t that alternate from row to row, `(rows,)`; None for one level."""
+    return None if levels == 1 else torch.arange(rows) % levels
+
+
+def rows_of(latents: Latents, few: slice) -> Latents:
+    """Return some of the points, with what is shown of them."""
+    z, sigma = ([part[few] for part in parts] for parts in (latents.z, latents.sigma))
+    context = None if latents.context is None else latents.context[few]
+    seen = {
+        name: part[few] if isinstance(part, Tensor) else tuple(each[few] for each in part)
+        for name, part in latents.shown.items()
+    }
+    return Latents(latents.u[few], tuple(z), tuple(sigma), context, shown=seen)
