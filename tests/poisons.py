@@ -3,15 +3,15 @@
 import os
 
 import torch
-from torch import nn
 
 from hebm.config.recipes import option, recipe
 from hebm.errors import DataError
+from hebm.interfaces import EnergyFn
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.priors.joint import Joint, JointPrior
 
 
-class Poison(nn.Module):
+class Poison(EnergyFn):
     """An energy whose output is NaN while `on`."""
 
     def __init__(self, inner):

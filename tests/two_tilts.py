@@ -1,17 +1,16 @@
 """A prior of two stages, f = f_1 + f_2, for tests of what happens between phases."""
 
 from real_runs import train
-from torch import nn
 
 from hebm import registry
 from hebm.config.recipes import recipe
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Stage
+from hebm.interfaces import EnergyFn, Stage
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.joint import Joint, JointPrior
 
 
-class Sum(nn.Module):
+class Sum(EnergyFn):
     def __init__(self, first, second):
         super().__init__()
         self.first, self.second = first, second
