@@ -73,7 +73,7 @@ def adapted(
     Arguments:
         prior: whose transitions they are.
         backbone: gives T.
-        listed: transitions in order; those without a target stay as they are.
+        listed: transitions in order; those without a target are returned unchanged.
         known: what was found before, by name; new findings are added.
         noise: of the chains that step sizes are tried on, the same whenever the model is used.
     """

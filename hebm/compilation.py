@@ -53,7 +53,7 @@ class Compiled(Sampler):
 
     @property
     def plain(self) -> Sampler:
-        """The sampler itself."""
+        """The sampler itself, whose steps are eager."""
         return self.sampler.plain
 
     def with_step_size(self, h: float) -> Sampler:
