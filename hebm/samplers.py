@@ -105,7 +105,7 @@ class Adapts(Protocol):
 
 
 TARGET = (
-    "mean acceptance, from 0 to 1, that the step size is adapted to after training; training itself uses step_size. "
-    "Left out: no adaptation"
+    "mean acceptance, from 0 to 1, that the step size is adapted to after training, on at most 96 steps of 64 chains; "
+    "training itself uses step_size. Left out: no adaptation"
 )
 """What the option `target_acceptance` of a sampler means."""
