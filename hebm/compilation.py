@@ -22,6 +22,7 @@ from hebm.config.recipes import fields_of, is_recipe
 from hebm.densities import LogDensity
 from hebm.errors import ConfigError
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import Adapts
 
 R = TypeVar("R")
 Step = Callable[[Sampler, LogDensity, Any, StepNoise], tuple[Any, Info]]
@@ -49,6 +50,17 @@ class Compiled(Sampler):
         if name == "sampler":  # not there yet while this is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
+
+    @property
+    def plain(self) -> Sampler:
+        """The sampler itself, whose steps are eager."""
+        return self.sampler.plain
+
+    def with_step_size(self, h: float) -> Sampler:
+        """Return the sampler with another step size, accelerated in the same way; see `hebm.samplers.Adapts`."""
+        if not isinstance(self.sampler, Adapts):
+            raise AttributeError(f"{type(self.sampler).__name__} has no step size to adapt")
+        return Compiled(self.sampler.with_step_size(h), self.backend)
 
     def check(self, density: LogDensity) -> None:
         """Raise `ConfigError` for a density that the sampler cannot move on."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from hebm.densities import LogDensity
 from hebm.errors import ConfigError
 from hebm.interfaces import Info, Sampler, StepNoise
+from hebm.samplers import Adapts
 
 _WARM_UP = 2
 
@@ -39,6 +40,17 @@ class Graphed(Sampler):
         if name == "sampler":  # not there yet while this is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
+
+    @property
+    def plain(self) -> Sampler:
+        """The sampler itself, whose steps are eager."""
+        return self.sampler.plain
+
+    def with_step_size(self, h: float) -> Sampler:
+        """Return the sampler with another step size, accelerated in the same way; see `hebm.samplers.Adapts`."""
+        if not isinstance(self.sampler, Adapts):
+            raise AttributeError(f"{type(self.sampler).__name__} has no step size to adapt")
+        return Graphed(self.sampler.with_step_size(h))
 
     def check(self, density: LogDensity) -> None:
         """Raise `ConfigError` for a density that the sampler cannot move on."""

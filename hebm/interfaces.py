@@ -345,8 +345,13 @@ class DrawsContext(Protocol):
 class Regenerates(Protocol):
     """A prior with levels of noise, which redraws some coordinates while it moves the others by the lowest level."""
 
-    def regenerate(self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise) -> Tensor:
-        """Return u `(B, D)` of `latents` with the free coordinates redrawn given the fixed ones and the context."""
+    def regenerate(
+        self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise, path: tuple[Transition, ...]
+    ) -> Tensor:
+        """Return u `(B, D)` of `latents` with the free coordinates redrawn given the fixed ones and the context.
+
+        `path` is that of a draw, with its step sizes: the prior's transitions.
+        """
 
 
 def tilt_of(prior: PriorLearner) -> Tilt | None:

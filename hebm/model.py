@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from hebm.adaptation import Adaptation, Known
 from hebm.arguments import require_at_least, require_counts
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
@@ -24,14 +25,16 @@ from hebm.evaluation.kinds import RECONSTRUCTION
 from hebm.evaluation.likelihood import Elbo, elbo_of
 from hebm.evaluation.scores import Scorer, Scores
 from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
+from hebm.labelled import check_labels, require_labelled
 from hebm.latents import Posterior
 from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
 from hebm.report.model_table import count, model_html
 from hebm.store.model_file import ModelFile, write_model_file
-from hebm.trained import TrainedModel, check_labels, evaluating, finite, require_labelled
+from hebm.trained import TrainedModel, evaluating, finite
 
 T = TypeVar("T")
+Diagnose = Callable[[Mapping[str, Tensor]], None]
 
 PARTS = ("backbone", "prior")
 ROWS = 8 * BLOCK
@@ -71,6 +74,7 @@ class Model(nn.Module):
     def __init__(self, backbone: Backbone, prior: PriorLearner, recipes: Recipes | None = None) -> None:
         super().__init__()
         self.backbone, self.prior, self.recipes = backbone, prior, recipes
+        self._adaptations = Known()
 
     # ------------------------------------------------------------ drawing
 
@@ -87,6 +91,7 @@ class Model(nn.Module):
         decode: str = "mean",
         temperature: float = 1.0,
         batch_size: int = ROWS,
+        diagnose: Diagnose | None = None,
     ) -> Tensor:
         """Return n images `(n, C, H, W)` in [−1, 1].
 
@@ -101,6 +106,7 @@ class Model(nn.Module):
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
             batch_size: how many at a time.
+            diagnose: called with `Draw.diagnostics` of each batch, such as effective sample sizes.
 
         Raises:
             NonFiniteError: if a sample is not finite.
@@ -117,6 +123,7 @@ class Model(nn.Module):
             decode=decode,
             temperature=temperature,
             batch_size=batch_size,
+            diagnose=diagnose,
         )
         return torch.cat(list(draws))
 
@@ -133,6 +140,7 @@ class Model(nn.Module):
         decode: str = "mean",
         temperature: float = 1.0,
         batch_size: int = ROWS,
+        diagnose: Diagnose | None = None,
     ) -> Iterator[Tensor]:
         """Return an iterator over batches of images, which together are those of `sample`. Arguments as there."""
         require_counts(n=n, batch_size=batch_size, steps=steps)
@@ -143,17 +151,25 @@ class Model(nn.Module):
             require_labelled(self.prior)
         labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
         check_labels(self.prior, labels, n)
-        request = Request(labels, steps=steps, after=after)
-        model = self._trained(seed, batch_size, request, decode)
-        _ = model.path  # an unknown transition is an error before anything is drawn
-        return self._drawn(model, n, model.noise("prior", start), temperature)
+        model = self._trained(seed, batch_size, Request(labels, steps=steps, after=after), decode)
+        model.check_after()
+        return self._drawn(model, n, model.noise("prior", start), temperature, diagnose)
 
     @staticmethod
-    def _drawn(model: TrainedModel, n: int, noise: Noise, temperature: float) -> Iterator[Tensor]:
+    def _drawn(
+        model: TrainedModel, n: int, noise: Noise, temperature: float, diagnose: Diagnose | None
+    ) -> Iterator[Tensor]:
         for few in model.batches(n):
             at = noise.at(noise.start + few.start)
             draw = model.draw(few.stop - few.start, at, model.request.rows(few))
+            if diagnose is not None:
+                diagnose(draw.diagnostics)
             yield finite(model.images(attrs.evolve(draw, u=temperature * draw.u), at))
+
+    @property
+    def adaptations(self) -> Mapping[str, Adaptation]:
+        """Step size and acceptance of each chain that was adapted so far, by transition."""
+        return dict(self._adaptations.of(self))
 
     # ------------------------------------------------------------ given images
 
@@ -207,8 +223,7 @@ class Model(nn.Module):
         """
         require_counts(draws=draws)
         model = self._trained(seed, batch_size)
-        bound = partial(elbo_of, model, draws=draws)
-        return Elbo.joined(self._of_images(images, model, bound, "elbo"))
+        return Elbo.joined(self._of_images(images, model, partial(elbo_of, model, draws=draws), "elbo"))
 
     def preprocess(self, images: Picture | str | Path | Sequence[Picture | str | Path]) -> Tensor:
         """Convert PIL images or image files as the run's data set does its own; `(N, C, H, W)` in [−1, 1].
@@ -220,8 +235,7 @@ class Model(nn.Module):
 
     def show(self, images: Tensor, columns: int = 8) -> Picture:
         """Draw images `(N, C, H, W)` as a grid, which a notebook displays; `.save("grid.png")` writes it to a file."""
-        pixels = given_images(images, None).pixels
-        return grid(to_unit_range(pixels), columns)
+        return grid(to_unit_range(given_images(images, None).pixels), columns)
 
     # ------------------------------------------------------------ files and display
 
@@ -264,7 +278,8 @@ class Model(nn.Module):
         require_counts(batch_size=batch_size)
         require_at_least(0, seed=seed)
         scheme = None if self.recipes is None else self.recipes.experiment.train
-        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode)
+        found = self._adaptations.of(self)
+        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found)
 
     def _of_images(self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str) -> list[T]:
         """Return a function of each batch of given images and of the noise of that kind."""

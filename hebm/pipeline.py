@@ -237,7 +237,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         settings.rows,
         settings.decode,
     )
-    _ = model.path  # a wrong name is an error before anything is drawn
+    model.check_after()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     splits = Splits(experiment.data, assembly.images)
     return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -66,6 +66,11 @@ class Sampler(ABC):
     needs_factor: ClassVar[bool] = False
     steps: int
 
+    @property
+    def plain(self) -> Sampler:
+        """The sampler without acceleration, such as compiled steps."""
+        return self
+
     def check(self, density: LogDensity) -> None:
         """Raise `ConfigError` for a density that this sampler cannot move on.
 
@@ -84,3 +89,23 @@ class Sampler(ABC):
     @abstractmethod
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
         """Make a single step; return the new state and what an observer may want to know."""
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """A sampler whose step size can be adapted to a rate of acceptance after training (`hebm.adaptation`)."""
+
+    steps: int
+    step_size: float
+    target_acceptance: float | None
+    """Mean acceptance that the step size is adapted to; None leaves it as it is."""
+
+    def with_step_size(self, h: float) -> Sampler:
+        """Return the same sampler with step size h, or with the largest that it allows."""
+
+
+TARGET = (
+    "mean acceptance, from 0 to 1, that the step size is adapted to after training, on at most 96 steps of 64 chains; "
+    "training itself uses step_size. Left out: no adaptation"
+)
+"""What the option `target_acceptance` of a sampler means."""

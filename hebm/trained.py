@@ -19,9 +19,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from hebm.adaptation import Adaptation, adapted
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, TakesLabels, tilt_after
+from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, tilt_after
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
@@ -56,6 +57,7 @@ class TrainedModel:
         request: what draws should be like: chain lengths, and the transition to stop after.
         rows: samples at a time, whole noise blocks.
         decoding: the image of a latent: "mean" is E[x|z], "sample" a draw from p(x|z).
+        adaptations: what is known of chains whose step size is adapted, by transition; filled when it is needed.
     """
 
     backbone: Backbone
@@ -65,6 +67,7 @@ class TrainedModel:
     request: Request = attrs.field(factory=Request)
     rows: int = 8 * BLOCK
     decoding: str = "mean"
+    adaptations: dict[str, Adaptation] = attrs.field(factory=dict)
 
     @cached_property
     def generator(self) -> Backbone:
@@ -77,21 +80,38 @@ class TrainedModel:
         """The log tilt of the prior after `request.after`; None for a root."""
         return tilt_after(self.prior, self.generator, self.request.after)
 
+    def check_after(self) -> None:
+        """Raise `ConfigError` if no transition is called `request.after`; nothing is computed."""
+        up_to(self.prior.transitions(self.generator), self.request.after)
+
     @cached_property
     def path(self) -> tuple[Transition, ...]:
-        """The transitions that a draw runs. Raises `ConfigError` if none is called `request.after`."""
-        return path_to(self.prior.transitions(self.generator), self.request.after)
+        """The transitions that a draw runs, with adapted step sizes.
+
+        Raises `ConfigError` if none is called `request.after`.
+        """
+        return self.path_to(self.request.after)
 
     @cached_property
     def transitions(self) -> tuple[Transition, ...]:
-        """All transitions up to `request.after`, also those that a draw does not need."""
-        return up_to(self.prior.transitions(self.generator), self.request.after)
+        """All transitions up to `request.after`, also those that a draw does not need, with adapted step sizes."""
+        return self._adapted(up_to(self.prior.transitions(self.generator), self.request.after))
+
+    def path_to(self, after: str | None) -> tuple[Transition, ...]:
+        """Return the transitions of a draw that stops after one of them, with adapted step sizes; see `path`."""
+        return self._adapted(path_to(self.prior.transitions(self.generator), after))
+
+    def _adapted(self, listed: tuple[Transition, ...]) -> tuple[Transition, ...]:
+        noise = Noise(0, "adapt", device=self.device, dtype=self.dtype)
+        with self._evaluating():
+            return adapted(self.prior, self.generator, listed, self.adaptations, noise)
 
     @property
     def chain_lengths(self) -> dict[str, int]:
         """The steps of each chain that a draw runs, by its transition's name."""
         asked = self.request.steps
-        return {chain.name: chain.steps if asked is None else asked for chain in self.path if chain.steps}
+        path = path_to(self.prior.transitions(self.generator), self.request.after)
+        return {chain.name: chain.steps if asked is None else asked for chain in path if chain.steps}
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +139,7 @@ class TrainedModel:
             self.request if request is None else request,
             rows or self.rows,
             decoding or self.decoding,
+            self.adaptations,
         )
         other.__dict__["generator"] = self.generator
         return other
@@ -136,7 +157,9 @@ class TrainedModel:
             request: instead of the model's own.
             path: transitions, instead of those that the request needs.
         """
-        walked = walk(self.prior, self.generator, n, noise, request or self.request, path)
+        wanted = request or self.request
+        route = self.path_to(wanted.after) if path is None else path
+        walked = walk(self.prior, self.generator, n, noise, wanted, route)
         while True:
             with self._evaluating():  # not around a yield: the caller's modes are not ours
                 step = next(walked, None)
@@ -155,12 +178,19 @@ class TrainedModel:
         Raises `ConfigError` if the request stops after a transition that does not exist.
         """
         wanted, parts = request or self.request, []
-        up_to(self.prior.transitions(self.generator), wanted.after)  # a root would ignore a wrong name
+        path = self.path_to(wanted.after)  # a root would ignore a wrong name
         with self._evaluating():
             for few in self.batches(n):
                 at, rows = noise.at(noise.start + few.start), few.stop - few.start
-                parts.append(self.prior.sample(self.generator, rows, at, wanted.rows(few)))
+                parts.append(self._sampled(rows, at, wanted.rows(few), path))
         return joined(parts)
+
+    def _sampled(self, n: int, noise: Noise, request: Request, path: tuple[Transition, ...]) -> Draw:
+        """Return one batch of draws: by the adapted path, or by a prior's own `sample`."""
+        if type(self.prior).sample is not PriorLearner.sample:
+            return self.prior.sample(self.generator, n, noise, request)
+        *_, (_, end) = walk(self.prior, self.generator, n, noise, request, path)
+        return end
 
     def draw_root(self, n: int, noise: Noise) -> Draw:
         """Return n draws of the root itself, the backbone's own prior; see `draw`."""
@@ -262,24 +292,3 @@ def finite(images: Tensor, what: str = "samples") -> Tensor:
             f"{bad} of {len(images)} {what} are not finite: their chains diverged; lower the sampler's step size"
         )
     return images
-
-
-def takes_labels(prior: PriorLearner) -> bool:
-    """Return whether draws of the prior depend on the labels of a request."""
-    return isinstance(prior, TakesLabels) and prior.labelled
-
-
-def require_labelled(prior: PriorLearner) -> None:
-    """Raise `ConfigError` for a prior that was not trained with labels."""
-    if not takes_labels(prior):
-        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
-        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
-
-
-def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
-    """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
-    if labels is None:
-        return
-    require_labelled(prior)
-    if len(labels) != n:
-        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")

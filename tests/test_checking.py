@@ -44,6 +44,12 @@ def test_the_posterior_chains_of_scheme_joint_are_checked_too(monkeypatch):
         assemble(found)
 
 
+def test_chains_of_training_are_not_adapted():
+    asked = {"type": "mala", "steps": 2, "target_acceptance": 0.6}
+    with pytest.raises(ConfigError, match=r"train\.posterior_sampler\.target_acceptance: .*set step_size"):
+        assemble(hebm.Experiment.from_table(tiny("joint", train={"posterior_sampler": asked})))
+
+
 @pytest.mark.parametrize("sampler", ["pcn", "pcn-mala"])
 def test_priors_with_a_gaussian_factor_are_checked_and_take_their_steps(sampler, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -7,9 +7,10 @@ from torch import nn
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import ROOT, Batch, ImageSpec, Request
+from hebm.labelled import check_labels
 from hebm.model import Model
 from hebm.testing.subjects import perturbed, seeded
-from hebm.trained import TrainedModel, check_labels, count_nonfinite, finite, joined
+from hebm.trained import TrainedModel, count_nonfinite, finite, joined
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion

@@ -11,6 +11,8 @@ from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import processes_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -64,12 +66,15 @@ def command(
     """
     if launched(processes):
         return
+    import torch
+
     from hebm import pipeline
     from hebm.config.settings import RunSettings
     from hebm.evaluation.references import to_pixels
     from hebm.evaluation.shares import Processes
     from hebm.noise import whole_blocks
     from hebm.report.files import save_images
+    from hebm.report.numbers import percent, significant
     from hebm.runs import open_run
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
@@ -78,6 +83,8 @@ def command(
     world = accelerator.num_processes
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     size = whole_blocks(batch_size)  # a batch is the same whoever computes it
+
+    diagnostics: list[Mapping[str, Tensor]] = []
 
     def draw(rows: int, start: int) -> Tensor:
         images = model.sample(
@@ -91,6 +98,7 @@ def command(
             decode=decode,
             temperature=temperature,
             batch_size=size,
+            diagnose=diagnostics.append,
         )
         return to_pixels(images)
 
@@ -98,4 +106,9 @@ def command(
     pixels = share.join(parts, draw(1, 0)[:0], number, size)
     if accelerator.is_main_process:
         save_images(pixels.cpu(), output)
+        for name in diagnostics[0]:
+            values = torch.cat([batch[name] for batch in diagnostics[: len(parts)]])
+            click.echo(f"{name.replace('_', ' ')}: {significant(float(values.mean()))} (mean of {len(values)})")
+        for name, (h, acceptance) in model.adaptations.items():
+            click.echo(f"{name}: step size {significant(h)}, adapted, acceptance {percent(acceptance)}")
         click.echo(f"{number} images in {output}")

@@ -72,11 +72,17 @@ def _require_same_title(found: Iterable[Measurement]) -> None:
 
 
 def _drawing(evaluation: Evaluation) -> list[Measurement]:
-    """Return what the prior reports of its draws, such as an effective sample size."""
-    return [
+    """Return what the prior reports of its draws, such as an effective sample size, and adapted step sizes."""
+    found = [
         Measurement(_key(f"draws-{name}"), value, f"draws: {name.replace('_', ' ')}", kind=PRIOR, detail=True)
         for name, value in evaluation.diagnostics().items()
     ]
+    for part, (h, acceptance) in evaluation.model.adaptations.items():
+        found += [
+            Measurement("draws-step-size", h, "draws: adapted step size h", kind=PRIOR, part=part, detail=True),
+            Measurement("draws-acceptance", acceptance, "draws: acceptance", kind=PRIOR, part=part, detail=True),
+        ]
+    return found
 
 
 def _key(text: str) -> str:

@@ -122,9 +122,9 @@ class Scorer:
         latents = self.inferred(batch, noise.derive(0))
         fixed = generator.layout.fix(latents.u, range(len(generator.layout) - k))
         if isinstance(prior, Regenerates):
-            u = prior.regenerate(generator, latents, fixed, source)
+            u = prior.regenerate(generator, latents, fixed, source, self.model.path_to(None))
         else:
-            u = prior.sample(generator, len(latents), source, Request(context=latents.context, fixed=fixed)).u
+            u = self.model.draw(len(latents), source, Request(context=latents.context, fixed=fixed)).u
         return above(self._tilt().at(generator, generator.latents(u, latents.context)))[:, k]
 
 

@@ -143,6 +143,18 @@ def check_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:
     _expect_own_density(prior, twin)
 
 
+def check_planned_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Before training, `planned_transitions` lists the transitions that the trained prior has."""
+    untrained, _ = built(recipe, backbone, started=0)
+    trained, twin = built(recipe, backbone)
+    planned, listed = (
+        [transition.name for transition in found]
+        for found in (untrained.planned_transitions(twin), trained.transitions(twin))
+    )
+    fix = "override planned_transitions: list the transitions of all stages, trained or not"
+    promise(planned == listed, f"planned transitions {listed}, as after training", str(planned), fix)
+
+
 def _expect_own_density(prior: PriorLearner, backbone: Backbone) -> None:
     if type(prior).density is not PriorLearner.density:
         return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from hebm.densities import Factor
 from hebm.interfaces import Sampler
 from hebm.noise import Noise
+from hebm.samplers import Adapts
 from hebm.sampling import Trace, draw_step_noise, run
 from hebm.testing.promises import expect_close, expect_equal, promise
 from hebm.testing.samplers import CHAINS, NOT_STATIONARY, ROWS, chain, linear_terms, move, one_step, unit_h
@@ -75,6 +78,27 @@ def _expect_units_of_the_factor(sampler: Sampler) -> None:
 def _quadratic(v: Tensor) -> Tensor:
     """Return −1.5 |v|² of the coordinates that are seen: of a linear remainder, some samplers accept everything."""
     return -1.5 * v[:, :SEEN].square().sum(1)
+
+
+def check_step_size(sampler: Sampler) -> None:
+    """A sampler with a target of acceptance takes other step sizes, and accepts more often at smaller ones.
+
+    Passes for samplers without `target_acceptance`.
+    """
+    if not isinstance(sampler, Adapts):
+        return
+    fix = "with_step_size(h) returns attrs.evolve(self, step_size=h), with the largest step size allowed for a larger h"
+    h, rates = sampler.step_size, []
+    for size in (1e-4, 1e6):
+        other: Any = sampler.with_step_size(size)
+        promise(type(other) is type(sampler), "with_step_size returns the same sampler", type(other).__name__, fix)
+        promise(other.steps == sampler.steps, "only the step size differs", f"steps = {other.steps}", fix)
+        promise(other.step_size <= size, f"a step size of at most {size:g}", f"{other.step_size:g}", fix)
+        trace, u = Trace(), points(WALKERS, SEEN, torch.float64)
+        run(other, KnownFactor(_quadratic), u, Noise(0, "chain", dtype=torch.float64), 1, trace)
+        rates.append(float(trace.accepted[0].mean()))
+    promise(sampler.step_size == h, "the sampler itself is unchanged", f"its step size is {sampler.step_size:g}", fix)
+    promise(rates[0] > max(0.9, rates[1]), "small steps are accepted, large ones less often", f"{rates}", fix)
 
 
 def check_flat_remainder(sampler: Sampler) -> None:

@@ -12,6 +12,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Loss, PriorLearner, Progress, Sampler, Stage, tilt_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
+from hebm.samplers import Adapts
 from hebm.sampling import Chain, run
 from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
@@ -140,9 +141,19 @@ class JointMCMC(SchemeRecipe):
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
         require_density_of_latents(prior, backbone, "joint")
-        self.posterior_sampler.check(GeneratorPosterior(backbone, torch.zeros(1)))
+        self._check_posterior_sampler(backbone)
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
+
+    def _check_posterior_sampler(self, backbone: Backbone) -> None:
+        """Raise `ConfigError` if posterior chains cannot run, or would have to be adapted while the model learns."""
+        sampler = self.posterior_sampler
+        sampler.check(GeneratorPosterior(backbone, torch.zeros(1)))
+        if isinstance(sampler, Adapts) and sampler.target_acceptance is not None:
+            raise ConfigError(
+                "train.posterior_sampler.target_acceptance: step sizes are adapted after training, and these chains "
+                "are part of it; leave it out, and set step_size"
+            )
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
         """Return the end of a short-run chain under the tilt."""

@@ -1,6 +1,7 @@
 """`hebm sample`: a folder, an array, and what it refuses."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -207,6 +208,23 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2
     assert "it has 'root', 'stage 1', 'stage 2'" in process.stderr
+
+
+def test_starts_and_adapted_step_sizes_are_reported_and_a_start_can_be_the_end(tmp_path):
+    folder, table = tmp_path / "tiny", tiny(evaluate={"after": "start"})
+    table["prior"]["start_proposals"] = 4
+    table["prior"]["sampler"] = {"type": "pcn-mala", "steps": 2, "target_acceptance": 0.6}
+    assert train(table, folder)
+    process = sample(folder, tmp_path / "x.npz", "-n", 70, "--batch-size", 64)
+    said = process.stdout.splitlines()
+    assert re.fullmatch(r"ess start: 0\.\d+ \(mean of 70\)", said[0])
+    model = open_run(folder).model
+    model.sample(1)
+    h, acceptance = model.adaptations["prior"]
+    assert said[1] == f"prior: step size {h:g}, adapted, acceptance {100 * acceptance:.1f} %"
+    stopped = sample(folder, tmp_path / "y.npz", "-n", 4, "--after", "start")
+    assert stopped.stdout.splitlines()[0].startswith("ess start")
+    assert "step size" not in stopped.stdout
 
 
 def test_an_unfinished_run_is_drawn_from_only_if_asked_for(tmp_path):

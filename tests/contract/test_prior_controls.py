@@ -159,6 +159,19 @@ class DrawsWhileListing(SoundPrior):
         return super().transitions(backbone)
 
 
+class PlansNothing(SoundPrior):
+    """Lists its chain once its stage has started, and does not plan it."""
+
+    started = False
+
+    def stages(self):
+        (stage,) = super().stages()
+        return (stage._replace(start=lambda backbone, noise: setattr(self, "started", True)),)
+
+    def transitions(self, backbone):
+        return super().transitions(backbone) if self.started else ()
+
+
 class ChainOnAnotherDensity(SoundPrior):
     def transitions(self, backbone):
         density = lambda at, request: GeneratorPosterior(backbone, image_batch(SMALL_IMAGES, len(at.u)).target)  # noqa: E731
@@ -181,6 +194,7 @@ BROKEN_PRIORS = [
     (DrawsWhileListing, "transitions"),
     (ChainOnAnotherDensity, "transitions"),
     (RootWithTransitions, "transitions"),
+    (PlansNothing, "planned-transitions"),
     (KeepsBackbone, "no-backbone"),
     (KeepsBackboneInList, "no-backbone"),
     (ReachesBackbone, "objective"),

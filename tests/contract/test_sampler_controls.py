@@ -310,6 +310,32 @@ class ReportsTheRemainder(SoundFactorWalk):
         return density.remainder(state.u)
 
 
+@attrs.frozen
+class Adaptable(SoundMALA):
+    """Has a target of acceptance."""
+
+    target_acceptance: float | None = None
+
+    @property
+    def step_size(self):
+        return self.h
+
+    def with_step_size(self, h):
+        return attrs.evolve(self, h=h)
+
+
+class ForgetsItsSteps(Adaptable):
+    def with_step_size(self, h):
+        return ForgetsItsSteps(steps=1, h=h)
+
+
+class KeepsItsStepSize(Adaptable):
+    """Takes another step size, and does not use it."""
+
+    def proposed(self, density, state, noise):
+        return Adaptable(h=0.1).proposed(density, state, noise)
+
+
 OF_THE_FACTOR = [
     AcceptsByTheDensity,
     AcceptsAll,
@@ -333,6 +359,8 @@ BROKEN_SAMPLERS = [
     (ReportsEnergy, "info"),
     (ReportsNaN, "info"),
     (ReportsTheRemainder, "info"),
+    (ForgetsItsSteps, "step-size"),
+    (KeepsItsStepSize, "step-size"),
     (ScalesTheFactor, "scale"),
     (InUnitsOfU, "scale"),
     (WalksAway, "flat-remainder"),
@@ -383,7 +411,7 @@ def test_a_wrong_law_is_measured_in_standard_errors_and_the_fix_names_the_accept
         case()
 
 
-@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk, SoundPCN, SoundFactorWalk])
+@pytest.mark.parametrize("kind", [SoundULA, SoundMALA, SoundWalk, SoundPCN, SoundFactorWalk, Adaptable])
 def test_a_sound_sampler_passes(kind):
     check_all(own_cases(kind()))
 

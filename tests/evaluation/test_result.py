@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, numbers, tiny_evaluation
 
+from hebm.adaptation import Adaptation
 from hebm.config.recipes import recipe
 from hebm.errors import PluginError
 from hebm.evaluation.metric import Measurement, MetricRecipe
@@ -111,6 +112,14 @@ def test_a_metric_that_returns_anything_else_is_named_with_what_it_must_return(t
 def test_kinds_of_one_name_must_have_one_unit_title_and_direction(tmp_path):
     with pytest.raises(PluginError, match=r"named 'size' must have the same.*'m'.*'cm'"):
         evaluate(tiny_evaluation(tmp_path, metrics=(Mixed(),)))
+
+
+def test_adapted_step_sizes_are_among_the_details_with_their_transition(tmp_path):
+    evaluation = tiny_evaluation(tmp_path, metrics=(Says(),))
+    evaluation.model.adaptations["stage 1"] = Adaptation(0.25, 0.6)
+    found = evaluate(evaluation)
+    values = [found.get(name, "prior", "stage 1").value for name in ("draws-step-size", "draws-acceptance")]
+    assert values == [0.25, 0.6]
 
 
 def test_what_the_prior_reports_of_its_draws_is_among_the_details(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ class Tilted(ShiftedPrior):
     def tilt(self, latents):
         return torch.stack([z.sum(1) for z in latents.z], dim=1)
 
-    def regenerate(self, backbone, latents, fixed, noise):
+    def regenerate(self, backbone, latents, fixed, noise, path):
         return fixed.apply(torch.full_like(latents.u, 7.0))
 
 

@@ -70,7 +70,7 @@ def regenerate(prior, backbone, latents, layers, noise):
     """Draw all but the given layers again, `(n, D)`."""
     fixed = backbone.layout.fix(latents.u, layers)
     if isinstance(prior, Regenerates):
-        return prior.regenerate(backbone, latents, fixed, noise)
+        return prior.regenerate(backbone, latents, fixed, noise, prior.transitions(backbone))
     return prior.sample(backbone, len(latents), noise, Request(context=latents.context, fixed=fixed)).u
 
 

@@ -16,7 +16,8 @@ from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluation.references import to_pixels
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.interfaces import Request
-from hebm.trained import finite, takes_labels
+from hebm.labelled import takes_labels
+from hebm.trained import finite
 from hebm_plugins.metrics.distances import MEASURED
 
 

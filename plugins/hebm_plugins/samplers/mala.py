@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity
 from hebm.interfaces import Info, Sampler, StepNoise
-from hebm.samplers import drawn
+from hebm.samplers import TARGET, drawn
 from hebm.sampling import step_sizes
 
 
@@ -33,6 +34,11 @@ class MALA(Sampler):
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
     step_size: float = option(0.1, doc="step size h, in units of u²", above=0)
+    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+
+    def with_step_size(self, h: float) -> MALA:
+        """Return the same sampler with step size h."""
+        return attrs.evolve(self, step_size=h)  # type: ignore[misc]
 
     def init(self, density: LogDensity, u: Tensor) -> Evaluated:
         """Return the point with its log density and gradient."""

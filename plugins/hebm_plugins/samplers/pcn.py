@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity, known_factor
 from hebm.interfaces import Info, Sampler, StepNoise
-from hebm.samplers import drawn
+from hebm.samplers import TARGET, drawn
 
 
 class Placed(NamedTuple):
@@ -42,9 +43,12 @@ class PCN(Sampler):
     needs_factor = True
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
-    step_size: float = option(
-        0.1, doc="step size h = β², in units of s²; 1 proposes independent draws", above=0, high=1
-    )
+    step_size: float = option(0.1, doc="step size h = β², in units of s²; 1: independent draws", above=0, high=1)
+    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+
+    def with_step_size(self, h: float) -> PCN:
+        """Return the same sampler with step size h, at most 1."""
+        return attrs.evolve(self, step_size=min(h, 1.0))  # type: ignore[misc]
 
     def init(self, density: LogDensity, u: Tensor) -> Placed:
         """Return the point with its remainder."""

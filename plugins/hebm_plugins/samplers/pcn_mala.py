@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity, known_factor
 from hebm.interfaces import Info, Sampler, StepNoise
-from hebm.samplers import drawn
+from hebm.samplers import TARGET, drawn
 
 
 class Sloped(NamedTuple):
@@ -49,6 +50,11 @@ class PCNMALA(Sampler):
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
     step_size: float = option(0.6, doc="step size h = 2δ, in units of s²", above=0, high=4)
+    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+
+    def with_step_size(self, h: float) -> PCNMALA:
+        """Return the same sampler with step size h, at most 4."""
+        return attrs.evolve(self, step_size=min(h, 4.0))  # type: ignore[misc]
 
     def init(self, density: LogDensity, u: Tensor) -> Sloped:
         """Return the point with its remainder and the remainder's gradient."""

@@ -151,8 +151,8 @@ def test_regenerating_moves_what_is_fixed_through_level_1_and_draws_the_rest(bac
     prior = made(backbone)
     u = 3 * points(ROWS, backbone.layout.dim, torch.float64, "given")
     fixed, latents = backbone.layout.fix(u, {0}), backbone.latents(u)
-    again = prior.regenerate(backbone, latents, fixed, noise("r"))
-    other = prior.regenerate(backbone, latents, fixed, noise("s"))
+    path = prior.transitions(backbone)
+    again, other = (prior.regenerate(backbone, latents, fixed, noise(name), path) for name in ("r", "s"))
     correlation = torch.corrcoef(torch.stack([again[:, fixed.mask].flatten(), u[:, fixed.mask].flatten()]))[0, 1]
     assert correlation > 0.6
     assert not torch.equal(again, other)

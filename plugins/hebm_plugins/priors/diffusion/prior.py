@@ -154,13 +154,15 @@ class DiffusionPrior(PriorLearner):
         mask = guided.view(-1, *[1] * (labels.ndim - 1))
         return torch.where(mask, labels, torch.full_like(labels, -1))
 
-    def regenerate(self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise) -> Tensor:
+    def regenerate(
+        self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise, path: tuple[Transition, ...]
+    ) -> Tensor:
         """Redraw the free coordinates of latents.
 
         The forward process moves fixed coordinates to level 1, the reverse process draws the others there, and one
         reverse level takes all of them to level 0 (arXiv 2405.13910, section 5.3).
         """
-        *above, last = self.transitions(backbone)
+        *above, last = path
         given = Request(context=latents.context)
         at_one = fixed.moved(self.diffused(latents.u, _level(1, latents.u), noise.derive("forward")))
         at = self.root.sample(backbone, len(latents), noise.derive("base"), given)

@@ -1,0 +1,149 @@
+"""Adapt a chain's step size to a rate of acceptance, after training and before anything is drawn.
+
+On N = 64 chains from a fixed noise, with a_k their mean acceptance in step k and a* the target (Robbins–Monro):
+
+    log h_{k+1} = log h_k + γ_k (a_k − a*),    γ_k = 4 (k + 1)^−0.6
+
+h is the geometric mean over the second half of the steps. It is a function of the trained weights alone: draws do not
+change it, so sample i still depends on the seed and i.
+
+References:
+    Robbins and Monro, A stochastic approximation method, 1951.
+    Andrieu and Thoms, A tutorial on adaptive MCMC, Statistics and Computing 18, 2008, section 5.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from hebm.backbone import Backbone
+from hebm.densities import LogDensity
+from hebm.draws import Request
+from hebm.noise import BLOCK, Noise
+from hebm.samplers import Adapts, Info, Sampler, StepNoise
+from hebm.sampling import Trace
+from hebm.transitions import MCMC, Transition, path_to
+from hebm.walking import walk
+
+if TYPE_CHECKING:
+    from hebm.interfaces import PriorLearner
+
+STEPS = 48
+GAIN, DECAY = 4.0, 0.6
+
+
+class Adaptation(NamedTuple):
+    """A step size h that was found, and the acceptance of chains that keep it."""
+
+    step_size: float
+    acceptance: float
+
+
+class Known:
+    """The adaptations of one model, forgotten when its weights change."""
+
+    def __init__(self) -> None:
+        self._weights: tuple[tuple[int, int], ...] = ()
+        self._found: dict[str, Adaptation] = {}
+
+    def of(self, model: nn.Module) -> dict[str, Adaptation]:
+        """Return what was found for the model at the weights that it has, to be filled."""
+        tensors = model.state_dict(keep_vars=True).values()
+        weights = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        if weights != self._weights:
+            self._weights, self._found = weights, {}
+        return self._found
+
+
+def adapted(
+    prior: PriorLearner,
+    backbone: Backbone,
+    listed: Sequence[Transition],
+    known: dict[str, Adaptation],
+    noise: Noise,
+) -> tuple[Transition, ...]:
+    """Return transitions whose chains have the step sizes that reach their targets of acceptance.
+
+    Arguments:
+        prior: whose transitions they are.
+        backbone: gives T.
+        listed: transitions in order; those without a target are returned unchanged.
+        known: what was found before, by name; new findings are added.
+        noise: of the chains that step sizes are tried on, the same whenever the model is used.
+    """
+    done: list[Transition] = []
+    for transition in listed:
+        if not _has_target(transition):
+            done.append(transition)
+            continue
+        if transition.name not in known:
+            path = path_to((*done, transition))[:-1]
+            known[transition.name] = _adapt(prior, backbone, path, transition, noise.derive(transition.name))
+        sampler: Any = transition.sampler
+        done.append(attrs.evolve(transition, sampler=sampler.with_step_size(known[transition.name].step_size)))
+    return tuple(done)
+
+
+def _has_target(transition: Transition) -> TypeGuard[MCMC]:
+    if not isinstance(transition, MCMC):
+        return False
+    sampler = transition.sampler
+    return isinstance(sampler, Adapts) and sampler.target_acceptance is not None
+
+
+def _adapt(
+    prior: PriorLearner, backbone: Backbone, path: tuple[Transition, ...], chain: MCMC, noise: Noise
+) -> Adaptation:
+    """Find the step size of the chain that follows a path.
+
+    Chains start at the end of the path, and again after each `sampler.steps` steps: they see the states that draws see.
+    """
+    *_, (_, start) = walk(prior, backbone, BLOCK, noise.derive("start"), Request(), path)
+    searching = _Searching(chain.sampler)
+    searched = attrs.evolve(chain, sampler=searching)
+    for sweep in range(-(-STEPS // searching.steps)):
+        steps = min(searching.steps, STEPS - len(searching.sizes))
+        searched.move(start, noise.derive("sweep", sweep), Request(steps=steps))
+    h, trace = searching.found(), Trace()
+    frozen = attrs.evolve(chain, sampler=searching.sampler.with_step_size(h))
+    frozen.move(start, noise.derive("found"), Request(steps=min(searching.steps, STEPS), observe=trace))
+    return Adaptation(h, float(torch.stack(trace.accepted).double().mean()))
+
+
+class _Searching(Sampler):
+    """Another sampler, whose step size follows the acceptance of its steps.
+
+    Arguments:
+        sampler: has a target of acceptance; accelerated samplers are used without their acceleration, which would start
+            again at every step size.
+    """
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler, self.draws, self.needs_factor = sampler.plain, sampler.draws, sampler.needs_factor  # type: ignore[misc]
+        self.steps, self.h = sampler.steps, sampler.step_size
+        self.sizes: list[float] = []
+
+    def init(self, density: LogDensity, u: Tensor) -> Any:
+        """Return the sampler's state at u `(B, D)`."""
+        return self.sampler.init(density, u)
+
+    def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
+        """Make a step, and change the step size by its acceptance."""
+        now = self.sampler.with_step_size(self.h)
+        state, info = now.step(density, state, noise)
+        rate = float(info.accepted.double().mean())
+        gain = GAIN * (len(self.sizes) + 1) ** -DECAY
+        self.sizes.append(now.step_size)
+        self.h = now.step_size * math.exp(gain * (rate - self.sampler.target_acceptance))
+        return state, info
+
+    def found(self) -> float:
+        """Return the geometric mean of the second half, to three digits."""
+        late = self.sizes[len(self.sizes) // 2 :]
+        return float(f"{math.exp(math.fsum(map(math.log, late)) / len(late)):.3g}")

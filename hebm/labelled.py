@@ -1,0 +1,29 @@
+"""Labels that draws are asked for, and the priors that take them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hebm.errors import ConfigError
+from hebm.interfaces import PriorLearner, TakesLabels
+
+
+def takes_labels(prior: PriorLearner) -> bool:
+    """Return whether draws of the prior depend on the labels of a request."""
+    return isinstance(prior, TakesLabels) and prior.labelled
+
+
+def require_labelled(prior: PriorLearner) -> None:
+    """Raise `ConfigError` for a prior that was not trained with labels."""
+    if not takes_labels(prior):
+        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
+        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+
+
+def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
+    """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
+    if labels is None:
+        return
+    require_labelled(prior)
+    if len(labels) != n:
+        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")
