@@ -34,6 +34,7 @@ from hebm.testing import (
     prior_energies,
     prior_laws,
     prior_learning,
+    prior_reads,
     priors,
     recipes,
     sampler_factors,
@@ -113,7 +114,7 @@ BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda giv
 ENERGY = Checks(EnergyRecipe, (energies, energy_training), lambda given: given.latents)
 PRIOR = Checks(
     PriorRecipe,
-    (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_energies),
+    (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_energies, prior_reads),
     lambda given: given.generator,
 )
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)

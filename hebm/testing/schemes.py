@@ -31,7 +31,7 @@ from hebm.testing.promises import (
 )
 from hebm.testing.reference_priors import ReferencePrior
 from hebm.testing.subjects import ReferenceBackbone, image_batch, image_set, perturbed, seeded
-from hebm.training.phases import Group, Phase, SchemeRecipe
+from hebm.training.phases import Group, Phase, SchemeRecipe, Supplies
 from hebm.training.state import GroupState, clip_gradients, load_module
 
 ROWS = 6
@@ -77,7 +77,7 @@ class Trained:
         for group in phase.groups.values():
             for parameter in group.parameters().values():
                 parameter.requires_grad_(True)
-        phase.start(Noise(0, "begin", phase.key))
+        phase.start(Noise(0, "begin", phase.key), Supplies())
         return [GroupState.of(name, group) for name, group in phase.groups.items()]
 
     def loss(self, phase: Phase, number: int = 0) -> Loss:

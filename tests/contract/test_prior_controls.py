@@ -166,7 +166,7 @@ class PlansNothing(SoundPrior):
 
     def stages(self):
         (stage,) = super().stages()
-        return (stage._replace(start=lambda backbone, noise: setattr(self, "started", True)),)
+        return (stage._replace(start=lambda backbone, noise, cache: setattr(self, "started", True)),)
 
     def transitions(self, backbone):
         return super().transitions(backbone) if self.started else ()

@@ -165,8 +165,8 @@ class Momentum(Elbo):
 
     mean, seen = 0.0, -1
 
-    def start(self, noise):
-        super().start(noise)
+    def start(self, noise, supplies):
+        super().start(noise, supplies)
         self.mean = 0.0
 
     def forward(self, batch, noise, progress):
@@ -188,8 +188,8 @@ class OwnNoise(Elbo):
         super().__init__(backbone, prior)
         self.own = Noise(0, "own")
 
-    def start(self, noise):
-        super().start(noise)
+    def start(self, noise, supplies):
+        super().start(noise, supplies)
         self.own = Noise(0, "own")
 
     def forward(self, batch, noise, progress):
