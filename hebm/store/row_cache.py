@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hebm.store.durable import reporting
 from hebm.store.row_files import ABOUT, InFiles, about
 from hebm.store.rows import InMemory, KeptRows, Make, Table
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 @attrs.frozen
@@ -27,11 +27,13 @@ class RowCache:
         folder: shared by all runs; None keeps rows in memory.
         limit: GiB that the folder may take.
         identity: what all rows depend on, in JSON's types.
+        say: is told of rows that will be computed and kept.
     """
 
     folder: Path | None = None
     limit: float = math.inf
     identity: Mapping[str, Any] = attrs.field(factory=dict)
+    say: Callable[[str], None] = lambda text: None
 
     def bound(self, identity: Mapping[str, Any]) -> RowCache:
         """Return the cache for rows that depend on something more."""
@@ -55,8 +57,12 @@ class RowCache:
         with reporting(f"keep {what} under {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
-            self._check_space(what, table, sum(not (path / ABOUT).exists() for path, _ in found.values()), fewer)
+            missing = sum(not (path / ABOUT).exists() for path, _ in found.values())
+            self._check_space(what, table, missing, fewer)
             places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
+        if missing:
+            size = missing * table.bytes / MIB
+            self.say(f"stores {_count(missing, table)} {what} ({size:.3g} MiB) in {self.folder}, as training uses them")
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
 
     def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
@@ -72,13 +78,16 @@ class RowCache:
         if not missing or (need + kept <= self.limit and need <= free):
             return
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
-        rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
         limited = f"run.cache_limit allows {self.limit:.3g} GiB in all, {kept:.3g} of which are taken"
         raise ConfigError(
-            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (a row: {row}), and "
+            f"run.cache_folder: {_count(missing, table)} {what} need {need:.3g} GiB (a row: {row}), and "
             f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "
             f"run.cache_limit, choose another run.cache_folder, or lower {fewer}"
         )
+
+
+def _count(tables: int, table: Table) -> str:
+    return f"{tables} × {table.rows:,}" if tables > 1 else f"{table.rows:,}"
 
 
 def _size(folder: Path) -> int:

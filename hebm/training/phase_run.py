@@ -38,7 +38,7 @@ class PhaseRun:
     def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
         self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
         _require_gradients(run.job.model, self.phase)
-        supplies = Supplies(run.job.batches, run.job.cache)
+        supplies = Supplies(run.job.batches, attrs.evolve(run.job.cache, say=run.listener.said))
         self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # before averages copy what it sets
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
         self.plateau, self.total_used = Plateau(self.phase.patience), False

@@ -187,3 +187,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot keep draws under .*file"):
         opened(RowCache(tmp_path / "file" / "draws"))
+
+
+def test_what_will_be_stored_is_said_once(tmp_path):
+    said = []
+    cache = RowCache(tmp_path, say=said.append)
+    for _ in range(2):
+        cache.open("posterior draws", large(64), {"a": Maker(), "b": Maker()}, "a key")
+    assert said == [f"stores 2 × 64 posterior draws (128 MiB) in {tmp_path}, as training uses them"]
