@@ -127,5 +127,5 @@ def _try_steps(assembly: Assembly, accelerator: Accelerator, checking: _Checking
     experiment = attrs.evolve(assembly.experiment, run=settings)  # type: ignore[misc]
     short = attrs.evolve(assembly, experiment=experiment)
     with tempfile.TemporaryDirectory() as scratch:
-        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, checking)
+        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, checking, trial=True)
     _ = pipeline.make_evaluation(assembly, accelerator)  # its settings may not fit the prior

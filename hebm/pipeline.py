@@ -208,18 +208,17 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
-def make_cache(assembly: Assembly, accelerator: Accelerator) -> RowCache:
+def make_cache(assembly: Assembly, accelerator: Accelerator, trial: bool = False) -> RowCache:
     """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training."""
-    experiment, manifest = assembly.experiment, assembly.manifest
+    experiment, manifest, run = assembly.experiment, assembly.manifest, assembly.experiment.run
     identity = {
         "backbone": to_table(experiment.backbone),
         "data": manifest["data"]["train"],
         "versions": {"hebm": manifest["hebm"], **manifest["plugins"]},
-        "dtype": experiment.run.dtype,
+        "dtype": run.dtype,
         "device": accelerator.device.type,
     }
-    folder = Path(experiment.run.cache_folder).expanduser() / "draws"
-    return RowCache(folder, experiment.run.cache_limit, identity)
+    return RowCache(Path(run.cache_folder).expanduser() / "draws", run.cache_limit, identity, trial=trial)
 
 
 def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
@@ -250,8 +249,9 @@ def train(
     accelerator: Accelerator,
     listener: Listener,
     stop: Callable[[], int] = lambda: 0,
+    trial: bool = False,
 ) -> float:
-    """Train to the end, from wherever the folder's checkpoints are; the seconds that it took in all.
+    """Train to the end from the newest checkpoint, and return the seconds in all. A trial writes into the folder alone.
 
     Raises `Stopped` if asked to stop.
     """
@@ -263,7 +263,7 @@ def train(
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
-    cache = make_cache(assembly, accelerator)
+    cache = make_cache(assembly, accelerator, trial)
     job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache)
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
     every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []

@@ -28,12 +28,14 @@ class RowCache:
         limit: GiB that the folder may take.
         identity: what all rows depend on, in JSON's types.
         say: is told of rows that will be computed and kept.
+        trial: check that there is room, but keep rows in memory.
     """
 
     folder: Path | None = None
     limit: float = math.inf
     identity: Mapping[str, Any] = attrs.field(factory=dict)
     say: Callable[[str], None] = lambda text: None
+    trial: bool = False
 
     def bound(self, identity: Mapping[str, Any]) -> RowCache:
         """Return the cache for rows that depend on something more."""
@@ -55,14 +57,13 @@ class RowCache:
         if self.folder is None:
             return tuple(KeptRows(table, InMemory(table), make) for make in makes.values())
         with reporting(f"keep {what} under {self.folder}"):
-            self.folder.mkdir(parents=True, exist_ok=True)
             found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
-            missing = sum(not (path / ABOUT).exists() for path, _ in found.values())
-            self._check_space(what, table, missing, fewer)
+            if missing := sum(not (path / ABOUT).exists() for path, _ in found.values()):
+                self._check_space(what, table, missing, fewer)
+            if self.trial:
+                return attrs.evolve(self, folder=None).open(what, table, makes, fewer)
+            self.folder.mkdir(parents=True, exist_ok=True)
             places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
-        if missing:
-            size = missing * table.bytes / MIB
-            self.say(f"stores {_count(missing, table)} {what} ({size:.3g} MiB) in {self.folder}, as training uses them")
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
 
     def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
@@ -70,24 +71,25 @@ class RowCache:
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
     def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
-        """Raise `ConfigError` unless there is room for the tables that do not exist yet."""
+        """Say what will be stored. Raises `ConfigError` if there is no room for the tables that do not exist yet."""
         folder = Path(self.folder or "")
-        need, kept, free = (
-            size / GIB for size in (missing * table.bytes, _size(folder), shutil.disk_usage(folder).free)
-        )
-        if not missing or (need + kept <= self.limit and need <= free):
-            return
+        sizes = missing * table.bytes, _size(folder), shutil.disk_usage(_existing(folder)).free
+        need, kept, free = (size / GIB for size in sizes)
+        rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
+        if need + kept <= self.limit and need <= free:
+            return self.say(f"stores {rows} {what} ({sizes[0] / MIB:.3g} MiB) in {folder}, as training uses them")
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
         limited = f"run.cache_limit allows {self.limit:.3g} GiB in all, {kept:.3g} of which are taken"
         raise ConfigError(
-            f"run.cache_folder: {_count(missing, table)} {what} need {need:.3g} GiB (a row: {row}), and "
+            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (a row: {row}), and "
             f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "
             f"run.cache_limit, choose another run.cache_folder, or lower {fewer}"
         )
 
 
-def _count(tables: int, table: Table) -> str:
-    return f"{tables} × {table.rows:,}" if tables > 1 else f"{table.rows:,}"
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _size(folder: Path) -> int:

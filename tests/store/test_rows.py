@@ -195,3 +195,11 @@ def test_what_will_be_stored_is_said_once(tmp_path):
     for _ in range(2):
         cache.open("posterior draws", large(64), {"a": Maker(), "b": Maker()}, "a key")
     assert said == [f"stores 2 × 64 posterior draws (128 MiB) in {tmp_path}, as training uses them"]
+
+
+def test_a_trial_checks_the_room_and_leaves_nothing_behind(tmp_path):
+    cache = RowCache(tmp_path / "draws", limit=0.5, trial=True)
+    assert same(opened(cache).take(torch.arange(10)), range(10))
+    with pytest.raises(ConfigError, match=r"run\.cache_limit allows 0\.5 GiB"):
+        opened(cache, table=large(1024))
+    assert list(tmp_path.iterdir()) == []
