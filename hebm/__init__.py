@@ -17,6 +17,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Annealing": "hebm.evaluation.partition",
     "Backbone": "hebm.interfaces",
     "Batch": "hebm.interfaces",
     "CheckpointError": "hebm.errors",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 import attrs
 import torch
@@ -34,6 +34,9 @@ from hebm.walking import walk
 if TYPE_CHECKING:
     from hebm.interfaces import PriorLearner
 
+Key = TypeVar("Key")
+Found = TypeVar("Found")
+
 STEPS = 48
 GAIN, DECAY = 4.0, 0.6
 
@@ -45,14 +48,14 @@ class Adaptation(NamedTuple):
     acceptance: float
 
 
-class Known:
-    """The adaptations of one model, forgotten when its weights change."""
+class Known(Generic[Key, Found]):
+    """What was found of one model, such as its adaptations, forgotten when its weights change."""
 
     def __init__(self) -> None:
         self._weights: tuple[tuple[int, int], ...] = ()
-        self._found: dict[str, Adaptation] = {}
+        self._found: dict[Key, Found] = {}
 
-    def of(self, model: nn.Module) -> dict[str, Adaptation]:
+    def of(self, model: nn.Module) -> dict[Key, Found]:
         """Return what was found for the model at the weights that it has, to be filled."""
         tensors = model.state_dict(keep_vars=True).values()
         weights = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)

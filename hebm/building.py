@@ -14,7 +14,8 @@ from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
 from hebm.interfaces import ImageSpec
-from hebm.model import PARTS, Model, Recipes
+from hebm.model import PARTS, Model
+from hebm.model_images import Recipes
 from hebm.noise import derive_seed
 from hebm.store.model_file import read_model_file
 from hebm.training.state import load_module

@@ -35,6 +35,7 @@ class Default:
 
 TRAIN = Default("hebm_schemes", "two-phase")
 POSTERIOR_SAMPLER = Default("hebm_samplers", "langevin", {"steps": 40, "step_size": 0.1})
+ANNEALED_SAMPLER = Default("hebm_samplers", "pcn-mala", {"steps": 4, "target_acceptance": 0.6})
 EXTRACTOR = Default("hebm_extractors", "classifier")
 DIAGNOSIS = Default("hebm_analyses", "hole")
 METRICS = (Default("hebm_metrics", "fd"), Default("hebm_metrics", "gap-closed"))

@@ -219,6 +219,23 @@ class Conditioned(LogDensity):
         return self.density.remainder(self.fixed.filled(u))
 
 
+class Tempered(LogDensity):
+    """log p(u) = λ r(u) − |u|²/2.
+
+    Arguments:
+        density: r(u) − |u|²/2.
+        power: λ.
+    """
+
+    def __init__(self, density: LogDensity, power: float) -> None:
+        self.density, self.power = density, power
+        self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
+
+    def remainder(self, u: Tensor) -> Tensor:
+        """Return the remainder times the power, λ r(u)."""
+        return self.power * self.density.remainder(u)
+
+
 class GeneratorPosterior(LogDensity):
     """log p(u|x) = log p(x|T(u; c)) + f(T(u; c)) − |u|²/2.
 

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from hebm.adaptation import Adaptation, Known
 from hebm.arguments import require_at_least, require_counts
 from hebm.config.components import distributions
-from hebm.config.experiment import Experiment
-from hebm.data.batches import Batches
 from hebm.data.decode import Picture
 from hebm.data.given import converted_images, given_images
 from hebm.data.images import Images, to_unit_range
@@ -23,15 +21,17 @@ from hebm.data.labels import Attributes, Label, asked_labels
 from hebm.errors import ConfigError
 from hebm.evaluation.kinds import RECONSTRUCTION
 from hebm.evaluation.likelihood import Elbo, elbo_of
+from hebm.evaluation.partition import Annealing, LogZ, log_z_of
 from hebm.evaluation.scores import Scorer, Scores
-from hebm.interfaces import Backbone, Batch, ImageSpec, PriorLearner, Request
+from hebm.interfaces import Backbone, Batch, PriorLearner, Request
 from hebm.labelled import check_labels, require_labelled
 from hebm.latents import Posterior
+from hebm.model_images import Recipes, each_batch
 from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
 from hebm.report.model_table import count, model_html
 from hebm.store.model_file import ModelFile, write_model_file
-from hebm.trained import TrainedModel, evaluating, finite
+from hebm.trained import TrainedModel, finite
 
 T = TypeVar("T")
 Diagnose = Callable[[Mapping[str, Tensor]], None]
@@ -39,19 +39,6 @@ Diagnose = Callable[[Mapping[str, Tensor]], None]
 PARTS = ("backbone", "prior")
 ROWS = 8 * BLOCK
 """Images at a time, unless asked for otherwise."""
-
-
-@attrs.frozen
-class Recipes:
-    """What a model was built from.
-
-    Arguments:
-        experiment: the recipes of backbone, prior, training scheme and data.
-        images: shape and classes of the images.
-    """
-
-    experiment: Experiment
-    images: ImageSpec
 
 
 class Model(nn.Module):
@@ -74,7 +61,8 @@ class Model(nn.Module):
     def __init__(self, backbone: Backbone, prior: PriorLearner, recipes: Recipes | None = None) -> None:
         super().__init__()
         self.backbone, self.prior, self.recipes = backbone, prior, recipes
-        self._adaptations = Known()
+        self._adaptations: Known[str, Adaptation] = Known()
+        self._log_z: Known[Annealing, LogZ] = Known()
 
     # ------------------------------------------------------------ drawing
 
@@ -208,22 +196,38 @@ class Model(nn.Module):
         tilts = torch.cat(self._of_images(images, model, scorer.tilts, "detect")).double()
         return Scores.of(tilts, len(self.backbone.layout))
 
-    def elbo(self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Elbo:
-        """Return the ELBO of each image, in nats, under the root that the prior tilts.
-
-        A learned tilt is not in it: its log Z is unknown.
+    def elbo(
+        self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS, learned: Annealing | None = None
+    ) -> Elbo:
+        """Return the ELBO of each image, in nats: under the root that the prior tilts, or under the learned prior.
 
         Arguments:
             images: `(N, C, H, W)`.
             seed: of the posterior draws.
             draws: posterior draws of each image that the bound is averaged over.
             batch_size: images at a time.
+            learned: how `log_z` is estimated, such as `hebm.Annealing()`, for the bound of the learned prior,
+                ELBO + E_q[f] − log Ẑ. It is too high on average, since log Ẑ is too low. None for that of the root.
 
-        Raises `ConfigError` where latents are inferred by MCMC, which gives no bound.
+        Raises `ConfigError` where latents are inferred by MCMC, or where `log_z` does.
         """
         require_counts(draws=draws)
-        model = self._trained(seed, batch_size)
-        return Elbo.joined(self._of_images(images, model, partial(elbo_of, model, draws=draws), "elbo"))
+        model, log_z = self._trained(seed, batch_size), None if learned is None else self.log_z(learned, batch_size)
+        return Elbo.joined(self._of_images(images, model, partial(elbo_of, model, draws=draws, log_z=log_z), "elbo"))
+
+    def log_z(self, annealing: Annealing | None = None, batch_size: int = ROWS) -> LogZ:
+        """Estimate log Z of the learned prior by sequential Monte Carlo from the root, once for these weights.
+
+        Arguments:
+            annealing: how; None for `hebm.Annealing()`.
+            batch_size: particles at a time.
+
+        Raises `ConfigError` for a root, a context, and a prior without a density, such as a chain of conditionals.
+        """
+        how, found = annealing or Annealing(), self._log_z.of(self)
+        if how not in found:
+            found[how] = log_z_of(self._trained(0, batch_size), how)
+        return found[how]
 
     def preprocess(self, images: Picture | str | Path | Sequence[Picture | str | Path]) -> Tensor:
         """Convert PIL images or image files as the run's data set does its own; `(N, C, H, W)` in [−1, 1].
@@ -282,19 +286,6 @@ class Model(nn.Module):
         return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found)
 
     def _of_images(self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str) -> list[T]:
-        """Return a function of each batch of given images and of the noise of that kind."""
-        shape = self.backbone.layout.image if self.recipes is None else self.recipes.images.shape
-        given = images if isinstance(images, Images) else given_images(images, shape)
-        noise = model.noise(kind)
-        with evaluating(self.backbone, self.prior):
-            return [function(self._batch(given, few, model), noise.at(few.start)) for few in model.batches(len(given))]
-
-    def _batch(self, images: Images, few: slice, model: TrainedModel) -> Batch:
-        """Return images as the model is shown them outside of training."""
         if self.recipes is None:
-            index = torch.arange(few.start, few.stop)
-            x = images.read(index).to(model.device, model.dtype)
-            return Batch(x, x, None, index.to(model.device))
-        data = self.recipes.experiment.data
-        batches = Batches(images, data, model.seed, training=False, device=model.device, dtype=model.dtype)
-        return batches.in_order(few.start, few.stop - few.start)
+            return each_batch(images, self.backbone.layout.image, None, model, function, kind)
+        return each_batch(images, self.recipes.images.shape, self.recipes.experiment.data, model, function, kind)

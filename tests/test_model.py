@@ -11,6 +11,7 @@ from hebm.config.experiment import Experiment
 from hebm.data.dataset_recipe import spec
 from hebm.data.images import to_unit_range
 from hebm.errors import CheckpointError, ConfigError, DataError, NonFiniteError
+from hebm.evaluation.partition import Annealing
 from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
 from hebm.model import Model
@@ -242,6 +243,26 @@ def test_the_elbo_says_which_prior_it_is_of(model, images):
     torch.testing.assert_close(bound.value, bound.log_p_x - bound.kl.sum(1) - bound.context)
     assert "the backbone's own prior, u ~ N(0, I); the learned tilt is not in it" in str(bound)
     assert "learned" not in Model(model.backbone, model.prior.root).elbo(images).prior
+
+
+def test_the_elbo_of_the_learned_prior_has_its_tilt_and_one_log_z(run, images):
+    model = open_run(run).model
+    annealing = Annealing(particles=64, repeats=2)
+    bound, root = model.elbo(images, learned=annealing), model.elbo(images)
+    torch.testing.assert_close(bound.value, root.value + bound.tilt - bound.log_z.value)
+    torch.testing.assert_close(bound.tilt, model.score(images).total.to(bound.tilt), atol=0.5, rtol=1)
+    assert model.log_z(annealing) is bound.log_z
+    assert "the learned prior, log Z" in str(bound)
+    assert "the bound is too high on average" in str(bound)
+    assert len(repr(bound)) < 250
+    with torch.no_grad():
+        model.prior.energy.get_parameter(next(name for name, _ in model.prior.energy.named_parameters())).add_(0.1)
+    assert model.log_z(annealing) is not bound.log_z
+
+
+def test_a_root_has_no_elbo_of_a_learned_prior(model, images):
+    with pytest.raises(ConfigError, match="is a root"):
+        Model(model.backbone, model.prior.root).elbo(images, learned=Annealing())
 
 
 def test_images_inferred_by_mcmc_have_no_elbo(tmp_path):

@@ -1,7 +1,13 @@
-"""Estimators of log p(x) under a backbone's own prior, from draws of its inference model.
+"""Estimators of log p(x) under a backbone's own prior and under a learned one, from draws of its inference model.
 
     ELBO  = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i) + E_r[B(c) − log r(c|x)]
     IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
+
+Under a learned prior p(u) = exp f(T(u)) N(u; 0, I) / Z without a context
+
+    log p(x) ≥ ELBO + E_q[f] − log Z,
+
+and log Z is estimated (`hebm.evaluation.partition`): too low on average, so that the bound is too high on average.
 
 The last terms appear only where the backbone has a context c: E[B(c)] ≤ log p(c) and E[W(c)] = p(c), both from the
 root. A diffusion trained in continuous time has two models p(c): B bounds the continuous one, by which it learns, and W
@@ -20,7 +26,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.densities import LogDensity
 from hebm.errors import ConfigError
+from hebm.evaluation.partition import LogZ, tilted_density
 from hebm.interfaces import Backbone, Batch, DrawsContext, PriorLearner
 from hebm.latents import Posterior
 from hebm.noise import Noise
@@ -40,15 +48,17 @@ class ElboTerms(NamedTuple):
         log_p_x: E_q[log p(x|z)], `(B,)`.
         kl: KL(q_i ‖ p_i), `(B, L)`.
         context: E_r[log r(c|x) − B(c)], `(B,)`; 0 without a context.
+        tilt: E_q[f], `(B,)`; 0 for the backbone's own prior.
     """
 
     log_p_x: Tensor
     kl: Tensor
     context: Tensor
+    tilt: Tensor
 
     @property
     def elbo(self) -> Tensor:
-        """Return the bound itself, `(B,)`."""
+        """Return the bound under the backbone's own prior, `(B,)`."""
         return self.log_p_x - self.kl.sum(1) - self.context
 
 
@@ -61,21 +71,26 @@ class Elbo:
         log_p_x: E_q[log p(x|z)], `(N,)`.
         kl: KL(q_i ‖ p_i) of each layer, `(N, L)`, top first.
         context: E_r[log r(c|x) − B(c)], `(N,)`; 0 without a context.
+        tilt: E_q[f], `(N,)`; 0 for a bound of the backbone's own prior.
         prior: which prior the bound is of.
+        log_z: what the bound of a learned prior subtracts. It is too low on average, so the bound is too high on
+            average, by about `−log_z.bias`.
     """
 
     value: Tensor
     log_p_x: Tensor
     kl: Tensor
     context: Tensor
+    tilt: Tensor
     prior: str
+    log_z: LogZ | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Elbo]) -> Elbo:
         """Return the bounds of several batches as one."""
-        names = [field.name for field in attrs.fields(cls) if field.name != "prior"]
+        names = [field.name for field in attrs.fields(cls) if field.name not in ("prior", "log_z")]
         tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-        return cls(prior=parts[0].prior, **tensors)
+        return cls(prior=parts[0].prior, log_z=parts[0].log_z, **tensors)
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -87,22 +102,25 @@ class Elbo:
         return f"ELBO {float(self.value.double().mean()):.2f}{error} nats per image, mean of {n}, under {self.prior}"
 
 
-def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int) -> Elbo:
-    """Return the ELBO of a batch under the root that the model's prior tilts.
+def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int, log_z: LogZ | None = None) -> Elbo:
+    """Return the ELBO of a batch under the root that the model's prior tilts; given its log Z, under the prior.
 
     Raises `ConfigError` if latents are inferred by MCMC, which gives no bound.
     """
-    root = root_of(model.prior)
-    parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws)
+    root, density = root_of(model.prior), None if log_z is None else tilted_density(model)
+    parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws, density)
     if parts is None:
         raise ConfigError("elbo: this model infers latents by MCMC, which gives no bound; use one with q(z|x)")
-    return Elbo(parts.elbo, parts.log_p_x, parts.kl, parts.context, _named(root, model.prior))
+    value = parts.elbo if log_z is None else parts.elbo + parts.tilt - log_z.value
+    return Elbo(value, *parts, prior=_named(root, model.prior, log_z), log_z=log_z)
 
 
-def _named(root: PriorLearner, prior: PriorLearner) -> str:
+def _named(root: PriorLearner, prior: PriorLearner, log_z: LogZ | None) -> str:
+    if log_z is not None:
+        return f"the learned prior, {log_z}, which is too low on average: the bound is too high on average"
     context = " given its context" if isinstance(root, DrawsContext) and root.context is not None else ""
     name = f"the backbone's own prior, u ~ N(0, I){context}"
-    return name if root is prior else f"{name}; the learned tilt is not in it, because its log Z is unknown"
+    return name if root is prior else f"{name}; the learned tilt is not in it"
 
 
 class Weighted(NamedTuple):
@@ -118,7 +136,13 @@ class Weighted(NamedTuple):
 
 
 def elbo_terms(
-    backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, draws: int = 1
+    backbone: Backbone,
+    bound: LogP,
+    infer: Infer,
+    batch: Batch,
+    noise: Noise,
+    draws: int = 1,
+    density: LogDensity | None = None,
 ) -> ElboTerms | None:
     """Return the ELBO's parts, averaged over draws; None where the posterior has no KL.
 
@@ -129,20 +153,24 @@ def elbo_terms(
         batch: images.
         noise: rows are images.
         draws: of q for each image.
+        density: f(T(u)) − |u|²/2 of a learned prior; None for the backbone's own.
     """
-    found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k)) for k in range(draws)]
+    found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k), density) for k in range(draws)]
     parts = [part for part in found if part is not None]
     if not parts:
         return None
     return ElboTerms(*(torch.stack(same).mean(0) for same in zip(*parts, strict=True)))
 
 
-def _elbo_draw(backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
+def _elbo_draw(
+    backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, density: LogDensity | None
+) -> ElboTerms | None:
     posterior = infer(batch, noise)
     if posterior.kl is None:
         return None
     log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
-    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, bound, noise, log_p_x))
+    tilt = torch.zeros_like(log_p_x) if density is None else density.remainder(posterior.latents.u)
+    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, bound, noise, log_p_x), tilt)
 
 
 def importance_weighted(

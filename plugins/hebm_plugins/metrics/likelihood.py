@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import attrs
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from hebm.config.recipes import option, recipe
+from hebm.densities import LogDensity
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.likelihood import (
@@ -25,11 +25,11 @@ from hebm.evaluation.likelihood import (
     weighted,
 )
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
+from hebm.evaluation.partition import Annealing
 from hebm.interfaces import Batch, InferringBackbone
-from hebm.likelihoods import UNKNOWN
 from hebm.noise import Noise
-
-NATS, BITS = "nats per image", "bits per dimension"
+from hebm_plugins.metrics.learned_bound import TITLE, LearnedBound
+from hebm_plugins.metrics.likelihood_scale import BITS, NATS, Scale, missing
 
 WARNING = (
     "not an estimate of the likelihood: analytic KLs and a noisy log p(c) in the exponent, and for p(c) a sum that "
@@ -55,22 +55,27 @@ class ChainBound(Protocol):
 
 @recipe
 class Likelihood(MetricRecipe):
-    """Lower bounds on log p(x) under the backbone's own prior, over the test split: see `hebm.evaluation.likelihood`.
+    """Lower bounds on log p(x), over the test split: see `hebm.evaluation.likelihood`.
 
-    elbo            noise averaged over `draws`
+    elbo            noise averaged over `draws`, under the backbone's own prior, as all that follow but the next
+    elbo-learned    ELBO + E_q[f] − log Ẑ under a learned prior, on the same draws; `elbo-gain` is what it adds
     elbo-chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned
     nll-iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
     nll-published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
                     analytic KLs and a noisy T-step sum in the exponent. It is too low, and not a bound
 
     Each is measured in nats and, as `….bits`, in bits per dimension; the parts of the ELBO are details.
-    A learned prior does not enter: its log Z is unknown. Where latents are inferred by MCMC there is no q and no bound.
+    `elbo-learned` is of the density exp f(T(u)) N(u; 0, I) / Z, not of what short chains draw. log Ẑ is too low on
+    average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density: a chain of
+    conditionals and a prior with a context have none. Where latents are inferred by MCMC there is no q and no bound.
     """
 
     k: int = option(1, low=1, doc="importance samples K per image for nll-iw; 1 gives the ELBO alone")
     draws: int = option(1, low=1, doc="posterior draws per image over which the ELBO is averaged")
     published: bool = option(False, doc="add DVP-VAE's published estimator with the same K, only for comparison")
     images: int | None = option(None, low=1, doc="largest number of test images, evenly spread; left out: all")
+    learned: bool = option(True, doc="add the bound of a learned prior; its log Z costs many evaluations of f")
+    annealing: Annealing = option(factory=Annealing, doc="how log Z of a learned prior is estimated")
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for a published estimate of one draw: it would be an ELBO by another name."""
@@ -83,12 +88,12 @@ class Likelihood(MetricRecipe):
         Raises `NonFiniteError` if the bound of any image is not finite.
         """
         if not isinstance(evaluation.model.backbone, InferringBackbone) or not len(evaluation.splits["test"]):
-            return [_none("no inference model q(z|x), or no test images")]
+            return [missing("elbo", "ELBO", "no inference model q(z|x), or no test images")]
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()
         if elbo is None:
-            return [_none("the posterior has no KL: latents are inferred by MCMC")]
-        found = list(elbo)
+            return [missing("elbo", "ELBO", "the posterior has no KL: latents are inferred by MCMC")]
+        found = [*elbo, *measuring.elbo_learned()]
         if isinstance(evaluation.root, ChainBound) and evaluation.model.backbone.layout.context is not None:
             found += measuring.elbo_chain(evaluation.root)
         if self.k > 1:
@@ -98,15 +103,13 @@ class Likelihood(MetricRecipe):
         return found
 
 
-def _none(reason: str) -> Measurement:
-    return Measurement("elbo", None, "ELBO", unit=NATS, note=reason)
-
-
 class _Measuring:
     """Measures the bounds of one model."""
 
     def __init__(self, settings: Likelihood, evaluation: Evaluation) -> None:
-        self.settings, self.evaluation, self.scale = settings, evaluation, _Scale()
+        self.settings, self.evaluation, self.scale = settings, evaluation, Scale()
+        self.learned = LearnedBound(evaluation.model, settings.annealing, evaluation.processes)
+        self.terms: ElboTerms | None = None
         self.layers = len(evaluation.model.backbone.layout)
         self.dimension = math.prod(evaluation.splits["test"].shape)
 
@@ -124,7 +127,7 @@ class _Measuring:
         columns = self._elbo_columns()
         if columns is None:
             return None
-        parts = ElboTerms(columns[:, 0], columns[:, 1:-1], columns[:, -1])
+        self.terms = parts = ElboTerms(columns[:, 0], columns[:, 1:-2], columns[:, -2], columns[:, -1])
         first, bits = self._bound("elbo", "ELBO", parts.elbo, {"estimator": "elbo", "draws": self.settings.draws}, 1)
         part = attrs.evolve(first, error=None, better=None, detail=True)
         reconstruction = -float(parts.log_p_x.mean())
@@ -137,23 +140,36 @@ class _Measuring:
         return [first, bits, *found]
 
     def _elbo_columns(self) -> Tensor | None:
-        """Return log p(x|z), KL of each layer and context term of each image, `(N, L + 2)`."""
-        unbounded = False
+        """Return log p(x|z), KL of each layer, context term and tilt of each image, `(N, L + 3)`."""
+        unbounded, density = False, self.learned.density if self.settings.learned else None
         infer = self.scale.noting(self.evaluation.model.backbone.likelihood, self._infer)
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             nonlocal unbounded
-            parts = self._elbo_terms(bound_of(self.evaluation.root), infer, batch, noise)
+            parts = self._elbo_terms(bound_of(self.evaluation.root), infer, batch, noise, density)
             if parts is None:
                 unbounded = True
-                return batch.x.new_zeros(len(batch.x), self.layers + 2)
-            return torch.cat([parts.log_p_x[:, None], parts.kl, parts.context[:, None]], dim=1)
+                return batch.x.new_zeros(len(batch.x), self.layers + 3)
+            return torch.cat([parts.log_p_x[:, None], parts.kl, parts.context[:, None], parts.tilt[:, None]], dim=1)
 
-        columns = self._per_image(score, self.layers + 2)
+        columns = self._per_image(score, self.layers + 3)
         return None if unbounded else columns
 
-    def _elbo_terms(self, bound: LogP, infer: Infer, batch: Batch, noise: Noise) -> ElboTerms | None:
-        return elbo_terms(self.evaluation.model.backbone, bound, infer, batch, noise, self.settings.draws)
+    def _elbo_terms(
+        self, bound: LogP, infer: Infer, batch: Batch, noise: Noise, density: LogDensity | None = None
+    ) -> ElboTerms | None:
+        return elbo_terms(self.evaluation.model.backbone, bound, infer, batch, noise, self.settings.draws, density)
+
+    def elbo_learned(self) -> list[Measurement]:
+        """Measure the ELBO under a learned prior, on the draws of `elbo`; nothing for a root."""
+        if not self.settings.learned or self.evaluation.model.prior.root is None:
+            return []
+        if self.terms is None or self.learned.density is None:
+            return [missing("elbo-learned", TITLE, self.learned.reason)]
+        conditions = {"estimator": "elbo", "draws": self.settings.draws, **self.learned.conditions()}
+        value = self.terms.elbo + self.terms.tilt - self.learned.log_z.value
+        bounds = self._bound("elbo-learned", TITLE, value, conditions, 1)
+        return self.learned.measurements(bounds, self.terms.tilt, self.dimension)
 
     def elbo_chain(self, root: ChainBound) -> list[Measurement]:
         """Measure the ELBO with the chain's bound for c, on the same draws."""
@@ -180,7 +196,7 @@ class _Measuring:
         title = "−log p(x), importance-weighted"
         conditions: dict[str, Scalar] = {"estimator": "importance-weighted", "k": self.settings.k}
         if without:
-            return [Measurement("nll-iw", None, title, unit=NATS, note="the posterior has no log q(z|x)")]
+            return [missing("nll-iw", title, "the posterior has no log q(z|x)")]
         found = Weighted(columns[:, 0], columns[:, 1])
         first, bits = self._bound("nll-iw", title, found.bound, conditions, -1)
         ess = attrs.evolve(
@@ -234,7 +250,7 @@ class _Measuring:
         """
         error = log_p.std().item() / math.sqrt(len(log_p)) if len(log_p) > 1 else None
         value, per_bit = self._mean(sign * log_p), self.dimension * math.log(2)
-        conditions = {**conditions, "n": len(log_p), "split": "test", "prior": "the backbone's own"}
+        conditions = {"n": len(log_p), "split": "test", "prior": "the backbone's own", **conditions}
         nats = Measurement(
             name,
             value,
@@ -260,32 +276,3 @@ class _Measuring:
         if bad:
             raise NonFiniteError(f"likelihood: the bound of {bad} of {len(values)} test images is not finite")
         return values.mean().item()
-
-
-class _Scale:
-    """Notes which distribution and which pixels the log probabilities were of."""
-
-    def __init__(self) -> None:
-        self.likelihood: Distribution | None = None
-        self.binary = True
-
-    def noting(self, likelihood: Any, infer: Infer) -> Infer:
-        """Wrap an inference: note the distribution, and whether all pixels were −1 or 1."""
-
-        def noted(batch: Batch, noise: Noise) -> Any:
-            posterior = infer(batch, noise)
-            self.binary = self.binary and bool((batch.target.abs() == 1).all())
-            if self.likelihood is None:
-                self.likelihood = likelihood(posterior.latents)
-            return posterior
-
-        return noted
-
-    def describe(self) -> dict[str, str]:
-        """Describe family, binarisation and scale in words."""
-        found = getattr(self.likelihood, "scale", None)
-        scale = found if isinstance(found, str) else UNKNOWN
-        if not self.binary and getattr(self.likelihood, "binary", False):
-            scale = "cross-entropy of grey pixels: not a likelihood"
-        targets = "binarised" if self.binary else "as read"
-        return {"family": type(self.likelihood).__name__, "targets": targets, "scale": scale}

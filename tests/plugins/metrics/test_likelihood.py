@@ -10,10 +10,15 @@ from torch import nn
 
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.evaluation.metrics_file import Results
-from hebm.interfaces import InferringBackbone
+from hebm.evaluation.partition import Annealing
+from hebm.gaussian import GaussianPrior
+from hebm.interfaces import EnergyFn, InferringBackbone, Request
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels
 from hebm_plugins.metrics.likelihood import Likelihood
+from hebm_plugins.priors.diffusion.recipe import Diffusion
+from hebm_plugins.priors.joint import JointPrior
+from hebm_plugins.samplers.ula import ULA
 
 STD = 0.5
 
@@ -181,3 +186,73 @@ def test_a_backbone_without_inference_has_no_bound(tmp_path):
     found, _ = measured(tmp_path, LinearGenerator(), Likelihood())
     assert not found.get("elbo").found
     assert "inference" in found.get("elbo").note
+
+
+# ---------------------------------------------------------------- a learned prior
+
+SLOPE = 0.2
+FEW = Annealing(particles=128, repeats=3)
+
+
+class Linear(EnergyFn):
+    """f = 0.2 Σ_d u_d, which makes the prior N(0.2, I): log Z = 64 · 0.2² / 2."""
+
+    def forward(self, latents, t=None):
+        return SLOPE * latents.u.sum(1)[:, None, None]
+
+
+def learned(tmp_path, metric, prior=None, request=None):
+    backbone = FactorBackbone()
+    prior = prior or JointPrior(GaussianPrior(backbone.layout), Linear(), ULA(steps=1))
+    evaluation = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), backbone=backbone, request=request)
+    return Results(tuple(metric.compute(evaluation))), evaluation
+
+
+def test_a_learned_prior_has_a_bound_with_its_tilt_and_log_z(tmp_path):
+    found, evaluation = learned(tmp_path, Likelihood(annealing=FEW))
+    elbo, bound, gain, log_z = (found.get(name) for name in ("elbo", "elbo-learned", "elbo-gain", "log-z"))
+    assert abs(log_z.value - 64 * SLOPE**2 / 2) < 5 * log_z.error + 0.01
+    x = evaluation.splits["test"].read(torch.arange(400)).double().flatten(1)
+    expected = SLOPE * 0.8 * x.sum(1).mean().item() - 64 * SLOPE**2 / 2
+    assert abs(gain.value - expected) < 5 * gain.error
+    assert bound.value == pytest.approx(elbo.value + gain.value)
+    assert bound.error > log_z.error
+    bits = found.get("elbo-learned.bits")
+    assert (bits.value, bits.error) == pytest.approx(
+        (-bound.value / (64 * math.log(2)), bound.error / (64 * math.log(2)))
+    )
+
+
+def test_the_bound_of_a_learned_prior_says_that_it_is_too_high_and_under_which_prior_it_is(tmp_path):
+    found, _ = learned(tmp_path, Likelihood(annealing=FEW, images=64))
+    bound = found.get("elbo-learned")
+    assert "too low on average" in bound.note
+    assert "the bound is too high on average" in bound.note
+    assert (bound.conditions["prior"], found.get("elbo").conditions["prior"]) == (
+        "the learned prior",
+        "the backbone's own",
+    )
+    assert "128 particles" in bound.conditions["log Z"]
+
+
+def test_the_bound_of_the_root_does_not_depend_on_that_of_the_learned_prior(tmp_path):
+    (both, _), (alone, _) = (learned(tmp_path, Likelihood(annealing=FEW, learned=flag)) for flag in (True, False))
+    assert both.get("elbo") == alone.get("elbo")
+    assert alone.get("elbo-learned") is None
+
+
+def test_a_root_has_no_learned_bound(tmp_path):
+    found, _ = measured(tmp_path, FactorBackbone(), Likelihood(images=64))
+    assert found.get("elbo-learned") is None
+
+
+@pytest.mark.parametrize(
+    ("prior", "request_", "reason"),
+    [(Diffusion(), None, "chain of conditionals"), (None, Request(after="prior"), "evaluate.after")],
+)
+def test_a_learned_bound_that_cannot_be_measured_says_why(tmp_path, prior, request_, reason):
+    made = None if prior is None else prior.build(FactorBackbone())
+    found, _ = learned(tmp_path, Likelihood(images=64), made, request_)
+    assert found.get("elbo").found
+    assert not found.get("elbo-learned").found
+    assert reason in found.get("elbo-learned").note
