@@ -274,6 +274,6 @@ def _next_power(r: Tensor, before: float, share: float) -> float:
 def _followed(sampler: Any, acceptance: float) -> Sampler:
     """Return the sampler with a step size that follows its target of acceptance, if it has one."""
     followed: Sampler = sampler
-    if isinstance(sampler, Adapts) and sampler.target_acceptance is not None and not math.isnan(acceptance):
+    if isinstance(sampler, Adapts) and sampler.target_acceptance > 0 and not math.isnan(acceptance):
         followed = sampler.with_step_size(sampler.step_size * math.exp(GAIN * (acceptance - sampler.target_acceptance)))
     return followed

@@ -8,7 +8,7 @@ from gaussian_ratios import Walk
 
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.evaluation.partition import Annealing, log_z, log_z_of, unmeasurable
+from hebm.evaluation.partition import _SMC, Annealing, log_z, log_z_of, unmeasurable
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import ImageSpec, Request
 from hebm.noise import Noise
@@ -75,7 +75,7 @@ def test_a_tilt_of_several_modes_has_the_z_of_quadrature(sampler):
 
 
 def test_z_is_unbiased_and_log_z_too_low_by_half_its_variance():
-    found = log_z(density(quadratic), 2, NOISE, Annealing(particles=4, repeats=200, sampler=PCN(steps=1)))
+    found = log_z(density(quadratic), 2, NOISE, Annealing(particles=4, repeats=300, sampler=PCN(steps=1)))
     errors = torch.tensor(found.estimates, dtype=torch.float64) - EXACT
     ratio = errors.exp()
     assert abs(ratio.mean() - 1) < 4 * ratio.std() / len(ratio) ** 0.5
@@ -165,3 +165,12 @@ def test_priors_with_a_density_over_u_start_at_log_z_0(prior):
 def test_a_prior_with_a_context_has_a_z_for_every_context():
     model = subjects(ImageSpec(1, 8, 8), None)["with a context"].evaluation().model
     assert "another Z(c) for every image" in unmeasurable(model)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.9])
+def test_step_sizes_follow_a_target_of_acceptance_and_stay_without_one(target):
+    wide = 40 * torch.ones(2, dtype=torch.float64)
+    smc = _SMC(density(lambda u: -(wide * u.square()).sum(1)), 2, Annealing(sampler=PCN(target_acceptance=target)), 512)
+    steps = [rung.sampler.step_size for rung in smc.pilot(NOISE)]
+    assert len(steps) > 3
+    assert (steps[-1] < steps[0] / 2) if target else (set(steps) == {PCN().step_size})
