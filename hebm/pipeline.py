@@ -61,7 +61,7 @@ class Assembly:
         experiment: the configuration, its paths as they were found.
         written: the same with its paths as written.
         places: what the paths meant when the run started, if it has: `hebm.config.paths`.
-        images: splits "train" and "test".
+        images: splits "train" and "test", and "validation" if a part of "train" is held out.
         spec: what the backbone knows of them.
         model: backbone and prior, initial weights.
         phases: what will be trained.
@@ -107,7 +107,7 @@ def assemble(
     experiment = located(written, places)
     data = experiment.data
     with _saying_where(experiment, places):
-        images = {split: data.load(split) for split in ("train", "test")}
+        images = data.splits()
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
     if isinstance(model.prior, TakesLabels):
@@ -256,15 +256,19 @@ def train(
     Raises `Stopped` if asked to stop.
     """
     experiment, model = assembly.experiment, assembly.model
+    device, dtype = accelerator.device, DTYPES[experiment.run.dtype]
     with reporting(f"read {folder.checkpoints}"):
         resumed = bool(list_checkpoints(folder.checkpoints))
     if not resumed:
-        noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
+        noise = Noise(experiment.seed, "prepare", device=device, dtype=dtype)
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
     cache = make_cache(assembly, accelerator)
-    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache)
+    validation = Splits(experiment.data, assembly.images).held_out(experiment.seed, device, dtype)
+    job = TrainingJob(
+        model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache, validation
+    )
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
     every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
     trainer = Trainer(job, accelerator, Listeners(every), stop)

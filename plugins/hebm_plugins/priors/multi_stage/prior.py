@@ -9,9 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hebm.contrasts import bce
 from hebm.interfaces import (
     MCMC,
     Backbone,
+    Contrasted,
     Draw,
     EnergyFn,
     ImageSpec,
@@ -37,7 +39,7 @@ from hebm.interfaces import (
 from hebm.store.tensor_files import digest
 from hebm.training.kept_latents import Kept
 from hebm_plugins.module_lists import ModuleList
-from hebm_plugins.priors.contrast import bce, contrast_terms
+from hebm_plugins.priors.contrast import contrast_terms
 from hebm_plugins.priors.labels import Coupling
 from hebm_plugins.priors.multi_stage.negatives import Bank, Pool, require_fixed
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
@@ -212,6 +214,7 @@ class MultiStagePrior(PriorLearner):
             start=partial(self._start, m),
             tilt=self.product(m - 1) if self.contrast.infer_under == "previous" else None,
             reads=self.reads,
+            contrasted=partial(self._contrasted, m),
         )
 
     def _start(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
@@ -292,6 +295,12 @@ class MultiStagePrior(PriorLearner):
             u, whole = self._before(m, backbone, rows, noise, positive.context).u, True
             drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
         return drawn, drawn if whole and self.contrast.infer_under == "previous" else None
+
+    def _contrasted(self, m: int, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
+        """Return posterior draws, new draws of p_{m−1} in their contexts, and log r_m = Σ_i f_{m,i}."""
+        u = self._before(m, backbone, len(latents), noise, latents.context).u
+        drawn = seen_by(self.ratios[m - 1], backbone, u, latents.context).detach()
+        return Contrasted(latents, drawn, lambda at: self._log_ratio(self.ratios[m - 1](at)).sum(1))
 
     def _before(self, m: int, backbone: Backbone, rows: int, noise: Noise, context: Tensor | None = None) -> Draw:
         """Return draws of p_{m−1}, from the root or by a chain."""
