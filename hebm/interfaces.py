@@ -37,6 +37,7 @@ from hebm.backbone import (
     Progress,
     ShowsFeatures,
 )
+from hebm.contrasts import Contrasted
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
@@ -55,6 +56,7 @@ __all__ = [
     "Backbone",
     "BackboneRecipe",
     "Batch",
+    "Contrasted",
     "Draw",
     "DrawsContext",
     "EnergyFn",
@@ -68,6 +70,7 @@ __all__ = [
     "Info",
     "LatentLayout",
     "Latents",
+    "LearnsByContrast",
     "LogDensity",
     "Loss",
     "Noise",
@@ -196,6 +199,8 @@ class Stage(NamedTuple):
             recipes are equal. None compares the names and shapes of the weights alone.
         reads: what the objective reads of posterior draws besides what the module's energies see: "latents" for u, z, σ
             and the context, "posterior" for the other fields of `Posterior`. Draws that are stored keep only that.
+        contrasted: for a stage that learns a log ratio: called as `LearnsByContrast.contrasted` is, to validate it on
+            held-out images (`data.validation`). None for any other.
     """
 
     name: str
@@ -206,6 +211,7 @@ class Stage(NamedTuple):
     tilt: Tilt | None = None
     recipe: object | None = None
     reads: tuple[str, ...] = ("latents", "posterior")
+    contrasted: Callable[[Backbone, Latents, Noise], Contrasted] | None = None
 
     @property
     def key(self) -> str:
@@ -297,7 +303,8 @@ class PriorLearner(nn.Module, ABC):
         if not own:
             return before
         module = own[0] if len(own) == 1 else nn.ModuleList(own)
-        return (*before, Stage("prior", module, self.objective, reads=self.reads))
+        contrasted = self.contrasted if isinstance(self, LearnsByContrast) else None
+        return (*before, Stage("prior", module, self.objective, reads=self.reads, contrasted=contrasted))
 
 
 # ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance
@@ -309,6 +316,23 @@ class Tilts(Protocol):
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f per energy, `(B, E)`, for scores, histograms and posterior chains."""
+
+
+@runtime_checkable
+class LearnsByContrast(Protocol):
+    """A prior that learns a log ratio, by telling posterior draws from draws of another prior."""
+
+    def contrasted(self, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
+        """Return posterior draws, as many negatives, and the log ratio that tells them apart, for validation.
+
+        It is called once for each batch of held-out images, without gradients, and the log ratio many times, in eval
+        mode. Negatives are new draws of `noise`, never those of a pool that is trained on.
+
+        Arguments:
+            backbone: gives T.
+            latents: posterior draws, with what the stage's energies see.
+            noise: its rows are the images' numbers.
+        """
 
 
 @runtime_checkable

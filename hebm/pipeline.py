@@ -22,11 +22,12 @@ from hebm.config.experiment import Experiment
 from hebm.config.paths import Places, located, missing
 from hebm.config.paths import described as describe_paths
 from hebm.config.settings import RunSettings
-from hebm.config.writing import dumps, to_table
+from hebm.config.writing import dumps
 from hebm.data.batches import Batches
 from hebm.data.dataset_recipe import spec
 from hebm.data.images import Images
 from hebm.data.splits import Splits
+from hebm.draws_cache import draws_cache
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.metrics_file import Results
@@ -41,7 +42,6 @@ from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
-from hebm.store.row_cache import RowCache
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel, evaluating
 from hebm.training.job import TrainingJob
@@ -61,7 +61,7 @@ class Assembly:
         experiment: the configuration, its paths as they were found.
         written: the same with its paths as written.
         places: what the paths meant when the run started, if it has: `hebm.config.paths`.
-        images: splits "train" and "test".
+        images: splits "train" and "test", and "validation" if a part of "train" is held out.
         spec: what the backbone knows of them.
         model: backbone and prior, initial weights.
         phases: what will be trained.
@@ -107,7 +107,7 @@ def assemble(
     experiment = located(written, places)
     data = experiment.data
     with _saying_where(experiment, places):
-        images = {split: data.load(split) for split in ("train", "test")}
+        images = data.splits()
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)
     if isinstance(model.prior, TakesLabels):
@@ -208,19 +208,6 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
-def make_cache(assembly: Assembly, accelerator: Accelerator, trial: bool = False) -> RowCache:
-    """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training."""
-    experiment, manifest, run = assembly.experiment, assembly.manifest, assembly.experiment.run
-    identity = {
-        "backbone": to_table(experiment.backbone),
-        "data": manifest["data"]["train"],
-        "versions": {"hebm": manifest["hebm"], **manifest["plugins"]},
-        "dtype": run.dtype,
-        "device": accelerator.device.type,
-    }
-    return RowCache(Path(run.cache_folder).expanduser() / "draws", run.cache_limit, identity, trial=trial)
-
-
 def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     """Return what metrics see of a model, each process taking its share.
 
@@ -256,15 +243,19 @@ def train(
     Raises `Stopped` if asked to stop.
     """
     experiment, model = assembly.experiment, assembly.model
+    device, dtype = accelerator.device, DTYPES[experiment.run.dtype]
     with reporting(f"read {folder.checkpoints}"):
         resumed = bool(list_checkpoints(folder.checkpoints))
     if not resumed:
-        noise = Noise(experiment.seed, "prepare", device=accelerator.device, dtype=DTYPES[experiment.run.dtype])
+        noise = Noise(experiment.seed, "prepare", device=device, dtype=dtype)
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
     batches = make_batches(assembly, accelerator)
-    cache = make_cache(assembly, accelerator, trial)
-    job = TrainingJob(model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache)
+    cache = draws_cache(experiment, assembly.manifest, accelerator.device, trial)
+    validation = Splits(experiment.data, assembly.images).held_out(experiment.seed, device, dtype)
+    job = TrainingJob(
+        model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache, validation
+    )
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
     every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
     trainer = Trainer(job, accelerator, Listeners(every), stop)

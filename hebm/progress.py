@@ -50,7 +50,7 @@ class Progress(Listener):
         if self.bar is None and not self.quiet and tenth > before:
             eta = (self.steps - step) / max(record["steps_per_second"], 1e-9)
             rate = f"{record['steps_per_second']:.3g} steps/s, {eta:.0f} s left"
-            _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g} ({rate})")
+            _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g}{_held_out(record)} ({rate})")
 
     def said(self, message: str) -> None:
         """Print a message on the error stream."""
@@ -70,6 +70,12 @@ def listener_of(progress: bool | Listener) -> Listener:
     if isinstance(progress, Listener):
         return progress
     raise ConfigError(f"progress: expected True, False or a hebm.Listener, got {type(progress).__name__}")
+
+
+def _held_out(record: Mapping[str, Any]) -> str:
+    """Return the validation loss of a line of metrics.jsonl, if it has one."""
+    loss = record.get("validation_loss")
+    return "" if loss is None else f", validation loss {loss:.4g}"
 
 
 def _bar_class() -> Any:

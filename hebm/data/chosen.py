@@ -1,4 +1,4 @@
-"""Parts of a split: images of some classes only, or some of the attributes."""
+"""Parts of a split: images of some classes only, some of the attributes, or a held-out fraction."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from hebm.data.images import Images
 from hebm.data.labels import attribute_values, class_index
 from hebm.errors import ConfigError, DataError
+from hebm.noise import derive_seed
 
 
 class Chosen(Images):
@@ -87,3 +88,22 @@ def of_classes(images: Images, classes: Sequence[int], inside: bool) -> Chosen:
         names = ", ".join(images.classes[i] for i in classes)
         raise DataError(f"data.without: no image is {'of' if inside else 'left without'} the classes {names}")
     return Chosen(images, index)
+
+
+def held_out(images: Images, fraction: float) -> tuple[Chosen, Chosen]:
+    """Divide a split into the images to train on and a held-out part of round(fraction · N), each in file order.
+
+    The choice is a function of N alone, not of the run's seed: runs with other seeds on one backbone hold out the same
+    images. A larger fraction holds out the images of a smaller one and more.
+
+    Raises `DataError` if one of the parts is empty.
+    """
+    total = len(images)
+    count = round(fraction * total)
+    if not 0 < count < total:
+        raise DataError(
+            f"data.validation = {fraction:g} of {total} images holds out {count}; at least one image must be held out "
+            "and one must remain: change the fraction, or bring more images"
+        )
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed("validation", total)))
+    return Chosen(images, order[count:].sort().values), Chosen(images, order[:count].sort().values)

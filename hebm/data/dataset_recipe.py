@@ -8,13 +8,15 @@ from typing import ClassVar
 import torch
 
 from hebm.config.recipes import option, recipe
-from hebm.data.chosen import FewAttributes, left_out, of_classes
+from hebm.data.chosen import FewAttributes, held_out, left_out, of_classes
 from hebm.data.decode import Decoder, ImageDecoder, Shape
 from hebm.data.images import Adapted, Images
 from hebm.errors import DataError
 from hebm.interfaces import ImageSpec
 
 SPLITS = ("train", "test")
+VALIDATION = "validation"
+"""The part of the training split that is held out of training."""
 
 
 class DatasetRecipe(ABC):
@@ -25,10 +27,21 @@ class DatasetRecipe(ABC):
     flip: bool
     binarize: str
     workers: int
+    validation: float = 0.0
 
     @abstractmethod
     def load(self, split: str) -> Images:
         """Return the images of split "train" or "test". Raises `DataError` naming the file and what fixes it."""
+
+    def splits(self) -> dict[str, Images]:
+        """Return the images of each split: "train", "test", and "validation" if a fraction of "train" is held out.
+
+        Raises what `load` raises, and `DataError` if the fraction leaves either part of "train" empty.
+        """
+        images = {split: self.load(split) for split in SPLITS}
+        if self.validation:
+            images["train"], images[VALIDATION] = held_out(images["train"], self.validation)
+        return images
 
     def decoder(self, shape: Shape | None) -> ImageDecoder:
         """Return how an image file becomes a model's input: what the data set does with its own files.
@@ -60,6 +73,15 @@ class ImageData(DatasetRecipe):
         (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
     )
 
+    validation: float = option(
+        0.0,
+        doc="fraction of the training split that is never trained on: the log then has the loss, AUROC and certified "
+        "nats of contrastive priors on it, and `patience` watches that loss. The choice depends on the number of "
+        "images alone. A backbone from `train.backbone_from` has seen these images unless it was trained with the "
+        "same fraction",
+        low=0,
+        high=0.9,
+    )
     attributes: tuple[str, ...] = option((), doc="use only these attributes, in this order; empty: all")
 
     @abstractmethod

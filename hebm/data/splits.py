@@ -8,13 +8,13 @@ import attrs
 import torch
 
 from hebm.data.batches import Batches
-from hebm.data.dataset_recipe import DatasetRecipe
+from hebm.data.dataset_recipe import VALIDATION, DatasetRecipe
 from hebm.data.images import Images
 
 
 @attrs.frozen(eq=False)
 class Splits:
-    """The images of splits "train" and "test".
+    """The images of splits "train" and "test", and of "validation" if a part of "train" is held out.
 
     Arguments:
         recipe: the data set's, for how batches are made.
@@ -27,6 +27,11 @@ class Splits:
     def __getitem__(self, split: str) -> Images:
         """Return the images of a split."""
         return self.images[split]
+
+    def held_out(self, seed: int, device: torch.device, dtype: torch.dtype) -> Batches | None:
+        """Return the held-out part of the training split as `batches` does; None if there is none."""
+        images = self.images.get(VALIDATION)
+        return None if images is None else self.batches(images, seed, device, dtype)
 
     def batches(self, images: Images, seed: int, device: torch.device, dtype: torch.dtype) -> Batches:
         """Return images of any data set, of the model's shape, as a model is shown them outside of training.

@@ -63,11 +63,15 @@ def _number(value: Any) -> float | None:
 
 
 def _families(keys: Sequence[str]) -> list[list[str]]:
-    """Plots that share their first word are drawn together: f_positive with f_negative."""
+    """Group plots that share their first word: f_positive with f_negative, and loss with validation_loss."""
     families: dict[str, list[str]] = {}
     for key in keys:
-        families.setdefault(key.partition("_")[0], []).append(key)
+        families.setdefault(_family(key), []).append(key)
     return list(families.values())
+
+
+def _family(key: str) -> str:
+    return key.removeprefix("validation_").partition("_")[0]
 
 
 def _common(keys: Sequence[str]) -> list[str]:
@@ -82,7 +86,7 @@ def _common(keys: Sequence[str]) -> list[str]:
 
 
 def _title(keys: Sequence[str]) -> str:
-    return " ".join(_common(keys))
+    return " ".join(_common(keys)) or _family(keys[0])
 
 
 def _label(key: str, keys: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ class TrainingJob:
         settings: the `[run]` table.
         seed: the run's seed.
         cache: keeps rows that take long to compute; bound to the run's data and backbone recipe.
+        validation: the held-out images, all of them on every process; None without a validation part.
     """
 
     model: Model
@@ -38,6 +39,7 @@ class TrainingJob:
     settings: RunSettings
     seed: int
     cache: RowCache = attrs.field(factory=RowCache)
+    validation: Batches | None = None
 
 
 @attrs.frozen

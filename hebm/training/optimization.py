@@ -12,7 +12,11 @@ from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
 
-PATIENCE = "end when the mean loss over this many steps is not below the mean over as many steps before; 0 = off"
+PATIENCE = (
+    "end when the mean loss over this many steps is not below the mean over as many steps before; 0 = off. With "
+    "`data.validation`, a phase that learns by contrast on a fixed backbone watches its validation loss: it ends when "
+    "that is not below what it was this many steps before"
+)
 """What `patience` means, for `hebm plugins`."""
 OPTIMIZERS = {
     "adam": torch.optim.Adam,

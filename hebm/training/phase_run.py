@@ -24,6 +24,7 @@ from hebm.training.reached import plateau_of
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.state import GroupState, clip_gradients
 from hebm.training.step_metrics import mean_metrics
+from hebm.training.validation import LOSS, Validation
 
 
 class PhaseRun:
@@ -47,6 +48,7 @@ class PhaseRun:
             self.plateau = attrs.evolve(plateau_of(checkpoint), window=self.phase.patience)
             for group in self.groups:
                 group.load(checkpoint.tensors)
+        self.validation = self._validation()
         trained = any(group.group.parameters() for group in self.groups)
         self._wrapped: Any = run.accelerator.prepare(self.phase) if trained else self.phase
         self._since = time.monotonic(), place.step
@@ -61,8 +63,9 @@ class PhaseRun:
         for parts in self._batches():
             metrics = self._step(parts)
             self.place = self.place.after_step()
-            last = self._plateau_reached(metrics[self.phase.watched]) or self.place.step == self.phase.steps
-            self._after_step(metrics, last)
+            validated = self._validated()
+            last = self._plateau_reached(metrics[self.phase.watched], validated) or self.place.step == self.phase.steps
+            self._after_step(metrics, validated, last)
             if last:
                 break
 
@@ -102,6 +105,24 @@ class PhaseRun:
                 group.group.owner.load_state_dict(group.average.module.state_dict())
 
     # ------------------------------------------------------------ one step
+
+    def _validation(self) -> Validation | None:
+        """Return held-out draws of the phase, for the averaged prior where there is one."""
+        images, prior = self.run.job.validation, self.run.job.model.prior
+        if images is None:
+            return None
+        averages: list[Any] = [g.average.module for g in self.groups if g.name == "prior" and g.average is not None]
+        noise = self.run.noise.derive("validation", self.phase.key)
+        return Validation.of(self.phase, next(iter(averages), prior), images, noise)
+
+    def _validated(self) -> dict[str, float]:
+        """Return the validation metrics, averaged over processes, if the log or `patience` needs them at this step."""
+        due = self.place.total % self.run.job.settings.log_every == 0 or self.place.step == self.phase.steps
+        watched = bool(self.plateau.window) and self.place.step % self.plateau.window == 0
+        if self.validation is None or not (due or watched):
+            return {}
+        device = self.run.accelerator.device
+        return {k: self.run.mean(torch.tensor(v, device=device)) for k, v in self.validation.metrics().items()}
 
     @property
     def progress(self) -> WatchedProgress:
@@ -161,14 +182,19 @@ class PhaseRun:
 
     # ------------------------------------------------------------ after a step
 
-    def _plateau_reached(self, loss: Tensor) -> bool:
-        return bool(self.plateau.window) and self.plateau.reached(self.run.mean(loss))
+    def _plateau_reached(self, loss: Tensor, validated: Mapping[str, float]) -> bool:
+        """Return whether the validation loss, if the phase has one, or else the loss of its steps no longer falls."""
+        if not self.plateau.window:
+            return False
+        if self.validation is None:
+            return self.plateau.reached(self.run.mean(loss))
+        return self.place.step % self.plateau.window == 0 and self.plateau.closed(validated[LOSS])
 
-    def _after_step(self, metrics: Mapping[str, Tensor], last: bool) -> None:
+    def _after_step(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float], last: bool) -> None:
         """Log, tell the listener, save and stop, each if it is due."""
         settings, total = self.run.job.settings, self.place.total
         logged = last or total % settings.log_every == 0
-        self.run.listener.stepped(self._log(metrics) if logged else None)
+        self.run.listener.stepped(self._log(metrics, validated) if logged else None)
         if settings.sample_every and total % settings.sample_every == 0:
             self._preview()
         signal = self.run.stop_signal()
@@ -179,12 +205,12 @@ class PhaseRun:
         if signal:
             raise Stopped(signal, total)
 
-    def _log(self, metrics: Mapping[str, Tensor]) -> float:
+    def _log(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float]) -> float:
         """Append a line to metrics.jsonl, and return the loss, averaged over processes."""
         means = {name: self.run.mean(value) for name, value in metrics.items()}
         rates = {f"learning_rate_{group.name}": group.optimizer.param_groups[0]["lr"] for group in self.groups}
         place = {"phase": self.phase.name, "step": self.place.step, "total_step": self.place.total}
-        line = {**place, **means, **self.run.counts(), **rates, "skipped": self.run.guard.skipped}
+        line = {**place, **means, **validated, **self.run.counts(), **rates, "skipped": self.run.guard.skipped}
         self.run.record({**line, "steps_per_second": round(self._speed(), 3)})
         return means["loss"]
 

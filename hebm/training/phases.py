@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 from torch import nn
 
+from hebm.contrasts import Contrasted
 from hebm.data.batches import Batches
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
@@ -68,7 +69,8 @@ class Phase(nn.Module, ABC):
         steps: greatest number of steps.
         groups: parameter groups by name; all other parameters are frozen during the phase.
         patience: the phase ends when the mean loss over this many steps is not below the mean over as many steps
-            before; 0 takes all steps.
+            before; 0 takes all steps. A phase with a validation loss ends when that is not below what it was this many
+            steps before.
         watched: name of the term whose mean `patience` compares.
         one_clip: clip the gradients of all groups as one vector, by the first group's `clip`.
 
@@ -108,6 +110,18 @@ class Phase(nn.Module, ABC):
             supplies: what else the phase may use.
         """
         self.train()
+
+    def contrasted(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Contrasted | None:
+        """Return draws of held-out images and negatives, to validate a log ratio; None if the phase learns none.
+
+        Called after `start`, without gradients. The draws must stay the same while the phase is trained.
+
+        Arguments:
+            prior: the phase's own, or its averaged copy, in eval mode.
+            batch: held-out images.
+            noise: its rows are the images' numbers.
+        """
+        return None
 
     @property
     def finishes(self) -> bool:

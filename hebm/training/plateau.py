@@ -11,6 +11,8 @@ import attrs
 class Plateau:
     """Compares the mean loss over each window of steps with the mean over the window before.
 
+    A validation loss, which has no noise of batches, is compared at the end of each window instead.
+
     Arguments:
         window: steps in a window; 0 turns the comparison off.
         total: sum of the losses in the current window.
@@ -36,6 +38,15 @@ class Plateau:
         if self.count < self.window:
             return False
         mean, self.total, self.count = self.total / self.count, 0.0, 0
-        self.ended = self.before is not None and mean >= self.before
-        self.before = mean
+        return self.closed(mean)
+
+    def closed(self, loss: float) -> bool:
+        """End a window with its loss, and return whether that is not below the previous one.
+
+        A loss that is not finite does not count.
+        """
+        if not math.isfinite(loss):
+            return False
+        self.ended = self.before is not None and loss >= self.before
+        self.before = loss
         return self.ended

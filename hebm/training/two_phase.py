@@ -12,6 +12,7 @@ from torch import nn
 
 from hebm.config.recipes import is_recipe, option, recipe
 from hebm.config.writing import differences
+from hebm.contrasts import Contrasted
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
@@ -124,6 +125,14 @@ class PriorPhase(Phase):
         (backbone,) = self._frozen
         posterior = self._drawn(batch, noise) if self.stored is None else self.stored.of(batch, noise, progress)
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
+
+    def contrasted(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Contrasted | None:
+        """Return one new posterior draw of each held-out image and negatives, if the stage learns by contrast."""
+        stage = next(stage for stage in prior.stages() if stage.name == self.stage.name)
+        if stage.contrasted is None:
+            return None
+        (backbone,) = self._frozen
+        return stage.contrasted(backbone, self._drawn(batch, noise).latents, noise.derive("prior"))
 
     @torch.no_grad()
     def _drawn(self, batch: Batch, noise: Noise) -> Posterior:

@@ -23,6 +23,11 @@ def test_the_loss_comes_first_and_figures_of_one_family_share_a_panel():
     assert all(panel.source.startswith("data:image/svg+xml;base64,") for panel in phase.panels)
 
 
+def test_a_validation_loss_is_drawn_with_the_loss():
+    (phase,) = training_curves(records(loss=[2.0, 1.0], validation_loss=[2.0, 1.5], validation_auroc=[0.5, 0.6]))
+    assert [panel.title for panel in phase.panels] == ["loss", "validation auroc"]
+
+
 def test_what_never_changed_is_said_and_not_drawn():
     (phase,) = training_curves(records(loss=[2.0, 1.0], skipped=[0, 0], note=["a", "b"], flag=[True, True]))
     assert phase.constant == {"skipped": 0.0}

@@ -14,6 +14,7 @@ from hebm.analysis.analysis_recipe import AnalysisRecipe
 from hebm.analysis.plots import Line, save_curves
 from hebm.analysis.section import Picture, Section, Table, write_csv
 from hebm.config.recipes import option, recipe
+from hebm.contrasts import bce
 from hebm.errors import ConfigError
 from hebm.evaluation.auroc import auroc
 from hebm.evaluation.evaluation import Evaluation
@@ -28,7 +29,6 @@ from hebm.report.numbers import percent, significant
 from hebm.trained import count_nonfinite
 from hebm.transitions import ROOT
 from hebm_plugins.analyses.drawing import contexts_of, tilts
-from hebm_plugins.priors.contrast import bce
 
 _NOTHING = 2 * math.log(2)
 

@@ -13,17 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor
-from torch.nn import functional as F
 
-
-def bce(positive: Tensor, negative: Tensor) -> Tensor:
-    """The loss in nats, a mean over the batch, for each column.
-
-    Arguments:
-        positive: log r of draws of q, `(B, …)`.
-        negative: log r of draws of p, `(B, …)`.
-    """
-    return (F.softplus(-positive) + F.softplus(negative)).mean(0)
+from hebm.contrasts import bce
 
 
 def contrast_terms(positive: Tensor, negative: Tensor) -> Mapping[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from multi_stage_recipes import changed
 from torch.nn import functional as F
 
+from hebm.contrasts import bce
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.interfaces import Draw, ImageSpec, Progress, Request, RowCache, Tilt, tilt_after, tilt_of
 from hebm.latents import LatentLayout, Posterior
@@ -20,7 +21,6 @@ from hebm.training.joint import JointMCMC, posterior_chain
 from hebm.training.kept_latents import Kept
 from hebm.training.optimization import averaged
 from hebm_plugins.energies.mlp import MLP, MLPConcat
-from hebm_plugins.priors.contrast import bce
 from hebm_plugins.priors.multi_stage.negatives import Bank, Pool
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.samplers.ula import ULA

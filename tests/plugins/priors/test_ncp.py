@@ -8,6 +8,7 @@ import torch
 from gaussian_ratios import Walk
 from torch import nn
 
+from hebm.contrasts import bce
 from hebm.errors import ConfigError
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import EnergyFn, Progress, Request
@@ -17,7 +18,6 @@ from hebm.particles import select
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import PoisonedNoise, perturbed, points, seeded
 from hebm_plugins.energies.mlp import MLP, MLPConcat
-from hebm_plugins.priors.contrast import bce
 from hebm_plugins.priors.joint import Joint
 from hebm_plugins.priors.ncp.prior import LayerDrawing, NCPPrior, redrawn
 from hebm_plugins.priors.ncp.recipe import NCP

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Draw, Latents, Noise, Posterior, Progress, RowCache
+from hebm.interfaces import Backbone, Draw, EnergyFn, Latents, Noise, Posterior, PriorLearner, Progress, RowCache
 from hebm.store.rows import KeptRows, Table
+from hebm.store.tensor_files import digest
 from hebm.tilts import LATENTS
 from hebm.training.kept_latents import Kept, columns_of
 
@@ -25,6 +26,16 @@ def require_fixed(backbone: Backbone) -> None:
             'prior.contrast.negatives: a "pool" keeps draws of a fixed backbone, and this scheme trains it too; '
             'use "chain" or "posterior", or train.type = "two-phase"'
         )
+
+
+def bound_to(
+    cache: RowCache, root: PriorLearner | None, ratios: Sequence[EnergyFn], chain: tuple[object, ...]
+) -> RowCache:
+    """Return the cache for draws that depend on a root, on trained ratios, and on the settings of a chain."""
+    parts = nn.ModuleDict({f"stage-{s}": ratio for s, ratio in enumerate(ratios, 1)})
+    if root is not None:
+        parts["root"] = root
+    return cache.bound({"before": digest(parts.state_dict()), "stages": len(ratios), "chain": repr(chain)})
 
 
 class Pool:

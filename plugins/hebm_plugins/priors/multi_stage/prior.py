@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hebm.contrasts import bce
 from hebm.interfaces import (
     MCMC,
     Backbone,
+    Contrasted,
     Draw,
     EnergyFn,
     ImageSpec,
@@ -34,12 +36,11 @@ from hebm.interfaces import (
     sees_of,
     shown,
 )
-from hebm.store.tensor_files import digest
 from hebm.training.kept_latents import Kept
 from hebm_plugins.module_lists import ModuleList
-from hebm_plugins.priors.contrast import bce, contrast_terms
+from hebm_plugins.priors.contrast import contrast_terms
 from hebm_plugins.priors.labels import Coupling
-from hebm_plugins.priors.multi_stage.negatives import Bank, Pool, require_fixed
+from hebm_plugins.priors.multi_stage.negatives import Bank, Pool, bound_to, require_fixed
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 
 
@@ -212,32 +213,30 @@ class MultiStagePrior(PriorLearner):
             start=partial(self._start, m),
             tilt=self.product(m - 1) if self.contrast.infer_under == "previous" else None,
             reads=self.reads,
+            contrasted=partial(self._contrasted, m),
         )
 
     def _start(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
-        """Start or resume stage m: the ratios before it are fixed.
-
-        Raises `ConfigError` for a pool of draws on a backbone that is trained too.
-        """
-        if self.contrast.negatives == "pool":
-            require_fixed(backbone)
+        """Start or resume stage m: the ratios before it are fixed."""
         if self.bank is not None and self.trained_stages != m:
             self.bank.turn()
         self.trained_stages = m
         for ratio in self.ratios[: m - 1]:
             ratio.eval()
-        self.pool = self._pool(m, backbone, noise.derive("pool"), cache) if self._pooled(m) else None
+        self.pool = self._pool(m, backbone, noise.derive("pool"), cache)
 
-    def _pooled(self, m: int) -> bool:
-        """Return whether negatives of stage m are kept. New draws of the root cost nothing if nothing is decoded."""
-        return self.contrast.negatives == "pool" and (m > 1 or bool(sees_of(self.ratios)))
+    def _pool(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache) -> Pool | None:
+        """Return draws of p_{m−1} that are kept, or None. New draws of the root cost nothing if nothing is decoded.
 
-    def _pool(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache) -> Pool:
-        """Return draws of p_{m−1}, kept under what they depend on."""
-        before = nn.ModuleList([self.ratios[s] for s in range(m - 1)])
-        weights = {**before.state_dict(), **({} if self.root is None else self.root.state_dict(prefix="root."))}
-        chain = "" if m == 1 else repr((self.sampler, self.drawing, self.start_proposals))
-        bound = cache.bound({"before": digest(weights), "stages": m - 1, "chain": chain})
+        Raises `ConfigError` for a pool of draws on a backbone that is trained too.
+        """
+        if self.contrast.negatives != "pool":
+            return None
+        require_fixed(backbone)
+        if m == 1 and not sees_of(self.ratios):
+            return None
+        chain = () if m == 1 else (self.sampler, self.drawing, self.start_proposals)
+        bound = bound_to(cache, self.root, [self.ratios[s] for s in range(m - 1)], chain)
         draw = lambda n, source: self._before(m, backbone, n, source)  # noqa: E731
         kept, size, refresh = Kept.of(self.ratios[m - 1]), self.contrast.pool, self.contrast.refresh
         return Pool(backbone, draw, kept, size, refresh, noise, bound)
@@ -292,6 +291,12 @@ class MultiStagePrior(PriorLearner):
             u, whole = self._before(m, backbone, rows, noise, positive.context).u, True
             drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
         return drawn, drawn if whole and self.contrast.infer_under == "previous" else None
+
+    def _contrasted(self, m: int, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
+        """Return posterior draws, new draws of p_{m−1} in their contexts, and log r_m = Σ_i f_{m,i}."""
+        u = self._before(m, backbone, len(latents), noise, latents.context).u
+        drawn = seen_by(self.ratios[m - 1], backbone, u, latents.context).detach()
+        return Contrasted(latents, drawn, lambda at: self._log_ratio(self.ratios[m - 1](at)).sum(1))
 
     def _before(self, m: int, backbone: Backbone, rows: int, noise: Noise, context: Tensor | None = None) -> Draw:
         """Return draws of p_{m−1}, from the root or by a chain."""

@@ -8,9 +8,11 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.contrasts import bce
 from hebm.interfaces import (
     MCMC,
     Backbone,
+    Contrasted,
     Draw,
     EnergyFn,
     Exact,
@@ -30,7 +32,7 @@ from hebm.interfaces import (
     seen_by,
 )
 from hebm.particles import select
-from hebm_plugins.priors.contrast import bce, contrast_terms
+from hebm_plugins.priors.contrast import contrast_terms
 
 _NUMBERS = 2**25
 """How many numbers of repeated latents and features are held at a time: 128 MiB in float32."""
@@ -131,12 +133,20 @@ class NCPPrior(PriorLearner):
         draws of a prior.
         """
         positive = posterior.latents
-        fresh = self.layout.split(noise.derive("negative").normal(*positive.u.shape))
-        negative = redrawn(positive, self.layout, {i: part.flatten(1) for i, part in enumerate(fresh)})
+        negative = self._redrawn(positive, noise)
         energy = self.energy.perturbed(noise.derive("energy"))
         on_positive, on_negative = energy(positive).squeeze(2), energy(negative).squeeze(2)
         loss = Loss(bce(on_positive, on_negative).sum(), contrast_terms(on_positive, on_negative))
         return loss.plus("penalty", self.energy.penalty(positive))
+
+    def contrasted(self, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
+        """Return z⁺, z⁻ and f_i, a contrast for each layer given those above it, as in `objective`."""
+        return Contrasted(latents, self._redrawn(latents, noise), self.tilt)
+
+    def _redrawn(self, positive: Latents, noise: Noise) -> Latents:
+        """Return z_i⁻ = z_i⁺ + σ_i(z_above⁺) (ε_i − u_i⁺), every layer below the same posterior draws."""
+        fresh = self.layout.split(noise.derive("negative").normal(*positive.u.shape))
+        return redrawn(positive, self.layout, {i: part.flatten(1) for i, part in enumerate(fresh)})
 
 
 @attrs.frozen(eq=False)

@@ -1,0 +1,100 @@
+"""Measure a log density ratio on draws that it was not trained on: held-out loss, AUROC and certified nats.
+
+A prior that learns by contrast has a log ratio f, large on draws of q (the posterior draws of images) and small on
+draws of p (the prior before it). Of N held-out draws of each:
+
+    loss    E_q[softplus(−f)] + E_p[softplus(f)],                               2 log 2 = 1.386 at f = 0
+    AUROC   P(f(q) > f(p)) + ½ P(f(q) = f(p)),                                  ½ at f = 0
+    nats    E_q[g] − E_p[exp g] + 1 ≤ KL(q‖p),     g = min(f, log N),           0 at f = 0
+
+The third is the bound of Nguyen, Wainwright and Jordan: log t ≤ t − 1 with t = exp(g) p/q gives
+E_q[g] ≤ KL(q‖p) + E_p[exp g] − 1 for every function g. Both means are unbiased: the expected number is at most KL(q‖p).
+The clip depends on N alone, so g does not depend on the draws; it limits what one draw of p takes away to one nat.
+(Donsker and Varadhan's E_q[f] − log E_p[exp f] is tighter, but the logarithm of a mean over draws is too small on
+average, so its estimate certifies nothing.) A negative number says that f is far too large on draws of p. If f was
+chosen by the same images, by stopping early, the number is slightly too high.
+
+References:
+    Estimating divergence functionals and the likelihood ratio by convex risk minimization, Nguyen, Wainwright and
+    Jordan 2010, arXiv 0809.0853.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hebm.evaluation.auroc import auroc
+from hebm.latents import Latents
+
+
+@attrs.frozen(eq=False)
+class Contrasted:
+    """Two sets of draws, and the log ratio that tells them apart.
+
+    Arguments:
+        positive: draws of q.
+        negative: as many draws of p.
+        log_ratio: returns f of points, `(B,)`, or `(B, C)` for C separate contrasts whose losses add up, such as one
+            for each layer given those above it. It reads the current weights in each call.
+    """
+
+    positive: Latents
+    negative: Latents
+    log_ratio: Callable[[Latents], Tensor]
+
+
+@attrs.frozen
+class HeldOut:
+    """How well a log ratio tells held-out draws apart.
+
+    Arguments:
+        loss: in nats, summed over contrasts.
+        auroc: mean over contrasts.
+        nats: a lower bound on KL(q‖p), summed over contrasts: by the chain rule that of layers given those above.
+    """
+
+    loss: float
+    auroc: float
+    nats: float
+
+
+def bce(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the loss in nats, a mean over the batch, for each column.
+
+    Arguments:
+        positive: log r of draws of q, `(B, …)`.
+        negative: log r of draws of p, `(B, …)`.
+    """
+    return (F.softplus(-positive) + F.softplus(negative)).mean(0)
+
+
+def certified_nats(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return E_q[g] − E_p[exp g] + 1 with g = min(f, log N), for each column.
+
+    Arguments:
+        positive: f of draws of q, `(N, …)`.
+        negative: f of N draws of p, `(N, …)`.
+    """
+    most = math.log(len(negative))
+    return positive.clamp(max=most).mean(0) - negative.clamp(max=most).exp().mean(0) + 1
+
+
+def held_out(contrasts: Sequence[Contrasted]) -> HeldOut:
+    """Return loss, AUROC and certified nats of a log ratio on all draws of several batches; NaN where f is NaN."""
+    positive = torch.cat([_columns(each.log_ratio(each.positive)) for each in contrasts])
+    negative = torch.cat([_columns(each.log_ratio(each.negative)) for each in contrasts])
+    if bool(positive.isnan().any() | negative.isnan().any()):
+        return HeldOut(math.nan, math.nan, math.nan)
+    areas = [auroc(p, n) for p, n in zip(positive.T, negative.T, strict=True)]
+    loss, nats = bce(positive, negative).sum(), certified_nats(positive, negative).sum()
+    return HeldOut(float(loss), sum(areas) / len(areas), float(nats))
+
+
+def _columns(log_ratio: Tensor) -> Tensor:
+    return log_ratio.double().reshape(len(log_ratio), -1)

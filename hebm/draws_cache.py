@@ -1,0 +1,35 @@
+"""The cache of draws that runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hebm.config.experiment import Experiment
+from hebm.config.writing import to_table
+from hebm.store.row_cache import RowCache
+
+
+def draws_cache(
+    experiment: Experiment, manifest: Mapping[str, Any], device: torch.device, trial: bool = False
+) -> RowCache:
+    """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training.
+
+    Arguments:
+        experiment: of the run.
+        manifest: of the run: versions, and the fingerprints of the data.
+        device: that computes the draws.
+        trial: keep nothing, but check that there is room.
+    """
+    run = experiment.run
+    identity = {
+        "backbone": to_table(experiment.backbone),
+        "data": manifest["data"]["train"],
+        "versions": {"hebm": manifest["hebm"], **manifest["plugins"]},
+        "dtype": run.dtype,
+        "device": device.type,
+    }
+    return RowCache(Path(run.cache_folder).expanduser() / "draws", run.cache_limit, identity, trial=trial)
