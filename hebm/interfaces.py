@@ -195,7 +195,8 @@ class Stage(NamedTuple):
             dropout rate) at their defaults. `train.backbone_from` reuses the weights of another run only if both
             recipes are equal. None compares the names and shapes of the weights alone.
         reads: what the objective reads of posterior draws besides what the module's energies see: "latents" for u, z, σ
-            and the context, "posterior" for the other fields of `Posterior`. Draws that are stored keep only that.
+            and the context, "u" for u and the context alone, "posterior" for the other fields of `Posterior`, "q_u" for
+            this one alone. Draws that are stored keep only that, and an objective that reads no z spares itself T(u).
     """
 
     name: str

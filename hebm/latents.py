@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hebm.errors import PluginError
+from hebm.normals import Normal
 
 
 @attrs.frozen
@@ -258,6 +259,14 @@ def _layers(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
 
+def _normals(parts: Sequence[tuple[Normal, ...]], wanted: int) -> tuple[Normal, ...] | None:
+    """Return the normals of several batches per layer, None where one of them is missing."""
+    if len(parts) != wanted:
+        return None
+    mean, std = (_layers([tuple(getattr(q, name) for q in part) for part in parts]) for name in Normal._fields)
+    return tuple(map(Normal, mean, std))
+
+
 @attrs.frozen(eq=False, repr=False)
 class Posterior:
     """A draw from q(z|x), or from the generator posterior by MCMC.
@@ -268,6 +277,8 @@ class Posterior:
         kl: KL(q_i ‖ p_i) per layer, analytic where there is a formula, else one-sample, `(B, L)`; or None.
         log_r: log r(c|x) of the context, `(B,)`, or None where there is none.
         mean: of q(z_i|·) per layer given what was drawn before it, `(B, *shape_i)`; None where q has no simple one.
+        q_u: q(u_i | x, z_above) per layer where it is Gaussian, `(B, *shape_i)`: q's mean and deviation in units of
+            p(z_i | z_above). None where a layer is inferred from those below it, or q is not Gaussian.
     """
 
     latents: Latents
@@ -275,10 +286,11 @@ class Posterior:
     kl: Tensor | None = None
     log_r: Tensor | None = None
     mean: tuple[Tensor, ...] | None = None
+    q_u: tuple[Normal, ...] | None = None
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(z.shape[1:])) for z in self.latents.z)
-        known = [name for name in ("log_q", "kl", "log_r", "mean") if getattr(self, name) is not None]
+        known = [name for name in ("log_q", "kl", "log_r", "mean", "q_u") if getattr(self, name) is not None]
         how = ", ".join(known) or "by MCMC"
         return f"<posterior draws of {len(self.latents)} images: layers {shapes}, top first; {how}>"
 
@@ -286,7 +298,8 @@ class Posterior:
         """Return the same values outside any graph; the latents lose what was carried, see `Latents.detach`."""
         log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
         mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
-        return Posterior(self.latents.detach(), log_q, kl, log_r, mean)
+        q_u = None if self.q_u is None else tuple(Normal(*(part.detach() for part in q)) for q in self.q_u)
+        return Posterior(self.latents.detach(), log_q, kl, log_r, mean, q_u)
 
     @classmethod
     def joined(cls, parts: Sequence[Posterior]) -> Posterior:
@@ -294,4 +307,5 @@ class Posterior:
         log_q, kl, log_r = (_joined([getattr(part, name) for part in parts]) for name in ("log_q", "kl", "log_r"))
         means = [part.mean for part in parts if part.mean is not None]
         mean = _layers(means) if len(means) == len(parts) else None
-        return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean)
+        q_u = _normals([part.q_u for part in parts if part.q_u is not None], len(parts))
+        return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean, q_u)

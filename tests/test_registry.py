@@ -384,16 +384,17 @@ def test_the_names_are_these():
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
         "backbones": "dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
-        "energies": "conv conv-residual conv-time mlp mlp-concat mlp-time with-context",
-        "priors": "adaptive-ce diffusion dvp gaussian joint lebm multi-stage ncp",
-        "samplers": "langevin mala ula",
+        "energies": "conv conv-residual conv-time feature-conv feature-mlp image-conv mlp mlp-concat mlp-time "
+        "with-context",
+        "priors": "adaptive-ce diffusion dvp gaussian joint lebm multi-stage ncp score",
+        "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
         "extractors": "classifier inception",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context hierarchical interpolation ood stages temperature",
+        "analyses": "anomaly chains context hierarchical hole interpolation ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 

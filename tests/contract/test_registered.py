@@ -77,6 +77,7 @@ REDUCED = {
     "adaptive-ce": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
     "lebm": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "score": [{"width": 6, "steps": 4}, {"width": (6, 5), "depth": 1, "dropout": 0.0, "steps": 1}],
     "multi-stage": [
         {},
         {
