@@ -218,7 +218,8 @@ class PriorLearner(nn.Module, ABC):
     """A prior over u. It holds no reference to a backbone: methods are given one.
 
     A root overrides `sample`. A tilt of a root has a method `tilt` (`Tilts`), lists its `transitions`, and inherits
-    `sample`, `density` and `stages`. Rarer abilities are the protocols below.
+    `sample`, `density` and `stages`. A prior that is drawn by exact or ancestral moves alone may leave out `tilt`: then
+    it has no density and no scores. Rarer abilities are the protocols below.
 
     `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
     would hide the registered sub-module. `population` says how many particles each sample has. `reads` is what the

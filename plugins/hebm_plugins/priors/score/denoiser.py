@@ -22,9 +22,11 @@ _LEAST_STD = 1e-3
 
 
 class Denoiser(nn.Module):
-    """n(u_t, t; feature) of one layer: `MLPTimeNet` on [u_t, h], with h = a(W v + b) and v the standardised feature.
+    """n(u_t, t; feature) of one layer: `MLPTimeNet` on [u_t, h], with h = a(W c v + b) and v the standardised feature.
 
-    h does not depend on t, so a draw computes it once. The last layer starts at 0.
+    c = √(width / elements of v), at most 1, and W starts as much larger. Without it, a step of Adam would change h in
+    proportion to the thousands of elements that a feature map has. h does not depend on t, so a draw computes it once.
+    The last layer starts at 0.
 
     Arguments:
         size: d, elements of the layer.
@@ -42,7 +44,9 @@ class Denoiser(nn.Module):
         self.register_buffer("mean", torch.zeros(feature))
         self.register_buffer("std", torch.ones(feature))
         self.feature, self.activation = nn.Linear(feature, width), ACTIVATIONS[activation]()
-        self.dropout = Dropout(dropout)
+        self.scale, self.dropout = min(1.0, math.sqrt(width / feature)), Dropout(dropout)
+        with torch.no_grad():
+            self.feature.weight.div_(self.scale)
         self.net = MLPTimeNet(size + width, width, depth, size, activation, False, dropout)
         started(self.net.out, True)
 
@@ -56,7 +60,7 @@ class Denoiser(nn.Module):
     def encoded(self, feature: Tensor) -> Tensor:
         """Return h `(B, width)` of features `(B, …)`."""
         v = (feature.flatten(1) - self.mean) / self.std
-        h: Tensor = self.dropout(self.activation(self.feature(v)))
+        h: Tensor = self.dropout(self.activation(self.feature(self.scale * v)))
         return h
 
     def forward(self, noised: Tensor, encoded: Tensor, t: Tensor) -> Tensor:
