@@ -94,7 +94,7 @@ def _has_target(transition: Transition) -> TypeGuard[MCMC]:
     if not isinstance(transition, MCMC):
         return False
     sampler = transition.sampler
-    return isinstance(sampler, Adapts) and sampler.target_acceptance is not None
+    return isinstance(sampler, Adapts) and sampler.target_acceptance > 0
 
 
 def _adapt(

@@ -97,8 +97,8 @@ class Adapts(Protocol):
 
     steps: int
     step_size: float
-    target_acceptance: float | None
-    """Mean acceptance that the step size is adapted to; None leaves it as it is."""
+    target_acceptance: float
+    """Mean acceptance that the step size is adapted to; 0 leaves it as it is."""
 
     def with_step_size(self, h: float) -> Sampler:
         """Return the same sampler with step size h, or with the largest that it allows."""
@@ -106,6 +106,6 @@ class Adapts(Protocol):
 
 TARGET = (
     "mean acceptance, from 0 to 1, that the step size is adapted to after training, on at most 96 steps of 64 chains; "
-    "training itself uses step_size. Left out: no adaptation"
+    "training itself uses step_size. 0: no adaptation"
 )
 """What the option `target_acceptance` of a sampler means."""

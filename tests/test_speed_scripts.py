@@ -86,3 +86,13 @@ def test_sampling_cost_compares_stages_and_levels(tmp_path):
         "3 stages / diffusion, T = 3",
     ]
     assert "two-layer" in printed
+
+
+def test_stored_draws_times_every_kind_of_step_and_says_when_they_have_paid(tmp_path):
+    options = ("--models", "two-layer", "--energies", "mlp", "--images", "2000")
+    result, printed = figures("stored_draws.py", tmp_path, *options)
+    assert len(result["ratios"]) == 2
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    (paid,) = result["paid"]
+    assert paid["steps"] is None or paid["steps"] >= 2000 / 2
+    assert "has paid for itself after" in printed

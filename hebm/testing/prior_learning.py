@@ -37,6 +37,9 @@ FAINT, NEAR_ZERO = -10.0, 0.05
 CLEAR, BALANCE = 0.9, 0.1
 """Cosine between gradients on two samples that is clear; the rate that rounding and a short chain's bias may have."""
 
+STEPS = 1000
+"""Of the training that gradients are taken from: each at a step of its own, as kept negatives come in turn."""
+
 
 def check_tilt_in_density(recipe: PriorRecipe, backbone: Backbone) -> None:
     """A change of parameters changes f and the density alike, up to a constant. Passes without a tilt.
@@ -110,7 +113,7 @@ def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Te
     """Return how fast the gap grows down the loss of one batch, −⟨∇L, ∇gap⟩, a scalar."""
     posterior = Posterior(_shifted(backbone, stage.module, ROWS, f"posterior-{i}"))
     noise = Noise(i, "objective", dtype=torch.float64)
-    loss = stage.objective(backbone, posterior, noise, Progress(9, 10)).total
+    loss = stage.objective(backbone, posterior, noise, Progress(i, STEPS)).total
     grads = _gradients(loss, stage.module)
     return -torch.stack([(a * b).sum() for a, b in zip(grads, gap, strict=True)]).sum()
 
@@ -153,7 +156,7 @@ def _expect_balanced(stage: Stage, level: Sequence[Tensor], backbone: Backbone) 
     for i in range(REPEATS[0]):
         posterior = Posterior(_root_latents(backbone, stage.module, f"root-{i}"))
         noise = Noise(i, "objective", dtype=torch.float64)
-        loss = stage.objective(backbone, posterior, noise, Progress(9, 10)).total
+        loss = stage.objective(backbone, posterior, noise, Progress(i, STEPS)).total
         grads = _gradients(loss, stage.module)
         rates.append(torch.stack([(a * b).sum() for a, b in zip(grads, level, strict=True)]).sum() / size)
     found = torch.stack(rates)

@@ -149,7 +149,7 @@ class JointMCMC(SchemeRecipe):
         """Raise `ConfigError` if posterior chains cannot run, or would have to be adapted while the model learns."""
         sampler = self.posterior_sampler
         sampler.check(GeneratorPosterior(backbone, torch.zeros(1)))
-        if isinstance(sampler, Adapts) and sampler.target_acceptance is not None:
+        if isinstance(sampler, Adapts) and sampler.target_acceptance > 0:
             raise ConfigError(
                 "train.posterior_sampler.target_acceptance: step sizes are adapted after training, and these chains "
                 "are part of it; leave it out, and set step_size"

@@ -314,7 +314,7 @@ class ReportsTheRemainder(SoundFactorWalk):
 class Adaptable(SoundMALA):
     """Has a target of acceptance."""
 
-    target_acceptance: float | None = None
+    target_acceptance: float = 0.0
 
     @property
     def step_size(self):

@@ -34,7 +34,7 @@ class MALA(Sampler):
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
     step_size: float = option(0.1, doc="step size h, in units of u²", above=0)
-    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+    target_acceptance: float = option(0.0, doc=TARGET, low=0, high=1)
 
     def with_step_size(self, h: float) -> MALA:
         """Return the same sampler with step size h."""

@@ -44,7 +44,7 @@ class PCN(Sampler):
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
     step_size: float = option(0.1, doc="step size h = β², in units of s²; 1: independent draws", above=0, high=1)
-    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+    target_acceptance: float = option(0.0, doc=TARGET, low=0, high=1)
 
     def with_step_size(self, h: float) -> PCN:
         """Return the same sampler with step size h, at most 1."""

@@ -50,7 +50,7 @@ class PCNMALA(Sampler):
 
     steps: int = option(20, doc="K, the number of steps of a chain", low=1)
     step_size: float = option(0.6, doc="step size h = 2δ, in units of s²", above=0, high=4)
-    target_acceptance: float | None = option(None, doc=TARGET, above=0, high=1)
+    target_acceptance: float = option(0.0, doc=TARGET, low=0, high=1)
 
     def with_step_size(self, h: float) -> PCNMALA:
         """Return the same sampler with step size h, at most 4."""

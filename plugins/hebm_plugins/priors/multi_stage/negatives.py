@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Draw, Latents, Noise, Posterior, Progress, RowCache
 from hebm.store.rows import KeptRows, Table
+from hebm.tilts import LATENTS
 from hebm.training.kept_latents import Kept, columns_of
 
 _ROWS = 512
@@ -55,6 +56,11 @@ class Pool:
         self.backbone, self.draw, self.kept, self.size, self.refresh = backbone, draw, kept, size, refresh
         self.noise, self.cache = noise, RowCache() if refresh else cache
         self._turn, self._rows = -1, list[KeptRows]()
+
+    @property
+    def keeps_latents(self) -> bool:
+        """Whether draws have their latents, not only what is decoded of them."""
+        return LATENTS in self.kept.reads
 
     def __deepcopy__(self, memo: object) -> Pool:
         """Return the pool itself: a copy of the prior has the same draws."""

@@ -238,9 +238,9 @@ class MultiStagePrior(PriorLearner):
         weights = {**before.state_dict(), **({} if self.root is None else self.root.state_dict(prefix="root."))}
         chain = "" if m == 1 else repr((self.sampler, self.drawing, self.start_proposals))
         bound = cache.bound({"before": digest(weights), "stages": m - 1, "chain": chain})
-        kept, settings = Kept.of(self.ratios[m - 1]), self.contrast
         draw = lambda n, source: self._before(m, backbone, n, source)  # noqa: E731
-        return Pool(backbone, draw, kept, settings.pool, settings.refresh, noise, bound)
+        kept, size, refresh = Kept.of(self.ratios[m - 1]), self.contrast.pool, self.contrast.refresh
+        return Pool(backbone, draw, kept, size, refresh, noise, bound)
 
     def _objective(
         self,
@@ -287,11 +287,11 @@ class MultiStagePrior(PriorLearner):
             kept = backbone.invert(backbone.layout.split(z), positive.context)
             return shown(backbone, kept, sees_of(self.ratios)).detach(), None
         if self.pool is not None:
-            drawn = self.pool.take(noise, progress, positive.u)
+            drawn, whole = self.pool.take(noise, progress, positive.u), self.pool.keeps_latents
         else:
-            u = self._before(m, backbone, rows, noise, positive.context).u
+            u, whole = self._before(m, backbone, rows, noise, positive.context).u, True
             drawn = seen_by(self.ratios, backbone, u, positive.context).detach()
-        return drawn, drawn if self.contrast.infer_under == "previous" else None
+        return drawn, drawn if whole and self.contrast.infer_under == "previous" else None
 
     def _before(self, m: int, backbone: Backbone, rows: int, noise: Noise, context: Tensor | None = None) -> Draw:
         """Return draws of p_{m−1}, from the root or by a chain."""
