@@ -259,12 +259,8 @@ def _layers(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
 
-def _normals(parts: Sequence[tuple[Normal, ...]], wanted: int) -> tuple[Normal, ...] | None:
-    """Return the normals of several batches per layer, None where one of them is missing."""
-    if len(parts) != wanted:
-        return None
-    mean, std = (_layers([tuple(getattr(q, name) for q in part) for part in parts]) for name in Normal._fields)
-    return tuple(map(Normal, mean, std))
+def _normals(parts: Sequence[tuple[Normal, ...]]) -> tuple[Normal, ...]:
+    return tuple(Normal(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*parts, strict=True))
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -307,5 +303,6 @@ class Posterior:
         log_q, kl, log_r = (_joined([getattr(part, name) for part in parts]) for name in ("log_q", "kl", "log_r"))
         means = [part.mean for part in parts if part.mean is not None]
         mean = _layers(means) if len(means) == len(parts) else None
-        q_u = _normals([part.q_u for part in parts if part.q_u is not None], len(parts))
+        normals = [part.q_u for part in parts if part.q_u is not None]
+        q_u = _normals(normals) if len(normals) == len(parts) else None
         return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean, q_u)

@@ -101,6 +101,18 @@ def test_detach_keeps_every_part_of_a_posterior_and_drops_its_graph():
     assert (bare.log_q, bare.kl, bare.log_r, bare.mean, bare.q_u) == (None,) * 5
 
 
+def test_batches_are_joined_only_where_each_knows_q_u():
+    def part(value, known=True):
+        layer = torch.full((2, 3), value)
+        q_u = (normals.Normal(layer, layer + 1),) if known else None
+        return Posterior(Latents(layer, (layer,), (layer,)), q_u=q_u)
+
+    (q,) = Posterior.joined([part(1.0), part(2.0)]).q_u
+    assert torch.equal(q.mean, torch.tensor([1.0, 1, 2, 2])[:, None].expand(4, 3))
+    assert torch.equal(q.std, q.mean + 1)
+    assert Posterior.joined([part(1.0), part(2.0, known=False)]).q_u is None
+
+
 def test_latents_and_posteriors_are_frozen():
     latents = Latents(torch.zeros(1, 1), (torch.zeros(1, 1),), (torch.ones(1, 1),))
     with pytest.raises(AttributeError):
