@@ -148,7 +148,7 @@ def inferred(backbone, prior, rows, name, known):
     return Posterior(seen_by(prior.nets, backbone, u).detach(), q_u=q_u)
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_short_training_recovers_the_aggregate_posterior_of_each_layer_given_those_above(known):
     backbone = seeded(lambda: ReferenceBackbone(LatentLayout(((1,), (1,))))).requires_grad_(False)
     for layer in backbone.layers:
