@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hebm.backbone import Backbone
 from hebm.errors import ConfigError
-from hebm.latents import Fixed
+from hebm.fixed import Fixed
 from hebm.tilts import Tilt
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from hebm.latents import Fixed
+from hebm.fixed import Fixed
 from hebm.samplers import Info
 
 Observer = Callable[[str, int, Any, Info], None]

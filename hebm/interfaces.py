@@ -41,7 +41,8 @@ from hebm.contrasts import Contrasted
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
-from hebm.latents import Fixed, LatentLayout, Latents, Posterior, as_leaves
+from hebm.fixed import Fixed
+from hebm.latents import LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
 from hebm.perturbations import view
 from hebm.samplers import Info, Sampler, StepNoise
@@ -198,7 +199,8 @@ class Stage(NamedTuple):
             dropout rate) at their defaults. `train.backbone_from` reuses the weights of another run only if both
             recipes are equal. None compares the names and shapes of the weights alone.
         reads: what the objective reads of posterior draws besides what the module's energies see: "latents" for u, z, σ
-            and the context, "posterior" for the other fields of `Posterior`. Draws that are stored keep only that.
+            and the context, "u" for u and the context alone, "posterior" for the other fields of `Posterior`, "q_u" for
+            this one alone. Draws that are stored keep only that, and an objective that reads no z spares itself T(u).
         contrasted: for a stage that learns a log ratio: called as `LearnsByContrast.contrasted` is, to validate it on
             held-out images (`data.validation`). None for any other.
     """
@@ -223,7 +225,8 @@ class PriorLearner(nn.Module, ABC):
     """A prior over u. It holds no reference to a backbone: methods are given one.
 
     A root overrides `sample`. A tilt of a root has a method `tilt` (`Tilts`), lists its `transitions`, and inherits
-    `sample`, `density` and `stages`. Rarer abilities are the protocols below.
+    `sample`, `density` and `stages`. A prior that is drawn by exact or ancestral moves alone may leave out `tilt`: then
+    it has no density and no scores. Rarer abilities are the protocols below.
 
     `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
     would hide the registered sub-module. `population` says how many particles each sample has. `reads` is what the

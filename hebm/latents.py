@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from hebm.errors import PluginError
+from hebm.fixed import Fixed
+from hebm.normals import Normal
 
 
 @attrs.frozen
@@ -94,55 +96,6 @@ class LatentLayout:
     def join(self, layers: Sequence[Tensor]) -> Tensor:
         """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)
-
-
-@attrs.frozen(eq=False)
-class Fixed:
-    """Coordinates of u that are given; a prior draws the others given them.
-
-    Arguments:
-        u: `(n, D)`; its free coordinates are ignored.
-        mask: True where a coordinate is fixed, `(D,)`.
-        free_index: positions of the free coordinates, `(D − fixed,)`; found once, because every step of a chain uses
-            them.
-    """
-
-    u: Tensor
-    mask: Tensor
-    free_index: Tensor = attrs.field(repr=False)
-
-    @free_index.default
-    def _find(self) -> Tensor:
-        return (~self.mask).nonzero().squeeze(1)
-
-    @property
-    def everything(self) -> bool:
-        """Whether no coordinate is free."""
-        return not len(self.free_index)
-
-    def apply(self, u: Tensor) -> Tensor:
-        """Return u `(n, D)` with the fixed coordinates as given."""
-        return torch.where(self.mask, self.u, u)
-
-    def free(self, u: Tensor) -> Tensor:
-        """Return the free coordinates of u `(n, D)`, `(n, D − fixed)`."""
-        return u.index_select(1, self.free_index)
-
-    def filled(self, free: Tensor) -> Tensor:
-        """Return the whole u `(n, D)` around its free coordinates; differentiable in them."""
-        return self.u.index_copy(1, self.free_index, free)
-
-    def moved(self, u: Tensor) -> Fixed:
-        """Fix the same coordinates at their values in another u."""
-        return attrs.evolve(self, u=u)
-
-    def rows(self, few: slice) -> Fixed:
-        """Return some of the samples."""
-        return self.moved(self.u[few])
-
-    def repeated(self, times: int) -> Fixed:
-        """Repeat each sample `times` times in a row."""
-        return self.moved(self.u.repeat_interleave(times, 0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # no attrs class: torch.compile cannot trace its constructor
@@ -258,6 +211,10 @@ def _layers(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
 
 
+def _normals(parts: Sequence[tuple[Normal, ...]]) -> tuple[Normal, ...]:
+    return tuple(Normal(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*parts, strict=True))
+
+
 @attrs.frozen(eq=False, repr=False)
 class Posterior:
     """A draw from q(z|x), or from the generator posterior by MCMC.
@@ -268,6 +225,8 @@ class Posterior:
         kl: KL(q_i ‖ p_i) per layer, analytic where there is a formula, else one-sample, `(B, L)`; or None.
         log_r: log r(c|x) of the context, `(B,)`, or None where there is none.
         mean: of q(z_i|·) per layer given what was drawn before it, `(B, *shape_i)`; None where q has no simple one.
+        q_u: q(u_i | x, z_above) per layer where it is Gaussian, `(B, *shape_i)`: q's mean and deviation in units of
+            p(z_i | z_above). None where a layer is inferred from those below it, or q is not Gaussian.
     """
 
     latents: Latents
@@ -275,10 +234,11 @@ class Posterior:
     kl: Tensor | None = None
     log_r: Tensor | None = None
     mean: tuple[Tensor, ...] | None = None
+    q_u: tuple[Normal, ...] | None = None
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(z.shape[1:])) for z in self.latents.z)
-        known = [name for name in ("log_q", "kl", "log_r", "mean") if getattr(self, name) is not None]
+        known = [name for name in ("log_q", "kl", "log_r", "mean", "q_u") if getattr(self, name) is not None]
         how = ", ".join(known) or "by MCMC"
         return f"<posterior draws of {len(self.latents)} images: layers {shapes}, top first; {how}>"
 
@@ -286,7 +246,8 @@ class Posterior:
         """Return the same values outside any graph; the latents lose what was carried, see `Latents.detach`."""
         log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
         mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
-        return Posterior(self.latents.detach(), log_q, kl, log_r, mean)
+        q_u = None if self.q_u is None else tuple(Normal(*(part.detach() for part in q)) for q in self.q_u)
+        return Posterior(self.latents.detach(), log_q, kl, log_r, mean, q_u)
 
     @classmethod
     def joined(cls, parts: Sequence[Posterior]) -> Posterior:
@@ -294,4 +255,6 @@ class Posterior:
         log_q, kl, log_r = (_joined([getattr(part, name) for part in parts]) for name in ("log_q", "kl", "log_r"))
         means = [part.mean for part in parts if part.mean is not None]
         mean = _layers(means) if len(means) == len(parts) else None
-        return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean)
+        normals = [part.q_u for part in parts if part.q_u is not None]
+        q_u = _normals(normals) if len(normals) == len(parts) else None
+        return cls(Latents.joined([part.latents for part in parts]), log_q, kl, log_r, mean, q_u)

@@ -26,6 +26,10 @@ class Normal(NamedTuple):
         """Return (value − mean) / std."""
         return (value - self.mean) / self.std
 
+    def in_units_of(self, other: Normal) -> Normal:
+        """Return N((mean − mean') / std', (std / std')²), the distribution of `other.standardised(value)`."""
+        return Normal(other.standardised(self.mean), self.std / other.std)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return Σ log N(value; mean, std²) over all dimensions but the first, `(B,)`."""
         terms = -0.5 * self.standardised(value).square() - self.std.log() - 0.5 * math.log(2 * math.pi)
@@ -33,5 +37,5 @@ class Normal(NamedTuple):
 
     def kl(self, other: Normal) -> Tensor:
         """KL(self ‖ other) = Σ ½ ((μ − μ')/σ')² + ½ (σ/σ')² − ½ − log(σ/σ'), `(B,)`. `self` has the full shape."""
-        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        shift, ratio = self.in_units_of(other)
         return (0.5 * (shift.square() + ratio.square() - 1) - ratio.log()).flatten(1).sum(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hebm.densities import Conditioned, LogDensity, frozen
 from hebm.draws import Observer
-from hebm.latents import Fixed
+from hebm.fixed import Fixed
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from hebm.densities import LogDensity
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError
-from hebm.latents import Fixed
+from hebm.fixed import Fixed
 from hebm.noise import Noise
 from hebm.particles import select
 from hebm.samplers import Sampler

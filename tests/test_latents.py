@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from hebm import normals
 from hebm.latents import LatentLayout, Latents, Posterior
 
 LAYOUT = LatentLayout(((3,), (2, 2, 2)))
@@ -88,15 +89,28 @@ def test_detach_keeps_values_and_drops_the_graph_and_what_the_backbone_carried()
 
 def test_detach_keeps_every_part_of_a_posterior_and_drops_its_graph():
     u, layer = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
-    posterior = Posterior(Latents(2 * u, (3 * u,), (u.exp(),)), 4 * layer, 5 * layer, 6 * layer[:, 0], (7 * layer,))
+    latents, q_u = Latents(2 * u, (3 * u,), (u.exp(),)), (normals.Normal(8 * layer, 9 * layer),)
+    posterior = Posterior(latents, 4 * layer, 5 * layer, 6 * layer[:, 0], (7 * layer,), q_u)
     detached = posterior.detach()
-    parts = [(p.latents.u, p.latents.z[0], p.log_q, p.kl, p.log_r, p.mean[0]) for p in (posterior, detached)]
+    parts = [(p.latents.u, p.latents.z[0], p.log_q, p.kl, p.log_r, p.mean[0], *p.q_u[0]) for p in (posterior, detached)]
     for whole, part in zip(*parts, strict=True):
         assert torch.equal(whole, part)
         assert whole.requires_grad
         assert not part.requires_grad
     bare = Posterior(posterior.latents).detach()
-    assert (bare.log_q, bare.kl, bare.log_r, bare.mean) == (None,) * 4
+    assert (bare.log_q, bare.kl, bare.log_r, bare.mean, bare.q_u) == (None,) * 5
+
+
+def test_batches_are_joined_only_where_each_knows_q_u():
+    def part(value, known=True):
+        layer = torch.full((2, 3), value)
+        q_u = (normals.Normal(layer, layer + 1),) if known else None
+        return Posterior(Latents(layer, (layer,), (layer,)), q_u=q_u)
+
+    (q,) = Posterior.joined([part(1.0), part(2.0)]).q_u
+    assert torch.equal(q.mean, torch.tensor([1.0, 1, 2, 2])[:, None].expand(4, 3))
+    assert torch.equal(q.std, q.mean + 1)
+    assert Posterior.joined([part(1.0), part(2.0, known=False)]).q_u is None
 
 
 def test_latents_and_posteriors_are_frozen():

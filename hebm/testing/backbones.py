@@ -189,6 +189,23 @@ def check_inference(recipe: BackboneRecipe, images: ImageSpec) -> None:
     promise(reached, "z is reparameterised: differentiable in q(z|x)", "no gradient arrives", fix)
 
 
+def check_inferred_conditionals(recipe: BackboneRecipe, images: ImageSpec) -> None:
+    """`Posterior.q_u` is q in units of p: log N(u_i; m_i, s_i²) = log q(z_i | ·) + Σ log σ_i. Passes without it."""
+    backbone = built_backbone(recipe, images, torch.float64)
+    if not isinstance(backbone, InferringBackbone):
+        return
+    with torch.no_grad():
+        found = backbone.infer(image_batch(images, ROWS, torch.float64), Noise(0, "infer", dtype=torch.float64))
+    if found.q_u is None or found.log_q is None:
+        return
+    latents, u = found.latents, backbone.layout.split(found.latents.u)
+    scales = [s.expand_as(z).flatten(1).log().sum(1) for s, z in zip(latents.sigma, latents.z, strict=True)]
+    wanted = found.log_q + torch.stack(scales, dim=1)
+    log_q = torch.stack([q.log_prob(part) for q, part in zip(found.q_u, u, strict=True)], dim=1)
+    fix = "q_u = q.in_units_of(p) of each layer, p = p(z_i | z_above); leave it out where q does not depend on z_above"
+    expect_close("log N(u; q_u) = log q(z) + sum log sigma", log_q, wanted, 1e-6, fix)
+
+
 def check_inference_noise(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """The draw of `infer` is a function of noise key, row and x. Passes without an inference model."""
     backbone = built_backbone(recipe, images)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hebm.densities import Conditioned, LogDensity
+from hebm.fixed import Fixed
 from hebm.interfaces import MCMC, Backbone, Draw, PriorLearner, PriorRecipe, Request, root_of
-from hebm.latents import Fixed
 from hebm.noise import Noise
 from hebm.testing.long_chains import ROWS, STEPS, lively, long_draws, paced, start
 from hebm.testing.prior_subjects import built

@@ -16,6 +16,7 @@ from hebm.interfaces import Batch, ImageSpec, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
 from hebm.noise import Noise
+from hebm.normals import Normal
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -152,7 +153,9 @@ class ReferenceBackbone(InferringBackbone):
         density = -0.5 * xi.square() - log_std - 0.5 * math.log(2 * math.pi)
         jacobian = [s.expand_as(z).flatten(1).log() for s, z in zip(latents.sigma, latents.z, strict=True)]
         kl = 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std
-        return Posterior(latents, self._per_layer(density - torch.cat(jacobian, dim=1)), self._per_layer(kl))
+        log_q, parts = density - torch.cat(jacobian, dim=1), (mean, log_std.exp())
+        q_u = tuple(map(Normal, *(self.layout.split(part) for part in parts)))
+        return Posterior(latents, self._per_layer(log_q), self._per_layer(kl), q_u=q_u)
 
     def _per_layer(self, flat: Tensor) -> Tensor:
         return torch.stack([part.flatten(1).sum(1) for part in self.layout.split(flat)], dim=1)

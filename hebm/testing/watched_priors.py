@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from hebm.fixed import Fixed
 from hebm.interfaces import Backbone, LatentLayout, PriorLearner, PriorRecipe, Regenerates, Request, walk
-from hebm.latents import Fixed, Latents
+from hebm.latents import Latents
 from hebm.noise import Noise
 from hebm.testing.prior_subjects import ROWS, built
 from hebm.testing.promises import promise

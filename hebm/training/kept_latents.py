@@ -3,9 +3,11 @@
 | read | kept |
 |---|---|
 | latents | u, and the context; z and σ are T(u) again |
+| u | u, and the context; z and σ are unknown |
 | image | E[x|z] in 8 bits: v = round(127.5 (x + 1)) |
 | a feature of the decoder | the feature |
-| posterior | log q, KL, log r and the means, as far as the backbone gives them |
+| posterior | log q, KL, log r, the means and q_u, as far as the backbone gives them |
+| q_u | q_u alone, if the backbone gives it |
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from torch import Tensor, nn
 from hebm.errors import NonFiniteError
 from hebm.interfaces import Backbone, Stage
 from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.normals import Normal
 from hebm.store.rows import Column
 from hebm.tilts import LATENTS, sees_latents, sees_of, shown
 
-IMAGE, POSTERIOR = "image", "posterior"
+IMAGE, POSTERIOR, U, Q_U = "image", "posterior", "u", "q_u"
 _FIELDS = ("log_q", "kl", "log_r")
 
 
@@ -33,7 +36,7 @@ class Kept:
     """What is kept of latents.
 
     Arguments:
-        reads: "latents", "posterior", and what energies see besides (`hebm.tilts.SHOWN`).
+        reads: names of `Stage.reads`, and what energies see besides (`hebm.tilts.SHOWN`).
     """
 
     reads: frozenset[str]
@@ -52,7 +55,7 @@ class Kept:
     @property
     def shown(self) -> tuple[str, ...]:
         """What is computed from the latents."""
-        return tuple(sorted(self.reads - {LATENTS, POSTERIOR}))
+        return tuple(sorted(self.reads - {LATENTS, POSTERIOR, U, Q_U}))
 
     # ------------------------------------------------------------ to rows
 
@@ -62,6 +65,11 @@ class Kept:
         if POSTERIOR in self.reads:
             rows |= {name: part for name in _FIELDS if (part := getattr(posterior, name)) is not None}
             rows |= {f"mean.{i}": part for i, part in enumerate(posterior.mean or ())}
+        if self.reads & {POSTERIOR, Q_U}:
+            for i, q in enumerate(posterior.q_u or ()):
+                rows |= {
+                    f"{Q_U}.{name}.{i}": part.expand_as(posterior.latents.z[i]) for name, part in q._asdict().items()
+                }
         for name, part in rows.items():
             if part.is_floating_point() and not bool(part.isfinite().all()):
                 raise NonFiniteError(
@@ -72,7 +80,7 @@ class Kept:
 
     def _packed(self, latents: Latents) -> dict[str, Tensor]:
         rows: dict[str, Tensor] = {}
-        if LATENTS in self.reads:
+        if self.reads & {LATENTS, U}:
             rows["u"] = latents.u
         if latents.context is not None:
             rows["context"] = latents.context
@@ -94,9 +102,10 @@ class Kept:
             at = backbone.latents(moved["u"], context)
         else:
             at = unknown(backbone.layout, count, like)
-        latents = Latents(at.u, at.z, at.sigma, context, at.carried, seen)
+        latents = Latents(moved.get("u", at.u), at.z, at.sigma, context, at.carried, seen)
         log_q, kl, log_r = (moved.get(name) for name in _FIELDS)
-        return Posterior(latents, log_q, kl, log_r, _several(moved, "mean") or None)
+        q_u = tuple(map(Normal, *(_several(moved, f"{Q_U}.{name}") for name in Normal._fields)))
+        return Posterior(latents, log_q, kl, log_r, _several(moved, "mean") or None, q_u or None)
 
 
 def unknown(layout: LatentLayout, rows: int, like: Tensor) -> Latents:

@@ -82,6 +82,13 @@ class KLPerImage(ReferenceBackbone):
         return Posterior(posterior.latents, posterior.log_q, posterior.kl.sum(1))
 
 
+class UnitsOfZ(ReferenceBackbone):
+    def infer(self, batch, noise):
+        posterior = super().infer(batch, noise)
+        parts = zip(posterior.q_u, posterior.latents.sigma, strict=True)
+        return attrs.evolve(posterior, q_u=tuple(q._replace(std=sigma * q.std) for q, sigma in parts))
+
+
 class StrangerPosterior(ReferenceBackbone):
     def infer(self, batch, noise):
         posterior = super().infer(batch, noise)
@@ -247,6 +254,7 @@ BROKEN_BACKBONES = [
     (StrangerPosterior, "inference"),
     (KLPerImage, "inference"),
     (UndeclaredInference, "inference"),
+    (UnitsOfZ, "inferred-conditionals"),
     (OwnNoise, "inference-noise"),
     (CheckedLikelihood, "likelihood"),
     (MeanOutOfRange, "likelihood"),

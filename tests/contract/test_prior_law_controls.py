@@ -10,8 +10,8 @@ from test_prior_energy_controls import BROKEN_TRAINING
 from torch.nn.functional import softplus
 
 from hebm.densities import ConditionalPrior, TiltedPrior
+from hebm.fixed import Fixed
 from hebm.interfaces import MCMC, Exact, Loss, Population, Tilt
-from hebm.latents import Fixed
 from hebm.testing import check_all
 
 # ---------------------------------------------------------------- signs

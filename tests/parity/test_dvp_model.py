@@ -11,8 +11,8 @@ import torch
 from dvp_vectors import GRADIENT, NETWORK, PathNoise, backbone_state, close, load, unet_state, weights_of
 from torch.nn import functional as F
 
+from hebm.fixed import Fixed
 from hebm.interfaces import Batch, ImageSpec, Progress, Request
-from hebm.latents import Fixed
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.two_phase import BackbonePhase
 from hebm_plugins.dvp.recipe import DVP

@@ -66,6 +66,9 @@ def test_a_draw_is_what_the_backbone_infers_with_what_is_seen_of_it(backbone):
     assert torch.equal(batch.index, draws.batches.order(0)[:ROWS])
     for name in ("log_q", "kl"):
         assert torch.equal(getattr(found, name), getattr(whole, name)[:ROWS])
+    for a, b in zip(found.q_u, whole.q_u, strict=True):
+        assert torch.equal(a.mean, b.mean[:ROWS])
+        assert torch.equal(a.std, b.std[:ROWS])
     assert torch.equal(found.latents.u, whole.latents.u[:ROWS])
     for a, b in zip(found.latents.z, whole.latents.z, strict=True):
         torch.testing.assert_close(a, b[:ROWS])
@@ -168,6 +171,21 @@ def test_an_energy_of_the_image_alone_keeps_8_bits_a_pixel_and_needs_no_decoder(
         "image": (SMALL_IMAGES.shape, torch.uint8)
     }
     assert found.latents.u.untyped_storage().nbytes() == 4
+
+
+def test_a_stage_that_reads_no_z_keeps_u_and_q_u_and_needs_no_decoder(backbone, monkeypatch):
+    kept = Kept(frozenset({"u", "q_u"}))
+    draws = stored(backbone, kept=kept)
+    step_of(draws, 0)
+    assert set(draws._tables[0].table.columns) == {
+        "u",
+        *(f"q_u.{part}.{i}" for part in ("mean", "std") for i in (0, 1)),
+    }
+    monkeypatch.setattr(backbone, "latents", None)
+    _, found = step_of(draws, 0)
+    assert found.latents.u.isfinite().all()
+    assert found.latents.flat_z.isnan().all()
+    assert (found.log_q, found.mean) == (None, None)
 
 
 def test_what_a_stage_reads_is_what_its_energies_see_and_what_its_objective_says():

@@ -21,6 +21,11 @@ PRIORS = {
     "smc": ("two-phase", TWO_PHASE, {**STAGES, "drawing": {"mode": "smc", "particles": 3}, "contrast": {}}),
     "joint-chain": ("joint", {"steps": 6}, {**STAGES, "contrast": {}}),
     "joint-posterior": ("joint", {"steps": 6}, {**STAGES, "contrast": {"negatives": "posterior", "pool": 300}}),
+    "score": (
+        "two-phase",
+        {"posterior_draws": 2},
+        {"type": "score", "width": 8, "depth": 1, "dropout": 0.2, "steps": 3},
+    ),
     "ncp": ("two-phase", {}, {"type": "ncp", "proposals": 20, "energy": {**ENERGY, "coordinate": "z-given-above"}}),
 }
 STOPS = {"two-phase": (5, 8, 10), "joint": (3, 6, 9)}

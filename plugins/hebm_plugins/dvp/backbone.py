@@ -182,6 +182,7 @@ class DVPBackbone(InferringBackbone):
         log_q: list[Tensor] = []
         kl: list[Tensor] = []
         means: list[Tensor] = []
+        q_u: list[Normal] = []
 
         def choose(i: int, prior: Normal, s: Tensor) -> Tensor:
             q = self.layers[i].posterior_of(s, features[s.shape[-2:]])
@@ -189,7 +190,8 @@ class DVPBackbone(InferringBackbone):
             log_q.append(q.log_prob(z))
             kl.append(q.kl(prior))
             means.append(q.mean)
+            q_u.append(q.in_units_of(prior))
             return z
 
         latents = self._standardised(self._walk(context, batch.x, choose), context)
-        return Posterior(latents, torch.stack(log_q, dim=1), torch.stack(kl, dim=1), log_r, tuple(means))
+        return Posterior(latents, torch.stack(log_q, dim=1), torch.stack(kl, dim=1), log_r, tuple(means), tuple(q_u))

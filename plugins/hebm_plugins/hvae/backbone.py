@@ -95,7 +95,8 @@ class HVAEBackbone(InferringBackbone):
         z, q = self.inference(batch.x, xi)
         priors = self._priors(z)
         log_q = [qi.log_prob(zi) for qi, zi in zip(q, z, strict=True)]
-        analytic = len(z) if isinstance(self.inference, SharedPath) else 1
+        shared = isinstance(self.inference, SharedPath)
+        analytic = len(z) if shared else 1
         kl = [qi.kl(pi) for qi, pi in zip(q[:analytic], priors[:analytic], strict=True)]
         kl += [log_q[i] - priors[i].log_prob(z[i]) for i in range(analytic, len(z))]
         return Posterior(
@@ -103,6 +104,7 @@ class HVAEBackbone(InferringBackbone):
             torch.stack(log_q, dim=1),
             torch.stack(kl, dim=1),
             mean=tuple(qi.mean for qi in q),
+            q_u=tuple(qi.in_units_of(pi) for qi, pi in zip(q, priors, strict=True)) if shared else None,
         )
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:

@@ -113,8 +113,11 @@ class NVAEBackbone(InferringBackbone):
 
         descent = self.decoder.descend(len(batch.x), draw)
         log_q = torch.stack([q.log_prob(z) for q, z in zip(posteriors, before, strict=True)], dim=1)
-        mean = None if self.structure.flows else tuple(q.mean for q in posteriors)
-        return Posterior(self._standardised(descent), log_q, self._kl(posteriors, log_q, descent), mean=mean)
+        latents, kl = self._standardised(descent), self._kl(posteriors, log_q, descent)
+        if self.structure.flows:
+            return Posterior(latents, log_q, kl)
+        q_u = tuple(q.in_units_of(prior) for q, prior in zip(posteriors, descent.priors, strict=True))
+        return Posterior(latents, log_q, kl, mean=tuple(q.mean for q in posteriors), q_u=q_u)
 
     def _input(self, x: Tensor) -> Tensor:
         x = x if self.bits == 8 else reduce_bits(x, self.bits)

@@ -113,8 +113,10 @@ class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
         log_q = torch.stack([qi.log_prob(zi) for qi, zi in zip(q, z, strict=True)], dim=1)
         above = (None, *z[:-1])
         priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
+        q_u = None
         if isinstance(self.inference, TopDownInference):
             kl = [qi.kl(pi) for qi, pi in zip(q, priors, strict=True)]
+            q_u = tuple(qi.in_units_of(pi) for qi, pi in zip(q, priors, strict=True))
         else:
             kl = [qi.log_prob(zi) - pi.log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
-        return Posterior(latents, log_q, torch.stack(kl, dim=1), mean=tuple(qi.mean for qi in q))
+        return Posterior(latents, log_q, torch.stack(kl, dim=1), mean=tuple(qi.mean for qi in q), q_u=q_u)

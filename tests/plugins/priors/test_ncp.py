@@ -10,9 +10,10 @@ from torch import nn
 
 from hebm.contrasts import bce
 from hebm.errors import ConfigError
+from hebm.fixed import Fixed
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import EnergyFn, Progress, Request
-from hebm.latents import Fixed, Posterior
+from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.particles import select
 from hebm.testing import ReferenceBackbone

@@ -28,13 +28,9 @@ def require_fixed(backbone: Backbone) -> None:
         )
 
 
-def bound_to(
-    cache: RowCache, root: PriorLearner | None, ratios: Sequence[EnergyFn], chain: tuple[object, ...]
-) -> RowCache:
+def bound_to(cache: RowCache, root: PriorLearner, ratios: Sequence[EnergyFn], chain: tuple[object, ...]) -> RowCache:
     """Return the cache for draws that depend on a root, on trained ratios, and on the settings of a chain."""
-    parts = nn.ModuleDict({f"stage-{s}": ratio for s, ratio in enumerate(ratios, 1)})
-    if root is not None:
-        parts["root"] = root
+    parts = nn.ModuleDict({"root": root, **{f"stage-{s}": ratio for s, ratio in enumerate(ratios, 1)}})
     return cache.bound({"before": digest(parts.state_dict()), "stages": len(ratios), "chain": repr(chain)})
 
 

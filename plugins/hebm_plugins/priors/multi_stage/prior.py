@@ -60,6 +60,7 @@ class MultiStagePrior(PriorLearner):
     Only the ratios of the stages whose training has started count, `trained_stages` of them; the others are 1.
     """
 
+    root: PriorLearner
     label_shift: Tensor
 
     def __init__(
@@ -202,8 +203,7 @@ class MultiStagePrior(PriorLearner):
 
     def stages(self) -> tuple[Stage, ...]:
         """List the root's stages, then every ratio against the product of those before it."""
-        before = () if self.root is None else self.root.stages()
-        return (*before, *(self._stage(m) for m in range(1, len(self.ratios) + 1)))
+        return (*self.root.stages(), *(self._stage(m) for m in range(1, len(self.ratios) + 1)))
 
     def _stage(self, m: int) -> Stage:
         return Stage(
@@ -226,10 +226,7 @@ class MultiStagePrior(PriorLearner):
         self.pool = self._pool(m, backbone, noise.derive("pool"), cache)
 
     def _pool(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache) -> Pool | None:
-        """Return draws of p_{m−1} that are kept, or None. New draws of the root cost nothing if nothing is decoded.
-
-        Raises `ConfigError` for a pool of draws on a backbone that is trained too.
-        """
+        """Return draws of p_{m−1} that are kept, or None. New draws of the root cost nothing if nothing is decoded."""
         if self.contrast.negatives != "pool":
             return None
         require_fixed(backbone)
@@ -237,9 +234,8 @@ class MultiStagePrior(PriorLearner):
             return None
         chain = () if m == 1 else (self.sampler, self.drawing, self.start_proposals)
         bound = bound_to(cache, self.root, [self.ratios[s] for s in range(m - 1)], chain)
-        draw = lambda n, source: self._before(m, backbone, n, source)  # noqa: E731
         kept, size, refresh = Kept.of(self.ratios[m - 1]), self.contrast.pool, self.contrast.refresh
-        return Pool(backbone, draw, kept, size, refresh, noise, bound)
+        return Pool(backbone, partial(self._before, m, backbone), kept, size, refresh, noise, bound)
 
     def _objective(
         self,
@@ -300,6 +296,6 @@ class MultiStagePrior(PriorLearner):
 
     def _before(self, m: int, backbone: Backbone, rows: int, noise: Noise, context: Tensor | None = None) -> Draw:
         """Return draws of p_{m−1}, from the root or by a chain."""
-        if m == 1 and self.root is not None:
+        if m == 1:
             return self.root.sample(backbone, rows, noise.derive("base"), Request(context=context))
         return self.sample(backbone, rows, noise.derive("negative"), Request(context=context, after=f"stage {m - 1}"))

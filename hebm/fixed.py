@@ -1,0 +1,56 @@
+"""Coordinates of u that are given."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+
+@attrs.frozen(eq=False)
+class Fixed:
+    """Coordinates of u that are given; a prior draws the others given them.
+
+    Arguments:
+        u: `(n, D)`; its free coordinates are ignored.
+        mask: True where a coordinate is fixed, `(D,)`.
+        free_index: positions of the free coordinates, `(D − fixed,)`; found once, because every step of a chain uses
+            them.
+    """
+
+    u: Tensor
+    mask: Tensor
+    free_index: Tensor = attrs.field(repr=False)
+
+    @free_index.default
+    def _find(self) -> Tensor:
+        return (~self.mask).nonzero().squeeze(1)
+
+    @property
+    def everything(self) -> bool:
+        """Whether no coordinate is free."""
+        return not len(self.free_index)
+
+    def apply(self, u: Tensor) -> Tensor:
+        """Return u `(n, D)` with the fixed coordinates as given."""
+        return torch.where(self.mask, self.u, u)
+
+    def free(self, u: Tensor) -> Tensor:
+        """Return the free coordinates of u `(n, D)`, `(n, D − fixed)`."""
+        return u.index_select(1, self.free_index)
+
+    def filled(self, free: Tensor) -> Tensor:
+        """Return the whole u `(n, D)` around its free coordinates; differentiable in them."""
+        return self.u.index_copy(1, self.free_index, free)
+
+    def moved(self, u: Tensor) -> Fixed:
+        """Fix the same coordinates at their values in another u."""
+        return attrs.evolve(self, u=u)
+
+    def rows(self, few: slice) -> Fixed:
+        """Return some of the samples."""
+        return self.moved(self.u[few])
+
+    def repeated(self, times: int) -> Fixed:
+        """Repeat each sample `times` times in a row."""
+        return self.moved(self.u.repeat_interleave(times, 0))

@@ -1,0 +1,1 @@
+"""Conditional denoising of each layer given the decoder's feature there."""

@@ -1,0 +1,134 @@
+"""The layer-wise score prior: each layer is denoised given the decoder's feature there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hebm.interfaces import (
+    Backbone,
+    Draw,
+    Exact,
+    Fixed,
+    LatentLayout,
+    Loss,
+    Noise,
+    Posterior,
+    PriorLearner,
+    Progress,
+    Request,
+    RowCache,
+    Stage,
+    Transition,
+    seen_by,
+)
+from hebm.normals import Normal
+from hebm.perturbations import view
+from hebm_plugins.priors.score.denoiser import Denoisers
+from hebm_plugins.priors.score.process import Level, gain, residual_of_normal, residual_of_point, stepped
+
+STATISTICS_FROM = 512
+"""Draws of the root whose features give the statistics that features are standardised by."""
+
+
+class ScorePrior(PriorLearner):
+    """p(u) = Π_i p(u_i | feature_i(z_above)), each factor a diffusion from N(0, I); see `process`.
+
+    It has no density and no tilt: draws are ancestral.
+
+    Arguments:
+        root: draws the context; in u its conditionals are N(0, I).
+        nets: n_i of each layer.
+        layout: of the backbone.
+        steps: T of each layer in a draw, unless a request says otherwise.
+    """
+
+    root: PriorLearner
+
+    def __init__(self, root: PriorLearner, nets: Denoisers, layout: LatentLayout, steps: int) -> None:
+        super().__init__()
+        self.reads = ("u", "q_u")
+        self.root, self.nets, self.layout, self.steps = root, nets, layout, steps
+
+    # ------------------------------------------------------------ drawing
+
+    def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
+        """List the layers from the top, each drawn given those above it by T steps from the root's draw."""
+        return tuple(self._transition(i, backbone) for i in range(len(self.layout)))
+
+    def _transition(self, i: int, backbone: Backbone) -> Transition:
+        def drawn(at: Draw, noise: Noise, request: Request) -> Draw:
+            at = at.fixed_as(request.fixed)
+            here, latents = self.layout.place(i), seen_by(self.nets, backbone, at.u, at.context)
+            u = at.u.clone()
+            u[:, here] = self._denoised(i, latents.features[i], at.u[:, here], noise, request)
+            return at.moved(u)
+
+        return Exact(name=f"layer {i}", apply=drawn, key=("layer", i))
+
+    @torch.no_grad()
+    def _denoised(self, i: int, feature: Tensor, start: Tensor, noise: Noise, request: Request) -> Tensor:
+        """Return u_i `(n, d)` after T steps from u_1 = `start`; fixed coordinates follow the forward process."""
+        net, u = self.nets.layers[i], start
+        encoded, steps = net.encoded(feature), self.steps if request.steps is None else request.steps
+        for k in range(steps, 0, -1):
+            here, below = (Level.of_step(j, steps) for j in (k, k - 1))
+            residual = net(u, encoded, u.new_full((1,), k / steps))
+            u = stepped(u, residual, here, below, noise.derive("step", k).normal(*u.shape))
+            u = self._held(u, i, below, noise.derive("held", k), request.fixed)
+        return u
+
+    def _held(self, u: Tensor, i: int, level: Level, noise: Noise, fixed: Fixed | None) -> Tensor:
+        """Return u_t of layer i with each fixed coordinate at its own noisy version."""
+        place = self.layout.place(i)
+        if fixed is None or not bool(fixed.mask[place].any()):
+            return u
+        return torch.where(fixed.mask[place], level.noised(fixed.u[:, place], noise.normal(*u.shape)), u)
+
+    # ------------------------------------------------------------ learning
+
+    def stages(self) -> tuple[Stage, ...]:
+        """List the root's stages, then the nets of all layers, which learn at once."""
+        return *self.root.stages(), Stage("prior", self.nets, self.objective, start=self._start, reads=self.reads)
+
+    def _start(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
+        """Standardise features by their mean and deviation on draws of the root."""
+        with torch.no_grad():
+            draw = self.root.sample(backbone, STATISTICS_FROM, noise)
+            self.nets.standardise(seen_by(self.nets, backbone, draw.u, draw.context).features)
+
+    def objective(
+        self,
+        backbone: Backbone,
+        posterior: Posterior,
+        noise: Noise,
+        progress: Progress,
+        labels: Tensor | None = None,
+    ) -> Loss:
+        """Return −Σ_i E_t[w_t (2 ⟨n_i, n_i*⟩ − |n_i|²)], in nats, t uniform per sample; 0 is N(0, I).
+
+        n_i* is E[n_i* | x], where the backbone gives q(u_i | x, z_above): its variance is lower than that of u_0.
+        """
+        u = posterior.latents.u
+        t = 1 - noise.derive("time").uniform(len(u))
+        level, eps = Level.of(t), noise.derive("forward").normal(*u.shape)
+        noised, nets = level.noised(u, eps), view(self.nets, noise.derive("nets"))
+        features = posterior.latents.features
+        gains = []
+        for i, (net, wanted) in enumerate(zip(nets.layers, self._targets(posterior, noised, level), strict=True)):
+            found = net(noised[:, self.layout.place(i)], net.encoded(features[i]), t)
+            gains.append(gain(found, wanted, level).mean())
+        terms = {f"gain_layer_{i}": each.detach() for i, each in enumerate(gains)}
+        return Loss(-torch.stack(gains).sum(), terms)
+
+    def _targets(self, posterior: Posterior, noised: Tensor, level: Level) -> Iterator[Tensor]:
+        """Yield n_i* of each layer, `(B, d)`: from q's mean and deviation where they are known, else from u_0."""
+        for i in range(len(self.layout)):
+            place = self.layout.place(i)
+            if posterior.q_u is None:
+                yield residual_of_point(noised[:, place], posterior.latents.u[:, place], level)
+            else:
+                q = Normal(*(part.flatten(1) for part in posterior.q_u[i]))
+                yield residual_of_normal(noised[:, place], q, level)
