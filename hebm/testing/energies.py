@@ -164,7 +164,7 @@ def check_sees(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
 
 
 def _unknown(latents: Latents, layout: LatentLayout) -> Latents:
-    """Return as many points of which u, z and σ are NaN, as they are where stored draws keep the image alone."""
+    """Return the same points with NaN for u, z and σ, as stored draws have them that keep the image alone."""
     return dataclasses.replace(unknown(layout, len(latents), latents.u), context=latents.context)
 
 

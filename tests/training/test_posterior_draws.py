@@ -1,4 +1,4 @@
-"""Stored posterior draws: m of each image, inferred once, kept as far as they are read, shared by runs."""
+"""Stored posterior draws: m of each image, inferred once and shared by runs. Only what is read of them is stored."""
 
 import shutil
 
