@@ -4,8 +4,7 @@ python benchmarks/speed/stored_draws.py --json stored_draws.json
 
 Three steps of the multi-stage prior's first stage are timed on 28×28 images, with their gradients and without the
 optimiser: one that infers (and decodes) its images, one that also stores what it made, and one that reads what is
-stored.
-Storing a draw costs once what a step without storing costs each time, so draws have paid for themselves after
+stored. Storing a draw costs once what a step without storing costs each time, so draws have paid for themselves after
 
     E + E max(0, t_storing − t_fresh) / (t_fresh − t_stored) steps,   E = m N / B steps of storing.
 """
