@@ -78,17 +78,23 @@ class NVAEBackbone(InferringBackbone):
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
         """Return p(x|z), from the last group's feature; without it, the top-down pass runs again."""
-        feature = self.decoder_features(latents)[-1]
-        return self.pixels(self._cropped(self.decoder.image(feature, latents.z[-1])))
+        return self.pixels(self._cropped(self.decoder.image(self._last_carried(latents), latents.z[-1])))
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return the feature that each group's prior is computed from, as the top-down pass left it."""
-        features: tuple[Tensor, ...] = latents.carried or self.invert(latents.z).carried
-        return features
+        """Return the feature that each group's prior is computed from; if it was not kept, the pass runs again."""
+        carried: tuple[Tensor, ...] = latents.carried or ()
+        if len(carried) == len(self.layout):
+            return carried
+        return self.decoder.descend(len(latents), lambda point: latents.z[point.group], keep=True).features
 
     def last_feature(self, latents: Latents) -> Tensor:
         """Return the last group's feature with its z absorbed, from which the image is computed."""
-        return self.decoder.last_feature(self.decoder_features(latents)[-1], latents.z[-1])
+        return self.decoder.last_feature(self._last_carried(latents), latents.z[-1])
+
+    def _last_carried(self, latents: Latents) -> Tensor:
+        """Return the feature that the last group's prior is computed from."""
+        carried: tuple[Tensor, ...] = latents.carried or self.invert(latents.z).carried
+        return carried[-1]
 
     def _cropped(self, image: Tensor) -> Tensor:
         return F.pad(image, (-self.pad,) * 4)

@@ -45,7 +45,10 @@ Choose = Callable[[Point], Tensor]
 
 
 class Descent(NamedTuple):
-    """A whole pass, for each group top-down: z, p(z_i | z_above), and the feature that this is computed from."""
+    """A whole pass, for each group top-down: z, p(z_i | z_above), and the feature that this is computed from.
+
+    The pass may have kept the last feature alone: one group's at a time needs little memory.
+    """
 
     z: tuple[Tensor, ...]
     priors: tuple[Normal, ...]
@@ -116,8 +119,16 @@ class Decoder(nn.Module):
         )
         self.head = WNConv2d(channels, outputs, 3)
 
-    def descend(self, rows: int, choose: Choose) -> Descent:
-        """Walk top-down through all groups with z_i from `choose`; stop at the last z."""
+    def descend(self, rows: int, choose: Choose, keep: bool = False) -> Descent:
+        """Walk top-down through all groups with z_i from `choose`; stop at the last z.
+
+        Arguments:
+            rows: B.
+            choose: gives z_i.
+            keep: keep the features of all groups, not the last one's alone. With gradients they are always kept, since
+                the graph holds most of them anyway.
+        """
+        keep = keep or torch.is_grad_enabled()
         feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
         z: list[Tensor] = []
         priors: list[Normal] = []
@@ -127,7 +138,7 @@ class Decoder(nn.Module):
             raw, prior = group.prior(feature)
             z.append(choose(Point(i, feature, raw, prior)))
             priors.append(prior)
-            features.append(feature)
+            features = [*features, feature] if keep else [feature]
         return Descent(tuple(z), tuple(priors), tuple(features))
 
     def last_feature(self, feature: Tensor, z: Tensor) -> Tensor:

@@ -240,3 +240,15 @@ def test_learning_lowers_the_bound():
         optimizer.zero_grad()
         losses.append(-float(loss.terms["elbo"]))
     assert losses[-1] < 0.75 * losses[0]
+
+
+def test_without_gradients_only_the_last_feature_is_kept_and_the_others_are_found_again():
+    backbone = built()
+    u = Noise(1, "u", dtype=torch.float64).normal(3, backbone.layout.dim)
+    whole = backbone.latents(u)
+    with torch.no_grad():
+        latents = backbone.latents(u)
+        assert [len(one.carried) for one in (whole, latents)] == [len(backbone.layout), 1]
+        for a, b in zip(backbone.decoder_features(latents), whole.carried, strict=True):
+            torch.testing.assert_close(a, b)
+        torch.testing.assert_close(backbone.last_feature(latents), backbone.last_feature(whole))
