@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hebm.noise import Noise
+from hebm.pixel_levels import from_pixels, to_pixels
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -90,8 +91,7 @@ class Rounding(Perturbation):
 
     def perturb(self, x: Tensor, noise: Noise) -> Tensor:
         """Return the nearest 8-bit image."""
-        levels = ((x.detach().clamp(-1, 1) + 1) * 127.5).round()
-        return (levels / 127.5 - 1) + (x - x.detach())
+        return from_pixels(to_pixels(x.detach()), x.detach()) + (x - x.detach())
 
 
 def view(module: M, noise: Noise) -> M:

@@ -12,10 +12,10 @@ from hebm.data.dataset_recipe import spec
 from hebm.data.images import to_unit_range
 from hebm.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from hebm.evaluation.partition import Annealing
-from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, PriorLearner, Request, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
+from hebm.pixel_levels import to_pixels
 from hebm.runs import open_run
 
 

@@ -70,9 +70,9 @@ def command(
 
     from hebm import pipeline
     from hebm.config.settings import RunSettings
-    from hebm.evaluation.references import to_pixels
     from hebm.evaluation.shares import Processes
     from hebm.noise import whole_blocks
+    from hebm.pixel_levels import to_pixels
     from hebm.report.files import save_images
     from hebm.report.numbers import percent, significant
     from hebm.runs import open_run

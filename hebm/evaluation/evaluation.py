@@ -28,11 +28,12 @@ from hebm.errors import DataError, NonFiniteError
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluation.frechet import Moments, frechet_distance, moments
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
-from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.references import EvenSubset
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.evaluation.shares import Processes
 from hebm.interfaces import Batch, PriorLearner
 from hebm.noise import Noise
+from hebm.pixel_levels import to_pixels
 from hebm.trained import TrainedModel, count_nonfinite, evaluating
 from hebm.walking import root_of
 

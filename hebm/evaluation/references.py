@@ -36,8 +36,3 @@ class EvenSubset(Images):
     def fingerprint(self) -> str:
         """Hash the whole set's fingerprint and the number taken."""
         return self.digest(self.images.fingerprint().encode())
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """Convert images in [−1, 1] to 8-bit pixels: round(127.5 (x + 1)), clipped to 0 … 255."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

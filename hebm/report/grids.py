@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from hebm.evaluation.references import to_pixels
+from hebm.pixel_levels import to_pixels
 from hebm.store.durable import replace_file, reporting
 
 SMALLEST = 32

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hebm.errors import ConfigError
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe
-from hebm.evaluation.references import to_pixels
 from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec
+from hebm.pixel_levels import to_pixels
 from hebm.registry import name_of
 from hebm.testing.promises import expect_close, expect_equal, expect_finite, expect_shape, no_global_randomness, promise
 from hebm.testing.subjects import image_batch, image_set

@@ -4,7 +4,7 @@
 |---|---|
 | latents | u, and the context; z and σ are T(u) again |
 | u | u, and the context; z and σ are unknown |
-| image | E[x|z] in 8 bits: v = round(127.5 (x + 1)) |
+| image | E[x|z] as 8-bit pixels |
 | a feature of the decoder | the feature |
 | posterior | log q, KL, log r, the means and q_u, as far as the backbone gives them |
 | q_u | q_u alone, if the backbone gives it |
@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor, nn
 
 from hebm.errors import NonFiniteError
 from hebm.interfaces import Backbone, Stage
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.normals import Normal
+from hebm.pixel_levels import from_pixels, to_pixels
 from hebm.store.rows import Column
 from hebm.tilts import LATENTS, sees_latents, sees_of, shown
 
@@ -76,7 +76,7 @@ class Kept:
                     f"{name} of draws that are to be kept has NaN or infinite values: their chains diverged; lower the "
                     "sampler's step size"
                 )
-        return {name: to_bytes(part) if name == IMAGE else part for name, part in rows.items()}
+        return {name: to_pixels(part) if name == IMAGE else part for name, part in rows.items()}
 
     def _packed(self, latents: Latents) -> dict[str, Tensor]:
         rows: dict[str, Tensor] = {}
@@ -97,7 +97,7 @@ class Kept:
         context, count = moved.get("context"), len(next(iter(moved.values())))
         seen: dict[str, Any] = {name: moved.get(name, _several(moved, name)) for name in self.shown}
         if IMAGE in seen:
-            seen[IMAGE] = from_bytes(seen[IMAGE], like)
+            seen[IMAGE] = from_pixels(seen[IMAGE], like)
         if LATENTS in self.reads:
             at = backbone.latents(moved["u"], context)
         else:
@@ -118,16 +118,6 @@ def unknown(layout: LatentLayout, rows: int, like: Tensor) -> Latents:
 def columns_of(rows: Mapping[str, Tensor]) -> dict[str, Column]:
     """Return the columns that rows have."""
     return {name: Column(tuple(part.shape[1:]), part.dtype) for name, part in rows.items()}
-
-
-def to_bytes(image: Tensor) -> Tensor:
-    """Return x in [−1, 1] as v = round(127.5 (x + 1)), 8 bits."""
-    return image.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_bytes(image: Tensor, like: Tensor) -> Tensor:
-    """Return x = v / 127.5 − 1, of the type of `like`."""
-    return image.to(like).div(127.5).sub(1)
 
 
 def _several(rows: Mapping[str, Tensor], name: str) -> tuple[Tensor, ...]:

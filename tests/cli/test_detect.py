@@ -9,7 +9,7 @@ from PIL import Image
 from real_runs import hebm, tiny, train
 
 from hebm.data.image_files import FileImages
-from hebm.evaluation.references import to_pixels
+from hebm.pixel_levels import to_pixels
 from hebm.registry import find
 
 

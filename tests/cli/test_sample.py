@@ -11,7 +11,7 @@ from real_runs import hebm, tiny, train, write_config
 
 from hebm.data.labels import asked_labels
 from hebm.errors import ConfigError
-from hebm.evaluation.references import to_pixels
+from hebm.pixel_levels import to_pixels
 from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import read_run

@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 
 from hebm.data.images import ArrayImages
-from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.references import EvenSubset
+from hebm.pixel_levels import to_pixels
 
 
 def test_a_set_sorted_by_class_gives_every_class():

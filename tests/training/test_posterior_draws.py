@@ -12,9 +12,10 @@ from hebm.errors import ConfigError
 from hebm.interfaces import EnergyFn, Posterior, Progress, Stage
 from hebm.latents import LatentLayout
 from hebm.noise import Noise
+from hebm.pixel_levels import from_pixels, to_pixels
 from hebm.store.row_cache import RowCache
 from hebm.testing.subjects import SMALL_IMAGES, ReferenceBackbone, image_set, points, seeded
-from hebm.training.kept_latents import Kept, columns_of, from_bytes, to_bytes
+from hebm.training.kept_latents import Kept, columns_of
 from hebm.training.phases import Supplies
 from hebm.training.posterior_draws import PosteriorDraws
 from hebm.training.two_phase import PriorPhase, TwoPhase
@@ -75,15 +76,15 @@ def test_a_draw_is_what_the_backbone_infers_with_what_is_seen_of_it(backbone):
     for a, b in zip(found.latents.features, backbone.decoder_features(whole.latents), strict=True):
         torch.testing.assert_close(a, b[:ROWS])
     image = backbone.likelihood(whole.latents).mean[:ROWS]
-    assert torch.equal(found.latents.image, from_bytes(to_bytes(image), image))
+    assert torch.equal(found.latents.image, from_pixels(to_pixels(image), image))
 
 
 def test_8_bits_are_half_a_level_from_the_image_and_stay_what_they_are():
     image = points(500, 3).tanh()
-    rounded = from_bytes(to_bytes(image), image)
+    rounded = from_pixels(to_pixels(image), image)
     assert float((rounded - image).abs().max()) <= 0.5 / 127.5 + 1e-6
-    assert torch.equal(to_bytes(rounded), to_bytes(image))
-    assert to_bytes(torch.tensor([-1.0, 1.0, 1.0001])).tolist() == [0, 255, 255]
+    assert torch.equal(to_pixels(rounded), to_pixels(image))
+    assert to_pixels(torch.tensor([-1.0, 1.0, 1.0001])).tolist() == [0, 255, 255]
 
 
 def draws_by_image(draws, steps):

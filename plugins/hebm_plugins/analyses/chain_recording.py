@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
-from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, Noise, Observer, Transition
+from hebm.pixel_levels import to_pixels
 from hebm.samplers import Info
 from hebm.trained import TrainedModel, evaluating
 

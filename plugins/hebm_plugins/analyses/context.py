@@ -18,10 +18,11 @@ from hebm.evaluation.auroc import auroc
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.frechet import frechet_distance, moments
 from hebm.evaluation.kinds import DATA
-from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.references import EvenSubset
 from hebm.evaluation.scores import Scorer, scan
 from hebm.interfaces import Draw, context_of
 from hebm.latents import Latents
+from hebm.pixel_levels import to_pixels
 from hebm.report.grids import save_grid
 from hebm.report.numbers import significant
 from hebm.trained import finite

@@ -19,8 +19,8 @@ from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard
 from hebm.evaluation.gap import gap_closed
 from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import SHARE
-from hebm.evaluation.references import to_pixels
 from hebm.interfaces import Draw, InferringBackbone
+from hebm.pixel_levels import to_pixels
 from hebm.report.chain import evenly
 from hebm.report.numbers import percent, significant, with_deviation
 from hebm.trained import count_nonfinite

@@ -21,9 +21,10 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.frechet import frechet_distance, moments
 from hebm.evaluation.gap import gap_closed
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
-from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.references import EvenSubset
 from hebm.evaluation.scores import Scorer, scan
 from hebm.interfaces import Request, Tilt
+from hebm.pixel_levels import to_pixels
 from hebm.report.grids import save_strip
 from hebm.report.numbers import percent, significant
 from hebm.trained import count_nonfinite

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
-from hebm.evaluation.references import EvenSubset, to_pixels
+from hebm.evaluation.references import EvenSubset
 from hebm.evaluation.weights_cache import load_weights, save_weights
 from hebm.noise import Noise, derive_seed
+from hebm.pixel_levels import to_pixels
 from hebm.store.tensor_files import digest
 
 WIDTH = 64

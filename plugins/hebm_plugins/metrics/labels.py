@@ -13,10 +13,10 @@ from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA, PRIOR
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.evaluation.references import to_pixels
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.interfaces import Request
 from hebm.labelled import takes_labels
+from hebm.pixel_levels import to_pixels
 from hebm.trained import finite
 from hebm_plugins.metrics.distances import MEASURED
 

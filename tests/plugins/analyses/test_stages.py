@@ -6,8 +6,8 @@ import torch
 from learned import evaluation, every_file_is_there, finite
 
 from hebm.evaluation.frechet import frechet_distance, moments
-from hebm.evaluation.references import to_pixels
 from hebm.interfaces import ROOT, Request
+from hebm.pixel_levels import to_pixels
 from hebm_plugins.analyses.stages import Stages
 from hebm_plugins.samplers.ula import ULA
 
