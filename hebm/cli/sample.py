@@ -11,9 +11,11 @@ from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import processes_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
+
+    from hebm.adaptation import Adaptation
 
 
 @click.command()
@@ -66,15 +68,12 @@ def command(
     """
     if launched(processes):
         return
-    import torch
-
     from hebm import pipeline
     from hebm.config.settings import RunSettings
     from hebm.evaluation.shares import Processes
     from hebm.noise import whole_blocks
     from hebm.pixel_levels import to_pixels
     from hebm.report.files import save_images
-    from hebm.report.numbers import percent, significant
     from hebm.runs import open_run
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
@@ -106,9 +105,19 @@ def command(
     pixels = share.join(parts, draw(1, 0)[:0], number, size)
     if accelerator.is_main_process:
         save_images(pixels.cpu(), output)
-        for name in diagnostics[0]:
-            values = torch.cat([batch[name] for batch in diagnostics[: len(parts)]])
-            click.echo(f"{name.replace('_', ' ')}: {significant(float(values.mean()))} (mean of {len(values)})")
-        for name, (h, acceptance) in model.adaptations.items():
-            click.echo(f"{name}: step size {significant(h)}, adapted, acceptance {percent(acceptance)}")
+        for line in _how(diagnostics[: len(parts)], model.adaptations):
+            click.echo(line)
         click.echo(f"{number} images in {output}")
+
+
+def _how(diagnostics: Sequence[Mapping[str, Tensor]], adaptations: Mapping[str, Adaptation]) -> Iterator[str]:
+    """Yield a line for each diagnostic of batches of draws, and for each chain whose step size was adapted."""
+    import torch
+
+    from hebm.report.numbers import percent, significant
+
+    for name in diagnostics[0]:
+        values = torch.cat([batch[name] for batch in diagnostics])
+        yield f"{name.replace('_', ' ')}: {significant(float(values.mean()))} (mean of {len(values)})"
+    for name, (h, acceptance) in adaptations.items():
+        yield f"{name}: step size {significant(h)}, adapted, acceptance {percent(acceptance)}"

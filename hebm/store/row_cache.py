@@ -71,7 +71,7 @@ class RowCache:
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
     def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
-        """Say what will be stored. Raises `ConfigError` if there is no room for the tables that do not exist yet."""
+        """Say what will be stored. Raises `ConfigError` if new tables need more room than is left."""
         folder = Path(self.folder or "")
         sizes = missing * table.bytes, _size(folder), shutil.disk_usage(_existing(folder)).free
         need, kept, free = (size / GIB for size in sizes)
@@ -79,7 +79,7 @@ class RowCache:
         if need + kept <= self.limit and need <= free:
             return self.say(f"stores {rows} {what} ({sizes[0] / MIB:.3g} MiB) in {folder}, as training uses them")
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
-        limited = f"run.cache_limit allows {self.limit:.3g} GiB in all, {kept:.3g} of which are taken"
+        limited = f"run.cache_limit is {self.limit:.3g} GiB, with {kept:.3g} GiB stored already"
         raise ConfigError(
             f"run.cache_folder: {rows} {what} need {need:.3g} GiB (a row: {row}), and "
             f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "

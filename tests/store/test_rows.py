@@ -163,7 +163,7 @@ def test_more_than_the_limit_is_an_error_that_states_the_need_and_leaves_nothing
     with pytest.raises(ConfigError) as error:
         cache.open("posterior draws", large(1024), {"a": Maker(), "b": Maker()}, "train.posterior_draws")
     assert "2 × 1,024 posterior draws need 2 GiB (a row: u 1,048,576 bytes)" in str(error.value)
-    assert "run.cache_limit allows 0.5 GiB" in str(error.value)
+    assert "run.cache_limit is 0.5 GiB, with 0 GiB stored already" in str(error.value)
     assert "or lower train.posterior_draws" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -172,7 +172,7 @@ def test_what_others_keep_counts_and_what_is_there_already_does_not_count_twice(
     cache = RowCache(tmp_path, limit=0.2)
     for _ in range(2):
         opened(cache, table=large(128))
-    with pytest.raises(ConfigError, match=r"0\.125 of which are taken"):
+    with pytest.raises(ConfigError, match=r"with 0\.125 GiB stored already"):
         opened(cache.bound({"seed": 2}), table=large(128))
 
 
@@ -200,6 +200,6 @@ def test_what_will_be_stored_is_said_once(tmp_path):
 def test_a_trial_checks_the_room_and_leaves_nothing_behind(tmp_path):
     cache = RowCache(tmp_path / "draws", limit=0.5, trial=True)
     assert same(opened(cache).take(torch.arange(10)), range(10))
-    with pytest.raises(ConfigError, match=r"run\.cache_limit allows 0\.5 GiB"):
+    with pytest.raises(ConfigError, match=r"run\.cache_limit is 0\.5 GiB"):
         opened(cache, table=large(1024))
     assert list(tmp_path.iterdir()) == []

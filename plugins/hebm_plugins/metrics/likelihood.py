@@ -67,7 +67,7 @@ class Likelihood(MetricRecipe):
     Each is measured in nats and, as `….bits`, in bits per dimension; the parts of the ELBO are details.
     `elbo-learned` is of the density exp f(T(u)) N(u; 0, I) / Z, not of what short chains draw. log Ẑ is too low on
     average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density: a chain of
-    conditionals and a prior with a context have none. Where latents are inferred by MCMC there is no q and no bound.
+    conditionals and a prior with a context have none. Inference by MCMC has no q, so it gives no bound.
     """
 
     k: int = option(1, low=1, doc="importance samples K per image for nll-iw; 1 gives the ELBO alone")
