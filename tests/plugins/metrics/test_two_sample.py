@@ -37,7 +37,7 @@ def of(found, name, kind):
 
 @pytest.mark.parametrize("space", ["images", "latents"])
 def test_draws_from_the_posteriors_own_law_cannot_be_told_apart_and_others_can(tmp_path, space):
-    found = measured(tmp_path, space=space, samples=400, epochs=6)
+    found = measured(tmp_path, space=space, samples=300, epochs=6)
     equal, nats = of(found, "auroc", "prior"), of(found, "nats", "prior")
     assert abs(equal.value - 0.5) < 3 * equal.error
     assert nats.value < 3 * nats.error
