@@ -102,6 +102,7 @@ REDUCED = {
     "kid": [{"subset_size": 32, "subsets": 5}],
     "likelihood": [{}, {"k": 3, "draws": 2, "published": True, "images": 20}],
     "label-agreement": [{"samples": 20}],
+    "two-sample": [{"epochs": 1}, {"epochs": 1, "space": "latents"}],
     "hierarchical": [{"rows": 2, "columns": 3}],
     "chains": [{"factor": 2, "rows": 1, "chains": 2, "images": 0}],
     "ood": [{"images": 16, "thresholds": 2}],
