@@ -112,11 +112,15 @@ class TrainedModel:
             return adapted(self.prior, self.generator, listed, self.adaptations, noise)
 
     @property
+    def route(self) -> tuple[Transition, ...]:
+        """The transitions of `path` with their configured step sizes: nothing is computed."""
+        return path_to(self.prior.transitions(self.generator), self.request.after)
+
+    @property
     def chain_lengths(self) -> dict[str, int]:
         """The steps of each chain that a draw runs, by its transition's name; chains of no step are left out."""
         asked = self.request.steps
-        path = path_to(self.prior.transitions(self.generator), self.request.after)
-        lengths = {chain.name: chain.steps if asked is None else asked for chain in path if chain.steps}
+        lengths = {chain.name: chain.steps if asked is None else asked for chain in self.route if chain.steps}
         return {name: steps for name, steps in lengths.items() if steps}
 
     @property

@@ -103,6 +103,7 @@ REDUCED = {
     "likelihood": [{}, {"k": 3, "draws": 2, "published": True, "images": 20}],
     "label-agreement": [{"samples": 20}],
     "hierarchical": [{"rows": 2, "columns": 3}],
+    "cost": [{"samples": 48, "steps": (0, 2), "proposals": (1, 3)}],
     "chains": [{"factor": 2, "rows": 1, "chains": 2, "images": 0}],
     "ood": [{"images": 16, "thresholds": 2}],
     "anomaly": [{"images": 16, "thresholds": 2}],
