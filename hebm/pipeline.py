@@ -227,6 +227,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         settings.request,
         settings.rows,
         settings.decode,
+        kept=assembly.model.kept,
     )
     model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
