@@ -38,7 +38,8 @@ def draw_plot(axes: Axes, plots: Mapping[str, Plot]) -> None:
             _curve(axes, curve, literal(", ".join(filter(None, parts))), colour, "-" if alone else _STYLES[k % 4])
     if first.log:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            set_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else ""))
     for label, values in _levels(plots).items():
         _level(axes, label, values)
     axes.set_title(literal(first.title), loc="left")

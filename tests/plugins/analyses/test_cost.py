@@ -77,6 +77,7 @@ def test_a_draw_that_stops_at_its_start_varies_the_number_of_proposals_alone(cac
         ("progressive", Request(steps=3), 6, 0),
         ("diffusion", Request(), 12, 0),
         ("pcn", Request(steps=4), 0, 5),
+        ("pcn", Request(steps=0), 0, 0),
         ("smc", Request(), 32, 8),  # 4 particles, in 2 stages
     ],
 )
