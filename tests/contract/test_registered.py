@@ -104,6 +104,7 @@ REDUCED = {
     "label-agreement": [{"samples": 20}],
     "two-sample": [{"epochs": 1}, {"epochs": 1, "space": "latents"}],
     "hierarchical": [{"rows": 2, "columns": 3}],
+    "cost": [{"samples": 48, "steps": (0, 2), "proposals": (1, 3)}],
     "chains": [{"factor": 2, "rows": 1, "chains": 2, "images": 0}],
     "ood": [{"images": 16, "thresholds": 2}],
     "anomaly": [{"images": 16, "thresholds": 2}],

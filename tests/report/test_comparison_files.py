@@ -8,11 +8,13 @@ import pytest
 from finished_run import finished_run
 from PIL import Image
 
+from hebm.analysis.compared_plot import Curve, Plot
+from hebm.analysis.section import Section
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
-from hebm.report.comparison import compared, exact_table, table
-from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
+from hebm.report.comparison import compared, exact_table, require_comparable, table
+from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, picture, write_comparison
 from hebm.report.metric_table import Table
 
 
@@ -87,3 +89,32 @@ def test_another_ending_is_refused_with_those_allowed(runs, tmp_path):
     with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.json, \.md"):
         write_comparison(runs, tmp_path / "compare.pdf")
     assert not (tmp_path / "compare.pdf").exists()
+
+
+def analysed(folder, x, **conditions):
+    """The run of this folder after an analysis whose plot has its points at x."""
+    curve = Curve("P = 8", tuple(x), (3.0, None, 1.0), (0.1, None, 0.1), ("0", "5", "10"))
+    plot = Plot("distance against $time", "ms", (curve,), {"Gaussian": 5.0}, {"n": "256", **conditions}, log=True)
+    (folder.analyses / "timing").mkdir(parents=True)
+    Section("Time", plots=(plot,)).write(folder.analyses / "timing", {})
+    return compared(folder)
+
+
+def test_runs_with_a_plot_of_one_title_share_a_frame_below_the_picture(runs, tmp_path):
+    shared = [analysed(run.folder, x) for run, x in zip(runs, ([1.0, 5.0, 9.0], [0.1, 2.0, 3.0]), strict=True)]
+    figures = [picture(made) for made in (runs, shared, [shared[0], runs[1]])]
+    frames = [[axes for axes in figure.get_axes() if "time" in axes.get_title(loc="left")] for figure in figures]
+    assert [len(found) for found in frames] == [0, 1, 1]
+    (axes,) = frames[1]
+    assert axes.get_xscale() == "log"
+    assert axes.get_legend_handles_labels()[1] == ["a, P = 8", "b, P = 8"]
+    assert json.loads(as_json(shared))[1]["plots"][0]["curves"][0]["x"] == [0.1, 2.0, 3.0]
+    write_comparison(shared, tmp_path / "compare.png")
+    with Image.open(tmp_path / "compare.png") as after:
+        assert after.height > 600
+
+
+def test_plots_made_under_different_conditions_are_refused(runs):
+    shared = [analysed(run.folder, [1.0, 2.0, 3.0], n=n) for run, n in zip(runs, ("256", "2000"), strict=True)]
+    with pytest.raises(ConfigError, match=r"n: a has 256, b has 2000 \(distance against \$time\)"):
+        require_comparable(shared)
