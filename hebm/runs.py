@@ -27,13 +27,13 @@ from hebm.model import Model
 from hebm.progress import listener_of
 from hebm.report.page import component, write_report
 from hebm.report.pictures import sample_pictures
+from hebm.stopping import stop_on_signals
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import StoredRun, read_run
 from hebm.training.listeners import Listener
 from hebm.training.reached import Reached
 from hebm.training.run_state import Stopped
-from hebm.training.stopping import stop_on_signals
 
 _SHOWN = 64
 
@@ -49,7 +49,8 @@ def train(
     """Train an experiment, or resume it where it stopped; nothing is measured.
 
     The folder, its checkpoints and every bit in them are those of `hebm run`, which can go on with them, and the other
-    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it.
+    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it. SIGTERM, SIGUSR1 and
+    SIGUSR2 save a checkpoint and end the program.
 
     Arguments:
         experiment: what to train; it takes the folder's name.
@@ -87,8 +88,8 @@ def train(
                     pipeline.train(assembly, store, run_id, accelerator, listener, stop)
             except Stopped as stopped:
                 listener.said(str(stopped))
-                if stopped.signal == signal.SIGTERM:
-                    sys.exit(128 + signal.SIGTERM)
+                if stopped.signal != signal.SIGINT:
+                    sys.exit(128 + stopped.signal)
     return Run(_stored(store.path, experiment))
 
 

@@ -99,10 +99,11 @@ def test_a_run_stopped_in_python_is_finished_by_the_command(half, tmp_path, whol
     assert differences(tmp_path / "tiny", whole) == []
 
 
-def test_a_request_to_terminate_saves_and_ends_the_program(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_request_to_terminate_saves_and_ends_the_program(tmp_path, number):
     with pytest.raises(SystemExit) as caught:
-        train(tmp_path / "tiny", progress=Stopping(5, signal.SIGTERM))
-    assert caught.value.code == 128 + signal.SIGTERM
+        train(tmp_path / "tiny", progress=Stopping(5, number))
+    assert caught.value.code == 128 + number
     assert steps_saved(tmp_path / "tiny")[-1] == 5
 
 

@@ -1,6 +1,6 @@
 """Run several processes of one command on this machine: start, signal and end them together, and report an error once.
 
-The launcher hands SIGINT and SIGTERM on and waits. Once a process fails, the others have a moment to end by
+The launcher hands signals on and waits. Once a process fails, the others have a moment to end by
 themselves and are then ended; the launcher's exit status is that of the first to fail. If the launcher dies, its
 processes are told to save and stop.
 """
@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +18,11 @@ from datetime import timedelta
 
 import click
 
+from hebm.children import LIFELINE, handing_on, lifeline, stop_with_parent
 from hebm.errors import HebmError
 
 GRACE = 5.0
 """Seconds between a failure, SIGTERM and SIGKILL for those that are left."""
-
-_LIFELINE = "HEBM_LAUNCHER"
-_HANDED_ON = (signal.SIGINT, signal.SIGTERM)
 
 
 def launched(processes: int) -> bool:
@@ -33,8 +30,7 @@ def launched(processes: int) -> bool:
 
     Raises `click.exceptions.Exit` with the status of the first process that failed.
     """
-    if _LIFELINE in os.environ:
-        threading.Thread(target=_stop_without_launcher, args=(int(os.environ[_LIFELINE]),), daemon=True).start()
+    stop_with_parent()
     if processes == 1 or "RANK" in os.environ:
         return False
     status = _run([sys.executable, "-m", "hebm.cli.main", *_without_processes(sys.argv[1:])], processes)
@@ -48,7 +44,6 @@ def _run(command: list[str], processes: int) -> int:
 
     # where the processes meet; held here, so that its port is surely free
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    lifeline, held = os.pipe()
     common = {
         # one thread each unless told otherwise: processes that share a machine's cores slow each other down
         "OMP_NUM_THREADS": "1",
@@ -58,33 +53,15 @@ def _run(command: list[str], processes: int) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        _LIFELINE: str(lifeline),
     }
     children: list[subprocess.Popen[bytes]] = []
-    with _handing_on(children):
+    with lifeline() as held, handing_on(children):
         for rank in range(processes):
-            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), LIFELINE: str(held)}
             # a session of their own: Ctrl-C reaches them through the launcher alone, once
-            child = subprocess.Popen(command, env=environment, pass_fds=[lifeline], start_new_session=True)
+            child = subprocess.Popen(command, env=environment, pass_fds=[held], start_new_session=True)
             children.append(child)
-        status = _wait(children)
-    os.close(lifeline)
-    os.close(held)
-    return status
-
-
-@contextmanager
-def _handing_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def hand_on(number: int, frame: object) -> None:
-        for child in children:
-            child.send_signal(number)
-
-    previous = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        return _wait(children)
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
@@ -107,12 +84,6 @@ def _failure(children: list[subprocess.Popen[bytes]]) -> int:
     if not codes:
         return 0
     return 128 - min(codes) if min(codes) < 0 else max(codes)
-
-
-def _stop_without_launcher(lifeline: int) -> None:
-    """Wait on a pipe that nobody writes to: reading returns when the launcher, which holds its other end, is gone."""
-    os.read(lifeline, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _without_processes(arguments: list[str]) -> list[str]:

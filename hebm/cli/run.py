@@ -101,8 +101,8 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
     """Train to the end, in how many seconds; asked to stop by signal n, exit with 128 + n once everything is saved."""
     from hebm import pipeline
     from hebm.progress import Progress
+    from hebm.stopping import stop_on_signals
     from hebm.training.run_state import Stopped
-    from hebm.training.stopping import stop_on_signals
 
     try:
         with stop_on_signals() as stop:

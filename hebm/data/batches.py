@@ -21,6 +21,7 @@ from hebm.data.images import Images
 from hebm.errors import ConfigError, DataError, HebmError
 from hebm.interfaces import Batch
 from hebm.noise import Noise, derive_seed
+from hebm.stopping import STOPPING
 
 Tensors: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
@@ -204,6 +205,6 @@ def _bounds(batch_size: int, rows: slice | tuple[int, int] | None) -> tuple[int,
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ignore SIGINT and SIGTERM, which reach the whole process group: the main process must save first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ignore requests to stop, which reach the whole process group: the main process must save first."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)

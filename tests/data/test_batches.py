@@ -185,8 +185,8 @@ def test_workers_outlive_a_signal_to_the_whole_group():
     workers = multiprocessing.active_children()
     assert workers
     for worker in workers:
-        os.kill(worker.pid, signal.SIGINT)
-        os.kill(worker.pid, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(worker.pid, number)
     assert len(list(walk)) == 39
 
 

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals that ask a run to save and stop; a cluster warns by the last two, which not every system has."""
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], int]]:
-    """Make the first SIGTERM or SIGINT ask training to save and stop; a second one does what it usually does.
+    """Make the first signal of `STOPPING` ask training to save and stop; a second one does what it usually does.
 
     Yields a function that returns the number of the signal received, or 0. Outside of the main thread, which alone
     receives signals, nothing is changed.
@@ -24,8 +27,7 @@ def stop_on_signals() -> Iterator[Callable[[], int]]:
         signal.signal(number, previous[number])
 
     main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
-    previous: dict[int, Any] = {number: signal.signal(number, note) for number in numbers}
+    previous: dict[int, Any] = {number: signal.signal(number, note) for number in (STOPPING if main else ())}
     try:
         yield lambda: received[0] if received else 0
     finally:

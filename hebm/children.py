@@ -1,0 +1,65 @@
+"""Child processes of hebm: they get the signals of their parent, and save and stop if it dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hebm.stopping import STOPPING
+
+LIFELINE = "HEBM_LAUNCHER"
+"""Environment variable of a child: the descriptor of a pipe whose other end its parent holds."""
+
+
+@contextmanager
+def lifeline() -> Iterator[int]:
+    """Make a pipe for children, and yield the descriptor that they inherit: it ends when this process does."""
+    read, held = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(held)
+
+
+def stop_with_parent() -> None:
+    """Let this process save and stop when its parent dies, if it has a parent that holds a lifeline."""
+    if LIFELINE in os.environ:
+        threading.Thread(target=_wait, args=(int(os.environ[LIFELINE]),), daemon=True).start()
+
+
+def _wait(lifeline: int) -> None:
+    """Wait on a pipe that nobody writes to: reading returns when the parent, which holds its other end, is gone."""
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[Callable[[], int]]:
+    """Send each signal that asks hebm to stop to all children, instead of stopping this process.
+
+    Yields a function that returns the number of the first signal received, or 0. Outside of the main thread, which
+    alone receives signals, nothing is changed.
+
+    Arguments:
+        children: may grow meanwhile; those that have ended get nothing.
+    """
+    received: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        received.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    previous: dict[int, Any] = {number: signal.signal(number, hand_on) for number in (STOPPING if main else ())}
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
