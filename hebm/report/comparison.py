@@ -12,6 +12,7 @@ import attrs
 
 from hebm.analysis.compared_plot import Plot
 from hebm.analysis.section import read_sections
+from hebm.config.paths import ABSOLUTE
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Measurement
@@ -20,8 +21,9 @@ from hebm.report.compared_plots import by_title
 from hebm.report.metric_table import Group, Table, groups
 from hebm.report.numbers import measured, shown, with_deviation
 from hebm.report.page import component
+from hebm.store.changes import only, without
 from hebm.store.run_folder import RunFolder
-from hebm.stored_runs import read_run
+from hebm.stored_runs import StoredRun, read_run
 
 FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
 """The first columns: what a run is."""
@@ -39,6 +41,7 @@ class Run:
         results: what evaluation found.
         data: its data set's fingerprint, as text.
         plots: what its analyses have for a plot of several runs.
+        experiment: what the runs of several seeds have in common, as text.
     """
 
     folder: RunFolder
@@ -46,16 +49,12 @@ class Run:
     results: Results
     data: str
     plots: tuple[Plot, ...] = ()
+    experiment: str = ""
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.path.resolve().name
-
-    @property
-    def experiment(self) -> str:
-        """What the runs of several seeds have in common."""
-        return json.dumps({key: value for key, value in self.config.items() if key not in _NO_PART}, sort_keys=True)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -92,7 +91,25 @@ def compared(folder: RunFolder) -> Run:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
     data = json.dumps(run.manifest.get("data"), sort_keys=True)
     plots = tuple(plot for section in read_sections(folder.analyses).values() for plot in section.plots)
-    return Run(folder, run.contents.table, run.results, data, plots)
+    experiment = json.dumps(_without_seed(run), sort_keys=True)
+    return Run(folder, run.contents.table, run.results, data, plots, experiment)
+
+
+def _without_seed(run: StoredRun) -> dict[str, Any]:
+    """Return the configuration but for what the runs of several seeds do not share.
+
+    A backbone that was taken from another run counts as what that run trained, where its folder can still be read.
+    """
+    table = without(run.contents.table, _NO_PART)
+    train = table.get("train", {})
+    if "backbone_from" not in train:
+        return table
+    place = run.places.get("train.backbone_from", {}).get(ABSOLUTE, train["backbone_from"])
+    try:
+        origin: Any = only(_without_seed(read_run(place)), ("data", "backbone", "train"))
+    except HebmError:
+        origin = train["backbone_from"]
+    return {**table, "train": {**train, "backbone_from": origin}}
 
 
 # ---------------------------------------------------------------- what may be compared

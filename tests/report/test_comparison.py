@@ -7,6 +7,7 @@ from finished_run import finished_run, measurements
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
 from hebm.report.comparison import compared, differing_conditions, exact_table, require_comparable, table
+from hebm.store import sums
 from hebm.store.run_folder import RunFolder
 
 NLL = next(found for found in measurements() if found.name == "nll")
@@ -69,6 +70,22 @@ def test_runs_that_differ_in_their_seed_alone_get_mean_and_standard_deviation(tm
     cells = dict(zip(found.header, found.rows[-1], strict=True))
     assert cells["seed"] == "3 seeds"
     assert cells["gap closed ↑\nlearned prior"] == f"75.0 ± {100 * statistics.stdev(gaps):.1f} %"
+
+
+def test_runs_on_backbones_of_their_seeds_get_one_mean_and_those_on_another_backbone_do_not(tmp_path):
+    def on(origin, seed):
+        folder = finished_run(tmp_path, name=f"on-{origin}", seed=seed, with_samples=False)
+        text = folder.config.read_text() + f'backbone_from = "{tmp_path / origin}"\n'
+        sums.write(folder.path, {sums.CONFIG: text.encode()})
+        return compared(folder)
+
+    backbones = [run(tmp_path, name=f"b{seed}", seed=seed, prior="gaussian") for seed in range(2)]
+    finished_run(tmp_path, name="other", data="f00d", with_samples=False)
+    other = RunFolder(tmp_path / "other")
+    sums.write(other.path, {sums.CONFIG: other.config.read_text().replace("two-layer", "hvae").encode()})
+    rows = table([*backbones, on("b0", 0), on("b1", 1), on("other", 2)]).rows
+    assert [row[0] for row in rows if "mean" in row[0]] == ["mean ± sd of b0 …", "mean ± sd of on-b0 …"]
+    assert [row[5] for row in rows if "mean" in row[0]] == ["2 seeds", "2 seeds"]
 
 
 def test_a_figure_that_one_seed_lacks_has_no_mean(tmp_path):
