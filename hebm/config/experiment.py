@@ -16,6 +16,7 @@ from hebm.config.overrides import Changes, Override, parse
 from hebm.config.recipes import option, recipe
 from hebm.config.settings import RunSettings
 from hebm.config.structure import structure
+from hebm.config.sweep_file import is_sweep
 from hebm.config.writing import dumps, in_toml
 from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.errors import ConfigError
@@ -71,6 +72,11 @@ class Experiment:
         """
         overrides = parse(changes)
         document = read(path, in_toml(overrides))
+        if is_sweep(document.table):
+            raise ConfigError(
+                f"{path}: is a sweep, a file for several runs; start them with `hebm sweep {path}`, list them with "
+                f"`hebm sweep {path} --dry-run`, check them with `hebm check {path}`"
+            )
         document.table.setdefault("name", Path(path).stem)
         return _with_recipes(structure(cls, document), overrides)
 
