@@ -11,11 +11,14 @@ import torch
 
 import hebm
 from hebm.config.experiment import Experiment
+from hebm.config.sweep_file import Sweep
 from hebm.interfaces import ImageSpec
+from hebm.sweeps.planning import plan
 from hebm_plugins.priors.labels import couple
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-FILES = sorted(BENCHMARKS.rglob("*.toml"))
+SWEEPS = sorted((BENCHMARKS / "sweeps").glob("*.toml"))
+FILES = sorted(set(BENCHMARKS.rglob("*.toml")) - set(SWEEPS))
 SIDES = {
     hebm.Digits: (1, 8),
     hebm.MNIST: (1, 28),
@@ -136,13 +139,59 @@ def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
     assert sum(phase.steps for phase in phases) > 0
 
 
+@pytest.mark.usefixtures("shapes_alone")
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_variant_of_a_sweep_is_read_takes_the_shared_backbone_and_fits_it(path):
+    runs = plan(Sweep.load(path))
+    for run in runs:
+        if run.seed == 0:
+            backbone = backbone_of(run.experiment.backbone, images_of(run.experiment.data))
+            run.experiment.train.phases(backbone, run.experiment.prior.build(backbone))
+    assert [run.needs for run in runs].count(None) == len({run.seed for run in runs}) == 3
+
+
+ROWS_OF_PRIORS = {
+    "two-stages": "prior.stages=2",
+    "joint": "prior.type=joint prior.energy.width=128 prior.sampler.type=mala prior.sampler.steps=40 "
+    "train.prior.learning_rate=1e-3 train.prior.steps=2350",
+    "diffusion": "prior.type=diffusion prior.energy.type=mlp-time prior.energy.width=256 prior.sampler.steps=20 "
+    "prior.sampler.step_size=1.0 train.prior.learning_rate=1e-3 train.prior.steps=2430 evaluate.chain_steps=50",
+    "ncp": "prior.type=ncp prior.proposals=1000 prior.energy.coordinate=z-given-above train.prior.steps=11000",
+    "adaptive-ce": "prior.type=adaptive-ce prior.stages=2 prior.energy.type=mlp-concat prior.energy.width=200 "
+    "prior.energy.activation=leaky-relu",
+    "lebm": "prior.type=lebm prior.energy.type=mlp-concat prior.energy.width=200 prior.energy.activation=leaky-relu "
+    "prior.sampler.type=mala prior.sampler.steps=60 train.prior.learning_rate=1e-3 train.prior.steps=1230 "
+    "evaluate.chain_steps=150",
+}
+"""The overrides of the table "Six priors at equal training time"."""
+
+
+@pytest.mark.parametrize("variant", ROWS_OF_PRIORS)
+def test_the_sweep_of_six_priors_has_the_settings_of_the_table(variant):
+    runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "priors-mnist.toml"))}
+    run, overrides = runs[variant], ROWS_OF_PRIORS[variant]
+    own = (f"name={run.name}", f"seed={run.seed}", f"train.backbone_from=runs/{run.needs}")
+    row = Experiment.load(BENCHMARKS / "mnist-two-layer-multi-stage.toml", [*overrides.split(), *own])
+    assert run.experiment == row
+    assert f"`{overrides}`" in (BENCHMARKS / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("variant", ["joint", "multi-stage", "image-contrast"])
+def test_the_sweep_on_the_small_nvae_has_the_settings_of_the_files(variant):
+    runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "nvae-tiny-mnist.toml"))}
+    ours, theirs = runs[variant].experiment, Experiment.load(BENCHMARKS / "nvae" / f"nvae-tiny-mnist-{variant}.toml")
+    assert (ours.prior, ours.train.prior, ours.backbone) == (theirs.prior, theirs.train.prior, theirs.backbone)
+    assert (ours.evaluate, ours.train.posterior_draws) == (theirs.evaluate, theirs.train.posterior_draws)
+    assert attrs.evolve(ours.data, limit=theirs.data.limit) == theirs.data
+
+
 def test_no_two_files_write_to_the_same_run_folder():
     names = [Experiment.load(path).name for path in FILES]
     assert len(names) == len(set(names))
 
 
 def test_every_file_says_first_what_it_is():
-    assert [path.name for path in FILES if len(header(path)) < 40] == []
+    assert [path.name for path in (*FILES, *SWEEPS) if len(header(path)) < 40] == []
 
 
 def test_every_file_of_the_diffusion_prior_is_in_the_table():
