@@ -5,14 +5,14 @@ import re
 
 import attrs
 import pytest
-from finished_run import finished_run
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run
 from PIL import Image
 
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.report.comparison import compared, exact_table, table
-from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
+from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, picture, write_comparison
 from hebm.report.metric_table import Table
 
 
@@ -37,7 +37,7 @@ def test_control_characters_do_not_reach_the_terminal(runs):
 
 def test_csv_is_read_back_exactly(runs):
     rows = list(csv.DictReader(io.StringIO(as_csv(exact_table(runs)))))
-    assert [(row["run"], row["prior"], float(row["fd.prior"])) for row in rows] == [
+    assert [(row["run"], row["prior"], float(row["fd.prior.classifier"])) for row in rows] == [
         ("a", "joint", 51.93),
         ("b", "gaussian", 51.93),
     ]
@@ -69,6 +69,13 @@ def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp
     write_comparison(runs, tmp_path / "compare.png")
     with Image.open(tmp_path / "compare.png") as image:
         assert image.width > 600
+
+
+def test_each_extractor_has_bars_of_its_own(tmp_path):
+    both = {"more": BY_INCEPTION, "extractors": {**CLASSIFIER, **INCEPTION}}
+    drawn = picture([compared(finished_run(tmp_path, name=name, **both)) for name in "ab"])
+    titles = {axes.get_title(loc="left") for axes in drawn.axes}
+    assert {"Fréchet distance ↓, classifier", "Fréchet distance ↓, inception"} <= titles
 
 
 def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
