@@ -395,7 +395,7 @@ def test_the_names_are_these():
         "two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context hierarchical hole interpolation ood stages temperature",
+        "analyses": "anomaly chains context cost hierarchical hole interpolation ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 
