@@ -15,10 +15,10 @@ from hebm.analysis.section import read_sections
 from hebm.config.paths import ABSOLUTE
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.kinds import KINDS
-from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metric import Key, Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.report.compared_plots import by_title
-from hebm.report.metric_table import Group, Table, groups
+from hebm.report.metric_table import Group, Table, groups, label
 from hebm.report.numbers import measured, shown, with_deviation
 from hebm.report.page import component
 from hebm.store.changes import only, without
@@ -171,7 +171,7 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
     """
     of_metrics = [found for run in runs for found in run.results.measurements]
     every = [*of_metrics, *(found for run in runs for found in run.measurements)]
-    first: dict[tuple[str, str | None, str], Measurement] = {}
+    first: dict[Key, Measurement] = {}
     for measurement in every:
         if measurement.found:
             first.setdefault(measurement.key, measurement)
@@ -182,7 +182,7 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
 def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> Table:
     """Make a row for each run, and below them mean ± standard deviation of runs that differ only in their seed.
 
-    A column's head has two lines: the title, and the kind of images.
+    A column's head has two lines: the title; the kind of images and, where there are several, the extractor.
 
     Arguments:
         runs: in the order of the rows.
@@ -194,12 +194,12 @@ def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> T
         same.setdefault(run.experiment, []).append(run)
     means = [_mean_row(group, chosen) for group in same.values() if len(group) > 1]
     rows = [(*run.facts(), *(_cell(run, column) for column in chosen)) for run in runs]
-    return Table((*FACTS, *map(_head, chosen)), (*rows, *means))
+    return Table((*FACTS, *(_head(column, chosen) for column in chosen)), (*rows, *means))
 
 
-def _head(column: Measurement) -> str:
+def _head(column: Measurement, chosen: Sequence[Measurement]) -> str:
     kind = KINDS[column.kind].title if column.kind else ""
-    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, column.part))))))
+    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, label(column, chosen)))))))
 
 
 def _cell(run: Run, column: Measurement) -> str:
@@ -225,7 +225,7 @@ def _mean_cell(column: Measurement, values: Sequence[float]) -> str:
 
 
 def exact_table(runs: Sequence[Run]) -> Table:
-    """Make a row for each run with numbers in full, details too; columns are named as in `metrics.json`."""
+    """Make a row for each run with numbers in full, details too; columns are named "name.kind.part.extractor"."""
     header, rows = list(FACTS), [list(run.facts()) for run in runs]
     for column in columns(runs, details=True):
         found = [run.find(column) for run in runs]

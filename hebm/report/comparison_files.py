@@ -22,7 +22,7 @@ from hebm.evaluation.kinds import DATA, KINDS, PRIOR
 from hebm.evaluation.metric import SHARE, Measurement
 from hebm.report.compared_plots import by_title, draw_plot
 from hebm.report.comparison import FACTS, Run, as_plain, columns, differing_conditions, exact_table, table
-from hebm.report.metric_table import Group, Table, conditions
+from hebm.report.metric_table import Group, Table, conditions, label
 from hebm.report.numbers import measured, printable
 from hebm.report.page import rendered
 from hebm.report.panels import STYLE, data_address, literal, to_png
@@ -135,11 +135,11 @@ def picture(runs: Sequence[Run]) -> Figure:
 
 
 def _bar_groups(runs: Sequence[Run]) -> list[list[Measurement]]:
-    """The columns of each result that was measured of some learned prior, in the order of the kinds."""
-    found: dict[str, list[Measurement]] = {}
+    """Return the columns of each result of learned priors in each extractor, in the order of the kinds."""
+    found: dict[tuple[str, str], list[Measurement]] = {}
     for column in columns(runs):
         if column.kind is not None and not column.part:
-            found.setdefault(column.name, []).append(column)
+            found.setdefault((column.name, column.extractor), []).append(column)
     order = list(KINDS)
     return [
         sorted(group, key=lambda column: order.index(str(column.kind)))
@@ -169,6 +169,8 @@ def _all_bars(part: Any, groups: Sequence[Sequence[Measurement]], down: int, run
         axes.set_axis_off()
     for i, (axes, group) in enumerate(zip(every, groups, strict=False)):
         _bars(axes, group, runs)
+        words = Group(tuple(group)).heading, label(group[0], [column for each in groups for column in each])
+        axes.set_title(literal(", ".join(filter(None, words))), loc="left")
         axes.set_yticks(range(len(runs)), [literal(run.name) for run in runs] if i % across == 0 else [""] * len(runs))
     drawn = {column.kind: KINDS[column.kind] for group in groups for column in group if column.kind is not None}
     patches = [Patch(color=kind.colour, label=kind.title) for name, kind in KINDS.items() if name in drawn]
@@ -189,7 +191,6 @@ def _bars(axes: Axes, group: Sequence[Measurement], runs: Sequence[Run]) -> None
         axes.bar_label(bars, [measured(m) for _, m in numbers], padding=3, fontsize=7, color="#555555")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.grid(False, axis="y")
-    axes.set_title(literal(Group(tuple(group)).heading), loc="left")
     axes.margins(x=0.25)
     if group[0].unit == SHARE:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))

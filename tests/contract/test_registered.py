@@ -291,6 +291,11 @@ def test_the_classifier_keeps_its_promises(check):
     check()
 
 
+@parametrize(cases(find("hebm_extractors", "efficientnet-lite0")(), images=ImageSpec(3, 9, 12)))
+def test_efficientnet_lite0_keeps_its_promises(check):
+    check()
+
+
 def test_inception_keeps_its_promises(inception_weights):
     sha256 = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
     check_extractor(find("hebm_extractors", "inception")(weights=str(inception_weights), sha256=sha256))

@@ -5,7 +5,7 @@ import re
 
 import attrs
 import pytest
-from finished_run import finished_run
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run
 from PIL import Image
 
 from hebm.analysis.compared_plot import Curve, Plot
@@ -39,7 +39,7 @@ def test_control_characters_do_not_reach_the_terminal(runs):
 
 def test_csv_is_read_back_exactly(runs):
     rows = list(csv.DictReader(io.StringIO(as_csv(exact_table(runs)))))
-    assert [(row["run"], row["prior"], float(row["fd.prior"])) for row in rows] == [
+    assert [(row["run"], row["prior"], float(row["fd.prior.classifier"])) for row in rows] == [
         ("a", "joint", 51.93),
         ("b", "gaussian", 51.93),
     ]
@@ -71,6 +71,13 @@ def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp
     write_comparison(runs, tmp_path / "compare.png")
     with Image.open(tmp_path / "compare.png") as image:
         assert image.width > 600
+
+
+def test_each_extractor_has_bars_of_its_own(tmp_path):
+    both = {"more": BY_INCEPTION, "extractors": {**CLASSIFIER, **INCEPTION}}
+    drawn = picture([compared(finished_run(tmp_path, name=name, **both)) for name in "ab"])
+    titles = {axes.get_title(loc="left") for axes in drawn.axes}
+    assert {"Fréchet distance ↓, classifier", "Fréchet distance ↓, inception"} <= titles
 
 
 def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):

@@ -52,7 +52,7 @@ class Cost(AnalysisRecipe):
         if not any(transition.length or transition.start_proposals for transition in evaluation.model.route):
             return "a draw of its prior has no number of steps that could be changed: it runs no chain"
         try:
-            evaluation.settings.extractor.check(evaluation.splits["train"])
+            evaluation.settings.extractors[0].check(evaluation.splits["train"])
         except ConfigError as error:
             return str(error)
         return None
@@ -193,8 +193,8 @@ def _table(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, f
     )
     levels = ", ".join(f"{KINDS[kind].title} {significant(fd)}" for kind, fd in ends.items())
     caption = (
-        f"N = {evaluation.settings.samples}, {evaluation.settings.extractor_name}; FD of {levels}. ±: standard error "
-        "of N draws. Evaluations of f are those for one draw."
+        f"N = {evaluation.settings.samples}, {evaluation.settings.extractor_names[0]}; FD of {levels}. "
+        "±: standard error of N draws. Evaluations of f are those for one draw."
     )
     return Table(_TITLE, header, rows, caption)
 
