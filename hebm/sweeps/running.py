@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -93,7 +94,7 @@ class SweepResult:
         """Return the runs that failed, and those that were skipped because of them."""
         return tuple(end for end in self.ended if end.state in ("failed", "skipped"))
 
-    @property
+    @cached_property
     def comparison(self) -> Comparison | None:
         """Return the finished runs next to each other, variant by variant; None if there are none."""
         order = [variant.name for variant in self.plan.sweep.variants]
@@ -163,6 +164,8 @@ def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> None:
 
 def _total(left: Sequence[float | None], jobs: int) -> str:
     known = [seconds for seconds in left if seconds is not None]
+    if all(seconds == 0 for seconds in left):
+        return f"{len(left)} runs, all finished"
     more = f" and {len(left) - len(known)} runs of unknown length" if len(known) < len(left) else ""
     at_once = f", {jobs} at a time" if jobs > 1 else ""
     return f"{len(left)} runs{at_once}: " + (f"about {duration(sum(known) / jobs)}{more}" if known else "time unknown")
