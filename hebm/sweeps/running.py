@@ -147,7 +147,10 @@ def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> None:
     from hebm.checking import check
 
     complaints = []
-    for run in {run.variant: run for run in reversed(found.planned)}.values():
+    first: dict[str, PlannedRun] = {}
+    for run in found.planned:
+        first.setdefault(run.variant, run)
+    for run in first.values():
         say(f"{run.variant}:")
         experiment = run.experiment
         if run.needs is not None:
