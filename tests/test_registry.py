@@ -391,7 +391,7 @@ def test_the_names_are_these():
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
         "extractors": "classifier inception",
-        "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood",
+        "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood prdc",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context hierarchical hole interpolation ood stages temperature",
