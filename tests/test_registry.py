@@ -394,7 +394,7 @@ def test_the_names_are_these():
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood prdc",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context hierarchical hole interpolation ood stages temperature",
+        "analyses": "anomaly chains context hierarchical hole interpolation nearest ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 
