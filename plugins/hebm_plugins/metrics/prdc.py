@@ -69,7 +69,8 @@ class PRDC(MetricRecipe):
     )
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` for fewer images than neighbours."""
+        """Raise `ConfigError` for fewer images than neighbours, and where an extractor is not suited to them."""
+        settings.check_extractors(images["train"])
         self._require(min(settings.samples, len(images[settings.split])))
 
     def _require(self, n: int) -> None:
