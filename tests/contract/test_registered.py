@@ -113,7 +113,7 @@ REDUCED = {
     "temperature": [{"temperatures": (0.8, 1.0), "columns": 3}],
     "stages": [{"images": 64, "test": 16, "columns": 2}],
     "hole": [{"samples": 64}, {"samples": 64, "rows": ("bottom",), "cuts": 1}],
-    "nearest": [{"samples": 64, "rows": 2}, {"samples": 64, "space": "pixels", "neighbours": 2}],
+    "nearest": [{"samples": 64, "rows": 2}],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }
