@@ -49,6 +49,7 @@ from hebm.samplers import Info, Sampler, StepNoise
 from hebm.store.row_cache import RowCache
 from hebm.tilts import SHOWN, Tilt, expect_shown, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
+from hebm.validated import HeldOutLoss
 from hebm.walking import Population, root_of, walk
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Finalizes",
     "FitsStatistics",
     "Fixed",
+    "HeldOutLoss",
     "ImageSpec",
     "InferringBackbone",
     "Info",
@@ -203,6 +205,9 @@ class Stage(NamedTuple):
             this one alone. Draws that are stored keep only that, and an objective that reads no z spares itself T(u).
         contrasted: for a stage that learns a log ratio: called as `LearnsByContrast.contrasted` is, to validate it on
             held-out images (`data.validation`). None for any other.
+        held_out: for a stage that is validated by a loss: called as `held_out(backbone, posterior, noise)` with draws
+            of held-out images, to return the loss on them. None for a stage whose loss does not measure it, such as
+            a difference of energies under chains.
     """
 
     name: str
@@ -214,6 +219,7 @@ class Stage(NamedTuple):
     recipe: object | None = None
     reads: tuple[str, ...] = ("latents", "posterior")
     contrasted: Callable[[Backbone, Latents, Noise], Contrasted] | None = None
+    held_out: Callable[[Backbone, Posterior, Noise], HeldOutLoss] | None = None
 
     @property
     def key(self) -> str:
