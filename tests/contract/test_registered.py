@@ -85,7 +85,7 @@ REDUCED = {
     ],
     "lebm": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
-    "score": [{"width": (6, 5), "depth": 1, "steps": 2}],
+    "score": [{"width": (6, 5), "depth": 1, "channels": 3, "blocks": 1, "steps": 2}],
     "multi-stage": [
         {},
         {
