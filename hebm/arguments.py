@@ -5,13 +5,13 @@ from __future__ import annotations
 from hebm.errors import ConfigError
 
 
-def require_counts(**numbers: int | None) -> None:
-    """Raise `ConfigError` unless each number is a whole one above 0, or None."""
+def require_counts(low: int = 1, **numbers: int | None) -> None:
+    """Raise `ConfigError` unless each number is a whole one of at least `low`, or None."""
     for name, number in numbers.items():
         if number is None:
             continue
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ConfigError(f"{name}: expected a whole number of at least 1, got {number!r}")
+        if not isinstance(number, int) or isinstance(number, bool) or number < low:
+            raise ConfigError(f"{name}: expected a whole number of at least {low}, got {number!r}")
 
 
 def require_at_least(low: int, **numbers: float) -> None:

@@ -55,10 +55,11 @@ class Request:
         labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and any
             labels for a prior that is not trained with labels, draws from the marginal.
         context: c, `(n, *context)`; None lets the root draw it.
-        steps: length of each chain, instead of the sampler's own.
+        steps: length of each chain, instead of the sampler's own; 0 leaves draws where chains start.
         after: name of the transition to stop after; None draws from the prior itself.
         fixed: coordinates of u that are given.
         observe: sees every step of every chain.
+        start_proposals: P of every choice of a chain's start, instead of the prior's own; 1 starts at the root's draw.
     """
 
     labels: Tensor | None = None
@@ -67,6 +68,7 @@ class Request:
     after: str | None = None
     fixed: Fixed | None = None
     observe: Observer | None = None
+    start_proposals: int | None = None
 
     def rows(self, few: slice) -> Request:
         """Return the request for some of the samples."""

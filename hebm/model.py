@@ -76,6 +76,7 @@ class Model(nn.Module):
         attributes: Attributes = None,
         after: str | None = None,
         steps: int | None = None,
+        start_proposals: int | None = None,
         decode: str = "mean",
         temperature: float = 1.0,
         batch_size: int = ROWS,
@@ -90,7 +91,8 @@ class Model(nn.Module):
             label: the class of all images by name or number, or one for each of them.
             attributes: names, as in "male,-eyeglasses", "-" being without; or 1, 0 and −1 (either), `(n, A)`.
             after: the transition of the prior to stop after, such as "stage 1"; "root" draws from the root.
-            steps: length of the chains, instead of the prior's own.
+            steps: length of the chains, instead of the prior's own; 0 draws where chains start.
+            start_proposals: P of each chain's start, instead of the prior's own; 1 starts at a draw of the root.
             decode: "mean" is E[x|z], "sample" a draw from p(x|z).
             temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
             batch_size: how many at a time.
@@ -108,6 +110,7 @@ class Model(nn.Module):
             attributes=attributes,
             after=after,
             steps=steps,
+            start_proposals=start_proposals,
             decode=decode,
             temperature=temperature,
             batch_size=batch_size,
@@ -125,13 +128,15 @@ class Model(nn.Module):
         attributes: Attributes = None,
         after: str | None = None,
         steps: int | None = None,
+        start_proposals: int | None = None,
         decode: str = "mean",
         temperature: float = 1.0,
         batch_size: int = ROWS,
         diagnose: Diagnose | None = None,
     ) -> Iterator[Tensor]:
         """Return an iterator over batches of images, which together are those of `sample`. Arguments as there."""
-        require_counts(n=n, batch_size=batch_size, steps=steps)
+        require_counts(n=n, batch_size=batch_size, start_proposals=start_proposals)
+        require_counts(0, steps=steps)
         require_at_least(0, seed=seed, start=start, temperature=temperature)
         if decode not in ("mean", "sample"):
             raise ConfigError(f'decode: {decode!r} is not allowed; use "mean" or "sample"')
@@ -139,8 +144,9 @@ class Model(nn.Module):
             require_labelled(self.prior)
         labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
         check_labels(self.prior, labels, n)
-        model = self._trained(seed, batch_size, Request(labels, steps=steps, after=after), decode)
-        model.check_after()
+        request = Request(labels, steps=steps, after=after, start_proposals=start_proposals)
+        model = self._trained(seed, batch_size, request, decode)
+        model.check_request()
         return self._drawn(model, n, model.noise("prior", start), temperature, diagnose)
 
     @staticmethod

@@ -32,8 +32,9 @@ from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.metrics_file import Results
 from hebm.evaluation.result import evaluate
+from hebm.evaluation.settings import EvaluateSettings
 from hebm.evaluation.shares import Processes
-from hebm.interfaces import Draw, ImageSpec, Request, TakesLabels
+from hebm.interfaces import Draw, ImageSpec, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
@@ -50,7 +51,7 @@ from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
 from hebm.training.reached import planned
 from hebm.training.trackers import Trackers
-from hebm.transitions import ROOT
+from hebm.transitions import ROOT, require_start
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -116,20 +117,24 @@ def assemble(
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    _check_transitions(model, experiment.evaluate.after)
+    _check_transitions(model, experiment.evaluate)
     for metric in experiment.evaluate.metrics if measured else ():
         metric.check(images, experiment.evaluate)
     return Assembly(experiment, written, places, images, image_spec, model, phases)
 
 
-def _check_transitions(model: Model, after: str | None) -> None:
-    """Raise `ConfigError` for an `evaluate.after` that the trained prior will not have, or a chain that cannot run."""
+def _check_transitions(model: Model, settings: EvaluateSettings) -> None:
+    """Raise `ConfigError` for draws that the trained prior will not have, or a chain that cannot run.
+
+    `evaluate.after` and `evaluate.start_proposals` ask for them.
+    """
     parameter = next(model.backbone.parameters(), torch.zeros(()))
     planned, at = model.prior.planned_transitions(model.backbone), model.backbone.layout.zeros(parameter)
     with evaluating(model.backbone, model.prior):
         for transition in planned:
             transition.check(Draw(at.u, at.context))
-    names = (ROOT, *(transition.name for transition in planned))
+    require_start(planned, settings.start_proposals, "evaluate.start_proposals")
+    after, names = settings.after, (ROOT, *(transition.name for transition in planned))
     if after is not None and after not in names:
         raise ConfigError(
             f"evaluate.after: this prior has no transition {after!r}; it has {', '.join(map(repr, names))}"
@@ -211,7 +216,7 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
 def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     """Return what metrics see of a model, each process taking its share.
 
-    Raises `ConfigError` if `evaluate.after` is not one of the prior's transitions.
+    Raises `ConfigError` for draws that the prior does not have: see `EvaluateSettings.request`.
     """
     experiment, settings, world = assembly.experiment, assembly.experiment.evaluate, accelerator.num_processes
     model = TrainedModel(
@@ -219,11 +224,11 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         assembly.model.prior,
         experiment.train,
         experiment.seed,
-        Request(steps=settings.chain_steps, after=settings.after),
+        settings.request,
         settings.rows,
         settings.decode,
     )
-    model.check_after()
+    model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     splits = Splits(experiment.data, assembly.images)
     return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)

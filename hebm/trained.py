@@ -28,7 +28,7 @@ from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
 from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
-from hebm.transitions import Transition, path_to, up_to
+from hebm.transitions import Transition, path_to, require_start, up_to
 from hebm.walking import root_of, walk
 
 
@@ -80,9 +80,14 @@ class TrainedModel:
         """The log tilt of the prior after `request.after`; None for a root."""
         return tilt_after(self.prior, self.generator, self.request.after)
 
-    def check_after(self) -> None:
-        """Raise `ConfigError` if no transition is called `request.after`; nothing is computed."""
-        up_to(self.prior.transitions(self.generator), self.request.after)
+    def check_request(self) -> None:
+        """Raise `ConfigError` if the prior cannot follow the request; nothing is computed.
+
+        No transition is called `request.after`, or none chooses among start proposals.
+        """
+        listed = self.prior.transitions(self.generator)
+        up_to(listed, self.request.after)
+        require_start(listed, self.request.start_proposals)
 
     @cached_property
     def path(self) -> tuple[Transition, ...]:
@@ -108,10 +113,11 @@ class TrainedModel:
 
     @property
     def chain_lengths(self) -> dict[str, int]:
-        """The steps of each chain that a draw runs, by its transition's name."""
+        """The steps of each chain that a draw runs, by its transition's name; chains of no step are left out."""
         asked = self.request.steps
         path = path_to(self.prior.transitions(self.generator), self.request.after)
-        return {chain.name: chain.steps if asked is None else asked for chain in path if chain.steps}
+        lengths = {chain.name: chain.steps if asked is None else asked for chain in path if chain.steps}
+        return {name: steps for name, steps in lengths.items() if steps}
 
     @property
     def device(self) -> torch.device:

@@ -51,6 +51,16 @@ class Transition(ABC):
     def steps(self) -> int:
         """The length of the chain, 0 if the move is exact."""
 
+    @property
+    def length(self) -> int:
+        """The steps that `Request.steps` replaces: those of a chain; 0 if the move has no steps."""
+        return self.steps
+
+    @property
+    def start_proposals(self) -> int:
+        """The P that `Request.start_proposals` replaces; 0 unless the move chooses where a chain starts."""
+        return 0
+
     def check(self, at: Draw) -> None:  # noqa: B027 most moves can be made from any draw
         """Raise `ConfigError` if the move cannot be made from draws like this one. Asked before training."""
 
@@ -72,10 +82,14 @@ class Exact(Transition):
     Arguments:
         apply: moves a draw, given noise of its own and the request.
         key: of that noise; by default the transition's name.
+        length: steps of an ancestral move that are as many as `Request.steps` asks for.
+        start_proposals: P of a choice among as many proposals as `Request.start_proposals` asks for; see `best_of`.
     """
 
     apply: Callable[[Draw, Noise, Request], Draw]
     key: tuple[int | str, ...] = attrs.field()
+    length: int = 0
+    start_proposals: int = 0
 
     @key.default
     def _own_name(self) -> tuple[int | str, ...]:
@@ -142,11 +156,12 @@ def best_of(
 ) -> Exact:
     """Return a start for a chain: one of P proposals from the density's Gaussian factor, chosen by exp remainder (SIR).
 
-    Of the draw it starts from only the context counts. The diagnostic `ess_<name>` is ESS / P of the weights.
+    Of the draw it starts from only the context counts. The diagnostic `ess_<name>` is ESS / P of the weights. A request
+    for another P is followed; with 1 the draw stays where it is.
 
     Arguments:
         name: of the transition.
-        proposals: P; each evaluates the remainder once, without a gradient.
+        proposals: P, unless a request says otherwise; each evaluates the remainder once, without a gradient.
         density: log N(u; m, s² I) + remainder(u), given the draw and the request.
         from_root: see `Transition`.
         key: of the noise of proposals and choice; by default the name.
@@ -155,6 +170,9 @@ def best_of(
     """
 
     def apply(at: Draw, noise: Noise, request: Request) -> Draw:
+        count = proposals if request.start_proposals is None else request.start_proposals
+        if count == 1:
+            return at
         target = density(at, request)
         factor = target.factor()
         if factor is None:
@@ -170,10 +188,10 @@ def best_of(
         def log_weight(offered: Tensor) -> Tensor:
             return torch.stack([target.remainder(placed(u)) for u in offered.unbind(1)], dim=1)
 
-        found = select(log_weight, at.u.shape[0], at.u.shape[1], proposals, noise)
+        found = select(log_weight, at.u.shape[0], at.u.shape[1], count, noise)
         return at.moved(placed(found.u), {f"ess_{name.replace(' ', '_')}": found.share})
 
-    return Exact(name=name, apply=apply, from_root=from_root, key=key or (name,))
+    return Exact(name=name, apply=apply, from_root=from_root, key=key or (name,), start_proposals=proposals)
 
 
 # ---------------------------------------------------------------- parts of a list
@@ -203,3 +221,18 @@ def path_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[T
     needed = up_to(listed, after)
     first = max((i for i, transition in enumerate(needed) if transition.from_root), default=0)
     return needed[first:]
+
+
+def require_start(listed: tuple[Transition, ...], asked: int | None, key: str = "start_proposals") -> None:
+    """Raise `ConfigError` if a number of start proposals is asked for and no transition chooses among any.
+
+    Arguments:
+        listed: all transitions of a prior.
+        asked: `Request.start_proposals`.
+        key: what the number is called where it was given.
+    """
+    if asked is not None and not any(transition.start_proposals for transition in listed):
+        raise ConfigError(
+            f"{key}: the chains of this prior do not start at one of several draws; leave it out, or set "
+            "prior.start_proposals above 1 where the prior has this key"
+        )

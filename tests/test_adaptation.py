@@ -138,7 +138,7 @@ def test_a_model_adapts_once_until_its_weights_change(backbone, monkeypatch):
 def test_checking_the_name_of_a_transition_computes_nothing(backbone, monkeypatch):
     monkeypatch.setattr(hebm.adaptation, "_adapt", lambda *a: pytest.fail("adapted"))
     model = model_of(backbone)
-    model.check_after()
+    model.check_request()
     assert model.chain_lengths == {"prior": 8}
 
 

@@ -187,8 +187,8 @@ def test_a_wrong_request_is_an_error_before_anything_is_drawn(model):
     "arguments",
     [
         *({"n": wrong} for wrong in (0, 2.0, True)),
-        *({name: 0} for name in ("steps", "batch_size")),
-        *({name: -1} for name in ("seed", "start", "temperature")),
+        *({name: 0} for name in ("start_proposals", "batch_size")),
+        *({name: -1} for name in ("seed", "start", "steps", "temperature")),
         {"temperature": float("nan")},
         {"decode": "mode"},
     ],

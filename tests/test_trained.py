@@ -167,7 +167,14 @@ def test_stages_are_all_transitions_and_the_way_those_that_a_draw_needs(backbone
 def test_chain_lengths_are_those_asked_for(backbone):
     assert model_of(backbone, "progressive").chain_lengths == {"stage 1": 3, "stage 2": 3}
     assert model_of(backbone, "progressive", request=Request(steps=9)).chain_lengths == {"stage 1": 9, "stage 2": 9}
+    assert model_of(backbone, "progressive", request=Request(steps=0)).chain_lengths == {}
     assert model_of(backbone, "ncp").chain_lengths == {}
+
+
+def test_start_proposals_of_a_prior_without_a_start_are_an_error_before_anything_is_drawn(backbone):
+    model = model_of(backbone, "progressive", request=Request(start_proposals=4))
+    with pytest.raises(ConfigError, match=r"start_proposals: the chains of this prior do not start at one of several"):
+        model.check_request()
 
 
 # ---------------------------------------------------------------- modes

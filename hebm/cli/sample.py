@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
 )
 @click.option("--after", help="Stop after this transition of the prior, such as 'stage 1' or 'level 2'.")
-@click.option("--steps", type=click.IntRange(min=1), help="Length of the chains, instead of the prior's own.")
+@click.option(
+    "--steps", type=click.IntRange(min=0), help="Length of the chains, instead of the prior's own; 0: where they start."
+)
+@click.option(
+    "--start-proposals",
+    type=click.IntRange(min=1),
+    help="Draws that each chain's start is chosen among, instead of the prior's own.",
+)
 @click.option(
     "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
 )
@@ -55,6 +62,7 @@ def command(
     attributes: str | None,
     after: str | None,
     steps: int | None,
+    start_proposals: int | None,
     decode: str,
     temperature: float,
     batch_size: int,
@@ -94,6 +102,7 @@ def command(
             attributes=attributes,
             after=after,
             steps=steps,
+            start_proposals=start_proposals,
             decode=decode,
             temperature=temperature,
             batch_size=size,

@@ -98,6 +98,7 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
         "split": settings.split,
         "decode": settings.decode,
         "chain_steps": settings.chain_steps,
+        "start_proposals": settings.start_proposals,
         "after": settings.after,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": evaluation.model.seed,

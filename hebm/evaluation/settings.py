@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hebm import defaults, registry
 from hebm.config.recipes import option, recipe
+from hebm.draws import Request
 from hebm.evaluation.extractors import ExtractorRecipe
 from hebm.evaluation.metric import MetricRecipe
 from hebm.noise import BLOCK, whole_blocks
@@ -29,7 +30,16 @@ class EvaluateSettings:
     )
     metrics: tuple[MetricRecipe, ...] = option(factory=defaults.metrics, doc="what to compute")
     chain_steps: int | None = option(
-        None, low=1, doc="length of each of the prior's chains in evaluation, instead of the one it was trained with"
+        None,
+        low=0,
+        doc="length of each of the prior's chains in evaluation, instead of the one it was trained with; 0 measures "
+        "where chains start",
+    )
+    start_proposals: int | None = option(
+        None,
+        low=1,
+        doc="P, the draws that each chain's start is chosen among, instead of the prior's own; 1 starts at a draw of "
+        "the root",
     )
     after: str | None = option(
         None,
@@ -49,6 +59,11 @@ class EvaluateSettings:
         above=0,
         doc="temperatures τ to try for the Gaussian prior at its best τ; further ones if the first or last is best",
     )
+
+    @property
+    def request(self) -> Request:
+        """Return what the measured draws are like."""
+        return Request(steps=self.chain_steps, after=self.after, start_proposals=self.start_proposals)
 
     @property
     def extractor_name(self) -> str:

@@ -27,13 +27,14 @@ from hebm.testing.promises import (
 )
 from hebm.testing.subjects import PoisonedNoise, contexts, points
 from hebm.transitions import ROOT, path_to
+from hebm.walking import walk
 
 
 def check_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
     """`sample(backbone, n, noise)` gives finite u `(n, D)` in the noise's type, and the layout's context."""
     for dtype in (torch.float32, torch.float64):
         prior, twin = built(recipe, backbone, dtype)
-        for steps in (None, 1):
+        for steps in (None, 0, 1):
             draw = prior.sample(twin, ROWS, Noise(0, "sample", dtype=dtype), Request(steps=steps))
             fix = "return Draw(u, context) with one row per sample"
             expect_shape("u", draw.u, (ROWS, twin.layout.dim), fix)
@@ -118,6 +119,22 @@ def check_fixed(recipe: PriorRecipe, backbone: Backbone) -> None:
         free = fixed.free(u)
         promise(not torch.equal(free, fixed.free(given)), "the others are drawn", "they are as given too", fix)
         promise(not torch.equal(free, fixed.free(other)), "the others follow the noise", "the same for two keys", fix)
+
+
+def check_request(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """A request for 0 steps and 1 start proposal leaves a draw where each move that lists such a number begins.
+
+    Passes for a prior with particles, which are resampled all the same.
+    """
+    prior, twin = built(recipe, backbone)
+    if prior.root is None or prior.population.count > 1:
+        return
+    path, request = path_to(prior.transitions(twin)), Request(steps=0, start_proposals=1)
+    walked = list(walk(prior, twin, ROWS, Noise(0, "sample"), request, path))
+    for transition, (_, before), (name, after) in zip(path, walked, walked[1:], strict=False):
+        if transition.length or transition.start_proposals:
+            fix = "make request.steps steps, and choose among request.start_proposals draws, where they are not None"
+            expect_equal(f"u after {name!r} is u before it", after.u, before.u, fix)
 
 
 def check_transitions(recipe: PriorRecipe, backbone: Backbone) -> None:

@@ -225,6 +225,14 @@ def test_starts_and_adapted_step_sizes_are_reported_and_a_start_can_be_the_end(t
     stopped = sample(folder, tmp_path / "y.npz", "-n", 4, "--after", "start")
     assert stopped.stdout.splitlines()[0].startswith("ess start")
     assert "step size" not in stopped.stdout
+    own, at_start, at_root = (
+        np.load(tmp_path / f"{name}.npz")["images"]
+        for name, options in (("y", ()), ("z", ("--steps", 0)), ("r", ("--steps", 0, "--start-proposals", 1)))
+        if not options or sample(folder, tmp_path / f"{name}.npz", "-n", 4, *options)
+    )
+    assert np.array_equal(own, at_start)
+    sample(folder, tmp_path / "root.npz", "-n", 4, "--after", "root")
+    assert np.array_equal(at_root, np.load(tmp_path / "root.npz")["images"])
 
 
 def test_an_unfinished_run_is_drawn_from_only_if_asked_for(tmp_path):

@@ -186,7 +186,20 @@ class RootWithTransitions(Root):
         return (Exact(name="prior", apply=lambda at, noise, request: at),)
 
 
+class IgnoresSteps(SoundPrior):
+    def transitions(self, backbone):
+        return (Exact(name="prior", apply=lambda at, noise, request: at.moved(at.u + 1), length=3),)
+
+
+class IgnoresStartProposals(SoundPrior):
+    def transitions(self, backbone):
+        start = Exact(name="start", apply=lambda at, noise, request: at.moved(at.u + 1), start_proposals=3)
+        return (start, *super().transitions(backbone))
+
+
 BROKEN_PRIORS = [
+    (IgnoresSteps, "request"),
+    (IgnoresStartProposals, "request"),
     (MovesWhatIsFixed, "fixed"),
     (LabelledWithoutCheck, "abilities"),
     (TwinNames, "transitions"),

@@ -117,8 +117,9 @@ def tiny_evaluation(
     prior = prior or ShiftedPrior(backbone.layout, 1.0)
     settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
     images = {split: data.load(split) for split in ("train", "test")}
-    asked = request or Request(steps=settings.chain_steps, after=settings.after)
-    model = TrainedModel(backbone, prior, InferScheme(), seed, asked, settings.rows, settings.decode)
+    model = TrainedModel(
+        backbone, prior, InferScheme(), seed, request or settings.request, settings.rows, settings.decode
+    )
     return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather), str(tmp_path))
 
 

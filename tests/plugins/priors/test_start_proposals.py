@@ -103,6 +103,25 @@ def test_a_start_depends_on_its_own_row_alone(backbone):
     torch.testing.assert_close(rest.diagnostics["ess_start_stage_3"], whole.diagnostics["ess_start_stage_3"][64:])
 
 
+@pytest.mark.parametrize("mode", ["joint", "progressive"])
+def test_a_request_for_another_number_of_proposals_draws_what_a_prior_of_that_number_draws(mode, backbone):
+    for count in (1, 3):
+        asked = staged(backbone, mode, start_proposals=P).sample(
+            backbone, ROWS, Noise(0, "s"), Request(start_proposals=count)
+        )
+        built = staged(backbone, mode, start_proposals=count).sample(backbone, ROWS, Noise(0, "s"))
+        assert torch.equal(asked.u, built.u)
+        assert list(asked.diagnostics) == list(built.diagnostics)
+
+
+def test_a_chain_of_no_step_ends_at_its_start(backbone):
+    prior = made(backbone)
+    start = prior.sample(backbone, ROWS, Noise(0, "s"), Request(after="start"))
+    assert torch.equal(prior.sample(backbone, ROWS, Noise(0, "s"), Request(steps=0)).u, start.u)
+    root = prior.sample(backbone, ROWS, Noise(0, "s"), Request(after=ROOT))
+    assert torch.equal(prior.sample(backbone, ROWS, Noise(0, "s"), Request(steps=0, start_proposals=1)).u, root.u)
+
+
 def test_fixed_coordinates_stay_as_given_at_the_start_and_after_it(backbone):
     prior, u = made(backbone), points(ROWS, backbone.layout.dim)
     fixed = backbone.layout.fix(u, {1})

@@ -69,7 +69,7 @@ class ScorePrior(PriorLearner):
             u[:, here] = self._denoised(i, latents.features[i], at.u[:, here], noise, request)
             return at.moved(u)
 
-        return Exact(name=f"layer {i}", apply=drawn, key=("layer", i))
+        return Exact(name=f"layer {i}", apply=drawn, key=("layer", i), length=self.steps)
 
     @torch.no_grad()
     def _denoised(self, i: int, feature: Tensor, start: Tensor, noise: Noise, request: Request) -> Tensor:
