@@ -82,7 +82,7 @@ def adapted(
     """
     done: list[Transition] = []
     for transition in listed:
-        if not _has_target(transition):
+        if not has_target(transition):
             done.append(transition)
             continue
         if transition.name not in known:
@@ -93,7 +93,8 @@ def adapted(
     return tuple(done)
 
 
-def _has_target(transition: Transition) -> TypeGuard[MCMC]:
+def has_target(transition: Transition) -> TypeGuard[MCMC]:
+    """Return whether a transition is a chain whose step size is adapted."""
     if not isinstance(transition, MCMC):
         return False
     sampler = transition.sampler
