@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 import attrs
@@ -91,6 +91,11 @@ def adapted(
         sampler: Any = transition.sampler
         done.append(attrs.evolve(transition, sampler=sampler.with_step_size(known[transition.name].step_size)))
     return tuple(done)
+
+
+def unknown(listed: Sequence[Transition], known: Mapping[str, Adaptation]) -> bool:
+    """Return whether `adapted` would have to compute anything."""
+    return any(has_target(transition) and transition.name not in known for transition in listed)
 
 
 def has_target(transition: Transition) -> TypeGuard[MCMC]:

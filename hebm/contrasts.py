@@ -92,6 +92,17 @@ def certified_nats(positive: Tensor, negative: Tensor) -> Tensor:
     return positive.clamp(max=most).mean(0) - negative.clamp(max=most).exp().mean(0) + 1
 
 
+def certified_nats_error(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the standard error of `certified_nats`, √(Var_q g / N + Var_p exp g / N), for each column.
+
+    Arguments:
+        positive: f of draws of q, `(N, …)`.
+        negative: f of N draws of p, `(N, …)`.
+    """
+    most, n = math.log(len(negative)), len(negative)
+    return ((positive.clamp(max=most).var(0) + negative.clamp(max=most).exp().var(0)) / n).sqrt()
+
+
 def held_out(contrasts: Sequence[Contrasted]) -> HeldOut:
     """Return loss, AUROC and certified nats of a log ratio on all draws of several batches; NaN where f is NaN."""
     positive = torch.cat([_columns(each.log_ratio(each.positive)) for each in contrasts])

@@ -36,7 +36,8 @@ class Default:
 TRAIN = Default("hebm_schemes", "two-phase")
 POSTERIOR_SAMPLER = Default("hebm_samplers", "langevin", {"steps": 40, "step_size": 0.1})
 ANNEALED_SAMPLER = Default("hebm_samplers", "pcn-mala", {"steps": 4, "target_acceptance": 0.6})
-EXTRACTOR = Default("hebm_extractors", "classifier")
+EXTRACTORS = (Default("hebm_extractors", "classifier"), Default("hebm_extractors", "efficientnet-lite0"))
+"""The first of them that is suited to the images is used."""
 DIAGNOSIS = Default("hebm_analyses", "hole")
 METRICS = (Default("hebm_metrics", "fd"), Default("hebm_metrics", "gap-closed"))
 

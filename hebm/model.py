@@ -24,6 +24,7 @@ from hebm.evaluation.likelihood import Elbo, elbo_of
 from hebm.evaluation.partition import Annealing, LogZ, log_z_of
 from hebm.evaluation.scores import Scorer, Scores
 from hebm.interfaces import Backbone, Batch, PriorLearner, Request
+from hebm.kept_adaptations import KeptAdaptations
 from hebm.labelled import check_labels, require_labelled
 from hebm.latents import Posterior
 from hebm.model_images import Recipes, each_batch
@@ -61,6 +62,7 @@ class Model(nn.Module):
     def __init__(self, backbone: Backbone, prior: PriorLearner, recipes: Recipes | None = None) -> None:
         super().__init__()
         self.backbone, self.prior, self.recipes = backbone, prior, recipes
+        self.kept: KeptAdaptations | None = None
         self._adaptations: Known[str, Adaptation] = Known()
         self._log_z: Known[Annealing, LogZ] = Known()
 
@@ -289,7 +291,7 @@ class Model(nn.Module):
         require_at_least(0, seed=seed)
         scheme = None if self.recipes is None else self.recipes.experiment.train
         found = self._adaptations.of(self)
-        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found)
+        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found, self.kept)
 
     def _of_images(self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str) -> list[T]:
         if self.recipes is None:

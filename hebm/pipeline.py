@@ -118,8 +118,9 @@ def assemble(
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
     _check_transitions(model, experiment.evaluate)
-    for metric in experiment.evaluate.metrics if measured else ():
-        metric.check(images, experiment.evaluate)
+    settings = experiment.evaluate.suited_to(images["train"])
+    for metric in settings.metrics if measured else ():
+        metric.check(images, settings)
     return Assembly(experiment, written, places, images, image_spec, model, phases)
 
 
@@ -227,6 +228,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
         settings.request,
         settings.rows,
         settings.decode,
+        kept=assembly.model.kept,
     )
     model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)

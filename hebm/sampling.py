@@ -63,7 +63,7 @@ def run(
         density: what the chain leaves invariant, up to the sampler's discretisation.
         u: where to start.
         noise: the k-th step takes its k-th draws.
-        steps: how many, instead of `sampler.steps`.
+        steps: how many, instead of `sampler.steps`; 0 evaluates nothing.
         observe: called after each step with the whole u; a gradient is 0 at fixed coordinates.
         fixed: coordinates of u that are given; the chain moves the others alone.
         name: what the observer is told of this chain.
@@ -73,9 +73,10 @@ def run(
     if fixed is not None:
         density, u = Conditioned(density, fixed), fixed.free(u)
     sampler.check(density)
+    count = sampler.steps if steps is None else steps
     with frozen(*density.modules):
-        state = sampler.init(density, u)
-        for k in range(sampler.steps if steps is None else steps):
+        state = sampler.init(density, u) if count else (u,)
+        for k in range(count):
             state, info = sampler.step(density, state, draw_step_noise(sampler, u, noise))
             if observe is not None:
                 observe(name, k, *_whole(state, info, fixed))

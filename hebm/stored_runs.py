@@ -9,22 +9,25 @@ from typing import Any
 
 import attrs
 
+import hebm
 from hebm.building import build
+from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.live_values import with_live
 from hebm.config.overrides import Changes
 from hebm.config.paths import Places, located
 from hebm.config.recipes import live_fields
-from hebm.config.writing import dumps
+from hebm.config.writing import dumps, to_table
 from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.metrics_file import Results, from_json
 from hebm.interfaces import ImageSpec
+from hebm.kept_adaptations import KeptAdaptations
 from hebm.model import Model
 from hebm.store.changes import config_changes
 from hebm.store.checkpoints import Checkpoint, load_latest, newest_head
 from hebm.store.contents import Contents
-from hebm.store.provenance import images_of
+from hebm.store.provenance import images_of, versions_of
 from hebm.store.run_folder import RunFolder
 from hebm.training.reached import Reached, reached
 from hebm.training.state import Tensors, averaged_weights, load_module
@@ -178,6 +181,7 @@ class StoredRun:
         """
         model = build(self.experiment, self.images)
         _load(model, self.weights())
+        model.kept = self._kept()
         return model.to(device)
 
     def restore(self, model: Model) -> Checkpoint:
@@ -190,7 +194,15 @@ class StoredRun:
         """
         checkpoint = self.checkpoint()
         _load(model, _weights(checkpoint))
+        model.kept = self._kept()
         return checkpoint
+
+    def _kept(self) -> KeptAdaptations:
+        """Return the file of adapted step sizes, bound to all that they depend on besides the weights."""
+        written = self.written
+        versions = {"hebm": hebm.__version__, **versions_of(distributions(written))}
+        parts = {"backbone": to_table(written.backbone), "prior": to_table(written.prior)}
+        return KeptAdaptations(self.folder.adaptations, {**parts, "versions": versions})
 
     def unfinished(self, checkpoint: Checkpoint) -> str:
         """Return the place of a checkpoint in training, or "" if it is the end."""

@@ -19,10 +19,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from hebm.adaptation import Adaptation, adapted
+from hebm.adaptation import Adaptation, adapted, unknown
 from hebm.draws import Draw, Request
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, tilt_after
+from hebm.kept_adaptations import KeptAdaptations
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import BLOCK, Noise
@@ -58,6 +59,7 @@ class TrainedModel:
         rows: samples at a time, whole noise blocks.
         decoding: the image of a latent: "mean" is E[x|z], "sample" a draw from p(x|z).
         adaptations: what is known of chains whose step size is adapted, by transition; filled when it is needed.
+        kept: the file where they are kept; None keeps them in memory alone.
     """
 
     backbone: Backbone
@@ -68,6 +70,7 @@ class TrainedModel:
     rows: int = 8 * BLOCK
     decoding: str = "mean"
     adaptations: dict[str, Adaptation] = attrs.field(factory=dict)
+    kept: KeptAdaptations | None = None
 
     @cached_property
     def generator(self) -> Backbone:
@@ -107,16 +110,29 @@ class TrainedModel:
         return self._adapted(path_to(self.prior.transitions(self.generator), after))
 
     def _adapted(self, listed: tuple[Transition, ...]) -> tuple[Transition, ...]:
-        noise = Noise(0, "adapt", device=self.device, dtype=self.dtype)
+        noise, key = Noise(0, "adapt", device=self.device, dtype=self.dtype), ""
+        if self.kept is not None and unknown(listed, self.adaptations):
+            key = self.kept.key(
+                self.device, self.dtype, (self.backbone, self.prior), self.prior.transitions(self.generator)
+            )
+            self.adaptations.update(self.kept.read(key))
+        computed = unknown(listed, self.adaptations)
         with self._evaluating():
-            return adapted(self.prior, self.generator, listed, self.adaptations, noise)
+            found = adapted(self.prior, self.generator, listed, self.adaptations, noise)
+        if self.kept is not None and computed:
+            self.kept.write(key, self.adaptations)
+        return found
+
+    @property
+    def route(self) -> tuple[Transition, ...]:
+        """The transitions of `path` with their configured step sizes: nothing is computed."""
+        return path_to(self.prior.transitions(self.generator), self.request.after)
 
     @property
     def chain_lengths(self) -> dict[str, int]:
         """The steps of each chain that a draw runs, by its transition's name; chains of no step are left out."""
         asked = self.request.steps
-        path = path_to(self.prior.transitions(self.generator), self.request.after)
-        lengths = {chain.name: chain.steps if asked is None else asked for chain in path if chain.steps}
+        lengths = {chain.name: chain.steps if asked is None else asked for chain in self.route if chain.steps}
         return {name: steps for name, steps in lengths.items() if steps}
 
     @property
@@ -146,6 +162,7 @@ class TrainedModel:
             rows or self.rows,
             decoding or self.decoding,
             self.adaptations,
+            self.kept,
         )
         other.__dict__["generator"] = self.generator
         return other

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hebm.contrasts import Contrasted, bce, certified_nats, held_out
+from hebm.contrasts import Contrasted, bce, certified_nats, certified_nats_error, held_out
 from hebm.latents import Latents
 
 
@@ -54,6 +54,13 @@ def test_no_log_ratio_certifies_more_than_the_kl_on_average_over_sets_of_draws(s
     f = lambda x: scale * (shift * x - shift**2 / 2)  # noqa: E731
     nats = certified_nats(f(x[0] + shift), f(x[1]))
     assert float(nats.mean()) <= shift**2 / 2 + 3 * float(nats.std()) / math.sqrt(nats.numel())
+
+
+def test_the_standard_error_is_the_deviation_of_the_certified_nats_over_many_sets_of_draws():
+    x = torch.randn(2, 100, 2000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    positive, negative = (0.5 * each - 0.125 for each in (x[0] + 0.5, x[1]))
+    deviation = float(certified_nats(positive, negative).std())
+    assert float(certified_nats_error(positive, negative).mean()) == pytest.approx(deviation, rel=0.05)
 
 
 def test_one_draw_takes_away_at_most_one_nat():

@@ -15,7 +15,10 @@ from hebm import defaults
 from hebm.defaults import Default
 
 CORE = Path(hebm.__file__).parent
-DEFAULTS = [value for value in vars(defaults).values() if isinstance(value, Default)] + list(defaults.METRICS)
+DEFAULTS = [value for value in vars(defaults).values() if isinstance(value, Default)] + [
+    *defaults.METRICS,
+    *defaults.EXTRACTORS,
+]
 
 # the same word, but not the plugin
 HOMONYMS = {

@@ -390,11 +390,12 @@ def test_the_names_are_these():
         "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
-        "extractors": "classifier inception",
-        "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood",
+        "extractors": "classifier efficientnet-lite0 inception",
+        "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
+        "two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context hierarchical hole interpolation ood stages temperature",
+        "analyses": "anomaly chains context cost hierarchical hole interpolation ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 

@@ -274,8 +274,10 @@ def with_data(data):
 def test_tensors_are_trained_on_measured_and_asked_for_again(tmp_path, images):
     data = hebm.Tensors(images, range=(-1.0, 1.0), batch_size=64)
     run = train(tmp_path / "mine", with_data(data))
-    with pytest.raises(ConfigError, match=r"classifier.* needs images with class labels"):  # the default extractor
-        run.evaluate()
+    with pytest.raises(ConfigError, match=r"classifier.* needs images with class labels"):
+        run.evaluate({"evaluate.extractors": ["classifier"]})
+    found = run.evaluate({"evaluate.samples": 4})
+    assert found.get("fd", "prior").extractor == "efficientnet-lite0"  # the default without labels
     assert len(run.evaluate({"evaluate.metrics": ["likelihood"]})) > 0
     again = hebm.open_run(tmp_path / "mine")
     assert again.model.sample(2).shape == (2, 1, 8, 8)  # needs no images

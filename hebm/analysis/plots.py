@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from hebm.analysis.compared_plot import Plot
+from hebm.report.compared_plots import draw_plot
 from hebm.report.panels import COLOURS, STYLE, to_png
 from hebm.store.durable import replace_file, reporting
 
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 _ACROSS = 3
 _PANEL = (3.7, 2.6)
+_LARGE = (6.4, 4.0)
 _BINS = 40
 
 
@@ -72,6 +75,16 @@ def _line(axes: Axes, line: Line, label: str, colour: str) -> None:
     axes.plot(line.x, line.y, color=colour, lw=1.4, label=label, marker="." if len(line.x) < 20 else "")
     if line.low is not None and line.high is not None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
+
+
+def save_plot(path: Path, plot: Plot) -> None:
+    """Write one large frame of a plot that `hebm compare` draws too. Raises `CheckpointError` if it cannot."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=_LARGE, layout="constrained")
+        draw_plot(figure.subplots(), {"": plot})
+        content = to_png(figure)
+    with reporting(f"write {path}"):
+        replace_file(path, content)
 
 
 def save_histograms(path: Path, panels: Mapping[str, Mapping[str, Tensor]], xlabel: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from hebm.analysis.compared_plot import Plot, plot_of
 from hebm.errors import CheckpointError
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import write_json_atomic
@@ -27,12 +28,14 @@ class Picture:
         title: what it shows, also for readers who cannot see it.
         caption: how to read it.
         pixels: True for a grid of images, which is shown without smoothing.
+        timed: True if it shows how long something took, which differs when the analysis is run again.
     """
 
     file: str
     title: str
     caption: str = ""
     pixels: bool = False
+    timed: bool = False
 
 
 @attrs.frozen
@@ -60,6 +63,8 @@ class Section:
         text: paragraphs: what was done, and what came out, failures included.
         pictures, tables: in the order in which they are shown.
         numbers: the results for programs: what JSON can hold.
+        timings: paragraphs about how long something took, which differ when the analysis is run again.
+        plots: data that `hebm compare` draws together with those of other runs.
     """
 
     title: str
@@ -67,9 +72,11 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     numbers: Mapping[str, Any] = attrs.field(factory=dict)
+    timings: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
 
     def __str__(self) -> str:
-        return "\n\n".join((self.title, *self.text, *(str(table) for table in self.tables)))
+        return "\n\n".join((self.title, *self.text, *self.timings, *(str(table) for table in self.tables)))
 
     def write(self, folder: Path, conditions: Mapping[str, Any]) -> None:
         """Write `section.json`.
@@ -92,7 +99,10 @@ def read_section(folder: Path) -> Section:
         read = json.loads(data)
         pictures = tuple(Picture(**picture) for picture in read["pictures"])
         tables = tuple(_table(**table) for table in read["tables"])
-        return Section(read["title"], tuple(read["text"]), pictures, tables, read["numbers"])
+        plots = tuple(plot_of(plot) for plot in read.get("plots", ()))
+        return Section(
+            read["title"], tuple(read["text"]), pictures, tables, read["numbers"], tuple(read.get("timings", ())), plots
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); run hebm analyse again") from error
 

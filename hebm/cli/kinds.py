@@ -37,7 +37,7 @@ KINDS = {
     "prior": Kind("hebm_priors", "prior", "a Gaussian over u with a learned mean and scale", "[prior]"),
     "sampler": Kind("hebm_samplers", "sampler", "the unadjusted Langevin algorithm", "[prior.sampler]"),
     "dataset": Kind("hebm_datasets", "data set", "images of lying and standing bars", "[data]"),
-    "extractor": Kind("hebm_extractors", "extractor", "pixels averaged over a grid", "[evaluate.extractor]"),
+    "extractor": Kind("hebm_extractors", "extractor", "pixels averaged over a grid", "[[evaluate.extractors]]"),
     "metric": Kind("hebm_metrics", "metric", "the contrast of images", "[[evaluate.metrics]]"),
     "scheme": Kind("hebm_schemes", "scheme", "backbone and prior trained at the same time", "[train]"),
     "analysis": Kind("hebm_analyses", "analysis", "mean images", call="hebm analyse RUN NAME"),

@@ -13,7 +13,7 @@ The i-th image of a kind has its own derived noise, whatever the batch size or t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -47,7 +47,7 @@ class Evaluation:
     Arguments:
         model: draws, decodes and infers.
         splits: its data set.
-        settings: the `[evaluate]` table.
+        settings: the `[evaluate]` table; where it names no extractor, the one that suits the data is filled in.
         processes: how several processes divide images; each computes whole batches.
         cache_folder: where extractors that were trained are kept (`run.cache_folder`).
     """
@@ -60,14 +60,14 @@ class Evaluation:
         processes: Processes | None = None,
         cache_folder: str = CACHE_FOLDER,
     ) -> None:
-        self.model, self.splits, self.settings = model, splits, settings
+        self.model, self.splits, self.settings = model, splits, settings.suited_to(splits["train"])
         self.processes, self.cache_folder = processes or Processes(), cache_folder
         self.references = EvenSubset(splits[settings.split], settings.samples)
         if len(self.references) < 2:
             raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
         self._shares: dict[Kind, list[Tensor]] = {}
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
-        self._moments: dict[Kind, Moments] = {}
+        self._moments: dict[tuple[Kind, str], Moments] = {}
         self.extractors: dict[str, Extractor] = {}
         self._recipes: dict[str, ExtractorRecipe] = {}
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
@@ -135,7 +135,7 @@ class Evaluation:
         return batches.in_order(start, rows)
 
     def _share(self, kind: Kind) -> list[Tensor]:
-        """This process's batches of pixels; kept while they are small."""
+        """Return this process's batches of pixels; they are kept while they are small."""
         if kind in self._shares:
             return self._shares[kind]
         nonfinite, share = 0, []
@@ -144,7 +144,7 @@ class Evaluation:
             nonfinite += count_nonfinite(images)
             share.append(to_pixels(images).cpu())
         self._refuse(kind, nonfinite)
-        if isinstance(kind, str) and sum(part.numel() for part in share) <= _KEPT_BYTES:
+        if sum(part.numel() for part in share) <= _KEPT_BYTES:
             self._shares[kind] = share
         return share
 
@@ -170,11 +170,11 @@ class Evaluation:
         """Load an extractor when it is first needed.
 
         Arguments:
-            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' own.
+            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' first one.
 
         Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
         """
-        recipe = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        recipe = self._recipe(which)
         name = require_one(self._recipes, recipe)
         if name not in self.extractors:
             cache = Path(self.cache_folder).expanduser()
@@ -182,29 +182,49 @@ class Evaluation:
             self.extractors[name] = recipe.load(context)
         return self.extractors[name]
 
+    def _recipe(self, which: ExtractorRecipe | str | None) -> ExtractorRecipe:
+        return self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractors[0]
+
     def features(self, kind: Kind, layer: str = "features", extractor: ExtractorRecipe | str | None = None) -> Tensor:
         """Return the features of all images of a kind, float32 `(N, F)` on the CPU."""
         model = self.extractor(extractor)
-        key = (kind, model.name)
-        if key not in self._features:
-            made = [model(part) for part in self._share(kind)]
-            found = {
+        self._extract(kind, [model])
+        return self._features[kind, model.name][layer]
+
+    def _extract(self, kind: Kind, models: Sequence[Extractor]) -> None:
+        """Compute the features that are missing, all of them from the same draws."""
+        missing = [model for model in models if (kind, model.name) not in self._features]
+        share = self._share(kind) if missing else []
+        for model in missing:
+            made = [model(part) for part in share]
+            self._features[kind, model.name] = {
                 name: self._join(kind, [part[name].cpu() for part in made], torch.empty(0, width))
                 for name, width in model.widths.items()
             }
-            if not isinstance(kind, str):
-                return found[layer]
-            self._features[key] = found
-        return self._features[key][layer]
 
-    def distance(self, kind: Kind) -> float:
-        """Return the Fréchet distance of a kind to the data, in the settings' extractor."""
-        return frechet_distance(self._moments_of(kind), self._moments_of(DATA))
+    def distance(self, kind: Kind, extractor: ExtractorRecipe | str | None = None) -> float:
+        """Return the Fréchet distance of a kind to the data, in an extractor; None for the settings' first one."""
+        return frechet_distance(self._moments_of(kind, extractor), self._moments_of(DATA, extractor))
 
-    def _moments_of(self, kind: Kind) -> Moments:
-        if kind not in self._moments:
-            self._moments[kind] = moments(self.features(kind))
-        return self._moments[kind]
+    def distances(self, kind: Kind) -> dict[str, float]:
+        """Return the Fréchet distance of a kind to the data in each of the settings' extractors, by name."""
+        names = self.settings.extractor_names
+        models = [self.extractor(name) for name in names]
+        for measured in (DATA, kind):
+            self._extract(measured, models)
+        return {name: self.distance(kind, name) for name in names}
+
+    def forget(self, kind: Kind) -> None:
+        """Free the memory of what is kept of a kind; it is computed again when it is asked for."""
+        self._shares.pop(kind, None)
+        self._features = {key: found for key, found in self._features.items() if key[0] != kind}
+        self._moments = {key: found for key, found in self._moments.items() if key[0] != kind}
+
+    def _moments_of(self, kind: Kind, extractor: ExtractorRecipe | str | None) -> Moments:
+        key = kind, self.extractor(extractor).name
+        if key not in self._moments:
+            self._moments[key] = moments(self.features(kind, extractor=extractor))
+        return self._moments[key]
 
     # ------------------------------------------------------------ figures per image
 

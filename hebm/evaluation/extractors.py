@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm import registry
+from hebm import defaults, registry
 from hebm.data.images import Images
 from hebm.errors import ConfigError, PluginError
 from hebm.evaluation.shares import Processes
@@ -95,12 +95,18 @@ class ExtractorRecipe(ABC):
         reason = self.unsuited(images)
         if reason:
             name = registry.name_of(self)
-            raise ConfigError(f'evaluate.extractor: "{name}" {reason}; {_others(name, images)}')
+            raise ConfigError(f'evaluate.extractors: "{name}" {reason}; {_others(name, images)}')
 
     def load(self, context: ExtractorContext) -> Extractor:
         """Check that it is suited to the data, then make it. Raises `ConfigError` if it is not."""
         self.check(context.images["train"])
         return self.build(context)
+
+
+def default_extractor(images: Images) -> ExtractorRecipe:
+    """Return the first default extractor that is suited to a data set; if none is, the first, whose `check` fails."""
+    made: list[ExtractorRecipe] = [default() for default in defaults.EXTRACTORS]
+    return next((recipe for recipe in made if recipe.unsuited(images) is None), made[0])
 
 
 def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> str:
@@ -116,7 +122,7 @@ def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> st
     if used.setdefault(name, recipe) != recipe:
         raise ConfigError(
             f'evaluate: two extractors "{name}" with different settings, {recipe} and {used[name]}; give '
-            "evaluate.extractor and evaluate.metrics the same"
+            "evaluate.extractors and evaluate.metrics the same"
         )
     return name
 
@@ -125,7 +131,7 @@ def _others(name: str, images: Images) -> str:
     """Say which other extractors are suited to a data set."""
     group = ExtractorRecipe.group
     suited = [f'"{other}"' for other in registry.names(group) if other != name and _suits(group, other, images)]
-    return f"use evaluate.extractor = {' or '.join(suited)}" if suited else "no installed extractor is suited to them"
+    return f"use {' or '.join(suited)} instead" if suited else "no installed extractor is suited to them"
 
 
 def _suits(group: str, name: str, images: Images) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 Better = Literal["lower", "higher"]
+Key = tuple[str, str | None, str, str]
 
 SHARE = "share"
 """Unit of a part of 1: the value is stored as it is and shown in per cent."""
@@ -41,7 +42,7 @@ class Measurement:
     """One number that a metric found, with all that is needed to read, show and compare it.
 
     Arguments:
-        name: identifies it together with `kind` and `part`: lower case, such as "fd".
+        name: identifies it together with `kind`, `part` and extractor: lower case, such as "fd".
         value: the number; None or NaN where there is none, and `note` says why.
         title: what readers see, such as "Fréchet distance".
         error: its standard error; None if unknown.
@@ -50,7 +51,8 @@ class Measurement:
         part: which of several with the same name, such as "layer 1".
         better: which direction is better; None if neither.
         conditions: settings that another number must share to be comparable, such as `{"k": 100}`. Features are named
-            by `{"extractor": name}`. For a `kind`, N, split and decoding of the run count too.
+            by `{"extractor": name}`, which also tells apart measurements of one name, kind and part. For a `kind`, N,
+            split and decoding of the run count too.
         note: a warning, or the reason why the number is missing.
         summary: the result in a sentence or two. It leads the page, and its measurement comes first in tables.
         detail: whether it belongs among the details: on the page and in files, but not in `hebm compare`'s table.
@@ -59,7 +61,7 @@ class Measurement:
 
     Example:
         >>> Measurement("nll", 81.2, "negative log likelihood", error=0.3, unit="nats per image", better="lower").key
-        ('nll', None, '')
+        ('nll', None, '', '')
     """
 
     name: str
@@ -99,9 +101,14 @@ class Measurement:
                 yield f"condition {key!r} must be text, a number, true, false or None, got {value!r}"
 
     @property
-    def key(self) -> tuple[str, str | None, str]:
-        """Return what identifies the measurement within a run."""
-        return self.name, self.kind, self.part
+    def extractor(self) -> str:
+        """Return the name of the extractor in whose features it was measured, or ""."""
+        return str(self.conditions.get("extractor", ""))
+
+    @property
+    def key(self) -> Key:
+        """Return what identifies the measurement within a run: name, kind, part and extractor."""
+        return self.name, self.kind, self.part, self.extractor
 
     @property
     def found(self) -> bool:

@@ -44,9 +44,14 @@ class Results:
     seconds: float | None = None
     seconds_training: float | None = None
 
-    def get(self, name: str, kind: str | None = None, part: str = "") -> Measurement | None:
-        """Return the measurement of this key, or None."""
-        return next((found for found in self.measurements if found.key == (name, kind, part)), None)
+    def get(
+        self, name: str, kind: str | None = None, part: str = "", extractor: str | None = None
+    ) -> Measurement | None:
+        """Return the measurement of this key, or None; without an extractor, the first of this name, kind and part."""
+        for found in self.measurements:
+            if found.key == (name, kind, part, found.extractor if extractor is None else extractor):
+                return found
+        return None
 
     def after_training(self, seconds: float, unfinished: str = "") -> Results:
         """Return the same results with what is known of training.
@@ -112,7 +117,7 @@ def _results(read: Mapping[str, Any]) -> Results:
         raise ValueError("conditions.extractors must be tables")
     measurements = tuple(Measurement(**entry) for entry in read["measurements"])
     if len({found.key for found in measurements}) < len(measurements):
-        raise ValueError("two measurements have the same name, kind and part")
+        raise ValueError("two measurements have the same name, kind, part and extractor")
     return Results(measurements, conditions, _seconds(read["seconds"]), _seconds(read["seconds_training"]))
 
 

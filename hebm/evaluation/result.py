@@ -11,7 +11,7 @@ from typing import Any
 from hebm.errors import PluginError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
-from hebm.evaluation.metric import Measurement, MetricRecipe
+from hebm.evaluation.metric import Key, Measurement, MetricRecipe
 from hebm.evaluation.metrics_file import Results
 
 _PACKAGES = ("hebm", "torch", "torchvision", "torch-fidelity")
@@ -24,7 +24,7 @@ def evaluate(evaluation: Evaluation) -> Results:
     `NonFiniteError` if images are not finite.
     """
     started = time.perf_counter()
-    found: dict[tuple[str, str | None, str], Measurement] = {}
+    found: dict[Key, Measurement] = {}
     for metric in evaluation.settings.metrics:
         for measurement in _computed(metric, evaluation):
             _add(found, measurement, metric)
@@ -46,7 +46,7 @@ def _computed(metric: MetricRecipe, evaluation: Evaluation) -> list[Measurement]
     return found
 
 
-def _add(found: dict[tuple[str, str | None, str], Measurement], measurement: Measurement, metric: MetricRecipe) -> None:
+def _add(found: dict[Key, Measurement], measurement: Measurement, metric: MetricRecipe) -> None:
     first = found.setdefault(measurement.key, measurement)
     new, old = measurement.to_json(), first.to_json()
     differing = [f"{field} = {new[field]!r}, not {old[field]!r}" for field in new if new[field] != old[field]]

@@ -10,11 +10,14 @@ from typing import Any
 
 import attrs
 
+from hebm.analysis.compared_plot import Plot
+from hebm.analysis.section import read_sections
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.kinds import KINDS
-from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metric import Key, Measurement
 from hebm.evaluation.metrics_file import Results
-from hebm.report.metric_table import Group, Table, groups
+from hebm.report.compared_plots import by_title
+from hebm.report.metric_table import Group, Table, groups, label
 from hebm.report.numbers import measured, shown, with_deviation
 from hebm.report.page import component
 from hebm.store.run_folder import RunFolder
@@ -35,12 +38,14 @@ class Run:
         config: its resolved configuration, as a table.
         results: what evaluation found.
         data: its data set's fingerprint, as text.
+        plots: what its analyses have for a plot of several runs.
     """
 
     folder: RunFolder
     config: Mapping[str, Any]
     results: Results
     data: str
+    plots: tuple[Plot, ...] = ()
 
     @property
     def name(self) -> str:
@@ -79,12 +84,15 @@ class Run:
 def compared(folder: RunFolder) -> Run:
     """Read an evaluated run.
 
-    Raises `CheckpointError` if it is not a run folder or was changed, `HebmError` before evaluation.
+    Raises `CheckpointError` if it is not a run folder or was changed, or if an analysis is damaged, `HebmError` before
+    evaluation.
     """
     run = read_run(folder.path)
     if run.results is None:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
-    return Run(folder, run.contents.table, run.results, json.dumps(run.manifest.get("data"), sort_keys=True))
+    data = json.dumps(run.manifest.get("data"), sort_keys=True)
+    plots = tuple(plot for section in read_sections(folder.analyses).values() for plot in section.plots)
+    return Run(folder, run.contents.table, run.results, data, plots)
 
 
 # ---------------------------------------------------------------- what may be compared
@@ -96,12 +104,19 @@ def differing_conditions(runs: Sequence[Run]) -> list[str]:
     for column in columns(runs, details=True):
         for line in _differing(runs, column):
             found.setdefault(line, []).append(column.title)
+    for title, plots in by_title({run.name: run.plots for run in runs}).items():
+        for line in _unequal([(run, plot.conditions) for run, plot in plots.items()]):
+            found.setdefault(line, []).append(title)
     return [f"{line} ({', '.join(dict.fromkeys(titles))})" for line, titles in found.items()]
 
 
 def _differing(runs: Sequence[Run], column: Measurement) -> list[str]:
     every = [(run, run.results.get(*column.key)) for run in runs]
-    having = [(run.name, run.conditions(found)) for run, found in every if found is not None and found.found]
+    return _unequal([(run.name, run.conditions(found)) for run, found in every if found is not None and found.found])
+
+
+def _unequal(having: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """Return a line for each condition that has several values, with the value of each run."""
     lines = []
     for name in dict.fromkeys(name for _, conditions in having for name in conditions):
         values = [(run, conditions.get(name, "none")) for run, conditions in having]
@@ -122,8 +137,8 @@ def require_comparable(runs: Sequence[Run]) -> None:
         listed = "".join(f"\n  {line}" for line in differing)
         raise ConfigError(
             f"these numbers cannot be compared:{listed}\n"
-            "evaluate the runs alike (hebm evaluate RUN --set evaluate.samples=…), or show them with --anyway "
-            "(anyway=True in Python)"
+            "evaluate and analyse the runs alike (hebm evaluate RUN --set evaluate.samples=…, hebm analyse), or show "
+            "them with --anyway (anyway=True in Python)"
         )
 
 
@@ -139,7 +154,7 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
     """
     of_metrics = [found for run in runs for found in run.results.measurements]
     every = [*of_metrics, *(found for run in runs for found in run.measurements)]
-    first: dict[tuple[str, str | None, str], Measurement] = {}
+    first: dict[Key, Measurement] = {}
     for measurement in every:
         if measurement.found:
             first.setdefault(measurement.key, measurement)
@@ -150,7 +165,7 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
 def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> Table:
     """Make a row for each run, and below them mean ± standard deviation of runs that differ only in their seed.
 
-    A column's head has two lines: the title, and the kind of images.
+    A column's head has two lines: the title; the kind of images and, where there are several, the extractor.
 
     Arguments:
         runs: in the order of the rows.
@@ -162,12 +177,12 @@ def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> T
         same.setdefault(run.experiment, []).append(run)
     means = [_mean_row(group, chosen) for group in same.values() if len(group) > 1]
     rows = [(*run.facts(), *(_cell(run, column) for column in chosen)) for run in runs]
-    return Table((*FACTS, *map(_head, chosen)), (*rows, *means))
+    return Table((*FACTS, *(_head(column, chosen) for column in chosen)), (*rows, *means))
 
 
-def _head(column: Measurement) -> str:
+def _head(column: Measurement, chosen: Sequence[Measurement]) -> str:
     kind = KINDS[column.kind].title if column.kind else ""
-    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, column.part))))))
+    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, label(column, chosen)))))))
 
 
 def _cell(run: Run, column: Measurement) -> str:
@@ -193,7 +208,7 @@ def _mean_cell(column: Measurement, values: Sequence[float]) -> str:
 
 
 def exact_table(runs: Sequence[Run]) -> Table:
-    """Make a row for each run with numbers in full, details too; columns are named as in `metrics.json`."""
+    """Make a row for each run with numbers in full, details too; columns are named "name.kind.part.extractor"."""
     header, rows = list(FACTS), [list(run.facts()) for run in runs]
     for column in columns(runs, details=True):
         found = [run.find(column) for run in runs]
@@ -209,5 +224,11 @@ def exact_table(runs: Sequence[Run]) -> Table:
 def as_plain(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Return everything about the runs as plain JSON values, one mapping for each run."""
     return [
-        {**dict(zip(FACTS, run.facts(), strict=True)), "fingerprint": run.data, **run.results.to_json()} for run in runs
+        {
+            **dict(zip(FACTS, run.facts(), strict=True)),
+            "fingerprint": run.data,
+            **run.results.to_json(),
+            "plots": [attrs.asdict(plot) for plot in run.plots],
+        }
+        for run in runs
     ]

@@ -20,11 +20,12 @@ from matplotlib.ticker import PercentFormatter
 from hebm.errors import ConfigError
 from hebm.evaluation.kinds import DATA, KINDS, PRIOR
 from hebm.evaluation.metric import SHARE, Measurement
+from hebm.report.compared_plots import by_title, draw_plot
 from hebm.report.comparison import FACTS, Run, as_plain, columns, differing_conditions, exact_table, table
-from hebm.report.metric_table import Group, Table, conditions
+from hebm.report.metric_table import Group, Table, conditions, label
 from hebm.report.numbers import measured, printable
 from hebm.report.page import rendered
-from hebm.report.panels import STYLE, data_address, to_png
+from hebm.report.panels import STYLE, data_address, literal, to_png
 from hebm.report.pictures import read_picture
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import finite
@@ -34,6 +35,7 @@ _HEAD_WIDTH = 14
 _ACROSS = 5
 _BARS_ACROSS = 3
 _SHORTEST_BARS = 1.6
+_PLOT = 3.4
 
 
 def as_text(cells: Table) -> str:
@@ -111,27 +113,33 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
 
 
 def picture(runs: Sequence[Run]) -> Figure:
-    """Draw samples of each run's prior after the first run's data, and bars of every result about learned priors."""
+    """Draw samples of each run's prior after the first run's data, bars of every result about learned priors, plots.
+
+    A plot is drawn where an analysis of some run has its data, with lines of each such run.
+    """
     grids = [(KINDS[DATA].title, _grid(runs[0], DATA)), *((run.name, _grid(run, PRIOR)) for run in runs)]
-    across, bars = min(_ACROSS, len(grids)), _bar_groups(runs)
+    across, bars, plots = min(_ACROSS, len(grids)), _bar_groups(runs), by_title({run.name: run.plots for run in runs})
     down, rows_of_bars = -(-len(grids) // across), -(-len(bars) // _BARS_ACROSS)
     height = max(_SHORTEST_BARS, 0.32 * len(runs) * max(map(len, bars), default=1) ** 0.5 + 0.8) * rows_of_bars
+    heights = [2.5 * down, *([height] if bars else []), *([_PLOT] * len(plots))]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * max(across, 3), 2.5 * down + height), layout="constrained")
-        parts: Any = figure.subfigures(2, 1, height_ratios=[2.5 * down, height]) if bars else [figure]
+        figure = Figure(figsize=(2.3 * max(across, 3), sum(heights)), layout="constrained")
+        parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for i, axes in enumerate(parts[0].subplots(down, across, squeeze=False).flat):
             _show(axes, *grids[i]) if i < len(grids) else axes.set_axis_off()
         if bars:
             _all_bars(parts[1], bars, rows_of_bars, runs)
+        for part, shared in zip(parts[len(heights) - len(plots) :], plots.values(), strict=True):
+            draw_plot(part.subplots(), shared)
     return figure
 
 
 def _bar_groups(runs: Sequence[Run]) -> list[list[Measurement]]:
-    """The columns of each result that was measured of some learned prior, in the order of the kinds."""
-    found: dict[str, list[Measurement]] = {}
+    """Return the columns of each result of learned priors in each extractor, in the order of the kinds."""
+    found: dict[tuple[str, str], list[Measurement]] = {}
     for column in columns(runs):
         if column.kind is not None and not column.part:
-            found.setdefault(column.name, []).append(column)
+            found.setdefault((column.name, column.extractor), []).append(column)
     order = list(KINDS)
     return [
         sorted(group, key=lambda column: order.index(str(column.kind)))
@@ -146,7 +154,7 @@ def _grid(run: Run, kind: str) -> np.ndarray | None:
 
 
 def _show(axes: Axes, title: str, image: np.ndarray | None) -> None:
-    axes.set_title(_literal(title), loc="left", fontsize=9)
+    axes.set_title(literal(title), loc="left", fontsize=9)
     axes.set_axis_off()
     if image is None:
         axes.text(0.5, 0.5, "no samples", ha="center", va="center", color="#888888")
@@ -161,7 +169,9 @@ def _all_bars(part: Any, groups: Sequence[Sequence[Measurement]], down: int, run
         axes.set_axis_off()
     for i, (axes, group) in enumerate(zip(every, groups, strict=False)):
         _bars(axes, group, runs)
-        axes.set_yticks(range(len(runs)), [_literal(run.name) for run in runs] if i % across == 0 else [""] * len(runs))
+        words = Group(tuple(group)).heading, label(group[0], [column for each in groups for column in each])
+        axes.set_title(literal(", ".join(filter(None, words))), loc="left")
+        axes.set_yticks(range(len(runs)), [literal(run.name) for run in runs] if i % across == 0 else [""] * len(runs))
     drawn = {column.kind: KINDS[column.kind] for group in groups for column in group if column.kind is not None}
     patches = [Patch(color=kind.colour, label=kind.title) for name, kind in KINDS.items() if name in drawn]
     part.legend(handles=patches, loc="outside lower center", ncols=len(patches))
@@ -181,12 +191,6 @@ def _bars(axes: Axes, group: Sequence[Measurement], runs: Sequence[Run]) -> None
         axes.bar_label(bars, [measured(m) for _, m in numbers], padding=3, fontsize=7, color="#555555")
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.grid(False, axis="y")
-    axes.set_title(_literal(Group(tuple(group)).heading), loc="left")
     axes.margins(x=0.25)
     if group[0].unit == SHARE:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-
-
-def _literal(text: str) -> str:
-    """Text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")

@@ -36,7 +36,7 @@ class Table:
 
 @attrs.frozen
 class Group:
-    """The measurements of one name, in their metric's order: they differ in kind and part."""
+    """The measurements of one name, in their metric's order: they differ in kind, part and extractor."""
 
     measurements: tuple[Measurement, ...]
 
@@ -56,6 +56,10 @@ class Group:
         """The measurement of the learned prior, else the first one."""
         return next((found for found in self.measurements if found.kind == PRIOR), self.first)
 
+    def by_extractor(self) -> list[Group]:
+        """Split the group into the measurements of each extractor, in the metric's order."""
+        return list(_grouped(self.measurements, lambda found: found.extractor).values())
+
     def by_kind(self) -> dict[str | None, Group]:
         """Group the measurements by kind of images."""
         return _grouped(self.measurements, lambda found: found.kind)
@@ -66,6 +70,17 @@ def _grouped(measurements: Iterable[Measurement], key: Callable[[Measurement], K
     for measurement in measurements:
         found.setdefault(key(measurement), []).append(measurement)
     return {value: Group(tuple(same)) for value, same in found.items()}
+
+
+def label(found: Measurement, among: Iterable[Measurement]) -> str:
+    """Return what tells a measurement from others of its name and kind: its part; its extractor, if there are several.
+
+    Arguments:
+        found: the measurement.
+        among: the measurements next to which it is shown.
+    """
+    several = len({other.extractor for other in among if other.name == found.name}) > 1
+    return ", ".join(filter(None, (found.part, found.extractor if several else "")))
 
 
 def groups(results: Results, detail: bool | None = None) -> list[Group]:
@@ -101,19 +116,25 @@ class Card:
 
 
 def cards(results: Results) -> list[Card]:
-    """Make a card for each number that is about the learned prior or has a summary."""
-    mains = [(group, group.main) for group in groups(results, detail=False) if not group.main.part]
-    return [_card(group) for group, main in mains if main.summary or (main.kind == PRIOR and main.found)]
+    """Make a card for each number that is about the learned prior or has a summary, one for each extractor."""
+    mains = [(group, group.main) for group in _of_one_extractor(results) if not group.main.part]
+    chosen = [group for group, main in mains if main.summary or (main.kind == PRIOR and main.found)]
+    return [_card(group, label(group.main, results.measurements)) for group in chosen]
 
 
-def _card(group: Group) -> Card:
+def _of_one_extractor(results: Results) -> list[Group]:
+    """Return the groups but for details, each split by extractor."""
+    return [part for group in groups(results, detail=False) for part in group.by_extractor()]
+
+
+def _card(group: Group, measured_in: str) -> Card:
     main = group.main
     others = tuple(
         (_kind_title(found.kind), measured(found))
         for found in group.measurements
         if found.kind != main.kind and found.kind != DATA
     )
-    return Card(measured(main), group.heading, main.kind == PRIOR, others)
+    return Card(measured(main), ", ".join(filter(None, (group.heading, measured_in))), main.kind == PRIOR, others)
 
 
 def _kind_title(kind: str | None) -> str:
@@ -142,10 +163,10 @@ def others(results: Results, detail: bool) -> Table:
 
 
 def _rows(results: Results, detail: bool) -> list[Group]:
-    """One for each name and part, those with a kind apart from those without."""
+    """Return a group for each name, part and extractor, those with a kind apart from those without."""
     found: list[Group] = []
     for group in groups(results, detail):
-        found += _grouped(group.measurements, lambda m: (m.part, m.kind is None)).values()
+        found += _grouped(group.measurements, lambda m: (m.part, m.extractor, m.kind is None)).values()
     return found
 
 
@@ -170,18 +191,20 @@ def summaries(results: Results) -> list[str]:
 
 
 def notes(results: Results) -> list[tuple[str, str]]:
-    """Return (title, note) of everything that has a note; equal ones once."""
-    found = ((_title(measurement), measurement.note) for measurement in results.measurements if measurement.note)
-    return list(dict.fromkeys(found))
+    """Return (title, note) of everything that has a note; several kinds of images with the same note share one."""
+    noted = [found for found in results.measurements if found.note]
+    shared = _grouped(noted, lambda found: (found.title, found.part, found.note))
+    return [(_title(same), same.first.note) for same in shared.values()]
 
 
-def _title(measurement: Measurement) -> str:
-    return ", ".join(filter(None, (measurement.title, _kind_title(measurement.kind), measurement.part)))
+def _title(same: Group) -> str:
+    kinds = [_kind_title(kind) for kind in same.by_kind()]
+    return ", ".join(filter(None, (same.first.title, kinds[0] if len(kinds) == 1 else "", same.first.part)))
 
 
 def notes_by_kind(results: Results) -> dict[str, str]:
     """Return what stands next to the images of each kind: their value in the result that covers most kinds."""
-    found = [group for group in groups(results, detail=False) if not group.first.part]
+    found = [group for group in _of_one_extractor(results) if not group.first.part]
     most = max(found, key=lambda group: len(group.by_kind().keys() & KINDS.keys()), default=None)
     measurements = () if most is None else most.measurements
     return {m.kind: f"{m.title} {measured(m)}" for m in measurements if m.kind is not None and m.found}

@@ -153,3 +153,8 @@ def _cycled(count: int) -> list[str]:
 
 def _floats(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
+
+
+def literal(text: str) -> str:
+    """Return text that matplotlib does not read as mathematics."""
+    return text.replace("$", r"\$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import UNFINISHED, Results
-from hebm.report.metric_table import Group, extractor_names, groups, measured_with
+from hebm.report.metric_table import Group, extractor_names, groups, label, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
 from hebm.store.run_folder import RunFolder
 
@@ -38,21 +38,27 @@ def _group(group: Group) -> list[str]:
     of_kinds = group.by_kind()
     notes = dict.fromkeys(found.note for found in group.measurements if found.note)
     if set(of_kinds) == {None}:
-        lines = [_line(heading, group)]
+        lines = [_line(heading, group, group)]
     else:
         titles = {kind: "all" if kind is None else KINDS[kind].title for kind in of_kinds}
-        lines = [heading, *(_line(f"  {titles[kind]}", same) for kind, same in of_kinds.items())]
+        lines = [heading, *(_line(f"  {titles[kind]}", same, group) for kind, same in of_kinds.items())]
     return [*lines, *(f"  note: {note}" for note in notes)]
 
 
-def _line(label: str, group: Group) -> str:
-    """Return a label and the number of each part as one line."""
-    numbers = ", ".join(_number(found) for found in group.measurements)
-    return f"{label:<{_WIDTH}} {numbers} {unit_of(group.first)}".rstrip()
+def _line(heading: str, shown: Group, group: Group) -> str:
+    """Return a heading and the number of each part and extractor as one line.
+
+    Arguments:
+        heading: of the line.
+        shown: the measurements of the line.
+        group: all measurements of their name.
+    """
+    numbers = ", ".join(_number(found, label(found, group.measurements)) for found in shown.measurements)
+    return f"{heading:<{_WIDTH}} {numbers} {unit_of(group.first)}".rstrip()
 
 
-def _number(found: Measurement) -> str:
-    return f"{found.part}: {measured(found, _DIGITS)}" if found.part else measured(found, _DIGITS)
+def _number(found: Measurement, which: str) -> str:
+    return f"{which}: {measured(found, _DIGITS)}" if which else measured(found, _DIGITS)
 
 
 def _seconds(results: Results) -> list[str]:

@@ -86,6 +86,11 @@ class RunFolder:
         return self.path / "analyses"
 
     @property
+    def adaptations(self) -> Path:
+        """Return the path of the step sizes that were adapted to the weights; the file exists only where they are."""
+        return self.path / "adaptations.json"
+
+    @property
     def report(self) -> Path:
         """Return the path of the report page."""
         return self.path / "report.html"

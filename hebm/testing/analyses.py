@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import io
 import json
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ from hebm.testing.model_states import unchanged
 from hebm.testing.promises import no_global_randomness, promise
 
 TIMES = "seconds"
-"""Numbers under this key, and columns with this head, are times: they differ from run to run."""
+"""Numbers under this key, and columns with this head, are times: they differ from run to run.
+
+So are a column whose head starts with "ms", `Section.timings`, and what a `Picture` or `Plot` marks as `timed`.
+"""
 
 
 @attrs.frozen(eq=False)
@@ -106,6 +111,9 @@ def check_section(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone 
     promise(bool(section.text or section.pictures or section.tables), "text, pictures or tables", "none", fix)
     uneven = [t.title for t in section.tables if any(len(row) != len(t.header) for row in t.rows)]
     promise(not uneven, "rows as long as the header", f"others in {', '.join(uneven)}", "one text for each column")
+    curves = [curve for plot in section.plots for curve in plot.curves]
+    uneven = [curve.label for curve in curves if len(curve.x) != len(curve.y)]
+    promise(not uneven, "curves with a y for each x", f"others in {', '.join(uneven)}", "give None where y is unknown")
 
 
 def check_pictures(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
@@ -151,23 +159,44 @@ def check_folder(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone |
 
 
 def check_repeats(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """An equal evaluation gives an equal section and equal files, apart from `seconds`."""
+    """An equal evaluation gives an equal section and equal files, apart from times: see `TIMES`."""
     first = _found(recipe, images, backbone)
     again = _run(recipe, _supported(recipe, images, backbone).evaluation())
-    fix = "draw through the evaluation, or from a Noise with the evaluation's seed; call times 'seconds'"
+    fix = (
+        "draw through the evaluation, or from a Noise with the evaluation's seed; call times 'seconds', write about "
+        "them in `timings`, and mark their pictures and plots as `timed`"
+    )
     same = _without_times(first.section) == _without_times(again.section)
     promise(same, "an equal section, run again", "another one", fix)
-    differing = [name for name in {**first.files, **again.files} if first.files.get(name) != again.files.get(name)]
+    one, other = _untimed_files(first), _untimed_files(again)
+    differing = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     promise(not differing, "equal files, run again", f"others: {', '.join(differing)}", fix)
 
 
 def _without_times(section: Section) -> str:
     """Return all that a section says, as text, without times."""
-    plain = finite(attrs.asdict(section))
+    plain = finite(attrs.asdict(attrs.evolve(section, timings=())))
     for table in plain["tables"]:
-        times = {i for i, head in enumerate(table["header"]) if head == TIMES}
-        table["rows"] = [[cell for i, cell in enumerate(row) if i not in times] for row in table["rows"]]
+        table["rows"] = _untimed(table["header"], table["rows"])
+    for plot in plain["plots"]:
+        plot["curves"] = [{**curve, "x": len(curve["x"]) if plot["timed"] else curve["x"]} for curve in plot["curves"]]
     return json.dumps(_dropped(plain), sort_keys=True)
+
+
+def _untimed(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Return rows without the columns of times."""
+    times = {i for i, head in enumerate(header) if head == TIMES or head.split(" ")[0] == "ms"}
+    return [[cell for i, cell in enumerate(row) if i not in times] for row in rows]
+
+
+def _untimed_files(found: Found) -> dict[str, object]:
+    """Return the content of files, without pictures of times, and of CSV files without columns of times."""
+    timed = {picture.file for picture in found.section.pictures if picture.timed}
+    kept: dict[str, object] = {name: content for name, content in found.files.items() if name not in timed}
+    for name in (name for name in kept if name.endswith(".csv")):
+        header, *rows = csv.reader(io.StringIO(found.files[name].decode())) or [[]]
+        kept[name] = [header, *_untimed(header, rows)]
+    return kept
 
 
 def _dropped(value: Any) -> Any:

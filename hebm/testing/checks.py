@@ -30,6 +30,7 @@ from hebm.testing import (
     metrics,
     pixels,
     prior_contexts,
+    prior_contrasts,
     prior_draws,
     prior_energies,
     prior_laws,
@@ -114,7 +115,7 @@ BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda giv
 ENERGY = Checks(EnergyRecipe, (energies, energy_training), lambda given: given.latents)
 PRIOR = Checks(
     PriorRecipe,
-    (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_energies, prior_reads),
+    (prior_draws, priors, watched_priors, prior_laws, prior_learning, prior_contrasts, prior_energies, prior_reads),
     lambda given: given.generator,
 )
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)

@@ -110,7 +110,7 @@ class SmallEvaluation(Evaluation):
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
         """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
-        made = self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractor
+        made = self._recipe(which)
         made.check(self.splits["train"])
         name = registry.name_of(made)
         return self.extractors.setdefault(name, StandIn(name, len(self.splits["train"].classes)))

@@ -61,7 +61,7 @@ def _full(
 
 
 def check_measurements(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """`compute` returns a list of `Measurement`s, at least one, no two with the same name, kind and part."""
+    """`compute` returns a list of `Measurement`s, at least one, no two with the same name, kind, part and extractor."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
     try:
         recipe.check(evaluation.splits.images, evaluation.settings)
@@ -77,7 +77,7 @@ def check_measurements(recipe: MetricRecipe, images: ImageSpec, backbone: Backbo
     keys = [item.key for item in listed]
     twice = sorted({str(key) for key in keys if keys.count(key) > 1})
     fix = "give each its own name, kind or part"
-    promise(not twice, "no two of the same name, kind and part", f"twice: {', '.join(twice)}", fix)
+    promise(not twice, "no two of the same name, kind, part and extractor", f"twice: {', '.join(twice)}", fix)
 
 
 def check_values(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:

@@ -111,7 +111,7 @@ def _expect_raised(stage: Stage, gap: Sequence[Tensor], backbone: Backbone) -> N
 
 def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Tensor:
     """Return how fast the gap grows down the loss of one batch, −⟨∇L, ∇gap⟩, a scalar."""
-    posterior = Posterior(_shifted(backbone, stage.module, ROWS, f"posterior-{i}"))
+    posterior = Posterior(shifted(backbone, stage.module, ROWS, f"posterior-{i}"))
     noise = Noise(i, "objective", dtype=torch.float64)
     loss = stage.objective(backbone, posterior, noise, Progress(i, STEPS)).total
     grads = _gradients(loss, stage.module)
@@ -174,7 +174,7 @@ def _gap_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backb
     rows, context = 4 * ROWS, contexts(backbone.layout, 4 * ROWS, torch.float64)
     noise = Noise(0, "prior", dtype=torch.float64)
     u = prior.sample(backbone, rows, noise, Request(context=context)).u
-    both = _shifted(backbone, prior, rows, "posterior"), latents_at(backbone, prior, u)
+    both = shifted(backbone, prior, rows, "posterior"), latents_at(backbone, prior, u)
     high, low = (tilt.f(latents).sum(1).mean() for latents in both)
     grads = _gradients(high - low, stage.module) if (high - low).requires_grad else []
     return grads if any(bool(grad.any()) for grad in grads) else None
@@ -185,7 +185,7 @@ def _gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
     return list(torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True))
 
 
-def _shifted(backbone: Backbone, module: nn.Module, rows: int, name: str) -> Latents:
+def shifted(backbone: Backbone, module: nn.Module, rows: int, name: str) -> Latents:
     """Return latents of u = ±1 + ξ/2, the sign of each coordinate fixed."""
     dim = backbone.layout.dim
     shift = points(1, dim, torch.float64, "shift").sign()

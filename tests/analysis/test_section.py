@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from hebm.analysis.compared_plot import Curve, Plot
 from hebm.analysis.section import Picture, Section, Table, read_section, read_sections, write_csv
 from hebm.errors import CheckpointError
 
@@ -11,6 +12,12 @@ SECTION = Section(
     (Picture("a.png", "a grid", "how to read it", pixels=True),),
     (Table("t", ("", "x"), (("row", "1"),), "what it is"),),
     {"fd": {"10": 1.5}},
+    ("It took 3 s.",),
+    (
+        Plot(
+            "p", "ms", (Curve("c", (1.0, 2.0), (0.5, None), (0.1, None), ("a", "b")),), {"level": 1.0}, {"n": "2"}, True
+        ),
+    ),
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from real_runs import hebm, tiny, train, write_config
 
+import hebm.adaptation as hebm_adaptation
 from hebm.data.labels import asked_labels
 from hebm.errors import ConfigError
 from hebm.pixel_levels import to_pixels
@@ -244,3 +245,16 @@ def test_an_unfinished_run_is_drawn_from_only_if_asked_for(tmp_path):
     process = hebm("sample", tmp_path / "tiny", "-n", "2", "-o", tmp_path / "x.npz", "--allow-unfinished")
     assert process.status == 0, process.stderr
     assert (tmp_path / "x.npz").exists()
+
+
+def test_step_sizes_are_adapted_once_for_all_commands(tmp_path, monkeypatch):
+    folder, table = tmp_path / "tiny", tiny()
+    table["prior"]["sampler"] = {"type": "pcn-mala", "steps": 2, "target_acceptance": 0.6}
+    assert train(table, folder)
+    said = sample(folder, tmp_path / "x.npz", "-n", 2).stdout
+    kept = json.loads(RunFolder(folder).adaptations.read_text())["found"]
+    monkeypatch.setattr(hebm_adaptation, "_adapt", lambda *_: pytest.fail("adapted again"))
+    model = open_run(folder).model
+    model.sample(1)
+    assert {name: list(found) for name, found in model.adaptations.items()} == kept
+    assert sample(folder, tmp_path / "y.npz", "-n", 2).stdout == said.replace("x.npz", "y.npz")

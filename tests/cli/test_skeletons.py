@@ -60,7 +60,7 @@ CHOSEN = {
     "energy": lambda experiment: experiment.prior.energy,
     "sampler": lambda experiment: experiment.prior.sampler,
     "dataset": lambda experiment: experiment.data,
-    "extractor": lambda experiment: experiment.evaluate.extractor,
+    "extractor": lambda experiment: experiment.evaluate.extractors[0],
     "metric": lambda experiment: experiment.evaluate.metrics[0],
     "scheme": lambda experiment: experiment.train,
 }

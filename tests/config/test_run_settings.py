@@ -13,7 +13,7 @@ def test_the_former_key_of_the_cache_is_refused_with_the_new_one():
 
 
 def test_a_trained_extractor_is_kept_in_the_cache_folder_of_the_run(tmp_path):
-    evaluate, run = {"metrics": ["fd"], "extractor": "classifier"}, {"cache_folder": str(tmp_path / "cache")}
+    evaluate, run = {"metrics": ["fd"], "extractors": ["classifier"]}, {"cache_folder": str(tmp_path / "cache")}
     process = hebm("run", write_config(tmp_path, tiny(evaluate=evaluate, run=run)), "--runs", tmp_path)
     assert process.status == 0, process.stderr
     (kept,) = (tmp_path / "cache").rglob("*.safetensors")

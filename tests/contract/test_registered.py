@@ -108,7 +108,9 @@ REDUCED = {
     "kid": [{"subset_size": 32, "subsets": 5}],
     "likelihood": [{}, {"k": 3, "draws": 2, "published": True, "images": 20}],
     "label-agreement": [{"samples": 20}],
+    "two-sample": [{"epochs": 1}, {"epochs": 1, "space": "latents"}],
     "hierarchical": [{"rows": 2, "columns": 3}],
+    "cost": [{"samples": 48, "steps": (0, 2), "proposals": (1, 3)}],
     "chains": [{"factor": 2, "rows": 1, "chains": 2, "images": 0}],
     "ood": [{"images": 16, "thresholds": 2}],
     "anomaly": [{"images": 16, "thresholds": 2}],
@@ -292,6 +294,11 @@ def test_other_recipes_are_frozen_documented_and_go_to_toml_and_back(group):
 
 @parametrize([case for channels in (1, 3) for case in cases(CLASSIFIER, images=ImageSpec(channels, 9, 12, ("a", "b")))])
 def test_the_classifier_keeps_its_promises(check):
+    check()
+
+
+@parametrize(cases(find("hebm_extractors", "efficientnet-lite0")(), images=ImageSpec(3, 9, 12)))
+def test_efficientnet_lite0_keeps_its_promises(check):
     check()
 
 

@@ -81,31 +81,31 @@ def registered():
 
 
 def test_any_registered_extractor_measures_and_describes_itself_in_the_result(tmp_path):
-    result = evaluate(tiny_evaluation(tmp_path, extractor=Pixels(scale=2.0), metrics=(Distance(),)))
+    result = evaluate(tiny_evaluation(tmp_path, extractors=(Pixels(scale=2.0),), metrics=(Distance(),)))
     assert result.extractors["pixels"] == {"name": "pixels", "sha256": f"{2:064}", "features": 64, "scale": 2.0}
 
 
 def test_an_extractor_is_loaded_once_whoever_asks_for_it(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor=Pixels())
+    evaluation = tiny_evaluation(tmp_path, extractors=(Pixels(),))
     assert evaluation.extractor() is evaluation.extractor("pixels") is evaluation.extractor(Pixels())
     assert built == [Pixels()]
 
 
 def test_two_extractors_of_one_name_with_different_settings_are_refused_not_mixed_up(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor=Pixels(), metrics=(Distance(extractor=Pixels(scale=3.0)),))
+    evaluation = tiny_evaluation(tmp_path, extractors=(Pixels(),), metrics=(Distance(extractor=Pixels(scale=3.0)),))
     evaluation.extractor()
     with pytest.raises(ConfigError, match=r'two extractors "pixels" with different settings.*scale=3\.0.*scale=1\.0'):
         evaluate(evaluation)
 
 
 def test_an_extractor_that_is_not_suited_to_the_images_says_why_and_names_those_that_are(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor=Coloured())
+    evaluation = tiny_evaluation(tmp_path, extractors=(Coloured(),))
     with pytest.raises(
         ConfigError, match=r'"coloured" takes images of 3 channels, these have 1; use .* "pixels"'
     ) as it:
         evaluation.extractor()
     assert '"labelled"' in str(it.value)
-    evaluation = tiny_evaluation(tmp_path, extractor=Labelled())
+    evaluation = tiny_evaluation(tmp_path, extractors=(Labelled(),))
     evaluation.splits["train"].labels = None
     with pytest.raises(ConfigError, match=r'"labelled" needs images with class labels.*"pixels"') as it:
         evaluation.extractor()
@@ -114,8 +114,28 @@ def test_an_extractor_that_is_not_suited_to_the_images_says_why_and_names_those_
     assert built == []
 
 
+def test_distances_come_in_every_extractor_of_the_settings_from_the_same_draws(tmp_path, monkeypatch):
+    decoded = []
+    evaluation = tiny_evaluation(tmp_path, extractors=(Pixels(), Labelled(scale=2.0)))
+    evaluation.extractor("labelled").name = "labelled"
+    decode = evaluation.decoded
+    monkeypatch.setattr(evaluation, "decoded", lambda *which: decoded.append(which) or decode(*which))
+    found = evaluation.distances("prior")
+    assert list(found) == ["pixels", "labelled"]
+    assert found == {name: evaluation.distance("prior", name) for name in found}
+    assert evaluation.distance("prior") == found["pixels"] == pytest.approx(found["labelled"] / 4)
+    assert len(decoded) == len(set(decoded))
+
+
+def test_images_that_are_forgotten_are_made_again_and_are_the_same(tmp_path):
+    evaluation, kind = tiny_evaluation(tmp_path, extractors=(Pixels(),)), ("gaussian", 0.7)
+    before = evaluation.distance(kind)
+    evaluation.forget(kind)
+    assert evaluation.distance(kind) == before
+
+
 def test_features_of_several_extractors_are_kept_apart(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor=Pixels(scale=2.0))
+    evaluation = tiny_evaluation(tmp_path, extractors=(Pixels(scale=2.0),))
     other = evaluation.extractor(Labelled())
     other.name = "labelled"
     assert torch.equal(evaluation.features("data"), 2 * evaluation.features("data", extractor="labelled"))

@@ -79,7 +79,7 @@ del NO_TITLE["measurements"][0]["title"]
         (changed(schema=2), "schema 2, expected 1"),
         (changed(measurements=None), "damaged"),
         (changed(measurements=["fd"]), "damaged"),
-        (changed(measurements=[FD.to_json(), FD.to_json()]), "same name, kind and part"),
+        (changed(measurements=[FD.to_json(), FD.to_json()]), "same name, kind, part and extractor"),
         (changed(conditions=[1]), "damaged"),
         (changed(conditions={"extractors": {"classifier": 3}}), "extractors must be tables"),
         (changed(seconds="long"), "damaged"),

@@ -52,6 +52,34 @@ def measurements(gap=0.77916, control=0.29):
     )
 
 
+INCEPTION = {"inception": {"name": "inception", "sha256": "cd" * 32}}
+BY_INCEPTION = (
+    *(
+        Measurement(
+            "fd",
+            value,
+            "Fréchet distance",
+            kind=kind,
+            better="lower",
+            conditions={"extractor": "inception"},
+            note="2000 images are few",
+        )
+        for kind, value in {"gaussian": 4.2, "prior": 2.5}.items()
+    ),
+    Measurement(
+        "gap-closed",
+        0.5,
+        "gap closed",
+        kind="prior",
+        unit=SHARE,
+        better="higher",
+        conditions={"extractor": "inception"},
+        summary="In another extractor it closes half.",
+    ),
+)
+"""What a second extractor found."""
+
+
 def results(gap=0.77916, control=0.29, more=(), without=(), **conditions):
     """Those measurements but for names in `without`, and `more`, under the usual conditions or others."""
     usual = {

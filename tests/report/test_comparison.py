@@ -2,7 +2,7 @@ import statistics
 
 import attrs
 import pytest
-from finished_run import finished_run, measurements
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run, measurements
 
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
@@ -89,12 +89,23 @@ def test_a_number_stands_with_its_standard_error(tmp_path):
     assert dict(zip(found.header, found.rows[0], strict=True))["−log p(x) ↓ (nats per image)"] == "81.2 ± 0.32"
 
 
+def test_runs_measured_in_different_extractors_are_compared_in_those_that_they_share(tmp_path):
+    both = {"more": BY_INCEPTION, "extractors": {**CLASSIFIER, **INCEPTION}}
+    second = {"more": BY_INCEPTION, "without": ("fd", "gap-closed"), "extractors": INCEPTION}
+    runs = [run(tmp_path, name="a"), run(tmp_path, name="b", **both), run(tmp_path, name="c", **second)]
+    require_comparable(runs)
+    found = table(runs)
+    columns = {head: [row[i] for row in found.rows[:3]] for i, head in enumerate(found.header)}
+    assert columns["Fréchet distance ↓\nlearned prior, classifier"] == ["51.9", "51.9", "–"]
+    assert columns["Fréchet distance ↓\nlearned prior, inception"] == ["–", "2.50", "2.50"]
+
+
 def test_for_programs_numbers_are_exact_and_complete_and_rows_are_runs(tmp_path):
     runs = [run(tmp_path, name=f"r{seed}", seed=seed) for seed in range(2)]
     found = exact_table(runs)
     assert len(found.rows) == 2
     cells = dict(zip(found.header, found.rows[0], strict=True))
-    assert (cells["gap-closed.prior"], cells["gap-closed.scaled-gaussian"]) == ("0.77916", "0.29")
+    assert (cells["gap-closed.prior.classifier"], cells["gap-closed.scaled-gaussian.classifier"]) == ("0.77916", "0.29")
     assert (cells["nll"], cells["nll.error"], cells["temperature.scaled-gaussian"]) == ("81.23", "0.32", "0.9")
 
 

@@ -5,14 +5,16 @@ import re
 
 import attrs
 import pytest
-from finished_run import finished_run
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run
 from PIL import Image
 
+from hebm.analysis.compared_plot import Curve, Plot
+from hebm.analysis.section import Section
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
-from hebm.report.comparison import compared, exact_table, table
-from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, write_comparison
+from hebm.report.comparison import compared, exact_table, require_comparable, table
+from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, picture, write_comparison
 from hebm.report.metric_table import Table
 
 
@@ -37,7 +39,7 @@ def test_control_characters_do_not_reach_the_terminal(runs):
 
 def test_csv_is_read_back_exactly(runs):
     rows = list(csv.DictReader(io.StringIO(as_csv(exact_table(runs)))))
-    assert [(row["run"], row["prior"], float(row["fd.prior"])) for row in rows] == [
+    assert [(row["run"], row["prior"], float(row["fd.prior.classifier"])) for row in rows] == [
         ("a", "joint", 51.93),
         ("b", "gaussian", 51.93),
     ]
@@ -71,6 +73,13 @@ def test_the_picture_is_made_even_where_samples_or_results_are_missing(runs, tmp
         assert image.width > 600
 
 
+def test_each_extractor_has_bars_of_its_own(tmp_path):
+    both = {"more": BY_INCEPTION, "extractors": {**CLASSIFIER, **INCEPTION}}
+    drawn = picture([compared(finished_run(tmp_path, name=name, **both)) for name in "ab"])
+    titles = {axes.get_title(loc="left") for axes in drawn.axes}
+    assert {"Fréchet distance ↓, classifier", "Fréchet distance ↓, inception"} <= titles
+
+
 def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
     cost = Measurement("cost", 1.0, r"cost in $ \frac{ $", kind="prior")
     write_comparison([compared(finished_run(tmp_path, name="$a_{$", more=(cost,)))], tmp_path / "compare.png")
@@ -87,3 +96,32 @@ def test_another_ending_is_refused_with_those_allowed(runs, tmp_path):
     with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.json, \.md"):
         write_comparison(runs, tmp_path / "compare.pdf")
     assert not (tmp_path / "compare.pdf").exists()
+
+
+def analysed(folder, x, **conditions):
+    """The run of this folder after an analysis whose plot has its points at x."""
+    curve = Curve("P = 8", tuple(x), (3.0, None, 1.0), (0.1, None, 0.1), ("0", "5", "10"))
+    plot = Plot("distance against $time", "ms", (curve,), {"Gaussian": 5.0}, {"n": "256", **conditions}, log=True)
+    (folder.analyses / "timing").mkdir(parents=True)
+    Section("Time", plots=(plot,)).write(folder.analyses / "timing", {})
+    return compared(folder)
+
+
+def test_runs_with_a_plot_of_one_title_share_a_frame_below_the_picture(runs, tmp_path):
+    shared = [analysed(run.folder, x) for run, x in zip(runs, ([1.0, 5.0, 9.0], [0.1, 2.0, 3.0]), strict=True)]
+    figures = [picture(made) for made in (runs, shared, [shared[0], runs[1]])]
+    frames = [[axes for axes in figure.get_axes() if "time" in axes.get_title(loc="left")] for figure in figures]
+    assert [len(found) for found in frames] == [0, 1, 1]
+    (axes,) = frames[1]
+    assert axes.get_xscale() == "log"
+    assert axes.get_legend_handles_labels()[1] == ["a, P = 8", "b, P = 8"]
+    assert json.loads(as_json(shared))[1]["plots"][0]["curves"][0]["x"] == [0.1, 2.0, 3.0]
+    write_comparison(shared, tmp_path / "compare.png")
+    with Image.open(tmp_path / "compare.png") as after:
+        assert after.height > 600
+
+
+def test_plots_made_under_different_conditions_are_refused(runs):
+    shared = [analysed(run.folder, [1.0, 2.0, 3.0], n=n) for run, n in zip(runs, ("256", "2000"), strict=True)]
+    with pytest.raises(ConfigError, match=r"n: a has 256, b has 2000 \(distance against \$time\)"):
+        require_comparable(shared)

@@ -3,7 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from finished_run import CLASSIFIER, results
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, results
 
 import hebm.cli
 import hebm.report
@@ -98,6 +98,33 @@ def test_an_extractor_is_named_with_each_row_only_where_there_are_several():
     assert "measured with" not in by_kind(results(), detail=False).header
     two = by_kind(results(extractors={**CLASSIFIER, "inception": {"name": "inception"}}), detail=False)
     assert two.rows[0][-1] == "extractor classifier"
+
+
+def both():
+    return results(more=BY_INCEPTION, extractors={**CLASSIFIER, **INCEPTION})
+
+
+def test_numbers_of_several_extractors_have_rows_and_cards_of_their_own_that_name_it():
+    table = by_kind(both(), detail=False)
+    named = [(row[0], row[-2], row[-1]) for row in table.rows]
+    assert named == [
+        ("gap closed ↑", "77.9 %", "extractor classifier"),
+        ("gap closed ↑", "50.0 %", "extractor inception"),
+        ("Fréchet distance ↓", "51.9", "extractor classifier"),
+        ("Fréchet distance ↓", "2.50", "extractor inception"),
+    ]
+    shown = {card.title: (card.number, dict(card.others).get("Gaussian prior")) for card in cards(both())}
+    assert shown["Fréchet distance ↓, classifier"] == ("51.9", "83.0")
+    assert shown["Fréchet distance ↓, inception"] == ("2.50", "4.20")
+    assert len(shown) == 4
+
+
+def test_images_are_shown_with_the_result_of_the_first_extractor():
+    assert notes_by_kind(both())["prior"] == "Fréchet distance 51.9"
+
+
+def test_kinds_of_images_with_the_same_note_share_it():
+    assert notes(both()) == [("Fréchet distance", "2000 images are few")]
 
 
 @pytest.mark.parametrize("package", [hebm.report, hebm.cli])

@@ -7,7 +7,7 @@ from hebm.report.text_table import metrics_table
 from hebm.store.run_folder import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from finished_run import results
+from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, results
 
 BOUND = {"unit": "nats per image", "conditions": {"k": 100, "targets": "binarised"}}
 
@@ -34,6 +34,14 @@ def test_results_are_grouped_those_with_a_summary_first_and_conditions_last(tmp_
         "(n 2000, reference 1498 train images, seed 0, extractor classifier)",
         f"report: {tmp_path / 'tiny' / 'report.html'}",
     ]
+
+
+def test_numbers_of_several_extractors_stand_next_to_each_other_by_name(tmp_path):
+    lines = printed(tmp_path, results(more=BY_INCEPTION, extractors={**CLASSIFIER, **INCEPTION}))
+    assert "learned prior classifier: 77.9 %, inception: 50.0 %" in lines
+    assert "Gaussian prior classifier: 82.96, inception: 4.200" in lines
+    assert "reconstruction classifier: 43.13" in lines
+    assert "note: 2000 images are few" in lines
 
 
 def test_every_measurement_is_printed_with_error_unit_parts_conditions_and_note(tmp_path):

@@ -163,7 +163,7 @@ def _section(evaluation: Evaluation, found: Measured, n: int, folder: Path) -> S
     numbers = {"fd": distances, "auroc": dict(found.apart), "auroc_of_tilt": dict(found.tilted), "n": n}
     apart = "AUROC: posterior latents against draws, 0.5: not told apart"
     table = Table(
-        "Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor_name}; {apart}."
+        "Contexts of data, and drawn", header, rows, f"N = {n}, {evaluation.settings.extractor_names[0]}; {apart}."
     )
     order = ", ".join(f"{name} with contexts {kind}" for name, kind in found.drawn)
     picture = Picture("contexts.png", "Draws by context", f"Rows: images of the data, {order}.", pixels=True)

@@ -72,7 +72,7 @@ class Hole(AnalysisRecipe):
         if not isinstance(evaluation.model.backbone, InferringBackbone):
             return "its backbone has no inference model q(z|x)"
         try:
-            evaluation.settings.extractor.check(evaluation.splits["train"])
+            evaluation.settings.extractors[0].check(evaluation.splits["train"])
         except ConfigError as error:
             return str(error)
         return None
@@ -181,7 +181,7 @@ def _section(
 def _gap_table(evaluation: Evaluation, measured: Sequence[Measured], mixed: MixedDraws) -> Table:
     rows = tuple((m.row.title, _cell(m.fd, m.error, ""), _cell(m.gap, m.gap_error, SHARE)) for m in measured)
     caption = (
-        f"N = {len(mixed.u)}, {evaluation.settings.extractor_name}; layer 1 is the top of {len(mixed.layout)}. "
+        f"N = {len(mixed.u)}, {evaluation.settings.extractor_names[0]}; layer 1 is the top of {len(mixed.layout)}. "
         "±: standard error of N draws, the data and both ends of the gap taken as given."
     )
     if any(m.row.kind == FITTED for m in measured):

@@ -89,7 +89,7 @@ class Stages(AnalysisRecipe):
         )
         header = ("after", "FD", "gap closed", "seconds")
         caption = (
-            f"N = {few.settings.samples}, {few.settings.extractor_name}; reconstructions are at "
+            f"N = {few.settings.samples}, {few.settings.extractor_names[0]}; reconstructions are at "
             f"{significant(ends['reconstruction'])}. Seconds: drawing, decoding and features of these."
         )
         return Table("Fréchet distance after each stage", header, rows, caption), found, seconds, _remark(found)

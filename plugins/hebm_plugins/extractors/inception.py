@@ -27,8 +27,8 @@ from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRec
 STANDARD_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _LAYERS = {"features": "2048", "logits": "logits_unbiased"}
 _ALTERNATIVES = (
-    'name a copy of the file, evaluate.extractor = { type = "inception", weights = "PATH" }, or use '
-    'evaluate.extractor = "classifier", which needs no download'
+    'name a copy of the file, evaluate.extractors = [{ type = "inception", weights = "PATH" }], or use '
+    'evaluate.extractors = ["classifier"] or ["efficientnet-lite0"], which need no download'
 )
 
 
@@ -102,7 +102,7 @@ def verified_weights(path: Path, sha256: str) -> bytes:
     if found != sha256.lower():
         raise ConfigError(
             f"Inception weights {path}: sha256 is {found}, expected {sha256}; the file was not opened. Delete it to "
-            "download the standard one, or name another file's hash in evaluate.extractor.sha256"
+            "download the standard one, or name another file's hash in the extractor's sha256"
         )
     try:
         torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

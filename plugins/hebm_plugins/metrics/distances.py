@@ -1,4 +1,4 @@
-"""Fréchet distances to real images, in the extractor that the settings name."""
+"""Fréchet distances to real images, in each extractor that the settings name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
-from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.settings import EvaluateSettings
 
@@ -17,18 +17,41 @@ MEASURED = (GAUSSIAN, PRIOR, RECONSTRUCTION)
 
 @recipe
 class FrechetDistance(MetricRecipe):
-    """FD of the backbone's own prior, of the learned one, and of reconstructions. Lower is better."""
+    """FD of the backbone's own prior, the learned one and reconstructions, in each extractor. Lower is better."""
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where the extractor is not suited to the images."""
-        settings.extractor.check(images["train"])
+        """Raise `ConfigError` where an extractor is not suited to the images."""
+        settings.check_extractors(images["train"])
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
-        """Measure `fd` of each kind."""
-        return [frechet(evaluation, kind, evaluation.distance(kind)) for kind in MEASURED]
+        """Measure `fd` of each kind in each extractor."""
+        return [
+            frechet(evaluation, kind, extractor, distance)
+            for kind in MEASURED
+            for extractor, distance in evaluation.distances(kind).items()
+        ]
 
 
-def frechet(evaluation: Evaluation, kind: str, distance: float) -> Measurement:
-    """Return a Fréchet distance in the settings' extractor as a measurement."""
-    conditions = {"extractor": evaluation.extractor().name}
-    return Measurement("fd", distance, "Fréchet distance", kind=kind, better="lower", conditions=conditions)
+def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: float) -> Measurement:
+    """Return a Fréchet distance as a measurement, with a note where the images are few for the number of features.
+
+    Arguments:
+        evaluation: has the images.
+        kind: of images.
+        extractor: by its name.
+        distance: of these images to the data.
+    """
+    note, conditions = few_images(evaluation, extractor), {"extractor": extractor}
+    return Measurement("fd", distance, "Fréchet distance", kind=kind, better="lower", conditions=conditions, note=note)
+
+
+def few_images(evaluation: Evaluation, extractor: str) -> str:
+    """Return a warning where N is below twice the number of features, else ""."""
+    n = min(evaluation.count(DATA), evaluation.count(PRIOR))
+    width = evaluation.extractor(extractor).widths["features"]
+    if n >= 2 * width:
+        return ""
+    return (
+        f"{n} images are few for the {width} features of {extractor}: the distance comes out too large; "
+        f"use {2 * width} or more"
+    )

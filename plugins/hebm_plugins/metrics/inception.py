@@ -1,6 +1,6 @@
 """FID, KID and Inception Score: torch-fidelity's own functions on the features of its own Inception.
 
-These always use Inception, whatever `evaluate.extractor` says, because their names stand for nothing else.
+These always use Inception, whatever `evaluate.extractors` says, because their names stand for nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class OfInception(MetricRecipe):
 
     inception: Inception | None = option(
         None,
-        doc="the network; left out: evaluate.extractor if that is inception, else inception with its standard weights",
+        doc="the network; left out: the one in evaluate.extractors, else inception with its standard weights",
     )
 
     def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:

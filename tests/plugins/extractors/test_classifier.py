@@ -83,18 +83,18 @@ def test_a_cache_that_cannot_be_written_is_only_a_loss(tmp_path, monkeypatch, ca
     assert "made again" in caplog.text
 
 
-def test_unlabelled_images_name_the_alternative(tmp_path):
+def test_unlabelled_images_name_the_alternatives(tmp_path):
     evaluation = tiny_evaluation(tmp_path)
     evaluation.splits["train"].labels = None
-    with pytest.raises(ConfigError, match='extractor = "inception"'):
+    with pytest.raises(ConfigError, match=r'evaluate\.extractors: "classifier" .* use .*"inception"'):
         evaluation.features("data")
 
 
-def test_attributes_are_no_classes(tmp_path):
+def test_attributes_are_not_classes(tmp_path):
     evaluation = tiny_evaluation(tmp_path)
     images = evaluation.splits["train"]
     images.labels, images.classes, images.attributes = torch.zeros(len(images), 2).long(), (), ("x", "y")
-    with pytest.raises(ConfigError, match=r'needs images with class labels.*extractor = "inception"'):
+    with pytest.raises(ConfigError, match=r'needs images with class labels.*use .*"inception"'):
         evaluation.features("data")
 
 

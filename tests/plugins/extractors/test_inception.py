@@ -29,7 +29,7 @@ def test_another_files_hash_is_refused_before_it_is_opened(tmp_path, monkeypatch
     path.write_bytes(pickle.dumps(Bomb(mark)))
     monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("opened"))
     with pytest.raises(ConfigError, match="not opened"):
-        tiny_evaluation(tmp_path, extractor=Inception(weights=str(path))).extractor()
+        tiny_evaluation(tmp_path, extractors=(Inception(weights=str(path)),)).extractor()
     assert not mark.exists()
 
 
@@ -44,7 +44,7 @@ def test_a_pickle_with_the_expected_hash_does_not_run(tmp_path):
 
 
 def test_a_missing_file_names_the_option_and_the_classifier(tmp_path):
-    with pytest.raises(HebmError, match=r"evaluate\.extractor = .*weights = .*classifier"):
+    with pytest.raises(HebmError, match=r"evaluate\.extractors = .*weights = .*classifier"):
         verified_weights(tmp_path / "none.pth", STANDARD_SHA256)
 
 
@@ -56,8 +56,8 @@ def test_no_network_names_the_option_and_the_classifier(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(HebmError, match=r"cannot download.*evaluate\.extractor = .*weights = .*classifier"):
-        tiny_evaluation(tmp_path, extractor=Inception()).extractor()
+    with pytest.raises(HebmError, match=r"cannot download.*evaluate\.extractors = .*weights = .*classifier"):
+        tiny_evaluation(tmp_path, extractors=(Inception(),)).extractor()
 
 
 def test_the_standard_hash_is_that_of_the_files_name():
@@ -76,6 +76,6 @@ def test_fid_takes_the_inception_of_its_own_key_else_that_of_the_settings(tmp_pa
     built = []
     monkeypatch.setattr(Inception, "build", lambda self, context: built.append(self) or Fake())
     own = Inception(weights="a copy")
-    metric, settings = (FID(inception=own), {}) if of_metric else (FID(), {"extractor": own})
+    metric, settings = (FID(inception=own), {}) if of_metric else (FID(), {"extractors": (own,)})
     metric.compute(tiny_evaluation(tmp_path, **settings))
     assert built == [own]

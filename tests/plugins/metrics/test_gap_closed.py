@@ -5,21 +5,40 @@ from types import SimpleNamespace
 import pytest
 from tiny_models import numbers
 
+from hebm.evaluation.metrics_file import Results
 from hebm_plugins.metrics.gap import GapClosed, in_words
+
+FACTORS = {"classifier": 1, "twofold": 2}
 
 
 class Measured:
-    """An evaluation whose scaled Gaussian is best at a known temperature."""
+    """An evaluation whose scaled Gaussian is best at a known temperature; distances in "twofold" are doubled."""
 
-    def __init__(self, best, temperatures=(0.8, 1.25, 1.5), **known):
-        self.best, self.settings, self.known = best, SimpleNamespace(temperatures=temperatures), known
+    def __init__(self, best, temperatures=(0.8, 1.25, 1.5), extractors=("classifier",), count=1000, **known):
+        self.best, self.known, self.images = best, known, count
+        self.settings = SimpleNamespace(temperatures=temperatures, extractor_names=extractors)
+        self.kept, self.most = set(), 0
 
-    def extractor(self):
-        return SimpleNamespace(name="classifier")
+    def extractor(self, name):
+        return SimpleNamespace(name=name, widths={"features": 64 * FACTORS[name]})
+
+    def count(self, kind):
+        return self.images
 
     def distance(self, kind):
         known = {"gaussian": self.at(1.0), "prior": 3.0, "reconstruction": 1.0, "data": 0.0} | self.known
-        return known[kind] if isinstance(kind, str) else self.at(kind[1])
+        if isinstance(kind, str):
+            return known[kind]
+        self.kept.add(kind)
+        self.most = max(self.most, len(self.kept))
+        return self.at(kind[1])
+
+    def distances(self, kind):
+        assert isinstance(kind, str) or kind in self.kept  # so that it is not drawn twice
+        return {name: FACTORS[name] * self.distance(kind) for name in self.settings.extractor_names}
+
+    def forget(self, kind):
+        self.kept.discard(kind)
 
     def at(self, temperature):
         return 2.0 + (temperature - self.best) ** 2
@@ -69,3 +88,34 @@ def test_an_undefined_gap_has_no_number_and_is_explained():
     assert not control.found
     assert "not defined" in gap.note
     assert "Train the backbone" in gap.summary
+
+
+BOTH = ("classifier", "twofold")
+
+
+def test_several_extractors_give_a_gap_each_at_the_temperature_of_the_first():
+    found = Results(tuple(computed(2.0, extractors=BOTH)))
+    first, second = (found.get("gap-closed", "prior", extractor=name) for name in BOTH)
+    assert first.value == pytest.approx(second.value)
+    assert found.get("fd", "scaled-gaussian", extractor="twofold").value == pytest.approx(
+        2 * found.get("fd", "scaled-gaussian", extractor="classifier").value
+    )
+    assert [m.extractor for m in found.measurements if m.name == "temperature"] == ["classifier"]
+    assert first.summary.startswith("In features of classifier: The learned prior closes")
+    assert "(the Gaussian prior at the temperature that is best in classifier, " in second.summary
+    control = found.get("gap-closed", "scaled-gaussian", extractor="twofold")
+    assert control.note == "in twofold, at the temperature that is best in classifier"
+
+
+def test_no_more_than_the_best_temperature_and_the_one_being_tried_are_kept():
+    evaluation = Measured(4.0, extractors=BOTH)
+    GapClosed().compute(evaluation)
+    assert evaluation.most == 2
+    assert evaluation.kept == set()
+
+
+@pytest.mark.parametrize(("count", "noted"), [(127, BOTH), (128, ("twofold",)), (256, ())])
+def test_a_distance_of_fewer_images_than_twice_the_features_says_so(count, noted):
+    found = [m for m in computed(2.0, extractors=BOTH, count=count) if m.name == "fd"]
+    assert {m.extractor for m in found if m.note} == set(noted)
+    assert all(f"{count} images are few" in m.note for m in found if m.note)

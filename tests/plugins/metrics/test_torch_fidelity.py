@@ -24,7 +24,7 @@ def weights(inception_weights):
 
 def inception_evaluation(tmp_path, weights, **settings):
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return tiny_evaluation(tmp_path, extractor=Inception(weights=str(weights), sha256=sha256), **settings)
+    return tiny_evaluation(tmp_path, extractors=(Inception(weights=str(weights), sha256=sha256),), **settings)
 
 
 def as_pngs(pixels, folder):
@@ -86,7 +86,7 @@ class RawPixels(Extractor):
 
 
 def test_fid_is_the_frechet_distance_of_inceptions_features(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, extractor=Inception(), metrics=(FID(),))
+    evaluation = tiny_evaluation(tmp_path, extractors=(Inception(),), metrics=(FID(),))
     evaluation.extractors["inception"] = RawPixels()
     found = numbers(evaluate(evaluation).measurements)
     assert found["fid.prior"] == pytest.approx(evaluation.distance("prior"), rel=1e-4)

@@ -1,0 +1,75 @@
+"""Keeps adapted step sizes in a file of the run, so that a model that is opened again need not adapt.
+
+They are a function of the weights, the configuration of backbone and prior, the versions and the device: the file has
+the hash of all these, and one with another hash, or a damaged one, is ignored and replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from hebm.adaptation import Adaptation
+from hebm.store.durable import replace_file
+from hebm.store.tensor_files import digest
+from hebm.transitions import MCMC, Transition
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class KeptAdaptations:
+    """The file with the adaptations of one model.
+
+    Arguments:
+        path: of the file.
+        identity: what they depend on besides weights and device: configuration and versions, as JSON values.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    def key(
+        self, device: torch.device, dtype: torch.dtype, modules: Sequence[nn.Module], listed: Sequence[Transition]
+    ) -> str:
+        """Return the hash of all that adaptations depend on.
+
+        Arguments:
+            device: of the computation.
+            dtype: of the computation.
+            modules: whose weights count.
+            listed: all transitions of the prior.
+        """
+        weights = [digest(module.state_dict()) for module in modules]
+        samplers = {chain.name: repr(chain.sampler.plain) for chain in listed if isinstance(chain, MCMC)}
+        where = [device.type, str(dtype), torch.__version__]
+        whole = json.dumps([self.identity, weights, samplers, where], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def read(self, key: str) -> dict[str, Adaptation]:
+        """Return the adaptations that were found under this key, by transition; empty where there are none."""
+        try:
+            read = json.loads(self.path.read_bytes())
+            if read["key"] != key:
+                return {}
+            return {name: Adaptation(float(h), float(acceptance)) for name, (h, acceptance) in read["found"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.warning("%s is damaged, step sizes are adapted again: %s", self.path, error)
+            return {}
+
+    def write(self, key: str, found: Mapping[str, Adaptation]) -> None:
+        """Replace the file. A folder that cannot be written to only costs time."""
+        try:
+            replace_file(self.path, json.dumps({"key": key, "found": found}, indent=1).encode())
+        except OSError as error:
+            logger.warning("adapted step sizes are not kept in %s: %s", self.path, error)

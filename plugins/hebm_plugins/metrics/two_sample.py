@@ -1,0 +1,129 @@
+"""The classifier two-sample test: how well a new classifier tells posterior draws from draws of a prior.
+
+References:
+    Revisiting classifier two-sample tests, Lopez-Paz and Oquab 2017, arXiv 1610.06545.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.config.recipes import option, recipe
+from hebm.contrasts import certified_nats, certified_nats_error
+from hebm.data.images import Images
+from hebm.errors import ConfigError
+from hebm.evaluation.auroc import auroc, auroc_error
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.metric import Measurement, MetricRecipe
+from hebm.evaluation.settings import EvaluateSettings
+from hebm.noise import Noise
+from hebm.trained import finite
+from hebm_plugins.metrics.two_sample_classifier import FEWEST, LogRatios, sizes, tell_apart
+
+_ERROR = "± is the standard error over held-out pairs (DeLong); the 95 % interval is ± 1.96 times it"
+_BOUND = "a lower bound on KL(posterior draws ‖ these draws); ± is its standard error over held-out pairs"
+_ROOT = "the prior is the backbone's own; there is no learned one"
+
+
+@recipe
+class TwoSample(MetricRecipe):
+    """How well a new classifier tells posterior draws of images from draws of the prior: AUROC 0.5 is not at all.
+
+    One classifier is trained for the learned prior, and one for the backbone's own. It sees N samples of each side,
+    without a quarter that is held out and an eighth that decides when to stop; both numbers are of the held-out part.
+    A better classifier, or a larger N, can only find more: the AUROC is a lower bound on what can be told apart.
+
+    The classifier of images has the net of the extractor `classifier`, which sees 8-bit images, averaged down to 64
+    pixels a side if they are larger. That of latents is an MLP of u, without the context; where most of u is noise that
+    the decoder ignores, it needs many more samples than that of images.
+    """
+
+    space: str = option(
+        "images",
+        choices=("images", "latents"),
+        doc="what is told apart: decoded images, reconstructions against draws, or the latents u themselves",
+    )
+    epochs: int = option(20, low=1, doc="largest number of passes over the training part")
+
+    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
+        """Raise `ConfigError` for too few samples or images."""
+        most = len(images[settings.split])
+        if min(most, settings.samples) < FEWEST:
+            fix = f"use evaluate.samples of {FEWEST} or more" if most >= FEWEST else "bring more images"
+            raise ConfigError(
+                f"evaluate.metrics: two-sample needs {FEWEST} samples and as many images of the split; there are "
+                f"evaluate.samples = {settings.samples} and {most} images in {settings.split!r}; {fix}"
+            )
+
+    def compute(self, evaluation: Evaluation) -> list[Measurement]:
+        """Measure `two-sample-auroc` and `two-sample-nats` of each prior; of a root, as the Gaussian alone."""
+        is_root = evaluation.model.prior.root is None
+        positive, found = self._samples(evaluation, RECONSTRUCTION), []
+        for kind in (GAUSSIAN,) if is_root else (GAUSSIAN, PRIOR):
+            negative = self._samples(evaluation, kind)[: len(positive)]
+            found += self._measurements(kind, self._told_apart(evaluation, kind, positive, negative))
+        return [_noted(each) for each in found] if is_root else found
+
+    def _samples(self, evaluation: Evaluation, kind: str) -> Tensor:
+        return evaluation.pixels(kind) if self.space == "images" else _latents(evaluation, kind)
+
+    def _told_apart(self, evaluation: Evaluation, kind: str, positive: Tensor, negative: Tensor) -> LogRatios:
+        """Train in the first process and return its log ratios on every process."""
+        model, processes = evaluation.model, evaluation.processes
+        f = torch.zeros(2 * sizes(len(positive))[0], dtype=torch.float64)
+        if processes.rank == 0:
+            noise = Noise(model.seed, "two-sample", self.space, kind, device=model.device)
+            f = torch.cat(tell_apart(positive, negative, self.epochs, noise))
+        if processes.gather is not None:
+            f = processes.from_first(f.to(model.device)).cpu()
+        return LogRatios(*f.chunk(2))
+
+    def _measurements(self, kind: str, f: LogRatios) -> list[Measurement]:
+        area = Measurement(
+            "two-sample-auroc",
+            auroc(*f),
+            "two-sample AUROC",
+            error=auroc_error(*f) or None,  # 0: the sets do not overlap, and the formula says nothing
+            kind=kind,
+            part=self.space,
+            better="lower",
+            conditions={"pairs": len(f.positive), "space": self.space},
+            note=_ERROR,
+        )
+        nats = attrs.evolve(
+            area,
+            name="two-sample-nats",
+            value=float(certified_nats(*f)),
+            title="two-sample certified nats",
+            error=float(certified_nats_error(*f)),
+            unit="nats",
+            note=_BOUND,
+        )
+        return [area, nats]
+
+
+def _noted(measurement: Measurement) -> Measurement:
+    return attrs.evolve(measurement, note=f"{measurement.note}; {_ROOT}")
+
+
+def _latents(evaluation: Evaluation, kind: str) -> Tensor:
+    """Return u of all samples of a kind, float32 `(N, D)` on the CPU.
+
+    Raises `NonFiniteError` if any is not finite.
+    """
+    count, rows = evaluation.count(kind), evaluation.settings.rows
+    parts = [_u(evaluation, kind, *batch).float() for batch in evaluation.processes.batches(count, rows)]
+    empty = torch.empty(0, evaluation.model.backbone.layout.dim, device=evaluation.model.device)
+    return finite(evaluation.processes.join(parts, empty, count, rows).cpu(), f"latents of kind {kind!r}")
+
+
+def _u(evaluation: Evaluation, kind: str, start: int, rows: int) -> Tensor:
+    if kind != RECONSTRUCTION:
+        return evaluation.draw(kind, start, rows).u
+    batch = evaluation.batch(evaluation.references, start, rows)
+    return evaluation.model.infer(batch, evaluation.noise(kind, start)).latents.u
