@@ -83,9 +83,15 @@ REDUCED = {
             "start_proposals": 3,
         }
     ],
-    "lebm": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "lebm": [
+        {
+            "sampler": find("hebm_samplers", "ula")(steps=3),
+            "start": find("hebm_priors", "score")(width=6, depth=1, steps=2),
+            "start_proposals": 2,
+        }
+    ],
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
-    "score": [{"width": (6, 5), "depth": 1, "steps": 2}],
+    "score": [{"width": (6, 5), "depth": 1, "channels": 3, "blocks": 1, "steps": 2}],
     "multi-stage": [
         {},
         {
