@@ -82,7 +82,7 @@ def adapted(
     """
     done: list[Transition] = []
     for transition in listed:
-        if not _has_target(transition):
+        if not has_target(transition):
             done.append(transition)
             continue
         if transition.name not in known:
@@ -95,10 +95,11 @@ def adapted(
 
 def unknown(listed: Sequence[Transition], known: Mapping[str, Adaptation]) -> bool:
     """Return whether `adapted` would have to compute anything."""
-    return any(_has_target(transition) and transition.name not in known for transition in listed)
+    return any(has_target(transition) and transition.name not in known for transition in listed)
 
 
-def _has_target(transition: Transition) -> TypeGuard[MCMC]:
+def has_target(transition: Transition) -> TypeGuard[MCMC]:
+    """Return whether a transition is a chain whose step size is adapted."""
     if not isinstance(transition, MCMC):
         return False
     sampler = transition.sampler

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import attrs
 import torch
@@ -31,10 +32,11 @@ from torch.nn import functional as F
 
 from hebm.evaluation.auroc import auroc
 from hebm.latents import Latents
+from hebm.validated import Validated
 
 
 @attrs.frozen(eq=False)
-class Contrasted:
+class Contrasted(Validated):
     """Two sets of draws, and the log ratio that tells them apart.
 
     Arguments:
@@ -47,6 +49,11 @@ class Contrasted:
     positive: Latents
     negative: Latents
     log_ratio: Callable[[Latents], Tensor]
+
+    @classmethod
+    def metrics(cls, batches: Sequence[Self]) -> dict[str, float]:
+        """Return the loss in nats, the AUROC and the certified nats."""
+        return attrs.asdict(held_out(batches))
 
 
 @attrs.frozen

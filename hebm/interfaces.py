@@ -25,6 +25,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from hebm.adaptation import has_target
 from hebm.backbone import (
     Backbone,
     BackboneRecipe,
@@ -46,9 +47,11 @@ from hebm.latents import LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
 from hebm.perturbations import view
 from hebm.samplers import Info, Sampler, StepNoise
+from hebm.starts import starting
 from hebm.store.row_cache import RowCache
 from hebm.tilts import SHOWN, Tilt, expect_shown, seen_by, sees_of, shown, total
 from hebm.transitions import MCMC, ROOT, Exact, Transition, best_of, up_to
+from hebm.validated import HeldOutLoss
 from hebm.walking import Population, root_of, walk
 
 __all__ = [
@@ -66,6 +69,7 @@ __all__ = [
     "Finalizes",
     "FitsStatistics",
     "Fixed",
+    "HeldOutLoss",
     "ImageSpec",
     "InferringBackbone",
     "Info",
@@ -96,12 +100,14 @@ __all__ = [
     "best_of",
     "build_energy",
     "build_root",
+    "build_start",
     "check_context",
     "context_of",
     "root_of",
     "seen_by",
     "sees_of",
     "shown",
+    "starting",
     "tilt_after",
     "tilt_of",
     "walk",
@@ -203,6 +209,9 @@ class Stage(NamedTuple):
             this one alone. Draws that are stored keep only that, and an objective that reads no z spares itself T(u).
         contrasted: for a stage that learns a log ratio: called as `LearnsByContrast.contrasted` is, to validate it on
             held-out images (`data.validation`). None for any other.
+        held_out: for a stage that is validated by a loss: called as `held_out(backbone, posterior, noise)` with draws
+            of held-out images, to return the loss on them. None for a stage whose loss does not measure it, such as
+            a difference of energies under chains.
     """
 
     name: str
@@ -214,6 +223,7 @@ class Stage(NamedTuple):
     recipe: object | None = None
     reads: tuple[str, ...] = ("latents", "posterior")
     contrasted: Callable[[Backbone, Latents, Noise], Contrasted] | None = None
+    held_out: Callable[[Backbone, Posterior, Noise], HeldOutLoss] | None = None
 
     @property
     def key(self) -> str:
@@ -229,13 +239,18 @@ class PriorLearner(nn.Module, ABC):
     it has no density and no scores. Rarer abilities are the protocols below.
 
     `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
-    would hide the registered sub-module. `population` says how many particles each sample has. `reads` is what the
+    would hide the registered sub-module. `start` is the prior whose draws its chains start at (`starting`), None for
+    the root. `population` says how many particles each sample has. `reads` is what the
     objective reads of posterior draws, as `Stage.reads` has it.
     """
 
     root: PriorLearner | None
     population: Population = Population()
     reads: tuple[str, ...] = ("latents", "posterior")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start: PriorLearner | None = None
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
@@ -291,7 +306,7 @@ class PriorLearner(nn.Module, ABC):
         return None if tilt is None else TiltedPrior(backbone, tilt, context)
 
     def stages(self) -> tuple[Stage, ...]:
-        """List what is trained, one after another: the root's stages, then all of this prior's own sub-modules.
+        """List what is trained, one after another: `stages_before`, then all of this prior's own sub-modules as one.
 
         Raises `PluginError` for parameters outside of sub-modules, which would not be trained.
         """
@@ -301,13 +316,19 @@ class PriorLearner(nn.Module, ABC):
                 f"{type(self).__name__}: parameters {', '.join(loose)} are set on the prior itself; put them into a "
                 "sub-module, or override stages()"
             )
-        before = () if self.root is None else self.root.stages()
-        own = [module for name, module in self.named_children() if name != "root"]
+        before = self.stages_before()
+        own = [module for name, module in self.named_children() if name not in ("root", "start")]
         if not own:
             return before
         module = own[0] if len(own) == 1 else nn.ModuleList(own)
         contrasted = self.contrasted if isinstance(self, LearnsByContrast) else None
         return (*before, Stage("prior", module, self.objective, reads=self.reads, contrasted=contrasted))
+
+    def stages_before(self) -> tuple[Stage, ...]:
+        """List the root's stages, then those of the start, whose names begin with "start"."""
+        root = () if self.root is None else self.root.stages()
+        start = () if self.start is None else self.start.stages()
+        return (*root, *(stage._replace(name=f"start {stage.name}") for stage in start))
 
 
 # ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance
@@ -382,8 +403,12 @@ class Regenerates(Protocol):
 
 
 def tilt_of(prior: PriorLearner) -> Tilt | None:
-    """Return the log tilt of a prior; None for a root."""
-    return Tilt(prior.tilt, (prior,)) if isinstance(prior, Tilts) else None
+    """Return the log tilt of a prior; None for a root. What its start sees, f does not."""
+    if not isinstance(prior, Tilts):
+        return None
+    return Tilt(
+        prior.tilt, (prior,) if prior.start is None else tuple(m for m in prior.children() if m is not prior.start)
+    )
 
 
 def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Tilt | None:
@@ -481,6 +506,23 @@ def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root")
         )
     check_context(root, backbone.layout, key)
     return root
+
+
+def build_start(recipe: PriorRecipe | None, backbone: Backbone, key: str = "prior.start") -> PriorLearner | None:
+    """Build the prior whose draws chains start at; None without a recipe.
+
+    Raises `ConfigError` unless it draws in the context that the backbone expects, and with fixed step sizes.
+    """
+    if recipe is None:
+        return None
+    start = recipe.build(backbone)
+    check_context(start, backbone.layout, key)
+    if any(has_target(transition) for transition in start.planned_transitions(backbone)):
+        raise ConfigError(
+            f"{key}: step sizes are adapted for the chains of the prior itself alone; set a step size that fits, and "
+            f"{key}.sampler.target_acceptance = 0"
+        )
+    return start
 
 
 def context_of(prior: PriorLearner) -> tuple[int, ...] | None:

@@ -134,7 +134,14 @@ class Selected(NamedTuple):
     share: Tensor
 
 
-def select(log_weight: Callable[[Tensor], Tensor], n: int, dim: int, proposals: int, noise: Noise) -> Selected:
+def select(
+    log_weight: Callable[[Tensor], Tensor],
+    n: int,
+    dim: int,
+    proposals: int,
+    noise: Noise,
+    offer: Callable[[int, Noise], Tensor] | None = None,
+) -> Selected:
     """Choose one of P proposals u_j ~ N(0, I) for each of n samples, with probability w_j / Σ w.
 
     The choice is the largest of log w_j + g_j with standard Gumbel numbers g_j, so no weight has to be kept and
@@ -146,12 +153,13 @@ def select(log_weight: Callable[[Tensor], Tensor], n: int, dim: int, proposals: 
         dim: d.
         proposals: P.
         noise: a row per sample.
+        offer: returns C proposals of each sample `(n, C, d)`, given C and their noise, in place of N(0, I).
     """
     u = noise.normal(0, 0).new_zeros(n, dim)
     best, sums, squares = (u.new_full((n,), -torch.inf) for _ in range(3))
     for block, count in _blocks(proposals):
         source = noise.derive(block)
-        offered = source.normal(n, count, dim)
+        offered = source.normal(n, count, dim) if offer is None else offer(count, source)
         log_weights = log_weight(offered)
         gumbel = -(-source.uniform(n, count).log()).log()
         score, index = (log_weights + gumbel).max(1)

@@ -147,17 +147,25 @@ class MCMC(Transition):
         )
 
 
+Offer = Callable[[Draw, Request, int, Noise], Tensor]
+"""Returns C proposals `(n, C, D)` for each of n draws, given the draws, the request, C and the proposals' noise."""
+
+
 def best_of(
     name: str,
     proposals: int,
     density: Callable[[Draw, Request], LogDensity],
     from_root: bool = False,
     key: tuple[int | str, ...] | None = None,
+    offer: Offer | None = None,
 ) -> Exact:
-    """Return a start for a chain: one of P proposals from the density's Gaussian factor, chosen by exp remainder (SIR).
+    """Return a start for a chain: one of P proposals, chosen with probability ∝ exp remainder (SIR).
+
+    Proposals come from the density's Gaussian factor, or from `offer`. The weights leave out the density that an offer
+    draws from: what is chosen is a place to start a chain at, not a weighted draw of the target.
 
     Of the draw it starts from only the context counts. The diagnostic `ess_<name>` is ESS / P of the weights. A request
-    for another P is followed; with 1 the draw stays where it is.
+    for another P is followed. With P = 1 the draw stays where it is, or moves to the one proposal of the offer.
 
     Arguments:
         name: of the transition.
@@ -165,33 +173,45 @@ def best_of(
         density: log N(u; m, s² I) + remainder(u), given the draw and the request.
         from_root: see `Transition`.
         key: of the noise of proposals and choice; by default the name.
+        offer: makes the proposals; None for the Gaussian factor.
 
-    When the transition moves a draw, it raises `ConfigError` if the density has no Gaussian factor.
+    When the transition moves a draw, it raises `ConfigError` if proposals need a Gaussian factor that is not there.
     """
 
     def apply(at: Draw, noise: Noise, request: Request) -> Draw:
         count = proposals if request.start_proposals is None else request.start_proposals
         if count == 1:
-            return at
+            return at if offer is None else at.moved(offer(at, request, 1, noise).squeeze(1))
         target = density(at, request)
-        factor = target.factor()
-        if factor is None:
-            raise ConfigError(
-                f"{name}: proposals need a density with a Gaussian factor, {type(target).__name__} has none; "
-                "use 1 proposal"
-            )
+        offered = _factor_offer(name, target) if offer is None else offer
 
-        def placed(offered: Tensor) -> Tensor:
-            u = factor.mean + factor.std * offered
-            return u if request.fixed is None else request.fixed.apply(u)
+        def offers(c: int, source: Noise) -> Tensor:
+            u = offered(at, request, c, source)
+            return u if request.fixed is None else torch.where(request.fixed.mask, request.fixed.u.unsqueeze(1), u)
 
-        def log_weight(offered: Tensor) -> Tensor:
-            return torch.stack([target.remainder(placed(u)) for u in offered.unbind(1)], dim=1)
+        def log_weight(u: Tensor) -> Tensor:
+            return torch.stack([target.remainder(each) for each in u.unbind(1)], dim=1)
 
-        found = select(log_weight, at.u.shape[0], at.u.shape[1], count, noise)
-        return at.moved(placed(found.u), {f"ess_{name.replace(' ', '_')}": found.share})
+        found = select(log_weight, at.u.shape[0], at.u.shape[1], count, noise, offers)
+        return at.moved(found.u, {f"ess_{name.replace(' ', '_')}": found.share})
 
     return Exact(name=name, apply=apply, from_root=from_root, key=key or (name,), start_proposals=proposals)
+
+
+def _factor_offer(name: str, density: LogDensity) -> Offer:
+    """Return an offer of draws of the density's Gaussian factor. Raises `ConfigError` if it has none."""
+    factor = density.factor()
+    if factor is None:
+        raise ConfigError(
+            f"{name}: proposals need a density with a Gaussian factor, {type(density).__name__} has none; "
+            "use 1 proposal"
+        )
+
+    def offer(at: Draw, request: Request, count: int, noise: Noise) -> Tensor:
+        xi = noise.normal(len(at.u), count, at.u.shape[1]).transpose(0, 1)
+        return (factor.mean + factor.std * xi).transpose(0, 1)
+
+    return offer
 
 
 # ---------------------------------------------------------------- parts of a list

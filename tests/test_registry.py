@@ -392,10 +392,10 @@ def test_the_names_are_these():
         "omniglot-iwae svhn tensors",
         "extractors": "classifier efficientnet-lite0 inception",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
-        "two-sample",
+        "prdc two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context cost hierarchical hole interpolation ood stages temperature",
+        "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood stages temperature",
         "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
     }
 

@@ -75,10 +75,10 @@ class ImageData(DatasetRecipe):
 
     validation: float = option(
         0.0,
-        doc="fraction of the training split that is never trained on: the log then has the loss, AUROC and certified "
-        "nats of contrastive priors on it, and `patience` watches that loss. The choice depends on the number of "
-        "images alone. A backbone from `train.backbone_from` has seen these images unless it was trained with the "
-        "same fraction",
+        doc="fraction of the training split that is never trained on: the log then has the loss of a validated prior "
+        "on it, with AUROC and certified nats of a contrastive one, and `patience` watches that loss. The choice "
+        "depends on the number of images alone. A backbone from `train.backbone_from` has seen these images unless it "
+        "was trained with the same fraction",
         low=0,
         high=0.9,
     )

@@ -14,8 +14,8 @@ from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine,
 
 PATIENCE = (
     "end when the mean loss over this many steps is not below the mean over as many steps before; 0 = off. With "
-    "`data.validation`, a phase that learns by contrast on a fixed backbone watches its validation loss: it ends when "
-    "that is not below what it was this many steps before"
+    "`data.validation`, a phase on a fixed backbone watches its validation loss, where it has one: it ends when that "
+    "is not below what it was this many steps before"
 )
 """What `patience` means, for `hebm plugins`."""
 OPTIMIZERS = {

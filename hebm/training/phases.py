@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 from torch import nn
 
-from hebm.contrasts import Contrasted
 from hebm.data.batches import Batches
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
@@ -18,6 +17,7 @@ from hebm.noise import Noise
 from hebm.store.row_cache import RowCache
 from hebm.tilts import Tilt, sees_of
 from hebm.training.optimization import Optimization
+from hebm.validated import Validated
 
 if TYPE_CHECKING:
     from hebm.data.images import Images
@@ -111,8 +111,8 @@ class Phase(nn.Module, ABC):
         """
         self.train()
 
-    def contrasted(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Contrasted | None:
-        """Return draws of held-out images and negatives, to validate a log ratio; None if the phase learns none.
+    def validated(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Validated | None:
+        """Return draws of held-out images by which the phase is validated; None for a phase without validation.
 
         Called after `start`, without gradients. The draws must stay the same while the phase is trained.
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from hebm.config.recipes import is_recipe, option, recipe
 from hebm.config.writing import differences
-from hebm.contrasts import Contrasted
 from hebm.errors import ConfigError
 from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
@@ -24,6 +23,7 @@ from hebm.training.optimization import PhaseOptimization
 from hebm.training.phases import Group, Phase, SchemeRecipe, Supplies, start_stage
 from hebm.training.posterior_draws import PosteriorDraws
 from hebm.training.state import load_module
+from hebm.validated import Validated
 
 if TYPE_CHECKING:
     from hebm.data.images import Images
@@ -126,13 +126,13 @@ class PriorPhase(Phase):
         posterior = self._drawn(batch, noise) if self.stored is None else self.stored.of(batch, noise, progress)
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
-    def contrasted(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Contrasted | None:
-        """Return one new posterior draw of each held-out image and negatives, if the stage learns by contrast."""
+    def validated(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Validated | None:
+        """Return one new posterior draw of each held-out image, as the stage validates it."""
         stage = next(stage for stage in prior.stages() if stage.name == self.stage.name)
-        if stage.contrasted is None:
-            return None
-        (backbone,) = self._frozen
-        return stage.contrasted(backbone, self._drawn(batch, noise).latents, noise.derive("prior"))
+        (backbone,), source = self._frozen, noise.derive("prior")
+        if stage.contrasted is not None:
+            return stage.contrasted(backbone, self._drawn(batch, noise).latents, source)
+        return stage.held_out and stage.held_out(backbone, self._drawn(batch, noise), source)
 
     @torch.no_grad()
     def _drawn(self, batch: Batch, noise: Noise) -> Posterior:

@@ -1,4 +1,4 @@
-"""Held-out loss, AUROC and certified nats of a phase that learns by contrast."""
+"""Held-out metrics of a phase: those of its log ratio, or its loss."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Self
 
 import attrs
 
-from hebm.contrasts import Contrasted, held_out
 from hebm.data.batches import Batches
 from hebm.interfaces import PriorLearner
 from hebm.noise import Noise
 from hebm.trained import evaluating
 from hebm.training.phases import Phase
+from hebm.validated import Validated
 
 IMAGES = 512
 """How many held-out images are inferred, at most; and as many negatives are drawn."""
-LOSS = "validation_loss"
+_PREFIX = "validation_"
+LOSS = f"{_PREFIX}loss"
 """The name in the log of the loss that `patience` watches."""
 
 
@@ -24,19 +25,19 @@ LOSS = "validation_loss"
 class Validation:
     """Held-out draws of a phase, made once when it starts or resumes, and always the same ones.
 
-    One evaluation is a forward pass of the log ratio over at most 2 × `IMAGES` draws, without gradients.
+    One evaluation is a forward pass over at most `IMAGES` draws, and as many negatives, without gradients.
 
     Arguments:
-        prior: whose log ratio is evaluated, in eval mode: the averaged copy where the phase keeps one.
-        contrasts: the draws, a batch at a time.
+        prior: what is evaluated, in eval mode: the averaged copy where the phase keeps one.
+        batches: the draws, a batch at a time.
     """
 
     prior: PriorLearner
-    contrasts: Sequence[Contrasted]
+    batches: Sequence[Validated]
 
     @classmethod
     def of(cls, phase: Phase, prior: PriorLearner, images: Batches, noise: Noise) -> Self | None:
-        """Infer held-out images and draw negatives; None for a phase that does not learn by contrast.
+        """Infer held-out images, and draw negatives if there are any; None for a phase without validation.
 
         Arguments:
             phase: has started.
@@ -45,21 +46,21 @@ class Validation:
             noise: a role of its own; the same each time, and on every process.
         """
         with evaluating(prior):
-            contrasts = list(_contrasts(phase, prior, images, noise))
-        return cls(prior, contrasts) if contrasts else None
+            batches = list(_batches(phase, prior, images, noise))
+        return cls(prior, batches) if batches else None
 
     def metrics(self) -> dict[str, float]:
-        """Return the loss in nats, the AUROC and the certified nats at the current weights."""
+        """Return the metrics at the current weights, by their names in the log."""
         with evaluating(self.prior):
-            found = held_out(self.contrasts)
-        return {LOSS: found.loss, "validation_auroc": found.auroc, "validation_nats": found.nats}
+            found = type(self.batches[0]).metrics(self.batches)
+        return {f"{_PREFIX}{name}": value for name, value in found.items()}
 
 
-def _contrasts(phase: Phase, prior: PriorLearner, images: Batches, noise: Noise) -> Iterator[Contrasted]:
+def _batches(phase: Phase, prior: PriorLearner, images: Batches, noise: Noise) -> Iterator[Validated]:
     count, rows = min(IMAGES, len(images.images)), images.recipe.batch_size
     for first in range(0, count, rows):
         batch = images.in_order(first, min(rows, count - first))
-        made = phase.contrasted(prior, batch, noise.at(first))
+        made = phase.validated(prior, batch, noise.at(first))
         if made is None:
             return
         yield made

@@ -83,9 +83,15 @@ REDUCED = {
             "start_proposals": 3,
         }
     ],
-    "lebm": [{"sampler": find("hebm_samplers", "ula")(steps=3)}],
+    "lebm": [
+        {
+            "sampler": find("hebm_samplers", "ula")(steps=3),
+            "start": find("hebm_priors", "score")(width=6, depth=1, steps=2),
+            "start_proposals": 2,
+        }
+    ],
     "ncp": [{"proposals": 150}, {"sampling": "langevin", "sampler": find("hebm_samplers", "ula")(steps=3)}],
-    "score": [{"width": (6, 5), "depth": 1, "steps": 2}],
+    "score": [{"width": (6, 5), "depth": 1, "channels": 3, "blocks": 1, "steps": 2}],
     "multi-stage": [
         {},
         {
@@ -113,6 +119,7 @@ REDUCED = {
     "temperature": [{"temperatures": (0.8, 1.0), "columns": 3}],
     "stages": [{"images": 64, "test": 16, "columns": 2}],
     "hole": [{"samples": 64}, {"samples": 64, "rows": ("bottom",), "cuts": 1}],
+    "nearest": [{"samples": 64, "rows": 2}],
     "two-layer-joint": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
     "two-layer-multi-stage": [{"z_dims": (5, 6), "widths": (12, 8, 6), "prior_width": 9}],
 }

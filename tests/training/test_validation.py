@@ -1,4 +1,4 @@
-"""Validation of priors that learn by contrast: what is held out, what is logged, when training ends by it."""
+"""Validation of priors by contrast or by their loss: what is held out, what is logged, when training ends by it."""
 
 import math
 
@@ -51,6 +51,18 @@ def whole(tmp_path_factory):
 def test_a_phase_that_learns_by_contrast_logs_held_out_numbers_and_no_other_phase_does(whole):
     assert [set(line) >= LOGGED for line in lines(whole)] == [True] * 6
     assert not any(LOGGED & set(line) for line in lines(whole, "backbone"))
+
+
+def test_a_phase_that_is_validated_by_its_loss_logs_it_on_held_out_images_and_ends_by_it(tmp_path):
+    table = {**overfitting(), "prior": {"type": "score", "width": 64, "dropout": 0.0, "steps": 2}}
+    table["train"]["prior"]["learning_rate"] = 0.03
+    assert train(table, tmp_path / "tiny")
+    found = lines(tmp_path / "tiny", "prior")
+    assert 5 < len(found) < MOST
+    *_, before, last = [line["validation_loss"] for line in found[4::5]]
+    assert last >= before
+    gains = sum(found[-1][f"validation_gain_layer_{i}"] for i in range(2))
+    assert last == pytest.approx(-gains)
 
 
 def test_a_prior_that_learns_otherwise_or_a_run_without_a_held_out_part_logs_none(tmp_path):

@@ -7,6 +7,7 @@ from hebm.interfaces import EnergyRecipe, Sampler
 from hebm_plugins.energies.image_conv import ImageConv
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.multi_stage.settings import Contrast
+from hebm_plugins.priors.starts import START_PROPOSALS
 from hebm_plugins.samplers.pcn_mala import PCNMALA
 
 
@@ -30,4 +31,4 @@ class ImageContrast(MultiStage):
         factory=lambda: PCNMALA(steps=30, step_size=0.3, target_acceptance=0.5), doc="chains after training"
     )
     contrast: Contrast = option(factory=lambda: Contrast(negatives="pool", pool=24_000), doc="how ratios are learned")
-    start_proposals: int = option(8, doc="P: a chain starts at one of P root draws, chosen by exp f (SIR)", low=1)
+    start_proposals: int = option(8, doc=START_PROPOSALS, low=1)

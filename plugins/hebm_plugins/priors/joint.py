@@ -24,13 +24,14 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
-    best_of,
     build_energy,
     build_root,
+    build_start,
     seen_by,
+    starting,
 )
 from hebm_plugins.energies.mlp import MLP
-from hebm_plugins.priors.starts import START
+from hebm_plugins.priors.starts import START, START_PROPOSALS
 from hebm_plugins.samplers.ula import ULA
 
 
@@ -42,7 +43,8 @@ class JointPrior(PriorLearner):
         energy: f, with one output per energy.
         sampler: the short-run chain, in training and after it: the model is what this chain draws.
         official_target: subtract Σ log σ(u) in the chain's target, as the published two-stage code does.
-        start_proposals: P; above 1 a chain starts at one of P draws of the root, chosen by exp f.
+        start_proposals: P; above 1 a chain starts at one of P draws of the start, chosen by exp f.
+        start: the prior whose draws chains start at; None for the root.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class JointPrior(PriorLearner):
         sampler: Sampler,
         official_target: bool = False,
         start_proposals: int = 1,
+        start: PriorLearner | None = None,
     ) -> None:
         super().__init__()
         self.root, self.energy, self.sampler, self.official_target = root, energy, sampler, official_target
         self.reads = ()
-        self.start_proposals = start_proposals
+        self.start_proposals, self.start = start_proposals, start
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f_i, `(B, E)`."""
@@ -68,10 +71,10 @@ class JointPrior(PriorLearner):
         return TiltedPrior(backbone, Tilt(self.tilt, (self.energy,)), context, jacobian=self.official_target)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List one chain on the density, from the root's draw or from the best of several."""
+        """List one chain on the density, and where it starts."""
         target = lambda at, request: self.density(backbone, at.context)  # noqa: E731
         chain = MCMC(name="prior", sampler=self.sampler, density=target)
-        return (best_of("start", self.start_proposals, target), chain) if self.start_proposals > 1 else (chain,)
+        return *starting(self, backbone, target, self.start_proposals), chain
 
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None
@@ -106,9 +109,11 @@ class Joint(PriorRecipe):
         factory=Gaussian, doc="the root that is tilted: it draws where chains start", renamed_from="base"
     )
     target: str = option("exact", doc="density of the chain", choices=("exact", "official"))
-    start_proposals: int = option(1, doc=START, low=1)
+    start: PriorRecipe | None = option(None, doc=START)
+    start_proposals: int = option(1, doc=START_PROPOSALS, low=1)
 
     def build(self, backbone: Backbone) -> JointPrior:
-        """Build the prior. Raises `ConfigError` if root or energy do not fit the backbone."""
+        """Build the prior. Raises `ConfigError` if root, energy or start do not fit the backbone."""
         root, energy = build_root(self.root, backbone), build_energy(self.energy, backbone.layout)
-        return JointPrior(root, energy, self.sampler, self.target == "official", self.start_proposals)
+        start, official = build_start(self.start, backbone), self.target == "official"
+        return JointPrior(root, energy, self.sampler, official, self.start_proposals, start)

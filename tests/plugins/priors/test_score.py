@@ -9,12 +9,15 @@ import torch
 
 from hebm.errors import ConfigError
 from hebm.fixed import Fixed
-from hebm.interfaces import Progress, Request, seen_by
+from hebm.interfaces import HeldOutLoss, Progress, Request, seen_by
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm.normals import Normal
 from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import perturbed, points, seeded
+from hebm_plugins.priors.score.conv_denoiser import ConvDenoiser
+from hebm_plugins.priors.score.mlp_denoiser import MLPDenoiser
+from hebm_plugins.priors.score.prior import HELD_OUT_LEVELS
 from hebm_plugins.priors.score.process import Level, gain, residual_of_normal, residual_of_point, stepped
 from hebm_plugins.priors.score.recipe import Score
 
@@ -203,6 +206,86 @@ def test_features_are_standardised_by_draws_of_the_root(backbone):
     torch.testing.assert_close(layer.mean, feature.mean(0))
     torch.testing.assert_close(layer.std, feature.std(0).clamp(min=1e-3))  # the first, 1, does not vary
     assert all(name in prior.state_dict() for name in ("nets.layers.1.mean", "nets.layers.1.std"))
+
+
+def test_the_held_out_loss_is_the_objective_without_dropout_at_the_same_levels_each_time(backbone):
+    prior = made(backbone, 0.3, dropout=0.5)
+    posterior = inferred_like(backbone, prior)
+    batch = prior.stages()[0].held_out(backbone, posterior, noise("held out"))
+    plain = made(backbone, 0.3, dropout=0.0)
+    each = [
+        plain.objective(backbone, posterior, noise("held out", "level", k), STEP).total.detach()
+        for k in range(HELD_OUT_LEVELS)
+    ]
+    with torch.no_grad():
+        found = HeldOutLoss.metrics([batch])
+        assert found == HeldOutLoss.metrics([batch])
+    assert found["loss"] == pytest.approx(float(torch.stack(each).mean()))
+    assert found["loss"] == pytest.approx(-found["gain_layer_0"] - found["gain_layer_1"])
+    with torch.no_grad():
+        for parameter in prior.nets.parameters():
+            parameter.mul_(0)
+    assert HeldOutLoss.metrics([batch])["loss"] == 0
+
+
+def inferred_like(backbone, prior):
+    return Posterior(seen_by(prior.nets, backbone, points(ROWS, backbone.layout.dim, torch.float64)))
+
+
+# ---------------------------------------------------------------- nets
+
+MAPS = LatentLayout(((5,), (2, 7, 7), (2, 16, 9)), features=((1,), (5,), (3, 16, 9)))
+"""A flat layer, a map with a flat feature, and a map with one of its own sides; odd sides and several scales."""
+
+
+def nets_of(layout=MAPS, **fields):
+    backbone = ReferenceBackbone()
+    backbone.layout = layout
+    return seeded(lambda: attrs.evolve(SMALL, channels=4, blocks=1, **fields).build(backbone)).nets
+
+
+def test_maps_have_u_nets_and_flat_layers_perceptrons_unless_all_shall_be_perceptrons():
+    assert [type(net) for net in nets_of().layers] == [MLPDenoiser, ConvDenoiser, ConvDenoiser]
+    assert {type(net) for net in nets_of(net="mlp").layers} == {MLPDenoiser}
+
+
+@pytest.mark.parametrize("net", ["conv", "mlp"])
+def test_a_net_starts_at_0_and_then_sees_u_t_the_feature_and_the_time(net):
+    for i, layer in enumerate(nets_of(net=net).layers):
+        size, feature = MAPS.sizes[i], MAPS.features[i]
+        u, t = points(ROWS, size), torch.linspace(0.1, 0.9, ROWS)
+        v = points(ROWS, math.prod(feature)).view(ROWS, *feature)
+        assert torch.equal(layer(u, layer.encoded(v), t), torch.zeros(ROWS, size))
+        moved = perturbed(layer, 0.1)
+        n = moved(u, moved.encoded(v), t)
+        for other in (
+            moved(-u, moved.encoded(v), t),
+            moved(u, moved.encoded(-v), t),
+            moved(u, moved.encoded(v), 1 - t),
+        ):
+            assert other.shape == u.shape
+            assert not torch.allclose(other, n)
+        one = moved(u, moved.encoded(v), t[:1])
+        torch.testing.assert_close(one[0], n[0], rtol=1e-4, atol=1e-6)
+
+
+def test_every_position_of_the_smallest_map_reaches_every_output():
+    net = perturbed(nets_of().layers[2], 0.3)
+    u = points(1, MAPS.sizes[2]).requires_grad_()
+    h = net.encoded(points(1, 3 * 16 * 9).view(1, 3, 16, 9))
+    (grad,) = torch.autograd.grad(net(u, h, torch.full((1,), 0.5))[0, 0], u)
+    corner = grad.view(2, 16, 9)[:, -1, -1]
+    assert bool((corner != 0).all())
+
+
+def test_a_u_net_has_no_weight_for_a_single_position_but_of_its_learned_map():
+    small, large = (
+        nets_of(LatentLayout(((2, side, side),), features=((3, side, side),))).layers[0] for side in (8, 8 * 2)
+    )
+    count = lambda net: sum(p.numel() for name, p in net.named_parameters() if "position" not in name)  # noqa: E731
+    scale = count(large) - count(small)
+    assert scale < count(small)  # one more scale, not four times the weights
+    assert small.feature.position.shape == (4, 8, 8)
 
 
 def test_a_backbone_without_features_is_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -31,10 +31,10 @@ from hebm.interfaces import (
     Tilt,
     TiltedPrior,
     Transition,
-    best_of,
     seen_by,
     sees_of,
     shown,
+    starting,
 )
 from hebm.training.kept_latents import Kept
 from hebm_plugins.module_lists import ModuleList
@@ -55,7 +55,8 @@ class MultiStagePrior(PriorLearner):
         drawing: how draws are made.
         contrast: how ratios are learned.
         dim: D.
-        start_proposals: P; above 1 a chain from the root starts at one of P draws of it, chosen by exp f.
+        start_proposals: P; above 1 a chain from the root starts at one of P draws of the start, chosen by exp f.
+        start: the prior whose draws chains from the root start at; None for the root.
 
     Only the ratios of the stages whose training has started count, `trained_stages` of them; the others are 1.
     """
@@ -73,12 +74,13 @@ class MultiStagePrior(PriorLearner):
         contrast: Contrast,
         dim: int,
         start_proposals: int = 1,
+        start: PriorLearner | None = None,
     ) -> None:
         super().__init__()
         self.root, self.ratios, self.sampler, self.coupling = root, ModuleList(ratios), sampler, coupling
         self.drawing, self.contrast, self.trained_stages = drawing, contrast, 0
         self.reads = ("latents",) if contrast.negatives == "posterior" else ()
-        self.start_proposals = start_proposals
+        self.start_proposals, self.start = start_proposals, start
         self.bank = Bank(contrast.pool, dim) if contrast.negatives == "posterior" else None
         self.pool: Pool | None = None
         if drawing.mode == "smc":
@@ -181,29 +183,33 @@ class MultiStagePrior(PriorLearner):
         """List the chain of stage number `s`, after the choice of its start if it starts from several draws."""
         mode, single = self.drawing.mode, self.drawing.factors == "single"
         again = mode == "joint"
-        chosen = self.start_proposals > 1 and (again or s == 0)
         climbed = range(s if mode == "progressive" and single else 0, s + 1)
 
         def target(at: Draw, request: Request) -> TiltedPrior:
             return self._density(backbone, climbed, at.context, request.labels)
 
         name = f"stage {s + 1}"
-        start = best_of(f"start {name}", self.start_proposals, target, from_root=again, key=("start",))
+        start = self._chain_start(f"start {name}", backbone, target, again) if again or s == 0 else ()
         chain = MCMC(
             name=name,
             sampler=self.sampler,
             density=target,
             key=("chain", {"joint": 0, "progressive": s, "smc": s + 1}[mode]),
             ratio=partial(self._weight, s),
-            from_root=again and not chosen,
+            from_root=again and not start,
         )
-        return (start, chain) if chosen else (chain,)
+        return *start, chain
+
+    def _chain_start(
+        self, name: str, backbone: Backbone, target: Callable[[Draw, Request], TiltedPrior], again: bool
+    ) -> tuple[Transition, ...]:
+        return starting(self, backbone, target, self.start_proposals, name, from_root=again, key=("start",))
 
     # ------------------------------------------------------------ learning
 
     def stages(self) -> tuple[Stage, ...]:
-        """List the root's stages, then every ratio against the product of those before it."""
-        return (*self.root.stages(), *(self._stage(m) for m in range(1, len(self.ratios) + 1)))
+        """List the stages of root and start, then every ratio against the product of those before it."""
+        return (*self.stages_before(), *(self._stage(m) for m in range(1, len(self.ratios) + 1)))
 
     def _stage(self, m: int) -> Stage:
         return Stage(
@@ -234,6 +240,8 @@ class MultiStagePrior(PriorLearner):
             return None
         chain = () if m == 1 else (self.sampler, self.drawing, self.start_proposals)
         bound = bound_to(cache, self.root, [self.ratios[s] for s in range(m - 1)], chain)
+        if m > 1 and self.start is not None:
+            bound = RowCache()  # a start's settings are not in its weights: draws of its chains stay in memory
         kept, size, refresh = Kept.of(self.ratios[m - 1]), self.contrast.pool, self.contrast.refresh
         return Pool(backbone, partial(self._before, m, backbone), kept, size, refresh, noise, bound)
 

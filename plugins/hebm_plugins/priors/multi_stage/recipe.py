@@ -5,12 +5,21 @@ from __future__ import annotations
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
-from hebm.interfaces import Backbone, EnergyRecipe, LatentLayout, PriorRecipe, Sampler, build_energy, build_root
+from hebm.interfaces import (
+    Backbone,
+    EnergyRecipe,
+    LatentLayout,
+    PriorRecipe,
+    Sampler,
+    build_energy,
+    build_root,
+    build_start,
+)
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.priors.labels import couple, logits_of
 from hebm_plugins.priors.multi_stage.prior import MultiStagePrior
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
-from hebm_plugins.priors.starts import START
+from hebm_plugins.priors.starts import START, START_PROPOSALS
 from hebm_plugins.samplers.ula import ULA
 
 _LARGEST = 2**31
@@ -31,7 +40,8 @@ class MultiStage(PriorRecipe):
     energy: EnergyRecipe = option(factory=MLP, doc="log r of a stage; should start at 0")
     sampler: Sampler = option(factory=lambda: ULA(steps=10, step_size=0.1), doc="chains, in training and after it")
     root: PriorRecipe = option(factory=Gaussian, doc="p_0, the root that is tilted", renamed_from="base")
-    start_proposals: int = option(1, doc=START, low=1)
+    start: PriorRecipe | None = option(None, doc=START)
+    start_proposals: int = option(1, doc=START_PROPOSALS, low=1)
     drawing: Drawing = option(factory=Drawing, doc="how the product is drawn from")
     contrast: Contrast = option(factory=Contrast, doc="how ratios are learned")
     classes: int = option(0, doc="K of the data's label: a net then has K + 1 outputs; 0 = no labels", low=0)
@@ -47,13 +57,21 @@ class MultiStage(PriorRecipe):
         logits += logits > 1  # one more for the negatives
         ratios = [build_energy(self.energy, layout, logits) for _ in range(self.stages)]
         coupling = couple(self.classes, self.attributes, self.label_layers, ratios[0].count(layout))
+        start = build_start(self.start, backbone)
         return MultiStagePrior(
-            root, ratios, self.sampler, coupling, self.drawing, self.contrast, layout.dim, self.start_proposals
+            root, ratios, self.sampler, coupling, self.drawing, self.contrast, layout.dim, self.start_proposals, start
         )
 
     def _check_start(self) -> None:
-        """Raise `ConfigError` for starts chosen by weight where particles are weighted already."""
-        if self.start_proposals > 1 and self.drawing.mode == "smc":
+        """Raise `ConfigError` for starts other than the root where particles are weighted."""
+        if self.drawing.mode != "smc":
+            return
+        if self.start is not None:
+            raise ConfigError(
+                'prior.start: prior.drawing.mode = "smc" weights its particles as draws of the root; leave the start '
+                "out, or use another mode"
+            )
+        if self.start_proposals > 1:
             raise ConfigError(
                 f'prior.start_proposals = {self.start_proposals}: prior.drawing.mode = "smc" starts its particles at '
                 "draws of the root and weights them; use more prior.drawing.particles, or another mode"

@@ -12,6 +12,7 @@ from hebm.interfaces import (
     Draw,
     Exact,
     Fixed,
+    HeldOutLoss,
     LatentLayout,
     Loss,
     Noise,
@@ -31,6 +32,8 @@ from hebm_plugins.priors.score.process import Level, gain, residual_of_normal, r
 
 STATISTICS_FROM = 512
 """Draws of the root whose features give the statistics that features are standardised by."""
+HELD_OUT_LEVELS = 4
+"""Noise levels of each held-out image that the held-out gain is a mean over."""
 
 
 class ScorePrior(PriorLearner):
@@ -91,7 +94,8 @@ class ScorePrior(PriorLearner):
 
     def stages(self) -> tuple[Stage, ...]:
         """List the root's stages, then the nets of all layers, which learn at once."""
-        return *self.root.stages(), Stage("prior", self.nets, self.objective, start=self._start, reads=self.reads)
+        own = Stage("prior", self.nets, self.objective, start=self._start, reads=self.reads, held_out=self._held_out)
+        return *self.root.stages(), own
 
     def _start(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
         """Standardise features by their mean and deviation on draws of the root."""
@@ -111,10 +115,23 @@ class ScorePrior(PriorLearner):
 
         n_i* is E[n_i* | x], where the backbone gives q(u_i | x, z_above): its variance is lower than that of u_0.
         """
+        return self._loss(view(self.nets, noise.derive("nets")), posterior, noise)
+
+    def _held_out(self, backbone: Backbone, posterior: Posterior, noise: Noise) -> HeldOutLoss:
+        """Return the loss on held-out images, without dropout, at several levels of noise for each."""
+
+        def loss() -> Loss:
+            found = [self._loss(self.nets, posterior, noise.derive("level", k)) for k in range(HELD_OUT_LEVELS)]
+            terms = {name: torch.stack([each.terms[name] for each in found]).mean() for name in found[0].terms}
+            return Loss(torch.stack([each.total for each in found]).mean(), terms)
+
+        return HeldOutLoss(len(posterior.latents), loss)
+
+    def _loss(self, nets: Denoisers, posterior: Posterior, noise: Noise) -> Loss:
         u = posterior.latents.u
         t = 1 - noise.derive("time").uniform(len(u))
         level, eps = Level.of(t), noise.derive("forward").normal(*u.shape)
-        noised, nets = level.noised(u, eps), view(self.nets, noise.derive("nets"))
+        noised = level.noised(u, eps)
         features = posterior.latents.features
         gains = []
         for i, (net, wanted) in enumerate(zip(nets.layers, self._targets(posterior, noised, level), strict=True)):

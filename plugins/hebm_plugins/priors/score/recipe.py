@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import Backbone, PriorRecipe, build_root
 from hebm_plugins.energies.mlp import ACTIVATIONS, per_layer
-from hebm_plugins.priors.score.denoiser import Denoisers
+from hebm_plugins.priors.score.conv_denoiser import ConvDenoiser
+from hebm_plugins.priors.score.denoiser import Denoiser, Denoisers, Shape
+from hebm_plugins.priors.score.mlp_denoiser import MLPDenoiser
 from hebm_plugins.priors.score.prior import ScorePrior
 
 
@@ -25,12 +29,24 @@ class Score(PriorRecipe):
     not know them (flows, bottom-up inference), it learns from u_0 itself. The negative loss is the gain over N(0, I) in
     the bound on KL(q ‖ p), in nats. Each layer costs one pass of the decoder, without the image.
 
+    With `net = "conv"`, a layer that is a map has a small U-net and a flat one a perceptron. On a small NVAE the U-nets
+    gain several times as much on held-out images as perceptrons, which overfit the features of the training images.
+
     Of fixed coordinates, those of the layer itself and above guide the draw of a layer; those below do not.
     """
 
-    width: int | tuple[int, ...] = option(256, doc="units of every hidden layer; one number or one per layer", low=1)
-    depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
-    activation: str = option("silu", doc="activation between layers", choices=tuple(ACTIVATIONS))
+    net: str = option(
+        "conv", doc='of layers that are maps: a U-net, or "mlp" as for flat layers', choices=("conv", "mlp")
+    )
+    channels: int = option(32, doc="U-net: of every convolution", low=1)
+    blocks: int = option(2, doc="U-net: residual blocks on its smallest map, with sides of at most 4", low=0)
+    width: int | tuple[int, ...] = option(
+        256, doc="perceptron: units of every hidden layer; one number or one per latent layer", low=1
+    )
+    depth: int | tuple[int, ...] = option(
+        2, doc="perceptron: hidden layers; one number or one per latent layer, top first", low=1
+    )
+    activation: str = option("silu", doc="perceptron: activation between layers", choices=tuple(ACTIVATIONS))
     dropout: float = option(0.1, doc="of every hidden layer, in training only", low=0, high=0.99)
     steps: int = option(50, doc="T, steps of a draw per layer; `hebm sample --steps` takes another number", low=1)
     root: PriorRecipe = option(factory=Gaussian, doc="draws the context; u ~ N(0, I) given it")
@@ -46,5 +62,10 @@ class Score(PriorRecipe):
         root = build_root(self.root, backbone)
         widths = per_layer(self.width, len(layout), "prior.width")
         depths = per_layer(self.depth, len(layout), "prior.depth")
-        nets = Denoisers(layout, widths, depths, self.activation, self.dropout)
-        return ScorePrior(root, nets, layout, self.steps)
+        layers = zip(layout.shapes, layout.features, widths, depths, strict=True)
+        return ScorePrior(root, Denoisers([self._net(*layer) for layer in layers]), layout, self.steps)
+
+    def _net(self, shape: Shape, feature: Shape, width: int, depth: int) -> Denoiser:
+        if self.net == "conv" and len(shape) == 3:
+            return ConvDenoiser(shape, feature, self.channels, self.blocks, self.dropout)
+        return MLPDenoiser(math.prod(shape), feature, width, depth, self.activation, self.dropout)
