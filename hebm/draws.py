@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from hebm.fixed import Fixed
@@ -32,6 +33,14 @@ class Draw:
     u: Tensor
     context: Tensor | None = None
     diagnostics: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Draw]) -> Draw:
+        """Return the draws of several batches as one."""
+        contexts = [part.context for part in parts if part.context is not None]
+        names = parts[0].diagnostics if parts else ()
+        diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
+        return cls(torch.cat([part.u for part in parts]), torch.cat(contexts) if contexts else None, diagnostics)
 
     def moved(self, u: Tensor, diagnostics: Mapping[str, Tensor] | None = None) -> Draw:
         """Return the same samples at another u, with further diagnostics."""

@@ -206,7 +206,7 @@ class TrainedModel:
             for few in self.batches(n):
                 at, rows = noise.at(noise.start + few.start), few.stop - few.start
                 parts.append(self._sampled(rows, at, wanted.rows(few), path))
-        return joined(parts)
+        return Draw.joined(parts)
 
     def _sampled(self, n: int, noise: Noise, request: Request, path: tuple[Transition, ...]) -> Draw:
         """Return one batch of draws: by the adapted path, or by a prior's own `sample`."""
@@ -219,7 +219,7 @@ class TrainedModel:
         """Return n draws of the root itself, the backbone's own prior; see `draw`."""
         with self._evaluating():
             root = root_of(self.prior)
-            return joined(
+            return Draw.joined(
                 [
                     root.sample(self.generator, few.stop - few.start, noise.at(noise.start + few.start))
                     for few in self.batches(n)
@@ -292,14 +292,6 @@ class TrainedModel:
 
     def _evaluating(self) -> AbstractContextManager[None]:
         return evaluating(self.backbone, self.prior)
-
-
-def joined(parts: list[Draw]) -> Draw:
-    """Return the draws of several batches as one."""
-    contexts = [part.context for part in parts if part.context is not None]
-    names = parts[0].diagnostics if parts else ()
-    diagnostics = {name: torch.cat([part.diagnostics[name] for part in parts]) for name in names}
-    return Draw(torch.cat([part.u for part in parts]), torch.cat(contexts) if contexts else None, diagnostics)
 
 
 def count_nonfinite(images: Tensor) -> int:

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from hebm.draws import Draw
 from hebm.errors import ConfigError, NonFiniteError
 from hebm.gaussian import Gaussian
 from hebm.interfaces import ROOT, Batch, ImageSpec, Request
 from hebm.labelled import check_labels
 from hebm.model import Model
 from hebm.testing.subjects import perturbed, seeded
-from hebm.trained import TrainedModel, count_nonfinite, finite, joined
+from hebm.trained import TrainedModel, count_nonfinite, finite
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
@@ -271,7 +272,7 @@ def test_an_infinite_pixel_counts_as_not_finite():
 def test_joined_draws_keep_contexts_and_diagnostics_in_order(backbone):
     model = model_of(backbone, "smc", rows=64)
     parts = [model.draw(64, model.noise("prior", start)) for start in (0, 64)]
-    whole = joined(parts)
+    whole = Draw.joined(parts)
     assert torch.equal(whole.u, torch.cat([part.u for part in parts]))
     assert torch.equal(whole.diagnostics["ess"], torch.cat([part.diagnostics["ess"] for part in parts]))
     assert whole.context is None
