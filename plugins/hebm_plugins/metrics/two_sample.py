@@ -27,7 +27,7 @@ from hebm_plugins.metrics.two_sample_classifier import FEWEST, LogRatios, sizes,
 
 _ERROR = "± is the standard error over held-out pairs (DeLong); the 95 % interval is ± 1.96 times it"
 _BOUND = "a lower bound on KL(posterior draws ‖ these draws); ± is its standard error over held-out pairs"
-_ROOT = "the prior is the backbone's own; there is no learned one"
+_ROOT = "the prior is the backbone's own; nothing is learned"
 
 
 @recipe

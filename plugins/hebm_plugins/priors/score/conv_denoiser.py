@@ -9,7 +9,7 @@
 v is the standardised feature and P a learned map. A feature that is a map of the layer's sides goes in position by
 position (W is a 1×1 convolution); any other goes in through a linear layer that gives a whole map.
 
-A perceptron on flattened maps has 20 times the weights and soon learns the training images by heart.
+A perceptron on flattened maps has 20 times the weights and soon memorises the training images.
 
 References:
     U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 1505.04597.
