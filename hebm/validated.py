@@ -40,5 +40,5 @@ class HeldOutLoss(Validated):
         for batch in batches:
             loss = batch.loss()
             for name, value in {"loss": loss.total, **loss.terms}.items():
-                means[name] = means.get(name, 0.0) + float(value) * batch.rows / total
+                means[name] = means.get(name, 0.0) + float(value.detach()) * batch.rows / total
         return means

@@ -396,7 +396,7 @@ def test_the_names_are_these():
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood stages temperature",
-        "commands": "analyse check compare detect evaluate export import init plugins report run sample verify",
+        "commands": "analyse check compare detect evaluate export import init plugins report run sample sweep verify",
     }
 
 

@@ -5,7 +5,14 @@ import json
 import pytest
 from real_runs import hebm, tiny, train
 
-SMALL = ("--set", "chains.images=0", "--set", "chains.chains=4", "--set", "ood.images=40", "--set", "hole.samples=64")
+SMALL = tuple(
+    word
+    for option in (
+        *("chains.images=0", "chains.chains=4", "cost.samples=16", "cost.steps=[0, 1]", "cost.proposals=[1]"),
+        *("hole.samples=64", "nearest.samples=16", "ood.images=40"),
+    )
+    for word in ("--set", option)
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +27,7 @@ def test_without_names_all_are_run_that_can_and_the_others_skipped_with_a_reason
     assert process.status == 0, process.stderr
     assert "skipped anomaly: its data set leaves no class out" in process.stdout
     made = sorted(path.name for path in (run / "analyses").iterdir())
-    assert made == ["chains", "hierarchical", "hole", "interpolation", "ood", "temperature"]
+    assert made == ["chains", "cost", "hierarchical", "hole", "interpolation", "nearest", "ood", "temperature"]
     page = (run / "report.html").read_text()
     assert all(f"<h2>{title}" in page for title in ("Chains", "Hierarchical sampling", "Out of distribution"))
     options = json.loads((run / "analyses/ood/section.json").read_text())["conditions"]["options"]
