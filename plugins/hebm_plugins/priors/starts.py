@@ -8,6 +8,6 @@ START = (
 )
 START_PROPOSALS = (
     "P: a chain starts at one of P draws of `start`, or of the root, chosen by exp f (SIR), in training too; it costs "
-    "P evaluations of f without a gradient. With 1 the first draw is taken. After `start` it is a better place to begin, "
+    "P evaluations of f without a gradient. With 1 the first one is taken. After `start` it is a better beginning, "
     "not a weighted draw: the weights leave out its density"
 )

@@ -76,7 +76,7 @@ def test_both_spaces_can_be_measured_at_once(tmp_path):
 def test_the_backbones_own_prior_is_measured_once_and_the_note_says_so(tmp_path):
     found = TwoSample(epochs=1).compute(tiny_evaluation(tmp_path, RootPrior(LAYOUT)))
     assert [each.kind for each in found] == ["gaussian", "gaussian"]
-    assert all("no learned one" in each.note for each in found)
+    assert all("nothing is learned" in each.note for each in found)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_gives_others(tmp_path):
