@@ -8,9 +8,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from hebm.stopping import STOPPING
+from hebm.stopping import handled_by
 
 LIFELINE = "HEBM_LAUNCHER"
 """Environment variable of a child: the descriptor of a pipe whose other end its parent holds."""
@@ -43,8 +42,7 @@ def _wait(lifeline: int) -> None:
 def handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[Callable[[], int]]:
     """Send each signal that asks hebm to stop to all children, instead of stopping this process.
 
-    Yields a function that returns the number of the first signal received, or 0. Outside of the main thread, which
-    alone receives signals, nothing is changed.
+    Yields a function that returns the number of the first signal received, or 0.
 
     Arguments:
         children: may grow meanwhile; those that have ended get nothing.
@@ -56,10 +54,5 @@ def handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[Callable
         for child in children:
             child.send_signal(number)
 
-    main = threading.current_thread() is threading.main_thread()
-    previous: dict[int, Any] = {number: signal.signal(number, hand_on) for number in (STOPPING if main else ())}
-    try:
+    with handled_by(hand_on):
         yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
