@@ -24,7 +24,7 @@ from hebm.config.settings import CACHE_FOLDER
 from hebm.data.images import Images
 from hebm.data.splits import Splits
 from hebm.draws import Draw
-from hebm.errors import DataError, NonFiniteError
+from hebm.errors import ConfigError, DataError, NonFiniteError
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluation.frechet import Moments, frechet_distance, moments
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
@@ -181,6 +181,15 @@ class Evaluation:
             context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes)
             self.extractors[name] = recipe.load(context)
         return self.extractors[name]
+
+    @property
+    def unsuited(self) -> str | None:
+        """Why the settings' first extractor cannot measure these images; None if it can. Nothing is loaded."""
+        try:
+            self.settings.extractors[0].check(self.splits["train"])
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def _recipe(self, which: ExtractorRecipe | str | None) -> ExtractorRecipe:
         return self.settings.extractor_called(which) if isinstance(which, str) else which or self.settings.extractors[0]

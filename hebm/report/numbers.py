@@ -51,11 +51,11 @@ def measured(measurement: Measurement, digits: int = 3) -> str:
     return with_deviation(measurement.value, measurement.error, measurement.unit, digits)
 
 
-def with_deviation(value: float, deviation: float | None, unit: str, digits: int = 3) -> str:
-    """Write a number ± a deviation of the same unit; the unit only decides whether both are per cent."""
+def with_deviation(value: float | None, deviation: float | None, unit: str, digits: int = 3) -> str:
+    """Write a number ± a deviation of the same unit, which only decides whether both are per cent; a dash for None."""
     share = unit == SHARE
     text = percent(value) if share else significant(value, digits)
-    if deviation is None or not math.isfinite(value):
+    if value is None or deviation is None or not math.isfinite(value):
         return text
     return f"{text.removesuffix(' %')} ± {percent(deviation) if share else significant(deviation, 2)}"
 

@@ -13,7 +13,6 @@ from hebm.analysis.compared_plot import Curve, Plot
 from hebm.analysis.plots import save_plot
 from hebm.analysis.section import Picture, Section, Table, write_csv
 from hebm.config.recipes import option, recipe
-from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard_error
 from hebm.evaluation.gap import gap_closed
@@ -51,11 +50,7 @@ class Cost(AnalysisRecipe):
         """Return a reason for a prior without a chain, and for images that the extractor does not take."""
         if not any(transition.length or transition.start_proposals for transition in evaluation.model.route):
             return "a draw of its prior has no number of steps that could be changed: it runs no chain"
-        try:
-            evaluation.settings.extractors[0].check(evaluation.splits["train"])
-        except ConfigError as error:
-            return str(error)
-        return None
+        return evaluation.unsuited
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return a table of points, a plot, and the cheapest point that is nearly the best."""
@@ -183,8 +178,8 @@ def _table(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, f
     rows = tuple(
         (
             point.name,
-            _cell(point.fd, point.error, ""),
-            _cell(point.gap, point.gap_error, SHARE),
+            with_deviation(point.fd, point.error, ""),
+            with_deviation(point.gap, point.gap_error, SHARE),
             significant(1000 * point.seconds),
             significant(point.evaluations.gradients),
             significant(point.evaluations.values),
@@ -197,10 +192,6 @@ def _table(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, f
         "±: standard error of N draws. Evaluations of f are those for one draw."
     )
     return Table(_TITLE, header, rows, caption)
-
-
-def _cell(value: float | None, error: float | None, unit: str) -> str:
-    return "–" if value is None else with_deviation(value, error, unit)
 
 
 def _plot(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, float], clock: Clock) -> Plot:
@@ -246,4 +237,4 @@ def recommendation(points: Sequence[Point], within: float) -> str:
 
 
 def _closes(point: Point) -> str:
-    return f"{point.name}: {_cell(point.gap, point.gap_error, SHARE)}"
+    return f"{point.name}: {with_deviation(point.gap, point.gap_error, SHARE)}"

@@ -71,11 +71,7 @@ class Hole(AnalysisRecipe):
         """Return a reason for a backbone without q(z|x), and for images that the extractor does not take."""
         if not isinstance(evaluation.model.backbone, InferringBackbone):
             return "its backbone has no inference model q(z|x)"
-        try:
-            evaluation.settings.extractors[0].check(evaluation.splits["train"])
-        except ConfigError as error:
-            return str(error)
-        return None
+        return evaluation.unsuited
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return a verdict, tables of rows and layers, and plots of both."""
@@ -179,7 +175,9 @@ def _section(
 
 
 def _gap_table(evaluation: Evaluation, measured: Sequence[Measured], mixed: MixedDraws) -> Table:
-    rows = tuple((m.row.title, _cell(m.fd, m.error, ""), _cell(m.gap, m.gap_error, SHARE)) for m in measured)
+    rows = tuple(
+        (m.row.title, with_deviation(m.fd, m.error, ""), with_deviation(m.gap, m.gap_error, SHARE)) for m in measured
+    )
     caption = (
         f"N = {len(mixed.u)}, {evaluation.settings.extractor_names[0]}; layer 1 is the top of {len(mixed.layout)}. "
         "±: standard error of N draws, the data and both ends of the gap taken as given."
@@ -189,10 +187,6 @@ def _gap_table(evaluation: Evaluation, measured: Sequence[Measured], mixed: Mixe
     if any(m.fd is None for m in measured):
         caption += " –: some images are not finite."
     return Table("Gap closed by draws", ("u drawn from", "FD", "gap closed"), rows, caption)
-
-
-def _cell(value: float | None, error: float | None, unit: str) -> str:
-    return "–" if value is None else with_deviation(value, error, unit)
 
 
 def _layer_table(layers: Sequence[LayerSignal]) -> Table:

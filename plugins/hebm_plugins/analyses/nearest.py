@@ -14,7 +14,6 @@ from hebm.analysis.plots import save_histograms
 from hebm.analysis.section import Picture, Section, Table, write_csv
 from hebm.config.recipes import option, recipe
 from hebm.data.images import Images
-from hebm.errors import HebmError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
 from hebm.evaluation.metric import SHARE
@@ -73,11 +72,7 @@ class Nearest(AnalysisRecipe):
         """Return a reason for images that the extractor does not take, and for a data set without test images."""
         if len(evaluation.splits["test"]) < 2:
             return "its data has no test images to compare with"
-        try:
-            self._space(evaluation)
-        except HebmError as error:
-            return str(error)
-        return None
+        return evaluation.unsuited if self.space == "features" else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return the shares of draws that are nearer than test images, histograms, and draws with their neighbours."""
