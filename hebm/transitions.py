@@ -208,7 +208,7 @@ def _factor_offer(name: str, density: LogDensity) -> Offer:
         )
 
     def offer(at: Draw, request: Request, count: int, noise: Noise) -> Tensor:
-        xi = noise.normal(len(at.u), count, at.u.shape[1]).transpose(0, 1)
+        xi = noise.normal(len(at.u), count, at.u.shape[1]).transpose(0, 1)  # (C, n, D): the factor has a row per draw
         return (factor.mean + factor.std * xi).transpose(0, 1)
 
     return offer

@@ -122,7 +122,7 @@ def check_fixed(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def check_request(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A request for 0 steps and 1 start proposal leaves a draw where each move that lists such a number begins.
+    """A request for 0 steps and 1 start proposal leaves a draw where each move with such a number starts.
 
     Where chains start at another prior, that one proposal is a draw of it. Passes for a prior with particles, which are
     resampled all the same.

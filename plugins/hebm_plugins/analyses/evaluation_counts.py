@@ -62,14 +62,14 @@ class _Counted(LogDensity):
         self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
 
     def factor(self) -> Factor | None:
-        """Return the density's own."""
+        """Return the Gaussian factor of the density that is counted."""
         return self.density.factor()
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return the density's own."""
+        """Return value and gradient of that density's Gaussian factor."""
         return self.density.gaussian(u)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return the density's own, and count its rows."""
+        """Return that density's remainder, and count its rows."""
         self.counts[torch.is_grad_enabled()] += len(u)
         return self.density.remainder(u)

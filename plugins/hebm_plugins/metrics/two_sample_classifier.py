@@ -47,7 +47,7 @@ class LogRatios(NamedTuple):
     negative: Tensor
 
     def tempered(self, power: float) -> LogRatios:
-        """Return power · f."""
+        """Return the log ratios multiplied by a power."""
         return LogRatios(power * self.positive, power * self.negative)
 
 

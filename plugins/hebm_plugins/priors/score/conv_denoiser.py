@@ -34,7 +34,7 @@ _TIME_WIDTH = 64
 _SMALL, _WIDE = 3, 5
 """Kernels of residual blocks: on larger maps, and on the smallest."""
 _START = 0.3
-"""Residual branches start this much smaller: blocks are close to the identity. There is no normalisation."""
+"""Residual branches start this much smaller: blocks are close to the identity, without normalisation."""
 
 
 class TimeBlock(nn.Module):
@@ -118,7 +118,7 @@ class ConvDenoiser(Denoiser):
         return h
 
     def forward(self, noised: Tensor, encoded: Tensor, t: Tensor) -> Tensor:
-        """Return n `(B, d)`."""
+        """Return n `(B, d)` of u_t `(B, d)`, h `(B, channels, h, w)` and times t."""
         e = F.silu(self.time(self.time_features(t, noised)))
         maps = [self.stem(noised.view(-1, *self.shape)) + encoded]
         for down in self.down:

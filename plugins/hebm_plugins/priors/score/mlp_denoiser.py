@@ -54,11 +54,11 @@ class MLPDenoiser(Denoiser):
         started(self.net.out, True)
 
     def encoded(self, feature: Tensor) -> Tensor:
-        """Return h `(B, width)`."""
+        """Return h `(B, width)` of features `(B, …)`."""
         h: Tensor = self.dropout(self.activation(self.feature(self.standardised(feature))))
         return h
 
     def forward(self, noised: Tensor, encoded: Tensor, t: Tensor) -> Tensor:
-        """Return n `(B, d)`."""
+        """Return n `(B, d)` of u_t `(B, d)`, h `(B, width)` and times t."""
         n: Tensor = self.net(torch.cat([noised, encoded], dim=1), self.time_features(t, noised))
         return n
