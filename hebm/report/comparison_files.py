@@ -170,7 +170,7 @@ def _all_bars(part: Any, groups: Sequence[Sequence[Measurement]], down: int, run
     for i, (axes, group) in enumerate(zip(every, groups, strict=False)):
         _bars(axes, group, runs)
         words = Group(tuple(group)).heading, label(group[0], [column for each in groups for column in each])
-        axes.set_title(literal(", ".join(filter(None, words))), loc="left")
+        axes.set_title(literal("\n".join(filter(None, words))), loc="left")
         axes.set_yticks(range(len(runs)), [literal(run.name) for run in runs] if i % across == 0 else [""] * len(runs))
     drawn = {column.kind: KINDS[column.kind] for group in groups for column in group if column.kind is not None}
     patches = [Patch(color=kind.colour, label=kind.title) for name, kind in KINDS.items() if name in drawn]

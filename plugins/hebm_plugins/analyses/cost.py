@@ -195,11 +195,11 @@ def _table(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, f
 
 
 def _plot(evaluation: Evaluation, points: Sequence[Point], ends: Mapping[str, float], clock: Clock) -> Plot:
-    settings = evaluation.settings
+    settings, extractor = evaluation.settings, evaluation.extractor()
     conditions = {
         "samples": str(settings.samples),
         "split": settings.split,
-        "extractor": evaluation.extractor().name,
+        "extractor": f"{extractor.name} {extractor.sha256}",
         "clock": clock.name,
     }
     curves = tuple(
