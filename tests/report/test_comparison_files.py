@@ -77,7 +77,7 @@ def test_each_extractor_has_bars_of_its_own(tmp_path):
     both = {"more": BY_INCEPTION, "extractors": {**CLASSIFIER, **INCEPTION}}
     drawn = picture([compared(finished_run(tmp_path, name=name, **both)) for name in "ab"])
     titles = {axes.get_title(loc="left") for axes in drawn.axes}
-    assert {"Fréchet distance ↓, classifier", "Fréchet distance ↓, inception"} <= titles
+    assert {"Fréchet distance ↓\nclassifier", "Fréchet distance ↓\ninception"} <= titles
 
 
 def test_a_title_with_dollars_is_not_read_as_mathematics(tmp_path):
