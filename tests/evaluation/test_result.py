@@ -42,7 +42,7 @@ class Returns(MetricRecipe):
 
 @pytest.fixture(autouse=True)
 def _short_training(monkeypatch):
-    monkeypatch.setattr(classifier, "_STEPS", 60)
+    monkeypatch.setattr(classifier, "_ROUNDS", 1)
 
 
 def default_metrics():

@@ -132,25 +132,30 @@ class _Parts:
     def __init__(self, evaluation: Evaluation, most_dropped: float) -> None:
         self.images, self.rows = evaluation.splits[evaluation.settings.split], evaluation.settings.rows
         self.whole, wanted = evaluation.references.index, len(evaluation.references)
-        self.count = wanted
         left = torch.ones(len(self.images), dtype=torch.bool)
         left[self.whole] = False
         others = left.nonzero().flatten()
         self.others = others[_evenly(len(others), _MOST_OTHERS * wanted)]
-        self.mode = self._modes()
-        self.count = min(wanted, int((self.mode >= most_dropped).sum()))
+        self.mode, self.modes = self._modes()
+        self.count = min(wanted, len(self._kept(most_dropped)))
 
-    def _modes(self) -> Tensor:
-        """Return a number in [0, 1) for each other image, equal within a mode: images below a share are dropped."""
+    def _modes(self) -> tuple[Tensor, int]:
+        """Return a number for each other image, equal within a mode, and how many modes there are."""
         labels = self.images.labels
         if labels is not None and self.images.classes:
-            return labels[self.others].double() / len(self.images.classes)
+            found, mode = torch.unique(labels[self.others], return_inverse=True)
+            return mode, len(found)
         brightness = torch.cat([few.flatten(1).mean(1) for few in self.read(self.others)])
-        return brightness.argsort().argsort().double() / len(brightness)
+        return brightness.argsort().argsort(), len(brightness)
+
+    def _kept(self, dropped: float) -> Tensor:
+        """Return places of all other images, without the first modes; at least one mode is left."""
+        first = min(math.floor(dropped * self.modes), self.modes - 1)
+        return self.others[self.mode >= first]
 
     def other(self, dropped: float = 0.0) -> Tensor:
         """Return places of the other part's images, without a share of the modes, always the same number of them."""
-        kept = self.others[self.mode >= dropped]
+        kept = self._kept(dropped)
         return kept[_evenly(len(kept), self.count)]
 
     def read(self, places: Tensor) -> Iterator[Tensor]:
