@@ -27,7 +27,17 @@ def test_without_names_all_are_run_that_can_and_the_others_skipped_with_a_reason
     assert process.status == 0, process.stderr
     assert "skipped anomaly: its data set leaves no class out" in process.stdout
     made = sorted(path.name for path in (run / "analyses").iterdir())
-    assert made == ["chains", "cost", "hierarchical", "hole", "interpolation", "nearest", "ood", "temperature"]
+    assert made == [
+        "chains",
+        "cost",
+        "hierarchical",
+        "hole",
+        "interpolation",
+        "nearest",
+        "ood",
+        "sanity",
+        "temperature",
+    ]
     page = (run / "report.html").read_text()
     assert all(f"<h2>{title}" in page for title in ("Chains", "Hierarchical sampling", "Out of distribution"))
     options = json.loads((run / "analyses/ood/section.json").read_text())["conditions"]["options"]

@@ -4,25 +4,17 @@ import time
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from tiny_models import TinyData, tiny_evaluation
 
-from hebm.config.recipes import recipe
-from hebm.data.dataset_recipe import ImageData
-from hebm.data.images import ArrayImages
 from hebm.errors import ConfigError
+from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.extractors import classifier
 from hebm_plugins.extractors.classifier import LabelledPixels, new_net, train
 
 
-@recipe
-class SklearnDigits(ImageData):
-    def source(self, split):
-        digits = load_digits()
-        pixels = torch.from_numpy(digits.images / 16 * 255).round().to(torch.uint8).unsqueeze(1)
-        test = torch.arange(len(pixels)) % 5 == 0
-        keep = test if split == "test" else ~test
-        return ArrayImages(pixels[keep], torch.from_numpy(digits.target)[keep], tuple("0123456789"))
+def few_steps(monkeypatch):
+    monkeypatch.setattr(classifier, "_ROUNDS", 1)
+    monkeypatch.setattr(classifier, "_LEAST_ROUND", 3)
 
 
 def extractor_of(tmp_path, data):
@@ -31,20 +23,20 @@ def extractor_of(tmp_path, data):
 
 def test_digits_are_recognised_within_seconds(tmp_path):
     started = time.perf_counter()
-    description = extractor_of(tmp_path, SklearnDigits()).describe()
+    description = extractor_of(tmp_path, Digits()).describe()
     assert description["accuracy"] >= 0.95
     assert time.perf_counter() - started < 60  # a few seconds on an idle machine
 
 
 def test_training_repeats_bit_for_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "_STEPS", 20)
+    few_steps(monkeypatch)
     first, second = (extractor_of(tmp_path / name, TinyData()).describe() for name in "ab")
     assert first == second
     assert len(first["sha256"]) == 64
 
 
 def test_global_generator_is_not_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "_STEPS", 3)
+    few_steps(monkeypatch)
     before = torch.get_rng_state()
     extractor_of(tmp_path, TinyData())
     assert torch.equal(torch.get_rng_state(), before)
@@ -52,7 +44,7 @@ def test_global_generator_is_not_touched(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["nothing", "flip", "truncate", "empty", "accuracy"])
 def test_a_damaged_cache_is_trained_again(tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(classifier, "_STEPS", 20)
+    few_steps(monkeypatch)
     expected = extractor_of(tmp_path, TinyData()).describe()
     (path,) = (tmp_path / "extractors").glob("*.safetensors")
     content = bytearray(path.read_bytes())
@@ -71,13 +63,13 @@ def test_a_damaged_cache_is_trained_again(tmp_path, monkeypatch, damage):
 
 
 def test_other_data_get_other_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "_STEPS", 3)
+    few_steps(monkeypatch)
     first, second = (extractor_of(tmp_path, TinyData(rows=n)).describe() for n in (300, 301))
     assert first["sha256"] != second["sha256"]
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_loss(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(classifier, "_STEPS", 3)
+    few_steps(monkeypatch)
     (tmp_path / "extractors").write_text("a file where the folder should be")
     assert extractor_of(tmp_path, TinyData()).describe()["accuracy"] is not None
     assert "made again" in caplog.text
@@ -100,7 +92,7 @@ def test_attributes_are_not_classes(tmp_path):
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 64, 64), (3, 96, 72), (1, 9, 17)])
 def test_any_image_size_gives_features(shape, monkeypatch):
-    monkeypatch.setattr(classifier, "_STEPS", 2)
+    few_steps(monkeypatch)
     pixels = torch.randint(0, 256, (6, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     net = new_net(shape, 3)
     train(net, LabelledPixels(pixels, torch.arange(6) % 3), torch.device("cpu"))
