@@ -14,6 +14,7 @@ from hebm.analysis.section import Section, read_sections
 from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
 from hebm.report import metric_table
+from hebm.report.control import below_control
 from hebm.report.curves import training_curves
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
@@ -78,6 +79,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "seed": table.get("seed"),
         "types": {key: component(table, key) for key in _TABLES},
         "evaluated": results is not None,
+        "below_control": below_control(found),
         "summaries": metric_table.summaries(found),
         "cards": metric_table.cards(found),
         "conditions": metric_table.conditions(found),
