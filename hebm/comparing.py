@@ -10,7 +10,7 @@ import attrs
 from hebm.errors import ConfigError
 from hebm.html import html_table
 from hebm.report.comparison import Run as ComparedRun
-from hebm.report.comparison import compared, differing_conditions, require_comparable
+from hebm.report.comparison import compared, differing_conditions, named_evaluations, require_comparable
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_table import ComparedTable, table
 from hebm.report.comparison_text import as_text
@@ -26,10 +26,12 @@ class Comparison:
     Arguments:
         runs: in the order in which they were given.
         baseline: the name of a run or variant to take paired differences from.
+        left_out: a line for each evaluation with a name that is not comparable with the others, which says why.
     """
 
     runs: tuple[ComparedRun, ...]
     baseline: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def table(self) -> ComparedTable:
@@ -61,7 +63,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run | str | Path], anyway: bool = False, *, baseline: str | None = None) -> Comparison:
-    """Compare evaluated runs.
+    """Compare evaluated runs, and their evaluations with a name as rows of their own.
 
     Arguments:
         runs: runs or their folders.
@@ -81,6 +83,22 @@ def compare(runs: Sequence[Run | str | Path], anyway: bool = False, *, baseline:
     found = tuple(compared(RunFolder(run.path if isinstance(run, Run) else Path(run))) for run in runs)
     if not anyway:
         require_comparable(found)
+    found, left_out = _with_named(found, anyway)
     if baseline is not None:
         baseline_called(baseline, variants(found))
-    return Comparison(found, baseline)
+    return Comparison(found, baseline, left_out)
+
+
+def _with_named(runs: tuple[ComparedRun, ...], anyway: bool) -> tuple[tuple[ComparedRun, ...], tuple[str, ...]]:
+    """Return the runs, each followed by its comparable evaluations with a name, and what is said of the others."""
+    found: list[ComparedRun] = []
+    left_out: list[str] = []
+    for run in runs:
+        found.append(run)
+        for named in named_evaluations(run):
+            differing = [] if anyway else differing_conditions([*runs, named])
+            if differing:
+                left_out.append(f"{named.name} is left out, --anyway shows it: {'; '.join(differing)}")
+            else:
+                found.append(named)
+    return tuple(found), tuple(left_out)

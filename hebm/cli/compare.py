@@ -26,8 +26,8 @@ def command(runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | No
     """Compare the finished run folders RUNS: a table, and with -o FILE.html or FILE.png a picture of their samples.
 
     The best runs come first, by gap closed where it was measured. Runs that differ only in their seed are one variant:
-    they also get a row with mean and standard deviation. Numbers that were measured under different conditions, such as
-    extractor, number of images, split or data set, are refused.
+    they also get a row with mean and standard deviation. Evaluations with a name are rows of their own. Numbers that
+    were measured under different conditions, such as extractor, number of images, split or data set, are refused.
     """
     from hebm.comparing import compare
 
@@ -35,6 +35,8 @@ def command(runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | No
     click.echo(str(found))
     for line in found.differing:
         click.echo(f"note: measured differently: {line}", err=True)
+    for line in found.left_out:
+        click.echo(f"note: {line}", err=True)
     for path in output:
         found.save(path)
         click.echo(f"written: {path}")

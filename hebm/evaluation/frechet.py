@@ -48,7 +48,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def _distance(first: Moments, second: Moments, root: Tensor) -> float:
-    """Return FD, given √Σ₂."""
+    """Return the Fréchet distance, given √Σ₂."""
     cross = torch.linalg.eigvalsh(_product(root, first.cov)).clamp(min=0).sqrt().sum()
     squared = (first.mean - second.mean).square().sum()
     return max(0.0, float(squared + first.cov.trace() + second.cov.trace() - 2 * cross))
@@ -75,12 +75,12 @@ class Reference:
 
     @cached_property
     def moments(self) -> Moments:
-        """Mean and covariance."""
+        """The mean and covariance of the features."""
         return moments(self.features)
 
     @cached_property
     def root(self) -> Tensor:
-        """√Σ₂."""
+        """The symmetric square root √Σ₂ of the covariance."""
         return _square_root(self.moments.cov)
 
     def distance(self, found: Moments) -> float:

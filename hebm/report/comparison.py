@@ -64,9 +64,20 @@ class Run:
     evaluation: str = ""
 
     @property
+    def folder_name(self) -> str:
+        """The name of its folder."""
+        return self.folder.path.resolve().name
+
+    @property
     def name(self) -> str:
         """The name of its folder, and that of the evaluation if it has one."""
-        return ", ".join(filter(None, (self.folder.path.resolve().name, self.evaluation)))
+        return ", ".join(filter(None, (self.folder_name, self.evaluation)))
+
+    @property
+    def variant(self) -> str:
+        """What the runs of several seeds have in common, and how their draws were made, as text."""
+        drawn = {key: self.results.conditions.get(key) for key in _DRAWS}
+        return json.dumps([self.experiment, self.evaluation, drawn])
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -108,10 +119,15 @@ def compared(folder: RunFolder) -> Run:
     data = json.dumps(run.manifest.get("data"), sort_keys=True)
     plots = tuple(plot for section in read_sections(folder.analyses).values() for plot in section.plots)
     place, origin = _origin(run)
-    drawn = {key: run.results.conditions.get(key) for key in _DRAWS}
-    experiment = json.dumps({**_without_seed(run), "draws": drawn}, sort_keys=True)
+    experiment = json.dumps(_without_seed(run), sort_keys=True)
     taken = training_seconds(run, origin)
     return Run(folder, run.contents.table, run.results, data, plots, experiment, str(Path(place).resolve()), taken)
+
+
+def named_evaluations(run: Run) -> list[Run]:
+    """Return the run as each of its evaluations with a name measured it."""
+    found = read_run(run.folder.path).evaluations
+    return [attrs.evolve(run, results=results, evaluation=name, plots=()) for name, results in found.items()]
 
 
 def _origin(run: StoredRun) -> tuple[str, StoredRun | None]:

@@ -37,7 +37,10 @@ def picture(runs: Sequence[Run]) -> Figure:
     A plot is drawn where an analysis of some run has its data, with lines of each such run; and below, the loss of each
     phase of training.
     """
-    grids = [(KINDS[DATA].title, _grid(runs[0], DATA)), *((run.name, _grid(run, PRIOR)) for run in runs)]
+    grids = [
+        (KINDS[DATA].title, _grid(runs[0], DATA)),
+        *((run.name, _grid(run, PRIOR)) for run in runs if not run.evaluation),
+    ]
     across, bars, plots = min(_ACROSS, len(grids)), _bar_groups(runs), _plots(runs)
     losses = by_title({run.name: _losses(run) for run in runs})
     down, rows_of_bars = -(-len(grids) // across), -(-len(bars) // _BARS_ACROSS)

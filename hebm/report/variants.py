@@ -33,15 +33,16 @@ class Variant:
     @property
     def name(self) -> str:
         """What the names of its runs begin with, without a seed at the end."""
-        first, *others = (run.name for run in self.runs)
+        first, *others = (run.folder_name for run in self.runs)
         if not others:
-            return first
+            return self.runs[0].name
         ends = (i for i, letters in enumerate(zip(first, *others, strict=False)) if len(set(letters)) > 1)
-        return first[: next(ends, len(first))].rstrip("0123456789-_. ") or first
+        shared = first[: next(ends, len(first))].rstrip("0123456789-_. ") or first
+        return ", ".join(filter(None, (shared, self.runs[0].evaluation)))
 
     @property
     def results(self) -> Results:
-        """Return the mean of each number that all its runs have; those of one run as they are."""
+        """Return the mean of each number that all its runs have; the results themselves where it has one run."""
         if len(self.runs) == 1:
             return self.runs[0].results
         return Results(tuple(found for m in self.runs[0].measurements if (found := self.mean(m)) is not None))
@@ -62,9 +63,9 @@ class Variant:
 
 def variants(runs: Sequence[Run]) -> list[Variant]:
     """Group runs that differ only in their seed and were measured in an evaluation of the same name."""
-    same: dict[tuple[str, str], list[Run]] = {}
+    same: dict[str, list[Run]] = {}
     for run in runs:
-        same.setdefault((run.experiment, run.evaluation), []).append(run)
+        same.setdefault(run.variant, []).append(run)
     return [Variant(tuple(group)) for group in same.values()]
 
 
