@@ -395,8 +395,9 @@ def test_the_names_are_these():
         "prdc two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood stages temperature",
-        "commands": "analyse check compare detect evaluate export import init plugins report run sample sweep verify",
+        "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",
+        "commands": "analyse check clean compare detect evaluate export import init plugins report run sample "
+        "sweep verify",
     }
 
 

@@ -15,7 +15,7 @@ from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
 from hebm.report import metric_table
 from hebm.report.control import below_control
-from hebm.report.curves import training_curves
+from hebm.report.curves import PhaseCurves, training_curves
 from hebm.report.named_evaluations import side_by_side
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
@@ -24,7 +24,7 @@ from hebm.single_layer_energies import advice
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
-from hebm.stored_runs import read_run
+from hebm.stored_runs import StoredRun, read_run
 
 _PREVIEWS = 8
 _TABLES = ("data", "backbone", "prior", "train")
@@ -100,6 +100,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "advice": advice(plots.single_layers) if plots else "",
         "sections": _sections(folder),
         "phases": training_curves(records),
+        "backbone_phases": _backbone_curves(run),
         "config": run.contents.config,
         "facts": _facts(run.manifest),
     }
@@ -145,6 +146,12 @@ def _previews(folder: RunFolder) -> list[Picture]:
     chosen = paths[::-1][::stride][::-1]
     sources = [(path, picture_source(folder, path.name)) for path in chosen]
     return [Picture(f"step {int(path.stem[5:]):,}", "", source) for path, source in sources if source]
+
+
+def _backbone_curves(run: StoredRun) -> list[PhaseCurves]:
+    """Return the curves of the first phase of the run that the backbone was taken from; none if it is not there."""
+    log = None if run.backbone_from is None else RunFolder(run.backbone_from).metrics_log
+    return training_curves(MetricsLog(log).read())[:1] if log is not None and log.exists() else []
 
 
 def _strip(folder: RunFolder, plots: Plots | None) -> str | None:

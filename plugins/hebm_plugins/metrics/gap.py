@@ -29,7 +29,8 @@ class GapClosed(MetricRecipe):
     The control is the same number for the Gaussian at its best temperature, 1 included: a chain that only inflates u
     closes that much, so a learned prior counts for what it adds to it. With several extractors there is one number for
     each, and the first alone finds the temperature. Standard errors are those of a delete-a-group jackknife of the gap
-    itself; the temperature is taken as given. Where the gap is not larger than its noise, the number is missing and a note says why.
+    itself; the temperature is taken as given. Where the gap is not larger than its noise, the number is missing and a
+    note says why.
     """
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
