@@ -19,7 +19,7 @@ from hebm.report.curves import PhaseCurves, training_curves
 from hebm.report.named_evaluations import side_by_side
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
-from hebm.report.plot_data import ChainData, Plots, read_plots
+from hebm.report.plot_data import BY_CLASS, ChainData, Plots, read_plots
 from hebm.single_layer_energies import advice
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
@@ -92,6 +92,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "notes": metric_table.notes(found),
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
+        "by_class": picture_source(folder, plots.images.get(BY_CLASS)) if plots else None,
         "previews": _previews(folder),
         "plots": plots,
         "strip": _strip(folder, plots),
