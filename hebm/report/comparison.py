@@ -6,14 +6,12 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from hebm.analysis.compared_plot import Plot
 from hebm.analysis.section import read_sections
-from hebm.config.paths import ABSOLUTE
 from hebm.config.writing import dumps
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Key, Measurement
@@ -118,10 +116,10 @@ def compared(folder: RunFolder) -> Run:
         raise HebmError(f"{folder.path} has no metrics.json: it is not evaluated yet; finish it with hebm run")
     data = json.dumps(run.manifest.get("data"), sort_keys=True)
     plots = tuple(plot for section in read_sections(folder.analyses).values() for plot in section.plots)
-    place, origin = _origin(run)
     experiment = json.dumps(_without_seed(run), sort_keys=True)
-    taken = training_seconds(run, origin)
-    return Run(folder, run.contents.table, run.results, data, plots, experiment, str(Path(place).resolve()), taken)
+    backbone = str((run.backbone_from or folder.path).resolve())
+    taken = training_seconds(run, _origin(run))
+    return Run(folder, run.contents.table, run.results, data, plots, experiment, backbone, taken)
 
 
 def named_evaluations(run: Run) -> list[Run]:
@@ -130,16 +128,12 @@ def named_evaluations(run: Run) -> list[Run]:
     return [attrs.evolve(run, results=results, evaluation=name, plots=()) for name, results in found.items()]
 
 
-def _origin(run: StoredRun) -> tuple[str, StoredRun | None]:
-    """Return the path of the run that trained the backbone, and that run; None for the same run or a missing folder."""
-    train = run.contents.table.get("train", {})
-    if "backbone_from" not in train:
-        return str(run.folder.path), None
-    place = str(run.places.get("train.backbone_from", {}).get(ABSOLUTE, train["backbone_from"]))
+def _origin(run: StoredRun) -> StoredRun | None:
+    """Return the run that the backbone was taken from; None if there is none, or its folder cannot be read."""
     try:
-        return place, read_run(place)
+        return None if run.backbone_from is None else read_run(run.backbone_from)
     except HebmError:
-        return place, None
+        return None
 
 
 def _without_seed(run: StoredRun) -> dict[str, Any]:
@@ -151,7 +145,7 @@ def _without_seed(run: StoredRun) -> dict[str, Any]:
     train = table.get("train", {})
     if "backbone_from" not in train:
         return table
-    _, origin = _origin(run)
+    origin = _origin(run)
     what: Any = train["backbone_from"]
     if origin is not None:
         what = only(_without_seed(origin), ("data", "backbone", "train"))

@@ -32,7 +32,7 @@ def training_seconds(run: StoredRun, origin: StoredRun | None) -> TrainingSecond
         origin: the run that its backbone comes from; None if it trained its own.
     """
     own = _split(run)
-    if "backbone_from" not in run.contents.table.get("train", {}):
+    if run.backbone_from is None:
         return own
     return TrainingSeconds(None if origin is None else _split(origin).backbone, own.prior)
 
