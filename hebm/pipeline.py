@@ -274,7 +274,12 @@ def train(
 
 
 def measure(
-    assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float, unfinished: str = ""
+    assembly: Assembly,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    training: float,
+    unfinished: str = "",
+    name: str | None = None,
 ) -> Results:
     """Evaluate, write metrics.json and the report, and return the results.
 
@@ -286,12 +291,14 @@ def measure(
         accelerator: devices and processes.
         training: the seconds that training took, for the record.
         unfinished: the place that training has reached, if it is not over.
+        name: of the evaluation; its results are then kept next to those of metrics.json, and no pictures are drawn.
     """
     evaluation = make_evaluation(assembly, accelerator)
     results = evaluate(evaluation).after_training(training, unfinished)
     if accelerator.is_main_process:
-        collect_from(evaluation, folder.samples)
-        folder.record(dumps(assembly.written), assembly.manifest, results.to_json())
+        if name is None:
+            collect_from(evaluation, folder.samples)
+        folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)
         write_report(folder)
     accelerator.wait_for_everyone()
     return results

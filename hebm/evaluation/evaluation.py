@@ -26,7 +26,8 @@ from hebm.data.splits import Splits
 from hebm.draws import Draw
 from hebm.errors import ConfigError, DataError, NonFiniteError
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
-from hebm.evaluation.frechet import Moments, frechet_distance, moments
+from hebm.evaluation.frechet import Moments, Reference, frechet_estimate, moments
+from hebm.evaluation.jackknife import Estimate
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.references import EvenSubset
 from hebm.evaluation.settings import EvaluateSettings
@@ -68,6 +69,8 @@ class Evaluation:
         self._shares: dict[Kind, list[Tensor]] = {}
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[tuple[Kind, str], Moments] = {}
+        self._estimates: dict[tuple[Kind, str], Estimate] = {}
+        self._data: dict[str, Reference] = {}
         self.extractors: dict[str, Extractor] = {}
         self._recipes: dict[str, ExtractorRecipe] = {}
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
@@ -213,21 +216,36 @@ class Evaluation:
 
     def distance(self, kind: Kind, extractor: ExtractorRecipe | str | None = None) -> float:
         """Return the Fréchet distance of a kind to the data, in an extractor; None for the settings' first one."""
-        return frechet_distance(self._moments_of(kind, extractor), self._moments_of(DATA, extractor))
+        return self._reference(extractor).distance(self._moments_of(kind, extractor))
 
-    def distances(self, kind: Kind) -> dict[str, float]:
-        """Return the Fréchet distance of a kind to the data in each of the settings' extractors, by name."""
+    def distances(self, kind: Kind) -> dict[str, Estimate]:
+        """Return the Fréchet distance of a kind to the data, with its error, in each of the settings' extractors."""
         names = self.settings.extractor_names
         models = [self.extractor(name) for name in names]
         for measured in (DATA, kind):
             self._extract(measured, models)
-        return {name: self.distance(kind, name) for name in names}
+        return {name: self._estimate(kind, name) for name in names}
+
+    def _estimate(self, kind: Kind, extractor: str) -> Estimate:
+        key = kind, self.extractor(extractor).name
+        if key not in self._estimates:
+            features, found = self.features(kind, extractor=extractor), self._moments_of(kind, extractor)
+            self._estimates[key] = frechet_estimate(features, self._reference(extractor), found)
+        return self._estimates[key]
+
+    def _reference(self, extractor: ExtractorRecipe | str | None) -> Reference:
+        name = self.extractor(extractor).name
+        if name not in self._data:
+            self._data[name] = Reference(self.features(DATA, extractor=extractor))
+        return self._data[name]
 
     def forget(self, kind: Kind) -> None:
         """Free the memory of what is kept of a kind; it is computed again when it is asked for."""
         self._shares.pop(kind, None)
         self._features = {key: found for key, found in self._features.items() if key[0] != kind}
         self._moments = {key: found for key, found in self._moments.items() if key[0] != kind}
+        self._estimates = {key: found for key, found in self._estimates.items() if key[0] != kind}
+        self._data = {} if kind == DATA else self._data
 
     def _moments_of(self, kind: Kind, extractor: ExtractorRecipe | str | None) -> Moments:
         key = kind, self.extractor(extractor).name
