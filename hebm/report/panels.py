@@ -67,8 +67,9 @@ def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel:
     values = np.array([_floats(y) for _, y in lines.values()])
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(title, xlabel)
-        shown = axes.imshow(values, aspect="auto", interpolation="nearest", extent=(steps[0], steps[-1], len(lines), 0))
-        axes.set_yticks([0.5, len(lines) - 0.5], [names[0], names[-1]])
+        shown = axes.pcolormesh(steps, range(len(names)), values, shading="auto", rasterized=True)
+        axes.set_yticks([0, len(names) - 1], [names[0], names[-1]])
+        axes.invert_yaxis()
         figure.colorbar(shown)
         return Panel(title, _svg(figure))
 
