@@ -189,7 +189,8 @@ class Run:
     ) -> Measurements:
         """Measure the run, as `hebm evaluate` does; its metrics.json and report.html are written again.
 
-        If it fails or is interrupted, the measurements before it and the configuration stay as they were.
+        A metric that fails is among `results.failures` with its reason, and the others are measured. If all fail, or it
+        is interrupted, the measurements before it and the configuration stay as they were.
 
         Arguments:
             changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which

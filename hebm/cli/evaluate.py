@@ -29,6 +29,7 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused.
+    A metric that fails is listed with its reason, the others are measured, and the exit status is 1.
     """
     from hebm.stored_runs import read_run
 
@@ -42,3 +43,4 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
     found = opened.evaluate(overrides, allow_changes=allow_changes)
     if main:
         click.echo(str(found))
+        found.results.require_all()

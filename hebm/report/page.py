@@ -86,6 +86,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "tables": _tables(found),
         "with": metric_table.WITH,
         "notes": metric_table.notes(found),
+        "failures": found.failures,
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
         "previews": _previews(folder),

@@ -16,7 +16,8 @@ _BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is bette
 
 def metrics_table(folder: RunFolder, results: Results) -> str:
     """Print every measurement of a run with what it must be read with, and where the page is."""
-    lines = [*_measurements(results), *_seconds(results), _conditions(results), f"report: {folder.report}"]
+    measured = [*_measurements(results), *_failures(folder, results), *_seconds(results)]
+    lines = [*measured, _conditions(results), f"report: {folder.report}"]
     return printable(folder.path.name) + "".join(f"\n  {printable(line)}" for line in lines)
 
 
@@ -30,6 +31,16 @@ def _measurements(results: Results) -> list[str]:
         following = measured_with(results, every[i + 1]) if i + 1 < len(every) else ""
         if words and words != following:
             lines.append(f"  ({words})")
+    return lines
+
+
+def _failures(folder: RunFolder, results: Results) -> list[str]:
+    """Return the metrics that failed, each with its reason and the command that tries again."""
+    lines: list[str] = []
+    for failed in results.failures:
+        first, *more = failed.reason.splitlines() or [""]
+        lines += [f"{failed.metric} failed: {first}", *(f"  {line}" for line in more)]
+        lines.append(f"  try again: {failed.again} (traceback: {folder.failures_log})")
     return lines
 
 

@@ -63,7 +63,7 @@ class FairCoins(Bernoulli):
 class Levels(PixelDistribution):
     """A logistic of scale 0.1, discretised to 2^b levels; the lowest and the highest take the tails."""
 
-    bits, half_width = 8, 1.0
+    bits, half_width, discrete = 8, 1.0, True
 
     def __init__(self, mean):
         super().__init__(mean)
