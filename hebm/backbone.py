@@ -93,6 +93,16 @@ class Loss:
     negative: Latents | None = None
     posterior: Posterior | None = None
 
+    @property
+    def kl_of_layers(self) -> dict[str, Tensor]:
+        """Return the mean KL of each layer in nats per image, named "kl_layer_0", …, top first; {} where it is unknown.
+
+        The names are those that it is logged under. A single layer has none: its KL is the sum.
+        """
+        if self.posterior is None or self.posterior.kl is None or self.posterior.kl.shape[1] == 1:
+            return {}
+        return {f"kl_layer_{i}": kl for i, kl in enumerate(self.posterior.kl.detach().mean(0))}
+
     def plus(self, name: str, term: Tensor | None, weight: float = 1.0) -> Loss:
         """Return the loss with `weight` times a scalar term added, and the term logged by name; None adds nothing."""
         if term is None:

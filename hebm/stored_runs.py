@@ -15,7 +15,7 @@ from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.live_values import with_live
 from hebm.config.overrides import Changes
-from hebm.config.paths import Places, located
+from hebm.config.paths import ABSOLUTE, Places, located
 from hebm.config.recipes import live_fields
 from hebm.config.writing import dumps, to_table
 from hebm.data.dataset_recipe import DatasetRecipe
@@ -122,6 +122,12 @@ class StoredRun:
         """The files and folders that the configuration names: as written, and the absolute paths that they meant."""
         places: Places = self.manifest.get("paths", {})
         return places
+
+    @property
+    def backbone_from(self) -> Path | None:
+        """Where the run was whose backbone this one took over; None if it trained its own."""
+        given = self.contents.table.get("train", {}).get("backbone_from")
+        return None if given is None else Path(self.places.get("train.backbone_from", {}).get(ABSOLUTE, given))
 
     @property
     def experiment(self) -> Experiment:

@@ -386,7 +386,7 @@ def test_the_names_are_these():
         "backbones": "dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
         "energies": "conv conv-residual conv-time feature-conv feature-mlp image-conv mlp mlp-concat mlp-time "
         "with-context",
-        "priors": "adaptive-ce diffusion dvp gaussian image-contrast joint lebm multi-stage ncp score",
+        "priors": "adaptive-ce diffusion dvp feature-contrast gaussian image-contrast joint lebm multi-stage ncp score",
         "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
@@ -395,8 +395,9 @@ def test_the_names_are_these():
         "prdc two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
-        "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood stages temperature",
-        "commands": "analyse check compare detect evaluate export import init plugins report run sample sweep verify",
+        "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",
+        "commands": "analyse check clean compare detect evaluate export import init plugins report run sample "
+        "sweep verify",
     }
 
 

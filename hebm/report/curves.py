@@ -7,10 +7,12 @@ from typing import Any
 
 import attrs
 
-from hebm.report.panels import Panel, curves
+from hebm.report.panels import Panel, bars, curves, heat
 from hebm.report.plot_data import Numbers
 
 _MOST_POINTS = 400
+_MOST_LINES = 8
+_LAYER = "_layer_"
 _BOOKKEEPING = ("phase", "step", "total_step")
 
 
@@ -44,8 +46,16 @@ def _phase(name: str, records: Sequence[Mapping[str, Any]]) -> PhaseCurves:
     panels = []
     for keys in _families([key for key in series if key not in constant]):
         lines = {_label(key, keys): thinned(steps, series[key]) for key in keys}
-        panels.append(curves(_title(keys), lines))
+        panels += _of_layers(_title(keys), lines) if _LAYER in keys[0] else [curves(_title(keys), lines)]
     return PhaseCurves(name, steps[-1], tuple(panels), constant)
+
+
+def _of_layers(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]]) -> list[Panel]:
+    """Draw a quantity of each layer over time, as lines or, of many layers, as a map; and where it is at the end."""
+    title = f"{title.partition(' layer')[0]} layers"
+    over_time = (curves if len(lines) <= _MOST_LINES else heat)(title, lines)
+    last = {name: values[-1] for name, (_, values) in lines.items()}
+    return [over_time, bars(f"{title} at the end", last, "layer, top first")] if len(lines) > 1 else [over_time]
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -71,7 +81,8 @@ def _families(keys: Sequence[str]) -> list[list[str]]:
 
 
 def _family(key: str) -> str:
-    return key.removeprefix("validation_").partition("_")[0]
+    quantity, of_layer, _ = key.partition(_LAYER)
+    return quantity + of_layer if of_layer else key.removeprefix("validation_").partition("_")[0]
 
 
 def _common(keys: Sequence[str]) -> list[str]:

@@ -14,15 +14,15 @@ from hebm.analysis.section import Section, read_sections
 from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
 from hebm.report import metric_table
-from hebm.report.curves import training_curves
+from hebm.report.curves import PhaseCurves, training_curves
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
-from hebm.report.plot_data import ChainData, Plots, read_plots
+from hebm.report.plot_data import BY_CLASS, ChainData, Plots, read_plots
 from hebm.single_layer_energies import advice
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
-from hebm.stored_runs import read_run
+from hebm.stored_runs import StoredRun, read_run
 
 _PREVIEWS = 8
 _TABLES = ("data", "backbone", "prior", "train")
@@ -89,6 +89,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "failures": found.failures,
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
+        "by_class": picture_source(folder, plots.images.get(BY_CLASS)) if plots else None,
         "previews": _previews(folder),
         "plots": plots,
         "strip": _strip(folder, plots),
@@ -97,6 +98,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "advice": advice(plots.single_layers) if plots else "",
         "sections": _sections(folder),
         "phases": training_curves(records),
+        "backbone_phases": _backbone_curves(run),
         "config": run.contents.config,
         "facts": _facts(run.manifest),
     }
@@ -142,6 +144,12 @@ def _previews(folder: RunFolder) -> list[Picture]:
     chosen = paths[::-1][::stride][::-1]
     sources = [(path, picture_source(folder, path.name)) for path in chosen]
     return [Picture(f"step {int(path.stem[5:]):,}", "", source) for path, source in sources if source]
+
+
+def _backbone_curves(run: StoredRun) -> list[PhaseCurves]:
+    """Return the curves of the first phase of the run that the backbone was taken from; none if it is not there."""
+    log = None if run.backbone_from is None else RunFolder(run.backbone_from).metrics_log
+    return training_curves(MetricsLog(log).read())[:1] if log is not None and log.exists() else []
 
 
 def _strip(folder: RunFolder, plots: Plots | None) -> str | None:

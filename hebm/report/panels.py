@@ -61,6 +61,28 @@ def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabe
         return Panel(title, _svg(figure))
 
 
+def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel: str = "step") -> Panel:
+    """Draw what `curves` draws for more lines than can be told apart: a row for each, the first on top."""
+    names, steps = list(lines), next(iter(lines.values()))[0]
+    values = np.array([_floats(y) for _, y in lines.values()])
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = _axes(title, xlabel)
+        shown = axes.imshow(values, aspect="auto", interpolation="nearest", extent=(steps[0], steps[-1], len(lines), 0))
+        axes.set_yticks([0.5, len(lines) - 0.5], [names[0], names[-1]])
+        figure.colorbar(shown)
+        return Panel(title, _svg(figure))
+
+
+def bars(title: str, values: Mapping[str, float | None], xlabel: str) -> Panel:
+    """Draw a bar for each number by name; None leaves a gap."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _axes(title, xlabel)
+        axes.bar(range(len(values)), _floats(list(values.values())), color=COLOURS[0])
+        shown = range(0, len(values), -(-len(values) // 10))
+        axes.set_xticks(list(shown), [list(values)[i] for i in shown])
+        return Panel(title, _svg(figure))
+
+
 def band(title: str, data: Band) -> Panel:
     """Draw the mean and the 10 to 90 % band along a chain."""
     with matplotlib.rc_context(STYLE):

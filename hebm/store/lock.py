@@ -64,6 +64,18 @@ def waiting_lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def free(path: Path) -> bool:
+    """Return whether no process holds the lock on an existing file. Raises `OSError`."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        _try_lock(handle)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
 class RunLock:
     """Hold a run folder: `with RunLock(folder): …`.
 

@@ -64,7 +64,7 @@ class BackbonePhase(Phase):
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return −ELBO, in nats per image or bits per dimension."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
-        total, terms = loss.total, dict(loss.terms)
+        total, terms = loss.total, {**loss.terms, **loss.kl_of_layers}
         for stage in self.stages:
             extra = stage.objective(self.backbone, loss.posterior, noise.derive("prior"), progress, batch.labels)
             total, terms = total + extra.total, {**terms, **extra.terms}

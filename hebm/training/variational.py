@@ -50,8 +50,9 @@ class VariationalPhase(Phase):
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return −ELBO, with terms in place of log Z that have its gradient: the negative phases of f and of p_β."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
+        terms = {**loss.terms, **loss.kl_of_layers}
         if self.stage is None:
-            return loss
+            return Loss(loss.total, terms)
         if loss.posterior is None:
             raise ConfigError(
                 f"train.type: scheme 'variational' needs the posterior draw in the Loss that "
@@ -63,7 +64,7 @@ class VariationalPhase(Phase):
         energy = self.stage.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
         log_z = log_normaliser(self.backbone, energy.negative if self.mle else None)
         total = loss.total - tilt + energy.total + log_z
-        return Loss(total, {**loss.terms, **energy.terms, STAGE_LOSS: energy.total.detach(), "tilt": tilt.detach()})
+        return Loss(total, {**terms, **energy.terms, STAGE_LOSS: energy.total.detach(), "tilt": tilt.detach()})
 
     def _tilt(self) -> Tilt:
         """Return the tilt that the ELBO holds."""

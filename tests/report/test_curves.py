@@ -1,3 +1,7 @@
+import base64
+
+import pytest
+
 from hebm.report.curves import thinned, training_curves
 
 
@@ -6,6 +10,10 @@ def records(**plots):
         {"phase": "prior", "step": i, "total_step": 100 + i, **{key: values[i] for key, values in plots.items()}}
         for i in range(len(next(iter(plots.values()))))
     ]
+
+
+def svg(panel):
+    return base64.b64decode(panel.source.partition(",")[2]).decode()
 
 
 def test_each_phase_has_its_own_curves_in_the_order_of_training():
@@ -26,6 +34,20 @@ def test_the_loss_comes_first_and_figures_of_one_family_share_a_panel():
 def test_a_validation_loss_is_drawn_with_the_loss():
     (phase,) = training_curves(records(loss=[2.0, 1.0], validation_loss=[2.0, 1.5], validation_auroc=[0.5, 0.6]))
     assert [panel.title for panel in phase.panels] == ["loss", "validation auroc"]
+
+
+@pytest.mark.parametrize("layers", [3, 20])
+def test_a_figure_of_each_layer_has_a_panel_over_time_and_one_of_its_end(layers):
+    of_layers = {f"kl_layer_{i}": [1.0 + i, 2.0 * i] for i in range(layers)}
+    (phase,) = training_curves(records(kl=[5.0, 6.0], kl_coefficient=[0.1, 1.0], **of_layers))
+    assert [panel.title for panel in phase.panels] == ["kl", "kl layers", "kl layers at the end"]
+    over_time = svg(phase.panels[1])
+    assert ("<image" in over_time) == (layers > 8)
+
+
+def test_one_changing_layer_is_one_curve():
+    (phase,) = training_curves(records(bce_layer_0=[1.0, 2.0]))
+    assert [panel.title for panel in phase.panels] == ["bce layers"]
 
 
 def test_what_never_changed_is_said_and_not_drawn():

@@ -1,12 +1,15 @@
 import re
+import shutil
 
 import attrs
 import pytest
+import torch
 from finished_run import finished_run
 
 from hebm.errors import CheckpointError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
+from hebm.report.grids import save_grid
 from hebm.report.page import write_report
 from hebm.report.plot_data import read_plots
 from hebm.store.run_folder import RunFolder
@@ -39,8 +42,39 @@ def test_the_page_asks_for_no_other_file(tmp_path):
     page = write_report(finished_run(tmp_path)).read_text()
     sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
     assert sources
-    assert all(source.startswith("data:image/") for source in sources)
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
     assert not re.findall(r"@import|url\(|<script|https?://", page)
+
+
+def test_the_contents_name_every_section(tmp_path):
+    page = write_report(finished_run(tmp_path)).read_text()
+    headings = re.findall(r'<h2 id="([^"]*)">', page)
+    assert headings == re.findall(r'<a href="#([^"]*)">', page)
+    assert len(headings) == page.count("<h2")
+
+
+def test_curves_of_a_backbone_that_was_taken_over_come_first(tmp_path):
+    first = finished_run(tmp_path, "first")
+    folder = finished_run(tmp_path)
+    folder.metrics_log.write_text(
+        "".join(f'{{"phase": "stage 1", "step": {i}, "total_step": {i}, "loss": {i}.5}}\n' for i in (1, 2))
+    )
+    folder.config.write_text(folder.config.read_text() + f'backbone_from = "{first.path}"\n')
+    folder.accept()
+    page = write_report(folder).read_text()
+    phases = re.findall(r'<h3>(\S.*?) <span class="soft">(.*?)</span>', page)
+    assert phases == [("backbone", "200 steps, of the run that the backbone was taken from"), ("stage 1", "2 steps")]
+    shutil.rmtree(first.path)
+    assert "was taken from" not in write_report(folder).read_text()
+
+
+def test_draws_by_class_are_shown_with_their_names(tmp_path):
+    folder = finished_run(tmp_path)
+    plots = read_plots(folder.samples)
+    save_grid(torch.zeros(4, 1, 8, 8), folder.samples / "classes.png", 2)
+    images = {**plots.images, "classes": "classes.png"}
+    attrs.evolve(plots, images=images, classes=("cat", "<dog>")).write(folder.samples)
+    assert "from the top: cat, &lt;dog&gt;." in write_report(folder).read_text()
 
 
 def test_drawing_it_again_gives_the_same_page(tmp_path):

@@ -48,6 +48,16 @@ def test_phase_1_is_the_negative_elbo(assembled):
     torch.testing.assert_close(loss.total, posterior.kl.sum(1).mean() - log_prob.mean())
 
 
+def test_phase_1_logs_the_kl_of_each_layer(assembled):
+    assembly, batch, noise = assembled("two-phase")
+    terms = assembly.phases[0](batch, noise, PROGRESS).terms
+    posterior = assembly.model.backbone.infer(batch, noise.derive("backbone"))
+    logged = [terms[f"kl_layer_{i}"] for i in range(posterior.kl.shape[1])]
+    assert len(logged) > 1
+    torch.testing.assert_close(torch.stack(logged), posterior.kl.mean(0).detach())
+    torch.testing.assert_close(torch.stack(logged).sum(), terms["kl"])
+
+
 def test_phase_2_gives_the_backbone_no_gradient(assembled):
     assembly, batch, noise = assembled("two-phase")
     phase = assembly.phases[1]

@@ -1,0 +1,48 @@
+"""`hebm clean`: list and remove what runs keep for each other."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from hebm.config.settings import CACHE_FOLDER
+
+_DAY = 86400
+
+
+@click.command()
+@click.argument("folder", default=CACHE_FOLDER, type=click.Path(path_type=Path))
+@click.option("--kind", help="Only this kind, such as draws or extractors.")
+@click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only what was not written to for DAYS.")
+@click.option("--remove", is_flag=True, help="Delete what is listed.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is listed as JSON.")
+def command(folder: Path, kind: str | None, days: float | None, remove: bool, as_json: bool) -> None:
+    """List what the cache FOLDER keeps for the next runs, and delete it with --remove.
+
+    FOLDER is `run.cache_folder`, ~/.cache/hebm if left out. Everything in it is made again when a run needs it; runs
+    that are finished do not need it.
+    """
+    from hebm.store.caches import entries
+
+    oldest = time.time() - _DAY * (days or 0)
+    every = entries(folder.expanduser())
+    found = [entry for entry in every if kind in (None, entry.kind) and (days is None or entry.changed < oldest)]
+    if as_json:
+        plain = [{"kind": e.kind, "path": str(e.path), "bytes": e.size, "changed": e.changed} for e in found]
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        for entry in found:
+            age = (time.time() - entry.changed) / _DAY
+            click.echo(f"{_size(entry.size):>10}  {age:6.1f} days  {entry.kind}/{entry.path.name}")
+        click.echo(f"{_size(sum(entry.size for entry in found)):>10}  in {len(found)} entries of {folder}")
+    for entry in found if remove else ():
+        entry.remove()
+    if remove:
+        click.echo(f"removed {len(found)} entries", err=as_json)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,67 @@
+"""What a cache folder keeps: draws, weights of extractors and whatever else runs share, to list and to remove.
+
+A cache folder has a folder for each kind, with an entry for each thing that is kept: a folder or a file. Every entry
+can be made again, and a run that uses one makes what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import attrs
+
+from hebm.errors import CheckpointError
+from hebm.store.durable import reporting
+from hebm.store.lock import free
+
+
+@attrs.frozen
+class Entry:
+    """One thing that is kept.
+
+    Arguments:
+        kind: the folder that it is in, such as "draws".
+        path: of the folder or file.
+        size: its bytes on the disk.
+        changed: when it was last written to, in seconds since 1970.
+    """
+
+    kind: str
+    path: Path
+    size: int
+    changed: float
+
+    def remove(self) -> None:
+        """Delete it. Raises `CheckpointError` if a process writes to it at this moment, or if it cannot be deleted."""
+        if not all(free(lock) for lock in self.path.glob("lock")):
+            raise CheckpointError(f"{self.path} is being written to by a run; remove it when that has ended")
+        with reporting(f"remove {self.path}"):
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            else:
+                self.path.unlink()
+
+
+def entries(cache: Path) -> list[Entry]:
+    """Return what a cache folder keeps, the one that was not written to for longest first. No folder is no entry.
+
+    Raises `CheckpointError` if it cannot be read.
+    """
+    with reporting(f"read {cache}"):
+        kinds = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else []
+        found = [_entry(kind.name, path) for kind in kinds for path in kind.iterdir()]
+    return sorted(found, key=lambda entry: (entry.changed, entry.path))
+
+
+def _entry(kind: str, path: Path) -> Entry:
+    files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    size = sum(_taken(file) for file in files)
+    return Entry(kind, path, size, max((file.st_mtime for file in files), default=path.stat().st_mtime))
+
+
+def _taken(file: os.stat_result) -> int:
+    """Return the bytes that a file takes: files with holes take less than their size, where the system says so."""
+    blocks: int | None = getattr(file, "st_blocks", None)
+    return file.st_size if blocks is None else min(file.st_size, 512 * blocks)
