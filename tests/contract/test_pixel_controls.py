@@ -90,6 +90,14 @@ class HalfBins(Levels):
     half_width = 0.5
 
 
+class UndeclaredLevels(Levels):
+    discrete = False
+
+
+class DiscreteDensity(Gaussian):
+    discrete = True
+
+
 class FiveBits(Levels):
     bits = 5
 
@@ -144,6 +152,8 @@ BROKEN_PIXELS = [
     (AveragesPixels, "normalised"),
     (NoSoftplus, "normalised"),
     (HalfBins, "normalised"),
+    (UndeclaredLevels, "normalised"),
+    (DiscreteDensity, "normalised"),
     (MeanIsProbability, "mean"),
     (HalfMean, "mean"),
     (FairCoins, "draw-follows"),
