@@ -57,6 +57,8 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     for part in (experiment.data, experiment.backbone, experiment.prior, experiment.train):
         checking.describe(part)
     checking.sizes(assembly)
+    for note in assembly.notes:
+        checking.said(note)
     _try_steps(assembly, accelerator, checking)
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")

@@ -30,7 +30,7 @@ GROUPS = {
     COMMANDS: "click:Command",
 }
 """The interface of each group: components are subclasses of it, commands are instances."""
-INTERFACE = 4
+INTERFACE = 5
 """Number of these interfaces; it grows when a plugin that worked could stop working. The first releases had 1."""
 INTERFACE_GROUP = "hebm_interface"
 """Entry-point group in which a distribution declares, as a name, the number that its plugins were written for."""

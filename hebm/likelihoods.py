@@ -31,6 +31,9 @@ class PixelDistribution(Distribution, ABC):
     """
 
     arg_constraints = {}
+    discrete: ClassVar[bool] = False
+    """Whether pixels have finitely many values and `log_prob` is of a probability: only then are there bits per
+    dimension."""
     binary: ClassVar[bool] = False
     """Whether only images of −1 and 1 have a likelihood; the score of a grey one is then a cross-entropy."""
 
@@ -93,6 +96,7 @@ class BernoulliPixels(PixelDistribution):
 
     scale = "binary pixels"
     binary = True
+    discrete = True
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__(logits)

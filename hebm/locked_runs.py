@@ -117,18 +117,21 @@ class FinishedRun:
 
 
 @contextmanager
-def locked_when_finished(run: StoredRun, accelerator: Accelerator, allow: bool = False) -> Iterator[FinishedRun]:
+def locked_when_finished(
+    run: StoredRun, accelerator: Accelerator, allow: bool = False, measured: bool = True
+) -> Iterator[FinishedRun]:
     """Hold a trained run with its data and its weights, under the folder's lock. Nothing is written.
 
     Arguments:
         run: with the changes that are wanted; it says whether it may be unfinished.
         accelerator: devices and processes.
         allow: go on although the data or a plugin changed.
+        measured: whether its metrics will be computed, and are checked.
 
     Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
     """
     run.require_finished()  # before anything is built or loaded
-    assembly = assemble(run.written, accelerator.device, run.places)
+    assembly = assemble(run.written, accelerator.device, run.places, measured)
     with _held(run.folder, accelerator, lambda: _require_same(run, assembly, allow)):
         checkpoint = run.restore(assembly.model)
         yield FinishedRun(assembly, float(checkpoint.state["seconds"]), run.unfinished(checkpoint))

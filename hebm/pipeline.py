@@ -30,11 +30,12 @@ from hebm.data.splits import Splits
 from hebm.draws_cache import draws_cache
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.failures_log import log_failures, retry
 from hebm.evaluation.metrics_file import Results
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.result import evaluate
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.evaluation.shares import Processes
-from hebm.interfaces import Draw, ImageSpec, TakesLabels
+from hebm.interfaces import ImageSpec, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
@@ -44,14 +45,13 @@ from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
-from hebm.trained import TrainedModel, evaluating
+from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
 from hebm.training.reached import planned
 from hebm.training.trackers import Trackers
-from hebm.transitions import ROOT, require_start
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -66,6 +66,7 @@ class Assembly:
         spec: what the backbone knows of them.
         model: backbone and prior, initial weights.
         phases: what will be trained.
+        notes: what its metrics say before training.
     """
 
     experiment: Experiment
@@ -75,6 +76,7 @@ class Assembly:
     spec: ImageSpec
     model: Model
     phases: tuple[Phase, ...]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -98,11 +100,11 @@ def assemble(
 
     Arguments:
         experiment: the configuration.
-        device: where the model goes.
+        device: of the model.
         places: what the configuration's paths meant when the run started; None for a new run.
-        measured: whether its metrics will be computed, and must suit the data.
+        measured: whether its metrics will be computed, and are checked.
 
-    Raises `ConfigError` or `DataError` for what does not fit.
+    Raises `ConfigError` or `DataError` for what does not fit, `HebmError` for weights of an extractor that are missing.
     """
     written, places = experiment, places or {}
     experiment = located(written, places)
@@ -117,29 +119,11 @@ def assemble(
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    _check_transitions(model, experiment.evaluate)
     settings = experiment.evaluate.suited_to(images["train"])
-    for metric in settings.metrics if measured else ():
-        metric.check(images, settings)
-    return Assembly(experiment, written, places, images, image_spec, model, phases)
-
-
-def _check_transitions(model: Model, settings: EvaluateSettings) -> None:
-    """Raise `ConfigError` for draws that the trained prior will not have, or a chain that cannot run.
-
-    `evaluate.after` and `evaluate.start_proposals` ask for them.
-    """
-    parameter = next(model.backbone.parameters(), torch.zeros(()))
-    planned, at = model.prior.planned_transitions(model.backbone), model.backbone.layout.zeros(parameter)
-    with evaluating(model.backbone, model.prior):
-        for transition in planned:
-            transition.check(Draw(at.u, at.context))
-    require_start(planned, settings.start_proposals, "evaluate.start_proposals")
-    after, names = settings.after, (ROOT, *(transition.name for transition in planned))
-    if after is not None and after not in names:
-        raise ConfigError(
-            f"evaluate.after: this prior has no transition {after!r}; it has {', '.join(map(repr, names))}"
-        )
+    plan = EvaluationPlan(images, image_spec, settings, model.backbone, model.prior)
+    plan.check_transitions()
+    notes = plan.check() if measured else ()
+    return Assembly(experiment, written, places, images, image_spec, model, phases, notes)
 
 
 @contextmanager
@@ -281,7 +265,7 @@ def measure(
     unfinished: str = "",
     name: str | None = None,
 ) -> Results:
-    """Evaluate, write metrics.json and the report, and return the results.
+    """Evaluate, write metrics.json and the report, and return the results, which say what metrics failed.
 
     Nothing is written before everything is measured; the configuration then becomes what was measured.
 
@@ -292,10 +276,13 @@ def measure(
         training: the seconds that training took, for the record.
         unfinished: the place that training has reached, if it is not over.
         name: of the evaluation; its results are then kept next to those of metrics.json, and no pictures are drawn.
+
+    Raises `HebmError` if every metric failed and the run has measurements from before, which are kept.
     """
     evaluation = make_evaluation(assembly, accelerator)
-    results = evaluate(evaluation).after_training(training, unfinished)
+    results = evaluate(evaluation).after_training(training, unfinished).tried_again_by(retry(folder, unfinished))
     if accelerator.is_main_process:
+        log_failures(folder, results)
         if name is None:
             collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)

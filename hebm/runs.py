@@ -203,7 +203,8 @@ class Run:
 
         With a name the results go to evaluations/NAME.json instead, and metrics.json and the configuration stay.
 
-        If it fails or is interrupted, the measurements before it and the configuration stay as they were.
+        A metric that fails is among `results.failures` with its reason, and the others are measured. If all fail, or it
+        is interrupted, the measurements before it and the configuration stay as they were.
 
         Arguments:
             changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which

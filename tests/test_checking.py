@@ -62,3 +62,11 @@ def test_what_does_not_fit_is_an_error_that_a_run_would_give():
         hebm.check(hebm.Experiment.from_table(tiny(evaluate={"after": "stage 3"})))
     with pytest.raises(ConfigError, match=r"expected a hebm\.Experiment, got dict"):
         hebm.check(tiny())
+
+
+def test_a_check_says_what_will_be_missing_or_hard_to_trust():
+    evaluate = {"metrics": ["fd", "likelihood"], "extractors": ["efficientnet-lite0"]}
+    lines = hebm.check(hebm.Experiment.from_table(tiny(evaluate=evaluate))).lines
+    notes = [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
+    assert "images are few for the 1280 features of efficientnet-lite0" in notes[0]
+    assert notes[1].startswith("likelihood is in nats per image alone: ")

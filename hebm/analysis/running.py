@@ -92,7 +92,7 @@ def opened(
     """
     run = attrs.evolve(run, changes=changes)
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
-    with locked_runs.locked_when_finished(run, accelerator, allow) as trained:
+    with locked_runs.locked_when_finished(run, accelerator, allow, measured=False) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
         yield Opened(pipeline.make_evaluation(trained.assembly, accelerator), run.folder, conditions)
 

@@ -37,7 +37,8 @@ def command(
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused. With --name
-    the page and `hebm compare` show the results next to those of metrics.json, which stays as it is.
+    the page and `hebm compare` show the results next to those of metrics.json, which stays as it is. A metric that
+    fails is listed with its reason, the others are measured, and the exit status is 1.
     """
     from hebm.stored_runs import read_run
 
@@ -51,3 +52,4 @@ def command(
     found = opened.evaluate(overrides, name=name, allow_changes=allow_changes)
     if main:
         click.echo(str(found))
+        found.results.require_all()

@@ -47,7 +47,8 @@ def command(
     """Train, sample, evaluate and report the experiment CONFIG; started again, it resumes.
 
     Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. CONFIG may be a run's
-    own config.toml: then it is that run which goes on.
+    own config.toml: then it is that run which goes on. If a metric fails, all else is measured and the exit
+    status is 1.
     """
     from hebm.config.experiment import Experiment  # the heavy imports wait until a run is certain
 
@@ -68,13 +69,18 @@ def command(
     assembly = pipeline.assemble(experiment, accelerator.device, places)
     if extend and not folder.started:
         raise ConfigError(f"--extend: {folder.path} has no run to extend yet; start one without --extend")
-    say = warner(accelerator.is_main_process) if extend else None
-    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, say) as (run_id, stage):
+    say = warner(accelerator.is_main_process)
+    extended = say if extend else None
+    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended) as (run_id, stage):
         if stage != "measured":
+            for note in assembly.notes:
+                say(note)
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
-            click.echo(metrics_table(folder, read_run(folder.path).results or Results()))
+            results = read_run(folder.path).results or Results()
+            click.echo(metrics_table(folder, results))
+            results.require_all()
 
 
 def _verify(config: Path) -> None:

@@ -71,11 +71,13 @@ class ExtractorRecipe(ABC):
     Attributes:
         needs_classes: whether the data set must have class labels, at least two.
         channels: the numbers of channels that it takes; empty for any.
+        width: the number of features, if it is known before the extractor is loaded.
     """
 
     group: ClassVar[str] = "hebm_extractors"
     needs_classes: ClassVar[bool] = False
     channels: ClassVar[tuple[int, ...]] = ()
+    width: ClassVar[int | None] = None
 
     @abstractmethod
     def build(self, context: ExtractorContext) -> Extractor:
@@ -91,15 +93,29 @@ class ExtractorRecipe(ABC):
         return None
 
     def check(self, images: Images) -> None:
+        """Check that it can be used, before training and before it is loaded.
+
+        Arguments:
+            images: the train split.
+
+        Raises `ConfigError` if it is not suited to the images, `HebmError` if its weights cannot be used.
+        """
+        self.check_suited(images)
+        self.check_weights()
+
+    def check_suited(self, images: Images) -> None:
         """Raise `ConfigError` if it is not suited to a data set, by its train split."""
         reason = self.unsuited(images)
         if reason:
             name = registry.name_of(self)
             raise ConfigError(f'evaluate.extractors: "{name}" {reason}; {_others(name, images)}')
 
+    def check_weights(self) -> None:  # noqa: B027 some are trained, and some have none
+        """Raise `HebmError` if weights that were made elsewhere are missing or are not the stated file."""
+
     def load(self, context: ExtractorContext) -> Extractor:
         """Check that it is suited to the data, then make it. Raises `ConfigError` if it is not."""
-        self.check(context.images["train"])
+        self.check_suited(context.images["train"])
         return self.build(context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import attrs
@@ -14,9 +14,8 @@ from hebm.errors import PluginError
 from hebm.evaluation.kinds import KINDS
 
 if TYPE_CHECKING:
-    from hebm.data.images import Images
     from hebm.evaluation.evaluation import Evaluation
-    from hebm.evaluation.settings import EvaluateSettings
+    from hebm.evaluation.plan import EvaluationPlan
 
 Scalar = str | int | float | bool | None
 Better = Literal["lower", "higher"]
@@ -126,9 +125,19 @@ class MetricRecipe(ABC):
 
     group: ClassVar[str] = "hebm_metrics"
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:  # noqa: B027 optional
-        """Raise `ConfigError`, before training, if these splits and settings do not allow the metric."""
+    def check(self, plan: EvaluationPlan) -> Sequence[str]:
+        """Return notes on what will be missing or hard to trust. Called before training; nothing is computed.
+
+        Ask `plan.extractor` for every extractor that `compute` uses: it checks the images and the weights.
+
+        Raises `ConfigError` if the images, the settings or the model do not allow the metric.
+        """
+        return ()
 
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Iterable[Measurement]:
-        """Measure a trained model. A measurement that another metric returns too must be equal to it."""
+        """Measure a trained model. A measurement that another metric returns too must be equal to it.
+
+        A value that is None or NaN is shown as undefined. What is raised fails this metric alone: the others are
+        computed, and the failure is shown with its reason.
+        """

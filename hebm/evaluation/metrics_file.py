@@ -3,6 +3,7 @@
 {"schema": 1, "measurements": [{"name": "fd", "kind": "prior", "value": 8.9, "error": null, …}, …],
  "conditions": {"n": 10000, "n_reference": 1498, "split": "train", "decode": "mean", "seed": 0,
                 "extractors": {"classifier": {"name": "classifier", "sha256": "…"}}, …},
+ "failures": [{"metric": "fid", "reason": "…", "again": "hebm evaluate runs/x"}],
  "seconds": 76.1, "seconds_training": 70.9}
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from hebm.errors import CheckpointError, PluginError
+from hebm.errors import CheckpointError, HebmError, PluginError
 from hebm.evaluation.metric import Measurement, Scalar
 from hebm.store.metrics import finite
 
@@ -29,6 +30,27 @@ UNFINISHED = "unfinished"
 
 
 @attrs.frozen
+class Failure:
+    """A metric that failed.
+
+    Arguments:
+        metric: its registered name.
+        reason: why, in a sentence.
+        traceback: where; it is written to the run's log, and not to `metrics.json`.
+        again: the command that tries again.
+    """
+
+    metric: str
+    reason: str
+    traceback: str = ""
+    again: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return what `metrics.json` has of it."""
+        return {"metric": self.metric, "reason": self.reason, "again": self.again}
+
+
+@attrs.frozen
 class Results:
     """The results of a run's metrics.
 
@@ -37,12 +59,14 @@ class Results:
         conditions: of the whole evaluation: extractors, n, n_reference, split, decode, range, seed and so on.
         seconds: what training and evaluation took.
         seconds_training: what training alone took; None where it is unknown.
+        failures: the metrics that failed.
     """
 
     measurements: tuple[Measurement, ...] = ()
     conditions: Mapping[str, Any] = attrs.field(factory=dict)
     seconds: float | None = None
     seconds_training: float | None = None
+    failures: tuple[Failure, ...] = ()
 
     def get(
         self, name: str, kind: str | None = None, part: str = "", extractor: str | None = None
@@ -64,6 +88,17 @@ class Results:
         conditions = {**self.conditions, UNFINISHED: unfinished} if unfinished else self.conditions
         return attrs.evolve(self, conditions=conditions, seconds=round(both, 3), seconds_training=round(seconds, 3))
 
+    def tried_again_by(self, command: str) -> Results:
+        """Return the same results; their failures name the command that tries again."""
+        return attrs.evolve(self, failures=tuple(attrs.evolve(failed, again=command) for failed in self.failures))
+
+    def require_all(self) -> None:
+        """Raise `HebmError` if a metric failed, with the command that tries again."""
+        if self.failures:
+            names, commands = ", ".join(f.metric for f in self.failures), {f.again for f in self.failures if f.again}
+            again = f"; try again with  {' or '.join(sorted(commands))}" if commands else ""
+            raise HebmError(f"failed: {names}; everything else was measured{again}")
+
     @property
     def extractors(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the description of each extractor that was used, by name."""
@@ -83,6 +118,7 @@ class Results:
         return {
             "schema": SCHEMA,
             "measurements": [found.to_json() for found in self.measurements],
+            "failures": [failed.to_json() for failed in self.failures],
             "conditions": finite(self.conditions),
             "seconds": self.seconds,
             "seconds_training": self.seconds_training,
@@ -118,7 +154,8 @@ def _results(read: Mapping[str, Any]) -> Results:
     measurements = tuple(Measurement(**entry) for entry in read["measurements"])
     if len({found.key for found in measurements}) < len(measurements):
         raise ValueError("two measurements have the same name, kind, part and extractor")
-    return Results(measurements, conditions, _seconds(read["seconds"]), _seconds(read["seconds_training"]))
+    failures = tuple(Failure(**entry) for entry in read.get("failures", ()))
+    return Results(measurements, conditions, _seconds(read["seconds"]), _seconds(read["seconds_training"]), failures)
 
 
 def _seconds(value: Any) -> float | None:

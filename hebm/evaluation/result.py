@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from hebm.errors import PluginError
+import attrs
+import torch
+
+from hebm.errors import HebmError, PluginError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
 from hebm.evaluation.metric import Key, Measurement, MetricRecipe
-from hebm.evaluation.metrics_file import Results
+from hebm.evaluation.metrics_file import Failure, Results
+from hebm.evaluation.settings import EvaluateSettings
+from hebm.registry import name_of
+from hebm.training.run_state import Stopped
 
 _PACKAGES = ("hebm", "torch", "torchvision", "torch-fidelity")
+_UNDEFINED = "undefined: the value that was computed is {}"
 
 
 def evaluate(evaluation: Evaluation) -> Results:
     """Compute every metric of the settings, and the means of what the prior reports of its draws, as details.
 
-    Raises `PluginError` if a metric returns anything but measurements, or two of them contradict each other;
-    `NonFiniteError` if images are not finite.
+    A metric that raises an error, returns anything but measurements or contradicts the metrics before it has failed:
+    the results have its reason, and the other metrics. With several processes the error is raised instead, because
+    the others may be waiting for the process that met it.
+
+    Raises `KeyboardInterrupt` and `Stopped` as they come.
     """
     started = time.perf_counter()
     found: dict[Key, Measurement] = {}
+    failures = []
     for metric in evaluation.settings.metrics:
-        for measurement in _computed(metric, evaluation):
-            _add(found, measurement, metric)
-    _require_same_title(found.values())
+        try:
+            found = _added(found, metric, _computed(metric, evaluation))
+        except Stopped:
+            raise
+        except Exception as error:
+            if evaluation.processes.world > 1:
+                raise
+            failures.append(_failure(metric, error, evaluation.settings))
+            _free(evaluation.model.device)
     for measurement in _drawing(evaluation):
         found.setdefault(measurement.key, measurement)
-    conditions = _conditions(evaluation)
-    return Results(tuple(found.values()), conditions, round(time.perf_counter() - started, 3))
+    seconds = round(time.perf_counter() - started, 3)
+    return Results(tuple(found.values()), _conditions(evaluation), seconds, failures=tuple(failures))
 
 
 def _computed(metric: MetricRecipe, evaluation: Evaluation) -> list[Measurement]:
@@ -43,7 +61,63 @@ def _computed(metric: MetricRecipe, evaluation: Evaluation) -> list[Measurement]
             f"metric {type(metric).__name__}: compute returned {returned!r}; it must return a list of "
             "hebm.evaluation.metric.Measurement"
         )
-    return found
+    return [item if item.found or item.note else _undefined(item) for item in found]
+
+
+def _undefined(measurement: Measurement) -> Measurement:
+    """Return a measurement without a value with a note that says so."""
+    return attrs.evolve(measurement, note=_UNDEFINED.format(measurement.value))
+
+
+# ---------------------------------------------------------------- metrics that failed
+
+
+def _failure(metric: MetricRecipe, error: Exception, settings: EvaluateSettings) -> Failure:
+    return Failure(_name(metric), _reason(error, settings), "".join(traceback.format_exception(error)))
+
+
+def _name(metric: MetricRecipe) -> str:
+    try:
+        return name_of(metric)
+    except PluginError:  # it came from Python and is not registered
+        return type(metric).__name__
+
+
+def _reason(error: Exception, settings: EvaluateSettings) -> str:
+    """Return why a metric failed, in a sentence."""
+    said = str(error).strip() or "no message"
+    if _out_of_memory(error):
+        return (
+            f"out of memory ({said.splitlines()[0]}); use a smaller evaluate.batch_size than {settings.batch_size}, or "
+            f"fewer evaluate.samples than {settings.samples}"
+        )
+    return said if isinstance(error, HebmError) else f"{type(error).__name__}: {said.splitlines()[0]}"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _free(device: torch.device) -> None:
+    """Give back the memory of a GPU that a failed metric has used."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+# ---------------------------------------------------------------- metrics that agree
+
+
+def _added(
+    found: dict[Key, Measurement], metric: MetricRecipe, measurements: Iterable[Measurement]
+) -> dict[Key, Measurement]:
+    """Return what was found before, and a metric's measurements. Raises `PluginError` if they contradict each other."""
+    both = dict(found)
+    for measurement in measurements:
+        _add(both, measurement, metric)
+    _require_same_title(both.values())
+    return both
 
 
 def _add(found: dict[Key, Measurement], measurement: Measurement, metric: MetricRecipe) -> None:
@@ -71,6 +145,9 @@ def _require_same_title(found: Iterable[Measurement]) -> None:
             )
 
 
+# ---------------------------------------------------------------- what belongs to all results
+
+
 def _drawing(evaluation: Evaluation) -> list[Measurement]:
     """Return what the prior reports of its draws, such as an effective sample size, and adapted step sizes."""
     found = [
@@ -82,7 +159,7 @@ def _drawing(evaluation: Evaluation) -> list[Measurement]:
             Measurement("draws-step-size", h, "draws: adapted step size h", kind=PRIOR, part=part, detail=True),
             Measurement("draws-acceptance", acceptance, "draws: acceptance", kind=PRIOR, part=part, detail=True),
         ]
-    return found
+    return [item if item.found else _undefined(item) for item in found]
 
 
 def _key(text: str) -> str:

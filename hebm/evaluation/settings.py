@@ -86,11 +86,6 @@ class EvaluateSettings:
         """Return these settings, with the extractor that is the default for such images if they name none."""
         return self if self.extractors else attrs.evolve(self, extractors=(default_extractor(images),))  # type: ignore[misc]
 
-    def check_extractors(self, images: Images) -> None:
-        """Raise `ConfigError` if an extractor is not suited to a data set, by its train split."""
-        for extractor in self.extractors:
-            extractor.check(images)
-
     def extractor_called(self, name: str) -> ExtractorRecipe:
         """Return the extractor of these settings that has this name, else the registered one with its defaults."""
         own = dict(zip(self.extractor_names, self.extractors, strict=True))

@@ -40,7 +40,7 @@ def percent(value: float | None) -> str:
 
 
 def measured(measurement: Measurement, digits: int = 3) -> str:
-    """Write a measurement's value ± its standard error, a share in per cent, and no other unit.
+    """Write a measurement's value ± its standard error, a share in per cent, and no other unit; or "undefined".
 
     Example:
         >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
@@ -48,6 +48,8 @@ def measured(measurement: Measurement, digits: int = 3) -> str:
         >>> measured(Measurement("agreement", 0.8324, "agreement", unit=SHARE))
         '83.2 %'
     """
+    if not measurement.found:
+        return "undefined"
     return with_deviation(measurement.value, measurement.error, measurement.unit, digits)
 
 

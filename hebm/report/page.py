@@ -90,6 +90,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "with": metric_table.WITH,
         "named": side_by_side(results, run.evaluations),
         "notes": metric_table.notes(found),
+        "failures": found.failures,
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
         "by_class": picture_source(folder, plots.images.get(BY_CLASS)) if plots else None,

@@ -23,6 +23,7 @@ def metrics_table(folder: RunFolder, results: Results) -> str:
     lines = [
         *below_control(results),
         *_measurements(results),
+        *_failures(folder, results),
         *_seconds(results),
         _conditions(results),
         f"report: {folder.report}",
@@ -40,6 +41,16 @@ def _measurements(results: Results) -> list[str]:
         following = measured_with(results, every[i + 1]) if i + 1 < len(every) else ""
         if words and words != following:
             lines.append(f"  ({words})")
+    return lines
+
+
+def _failures(folder: RunFolder, results: Results) -> list[str]:
+    """Return the metrics that failed, each with its reason and the command that tries again."""
+    lines: list[str] = []
+    for failed in results.failures:
+        first, *more = failed.reason.splitlines() or [""]
+        lines += [f"{failed.metric} failed: {first}", *(f"  {line}" for line in more)]
+        lines.append(f"  try again: {failed.again} (traceback: {folder.failures_log})")
     return lines
 
 

@@ -10,6 +10,7 @@ runs/<name>/  config.toml     the resolved configuration
               checkpoints/    step-00001234/ …
               samples/        images
               analyses/       chains/ … what `hebm analyse` found
+              failures.log    tracebacks of metrics that failed
               report.html     the page
               imported/       of an imported run: what its file held besides the weights
 """
@@ -88,6 +89,11 @@ class RunFolder:
     def analyses(self) -> Path:
         """Return the path of what `hebm analyse` found, a folder for each analysis."""
         return self.path / "analyses"
+
+    @property
+    def failures_log(self) -> Path:
+        """Return the path of the tracebacks of metrics that failed; the file exists only where some did."""
+        return self.path / "failures.log"
 
     @property
     def adaptations(self) -> Path:

@@ -27,6 +27,7 @@ from hebm.testing import (
     energy_training,
     extractors,
     formats,
+    metric_failures,
     metrics,
     pixels,
     prior_contexts,
@@ -121,7 +122,7 @@ PRIOR = Checks(
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
 """Checks of a prior on a root that draws a context, for recipes with a field `root`."""
 SAMPLER = Checks(Sampler, (samplers, sampler_factors))
-METRIC = Checks(MetricRecipe, (metrics,), lambda given: given.model)
+METRIC = Checks(MetricRecipe, (metrics, metric_failures), lambda given: given.model)
 DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
 EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)
 SCHEME = Checks(SchemeRecipe, (schemes,), lambda given: given.model)

@@ -23,12 +23,13 @@ from torch import Tensor
 
 from hebm import registry
 from hebm.config.recipes import option, recipe
-from hebm.data.dataset_recipe import SPLITS, ImageData
+from hebm.data.dataset_recipe import SPLITS, ImageData, spec
 from hebm.data.images import ArrayImages
 from hebm.data.splits import Splits
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor, ExtractorRecipe
 from hebm.evaluation.metric import MetricRecipe
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import Backbone, ImageSpec, InferringBackbone, PriorLearner
@@ -105,13 +106,26 @@ class StandIn(Extractor):
         return {"accuracy": 0.5}
 
 
+class SmallPlan(EvaluationPlan):
+    """A plan of an evaluation whose extractors are stand-ins, so that no weights are needed."""
+
+    def _check(self, recipe: ExtractorRecipe) -> None:
+        recipe.check_suited(self.images["train"])
+
+
 class SmallEvaluation(Evaluation):
     """An evaluation whose extractors are all stand-ins."""
+
+    @property
+    def plan(self) -> SmallPlan:
+        """The plan of this evaluation, which metrics check."""
+        images = spec(self.splits["train"], self.splits.recipe)
+        return SmallPlan(self.splits.images, images, self.settings, self.model.backbone, self.model.prior)
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
         """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
         made = self._recipe(which)
-        made.check(self.splits["train"])
+        made.check_suited(self.splits["train"])
         name = registry.name_of(made)
         return self.extractors.setdefault(name, StandIn(name, len(self.splits["train"].classes)))
 

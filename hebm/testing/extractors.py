@@ -57,7 +57,9 @@ def check_suited(recipe: ExtractorRecipe, images: ImageSpec) -> None:
             recipe.check(image_set(other))
         except ConfigError:
             continue
-        promise(False, "ConfigError for images that it cannot see", f"accepts {other}", "call super().check(images)")
+        promise(
+            False, "ConfigError for images that it cannot see", f"accepts {other}", "call super().check_suited(images)"
+        )
 
 
 def check_features(recipe: ExtractorRecipe, images: ImageSpec) -> None:
@@ -66,6 +68,8 @@ def check_features(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     promise("features" in widths, 'widths has "features"', ", ".join(widths), 'widths = {"features": F}')
     found = _features(recipe, images, _pixels(images))
     promise(set(found) == set(widths), f"the names {sorted(widths)}", str(sorted(found)), "return what widths names")
+    stated = recipe.width
+    promise(stated in (None, widths["features"]), f"width = {widths['features']}", str(stated), "correct `width`")
     for name, width in widths.items():
         expect_shape(name, found[name], (ROWS, width), "correct `widths`")
         kind, fix = found[name].dtype, "return float32 features, computed under torch.no_grad()"

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hebm.errors import CheckpointError, HebmError, PluginError
-from hebm.evaluation.evaluation import Evaluation
+import torch
+
+from hebm.errors import CheckpointError, HebmError, NonFiniteError
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.metrics_file import Results, from_json
 from hebm.evaluation.result import evaluate
@@ -24,6 +25,7 @@ from hebm.report import comparison, comparison_table, metric_table
 from hebm.report.comparison_text import as_json, as_markdown, as_text
 from hebm.store.run_folder import RunFolder
 from hebm.testing.evaluations import FULL, SmallEvaluation, subjects
+from hebm.testing.metric_failures import computed
 from hebm.testing.model_states import unchanged
 from hebm.testing.promises import no_global_randomness, promise
 
@@ -31,13 +33,13 @@ RESERVED = ("seconds", "chain-steps")
 """Names of columns that `hebm compare` adds."""
 
 
-def _compute(recipe: MetricRecipe, evaluation: Evaluation) -> list[Measurement]:
+def _compute(recipe: MetricRecipe, evaluation: SmallEvaluation) -> list[Measurement]:
     """Check and compute, as a run does."""
-    recipe.check(evaluation.splits.images, evaluation.settings)
+    recipe.check(evaluation.plan)
     return list(recipe.compute(evaluation))
 
 
-def _measured(recipe: MetricRecipe, evaluation: Evaluation) -> list[Measurement]:
+def _measured(recipe: MetricRecipe, evaluation: SmallEvaluation) -> list[Measurement]:
     """Compute on an evaluation that lacks nothing."""
     try:
         return _compute(recipe, evaluation)
@@ -64,7 +66,7 @@ def check_measurements(recipe: MetricRecipe, images: ImageSpec, backbone: Backbo
     """`compute` returns a list of `Measurement`s, at least one, no two with the same name, kind, part and extractor."""
     evaluation = subjects(images, backbone)[FULL].evaluation()
     try:
-        recipe.check(evaluation.splits.images, evaluation.settings)
+        recipe.check(evaluation.plan)
         found: Any = recipe.compute(evaluation)
     except HebmError as error:
         _refuse(error)
@@ -158,23 +160,36 @@ def check_leaves_the_model(recipe: MetricRecipe, images: ImageSpec, backbone: Ba
 
 
 def check_lacking(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """Where a model or its data lack something, `check` or `compute` raises a `HebmError`, or `note` gives the reason.
+    """Where a model or its data lack something, `check` raises a `HebmError`, or `note` gives the reason.
 
     Tried without labels, with attributes, without an inference model, without a learned prior, and with a context.
     """
     for subject in subjects(images, backbone).values():
-        try:
-            found = _compute(recipe, subject.evaluation())
-        except HebmError:
-            continue
-        except Exception as error:
-            seen = f"{type(error).__name__}: {error} ({subject.name})"
-            fix = "raise ConfigError in check(images, settings), or return a measurement without value and with a note"
-            promise(False, "measurements, or a HebmError that says what is missing", seen, fix)
+        found = computed(recipe, subject.evaluation(), subject.name)
         silent = [item.name for item in found if not item.found and not item.note.strip()]
         promise(
             not silent, f"values or reasons ({subject.name})", f"neither in {', '.join(silent)}", "say why in `note`"
         )
+
+
+def check_undefined(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
+    """Where the model gives NaN, `compute` raises `NonFiniteError`, or values that depend on the model are None."""
+    sound, _ = _full(recipe, images, backbone)
+    evaluation = subjects(images, backbone)[FULL].evaluation()
+    with torch.no_grad():
+        for parameter in evaluation.model.backbone.parameters():
+            parameter.fill_(torch.nan)
+    fix = "use evaluation.pixels or features, which refuse NaN; or give None as the value, and a note"
+    try:
+        found = _compute(recipe, evaluation)
+    except NonFiniteError:
+        return
+    except Exception as error:
+        promise(False, "NonFiniteError, or undefined values", f"{type(error).__name__}: {error}", fix)
+        raise
+    before = {item.key: item.value for item in sound}
+    made = [f"{item.name} = {item.value:g}" for item in found if item.found and item.value != before.get(item.key)]
+    promise(not made, "no number where the model gives NaN", "; ".join(made[:3]), fix)
 
 
 def check_results_file(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
@@ -191,11 +206,10 @@ def check_results_file(recipe: MetricRecipe, images: ImageSpec, backbone: Backbo
 
 def _results(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> Results:
     evaluation = subjects(images, backbone)[FULL].evaluation([recipe])
-    try:
-        return evaluate(evaluation)
-    except PluginError as error:
-        promise(False, "measurements that an evaluation accepts", str(error), "see hebm.evaluation.metric.Measurement")
-        raise
+    results = evaluate(evaluation)
+    seen = "; ".join(failed.reason for failed in results.failures)
+    promise(not seen, "measurements that an evaluation accepts", seen, "see hebm.evaluation.metric.Measurement")
+    return results
 
 
 def check_shown(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:

@@ -193,7 +193,7 @@ def _independent(pixels: Pixels) -> bool:
 def check_normalised(recipe: BackboneRecipe, images: ImageSpec) -> None:
     """p(x|z) adds up to 1 over binary pixels or 256 levels, or is a density with integral 1, to 5 % a pixel.
 
-    Passes where pixels depend on each other given z.
+    `discrete` says which. Passes where pixels depend on each other given z.
     """
     pixels = _pixels(recipe, images)
     if not _independent(pixels):
@@ -204,6 +204,10 @@ def check_normalised(recipe: BackboneRecipe, images: ImageSpec) -> None:
     seen = ", ".join(f"{value:.3f} over {name}" for name, value in found.items())
     fix = "keep all constants: 0.5 log(2 pi) + log std of a normal, log-softmax of mixture weights, all mass of a bin"
     promise(min(map(abs, found.values())) <= SLACK, "log of the sum of p(x|z) is 0", f"{seen}, in nats a pixel", fix)
+    over = min(found, key=lambda name: abs(found[name]))
+    discrete, stated = over in (TWO, BYTES), getattr(pixels.distribution, "discrete", False)
+    fix = "set `discrete` where pixels have finitely many values: bits per dimension are measured there alone"
+    promise(stated == discrete, f"discrete = {discrete}, as p(x|z) adds up to 1 over {over}", str(stated), fix)
 
 
 @torch.no_grad()

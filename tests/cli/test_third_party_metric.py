@@ -95,3 +95,61 @@ def test_compare_refuses_numbers_of_another_option(runs):
     folder, _ = runs
     text = hebm("compare", folder / "r0", folder / "squared", status=2)
     assert "power: r0 has 1.0, squared has 2.0 (contrast)" in text
+
+
+# ---------------------------------------------------------------- a metric that fails
+
+BROKEN = {"fails": True}
+
+
+@recipe
+class Fails(MetricRecipe):
+    """Fails until it is repaired."""
+
+    def compute(self, evaluation):
+        """Measure `repaired`, or fail."""
+        if BROKEN["fails"]:
+            raise ZeroDivisionError("division by <zero>")
+        return [Measurement("repaired", 1.0, "repaired")]
+
+
+@pytest.fixture
+def failing():
+    registry.register("hebm_metrics", "contrast", Contrast)
+    registry.register("hebm_metrics", "fails", Fails)
+    BROKEN["fails"] = True
+    yield
+    for name in ("contrast", "fails"):
+        registry.unregister("hebm_metrics", name)
+
+
+def failures(run):
+    return json.loads((run / "metrics.json").read_text())["failures"]
+
+
+def test_a_metric_that_fails_loses_nothing_else_and_is_shown_with_the_command_that_tries_again(tmp_path, failing):
+    config = write_config(tmp_path, tiny(evaluate={"samples": 64, "metrics": ["fails", "contrast"]}))
+    printed = hebm("run", config, "--runs", tmp_path, status=1)
+    run = tmp_path / "tiny"
+    assert set(measured(run)) == {"data", "gaussian", "prior"}
+    again, reason = f"hebm evaluate {run}", "ZeroDivisionError: division by <zero>"
+    assert failures(run) == [{"metric": "fails", "reason": reason, "again": again}]
+    assert f"fails failed: {reason}\n" in printed
+    assert f"try again: {again} (traceback: {run / 'failures.log'})" in printed
+    assert f"error: failed: fails; everything else was measured; try again with  {again}" in printed
+    assert "Traceback" not in printed
+    assert "raise ZeroDivisionError" in (run / "failures.log").read_text()
+    page = (run / "report.html").read_text()
+    assert f"<b>The metric fails failed.</b> {reason.replace('<', '&lt;').replace('>', '&gt;')}" in page
+    assert f"<code>{again}</code>" in page
+
+    before = (run / "metrics.json").read_text()
+    printed = hebm("evaluate", run, "--set", 'evaluate.metrics=["fails"]', status=1)
+    assert "every metric failed, and the measurements from before are kept" in printed
+    assert (run / "metrics.json").read_text() == before
+
+    BROKEN["fails"] = False
+    assert "repaired" in hebm("evaluate", run)
+    assert failures(run) == []
+    assert not (run / "failures.log").exists()
+    assert "failed" not in (run / "report.html").read_text()

@@ -232,11 +232,17 @@ def test_the_named_check_catches(registered, kind, name):
         run(registered(of(kind)), name)
 
 
+def test_another_width_than_the_recipe_states_is_caught(registered):
+    run(registered(of(Sound, width=2)), "features")
+    with pytest.raises(ConformanceError, match=r"promised: width = 2\n *seen: 3"):
+        run(registered(of(Sound, width=3)), "features")
+
+
 def test_an_extractor_that_accepts_what_it_cannot_see_is_caught(registered):
     for needs in ({"needs_classes": True}, {"channels": (1,)}):
         run(registered(of(Sound, **needs)), "suited")
         with pytest.raises(ConformanceError, match="ConfigError for images that it cannot see"):
-            run(registered(of(Sound, **needs, check=lambda self, images: None)), "suited")
+            run(registered(of(Sound, **needs, check_suited=lambda self, images: None)), "suited")
 
 
 def test_an_extractor_that_refuses_the_images_it_is_checked_on_fails_for_that_reason(registered):

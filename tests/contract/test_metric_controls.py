@@ -7,6 +7,7 @@ import torch
 from catching import catching, expect_caught, names_of
 
 from hebm.config.recipes import recipe
+from hebm.errors import ConfigError
 from hebm.evaluation.kinds import DATA, PRIOR
 from hebm.evaluation.metric import Measurement, MetricRecipe
 
@@ -144,8 +145,49 @@ def collides(evaluation):
     return [spread(evaluation, kind=None), spread(evaluation, name="spread.error", title="error", kind=None)]
 
 
-def of(compute, label=None):
-    """A metric that computes by a function."""
+def refuses_late(evaluation):
+    if evaluation.splits["train"].labels is None:
+        raise ConfigError("labels are needed")
+    return [spread(evaluation)]
+
+
+def needs_many(evaluation):
+    if evaluation.settings.samples < 16:
+        raise ConfigError("16 samples are needed")
+    return [spread(evaluation)]
+
+
+def counts_nan_as_zero(evaluation):
+    mean = evaluation.decoded(PRIOR, 0, evaluation.settings.samples).double().nan_to_num().mean()
+    return [Measurement("mean", float(mean), "mean of the pixels", kind=PRIOR)]
+
+
+def fails_on_nan(evaluation):
+    if evaluation.decoded(PRIOR, 0, 8).isnan().any():
+        raise ValueError("math domain error")
+    return [spread(evaluation)]
+
+
+def returns_no_notes(self, plan):
+    return None
+
+
+def notes_of_two_lines(self, plan):
+    return ["one\ntwo"]
+
+
+def fails_in_its_check(self, plan):
+    return [plan.images["train"].labels.double().mean() and "labelled"]
+
+
+def changes_the_model(self, plan):
+    with torch.no_grad():
+        next(plan.prior.parameters(), torch.zeros(1)).add_(1)
+    return []
+
+
+def of(compute, label=None, check=None):
+    """A metric that computes, and checks, by functions."""
 
     @recipe
     class Made(MetricRecipe):
@@ -154,15 +196,18 @@ def of(compute, label=None):
         def compute(self, evaluation):
             return compute(evaluation)
 
+    if check is not None:
+        Made.check = check
     return Made()
 
 
 EVERYTHING = names_of(of(sound)) - {"measurements"}
+EARLY = ("notes", "few-images")
 UNACCEPTABLE = ("results-file", "shown")
 
 CONTROLS = [
-    (not_measurements, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model"}),
-    (a_dict, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model"}),
+    (not_measurements, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model", *EARLY}),
+    (a_dict, "measurements", EVERYTHING - {"repeats", "no-global-rng", "leaves-the-model", *EARLY}),
     (nothing, "measurements", ()),
     (twice, "measurements", ()),
     (silent, "values", ("lacking",)),
@@ -174,7 +219,7 @@ CONTROLS = [
     (named_as_a_column, "titles", ()),
     (without_its_extractor, "conditions", ()),
     (of_another_extractor, "conditions", ()),
-    (counts, "repeats", ()),
+    (counts, "repeats", ("undefined",)),
     (means_of_batches, "batch-size", ()),
     (of_the_first_batch, "batch-size", ()),
     (of_the_first_data, "batch-size", ()),
@@ -184,6 +229,10 @@ CONTROLS = [
     (leaves_gradients, "leaves-the-model", ()),
     (needs_inference, "lacking", ()),
     (needs_labels, "lacking", ()),
+    (refuses_late, "lacking", ()),
+    (needs_many, "few-images", ()),
+    (counts_nan_as_zero, "undefined", ()),
+    (fails_on_nan, "undefined", ()),
     (infinite_condition, "results-file", ()),
     (collides, "shown", ()),
 ]
@@ -194,9 +243,21 @@ def test_the_named_check_alone_catches(compute, name, also):
     expect_caught(of(compute), name, also)
 
 
+CHECKS = [(returns_no_notes, ()), (notes_of_two_lines, ()), (changes_the_model, ("leaves-the-model",))]
+
+
+@pytest.mark.parametrize(("check", "also"), CHECKS, ids=[check.__name__ for check, _ in CHECKS])
+def test_a_check_that_returns_anything_but_notes_or_changes_the_model_is_caught(check, also):
+    expect_caught(of(sound, check=check), "notes", also)
+
+
+def test_a_check_that_fails_is_caught():
+    expect_caught(of(sound, check=fails_in_its_check), "notes", ("lacking",))
+
+
 def test_the_sound_original_passes():
     assert catching(of(sound)) == set()
 
 
 def test_every_check_has_a_control():
-    assert names_of(of(sound)) == {name for _, name, _ in CONTROLS}
+    assert names_of(of(sound)) == {name for _, name, _ in CONTROLS} | {"notes"}

@@ -63,7 +63,7 @@ class FairCoins(Bernoulli):
 class Levels(PixelDistribution):
     """A logistic of scale 0.1, discretised to 2^b levels; the lowest and the highest take the tails."""
 
-    bits, half_width = 8, 1.0
+    bits, half_width, discrete = 8, 1.0, True
 
     def __init__(self, mean):
         super().__init__(mean)
@@ -88,6 +88,14 @@ class Levels(PixelDistribution):
 
 class HalfBins(Levels):
     half_width = 0.5
+
+
+class UndeclaredLevels(Levels):
+    discrete = False
+
+
+class DiscreteDensity(Gaussian):
+    discrete = True
 
 
 class FiveBits(Levels):
@@ -144,6 +152,8 @@ BROKEN_PIXELS = [
     (AveragesPixels, "normalised"),
     (NoSoftplus, "normalised"),
     (HalfBins, "normalised"),
+    (UndeclaredLevels, "normalised"),
+    (DiscreteDensity, "normalised"),
     (MeanIsProbability, "mean"),
     (HalfMean, "mean"),
     (FairCoins, "draw-follows"),

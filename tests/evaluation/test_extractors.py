@@ -95,7 +95,7 @@ def test_two_extractors_of_one_name_with_different_settings_are_refused_not_mixe
     evaluation = tiny_evaluation(tmp_path, extractors=(Pixels(),), metrics=(Distance(extractor=Pixels(scale=3.0)),))
     evaluation.extractor()
     with pytest.raises(ConfigError, match=r'two extractors "pixels" with different settings.*scale=3\.0.*scale=1\.0'):
-        evaluate(evaluation)
+        evaluation.settings.metrics[0].compute(evaluation)
 
 
 def test_an_extractor_that_is_not_suited_to_the_images_says_why_and_names_those_that_are(tmp_path):

@@ -64,7 +64,7 @@ def test_extractors_that_are_named_are_kept_whatever_the_images():
     settings = EvaluateSettings(metrics=(), extractors=(find("hebm_extractors", "classifier")(),))
     assert settings.suited_to(images) == settings
     with pytest.raises(ConfigError, match="needs images with class labels"):
-        settings.check_extractors(images)
+        settings.extractors[0].check(images)
 
 
 def test_batches_are_whole_noise_blocks():

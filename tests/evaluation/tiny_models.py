@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import torch
 from torch import nn
 
 from hebm.config.recipes import recipe
-from hebm.data.dataset_recipe import ImageData
+from hebm.data.dataset_recipe import ImageData, spec
 from hebm.data.images import ArrayImages
 from hebm.data.splits import Splits
 from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.evaluation.shares import Processes
 from hebm.interfaces import Backbone, Draw, Exact, InferringBackbone, PriorLearner, Request
@@ -121,6 +123,14 @@ def tiny_evaluation(
         backbone, prior, InferScheme(), seed, request or settings.request, settings.rows, settings.decode
     )
     return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather), str(tmp_path))
+
+
+def plan_of(evaluation, **changes):
+    """The plan of an evaluation, as metrics check it before training."""
+    images = evaluation.splits.images
+    shown = spec(images["train"], evaluation.splits.recipe)
+    plan = EvaluationPlan(images, shown, evaluation.settings, evaluation.model.backbone, evaluation.model.prior)
+    return attrs.evolve(plan, **changes)
 
 
 def numbers(measurements):

@@ -68,9 +68,9 @@ def test_parts_have_rows_of_their_own():
     ]
 
 
-def test_a_missing_number_is_a_dash_with_its_reason():
+def test_a_missing_number_is_called_undefined_with_its_reason():
     found = results(more=(UNDEFINED,))
-    assert by_kind(found, detail=False).rows[-1][-1] == "–"
+    assert by_kind(found, detail=False).rows[-1][-1] == "undefined"
     assert notes(found) == [("AUROC, learned prior", "there is only one class")]
     assert "AUROC" not in [card.title for card in cards(found)]
 

@@ -60,7 +60,7 @@ def test_every_measurement_is_printed_with_error_unit_parts_conditions_and_note(
         "−log p(x) 99 nats per image",
         "note: too low",
         "agreement",
-        "learned prior –",
+        "learned prior undefined",
         "note: no labels",
     ]
 

@@ -118,6 +118,7 @@ class Classifier(ExtractorRecipe):
     """A small CNN trained on the data set's class labels: 64 features, logits. It needs no download."""
 
     needs_classes: ClassVar[bool] = True
+    width: ClassVar[int] = WIDTH
 
     def build(self, context: ExtractorContext) -> ClassifierExtractor:
         """Take the weights from the cache, or train them on the train split in the first process."""

@@ -89,6 +89,11 @@ class EfficientNetLite0Features(ExtractorRecipe):
     """EfficientNet-Lite0 trained on ImageNet: 1280 features, logits. It needs neither labels nor a download."""
 
     channels: ClassVar[tuple[int, ...]] = (1, 3)
+    width: ClassVar[int] = WIDTH
+
+    def check_weights(self) -> None:
+        """Raise `HebmError` if the file is missing or is another one."""
+        verified(weights_file())
 
     def build(self, context: ExtractorContext) -> EfficientNetLite0Extractor:
         """Read the weights. Raises `HebmError` if the file is missing or is another one."""

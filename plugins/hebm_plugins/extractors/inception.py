@@ -68,6 +68,7 @@ class Inception(ExtractorRecipe):
     """InceptionV3 as published FIDs use it: 2048 features, logits. Its weights are downloaded once."""
 
     channels: ClassVar[tuple[int, ...]] = (1, 3)
+    width: ClassVar[int] = 2048
 
     weights: str | None = option(
         None,
@@ -79,13 +80,20 @@ class Inception(ExtractorRecipe):
         None, doc="sha256 of `weights`, if that is not the standard file", renamed_from="../extractor_sha256"
     )
 
-    def build(self, context: ExtractorContext) -> InceptionExtractor:
-        """Read the weights.
+    def check_weights(self) -> None:
+        """Download the standard weights if they are needed and missing, and check the file.
 
         Raises `HebmError` if they are missing and cannot be downloaded, `ConfigError` if the file is another one.
         """
+        self._content()
+
+    def build(self, context: ExtractorContext) -> InceptionExtractor:
+        """Read the weights; what it raises is what `check_weights` does."""
+        return InceptionExtractor(self._content(), context.device)
+
+    def _content(self) -> bytes:
         path = Path(self.weights).expanduser() if self.weights else _standard_file()
-        return InceptionExtractor(verified_weights(path, self.sha256 or STANDARD_SHA256), context.device)
+        return verified_weights(path, self.sha256 or STANDARD_SHA256)
 
 
 def verified_weights(path: Path, sha256: str) -> bytes:

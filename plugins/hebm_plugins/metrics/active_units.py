@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
+from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.interfaces import Batch, InferringBackbone
+from hebm.evaluation.plan import EvaluationPlan
+from hebm.interfaces import Backbone, Batch, InferringBackbone
 from hebm.noise import Noise
 
 THRESHOLDS = (0.01, 0.001)
@@ -28,14 +30,20 @@ class ActiveUnits(MetricRecipe):
 
     images: int = option(1000, low=2, doc="largest number of test images; a subset is evenly spread")
 
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Say where the variance over test images cannot be measured."""
+        lacking = _lacking(plan.backbone, plan.images["test"])
+        return [f"active-units will be undefined: {lacking}"] if lacking else []
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `active-units`: the share of all units and of each layer's, top first, at two thresholds."""
-        inferring = isinstance(evaluation.model.backbone, InferringBackbone)
-        if not inferring or len(evaluation.splits["test"]) < 2:
-            return [_none("no inference model q(z|x), or no test images")]
+        if lacking := _lacking(evaluation.model.backbone, evaluation.splits["test"]):
+            return [_none(lacking)]
         variance = self._variance(evaluation)
         if variance is None:
             return [_none(NO_MEANS)]
+        if not variance.isfinite().all():
+            return [_none("the posterior's means are not finite for some test images")]
         n = min(self.images, len(evaluation.splits["test"]))
         conditions: dict[str, Scalar] = {"n": n, "split": "test", "units": len(variance)}
         layers = torch.split(variance, list(evaluation.model.backbone.layout.sizes))
@@ -70,6 +78,13 @@ def _at(
 
 def _above(variance: Tensor, threshold: float) -> float:
     return float((variance > threshold).double().mean())
+
+
+def _lacking(backbone: Backbone, images: Images) -> str:
+    """Return what the variance of posterior means cannot be measured without; "" if nothing is lacking."""
+    if not isinstance(backbone, InferringBackbone):
+        return "the backbone has no inference model q(z|x)"
+    return "" if len(images) > 1 else "there are fewer than two test images"
 
 
 def _none(reason: str) -> Measurement:

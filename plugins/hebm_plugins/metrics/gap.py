@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hebm.config.recipes import recipe
-from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.gap import Gap, estimated_gap
 from hebm.evaluation.jackknife import BOUND, Estimate
 from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
-from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.report.numbers import percent, significant, with_deviation
-from hebm_plugins.metrics.distances import MEASURED, frechet
+from hebm_plugins.metrics.distances import MEASURED, few_images_notes, frechet
 
 _FACTOR, _FURTHER = 1.25, 12
 _UNDEFINED = "not defined: reconstructions are not nearer to the data than draws from the Gaussian prior are"
@@ -33,9 +32,9 @@ class GapClosed(MetricRecipe):
     note says why.
     """
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where an extractor is not suited to the images."""
-        settings.check_extractors(images["train"])
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the extractors, and say where images are few for the number of features."""
+        return few_images_notes(plan)
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""

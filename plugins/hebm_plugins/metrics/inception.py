@@ -16,8 +16,9 @@ from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR
 from hebm.evaluation.metric import Measurement, MetricRecipe, Scalar
+from hebm.evaluation.plan import EvaluationPlan
 from hebm_plugins.extractors.inception import Inception
-from hebm_plugins.metrics.distances import MEASURED
+from hebm_plugins.metrics.distances import MEASURED, few_for, few_images_notes
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets
 
@@ -33,22 +34,43 @@ class OfInception(MetricRecipe):
 
     def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
         """Return features or logits of all images of a kind."""
-        return evaluation.features(kind, layer, self.inception or "inception")
+        return evaluation.features(kind, layer, self._extractor)
+
+    @property
+    def _extractor(self) -> Inception | str:
+        return self.inception or "inception"
 
 
 @recipe
 class FID(OfInception):
     """Fréchet Inception distance. Lower is better; it depends on N."""
 
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the images and the weights, and say where images are few for 2048 features."""
+        notes = few_images_notes(plan, [self._extractor])
+        unbiased = any(isinstance(metric, KID) for metric in plan.settings.metrics)
+        return [note if unbiased else f'{note}, or add the metric "kid", which is unbiased' for note in notes]
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fid` of each kind."""
         data = fid_features_to_statistics(self.features(evaluation, DATA))
+        note = few_for(min(evaluation.count(DATA), evaluation.count(PRIOR)), "inception", Inception.width)
         found = []
         for kind in MEASURED:
             statistics = fid_features_to_statistics(self.features(evaluation, kind))
             distance = fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID]
             conditions = {"extractor": "inception"}
-            found.append(Measurement("fid", distance, "FID", kind=kind, better="lower", conditions=conditions))
+            found.append(
+                Measurement(
+                    "fid",
+                    distance,
+                    "FID",
+                    kind=kind,
+                    better="lower",
+                    conditions=conditions,
+                    note=note,
+                )
+            )
         return found
 
 
@@ -59,17 +81,27 @@ class KID(OfInception):
     subsets: int = option(100, low=1, doc="number of random subsets to average over")
     subset_size: int = option(1000, low=2, doc="images in each subset")
 
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the images and the weights. Raises `ConfigError` if a subset is larger than the number of images."""
+        plan.extractor(self._extractor)
+        self._require(min(plan.count(DATA), plan.count(PRIOR)), plan.settings.samples)
+        return []
+
+    def _require(self, fewest: int, samples: int) -> None:
+        if fewest >= self.subset_size:
+            return
+        more = " or raise evaluate.samples" if fewest == samples else ""
+        raise ConfigError(
+            f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are {fewest}; "
+            f'use {{ type = "kid", subset_size = {fewest} }}{more}'
+        )
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `kid`, the mean over subsets, and `kid-std`, their deviation.
 
         Raises `ConfigError` for too few images.
         """
-        fewest = min(evaluation.count(DATA), evaluation.count(PRIOR))
-        if fewest < self.subset_size:
-            raise ConfigError(
-                f"evaluate.metrics: kid takes subsets of {self.subset_size}, there are {fewest} images; "
-                f'use {{type = "kid", subset_size = {fewest}}} or raise evaluate.samples'
-            )
+        self._require(min(evaluation.count(DATA), evaluation.count(PRIOR)), evaluation.settings.samples)
         return [found for kind in MEASURED for found in self._of_kind(evaluation, kind)]
 
     def _of_kind(self, evaluation: Evaluation, kind: str) -> tuple[Measurement, Measurement]:
@@ -96,8 +128,22 @@ class InceptionScore(OfInception):
 
     splits: int = option(10, low=1, doc="number of splits to average over")
 
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the images and the weights. Raises `ConfigError` for more splits than images."""
+        plan.extractor(self._extractor)
+        self._require(min(plan.count(DATA), plan.count(PRIOR)))
+        return []
+
+    def _require(self, fewest: int) -> None:
+        if fewest < self.splits:
+            raise ConfigError(
+                f"evaluate.metrics: inception-score averages over {self.splits} splits, and there are {fewest} "
+                f'images; use {{ type = "inception-score", splits = {fewest} }} or raise evaluate.samples'
+            )
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `inception-score`, the mean over splits, and `inception-score-std`, their deviation."""
+        self._require(min(evaluation.count(DATA), evaluation.count(PRIOR)))
         found: list[Measurement] = []
         for kind in (DATA, GAUSSIAN, PRIOR):
             logits = self.features(evaluation, kind, "logits")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
-from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA, PRIOR
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
-from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.interfaces import Request
 from hebm.labelled import takes_labels
 from hebm.pixel_levels import to_pixels
 from hebm.trained import finite
 from hebm_plugins.metrics.distances import MEASURED
+
+_WITHOUT_LABELS = "the prior was not trained with labels"
 
 
 @recipe
@@ -30,17 +29,17 @@ class LabelAgreement(MetricRecipe):
 
     samples: int = option(1000, doc="images, as many of each class", low=1)
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where there are no class labels."""
-        settings.extractor_called("classifier").check(images["train"])
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Say where the prior takes no labels. Raises `ConfigError` where the images have none."""
+        plan.extractor("classifier")
+        return [] if takes_labels(plan.prior) else [f"label-agreement will be undefined: {_WITHOUT_LABELS}"]
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `label-agreement` over all samples, and for each class; none for a prior without labels."""
         title = "label agreement"
         conditions: dict[str, Scalar] = {"extractor": "classifier", "n": self.samples}
         if not takes_labels(evaluation.model.prior):
-            reason = "the prior was not trained with labels"
-            return [Measurement("label-agreement", None, title, unit=SHARE, kind=PRIOR, note=reason)]
+            return [Measurement("label-agreement", None, title, unit=SHARE, kind=PRIOR, note=_WITHOUT_LABELS)]
         names = evaluation.splits["train"].classes
         asked = torch.arange(self.samples) % len(names)
         agreed = (self._seen(evaluation, asked) == asked).double()
@@ -82,9 +81,10 @@ class ClassShares(MetricRecipe):
     the extractor `classifier` sees, in the data too, so that its mistakes count on neither side.
     """
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` where there are no class labels."""
-        settings.extractor_called("classifier").check(images["train"])
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the classifier. Raises `ConfigError` where the images have no class labels."""
+        plan.extractor("classifier")
+        return []
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `class-shares` of each kind, and the share of each class, of the data too."""

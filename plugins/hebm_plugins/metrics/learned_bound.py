@@ -66,14 +66,15 @@ class LearnedBound:
         """Return bounds whose error includes that of log Z, the gain over the root, and log Z.
 
         Arguments:
-            bounds: in nats, then in bits per dimension, without the error of log Z.
+            bounds: in nats, then in bits per dimension where there are any, without the error of log Z.
             tilt: E_q[f] of each image, `(N,)`.
             dimension: of an image.
         """
-        nats, bits = bounds
+        nats, *in_bits = bounds
         z = self.log_z
-        nats = attrs.evolve(nats, error=_both(nats.error, z.error), note=self._note())
-        bits = attrs.evolve(bits, error=_both(bits.error, z.error / (dimension * math.log(2))))
+        note = "; ".join(filter(None, (nats.note, self._note())))
+        nats = attrs.evolve(nats, error=_both(nats.error, z.error), note=note)
+        in_bits = [attrs.evolve(bits, error=_both(bits.error, z.error / (dimension * math.log(2)))) for bits in in_bits]
         gain = attrs.evolve(
             nats,
             name="elbo-gain",
@@ -89,7 +90,7 @@ class LearnedBound:
             log_z, name="log-z.ess", title="lowest ESS / particles", value=z.share, error=None, unit=SHARE
         )
         accepted = attrs.evolve(share, name="log-z.acceptance", title="lowest acceptance", value=z.acceptance)
-        return [nats, bits, gain, log_z, share, *([accepted] if accepted.found else [])]
+        return [nats, *in_bits, gain, log_z, share, *([accepted] if accepted.found else [])]
 
     def _note(self) -> str:
         z = self.log_z

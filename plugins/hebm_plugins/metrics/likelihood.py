@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
+from hebm.data.images import Images
 from hebm.densities import LogDensity
-from hebm.errors import ConfigError, NonFiniteError
+from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.likelihood import (
     ElboTerms,
@@ -26,10 +27,11 @@ from hebm.evaluation.likelihood import (
 )
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe, Scalar
 from hebm.evaluation.partition import Annealing
-from hebm.interfaces import Batch, InferringBackbone
+from hebm.evaluation.plan import EvaluationPlan
+from hebm.interfaces import Backbone, Batch, InferringBackbone
 from hebm.noise import Noise
 from hebm_plugins.metrics.learned_bound import TITLE, LearnedBound
-from hebm_plugins.metrics.likelihood_scale import BITS, NATS, Scale, missing
+from hebm_plugins.metrics.likelihood_scale import BITS, NATS, Scale, all_binary, missing, without_bits
 
 WARNING = (
     "not an estimate of the likelihood: analytic KLs and a noisy log p(c) in the exponent, and for p(c) a sum that "
@@ -64,7 +66,8 @@ class Likelihood(MetricRecipe):
     nll-published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
                     analytic KLs and a noisy T-step sum in the exponent. It is too low, and not a bound
 
-    Each is measured in nats and, as `….bits`, in bits per dimension; the parts of the ELBO are details.
+    Each is measured in nats per image. Where p(x|z) is a probability of discrete pixels, `….bits` is the same in bits
+    per dimension. The parts of the ELBO are details.
     `elbo-learned` is of the density exp f(T(u)) N(u; 0, I) / Z, not of what short chains draw. log Ẑ is too low on
     average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density: a chain of
     conditionals and a prior with a context have none. Inference by MCMC has no q, so it gives no bound.
@@ -76,19 +79,32 @@ class Likelihood(MetricRecipe):
     images: int | None = option(None, low=1, doc="largest number of test images, evenly spread; left out: all")
     learned: bool = option(True, doc="add the bound of a learned prior; its log Z costs many evaluations of f")
     annealing: Annealing = option(factory=Annealing, doc="how log Z of a learned prior is estimated")
+    bits: bool = option(False, doc="require bits per dimension: an error where p(x|z) is not of discrete pixels")
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for a published estimate of one draw: it would be an ELBO by another name."""
         if self.published and self.k == 1:
             raise ConfigError("likelihood: published = true takes k > 1 draws (the paper has 1000)")
 
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Say what will be missing. Raises `ConfigError` if bits per dimension are required, and there are none."""
+        reason = without_bits(plan.likelihood, plan.spec.binary or all_binary(plan.images["test"]))
+        if self.bits and reason:
+            raise ConfigError(
+                f"evaluate.metrics: likelihood.bits: no bits per dimension: {reason}. Leave bits out, or choose a "
+                'likelihood of discrete pixels, such as likelihood = "logistic-mixture" of the backbones that have it'
+            )
+        if lacking := _lacking(plan.backbone, plan.images["test"]):
+            return [f"likelihood will be undefined: {lacking}"]
+        return [f"likelihood is in nats per image alone: {reason}"] if reason else []
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure the bounds, each with its standard error.
 
-        Raises `NonFiniteError` if the bound of any image is not finite.
+        A bound that is not finite for some image is undefined.
         """
-        if not isinstance(evaluation.model.backbone, InferringBackbone) or not len(evaluation.splits["test"]):
-            return [missing("elbo", "ELBO", "no inference model q(z|x), or no test images")]
+        if lacking := _lacking(evaluation.model.backbone, evaluation.splits["test"]):
+            return [missing("elbo", "ELBO", lacking)]
         measuring = _Measuring(self, evaluation)
         elbo = measuring.elbo()
         if elbo is None:
@@ -101,6 +117,13 @@ class Likelihood(MetricRecipe):
         if self.published:
             found += measuring.published()
         return found
+
+
+def _lacking(backbone: Backbone, images: Images) -> str:
+    """Return what there is no bound without; "" if nothing is lacking."""
+    if not isinstance(backbone, InferringBackbone):
+        return "the backbone has no inference model q(z|x)"
+    return "" if len(images) else "there are no test images"
 
 
 class _Measuring:
@@ -128,8 +151,8 @@ class _Measuring:
         if columns is None:
             return None
         self.terms = parts = ElboTerms(columns[:, 0], columns[:, 1:-2], columns[:, -2], columns[:, -1])
-        first, bits = self._bound("elbo", "ELBO", parts.elbo, {"estimator": "elbo", "draws": self.settings.draws}, 1)
-        part = attrs.evolve(first, error=None, better=None, detail=True)
+        bounds = self._bound("elbo", "ELBO", parts.elbo, {"estimator": "elbo", "draws": self.settings.draws}, 1)
+        part = attrs.evolve(bounds[0], error=None, better=None, detail=True, note="")
         reconstruction = -float(parts.log_p_x.mean())
         found = [attrs.evolve(part, name="elbo.reconstruction", title="ELBO: −log p(x|z)", value=reconstruction)]
         for i, kl in enumerate(parts.kl.mean(0).tolist(), 1):
@@ -137,7 +160,7 @@ class _Measuring:
         if self.evaluation.model.backbone.layout.context is not None:
             context = float(parts.context.mean())
             found.append(attrs.evolve(part, name="elbo.kl-context", title="ELBO: KL of the context", value=context))
-        return [first, bits, *found]
+        return [*bounds, *found]
 
     def _elbo_columns(self) -> Tensor | None:
         """Return log p(x|z), KL of each layer, context term and tilt of each image, `(N, L + 3)`."""
@@ -179,7 +202,7 @@ class _Measuring:
             return batch.x.new_full((len(batch.x), 1), math.nan) if found is None else found.elbo.unsqueeze(1)
 
         conditions: dict[str, Scalar] = {"estimator": "elbo of the chain", "draws": self.settings.draws}
-        return [*self._bound("elbo-chain", "ELBO of the chain", self._per_image(score, 1)[:, 0], conditions, 1)]
+        return self._bound("elbo-chain", "ELBO of the chain", self._per_image(score, 1)[:, 0], conditions, 1)
 
     def importance_weighted(self) -> list[Measurement]:
         """Measure `nll-iw`; the value is missing where there is no log q."""
@@ -198,9 +221,9 @@ class _Measuring:
         if without:
             return [missing("nll-iw", title, "the posterior has no log q(z|x)")]
         found = Weighted(columns[:, 0], columns[:, 1])
-        first, bits = self._bound("nll-iw", title, found.bound, conditions, -1)
+        bounds = self._bound("nll-iw", title, found.bound, conditions, -1)
         ess = attrs.evolve(
-            first,
+            bounds[0],
             name="nll-iw.ess",
             value=float(found.share.mean()),
             title="effective sample size / K",
@@ -209,7 +232,7 @@ class _Measuring:
             better="higher",
             detail=True,
         )
-        return [first, bits, ess]
+        return [*bounds, ess]
 
     def published(self) -> list[Measurement]:
         """Measure `nll-published`, with the same K."""
@@ -220,8 +243,8 @@ class _Measuring:
 
         conditions: dict[str, Scalar] = {"estimator": "published by DVP-VAE", "k": self.settings.k}
         title, bound = "−log p(x), published estimator", self._per_image(score, 1)[:, 0]
-        first, bits = self._bound("nll-published", title, bound, conditions, -1)
-        return [attrs.evolve(first, note=WARNING), bits]
+        first, *bits = self._bound("nll-published", title, bound, conditions, -1)
+        return [attrs.evolve(first, note="; ".join(filter(None, (first.note, WARNING)))), *bits]
 
     def _published_weight(self, batch: Batch, noise: Noise) -> Tensor:
         backbone, root = self.evaluation.model.backbone, self.evaluation.root
@@ -238,8 +261,8 @@ class _Measuring:
 
     def _bound(
         self, name: str, title: str, log_p: Tensor, conditions: dict[str, Scalar], sign: int
-    ) -> tuple[Measurement, Measurement]:
-        """Measure a bound on log p(x) in nats, times `sign`, and on −log p(x) in bits per dimension.
+    ) -> list[Measurement]:
+        """Measure a bound on log p(x) in nats, times `sign`, and where there are, on −log p(x) in bits per dimension.
 
         Arguments:
             name: of the measurement.
@@ -249,7 +272,8 @@ class _Measuring:
             sign: 1 for log p(x), −1 for −log p(x).
         """
         error = log_p.std().item() / math.sqrt(len(log_p)) if len(log_p) > 1 else None
-        value, per_bit = self._mean(sign * log_p), self.dimension * math.log(2)
+        value, per_bit = (sign * log_p).mean().item(), self.dimension * math.log(2)
+        bad = int((~log_p.isfinite()).sum())
         conditions = {"n": len(log_p), "split": "test", "prior": "the backbone's own", **conditions}
         nats = Measurement(
             name,
@@ -259,7 +283,10 @@ class _Measuring:
             NATS,
             better="higher" if sign > 0 else "lower",
             conditions={**conditions, **self.scale.describe()},
+            note=f"the bound of {bad} of {len(log_p)} test images is not finite" if bad else "",
         )
+        if not self.scale.in_bits:
+            return [nats]
         bits = attrs.evolve(
             nats,
             name=f"{name}.bits",
@@ -269,10 +296,4 @@ class _Measuring:
             unit=BITS,
             better="lower",
         )
-        return nats, bits
-
-    def _mean(self, values: Tensor) -> float:
-        bad = int((~values.isfinite()).sum())
-        if bad:
-            raise NonFiniteError(f"likelihood: the bound of {bad} of {len(values)} test images is not finite")
-        return values.mean().item()
+        return [nats, bits]

@@ -18,19 +18,17 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
-from hebm.data.images import Images
 from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
-from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.plan import EvaluationPlan
 from hebm_plugins.metrics.distances import MEASURED
 from hebm_plugins.neighbours import blocks, squared_distances, squared_radii
 
@@ -68,10 +66,11 @@ class PRDC(MetricRecipe):
         3, low=1, doc="neighbours that decide the balls of precision and recall (Kynkäänniemi et al.: 3)"
     )
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
-        """Raise `ConfigError` for fewer images than neighbours, and where an extractor is not suited to them."""
-        settings.check_extractors(images["train"])
-        self._require(min(settings.samples, len(images[settings.split])))
+    def check(self, plan: EvaluationPlan) -> list[str]:
+        """Check the first extractor. Raises `ConfigError` for fewer images than neighbours."""
+        plan.extractor()
+        self._require(min(plan.count(kind) for kind in (DATA, *MEASURED)))
+        return []
 
     def _require(self, n: int) -> None:
         key, k = max(("k", self.k), ("k_precision", self.k_precision), key=lambda each: each[1])

@@ -6,21 +6,18 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.contrasts import certified_nats, certified_nats_error
-from hebm.data.images import Images
 from hebm.errors import ConfigError
 from hebm.evaluation.auroc import auroc, auroc_error
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.metric import Measurement, MetricRecipe
-from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.plan import EvaluationPlan
 from hebm.noise import Noise
 from hebm.trained import finite
 from hebm_plugins.metrics.two_sample_classifier import FEWEST, LogRatios, sizes, tell_apart
@@ -50,15 +47,17 @@ class TwoSample(MetricRecipe):
     )
     epochs: int = option(20, low=1, doc="largest number of passes over the training part")
 
-    def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
+    def check(self, plan: EvaluationPlan) -> list[str]:
         """Raise `ConfigError` for too few samples or images."""
-        most = len(images[settings.split])
+        settings = plan.settings
+        most = len(plan.images[settings.split])
         if min(most, settings.samples) < FEWEST:
             fix = f"use evaluate.samples of {FEWEST} or more" if most >= FEWEST else "bring more images"
             raise ConfigError(
                 f"evaluate.metrics: two-sample needs {FEWEST} samples and as many images of the split; there are "
                 f"evaluate.samples = {settings.samples} and {most} images in {settings.split!r}; {fix}"
             )
+        return []
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `two-sample-auroc` and `two-sample-nats` of each prior; of a root, as the Gaussian alone."""

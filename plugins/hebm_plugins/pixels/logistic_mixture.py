@@ -60,6 +60,8 @@ class LogisticMixturePixels(PixelDistribution):
     Raises `ConfigError` if the channels are not ten per component.
     """
 
+    discrete = True
+
     def __init__(self, parameters: Tensor, bits: int = 8, scoring: MixtureScoring = NVAE_SCORING) -> None:
         if parameters.shape[1] % 10 or not parameters.shape[1]:
             raise ConfigError(

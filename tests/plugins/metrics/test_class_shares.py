@@ -1,10 +1,9 @@
 """Class shares: half the sum of differences, of draws that favour a class, of draws that do not."""
 
 import pytest
-from tiny_models import ShiftedPrior, numbers, tiny_evaluation
+from tiny_models import ShiftedPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import ClassShares
 
@@ -44,8 +43,8 @@ def test_a_starved_class_is_found_out(tmp_path):
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).splits.images
-    for split in images.values():
+    plan = plan_of(tiny_evaluation(tmp_path))
+    for split in plan.images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):
-        ClassShares().check(images, EvaluateSettings(metrics=()))
+        ClassShares().check(plan)

@@ -1,10 +1,9 @@
 """Label agreement: near 1 for a prior that uses labels, near chance for one that only claims to."""
 
 import pytest
-from tiny_models import ShiftedPrior, numbers, tiny_evaluation
+from tiny_models import ShiftedPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.latents import LatentLayout
 from hebm_plugins.metrics.labels import LabelAgreement
 
@@ -56,8 +55,8 @@ def test_a_prior_without_labels_has_none(tmp_path):
 
 
 def test_images_without_classes_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).splits.images
-    for split in images.values():
+    plan = plan_of(tiny_evaluation(tmp_path))
+    for split in plan.images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):
-        LabelAgreement().check(images, EvaluateSettings(metrics=()))
+        LabelAgreement().check(plan)

@@ -5,10 +5,10 @@ import math
 import attrs
 import pytest
 import torch
-from tiny_models import LinearGenerator, RootPrior, TinyData, tiny_evaluation
+from tiny_models import LinearGenerator, RootPrior, TinyData, plan_of, tiny_evaluation
 from torch import nn
 
-from hebm.errors import ConfigError, NonFiniteError
+from hebm.errors import ConfigError
 from hebm.evaluation.metrics_file import Results
 from hebm.evaluation.partition import Annealing
 from hebm.gaussian import GaussianPrior
@@ -71,10 +71,8 @@ def test_importance_weights_with_the_exact_posterior_give_the_exact_likelihood(t
 def test_elbo_with_the_exact_posterior_is_the_likelihood_within_noise(tmp_path):
     found, evaluation = measured(tmp_path, FactorBackbone(), Likelihood())
     spread = math.sqrt(64 / 2) * 0.2 / STD**2 / math.sqrt(400)  # of log p(x|z) over draws of z
-    elbo, bits = found.get("elbo"), found.get("elbo.bits")
+    elbo = found.get("elbo")
     assert abs(elbo.value - exact(evaluation)) < 5 * spread + 0.1
-    assert bits.value == pytest.approx(-elbo.value / (64 * math.log(2)))
-    assert 0 < bits.error == pytest.approx(elbo.error / (64 * math.log(2)))
     conditions = {"n": 400, "draws": 1, "split": "test", "estimator": "elbo", "prior": "the backbone's own"}
     assert conditions.items() <= elbo.conditions.items()
     assert found.get("nll-iw") is None
@@ -171,15 +169,44 @@ def test_without_a_density_of_q_the_importance_weighted_bound_is_missing_and_say
     assert "log q" in found.get("nll-iw").note
 
 
-def test_a_nonfinite_bound_is_counted_and_refused(tmp_path):
+def test_bits_per_dimension_are_of_discrete_pixels_alone(tmp_path):
+    found, _ = measured(tmp_path, FactorBackbone(bernoulli=True), Likelihood(k=2), binarize="target")
+    for name, sign in (("elbo", -1), ("nll-iw", 1)):
+        bound, bits = found.get(name), found.get(f"{name}.bits")
+        assert bound.unit == "nats per image"
+        assert (bits.value, bits.unit) == (pytest.approx(sign * bound.value / (64 * math.log(2))), "bits per dimension")
+        assert 0 < bits.error == pytest.approx(bound.error / (64 * math.log(2)))
+    for backbone in (FactorBackbone(), FactorBackbone(bernoulli=True)):  # a density, and grey pixels
+        found, _ = measured(tmp_path, backbone, Likelihood(k=2))
+        assert found.get("elbo").found
+        assert not [item.name for item in found.measurements if "bits" in item.name + item.unit]
+
+
+def test_before_training_it_says_why_there_are_no_bits_and_refuses_to_give_them(tmp_path):
+    plan = plan_of(tiny_evaluation(tmp_path, backbone=FactorBackbone()))
+    (note,) = Likelihood().check(plan)
+    assert note.startswith("likelihood is in nats per image alone: GaussianPixels is not a probability of discrete")
+    with pytest.raises(ConfigError, match=r"likelihood\.bits: .*GaussianPixels.* Leave bits out, or choose"):
+        Likelihood(bits=True).check(plan)
+    grey = attrs.evolve(plan, backbone=FactorBackbone(bernoulli=True))
+    with pytest.raises(ConfigError, match=r"cross-entropy, which is not a likelihood; set data\.binarize"):
+        Likelihood(bits=True).check(grey)
+    binary = attrs.evolve(grey, spec=attrs.evolve(grey.spec, binary=True))
+    assert Likelihood(bits=True).check(binary) == []
+    (note,) = Likelihood().check(attrs.evolve(plan, backbone=LinearGenerator()))
+    assert note == "likelihood will be undefined: the backbone has no inference model q(z|x)"
+
+
+def test_a_nonfinite_bound_is_undefined_and_counted(tmp_path):
     class Broken(FactorBackbone):
         def infer(self, batch, noise):
             posterior = super().infer(batch, noise)
             posterior.kl[batch.index == 7] = float("nan")
             return posterior
 
-    with pytest.raises(NonFiniteError, match="1 of 400"):
-        measured(tmp_path, Broken(), Likelihood())
+    found, _ = measured(tmp_path, Broken(), Likelihood())
+    assert not found.get("elbo").found
+    assert found.get("elbo").note == "the bound of 1 of 400 test images is not finite"
 
 
 def test_a_backbone_without_inference_has_no_bound(tmp_path):
@@ -201,10 +228,10 @@ class Linear(EnergyFn):
         return SLOPE * latents.u.sum(1)[:, None, None]
 
 
-def learned(tmp_path, metric, prior=None, request=None):
-    backbone = FactorBackbone()
+def learned(tmp_path, metric, prior=None, request=None, bernoulli=False):
+    backbone, data = FactorBackbone(bernoulli=bernoulli), TinyData(binarize="target" if bernoulli else "off")
     prior = prior or JointPrior(GaussianPrior(backbone.layout), Linear(), ULA(steps=1))
-    evaluation = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), backbone=backbone, request=request)
+    evaluation = tiny_evaluation(tmp_path, prior=prior, data=data, backbone=backbone, request=request)
     return Results(tuple(metric.compute(evaluation))), evaluation
 
 
@@ -217,7 +244,9 @@ def test_a_learned_prior_has_a_bound_with_its_tilt_and_log_z(tmp_path):
     assert abs(gain.value - expected) < 5 * gain.error
     assert bound.value == pytest.approx(elbo.value + gain.value)
     assert bound.error > log_z.error
-    bits = found.get("elbo-learned.bits")
+    assert found.get("elbo-learned.bits") is None
+    found, _ = learned(tmp_path, Likelihood(annealing=FEW), bernoulli=True)
+    bound, bits = found.get("elbo-learned"), found.get("elbo-learned.bits")
     assert (bits.value, bits.error) == pytest.approx(
         (-bound.value / (64 * math.log(2)), bound.error / (64 * math.log(2)))
     )

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from tiny_models import RootPrior, numbers, tiny_evaluation
+from tiny_models import RootPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.latents import LatentLayout
 from hebm.noise import Noise
 from hebm_plugins import neighbours
@@ -110,9 +109,8 @@ def test_as_many_draws_are_used_as_the_split_has_images(tmp_path):
 
 
 def test_fewer_images_than_neighbours_are_refused_before_training(tmp_path):
-    images = tiny_evaluation(tmp_path).splits.images
-    PRDC().check(images, EvaluateSettings(metrics=(), samples=6))
+    PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=6)))
     with pytest.raises(ConfigError, match=r"k = 5 neighbours .* there are 5 images; raise evaluate.samples"):
-        PRDC().check(images, EvaluateSettings(metrics=(), samples=5))
+        PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=5)))
     with pytest.raises(ConfigError, match="k_precision = 400"):
-        PRDC(k_precision=400).check(images, EvaluateSettings(metrics=()))
+        PRDC(k_precision=400).check(plan_of(tiny_evaluation(tmp_path)))

@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, TinyData, numbers, tiny_evaluation
+from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, TinyData, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm_plugins.metrics.two_sample import TwoSample
@@ -142,12 +141,11 @@ def test_every_process_has_the_numbers_of_the_first(tmp_path):
 
 
 def test_too_few_samples_or_images_are_refused_before_training_with_the_number_needed(tmp_path):
-    images = tiny_evaluation(tmp_path).splits.images
     with pytest.raises(ConfigError, match=r"needs 64 samples.*evaluate\.samples = 60.*evaluate\.samples of 64"):
-        TwoSample().check(images, EvaluateSettings(samples=60, metrics=()))
-    few = tiny_evaluation(tmp_path, data=TinyData(rows=50)).splits.images
+        TwoSample().check(plan_of(tiny_evaluation(tmp_path, samples=60)))
+    few = plan_of(tiny_evaluation(tmp_path, data=TinyData(rows=50)))
     with pytest.raises(ConfigError, match="50 images in 'train'; bring more images"):
-        TwoSample().check(few, EvaluateSettings(metrics=()))
+        TwoSample().check(few)
 
 
 def test_draws_that_are_not_finite_are_an_error(tmp_path):

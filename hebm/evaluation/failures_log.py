@@ -1,0 +1,37 @@
+"""`failures.log` in a run folder: the tracebacks of the metrics that failed in the latest evaluation."""
+
+from __future__ import annotations
+
+import shlex
+
+from hebm.errors import HebmError
+from hebm.evaluation.metrics_file import Results
+from hebm.store.durable import replace_file, reporting
+from hebm.store.run_folder import RunFolder
+
+
+def retry(folder: RunFolder, unfinished: str) -> str:
+    """Return the command that measures a run again.
+
+    Arguments:
+        folder: of the run.
+        unfinished: the place that training has reached, if it is not over.
+    """
+    return f"hebm evaluate {shlex.quote(str(folder.path))}{' --allow-unfinished' if unfinished else ''}"
+
+
+def log_failures(folder: RunFolder, results: Results) -> None:
+    """Write the tracebacks of the metrics that failed, or remove those of an earlier evaluation.
+
+    Raises `HebmError` if nothing was measured and the run has measurements from before: they are kept.
+    """
+    log = folder.failures_log
+    texts = [f"{failed.metric}: {failed.reason}\n\n{failed.traceback}" for failed in results.failures]
+    with reporting(f"write {log}"):
+        if texts:
+            replace_file(log, "\n\n".join(texts).encode())
+        else:
+            log.unlink(missing_ok=True)
+    if texts and folder.metrics.exists() and all(found.detail for found in results.measurements):
+        reasons = "\n".join(f"{failed.metric}: {failed.reason}" for failed in results.failures)
+        raise HebmError(f"every metric failed, and the measurements from before are kept (see {log})\n{reasons}")
