@@ -30,6 +30,8 @@ from hebm.data.splits import Splits
 from hebm.draws_cache import draws_cache
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.image_identity import ImageSources
+from hebm.evaluation.kept_features import FeatureStore
 from hebm.evaluation.metrics_file import Results
 from hebm.evaluation.result import evaluate
 from hebm.evaluation.settings import EvaluateSettings
@@ -214,8 +216,13 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
-def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
-    """Return what metrics see of a model, each process taking its share.
+def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: Listener | None = None) -> Evaluation:
+    """Return what metrics see of a model, each process taking its share; features are kept in the cache folder.
+
+    Arguments:
+        assembly: trained.
+        accelerator: devices and processes.
+        listener: is told by the main process how many images are done.
 
     Raises `ConfigError` for draws that the prior does not have: see `EvaluateSettings.request`.
     """
@@ -232,8 +239,10 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     )
     model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
-    splits = Splits(experiment.data, assembly.images)
-    return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)
+    splits, cache = Splits(experiment.data, assembly.images), experiment.run.cache_folder
+    store = FeatureStore(Path(cache).expanduser() / "features", experiment.run.cache_limit)
+    sources, follows = ImageSources.of(assembly.written), listener if accelerator.is_main_process else None
+    return Evaluation(model, splits, settings, processes, cache, store, sources, follows)
 
 
 def train(
@@ -274,7 +283,12 @@ def train(
 
 
 def measure(
-    assembly: Assembly, folder: RunFolder, accelerator: Accelerator, training: float, unfinished: str = ""
+    assembly: Assembly,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    training: float,
+    unfinished: str = "",
+    listener: Listener | None = None,
 ) -> Results:
     """Evaluate, write metrics.json and the report, and return the results.
 
@@ -286,9 +300,14 @@ def measure(
         accelerator: devices and processes.
         training: the seconds that training took, for the record.
         unfinished: the place that training has reached, if it is not over.
+        listener: is told by the main process how many images are done.
     """
-    evaluation = make_evaluation(assembly, accelerator)
-    results = evaluate(evaluation).after_training(training, unfinished)
+    listener = listener or Listener()
+    evaluation = make_evaluation(assembly, accelerator, listener)
+    try:
+        results = evaluate(evaluation).after_training(training, unfinished)
+    finally:
+        listener.ended()
     if accelerator.is_main_process:
         collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json())
