@@ -97,8 +97,7 @@ def _identify(
     run_id: str = folder.create_or_open(text, assembly.manifest, allow)["run_id"]
     with reporting(f"write {folder.path}"):
         folder.report.unlink(missing_ok=True)
-    if folder.metrics.exists():
-        folder.write_metrics(None)
+    folder.forget_results()
     return run_id, "untrained"
 
 

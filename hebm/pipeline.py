@@ -288,6 +288,7 @@ def measure(
     accelerator: Accelerator,
     training: float,
     unfinished: str = "",
+    name: str | None = None,
     listener: Listener | None = None,
 ) -> Results:
     """Evaluate, write metrics.json and the report, and return the results.
@@ -300,6 +301,7 @@ def measure(
         accelerator: devices and processes.
         training: the seconds that training took, for the record.
         unfinished: the place that training has reached, if it is not over.
+        name: of the evaluation; its results are then kept next to those of metrics.json, and no pictures are drawn.
         listener: is told by the main process how many images are done.
     """
     listener = listener or Listener()
@@ -309,8 +311,9 @@ def measure(
     finally:
         listener.ended()
     if accelerator.is_main_process:
-        collect_from(evaluation, folder.samples)
-        folder.record(dumps(assembly.written), assembly.manifest, results.to_json())
+        if name is None:
+            collect_from(evaluation, folder.samples)
+        folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)
         write_report(folder)
     accelerator.wait_for_everyone()
     return results

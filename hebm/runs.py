@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from hebm.training.reached import Reached
 from hebm.training.run_state import Stopped
 
 _SHOWN = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def train(
@@ -169,6 +171,11 @@ class Run:
         return None if results is None else Measurements(self.stored.folder, results)
 
     @property
+    def evaluations(self) -> dict[str, Measurements]:
+        """What evaluations with a name found, by name."""
+        return {name: Measurements(self.stored.folder, found) for name, found in self.stored.evaluations.items()}
+
+    @property
     def report(self) -> Path | None:
         """The path of its page, report.html; None before an evaluation."""
         page = self.stored.folder.report
@@ -188,18 +195,22 @@ class Run:
         self,
         changes: Changes = (),
         *,
+        name: str | None = None,
         progress: bool | Listener = True,
         allow_changes: bool = False,
         allow_unfinished: bool = False,
     ) -> Measurements:
         """Measure the run, as `hebm evaluate` does; its metrics.json and report.html are written again.
 
+        With a name the results go to evaluations/NAME.json instead, and metrics.json and the configuration stay.
+
         If it fails or is interrupted, the measurements before it and the configuration stay as they were, and the next
         call goes on from the features that were computed.
 
         Arguments:
             changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which
-                did not decide the weights. They become part of the run's configuration.
+                did not decide the weights. They become part of the run's configuration, unless there is a name.
+            name: of this evaluation; letters, digits, ".", "_" and "-".
             progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
             allow_changes: go on although the data or a plugin changed since the run started.
             allow_unfinished: measure a run whose training is not over; its measurements say so.
@@ -207,6 +218,8 @@ class Run:
         Raises `CheckpointError` for an unfinished run and for changes that are not allowed, `ConfigError` for what does
         not fit.
         """
+        if name is not None and not _NAME.fullmatch(name):
+            raise ConfigError(f'name: {show(name)} may have letters, digits, ".", "_" and "-"; such as "k100"')
         stored = attrs.evolve(
             self.stored,
             contents=self.stored.folder.read(),
@@ -217,9 +230,10 @@ class Run:
         accelerator = pipeline.make_accelerator(settings, self.path)
         with locked_runs.locked_when_finished(stored, accelerator, allow_changes) as found:
             results = pipeline.measure(
-                found.assembly, stored.folder, accelerator, found.seconds, found.unfinished, listener
+                found.assembly, stored.folder, accelerator, found.seconds, found.unfinished, name, listener
             )
-        self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=())
+        left = () if name is None else self.stored.changes
+        self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=left)
         return Measurements(self.stored.folder, results)
 
     def analyse(

@@ -24,6 +24,7 @@ from hebm.evaluation.metrics_file import Results, from_json
 from hebm.interfaces import ImageSpec
 from hebm.kept_adaptations import KeptAdaptations
 from hebm.model import Model
+from hebm.store import sums
 from hebm.store.changes import config_changes
 from hebm.store.checkpoints import Checkpoint, load_latest, newest_head
 from hebm.store.contents import Contents
@@ -50,7 +51,7 @@ def read_run(
     """
     folder = RunFolder(Path(path))
     run = StoredRun(folder, folder.read(), changes, warn, allow_unfinished)
-    _ = run.results  # a metrics.json of another shape is an error here, not when it is shown
+    _ = run.results, run.evaluations  # a file of another shape is an error here, not when it is shown
     return run
 
 
@@ -89,6 +90,13 @@ class StoredRun:
         """What evaluation found, None before it. Raises `CheckpointError` for a file of another schema or shape."""
         found = self.contents.metrics
         return None if found is None else from_json(found, self.folder.metrics)
+
+    @cached_property
+    def evaluations(self) -> Mapping[str, Results]:
+        """What evaluations with a name found. Raises `CheckpointError` for a file of another schema or shape."""
+        path = self.folder.path
+        found = self.contents.evaluations.items()
+        return {name: from_json(read, path / sums.evaluation_file(name)) for name, read in found}
 
     @cached_property
     def images(self) -> ImageSpec:

@@ -386,7 +386,7 @@ def test_the_names_are_these():
         "backbones": "dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage",
         "energies": "conv conv-residual conv-time feature-conv feature-mlp image-conv mlp mlp-concat mlp-time "
         "with-context",
-        "priors": "adaptive-ce diffusion dvp gaussian image-contrast joint lebm multi-stage ncp score",
+        "priors": "adaptive-ce diffusion dvp feature-contrast gaussian image-contrast joint lebm multi-stage ncp score",
         "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",

@@ -14,21 +14,29 @@ import click
     "--output",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="FILE.html, .png, .csv, .json or .md. Repeatable.",
+    help="FILE.html, .png, .md, .tex, .csv or .json. Repeatable.",
+)
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="A run, or a variant by what the names of its runs begin with: show paired differences from it.",
 )
 @click.option("--anyway", is_flag=True, help="Show numbers although they were measured differently.")
-def command(runs: tuple[Path, ...], output: tuple[Path, ...], anyway: bool) -> None:
+def command(runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | None, anyway: bool) -> None:
     """Compare the finished run folders RUNS: a table, and with -o FILE.html or FILE.png a picture of their samples.
 
-    Runs that differ only in their seed also get a row with mean and standard deviation. Numbers that were measured
-    under different conditions, such as extractor, number of images, split or data set, are refused.
+    The best runs come first, by gap closed where it was measured. Runs that differ only in their seed are one variant:
+    they also get a row with mean and standard deviation. Evaluations with a name are rows of their own. Numbers that
+    were measured under different conditions, such as extractor, number of images, split or data set, are refused.
     """
     from hebm.comparing import compare
 
-    found = compare(runs, anyway)
+    found = compare(runs, anyway, baseline=baseline)
     click.echo(str(found))
     for line in found.differing:
         click.echo(f"note: measured differently: {line}", err=True)
+    for line in found.left_out:
+        click.echo(f"note: {line}", err=True)
     for path in output:
         found.save(path)
         click.echo(f"written: {path}")

@@ -24,11 +24,20 @@ from hebm.cli.options import (
 @processes_option
 @allow_option
 @unfinished_option
+@click.option("--name", metavar="NAME", help="Keep the results next to metrics.json, as RUN/evaluations/NAME.json.")
 @one_voice()
-def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes: bool, allow_unfinished: bool) -> None:
+def command(
+    run: Path,
+    overrides: tuple[str, ...],
+    processes: int,
+    allow_changes: bool,
+    allow_unfinished: bool,
+    name: str | None,
+) -> None:
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
-    Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused.
+    Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused. With --name
+    the page and `hebm compare` show the results next to those of metrics.json, which stays as it is.
     """
     from hebm.stored_runs import read_run
 
@@ -39,6 +48,6 @@ def command(run: Path, overrides: tuple[str, ...], processes: int, allow_changes
 
     main = os.environ.get("RANK", "0") == "0"
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(main))
-    found = opened.evaluate(overrides, allow_changes=allow_changes)
+    found = opened.evaluate(overrides, name=name, allow_changes=allow_changes)
     if main:
         click.echo(str(found))

@@ -15,13 +15,14 @@ from hebm.cli.options import run_argument
 def command(run: Path, accept: bool) -> None:
     """Check every file of RUN that has a checksum: its own three files and all checkpoints.
 
-    `sha256sum -c SHA256SUMS` in the folder checks the first three too.
+    `sha256sum -c SHA256SUMS` in the folder checks all but the checkpoints too.
     """
     from hebm.errors import CheckpointError
     from hebm.store.checkpoints import list_checkpoints, verify
     from hebm.store.durable import reporting
     from hebm.store.lock import RunLock
     from hebm.store.run_folder import RunFolder
+    from hebm.store.sums import evaluation_file
     from hebm.stored_runs import read_run
 
     if accept:
@@ -29,7 +30,8 @@ def command(run: Path, accept: bool) -> None:
             for name in RunFolder(run).accept():
                 click.echo(f"accepted  {name}")
     opened = read_run(run)
-    click.echo("good      config.toml, manifest.json" + (", metrics.json" if opened.results is not None else ""))
+    names = ["config.toml", "manifest.json", *(["metrics.json"] if opened.results is not None else [])]
+    click.echo(f"good      {', '.join([*names, *map(evaluation_file, opened.evaluations)])}")
     with reporting(f"read {opened.folder.checkpoints}"):
         paths = list_checkpoints(opened.folder.checkpoints)
     damaged = 0

@@ -14,8 +14,9 @@ from hebm.data.splits import Splits
 from hebm.errors import ConfigError
 from hebm.evaluation.drawn_images import DrawnImages, Kind, Span, title_of
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
-from hebm.evaluation.frechet import Moments, frechet_distance, moments
+from hebm.evaluation.frechet import Moments, Reference, frechet_estimate, moments
 from hebm.evaluation.image_identity import ImageIdentity, ImageSources
+from hebm.evaluation.jackknife import Estimate
 from hebm.evaluation.kept_features import FeatureBatch, FeatureStore, KeptFeatures
 from hebm.evaluation.kinds import DATA, PRIOR
 from hebm.evaluation.settings import EvaluateSettings
@@ -54,6 +55,8 @@ class Evaluation(DrawnImages):
         self._identity = ImageIdentity(model, self.references, splits.recipe.binarize, self.sources)
         self._features: dict[tuple[Kind, str], Mapping[str, Tensor]] = {}
         self._moments: dict[tuple[Kind, str], Moments] = {}
+        self._estimates: dict[tuple[Kind, str], Estimate] = {}
+        self._data: dict[str, Reference] = {}
         self.extractors: dict[str, Extractor] = {}
         self._recipes: dict[str, ExtractorRecipe] = {}
 
@@ -155,34 +158,49 @@ class Evaluation(DrawnImages):
         self._drawn.pop(kind, None)
         self._features = {key: found for key, found in self._features.items() if key[0] != kind}
         self._moments = {key: found for key, found in self._moments.items() if key[0] != kind}
+        self._estimates = {key: found for key, found in self._estimates.items() if key[0] != kind}
+        self._data = {} if kind == DATA else self._data
 
     # ------------------------------------------------------------ distances
 
     def distance(self, kind: Kind, extractor: ExtractorRecipe | str | None = None) -> float:
         """Return the Fréchet distance of a kind to the data, in an extractor; None for the settings' first one."""
         model = self.extractor(extractor)
-        return frechet_distance(*(self._moments_of(measured, [model])[0] for measured in (kind, DATA)))
+        return self._reference(model).distance(self._moments_of(kind, model))
 
-    def distances(self, kind: Kind) -> dict[str, float]:
-        """Return the Fréchet distance of a kind to the data in each of the settings' extractors, by name."""
+    def distances(self, kind: Kind) -> dict[str, Estimate]:
+        """Return the Fréchet distance of a kind to the data, with its error, in each of the settings' extractors."""
         names = self.settings.extractor_names
         models = [self.extractor(name) for name in names]
-        found = zip(self._moments_of(kind, models), self._moments_of(DATA, models), strict=True)
-        return {name: frechet_distance(*pair) for name, pair in zip(names, found, strict=True)}
+        for measured in (DATA, kind):
+            self._extract(measured, models)
+        return {name: self._estimate(kind, model) for name, model in zip(names, models, strict=True)}
 
-    def _moments_of(self, kind: Kind, models: Sequence[Extractor]) -> list[Moments]:
-        """Return the moments of a kind in each extractor; features that are missing come from the same draws."""
-        for model in models:
-            if (kind, model.name) not in self._moments and (found := self._kept_moments(kind, model)) is not None:
-                self._moments[kind, model.name] = found
-        missing = [model for model in models if (kind, model.name) not in self._moments]
-        self._extract(kind, missing)
-        for model in missing:
-            self._moments[kind, model.name] = found = moments(self._features[kind, model.name]["features"])
-            kept = self._kept_with_moments(kind, model)
-            if kept is not None and self.processes.rank == 0:
-                kept.write_moments(self.count(kind), self.settings.rows, found)
-        return [self._moments[kind, model.name] for model in models]
+    def _estimate(self, kind: Kind, model: Extractor) -> Estimate:
+        key = kind, model.name
+        if key not in self._estimates:
+            features, found = self._features[key]["features"], self._moments_of(kind, model)
+            self._estimates[key] = frechet_estimate(features, self._reference(model), found)
+        return self._estimates[key]
+
+    def _reference(self, model: Extractor) -> Reference:
+        if model.name not in self._data:
+            self._extract(DATA, [model])
+            self._data[model.name] = Reference(self._features[DATA, model.name]["features"])
+        return self._data[model.name]
+
+    def _moments_of(self, kind: Kind, model: Extractor) -> Moments:
+        """Return the moments of a kind in an extractor: kept ones, or those of its features."""
+        key = kind, model.name
+        if key not in self._moments and (kept := self._kept_moments(kind, model)) is not None:
+            self._moments[key] = kept
+        if key not in self._moments:
+            self._extract(kind, [model])
+            self._moments[key] = moments(self._features[key]["features"])
+            store = self._kept_with_moments(kind, model)
+            if store is not None and self.processes.rank == 0:
+                store.write_moments(self.count(kind), self.settings.rows, self._moments[key])
+        return self._moments[key]
 
     def _kept_moments(self, kind: Kind, model: Extractor) -> Moments | None:
         """Return kept moments if every process finds them, else None."""

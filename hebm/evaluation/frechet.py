@@ -1,6 +1,6 @@
-"""The Fréchet distance of two Gaussians fitted to features.
+"""The Fréchet distance of two Gaussians fitted to features, and its standard error.
 
-    FD = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (√Σ₁ Σ₂ √Σ₁)^½)
+    FD = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (√Σ₂ Σ₁ √Σ₂)^½)
 
 in float64 with the unbiased covariance. The symmetric form has the trace of (Σ₁Σ₂)^½ and needs only symmetric
 eigen-decompositions, so nothing complex arises and nothing is added to the diagonal of a singular covariance:
@@ -12,12 +12,15 @@ References:
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
 from hebm.errors import DataError
+from hebm.evaluation.jackknife import Estimate, group_count, groups_of
 
 _SINGULAR = 1e-10
 
@@ -41,11 +44,115 @@ def moments(features: Tensor) -> Moments:
 
 def frechet_distance(first: Moments, second: Moments) -> float:
     """Return the Fréchet distance of two fitted Gaussians, at least 0."""
-    root = _square_root(first.cov)
-    product = root @ second.cov @ root
-    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    return _distance(first, second, _square_root(second.cov))
+
+
+def _distance(first: Moments, second: Moments, root: Tensor) -> float:
+    """Return the Fréchet distance, given √Σ₂."""
+    cross = torch.linalg.eigvalsh(_product(root, first.cov)).clamp(min=0).sqrt().sum()
     squared = (first.mean - second.mean).square().sum()
     return max(0.0, float(squared + first.cov.trace() + second.cov.trace() - 2 * cross))
+
+
+def _product(root: Tensor, cov: Tensor) -> Tensor:
+    """Return √Σ₂ Σ₁ √Σ₂, symmetric in spite of rounding."""
+    product = root @ cov @ root
+    return (product + product.T) / 2
+
+
+# ---------------------------------------------------------------- the standard error
+
+
+@attrs.frozen(eq=False, slots=False)
+class Reference:
+    """Features of the data, with what the distances of all kinds of images to them have in common.
+
+    Arguments:
+        features: `(M, F)`.
+    """
+
+    features: Tensor
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The mean and covariance of the features."""
+        return moments(self.features)
+
+    @cached_property
+    def root(self) -> Tensor:
+        """The symmetric square root √Σ₂ of the covariance."""
+        return _square_root(self.moments.cov)
+
+    def distance(self, found: Moments) -> float:
+        """Return the Fréchet distance of images with these moments to the data."""
+        return _distance(found, self.moments, self.root)
+
+
+def frechet_estimate(features: Tensor, reference: Reference, found: Moments | None = None) -> Estimate:
+    """Return the Fréchet distance of features `(N, F)` to those of the data, with its delete-a-group jackknife.
+
+    The same group leaves both sets, so that the error counts the images of the data too. Without a group,
+
+        FD₍g₎ = FD + |Δ₍g₎|² − |Δ|² + tr (I − T) δΣ₁ + tr (I − T⁻¹) δΣ₂,    Δ = μ₁ − μ₂,
+        T = √Σ₂ (√Σ₂ Σ₁ √Σ₂)^(−½) √Σ₂,
+
+    to first order in the changes δΣ of the covariances, where means and δΣ are exactly those without the group. So one
+    eigen-decomposition of each kind of images serves all groups, and their number costs nothing.
+
+    Arguments:
+        features: of the images in question.
+        reference: features of the data.
+        found: moments of `features`, where they are known.
+    """
+    first, second, groups = (
+        found or moments(features),
+        reference.moments,
+        group_count(len(features), len(reference.features)),
+    )
+    value = reference.distance(first)
+    if not groups:
+        return Estimate(value, torch.empty(0, dtype=torch.float64))
+    there, back = _transports(first.cov, reference.root)
+    shift, traces = _changes(features, first, there, groups)
+    other_shift, other_traces = _changes(reference.features, second, back, groups)
+    means = first.mean - second.mean
+    squares = (means + shift - other_shift).square().sum(1) - means.square().sum()
+    return Estimate(value, value + squares + traces + other_traces)
+
+
+def _transports(cov: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Return T and T⁻¹ on the directions that both sets have.
+
+    With √Σ₁ √Σ₂ = U S Vᵀ they are √Σ₂ V S⁻¹ Vᵀ √Σ₂ and √Σ₁ U S⁻¹ Uᵀ √Σ₁, where √Σ₁ U S = Σ₁ √Σ₂ V.
+
+    Arguments:
+        cov: Σ₁.
+        root: √Σ₂.
+    """
+    values, vectors = torch.linalg.eigh(_product(root, cov))
+    half = root @ vectors
+    there = (half * _powers(values, -0.5)) @ half.T
+    other = cov @ half
+    return there, (other * _powers(values, -1.5)) @ other.T
+
+
+def _changes(features: Tensor, found: Moments, transport: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Return how the mean, `(G, F)`, and tr (I − T) Σ, `(G,)`, change without each group.
+
+    Arguments:
+        features: `(N, F)`.
+        found: their moments.
+        transport: T, `(F, F)`.
+        groups: G.
+    """
+    group, centred = groups_of(len(features), groups), features.double() - found.mean
+    slope = torch.eye(len(transport), dtype=torch.float64) - transport
+    quadratic = ((centred @ slope) * centred).sum(1)
+    left = len(features) - torch.bincount(group, minlength=groups).double()
+    shift = -centred.new_zeros(groups, centred.shape[1]).index_add_(0, group, centred) / left[:, None]
+    removed = quadratic.new_zeros(groups).index_add_(0, group, quadratic)
+    within = quadratic.sum() - removed - left * ((shift @ slope) * shift).sum(1)
+    return shift, within / (left - 1) - quadratic.sum() / (len(features) - 1)
 
 
 def standard_error(features: Tensor, reference: Moments) -> float:
@@ -53,18 +160,22 @@ def standard_error(features: Tensor, reference: Moments) -> float:
 
     To first order, FD is a mean over the features x of
 
-        2 (μ − μ₂)ᵀ (x − μ) + (x − μ)ᵀ G (x − μ),    G = I − √Σ₂ (√Σ₂ Σ √Σ₂)^(−½) √Σ₂,
+        2 (μ − μ₂)ᵀ (x − μ) + (x − μ)ᵀ (I − T) (x − μ)
 
     up to a constant, so its variance is that of these numbers divided by N. Of few or singular features it is rough.
     """
     found, centred = moments(features), features.double() - features.double().mean(0)
     root = _square_root(reference.cov)
-    values, vectors = torch.linalg.eigh(root @ found.cov @ root)
-    inverse = torch.where(values > _SINGULAR * values.max(), values.clamp(min=1e-300).rsqrt(), 0.0)
+    values, vectors = torch.linalg.eigh(_product(root, found.cov))
     along = centred @ root @ vectors
-    quadratic = centred.square().sum(1) - (along.square() * inverse).sum(1)
+    quadratic = centred.square().sum(1) - (along.square() * _powers(values, -0.5)).sum(1)
     influence = 2 * centred @ (found.mean - reference.mean) + quadratic
     return float(influence.std() / len(influence) ** 0.5)
+
+
+def _powers(values: Tensor, exponent: float) -> Tensor:
+    """Return powers of eigenvalues, 0 for those that are 0 up to rounding."""
+    return torch.where(values > _SINGULAR * values.max(), values.clamp(min=1e-300).pow(exponent), 0.0)
 
 
 def _square_root(cov: Tensor) -> Tensor:

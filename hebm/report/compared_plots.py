@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -12,6 +13,8 @@ from hebm.analysis.compared_plot import Curve, Plot
 from hebm.report.panels import COLOURS, literal
 
 _STYLES = ("-", "--", ":", "-.")
+_FEW = 30
+"""Points that are marked one by one."""
 
 
 def by_title(runs: Mapping[str, Sequence[Plot]]) -> dict[str, dict[str, Plot]]:
@@ -51,9 +54,8 @@ def draw_plot(axes: Axes, plots: Mapping[str, Plot]) -> None:
 def _curve(axes: Axes, curve: Curve, label: str, colour: str, style: str) -> None:
     y = [math.nan if value is None else value for value in curve.y]
     errors = None if curve.error is None else [error or 0.0 for error in curve.error]
-    axes.errorbar(
-        curve.x, y, errors, label=label or None, color=colour, ls=style, lw=1.3, marker=".", elinewidth=0.8, capsize=2
-    )
+    look: dict[str, Any] = {"color": colour, "ls": style, "lw": 1.3, "marker": "." if len(y) <= _FEW else ""}
+    axes.errorbar(curve.x, y, errors, label=label or None, elinewidth=0.8, capsize=2, **look)
     for x, value, mark in zip(curve.x, y, curve.marks or (), strict=False):
         if math.isfinite(value):
             axes.annotate(literal(mark), (x, value), (3, 3), textcoords="offset points", fontsize=6, color=colour)

@@ -1,10 +1,10 @@
-"""Runs next to each other: which numbers may be compared, the table, and the mean over seeds."""
+"""Runs next to each other: what each is, which numbers may be compared, and tables for programs."""
 
 from __future__ import annotations
 
 import json
 import re
-import statistics
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +12,15 @@ import attrs
 
 from hebm.analysis.compared_plot import Plot
 from hebm.analysis.section import read_sections
-from hebm.config.paths import ABSOLUTE
+from hebm.config.writing import dumps
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Key, Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.report.compared_plots import by_title
-from hebm.report.metric_table import Group, Table, groups, label
-from hebm.report.numbers import measured, shown, with_deviation
+from hebm.report.metric_table import Table, groups
+from hebm.report.numbers import shown
 from hebm.report.page import component
+from hebm.report.training_seconds import TrainingSeconds, training_seconds
 from hebm.store.changes import only, without
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import StoredRun, read_run
@@ -28,7 +28,11 @@ from hebm.stored_runs import StoredRun, read_run
 FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
 """The first columns: what a run is."""
 
-_NO_PART = ("name", "seed", "run")
+_NO_PART = ("name", "seed", "run", "evaluate")
+_DRAWS = ("chain_steps", "start_proposals", "after")
+"""Conditions of an evaluation that change what is drawn; others only change how it is measured."""
+
+_UNKNOWN = TrainingSeconds(None, None)
 
 
 @attrs.frozen(eq=False)
@@ -42,6 +46,9 @@ class Run:
         data: its data set's fingerprint, as text.
         plots: what its analyses have for a plot of several runs.
         experiment: what the runs of several seeds have in common, as text.
+        backbone: the path of the run that trained its backbone, as text.
+        taken: the seconds that training took.
+        evaluation: the name of the evaluation whose results these are; "" for that of metrics.json.
     """
 
     folder: RunFolder
@@ -50,18 +57,36 @@ class Run:
     data: str
     plots: tuple[Plot, ...] = ()
     experiment: str = ""
+    backbone: str = ""
+    taken: TrainingSeconds = _UNKNOWN
+    evaluation: str = ""
 
     @property
-    def name(self) -> str:
+    def folder_name(self) -> str:
         """The name of its folder."""
         return self.folder.path.resolve().name
 
     @property
+    def name(self) -> str:
+        """The name of its folder, and that of the evaluation if it has one."""
+        return ", ".join(filter(None, (self.folder_name, self.evaluation)))
+
+    @property
+    def variant(self) -> str:
+        """What the runs of several seeds have in common, and how their draws were made, as text."""
+        drawn = {key: self.results.conditions.get(key) for key in _DRAWS}
+        return json.dumps([self.experiment, self.evaluation, drawn])
+
+    @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """What its metrics found, and then the length of its chains and the time it took."""
-        steps, seconds = self.results.conditions.get("chain_steps"), self.results.seconds
-        taken = Measurement("chain-steps", steps, "chain steps"), Measurement("seconds", seconds, "seconds")
-        return *self.results.measurements, *taken
+        """What its metrics found, and then the length of its chains and the seconds it took.
+
+        The seconds of the backbone are those of the run that trained it, and no part of the run's own seconds then.
+        """
+        steps = self.results.conditions.get("chain_steps")
+        parts = {"": self.results.seconds, "backbone": self.taken.backbone, "prior": self.taken.prior}
+        taken = (Measurement("seconds", seconds, "seconds", part=part) for part, seconds in parts.items())
+        return *self.results.measurements, Measurement("chain-steps", steps, "chain steps"), *taken
 
     def find(self, column: Measurement) -> Measurement | None:
         """Return the run's measurement with the same key as another run's; None if there is no number."""
@@ -92,7 +117,23 @@ def compared(folder: RunFolder) -> Run:
     data = json.dumps(run.manifest.get("data"), sort_keys=True)
     plots = tuple(plot for section in read_sections(folder.analyses).values() for plot in section.plots)
     experiment = json.dumps(_without_seed(run), sort_keys=True)
-    return Run(folder, run.contents.table, run.results, data, plots, experiment)
+    backbone = str((run.backbone_from or folder.path).resolve())
+    taken = training_seconds(run, _origin(run))
+    return Run(folder, run.contents.table, run.results, data, plots, experiment, backbone, taken)
+
+
+def named_evaluations(run: Run) -> list[Run]:
+    """Return the run as each of its evaluations with a name measured it."""
+    found = read_run(run.folder.path).evaluations
+    return [attrs.evolve(run, results=results, evaluation=name, plots=()) for name, results in found.items()]
+
+
+def _origin(run: StoredRun) -> StoredRun | None:
+    """Return the run that the backbone was taken from; None if there is none, or its folder cannot be read."""
+    try:
+        return None if run.backbone_from is None else read_run(run.backbone_from)
+    except HebmError:
+        return None
 
 
 def _without_seed(run: StoredRun) -> dict[str, Any]:
@@ -100,16 +141,23 @@ def _without_seed(run: StoredRun) -> dict[str, Any]:
 
     A backbone that was taken from another run counts as what that run trained, where its folder can still be read.
     """
-    table = without(run.contents.table, _NO_PART)
+    table = without(_with_defaults(run), _NO_PART)
     train = table.get("train", {})
     if "backbone_from" not in train:
         return table
-    place = run.places.get("train.backbone_from", {}).get(ABSOLUTE, train["backbone_from"])
+    origin = _origin(run)
+    what: Any = train["backbone_from"]
+    if origin is not None:
+        what = only(_without_seed(origin), ("data", "backbone", "train"))
+    return {**table, "train": {**train, "backbone_from": what}}
+
+
+def _with_defaults(run: StoredRun) -> Mapping[str, Any]:
+    """Return the configuration with the defaults of keys that are newer than the run; as it is if it cannot be read."""
     try:
-        origin: Any = only(_without_seed(read_run(place)), ("data", "backbone", "train"))
+        return tomllib.loads(dumps(run.written))
     except HebmError:
-        origin = train["backbone_from"]
-    return {**table, "train": {**train, "backbone_from": origin}}
+        return run.contents.table
 
 
 # ---------------------------------------------------------------- what may be compared
@@ -159,7 +207,7 @@ def require_comparable(runs: Sequence[Run]) -> None:
         )
 
 
-# ---------------------------------------------------------------- the table
+# ---------------------------------------------------------------- columns
 
 
 def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
@@ -177,48 +225,6 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
             first.setdefault(measurement.key, measurement)
     found = groups(Results(tuple(first.values())), None if details else False)
     return [measurement for group in found for measurement in group.measurements]
-
-
-def table(runs: Sequence[Run], chosen: Sequence[Measurement] | None = None) -> Table:
-    """Make a row for each run, and below them mean ± standard deviation of runs that differ only in their seed.
-
-    A column's head has two lines: the title; the kind of images and, where there are several, the extractor.
-
-    Arguments:
-        runs: in the order of the rows.
-        chosen: the columns; all but details if left out.
-    """
-    chosen = columns(runs) if chosen is None else chosen
-    same: dict[str, list[Run]] = {}
-    for run in runs:
-        same.setdefault(run.experiment, []).append(run)
-    means = [_mean_row(group, chosen) for group in same.values() if len(group) > 1]
-    rows = [(*run.facts(), *(_cell(run, column) for column in chosen)) for run in runs]
-    return Table((*FACTS, *(_head(column, chosen) for column in chosen)), (*rows, *means))
-
-
-def _head(column: Measurement, chosen: Sequence[Measurement]) -> str:
-    kind = KINDS[column.kind].title if column.kind else ""
-    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, label(column, chosen)))))))
-
-
-def _cell(run: Run, column: Measurement) -> str:
-    found = run.find(column)
-    return "–" if found is None else measured(found)
-
-
-def _mean_row(runs: Sequence[Run], chosen: Sequence[Measurement]) -> tuple[str, ...]:
-    seeds = {run.config.get("seed") for run in runs}
-    cells = []
-    for column in chosen:
-        values = [found.value for found in (run.find(column) for run in runs) if found is not None]
-        cells.append(_mean_cell(column, values) if len(values) == len(runs) else "–")
-    label = f"{len(seeds)} seeds" if len(seeds) > 1 else f"{len(runs)} runs"
-    return (f"mean ± sd of {runs[0].name} …", *runs[0].facts()[1:-1], label, *cells)
-
-
-def _mean_cell(column: Measurement, values: Sequence[float]) -> str:
-    return with_deviation(statistics.fmean(values), statistics.stdev(values), column.unit)
 
 
 # ---------------------------------------------------------------- for programs

@@ -39,6 +39,17 @@ def training_curves(records: Sequence[Mapping[str, Any]]) -> list[PhaseCurves]:
     return [_phase(name, [r for r in records if str(r.get("phase", "training")) == name]) for name in names]
 
 
+def phase_losses(records: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Sequence[int], Numbers]]:
+    """Return (steps, losses) of each phase by name, thinned, in the order of training."""
+    found: dict[str, tuple[list[int], list[float | None]]] = {}
+    for record in records:
+        if "loss" in record:
+            steps, values = found.setdefault(str(record.get("phase", "training")), ([], []))
+            steps.append(int(record.get("step", record["total_step"])))
+            values.append(_number(record["loss"]))
+    return {name: thinned(steps, values) for name, (steps, values) in found.items()}
+
+
 def _phase(name: str, records: Sequence[Mapping[str, Any]]) -> PhaseCurves:
     steps = [int(record.get("step", record["total_step"])) for record in records]
     series = {key: [_number(record.get(key)) for record in records] for key in _keys(records)}

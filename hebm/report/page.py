@@ -14,10 +14,12 @@ from hebm.analysis.section import Section, read_sections
 from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
 from hebm.report import metric_table
+from hebm.report.control import below_control
 from hebm.report.curves import PhaseCurves, training_curves
+from hebm.report.named_evaluations import side_by_side
 from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
-from hebm.report.plot_data import ChainData, Plots, read_plots
+from hebm.report.plot_data import BY_CLASS, ChainData, Plots, read_plots
 from hebm.single_layer_energies import advice
 from hebm.store.durable import replace_file, reporting
 from hebm.store.metrics import MetricsLog
@@ -78,6 +80,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "seed": table.get("seed"),
         "types": {key: component(table, key) for key in _TABLES},
         "evaluated": results is not None,
+        "below_control": below_control(found),
         "summaries": metric_table.summaries(found),
         "cards": metric_table.cards(found),
         "conditions": metric_table.conditions(found),
@@ -85,9 +88,11 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "learned": KINDS[PRIOR].title,
         "tables": _tables(found),
         "with": metric_table.WITH,
+        "named": side_by_side(results, run.evaluations),
         "notes": metric_table.notes(found),
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
+        "by_class": picture_source(folder, plots.images.get(BY_CLASS)) if plots else None,
         "previews": _previews(folder),
         "plots": plots,
         "strip": _strip(folder, plots),

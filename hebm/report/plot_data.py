@@ -16,6 +16,9 @@ from hebm.store.metrics import write_json_atomic
 FILE = "plots.json"
 """Its name in the run's folder of samples."""
 
+BY_CLASS = "classes"
+"""Name of the grid of draws by class."""
+
 Numbers = list[float | None]
 """None stands for what is not finite."""
 
@@ -60,17 +63,19 @@ class Plots:
     """All that the report draws besides metrics and training curves.
 
     Arguments:
-        images: file names of grids by kind (`hebm.evaluation.kinds`), and of "chain".
+        images: file names of grids by kind (`hebm.evaluation.kinds`), of "chain" and of "classes".
         chain: None for a prior that runs no chain.
         tilts: f of draws by kind; empty for a prior without a tilt.
         single_layers: how many layers have an energy that sees nothing else (`hebm.single_layer_energies`); 0 if other
             energies, or none, make up the prior.
+        classes: the class of each row of the grid "classes"; empty for a prior that is not trained with labels.
     """
 
     images: dict[str, str]
     chain: ChainData | None = None
     tilts: dict[str, Numbers] = attrs.field(factory=dict)
     single_layers: int = 0
+    classes: tuple[str, ...] = ()
 
     def write(self, samples: Path) -> None:
         """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""
@@ -96,7 +101,8 @@ def read_plots(samples: Path) -> Plots | None:
 def _figures(read: Mapping[str, Any]) -> Plots:
     chain = read["chain"]
     images, tilts = dict(read["images"]), dict(read["tilts"])
-    return Plots(images, None if chain is None else _chain(chain), tilts, int(read.get("single_layers", 0)))
+    layers, classes = int(read.get("single_layers", 0)), tuple(map(str, read.get("classes", ())))
+    return Plots(images, None if chain is None else _chain(chain), tilts, layers, classes)
 
 
 def _chain(read: Mapping[str, Any]) -> ChainData:

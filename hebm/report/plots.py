@@ -5,7 +5,7 @@ The images are the first ones that the evaluation measures: the i-th has the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,15 +17,17 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.references import EvenSubset
 from hebm.interfaces import Batch
+from hebm.labelled import takes_labels
 from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.grids import save_grid, save_strip
-from hebm.report.plot_data import ChainData, Plots
+from hebm.report.plot_data import BY_CLASS, ChainData, Plots
 from hebm.single_layer_energies import single_layer_energies
 from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
 
 _LARGE = 96
+_MOST_CLASSES = 20
 
 
 @attrs.frozen
@@ -52,10 +54,16 @@ def collect_from(evaluation: Evaluation, samples: Path, settings: PlotSettings |
     settings = settings or PlotSettings()
     images = EvenSubset(evaluation.splits[evaluation.settings.split], settings.draws)
     model = evaluation.model.changed(decoding="mean")
-    return collect(model, evaluation.batch(images, 0, len(images)), samples, settings)
+    return collect(model, evaluation.batch(images, 0, len(images)), samples, settings, images.classes)
 
 
-def collect(model: TrainedModel, batch: Batch, samples: Path, settings: PlotSettings | None = None) -> Plots:
+def collect(
+    model: TrainedModel,
+    batch: Batch,
+    samples: Path,
+    settings: PlotSettings | None = None,
+    classes: Sequence[str] = (),
+) -> Plots:
     """Compute the plots, write their images and `plots.json` into `samples`, and return them.
 
     Arguments:
@@ -63,11 +71,12 @@ def collect(model: TrainedModel, batch: Batch, samples: Path, settings: PlotSett
         batch: images of one split, as many as a histogram has draws.
         samples: the folder.
         settings: how much is shown.
+        classes: names of the images' classes, of each of which a prior that is trained with labels draws a row.
 
     Raises `CheckpointError` if the folder cannot be written.
     """
     settings = settings or PlotSettings()
-    return _Collector(model.changed(rows=settings.rows), batch, samples, settings).collect()
+    return _Collector(model.changed(rows=settings.rows), batch, samples, settings, classes).collect()
 
 
 @attrs.frozen(eq=False)
@@ -78,6 +87,7 @@ class _Collector:
     batch: Batch
     samples: Path
     settings: PlotSettings
+    classes: Sequence[str]
 
     def collect(self) -> Plots:
         images = self._references()
@@ -89,8 +99,11 @@ class _Collector:
             images[kind] = self._save(kind, self.model.images(draw.rows(slice(self._tiles))))
         if chain is not None:
             images["chain"] = "chain.png"
+        classes = tuple(self.classes[:_MOST_CLASSES]) if takes_labels(self.model.prior) else ()
+        if classes:
+            images[BY_CLASS] = self._save(BY_CLASS, self._of_classes(len(classes)))
         layers = single_layer_energies(self.model.prior, self.model.backbone.layout)
-        plots = Plots(images, chain, self._tilts(), layers)
+        plots = Plots(images, chain, self._tilts(), layers, classes)
         plots.write(self.samples)
         return plots
 
@@ -123,6 +136,12 @@ class _Collector:
         if kind == PRIOR and self._learned:
             return self.model.draw(rows, noise)
         return self.model.draw_root(rows, noise)
+
+    def _of_classes(self, count: int) -> Tensor:
+        """Return a row of draws for each of the first classes, with the noise of the first draws of the prior."""
+        labels = torch.arange(count, device=self.batch.x.device).repeat_interleave(self._columns)
+        request = attrs.evolve(self.model.request, labels=labels)
+        return self.model.images(self.model.draw(len(labels), self.model.noise(PRIOR), request))
 
     # ------------------------------------------------------------ the chain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import UNFINISHED, Results
+from hebm.report.control import below_control
 from hebm.report.metric_table import Group, extractor_names, groups, label, measured_with
 from hebm.report.numbers import measured, printable, significant, unit_of
 from hebm.store.run_folder import RunFolder
@@ -15,8 +16,17 @@ _BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is bette
 
 
 def metrics_table(folder: RunFolder, results: Results) -> str:
-    """Print every measurement of a run with what it must be read with, and where the page is."""
-    lines = [*_measurements(results), *_seconds(results), _conditions(results), f"report: {folder.report}"]
+    """Print every measurement of a run with what it must be read with, and where the page is.
+
+    A learned prior that does not beat its control is named first.
+    """
+    lines = [
+        *below_control(results),
+        *_measurements(results),
+        *_seconds(results),
+        _conditions(results),
+        f"report: {folder.report}",
+    ]
     return printable(folder.path.name) + "".join(f"\n  {printable(line)}" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""What `config.toml`, `manifest.json` and `metrics.json` of a run must hold, and the run format."""
+"""What the covered files of a run (`hebm.store.sums`) must hold, and the run format."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ class Contents:
         table: the same as a table.
         manifest: the content of `manifest.json`.
         metrics: the content of `metrics.json`, or None before evaluation.
+        evaluations: the content of `evaluations/NAME.json` by name.
     """
 
     config: str
     table: Mapping[str, Any]
     manifest: dict[str, Any]
     metrics: dict[str, Any] | None
+    evaluations: Mapping[str, dict[str, Any]]
 
 
 def contents_of(path: Path, files: Mapping[str, bytes]) -> Contents:
@@ -46,7 +48,9 @@ def contents_of(path: Path, files: Mapping[str, bytes]) -> Contents:
     text, table = _config(path / sums.CONFIG, files[sums.CONFIG])
     manifest = _manifest(path / sums.MANIFEST, files[sums.MANIFEST])
     metrics = files.get(sums.METRICS)
-    return Contents(text, table, manifest, None if metrics is None else _object(path / sums.METRICS, metrics))
+    found = None if metrics is None else _object(path / sums.METRICS, metrics)
+    named = {name: _object(path / file, files[file]) for name, file in sums.evaluation_names(files).items()}
+    return Contents(text, table, manifest, found, named)
 
 
 def _config(path: Path, data: bytes) -> tuple[str, dict[str, Any]]:

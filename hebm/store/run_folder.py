@@ -3,7 +3,8 @@
 runs/<name>/  config.toml     the resolved configuration
               manifest.json   format, run id, versions, data fingerprint, machine, history of permitted changes
               metrics.json    what evaluation found
-              SHA256SUMS      the sums of these three, written last (`hebm.store.sums`)
+              evaluations/    k100.json … what evaluations with a name found
+              SHA256SUMS      the sums of all these, written last (`hebm.store.sums`)
               run.lock        who is at work
               metrics.jsonl   what training logged
               checkpoints/    step-00001234/ …
@@ -15,6 +16,7 @@ runs/<name>/  config.toml     the resolved configuration
 
 from __future__ import annotations
 
+import tomllib
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +32,9 @@ from hebm.store.durable import remove_unfinished, reporting
 from hebm.store.lock import NAME as LOCK
 from hebm.store.metrics import json_bytes
 
-_OWN_NAMES = (*sums.COVERED, sums.SUMS, sums.PENDING, LOCK, "metrics.jsonl", "checkpoints", "samples", "analyses")
+_OWN_FOLDERS = ("checkpoints", "samples", "analyses", sums.EVALUATIONS)
+_OWN_NAMES = (*sums.COVERED, sums.SUMS, sums.PENDING, LOCK, "metrics.jsonl", *_OWN_FOLDERS)
+_NOTHING: Mapping[str, bytes] = {}
 _LOGS = (".log", ".out", ".err", ".txt")
 """Endings of files that a user's shell or queue may have put into a folder before its run starts."""
 
@@ -143,7 +147,7 @@ class RunFolder:
         """
         self.create()
         with reporting(f"tidy {self.path}"):
-            for folder in (self.path, self.checkpoints, self.samples):
+            for folder in (self.path, self.checkpoints, self.samples, self.path / sums.EVALUATIONS):
                 remove_unfinished(folder)
         if not self.started:
             return self._start(config_text, manifest)
@@ -192,28 +196,43 @@ class RunFolder:
         config_text: str,
         manifest: Mapping[str, Any],
         changes: list[str],
-        metrics: bytes | None = None,
+        results: Mapping[str, bytes] = _NOTHING,
     ) -> dict[str, Any]:
         free = differing(without(old, (*COMPARED, *OWN)), without(manifest, (*COMPARED, *OWN)))
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
-        written: dict[str, bytes | None] = {} if metrics is None else {sums.METRICS: metrics}
+        written: dict[str, bytes | None] = dict(results)
         if config_text != found.config:  # measurements of other settings must not outlive these
-            written = {sums.METRICS: metrics, sums.CONFIG: config_text.encode()}
+            written = {sums.METRICS: None, **results, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)
         if written:
             sums.write(self.path, written)
         return new
 
-    def record(self, config_text: str, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    def record(
+        self, config_text: str, manifest: Mapping[str, Any], metrics: Mapping[str, Any], name: str | None = None
+    ) -> None:
         """Write what evaluation found together with the configuration and the manifest that it was found with.
+
+        A named evaluation leaves the configuration and `metrics.json` as they are: its file has its own settings.
 
         Only for the holder of the lock, who has made sure that it is the same experiment. Raises `CheckpointError`.
         """
         found = self.read()
         changes = self.changes(found, config_text, manifest)
-        self._update(found, adopted(found.manifest, manifest), config_text, manifest, changes, json_bytes(metrics))
+        file, config, content = sums.METRICS, config_text, metrics
+        if name is not None:
+            settings = tomllib.loads(config_text).get("evaluate", {})
+            file, config, content = sums.evaluation_file(name), found.config, {**metrics, "evaluate": settings}
+        self._update(found, adopted(found.manifest, manifest), config, manifest, changes, {file: json_bytes(content)})
+
+    def forget_results(self) -> None:
+        """Remove what every evaluation found: the weights change. Only for the holder of the lock."""
+        found = self.read()
+        results = {sums.evaluation_file(name): None for name in found.evaluations}
+        if found.metrics is not None or results:
+            sums.write(self.path, {sums.METRICS: None, **results})
 
     def write_metrics(self, metrics: Mapping[str, Any] | None) -> None:
         """Write what evaluation found, or remove it. Only for the holder of the lock. Raises `CheckpointError`."""

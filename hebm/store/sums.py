@@ -1,4 +1,4 @@
-"""`SHA256SUMS`: what `config.toml`, `manifest.json` and `metrics.json` of a run must contain.
+"""`SHA256SUMS`: what `config.toml`, `manifest.json`, `metrics.json` and `evaluations/*.json` of a run must contain.
 
 `sha256sum -c SHA256SUMS` in the run folder checks the same files. A change of the files goes in three steps:
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,9 @@ from hebm.store.durable import replace_file, reporting, sync_folder
 SUMS = "SHA256SUMS"
 PENDING = "SHA256SUMS.pending"
 CONFIG, MANIFEST, METRICS = COVERED = ("config.toml", "manifest.json", "metrics.json")
+
+EVALUATIONS = "evaluations"
+"""Folder of named evaluations: each is a covered file, `evaluations/NAME.json`."""
 
 Contents: TypeAlias = dict[str, bytes]
 """The content of each covered file that exists, by name."""
@@ -53,7 +56,7 @@ def _inspect(folder: Path) -> tuple[Contents, list[str]]:
     """Return the contents and the names that do not fit; looks again if another process has just written."""
     for _ in range(_TRIES):  # readers hold no lock
         accepted, contents = _accepted(folder), _contents(folder)
-        names = [name for name in COVERED if not _fits(name, contents, accepted)]
+        names = [name for name in _ordered({*COVERED, *contents}) if not _fits(name, contents, accepted)]
         if not names or _accepted(folder) == accepted:
             break
     return contents, names
@@ -79,6 +82,7 @@ def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
             if data is None:
                 (folder / name).unlink(missing_ok=True)
             else:
+                (folder / name).parent.mkdir(exist_ok=True)
                 replace_file(folder / name, data)
         sync_folder(folder)
         os.replace(folder / PENDING, folder / SUMS)
@@ -110,9 +114,9 @@ def digest(data: bytes) -> str:
 
 
 def _fits(name: str, contents: Contents, accepted: tuple[Mapping[str, str], ...]) -> bool:
-    """Return whether a file's content, or its absence, is one that hebm wrote. Metrics may always be removed."""
+    """Return whether a file's content, or its absence, is one that hebm wrote. Results may always be removed."""
     if name not in contents:
-        return name == METRICS or any(name not in sums for sums in accepted)
+        return _is_result(name) or any(name not in sums for sums in accepted)
     return any(sums.get(name) == digest(contents[name]) for sums in accepted)
 
 
@@ -132,9 +136,32 @@ def _sums(path: Path) -> Mapping[str, str] | None:
     return {match[2]: match[1] for match in matches if match}
 
 
+def _is_result(name: str) -> bool:
+    return name == METRICS or name not in COVERED
+
+
+def evaluation_file(name: str) -> str:
+    """Return the name of the covered file of a named evaluation."""
+    return f"{EVALUATIONS}/{name}.json"
+
+
+def evaluation_names(names: Iterable[str]) -> dict[str, str]:
+    """Return which of some covered files are named evaluations: file by name of the evaluation, sorted."""
+    found = (name for name in sorted(names) if name.startswith(f"{EVALUATIONS}/"))
+    return {name.removeprefix(f"{EVALUATIONS}/").removesuffix(".json"): name for name in found}
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Return names of covered files in the order of their lines: the three first, then named evaluations."""
+    every = set(names)
+    return [*(name for name in COVERED if name in every), *sorted(every - {*COVERED})]
+
+
 def _contents(folder: Path) -> Contents:
     contents = {}
-    for name in COVERED:
+    with reporting(f"read {folder / EVALUATIONS}"):
+        named = sorted(f"{EVALUATIONS}/{path.name}" for path in (folder / EVALUATIONS).glob("*.json"))
+    for name in (*COVERED, *named):
         with reporting(f"read {folder / name}"):
             try:
                 contents[name] = (folder / name).read_bytes()
@@ -144,13 +171,13 @@ def _contents(folder: Path) -> Contents:
 
 
 def _text(contents: Mapping[str, bytes]) -> bytes:
-    return "".join(f"{digest(contents[name])}  {name}\n" for name in COVERED if name in contents).encode()
+    return "".join(f"{digest(contents[name])}  {name}\n" for name in _ordered(contents)).encode()
 
 
 def _complaint(folder: Path, name: str, contents: Contents) -> str:
     way = f"if the change was meant, accept it with `hebm verify {folder} --accept`"
     if name not in contents:
         return f"{folder / name} is missing; put back a good copy"
-    again = ", or delete it and run `hebm evaluate` again" if name == METRICS else ""
+    again = ", or delete it and run `hebm evaluate` again" if _is_result(name) else ""
     found = f"was changed or damaged since hebm wrote it (its SHA-256 is not the one in {SUMS})"
     return f"{folder / name} {found}; put back a good copy{again}; {way}"

@@ -20,8 +20,8 @@ from hebm.evaluation.metrics_file import Results, from_json
 from hebm.evaluation.result import evaluate
 from hebm.interfaces import Backbone, ImageSpec
 from hebm.noise import BLOCK
-from hebm.report import comparison, metric_table
-from hebm.report.comparison_files import as_json, as_markdown, as_text
+from hebm.report import comparison, comparison_table, metric_table
+from hebm.report.comparison_text import as_json, as_markdown, as_text
 from hebm.store.run_folder import RunFolder
 from hebm.testing.evaluations import FULL, SmallEvaluation, subjects
 from hebm.testing.model_states import unchanged
@@ -214,7 +214,7 @@ def check_shown(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | No
         twice = sorted({head for head in heads if heads.count(head) > 1})
         fix = "rename it: NAME.error is the column of NAME's error, and kind and part follow the name after a dot"
         promise(not twice, "a column of its own in hebm compare", f"several are called {', '.join(twice)}", fix)
-        table = comparison.table(runs, comparison.columns(runs, details=True))
+        table = comparison_table.table(runs, comparison.columns(runs, details=True))
         lost = [item.name for item in own if item.found and not any(item.title in head for head in table.header)]
         promise(
             not lost,

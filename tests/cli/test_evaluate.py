@@ -6,6 +6,8 @@ import shutil
 import pytest
 from real_runs import hebm, log, steps_saved, tiny, train, write_config
 
+from hebm import open_run
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -28,6 +30,23 @@ def test_other_settings_rewrite_the_metrics_and_leave_the_training_alone(run):
     assert "n 192" in process.stdout
     assert (log(run), steps_saved(run)) == before
     assert "samples = 192" in (run / "config.toml").read_text()
+
+
+def test_a_named_evaluation_is_kept_next_to_the_one_without_a_name(run):
+    before = (run / "metrics.json").read_text(), (run / "config.toml").read_text()
+    process = hebm("evaluate", run, "--name", "k3", "--set", "evaluate.chain_steps=3")
+    assert process.status == 0, process.stderr
+    assert ((run / "metrics.json").read_text(), (run / "config.toml").read_text()) == before
+    named = json.loads((run / "evaluations" / "k3.json").read_text())
+    assert named["conditions"]["chain_steps"] == named["evaluate"]["chain_steps"] == 3
+    assert list(open_run(run).evaluations) == ["k3"]
+    page = (run / "report.html").read_text()
+    assert "<th>k3</th>" in page.replace("\n", "")
+    assert "evaluations/k3.json" in hebm("verify", run).stdout
+    assert hebm("compare", run).stdout.count("tiny") == 2
+    (refused,) = [hebm("evaluate", run, "--name", "../k3")]
+    assert refused.status == 2
+    assert "may have letters" in refused.stderr
 
 
 @pytest.mark.parametrize("change", ["prior.sampler.steps=5", "seed=1", "train.backbone.steps=7"])

@@ -122,8 +122,10 @@ def test_distances_come_in_every_extractor_of_the_settings_from_the_same_draws(t
     monkeypatch.setattr(evaluation, "decoded", lambda *which: decoded.append(which) or decode(*which))
     found = evaluation.distances("prior")
     assert list(found) == ["pixels", "labelled"]
-    assert found == {name: evaluation.distance("prior", name) for name in found}
-    assert evaluation.distance("prior") == found["pixels"] == pytest.approx(found["labelled"] / 4)
+    assert {name: estimate.value for name, estimate in found.items()} == {
+        name: evaluation.distance("prior", name) for name in found
+    }
+    assert evaluation.distance("prior") == found["pixels"].value == pytest.approx(found["labelled"].value / 4)
     assert len(decoded) == len(set(decoded))
 
 

@@ -9,7 +9,8 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from hebm.errors import DataError
-from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard_error
+from hebm.evaluation.frechet import Moments, Reference, frechet_distance, frechet_estimate, moments, standard_error
+from hebm.evaluation.jackknife import Estimate, groups_of
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/ebm/closed_form.json").read_text())["metrics"]
 
@@ -58,3 +59,32 @@ def test_standard_error_is_the_spread_over_repeated_draws(shift):
 
 def test_standard_error_of_singular_features_is_finite():
     assert 0 < standard_error(normal(20, 32), moments(normal(100, 32, seed=1))) < 100
+
+
+def exactly_deleted(first, second, groups):
+    """The estimate whose distances without each group are computed in full."""
+    left = [(groups_of(len(first), groups) != g, groups_of(len(second), groups) != g) for g in range(groups)]
+    found = [frechet_distance(moments(first[a]), moments(second[b])) for a, b in left]
+    return Estimate(0.0, torch.tensor(found, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("rows", "width"), [(600, 8), (300, 32), (110, 64)], ids=["many", "some", "few"])
+def test_the_estimate_is_the_distance_and_its_error_that_of_distances_without_each_group(rows, width):
+    data = normal(rows, width) @ normal(width, width, seed=2) / 6
+    kinds = 0.2 + 1.2 * normal(rows + 50, width, seed=1) @ normal(width, width, seed=3) / 6, 0.95 * data
+    for features in kinds:  # draws, and images that belong to those of the data
+        found = frechet_estimate(features, Reference(data))
+        assert found.value == pytest.approx(frechet_distance(moments(features), moments(data)), rel=1e-6)
+        assert found.error == pytest.approx(exactly_deleted(features, data, 100).error, rel=0.15)
+
+
+def test_the_error_of_an_estimate_is_the_spread_over_repeated_draws_of_both_sets():
+    pairs = [(0.5 + 1.5 * normal(400, 4, seed=i), normal(400, 4, seed=100 + i)) for i in range(60)]
+    found = [frechet_estimate(features, Reference(data)) for features, data in pairs]
+    spread = torch.tensor([estimate.value for estimate in found]).std()
+    assert found[0].error == pytest.approx(float(spread), rel=0.25)
+
+
+def test_an_estimate_of_singular_features_is_finite_and_one_of_two_images_has_no_error():
+    assert 0 < frechet_estimate(normal(20, 32), Reference(normal(30, 32, seed=1))).error < 100
+    assert frechet_estimate(normal(2, 3), Reference(normal(2, 3, seed=1))).error is None

@@ -8,6 +8,8 @@ from hebm.evaluation.metric import SHARE, Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.report.grids import save_grid
 from hebm.report.plot_data import Band, ChainData, Plots
+from hebm.store import sums
+from hebm.store.metrics import json_bytes
 from hebm.store.run_folder import RunFolder
 
 CONFIG = """\
@@ -118,6 +120,11 @@ def finished_run(path, name="demo", seed=0, prior="joint", data="f00d", with_sam
     if with_samples:
         samples(folder)
     return folder
+
+
+def named_evaluation(folder, name, **changes):
+    """Add an evaluation with a name to a finished run."""
+    sums.write(folder.path, {sums.evaluation_file(name): json_bytes(results(**changes).to_json())})
 
 
 def samples(folder):

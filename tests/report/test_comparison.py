@@ -6,7 +6,8 @@ from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run, meas
 
 from hebm.errors import CheckpointError, ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
-from hebm.report.comparison import compared, differing_conditions, exact_table, require_comparable, table
+from hebm.report.comparison import compared, differing_conditions, exact_table, require_comparable
+from hebm.report.comparison_table import table
 from hebm.store import sums
 from hebm.store.run_folder import RunFolder
 
@@ -65,7 +66,7 @@ def test_draws_measured_after_a_transition_say_which(tmp_path):
 def test_runs_that_differ_in_their_seed_alone_get_mean_and_standard_deviation(tmp_path):
     gaps = [0.7, 0.8, 0.75]
     runs = [run(tmp_path, name=f"r{seed}", seed=seed, gap=gap) for seed, gap in enumerate(gaps)]
-    found = table([*runs, run(tmp_path, name="other", prior="gaussian")])
+    found = table([*runs, run(tmp_path, name="other", prior="gaussian", gap=0.6)])
     assert [row[0] for row in found.rows] == ["r0", "r1", "r2", "other", "mean ± sd of r0 …"]
     cells = dict(zip(found.header, found.rows[-1], strict=True))
     assert cells["seed"] == "3 seeds"

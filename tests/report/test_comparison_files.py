@@ -6,6 +6,7 @@ import re
 import attrs
 import pytest
 from finished_run import BY_INCEPTION, CLASSIFIER, INCEPTION, finished_run
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hebm.analysis.compared_plot import Curve, Plot
@@ -13,9 +14,12 @@ from hebm.analysis.section import Section
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
-from hebm.report.comparison import compared, exact_table, require_comparable, table
-from hebm.report.comparison_files import as_csv, as_json, as_markdown, as_text, picture, write_comparison
-from hebm.report.metric_table import Table
+from hebm.report import comparison_files
+from hebm.report.comparison import compared, exact_table, require_comparable
+from hebm.report.comparison_files import write_comparison
+from hebm.report.comparison_picture import picture
+from hebm.report.comparison_table import ComparedTable, table
+from hebm.report.comparison_text import as_csv, as_json, as_markdown, as_text
 
 
 @pytest.fixture
@@ -26,14 +30,15 @@ def runs(tmp_path):
 
 
 def test_text_columns_are_aligned(runs):
-    *head, first, second = as_text(table(runs)).splitlines()
+    *head, first, second, legend = as_text(table(runs)).splitlines()
     end = head[-1].index("learned prior") + len("learned prior")
-    assert [line[:end].endswith("77.9 %") for line in (first, second)] == [True, True]
+    assert [line[:end].endswith("77.9 %*") for line in (first, second)] == [True, True]
+    assert legend.startswith("* the best of its column")
     assert head[-2][:end].endswith("gap closed ↑")
 
 
 def test_control_characters_do_not_reach_the_terminal(runs):
-    evil = Table(("run",), (("\x1b[31mred",),))
+    evil = ComparedTable(("run",), (("\x1b[31mred",),))
     assert as_text(evil).splitlines()[-1] == r"\x1b[31mred"
 
 
@@ -93,7 +98,7 @@ def test_a_damaged_grid_is_named(runs, tmp_path):
 
 
 def test_another_ending_is_refused_with_those_allowed(runs, tmp_path):
-    with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.json, \.md"):
+    with pytest.raises(ConfigError, match=r"\.html, \.png, \.csv, \.json, \.md, \.tex"):
         write_comparison(runs, tmp_path / "compare.pdf")
     assert not (tmp_path / "compare.pdf").exists()
 
@@ -125,3 +130,38 @@ def test_plots_made_under_different_conditions_are_refused(runs):
     shared = [analysed(run.folder, [1.0, 2.0, 3.0], n=n) for run, n in zip(runs, ("256", "2000"), strict=True)]
     with pytest.raises(ConfigError, match=r"n: a has 256, b has 2000 \(distance against \$time\)"):
         require_comparable(shared)
+
+
+def test_the_loss_of_each_phase_is_drawn_with_a_line_for_each_run(runs):
+    found = {axes.get_title(loc="left"): axes for axes in picture(runs).get_axes()}
+    for phase in ("backbone", "prior"):
+        assert found[f"training loss, phase {phase}"].get_legend_handles_labels()[1] == ["a", "b"]
+
+
+def test_latex_has_a_row_for_each_variant_the_best_in_bold_and_no_character_that_latex_would_take_for_markup(tmp_path):
+    gaps = {"joint": (0.5, 0.7), "50%_$": (0.1, -0.1)}
+    runs = [
+        compared(finished_run(tmp_path, f"{prior[:2]}-{seed}", seed, prior, gap=gap, with_samples=False))
+        for prior, both in gaps.items()
+        for seed, gap in enumerate(both)
+    ]
+    write_comparison(runs, tmp_path / "table.tex")
+    text = (tmp_path / "table.tex").read_text()
+    first, second = text.partition("\\midrule\n")[2].splitlines()[:2]
+    assert text.count("\\midrule") == text.count("\\toprule") == text.count("\\bottomrule") == 1
+    assert first.startswith(r"joint & \textbf{60.0 $\pm$ 14.1 \%} &")
+    assert second.startswith(r"50\%\_\$ $^\dagger$ & 0.0 $\pm$ 14.1 \% &")
+    assert second.count(" & ") == text.partition("{tabular}{")[2].partition("}")[0].count("r")
+
+
+def test_differences_are_on_the_page_in_markdown_and_in_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison_files, "picture", lambda runs: Figure())
+    runs = [compared(finished_run(tmp_path, f"{p}-{s}", s, p, with_samples=False)) for p in "ab" for s in (0, 1)]
+    for ending in ("html", "md", "json"):
+        write_comparison(runs, tmp_path / f"out.{ending}", "a")
+    assert "minus a" in (tmp_path / "out.html").read_text()
+    assert "| minus a | pairs |" in (tmp_path / "out.md").read_text()
+    first, *_, last = json.loads((tmp_path / "out.json").read_text())
+    assert "differences" not in first
+    assert (last["variant"], last["baseline"]) == ("b", "a")
+    assert last["differences"]["fd.prior.classifier"] == {"mean": 0.0, "half": 0.0, "pairs": 2}

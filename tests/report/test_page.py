@@ -3,11 +3,13 @@ import shutil
 
 import attrs
 import pytest
+import torch
 from finished_run import finished_run
 
 from hebm.errors import CheckpointError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
+from hebm.report.grids import save_grid
 from hebm.report.page import write_report
 from hebm.report.plot_data import read_plots
 from hebm.store.run_folder import RunFolder
@@ -64,6 +66,15 @@ def test_curves_of_a_backbone_that_was_taken_over_come_first(tmp_path):
     assert phases == [("backbone", "200 steps, of the run that the backbone was taken from"), ("stage 1", "2 steps")]
     shutil.rmtree(first.path)
     assert "was taken from" not in write_report(folder).read_text()
+
+
+def test_draws_by_class_are_shown_with_their_names(tmp_path):
+    folder = finished_run(tmp_path)
+    plots = read_plots(folder.samples)
+    save_grid(torch.zeros(4, 1, 8, 8), folder.samples / "classes.png", 2)
+    images = {**plots.images, "classes": "classes.png"}
+    attrs.evolve(plots, images=images, classes=("cat", "<dog>")).write(folder.samples)
+    assert "from the top: cat, &lt;dog&gt;." in write_report(folder).read_text()
 
 
 def test_drawing_it_again_gives_the_same_page(tmp_path):

@@ -21,6 +21,7 @@ from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.recipe import Diffusion
 from hebm_plugins.priors.joint import Joint
+from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.ncp.recipe import NCP
 from hebm_plugins.samplers.mala import MALA
 from hebm_plugins.samplers.ula import ULA
@@ -101,6 +102,23 @@ def test_tilts_are_there_for_every_kind_and_survive_the_file(backbone, batch, tm
     )
     assert 0 <= plots.chain.acceptance <= 1
     assert read_plots(tmp_path) == plots
+
+
+def test_a_prior_that_is_trained_with_labels_shows_a_row_for_each_class(backbone, batch, tmp_path):
+    torch.manual_seed(1)
+    prior = MultiStage(stages=1, energy=MLP(), sampler=ULA(steps=3), classes=3).build(backbone)
+    model = trained(backbone, prior)
+    plots = collect(model, batch, tmp_path, SMALL, ("a", "b", "c"))
+    assert plots.classes == ("a", "b", "c")
+    assert read_plots(tmp_path) == plots
+    labels = torch.tensor([0, 1, 2]).repeat_interleave(4)
+    images = model.images(model.draw(12, model.noise("prior"), Request(labels)))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "classes.png")), tiled(images, 4).permute(1, 2, 0).numpy())
+
+
+def test_a_prior_without_labels_shows_no_classes(backbone, batch, tmp_path):
+    plots = collect(trained(backbone, joint(backbone, ULA(steps=2))), batch, tmp_path, SMALL, ("a", "b"))
+    assert (plots.classes, "classes" in plots.images) == ((), False)
 
 
 def test_a_diverging_chain_is_counted_and_written(backbone, batch, tmp_path):

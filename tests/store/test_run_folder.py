@@ -306,3 +306,15 @@ def test_a_key_that_is_newer_than_a_run_has_its_default_there(tmp_path):
     assert older != text
     folder.create_or_open(older, {"hebm": "0", "plugins": {}, "data": {"train": "x"}})
     assert folder.create_or_open(text, {"hebm": "0", "plugins": {}, "data": {"train": "x"}})["run_id"]
+
+
+def test_results_of_named_evaluations_leave_with_the_others_when_the_weights_change(run):
+    run.write_metrics({"n": 1})
+    text, manifest = run.read().config, run.read().manifest
+    run.record(text.replace("samples = 1000", "samples = 7"), manifest, {"n": 2}, "small")
+    found = run.read()
+    assert found.config == text
+    assert found.metrics == {"n": 1}
+    assert found.evaluations == {"small": {"n": 2, "evaluate": {"samples": 7}}}
+    run.forget_results()
+    assert (run.read().metrics, run.read().evaluations) == (None, {})

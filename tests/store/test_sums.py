@@ -41,6 +41,28 @@ def test_sha256sum_checks_what_hebm_checks(folder):
         sums.read(folder)
 
 
+def test_named_evaluations_are_covered_may_be_removed_and_leave_with_a_change_that_removes_them(folder):
+    file = sums.evaluation_file("k100")
+    sums.write(folder, {file: b'{"fd": 2}\n'})
+    assert checked(folder).stdout.splitlines()[-1] == "evaluations/k100.json: OK"
+    assert sums.evaluation_names(sums.read(folder)) == {"k100": file}
+    (folder / file).write_bytes(b'{"fd": 1}\n')
+    with pytest.raises(CheckpointError, match=r"k100\.json was changed or damaged.*run `hebm evaluate` again"):
+        sums.read(folder)
+    (folder / file).unlink()
+    assert sums.read(folder) == OLD
+    sums.write(folder, {file: b"{}"})
+    sums.write(folder, {file: None})
+    assert sums.read(folder) == OLD
+    assert checked(folder).returncode == 0
+
+
+def test_a_file_that_hebm_did_not_write_among_named_evaluations_is_named(folder):
+    (folder / sums.EVALUATIONS).mkdir()
+    (folder / sums.EVALUATIONS / "own.json").write_bytes(b"{}")
+    assert sums.changed(folder) == ["evaluations/own.json"]
+
+
 @pytest.mark.parametrize("name", sums.COVERED)
 def test_any_one_bit_is_named_with_the_way_on(folder, name):
     whole = (folder / name).read_bytes()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.jackknife import Estimate
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.settings import EvaluateSettings
@@ -32,7 +33,7 @@ class FrechetDistance(MetricRecipe):
         ]
 
 
-def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: float) -> Measurement:
+def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: Estimate) -> Measurement:
     """Return a Fréchet distance as a measurement, with a note where the images are few for the number of features.
 
     Arguments:
@@ -41,8 +42,16 @@ def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: float) 
         extractor: by its name.
         distance: of these images to the data.
     """
-    note, conditions = few_images(evaluation, extractor), {"extractor": extractor}
-    return Measurement("fd", distance, "Fréchet distance", kind=kind, better="lower", conditions=conditions, note=note)
+    return Measurement(
+        "fd",
+        distance.value,
+        "Fréchet distance",
+        distance.error,
+        kind=kind,
+        better="lower",
+        conditions={"extractor": extractor},
+        note=few_images(evaluation, extractor),
+    )
 
 
 def few_images(evaluation: Evaluation, extractor: str) -> str:

@@ -1,4 +1,4 @@
-"""Gap closed, with its control."""
+"""Gap closed, with its control and their standard errors."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.evaluation import Evaluation
-from hebm.evaluation.gap import gap_closed
+from hebm.evaluation.gap import Gap, estimated_gap
+from hebm.evaluation.jackknife import BOUND, Estimate
 from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.settings import EvaluateSettings
-from hebm.report.numbers import percent, significant
+from hebm.report.numbers import percent, significant, with_deviation
 from hebm_plugins.metrics.distances import MEASURED, frechet
 
 _FACTOR, _FURTHER = 1.25, 12
-_UNDEFINED = "not defined: reconstructions are no nearer to the data than draws from the Gaussian prior are"
+_UNDEFINED = "not defined: reconstructions are not nearer to the data than draws from the Gaussian prior are"
+_NOT_MEASURABLE = (
+    "not measurable: the distances of the Gaussian prior and of reconstructions differ by no more than noise"
+)
 
 
 @recipe
@@ -24,7 +28,9 @@ class GapClosed(MetricRecipe):
 
     The control is the same number for the Gaussian at its best temperature, 1 included: a chain that only inflates u
     closes that much, so a learned prior counts for what it adds to it. With several extractors there is one number for
-    each, and the first alone finds the temperature.
+    each, and the first alone finds the temperature. Standard errors are those of a delete-a-group jackknife of the gap
+    itself; the temperature is taken as given. Where the gap is not larger than its noise, the number is missing and a
+    note says why.
     """
 
     def check(self, images: Mapping[str, Images], settings: EvaluateSettings) -> None:
@@ -35,7 +41,7 @@ class GapClosed(MetricRecipe):
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""
         fd = {kind: evaluation.distances(kind) for kind in MEASURED}
         names = evaluation.settings.extractor_names
-        temperature = best_temperature(evaluation, fd[GAUSSIAN][names[0]])
+        temperature = best_temperature(evaluation, fd[GAUSSIAN][names[0]].value)
         fd[SCALED_GAUSSIAN] = evaluation.distances((GAUSSIAN, temperature)) if temperature != 1 else fd[GAUSSIAN]
         evaluation.forget((GAUSSIAN, temperature))
         found: list[Measurement] = []
@@ -47,7 +53,7 @@ class GapClosed(MetricRecipe):
 
 
 def _gaps(
-    extractors: Sequence[str], extractor: str, fd: Mapping[str, float], temperature: float
+    extractors: Sequence[str], extractor: str, fd: Mapping[str, Estimate], temperature: float
 ) -> tuple[Measurement, Measurement]:
     """Return the gap that the prior closes, with a summary, and the one that the control closes.
 
@@ -57,25 +63,37 @@ def _gaps(
         fd: Fréchet distance of each kind of images in this extractor.
         temperature: of the control.
     """
-    prior, control = (gap_closed(fd[GAUSSIAN], fd[kind], fd[RECONSTRUCTION]) for kind in (PRIOR, SCALED_GAUSSIAN))
+    gap = estimated_gap(fd[GAUSSIAN], fd[PRIOR], fd[SCALED_GAUSSIAN], fd[RECONSTRUCTION])
     found_in = "" if extractor == extractors[0] else extractors[0]
-    summary = in_words(prior, control, fd, temperature, found_in)
+    summary = in_words(gap, fd, temperature, found_in)
     if len(extractors) > 1:
         summary = f"In features of {extractor}: {summary}"
+    missing = _missing(gap)
     note = f"in {extractor}, at the temperature that is best in {found_in}" if found_in else ""
-    return _gap(extractor, PRIOR, prior, summary), _gap(extractor, SCALED_GAUSSIAN, control, note=note)
+    return (
+        _gap(extractor, PRIOR, gap.prior, missing, summary),
+        _gap(extractor, SCALED_GAUSSIAN, gap.control, missing or note),
+    )
 
 
-def _gap(extractor: str, kind: str, closed: float | None, summary: str = "", note: str = "") -> Measurement:
+def _missing(gap: Gap) -> str:
+    """Return why the number is missing, or ""."""
+    if gap.prior is not None:
+        return ""
+    return _UNDEFINED if gap.size.value <= 0 else _NOT_MEASURABLE
+
+
+def _gap(extractor: str, kind: str, closed: Estimate | None, note: str, summary: str = "") -> Measurement:
     return Measurement(
         "gap-closed",
-        closed,
+        None if closed is None else closed.value,
         "gap closed",
+        error=None if closed is None else closed.error,
         unit=SHARE,
         kind=kind,
         better="higher",
         conditions={"extractor": extractor},
-        note=_UNDEFINED if closed is None else note,
+        note=note,
         summary=summary,
     )
 
@@ -85,41 +103,66 @@ def _temperature(extractor: str, best: float) -> Measurement:
     return Measurement("temperature", best, "temperature τ", kind=SCALED_GAUSSIAN, conditions=conditions, detail=True)
 
 
-def in_words(
-    closed: float | None, control: float | None, fd: Mapping[str, float], temperature: float, found_in: str = ""
-) -> str:
+def in_words(gap: Gap, fd: Mapping[str, Estimate], temperature: float, found_in: str = "") -> str:
     """Write the result in a few sentences.
 
     Arguments:
-        closed: the share of the gap that the learned prior closes; None if it is not defined.
-        control: the share that the control closes.
+        gap: its size, and the shares that are closed.
         fd: Fréchet distance of each kind of images.
         temperature: of the control.
         found_in: the extractor that found the temperature, if it is another one.
     """
-    shown = {kind: significant(distance) for kind, distance in fd.items()}
-    if closed is None or control is None:
-        return (
-            "The gap closed is not defined here: reconstructions are no nearer to the data than draws from the "
-            f"Gaussian prior are (Fréchet distances {shown[RECONSTRUCTION]} and {shown[GAUSSIAN]}). Train the backbone "
-            "better or longer."
-        )
+    shown = {kind: with_deviation(distance.value, distance.error, "") for kind, distance in fd.items()}
+    if gap.prior is None or gap.control is None or gap.beyond is None:
+        return _without_number(gap, shown)
     at = f"the temperature that is best in {found_in}" if found_in else "its best temperature"
-    verb = "closes" if closed >= 0 else "does not close the gap but widens it:"
+    control = (
+        f"The control, in which nothing is learned (the Gaussian prior at {at}, {significant(temperature)}), "
+        f"closes {_share(gap.control)}"
+    )
+    if fd[PRIOR].value == fd[GAUSSIAN].value:
+        return f"This prior is the backbone’s own Gaussian prior, which closes nothing of the gap. {control}."
+    verb = "closes" if gap.prior.value >= 0 else "does not close the gap but widens it:"
     return (
-        f"The learned prior {verb} {percent(closed)} of the gap between the backbone’s own Gaussian prior and "
-        f"reconstructions: its Fréchet distance to the data is {shown[PRIOR]}, that of the Gaussian prior "
-        f"{shown[GAUSSIAN]}, that of reconstructions {shown[RECONSTRUCTION]}. The control, in which nothing is learned "
-        f"(the Gaussian prior at {at}, {significant(temperature)}), closes {percent(control)}; "
-        f"{_beyond(closed - control)}."
+        f"The learned prior {verb} {_share(gap.prior)} of the gap between the backbone’s own Gaussian prior and "
+        f"reconstructions{_interval(gap.prior)}: its Fréchet distance to the data is {shown[PRIOR]}, that of the "
+        f"Gaussian prior {shown[GAUSSIAN]}, that of reconstructions {shown[RECONSTRUCTION]}. {control}; "
+        f"{_beyond(gap.beyond)}."
     )
 
 
-def _beyond(difference: float) -> str:
-    points = f"{100 * abs(difference):.1f} points"
+def _without_number(gap: Gap, shown: Mapping[str, str]) -> str:
+    distances = f"(Fréchet distances {shown[RECONSTRUCTION]} and {shown[GAUSSIAN]})"
+    if gap.size.value <= 0:
+        return (
+            "The gap closed is not defined here: reconstructions are not nearer to the data than draws from the "
+            f"Gaussian prior are {distances}. Train the backbone better or longer."
+        )
     return (
-        f"the learned prior adds {points} to that" if difference > 0 else f"the learned prior stays {points} below it"
+        "The gap closed is not measurable here: reconstructions are nearer to the data than draws from the Gaussian "
+        f"prior by no more than noise {distances}. Measure more images (evaluate.samples), or use a backbone whose "
+        "Gaussian prior misses more."
     )
+
+
+def _share(closed: Estimate) -> str:
+    return with_deviation(closed.value, closed.error, SHARE)
+
+
+def _interval(closed: Estimate) -> str:
+    if closed.error is None:
+        return ""
+    low, high = (percent(closed.value + side * BOUND * closed.error) for side in (-1, 1))
+    return f" (95 % interval {low} to {high})"
+
+
+def _beyond(beyond: Estimate) -> str:
+    error = "" if beyond.error is None else f" ± {100 * beyond.error:.1f}"
+    points = f"{100 * abs(beyond.value):.1f}{error} points"
+    if beyond.value <= 0:
+        return f"the learned prior stays {points} below it"
+    noise = ", which is no more than noise" if beyond.is_noise else ""
+    return f"the learned prior adds {points} to that{noise}"
 
 
 def best_temperature(evaluation: Evaluation, unscaled: float) -> float:

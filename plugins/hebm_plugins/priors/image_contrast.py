@@ -1,10 +1,10 @@
-"""The contrastive prior for deep hierarchies: one density ratio, of the decoded image."""
+"""Contrastive priors for deep hierarchies: one density ratio, of the decoded image or of the feature before it."""
 
 from __future__ import annotations
 
 from hebm.config.recipes import option, recipe
 from hebm.interfaces import EnergyRecipe, Sampler
-from hebm_plugins.energies.image_conv import ImageConv
+from hebm_plugins.energies.image_conv import FeatureConv, ImageConv
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.multi_stage.settings import Contrast
 from hebm_plugins.priors.starts import START_PROPOSALS
@@ -32,3 +32,13 @@ class ImageContrast(MultiStage):
     )
     contrast: Contrast = option(factory=lambda: Contrast(negatives="pool", pool=24_000), doc="how ratios are learned")
     start_proposals: int = option(8, doc=START_PROPOSALS, low=1)
+
+
+@recipe
+class FeatureContrast(ImageContrast):
+    """log p(u) = f(d(u)) + log N(u; 0, I) − log Z, where d is the decoder's last feature map: else `image-contrast`.
+
+    The image is computed from d, so f sees no less than `image-contrast` does, and a chain need not run the image head.
+    """
+
+    energy: EnergyRecipe = option(factory=FeatureConv, doc="log r of a stage; should start at 0")

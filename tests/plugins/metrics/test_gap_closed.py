@@ -3,12 +3,27 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_models import numbers
 
+from hebm.evaluation.gap import estimated_gap
+from hebm.evaluation.jackknife import Estimate
 from hebm.evaluation.metrics_file import Results
 from hebm_plugins.metrics.gap import GapClosed, in_words
 
 FACTORS = {"classifier": 1, "twofold": 2}
+
+
+def estimate(value, noise=0.0):
+    return Estimate(value, value + noise * torch.tensor([-1.0, 1.0], dtype=torch.float64))
+
+
+def said(prior, control, noise=0.0, temperature=0.9):
+    """What is said of distances whose gap is 1."""
+    fd = {"gaussian": estimate(2.0), "prior": estimate(2.0 - prior, noise), "reconstruction": estimate(1.0)}
+    fd["scaled-gaussian"] = estimate(2.0 - control)
+    gap = estimated_gap(fd["gaussian"], fd["prior"], fd["scaled-gaussian"], fd["reconstruction"])
+    return in_words(gap, fd, temperature)
 
 
 class Measured:
@@ -35,7 +50,7 @@ class Measured:
 
     def distances(self, kind):
         assert isinstance(kind, str) or kind in self.kept  # so that it is not drawn twice
-        return {name: FACTORS[name] * self.distance(kind) for name in self.settings.extractor_names}
+        return {name: estimate(FACTORS[name] * self.distance(kind)) for name in self.settings.extractor_names}
 
     def forget(self, kind):
         self.kept.discard(kind)
@@ -68,18 +83,33 @@ def test_gap_and_control_are_fractions_of_the_same_hole():
     )
 
 
-def test_the_result_in_words_says_gap_control_and_distances():
-    fd = {"gaussian": 82.96, "prior": 51.93, "reconstruction": 43.13}
-    text = in_words(0.77916, 0.29, fd, 0.9)
-    for number in ("closes 77.9 %", "51.9", "83.0", "43.1", "0.900", "closes 29.0 %", "adds 48.9 points"):
+def test_the_result_in_words_says_gap_interval_control_and_distances():
+    text = said(0.779, 0.29, noise=0.01)
+    for number in ("closes 77.9 ± 1.0 %", "(95 % interval 75.9 % to 79.9 %)", "1.22 ± 0.010", "0.900"):
         assert number in text
-    assert computed(2.0)[0].summary.startswith("The learned prior closes 0.0 % of the gap")
+    assert "closes 29.0 ± 0.0 %; the learned prior adds 48.9 ± 1.0 points to that." in text
 
 
 def test_a_prior_that_is_worse_than_the_control_is_said_to_be():
-    fd = {"gaussian": 2.0, "prior": 1.5, "reconstruction": 1.0}
-    assert "stays 21.0 points below it" in in_words(0.08, 0.29, fd, 0.9)
-    assert "widens it: -8.0 %" in in_words(-0.08, 0.29, fd, 0.9)
+    assert "stays 21.0 ± 0.0 points below it" in said(0.08, 0.29)
+    assert "widens it: -8.0" in said(-0.08, 0.29)
+
+
+def test_an_advantage_within_its_noise_and_a_prior_that_learned_nothing_are_said_to_be_that():
+    assert "adds 1.0 ± 2.0 points to that, which is no more than noise" in said(0.3, 0.29, noise=0.02)
+    assert said(0.0, 0.29).startswith("This prior is the backbone’s own Gaussian prior")
+
+
+def test_a_gap_within_its_noise_is_not_measurable():
+    class Noisy(Measured):
+        def distances(self, kind):
+            return {"classifier": estimate(self.distance(kind), noise=2.0 if kind == "reconstruction" else 0.0)}
+
+    gap, control, *_ = GapClosed().compute(Noisy(2.0))
+    assert not gap.found
+    assert not control.found
+    assert gap.note.startswith("not measurable")
+    assert "no more than noise" in gap.summary
 
 
 def test_an_undefined_gap_has_no_number_and_is_explained():
@@ -101,7 +131,7 @@ def test_several_extractors_give_a_gap_each_at_the_temperature_of_the_first():
         2 * found.get("fd", "scaled-gaussian", extractor="classifier").value
     )
     assert [m.extractor for m in found.measurements if m.name == "temperature"] == ["classifier"]
-    assert first.summary.startswith("In features of classifier: The learned prior closes")
+    assert first.summary.startswith("In features of classifier: This prior is the backbone")
     assert "(the Gaussian prior at the temperature that is best in classifier, " in second.summary
     control = found.get("gap-closed", "scaled-gaussian", extractor="twofold")
     assert control.note == "in twofold, at the temperature that is best in classifier"

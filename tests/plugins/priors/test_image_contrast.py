@@ -10,8 +10,8 @@ from hebm.testing import ReferenceBackbone
 from hebm.testing.subjects import points, seeded
 from hebm.tilts import sees_of
 from hebm.training.kept_latents import Kept
-from hebm_plugins.energies.image_conv import ImageConv
-from hebm_plugins.priors.image_contrast import ImageContrast
+from hebm_plugins.energies.image_conv import FeatureConv, ImageConv
+from hebm_plugins.priors.image_contrast import FeatureContrast, ImageContrast
 from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.multi_stage.settings import Contrast
 from hebm_plugins.samplers.pcn_mala import PCNMALA
@@ -22,6 +22,10 @@ def test_it_is_multi_stage_with_other_defaults():
     contrast = Contrast(negatives="pool", pool=24_000)
     general = MultiStage(stages=1, energy=ImageConv(), sampler=sampler, contrast=contrast, start_proposals=8)
     assert attrs.asdict(ImageContrast()) == attrs.asdict(general)
+
+
+def test_with_the_feature_only_the_energy_differs():
+    assert attrs.asdict(FeatureContrast()) == attrs.asdict(ImageContrast(energy=FeatureConv()))
 
 
 def test_a_stage_stores_8_bit_images_alone_and_a_step_decodes_nothing(tmp_path, monkeypatch):
