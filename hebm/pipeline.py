@@ -31,6 +31,8 @@ from hebm.draws_cache import draws_cache
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.failures_log import log_failures, retry
+from hebm.evaluation.image_identity import ImageSources
+from hebm.evaluation.kept_features import FeatureStore
 from hebm.evaluation.metrics_file import Results
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.result import evaluate
@@ -198,8 +200,13 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
-def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
-    """Return what metrics see of a model, each process taking its share.
+def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: Listener | None = None) -> Evaluation:
+    """Return what metrics see of a model, each process taking its share; features are kept in the cache folder.
+
+    Arguments:
+        assembly: trained.
+        accelerator: devices and processes.
+        listener: is told by the main process how many images are done.
 
     Raises `ConfigError` for draws that the prior does not have: see `EvaluateSettings.request`.
     """
@@ -216,8 +223,10 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator) -> Evaluation:
     )
     model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
-    splits = Splits(experiment.data, assembly.images)
-    return Evaluation(model, splits, settings, processes, experiment.run.cache_folder)
+    splits, cache = Splits(experiment.data, assembly.images), experiment.run.cache_folder
+    store = FeatureStore(Path(cache).expanduser() / "features", experiment.run.cache_limit)
+    sources, follows = ImageSources.of(assembly.written), listener if accelerator.is_main_process else None
+    return Evaluation(model, splits, settings, processes, cache, store, sources, follows)
 
 
 def train(
@@ -264,6 +273,7 @@ def measure(
     training: float,
     unfinished: str = "",
     name: str | None = None,
+    listener: Listener | None = None,
 ) -> Results:
     """Evaluate, write metrics.json and the report, and return the results, which say what metrics failed.
 
@@ -276,11 +286,17 @@ def measure(
         training: the seconds that training took, for the record.
         unfinished: the place that training has reached, if it is not over.
         name: of the evaluation; its results are then kept next to those of metrics.json, and no pictures are drawn.
+        listener: is told by the main process how many images are done.
 
     Raises `HebmError` if every metric failed and the run has measurements from before, which are kept.
     """
-    evaluation = make_evaluation(assembly, accelerator)
-    results = evaluate(evaluation).after_training(training, unfinished).tried_again_by(retry(folder, unfinished))
+    listener = listener or Listener()
+    evaluation = make_evaluation(assembly, accelerator, listener)
+    try:
+        found = evaluate(evaluation)
+    finally:
+        listener.ended()
+    results = found.after_training(training, unfinished).tried_again_by(retry(folder, unfinished))
     if accelerator.is_main_process:
         log_failures(folder, results)
         if name is None:

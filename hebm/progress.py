@@ -1,8 +1,9 @@
-"""Show the progress of training: a bar on a terminal and in a notebook, lines elsewhere."""
+"""Show the progress of training, evaluation and sampling: a bar on a terminal and in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -10,17 +11,22 @@ from typing import Any
 from hebm.errors import ConfigError
 from hebm.training.listeners import Listener
 
+_AFTER, _EVERY = 5.0, 10.0
+"""Seconds before a computation over images is shown at all, and between two of its lines."""
+
 
 class Progress(Listener):
-    """Shows phase, step, loss and speed on the error stream.
+    """Shows phase, step, loss and speed of training, and how many images are done, on the error stream.
 
     Arguments:
         quiet: show nothing but messages.
+        task: what images are computed for, the first word of lines about them.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, task: str = "evaluate") -> None:
+        self.quiet, self.task = quiet, task
         self.bar: Any = None
+        self._count: _Count | None = None
         self.steps = self.tenth = 0
 
     def started(self, phase: str, step: int, steps: int) -> None:
@@ -52,19 +58,70 @@ class Progress(Listener):
             rate = f"{record['steps_per_second']:.3g} steps/s, {eta:.0f} s left"
             _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g}{_held_out(record)} ({rate})")
 
+    def counted(self, what: str, done: int, total: int) -> None:
+        """Show how many images are done, if it takes more than some seconds."""
+        title = f"{self.task}: {what}"
+        if self._count is None or self._count.title != title or done <= self._count.done:
+            self.ended()
+            self._count = None if self.quiet else _Count(title, done, total)
+        else:
+            self._count.moved(done)
+        if done >= total:
+            self.ended()
+
     def said(self, message: str) -> None:
         """Print a message on the error stream."""
         _say(f"note: {message}")
 
     def ended(self) -> None:
-        """Close the bar of the phase."""
+        """Close the bar of training, or of images."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+        if self._count is not None:
+            self._count.close()
+            self._count = None
+
+
+class _Count:
+    """Shows how many images of one computation are done.
+
+    Arguments:
+        title: of the computation.
+        done: images that were done before.
+        total: number of images.
+    """
+
+    def __init__(self, title: str, done: int, total: int) -> None:
+        self.title, self.done, self.total = title, done, total
+        self._before, self._started = done, time.monotonic()
+        self._next = self._started + _AFTER
+        bar = _bar_class()
+        options: dict[str, Any] = {"unit": "image", "dynamic_ncols": True, "leave": False, "delay": _AFTER}
+        self._bar = bar(total=total, initial=done, desc=title, **options) if bar is not None and done < total else None
+
+    def moved(self, done: int) -> None:
+        """Move the bar, or print a line if the last one was printed some seconds ago."""
+        if self._bar is not None:
+            self._bar.update(done - self.done)
+        self.done, now = done, time.monotonic()
+        if self._bar is None and now >= self._next and done < self.total:
+            self._next = now + _EVERY
+            rate = (done - self._before) / (now - self._started)
+            left = (self.total - done) / rate
+            _say(f"{self.title} {done:,}/{self.total:,} images ({rate:.3g} images/s, {left:.0f} s left)")
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def listener_of(progress: bool | Listener) -> Listener:
-    """Return who follows training: a bar for True, nothing but messages for False. Raises `ConfigError` for others."""
+    """Return who follows a computation: a bar for True, nothing but messages for False.
+
+    Raises `ConfigError` for anything else.
+    """
     if isinstance(progress, bool):
         return Progress(quiet=not progress)
     if isinstance(progress, Listener):

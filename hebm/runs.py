@@ -196,6 +196,7 @@ class Run:
         changes: Changes = (),
         *,
         name: str | None = None,
+        progress: bool | Listener = True,
         allow_changes: bool = False,
         allow_unfinished: bool = False,
     ) -> Measurements:
@@ -204,12 +205,14 @@ class Run:
         With a name the results go to evaluations/NAME.json instead, and metrics.json and the configuration stay.
 
         A metric that fails is among `results.failures` with its reason, and the others are measured. If all fail, or it
-        is interrupted, the measurements before it and the configuration stay as they were.
+        is interrupted, the measurements before it and the configuration stay as they were; the next call goes on from
+        the features that were computed.
 
         Arguments:
             changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which
                 did not decide the weights. They become part of the run's configuration, unless there is a name.
             name: of this evaluation; letters, digits, ".", "_" and "-".
+            progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
             allow_changes: go on although the data or a plugin changed since the run started.
             allow_unfinished: measure a run whose training is not over; its measurements say so.
 
@@ -224,30 +227,34 @@ class Run:
             changes=(*parse(self.stored.changes), *parse(changes)),
             allow_unfinished=allow_unfinished or self.stored.allow_unfinished,
         )
-        settings = stored.written.run
+        settings, listener = stored.written.run, listener_of(progress)
         accelerator = pipeline.make_accelerator(settings, self.path)
         with locked_runs.locked_when_finished(stored, accelerator, allow_changes) as found:
             results = pipeline.measure(
-                found.assembly, stored.folder, accelerator, found.seconds, found.unfinished, name
+                found.assembly, stored.folder, accelerator, found.seconds, found.unfinished, name, listener
             )
         left = () if name is None else self.stored.changes
         self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=left)
         return Measurements(self.stored.folder, results)
 
-    def analyse(self, name: str, changes: Changes = (), *, allow_changes: bool = False) -> Section:
+    def analyse(
+        self, name: str, changes: Changes = (), *, progress: bool | Listener = True, allow_changes: bool = False
+    ) -> Section:
         """Run an analysis, as `hebm analyse` does, into `analyses/NAME`; report.html is written again.
 
         Arguments:
             name: of the analysis; `hebm plugins --group analyses` lists them.
             changes: values by dotted key: options of the analysis after its name, such as `{"ood.images": 500}`, and
                 keys of `evaluate` and `run`.
+            progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
             allow_changes: go on although the data or a plugin changed since the run started.
 
         Raises `ConfigError` if the analysis does not support this run.
         """
         of_run, of_analysis = split_changes(changes)
         recipe = choose([name], of_analysis)[name]
-        with opened(self.stored, (*parse(self.stored.changes), *of_run), allow_changes) as whole:
+        changed = (*parse(self.stored.changes), *of_run)
+        with opened(self.stored, changed, allow_changes, listener_of(progress)) as whole:
             section = analyse(whole, name, recipe)
             write_report(whole.folder)
         return section

@@ -24,6 +24,7 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import StoredRun
+from hebm.training.listeners import Listener
 
 GROUP = AnalysisRecipe.group
 
@@ -80,6 +81,7 @@ def opened(
     run: StoredRun,
     changes: Changes = (),
     allow: bool = False,
+    listener: Listener | None = None,
 ) -> Iterator[Opened]:
     """Hold a finished run's model and data, under the folder's lock.
 
@@ -87,6 +89,7 @@ def opened(
         run: the run as it was read.
         changes: of its configuration; only keys that did not decide the weights may be changed.
         allow: go on although the images or a plugin changed.
+        listener: is told how many images are done.
 
     Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or something changed.
     """
@@ -94,7 +97,11 @@ def opened(
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
     with locked_runs.locked_when_finished(run, accelerator, allow, measured=False) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
-        yield Opened(pipeline.make_evaluation(trained.assembly, accelerator), run.folder, conditions)
+        listener = listener or Listener()
+        try:
+            yield Opened(pipeline.make_evaluation(trained.assembly, accelerator, listener), run.folder, conditions)
+        finally:
+            listener.ended()
 
 
 def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:

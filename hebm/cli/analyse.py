@@ -28,6 +28,7 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
     """
     from hebm.analysis.running import available, choose, opened, split_changes
     from hebm.errors import HebmError
+    from hebm.progress import Progress
     from hebm.report.page import write_report
     from hebm.stored_runs import read_run
 
@@ -35,7 +36,7 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
     found, broken = (choose(names, of_analyses), {}) if names else available(of_analyses)
     for name, cause in broken.items():
         click.echo(f"note: {name}: {cause}", err=True)
-    with opened(read_run(run, warn=warner(True)), of_run, allow_changes) as whole:
+    with opened(read_run(run, warn=warner(True)), of_run, allow_changes, Progress(task="analyse")) as whole:
         able = _able(whole, found, asked_for=bool(names))
         failed = [problem for name, recipe in able.items() if (problem := _problem(whole, name, recipe))]
         click.echo(f"report          {write_report(whole.folder)}")

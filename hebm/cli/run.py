@@ -76,7 +76,7 @@ def command(
             for note in assembly.notes:
                 say(note)
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
-            _measure(assembly, folder, accelerator, seconds)
+            _measure(assembly, folder, accelerator, seconds, quiet)
         if accelerator.is_main_process:
             results = read_run(folder.path).results or Results()
             click.echo(metrics_table(folder, results))
@@ -119,12 +119,13 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
         raise click.exceptions.Exit(128 + stopped.signal) from None
 
 
-def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float) -> None:
+def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float, quiet: bool) -> None:
     """Evaluate; a Ctrl-C leaves the trained run to be evaluated next time."""
     from hebm import pipeline
+    from hebm.progress import Progress
 
     try:
-        pipeline.measure(assembly, folder, accelerator, seconds)
+        pipeline.measure(assembly, folder, accelerator, seconds, listener=Progress(quiet))
     except KeyboardInterrupt:
         if accelerator.is_main_process:
             click.echo("note: evaluation stopped; start the run again to evaluate it", err=True)

@@ -81,8 +81,10 @@ def command(
     from hebm.evaluation.shares import Processes
     from hebm.noise import whole_blocks
     from hebm.pixel_levels import to_pixels
+    from hebm.progress import Progress
     from hebm.report.files import save_images
     from hebm.runs import open_run
+    from hebm.training.listeners import counted
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(accelerator.is_main_process))
@@ -110,7 +112,9 @@ def command(
         )
         return to_pixels(images)
 
-    parts = [draw(rows, start) for start, rows in share.batches(number, size)]
+    progress, mine = Progress(quiet=not accelerator.is_main_process, task="sample"), share.batches(number, size)
+    parts = [draw(rows, start) for start, rows in counted("prior", mine, progress)]
+    progress.ended()
     pixels = share.join(parts, draw(1, 0)[:0], number, size)
     if accelerator.is_main_process:
         save_images(pixels.cpu(), output)

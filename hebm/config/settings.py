@@ -30,7 +30,12 @@ class RunSettings:
         doc="where caches of any kind are kept, such as trained extractors; not a part of any run",
         renamed_from="/evaluate/cache",
     )
-    cache_limit: float = option(20.0, doc="GiB that stored draws may take in it", above=0, unit="GiB")
+    cache_limit: float = option(
+        20.0,
+        doc="GiB that stored draws may take in it, and kept features as well; of features, the latest are kept",
+        above=0,
+        unit="GiB",
+    )
     keep: int = option(2, low=2, doc="how many checkpoints to keep")
     checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")
     log_every: int = option(50, low=1, unit="steps", doc="how often to write a line of metrics.jsonl")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +17,8 @@ import torch
 import hebm
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
+
+_UNKNOWN_CODE = os.urandom(32)
 
 
 def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
@@ -44,6 +49,30 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
     Raises `importlib.metadata.PackageNotFoundError` for one that is not installed.
     """
     return {name: metadata.version(name) for name in sorted(set(distributions) - {"hebm"})}
+
+
+def code_digest(classes: Iterable[type]) -> str:
+    """Return the SHA-256 of the Python files of hebm and of the packages that some classes come from.
+
+    Versions do not tell apart the states of a package that somebody works on. A class that is in no file, as in a
+    notebook, has another digest in each process.
+    """
+    whole = hashlib.sha256()
+    for package in sorted({"hebm", *(cls.__module__.partition(".")[0] for cls in classes)}):
+        files = _python_files(package)
+        for path in files:
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+        if not files:
+            whole.update(_UNKNOWN_CODE)
+    return whole.hexdigest()
+
+
+def _python_files(package: str) -> list[Path]:
+    module = sys.modules.get(package)
+    folders, file = getattr(module, "__path__", None), getattr(module, "__file__", None)
+    if folders is not None:
+        return [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+    return [] if file is None else [Path(file)]
 
 
 def describe_images(images: ImageSpec) -> dict[str, Any]:

@@ -101,7 +101,12 @@ def check_repeats(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     expect_equal("features, computed again", _features(recipe, images, pixels)["features"], first, fix)
     expect_equal("features of the extractor loaded again", again(pixels)["features"], first, fix)
     same = again.sha256 == _loaded(recipe, images).sha256
-    promise(same, "the same sha256 when loaded again", again.sha256, "hash the weights: weights_cache.digest(state)")
+    promise(
+        same,
+        "the same sha256 when loaded again",
+        again.sha256,
+        "hash the weights: hebm.store.tensor_files.digest(state)",
+    )
 
 
 def check_cache(recipe: ExtractorRecipe, images: ImageSpec) -> None:
@@ -127,7 +132,7 @@ def check_sha256(recipe: ExtractorRecipe, images: ImageSpec) -> None:
     first, other = _loaded(recipe, images), _load(recipe, images, rows=30)
     pixels = _pixels(images)
     differ = not torch.equal(first(pixels)["features"], other(pixels)["features"])
-    fix = "hash the weights: weights_cache.digest(net.state_dict())"
+    fix = "hash the weights: hebm.store.tensor_files.digest(net.state_dict())"
     promise(not differ or first.sha256 != other.sha256, "another sha256 for other weights", "the same one", fix)
 
 

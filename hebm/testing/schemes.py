@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hebm.errors import HebmError
-from hebm.interfaces import Backbone, Batch, ImageSpec, Loss, PriorLearner, Progress, tilt_of
+from hebm.interfaces import Backbone, Batch, ImageSpec, InferringBackbone, Loss, PriorLearner, Progress, tilt_of
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.evaluations import GeneratorOnly
@@ -256,6 +256,19 @@ def check_posterior_noise(recipe: SchemeRecipe, images: ImageSpec, backbone: Bac
     expect_equal("the same key gives the same latents", a, b, fix)
     promise(not torch.equal(a, c), "another key gives other latents", "the same", fix)
     expect_close("rows 3 to 5 with noise.at(3) are rows 3 to 5 of the whole batch", tail, a[3:], 1e-4, fix)
+
+
+def check_infers_by_q(recipe: SchemeRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
+    """A scheme with `infers_by_q` gives the latents of `backbone.infer`, whatever the tilt."""
+    trained, batch = Trained.of(recipe, images, backbone), image_batch(images, ROWS)
+    inferring = trained.backbone.eval()
+    if not recipe.infers_by_q or not isinstance(inferring, InferringBackbone):
+        return
+    with torch.no_grad():
+        expected = inferring.infer(batch, Noise(0, "infer")).latents.u
+    found = _posterior(trained, batch, Noise(0, "infer")).latents.u
+    fix = "leave infers_by_q at False: evaluation takes such a scheme's reconstructions for those of the backbone"
+    expect_equal("the latents of q(z|x)", found, expected, fix)
 
 
 def check_unsuited(recipe: SchemeRecipe, images: ImageSpec, backbone: Backbone | None) -> None:

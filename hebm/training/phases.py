@@ -164,9 +164,15 @@ def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise, cache: Ro
 
 
 class SchemeRecipe(ABC):
-    """Group `hebm_schemes`: lists the phases of training, and infers the latents of given images."""
+    """Group `hebm_schemes`: lists the phases of training, and infers the latents of given images.
+
+    Attributes:
+        infers_by_q: whether `posterior` draws from the backbone's q(z|x) and depends on nothing else. Reconstructions
+            are then shared by all priors on a backbone.
+    """
 
     group: ClassVar[str] = "hebm_schemes"
+    infers_by_q: ClassVar[bool] = False
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Prepare the initial weights. Called once before a run's first step.

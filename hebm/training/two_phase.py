@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 import torch
@@ -149,6 +149,8 @@ class TwoPhase(SchemeRecipe):
 
     The backbone needs an inference model. Use this scheme for deep hierarchies, whose backbone is trained once.
     """
+
+    infers_by_q: ClassVar[bool] = True
 
     backbone: PhaseOptimization = option(
         factory=lambda: PhaseOptimization(steps=3000, schedule="cosine", clip=200.0), doc="phase 1"

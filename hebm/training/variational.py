@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hebm.config.recipes import option, recipe
 from hebm.densities import frozen
 from hebm.errors import ConfigError
@@ -82,6 +84,8 @@ class Variational(SchemeRecipe):
 
     The backbone's objective must return its posterior, as the default one does.
     """
+
+    infers_by_q: ClassVar[bool] = True
 
     steps: int = option(5000, doc="greatest number of training steps for each stage of the prior", low=0)
     patience: int = option(0, doc=PATIENCE, low=0)

@@ -245,6 +245,15 @@ class OneDraw(Sound):
         return super().posterior(backbone, tilt, batch, Noise(0, "always", start=noise.start))
 
 
+class NotByQ(Sound):
+    infers_by_q = True
+
+    def posterior(self, backbone, tilt, batch, noise):
+        found = super().posterior(backbone, tilt, batch, noise)
+        u = found.latents.u if tilt is None else 0.5 * found.latents.u
+        return attrs.evolve(found, latents=backbone.latents(u))
+
+
 # ---------------------------------------------------------------- what it refuses
 
 
@@ -283,6 +292,7 @@ CONTROLS = [
     (KLPerImage, "posterior", ()),
     (CentresTheBatch, "posterior-noise", ()),
     (OneDraw, "posterior-noise", ()),
+    (NotByQ, "infers-by-q", ()),
     (Unchecked, "unsuited", ()),
     (RefusesLate, "unsuited", ()),
 ]

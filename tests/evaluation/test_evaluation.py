@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, TinyData, tiny_evaluation
+from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, TinyData, gathering, tiny_evaluation
 from torch.distributions import Independent, Normal
 
 from hebm.errors import ConfigError, DataError, NonFiniteError
@@ -24,23 +24,6 @@ def test_images_do_not_depend_on_the_batch_size(tmp_path, kind, decode):
 def test_more_samples_begin_with_the_same_ones(tmp_path):
     few, many = (tiny_evaluation(tmp_path, samples=n, batch_size=64).pixels("prior") for n in (128, 300))
     assert torch.equal(many[:128], few)
-
-
-def gathering(world):
-    """One gather per process, over threads."""
-    barrier, slots = threading.Barrier(world), [None] * world
-
-    def gather(rank):
-        def call(tensor):
-            slots[rank] = tensor
-            barrier.wait(timeout=60)
-            whole = torch.cat([part.clone() for part in slots])
-            barrier.wait(timeout=60)
-            return whole
-
-        return call
-
-    return [gather(rank) for rank in range(world)]
 
 
 def test_processes_draw_bit_equal_images_and_features(tmp_path):

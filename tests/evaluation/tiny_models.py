@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import attrs
 import torch
 from torch import nn
@@ -88,6 +90,8 @@ class ShiftedPrior(PriorLearner):
 
 
 class InferScheme(SchemeRecipe):
+    infers_by_q = True
+
     def phases(self, backbone, prior):
         raise ConfigError("nothing to train")
 
@@ -112,7 +116,20 @@ class TinyData(ImageData):
 
 
 def tiny_evaluation(
-    tmp_path, prior=None, data=None, seed=0, world=1, rank=0, gather=None, backbone=None, request=None, **settings
+    tmp_path,
+    prior=None,
+    data=None,
+    seed=0,
+    world=1,
+    rank=0,
+    gather=None,
+    backbone=None,
+    request=None,
+    scheme=None,
+    store=None,
+    sources=None,
+    listener=None,
+    **settings,
 ):
     data = data or TinyData()
     backbone = backbone or LinearBackbone()
@@ -120,9 +137,27 @@ def tiny_evaluation(
     settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
     images = {split: data.load(split) for split in ("train", "test")}
     model = TrainedModel(
-        backbone, prior, InferScheme(), seed, request or settings.request, settings.rows, settings.decode
+        backbone, prior, scheme or InferScheme(), seed, request or settings.request, settings.rows, settings.decode
     )
-    return Evaluation(model, Splits(data, images), settings, Processes(world, rank, gather), str(tmp_path))
+    processes = Processes(world, rank, gather)
+    return Evaluation(model, Splits(data, images), settings, processes, str(tmp_path), store, sources, listener)
+
+
+def gathering(world):
+    """One gather per process, over threads."""
+    barrier, slots = threading.Barrier(world), [None] * world
+
+    def gather(rank):
+        def call(tensor):
+            slots[rank] = tensor
+            barrier.wait(timeout=60)
+            whole = torch.cat([part.clone() for part in slots])
+            barrier.wait(timeout=60)
+            return whole
+
+        return call
+
+    return [gather(rank) for rank in range(world)]
 
 
 def plan_of(evaluation, **changes):

@@ -130,9 +130,9 @@ def features_along(evaluation: Evaluation, n: int, factor: int, every: int) -> M
     model = evaluation.model
     last = next(reversed(model.chain_lengths))
     look = _Features(evaluation, every, factor * model.chain_lengths[last])
-    for few in model.batches(n):
-        noise = model.noise(PRIOR, few.start)
-        for transition, at in lengthened(model, few.stop - few.start, noise, factor, {last: look}):
+    for start, rows in evaluation.batches("chains", n):
+        noise = model.noise(PRIOR, start)
+        for transition, at in lengthened(model, rows, noise, factor, {last: look}):
             if transition.name == last:
                 look.start(at)
     return {k: None if k in look.broken else torch.cat(parts) for k, parts in look.found.items()}

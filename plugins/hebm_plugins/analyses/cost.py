@@ -105,10 +105,10 @@ def _measured(evaluation: Evaluation, request: Request, data: Moments, clock: Cl
     steps = request.steps or 0
     model.draw(min(n, BLOCK), model.noise("warm-up"), attrs.evolve(request, steps=min(1, steps)))
     counted, features, seconds, broken = evaluations_of(model), [], 0.0, False
-    for few in model.batches(n):
-        noise = evaluation.noise(PRIOR, few.start)
+    for start, rows in evaluation.batches(f"draws of {steps} steps", n):
+        noise = evaluation.noise(PRIOR, start)
         began = clock.read()
-        draw = model.draw(few.stop - few.start, noise)
+        draw = model.draw(rows, noise)
         seconds += clock.read() - began
         images = model.images(draw, noise)
         broken = broken or count_nonfinite(images) > 0

@@ -101,8 +101,8 @@ def _measured(evaluation: Evaluation, row: Row, context: Tensor | None, data: Mo
     """Return the FD of a row's images to the data; None where an image is not finite."""
     model, extractor, n = evaluation.model, evaluation.extractor(), len(evaluation.references)
     features = []
-    for start in range(0, n, evaluation.settings.rows):
-        few = slice(start, min(start + evaluation.settings.rows, n))
+    for start, rows in evaluation.batches(row.name, n):
+        few = slice(start, start + rows)
         given = None if context is None else context[few].to(model.device, model.dtype)
         images = model.images(Draw(row.draw(few), given), evaluation.noise("hole", start))
         if count_nonfinite(images):

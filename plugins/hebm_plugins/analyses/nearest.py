@@ -157,7 +157,7 @@ def _points(space: Space, pixels: Tensor, rows: int) -> Tensor:
 
 def _stream(evaluation: Evaluation, images: Images, space: Space) -> Iterator[tuple[int, Tensor]]:
     """Yield this process's batches of a data set as points, each with the number of its first image."""
-    for start, rows in evaluation.processes.batches(len(images), evaluation.settings.rows):
+    for start, rows in evaluation.batches("images compared", len(images)):
         yield start, space(to_pixels(_read(images, start, rows)))
 
 

@@ -137,9 +137,9 @@ def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[st
     model, extractor = evaluation.model, evaluation.extractor()
     found: dict[str, list[Tensor]] = {}
     broken, seconds, since = set(), dict[str, float](), time.perf_counter()
-    for few in model.batches(evaluation.settings.samples):
-        noise = evaluation.noise(PRIOR, few.start)
-        for name, draw in model.walk(few.stop - few.start, noise, path=model.transitions):
+    for start, rows in evaluation.batches("stages", evaluation.settings.samples):
+        noise = evaluation.noise(PRIOR, start)
+        for name, draw in model.walk(rows, noise, path=model.transitions):
             images = model.images(draw)
             broken |= {name} if count_nonfinite(images) else set()
             found.setdefault(name, []).append(extractor(to_pixels(images.nan_to_num()))["features"].cpu())

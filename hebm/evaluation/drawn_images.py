@@ -1,0 +1,209 @@
+"""Images of every kind, as a trained model draws, infers and decodes them.
+
+Kinds of images (`hebm.evaluation.kinds`), all decoded in one way and by one backbone:
+
+    "data"              the reference images of the split
+    "reconstruction"    the same images, inferred by the training scheme and decoded
+    "gaussian"          the backbone's own prior: the root that the learned prior tilts
+    ("gaussian", τ)     the same draws with u scaled by τ, the control in which nothing is learned
+    "prior"             the prior in question; of a root, the draws of "gaussian" themselves
+
+The i-th image of a kind has its own derived noise, whatever the batch size or the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.data.images import Images
+from hebm.data.splits import Splits
+from hebm.draws import Draw
+from hebm.errors import DataError, NonFiniteError
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.references import EvenSubset
+from hebm.evaluation.settings import EvaluateSettings
+from hebm.evaluation.shares import Processes
+from hebm.interfaces import Batch, PriorLearner
+from hebm.noise import Noise
+from hebm.pixel_levels import to_pixels
+from hebm.trained import TrainedModel, evaluating
+from hebm.training.listeners import Listener, counted
+from hebm.walking import root_of
+
+Kind = str | tuple[str, float]
+Span = tuple[int, int]
+"""First row of a batch, and how many rows it has."""
+_KEPT_BYTES = 2**30
+
+
+class PixelBatch(NamedTuple):
+    """A batch of images as metrics see them.
+
+    Arguments:
+        pixels: uint8 `(B, C, H, W)`.
+        finite: `(B,)`, whether each image was finite before it became pixels.
+        diagnostics: of each draw of a learned prior by name, float64 `(B,)`.
+    """
+
+    pixels: Tensor
+    finite: Tensor
+    diagnostics: Mapping[str, Tensor]
+
+
+class DrawnImages:
+    """The images of a trained model.
+
+    Arguments:
+        model: draws, decodes and infers.
+        splits: its data set.
+        settings: the `[evaluate]` table; where it names no extractor, the one that suits the data is filled in.
+        processes: how several processes divide images; each computes whole batches.
+        listener: is told how many images are done.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        splits: Splits,
+        settings: EvaluateSettings,
+        processes: Processes | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.model, self.splits, self.settings = model, splits, settings.suited_to(splits["train"])
+        self.processes, self.listener = processes or Processes(), listener or Listener()
+        self.references = EvenSubset(splits[settings.split], settings.samples)
+        if len(self.references) < 2:
+            raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
+        self._drawn: dict[Kind, dict[Span, PixelBatch]] = {}
+        self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
+
+    @property
+    def root(self) -> PriorLearner:
+        """The root that the prior tilts: the backbone's own prior."""
+        return root_of(self.model.prior)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
+        return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
+
+    def noise(self, kind: Kind, start: int = 0) -> Noise:
+        """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
+        return self.model.noise(kind if isinstance(kind, str) else kind[0], start)
+
+    # ------------------------------------------------------------ a batch
+
+    def draw(self, kind: Kind, start: int, rows: int) -> Draw:
+        """Return draws number `start` to `start + rows` of the prior, or of the root at a temperature."""
+        if kind == PRIOR and self.model.prior.root is not None:
+            draw = self.model.draw(rows, self.noise(kind, start))
+            self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
+            return draw
+        draw = self.model.draw_root(rows, self.noise(GAUSSIAN, start))
+        return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
+
+    def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
+        """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
+        if kind == DATA:
+            return self.references.read(torch.arange(start, start + rows))
+        noise = self.noise(kind, start)
+        if kind == RECONSTRUCTION:
+            return self.model.reconstructed(self.batch(self.references, start, rows), noise)
+        return self.model.images(self.draw(kind, start, rows), noise)
+
+    def batch(self, images: Images, start: int, rows: int) -> Batch:
+        """Return images of a data set as the model is shown them, on its device."""
+        batches = self.splits.batches(images, self.model.seed, self.model.device, self.model.dtype)
+        return batches.in_order(start, rows)
+
+    def pixel_batch(self, kind: Kind, start: int, rows: int) -> PixelBatch:
+        """Return a batch of images. The batches of a kind are kept in memory while all of them are small."""
+        kept = self._drawn.setdefault(kind, {})
+        span = start, rows
+        if span not in kept:
+            images = self.decoded(kind, start, rows)
+            finite = images.flatten(1).isfinite().all(1).cpu()
+            drawn = self._diagnostics.get(start, {}) if kind == PRIOR else {}
+            if images[0].numel() * self.count(kind) > _KEPT_BYTES:
+                kept.clear()
+            kept[span] = PixelBatch(to_pixels(images).cpu(), finite, drawn)
+        return kept[span]
+
+    # ------------------------------------------------------------ all images
+
+    def draws(self, kind: Kind, n: int) -> Tensor:
+        """The first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
+        size = self.settings.rows
+        parts = [self.decoded(kind, start, min(size, n - start)) for start in range(0, n, size)]
+        return torch.cat(parts).clamp(-1, 1)
+
+    def pixels(self, kind: Kind) -> Tensor:
+        """All images of a kind, uint8 `(N, C, H, W)`. Raises `NonFiniteError` if any is not finite."""
+        batches = [self.pixel_batch(kind, *span) for span in self.batches(title_of(kind), self.count(kind))]
+        self._require_finite(kind, [batch.finite for batch in batches])
+        empty = torch.empty((0, *self.references.shape), dtype=torch.uint8)
+        return self._join(kind, [batch.pixels for batch in batches], empty)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return means of the prior's diagnostics (`Draw.diagnostics`) over the draws that this process has seen."""
+        names = dict.fromkeys(name for found in self._diagnostics.values() for name in found)
+        return {name: float(torch.cat([f[name] for f in self._diagnostics.values()]).mean()) for name in names}
+
+    def batches(self, what: str, n: int) -> Iterator[Span]:
+        """Yield this process's batches of n images one after another, and tell the listener how many are done.
+
+        Arguments:
+            what: is computed of them, for the listener.
+            n: images of all processes.
+        """
+        return counted(what, self.processes.batches(n, self.settings.rows), self.listener)
+
+    def _require_finite(self, kind: Kind, finite: Sequence[Tensor]) -> None:
+        """Raise `NonFiniteError` on every process if an image of any process is not finite."""
+        nonfinite = self.processes.total(sum(int((~rows).sum()) for rows in finite), self.model.device)
+        if nonfinite:
+            raise NonFiniteError(
+                f"{nonfinite} of {self.count(kind)} images of kind {kind!r} are not finite; nothing is measured of the "
+                "rest. A chain that diverges needs a smaller step size; see the energies in metrics.jsonl"
+            )
+
+    def _join(self, kind: Kind, parts: list[Tensor], empty: Tensor) -> Tensor:
+        if self.processes.gather is not None:
+            parts, empty = [part.to(self.model.device) for part in parts], empty.to(self.model.device)
+        return self.processes.join(parts, empty, self.count(kind), self.settings.rows).cpu()
+
+    # ------------------------------------------------------------ figures per image
+
+    def per_image(
+        self,
+        split: str,
+        score: Callable[[Batch, Noise], Tensor],
+        most: int | None = None,
+        shape: tuple[int, ...] = (),
+    ) -> Tensor:
+        """A score of each image of a split, float64 `(N, *shape)`, in order.
+
+        Arguments:
+            split: "train" or "test".
+            score: of a batch and its noise, `(B, *shape)`.
+            most: how many images at most, evenly spread.
+            shape: of one image's score.
+        """
+        whole = self.splits[split]
+        images = EvenSubset(whole, len(whole) if most is None else most)
+        parts = []
+        with evaluating(self.model.backbone, self.model.prior):
+            for start, rows in self.batches(f"scores of {split}", len(images)):
+                noise = self.noise("per-image", start).derive(split)
+                parts.append(score(self.batch(images, start, rows), noise).double())
+        empty = torch.empty(0, *shape, dtype=torch.float64, device=self.model.device)
+        return self.processes.join(parts, empty, len(images), self.settings.rows).cpu()
+
+
+def title_of(kind: Kind) -> str:
+    """Return how messages call a kind."""
+    return kind if isinstance(kind, str) else f"{kind[0]} at temperature {kind[1]:.4g}"

@@ -1,0 +1,60 @@
+"""Files of tensors that can be made again. Each has the hash of its content, and a damaged one counts as missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+from torch import Tensor
+
+from hebm.store.tensor_files import digest, encode
+
+logger = logging.getLogger(__name__)
+
+_SHA256 = "sha256"
+
+
+def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> bool:
+    """Write tensors with notes and the hash of both, under a temporary name first; return whether that worked.
+
+    A folder that cannot be written to costs time and nothing else: the tensors are made again.
+    """
+    notes = notes or {}
+    content = encode(tensors, {**notes, _SHA256: _hash(tensors, notes)})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        logger.warning("%s is not kept and will be made again: %s", path, error)
+        return False
+    return True
+
+
+def read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return the tensors and the notes of a file; None if it is missing or damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            notes = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:  # another process has just removed it
+        return None
+    except (OSError, safetensors.SafetensorError) as error:
+        logger.warning("%s is damaged and is made again: %s", path, error)
+        return None
+    if notes.pop(_SHA256, None) != _hash(tensors, notes):
+        logger.warning("%s is damaged and is made again: its content does not fit its hash", path)
+        return None
+    return tensors, notes
+
+
+def _hash(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    return hashlib.sha256((digest(tensors) + json.dumps(sorted(notes.items()))).encode()).hexdigest()
