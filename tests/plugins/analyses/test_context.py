@@ -7,6 +7,7 @@ from tiny_models import LinearBackbone, RootPrior, TinyData, tiny_evaluation
 
 from hebm.interfaces import Draw, Exact, PriorLearner, Request
 from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.testing.evaluations import StandIn
 from hebm_plugins.analyses.context import Context
 
 
@@ -65,7 +66,9 @@ def made(tmp_path):
     def of(shift=None):
         backbone = Shifted()
         prior = Contexts(backbone.layout) if shift is None else Known(backbone.layout, shift)
-        return tiny_evaluation(tmp_path, prior=prior, data=TinyData(), samples=128, batch_size=64, backbone=backbone)
+        found = tiny_evaluation(tmp_path, prior=prior, data=TinyData(), samples=128, batch_size=64, backbone=backbone)
+        found.extractors["classifier"] = StandIn("classifier", 2)  # features of all pixels, not of what labels tell
+        return found
 
     return of
 

@@ -13,7 +13,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec, InferringBackbone
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
-from hebm.testing.evaluations import WITH_CONTEXT, subjects
+from hebm.testing.evaluations import WITH_CONTEXT, StandIn, subjects
 from hebm_plugins.analyses import inferred_u
 from hebm_plugins.analyses.hole import Hole
 from hebm_plugins.analyses.mixed_draws import MixedDraws
@@ -66,7 +66,9 @@ class KnownData(ImageData):
 def made(tmp_path, backbone=None, copied=False, batch_size=256):
     backbone, data = backbone or Known(), KnownData(copied=copied)
     prior = RootPrior(backbone.layout)
-    return tiny_evaluation(tmp_path, prior=prior, data=data, samples=400, batch_size=batch_size, backbone=backbone)
+    found = tiny_evaluation(tmp_path, prior=prior, data=data, samples=400, batch_size=batch_size, backbone=backbone)
+    found.extractors["classifier"] = StandIn("classifier", 2)  # features of all pixels, not of what labels tell
+    return found
 
 
 def test_independent_layers_close_everything_where_the_aggregate_posterior_factorises(tmp_path):
@@ -87,7 +89,7 @@ def test_independent_layers_close_nothing_where_only_their_dependence_is_wrong(t
     section = SMALL.run(made(tmp_path, copied=True), tmp_path)
     closed = section.numbers["gap_closed"]
     for row in ("independent", "top-1", "bottom-1", "scaled"):
-        assert abs(closed[row]) < 0.15, row
+        assert -0.25 < closed[row] < 0.15, row
     assert closed["fitted"] > 0.85  # the dependence is linear
     assert section.text[0].startswith("The prior hole is in how a layer depends on the layers above it")
     assert '"image-conv"' in section.text[0]
