@@ -176,7 +176,7 @@ def test_the_sweep_of_six_priors_has_the_settings_of_the_table(variant):
     assert f"`{overrides}`" in (BENCHMARKS / "RESULTS.md").read_text()
 
 
-@pytest.mark.parametrize("variant", ["joint", "multi-stage", "score", "image-contrast"])
+@pytest.mark.parametrize("variant", ["joint", "multi-stage", "score", "image-contrast", "feature-contrast"])
 def test_the_sweep_on_the_small_nvae_has_the_settings_of_the_files(variant):
     runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "nvae-tiny-mnist.toml"))}
     ours, theirs = runs[variant].experiment, Experiment.load(BENCHMARKS / "nvae" / f"nvae-tiny-mnist-{variant}.toml")
