@@ -9,7 +9,7 @@ SMALL = tuple(
     word
     for option in (
         *("chains.images=0", "chains.chains=4", "cost.samples=16", "cost.steps=[0, 1]", "cost.proposals=[1]"),
-        *("hole.samples=64", "nearest.samples=16", "ood.images=40"),
+        *("hole.samples=64", "nearest.samples=16", "ood.images=40", "sanity.samples=16"),
     )
     for word in ("--set", option)
 )
@@ -39,7 +39,7 @@ def test_without_names_all_are_run_that_can_and_the_others_skipped_with_a_reason
         "temperature",
     ]
     page = (run / "report.html").read_text()
-    assert all(f"<h2>{title}" in page for title in ("Chains", "Hierarchical sampling", "Out of distribution"))
+    assert all(f">{title}" in page.partition("</nav>")[2] for title in ("Chains", "Hierarchical sampling", "Out of distribution"))
     options = json.loads((run / "analyses/ood/section.json").read_text())["conditions"]["options"]
     assert options["images"] == 40
 
