@@ -63,7 +63,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def main() -> None:
-    """Write both splits."""
+    """Write train.tar.gz and test.tar.gz from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="where torchvision keeps CIFAR-10")
     parser.add_argument("folder", type=Path, help="where the archives go")

@@ -296,7 +296,7 @@ def measure(
         found = evaluate(evaluation)
     finally:
         listener.ended()
-    results = found.after_training(training, unfinished).tried_again_by(retry(folder, unfinished))
+    results = found.after_training(training, unfinished).tried_again_by(retry(folder, unfinished, name))
     if accelerator.is_main_process:
         log_failures(folder, results)
         if name is None:

@@ -10,14 +10,16 @@ from hebm.store.durable import replace_file, reporting
 from hebm.store.run_folder import RunFolder
 
 
-def retry(folder: RunFolder, unfinished: str) -> str:
+def retry(folder: RunFolder, unfinished: str, name: str | None = None) -> str:
     """Return the command that measures a run again.
 
     Arguments:
         folder: of the run.
         unfinished: the place that training has reached, if it is not over.
+        name: of the evaluation, if it has one.
     """
-    return f"hebm evaluate {shlex.quote(str(folder.path))}{' --allow-unfinished' if unfinished else ''}"
+    named = "" if name is None else f" --name {shlex.quote(name)}"
+    return f"hebm evaluate {shlex.quote(str(folder.path))}{' --allow-unfinished' if unfinished else ''}{named}"
 
 
 def log_failures(folder: RunFolder, results: Results) -> None:

@@ -45,7 +45,7 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Return what a cache folder keeps, the one that was not written to for longest first. No folder is no entry.
+    """Return what a cache folder keeps, the oldest first by last change; nothing where there is no folder.
 
     Raises `CheckpointError` if it cannot be read.
     """

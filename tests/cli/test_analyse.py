@@ -39,7 +39,10 @@ def test_without_names_all_are_run_that_can_and_the_others_skipped_with_a_reason
         "temperature",
     ]
     page = (run / "report.html").read_text()
-    assert all(f">{title}" in page.partition("</nav>")[2] for title in ("Chains", "Hierarchical sampling", "Out of distribution"))
+    assert all(
+        f">{title}" in page.partition("</nav>")[2]
+        for title in ("Chains", "Hierarchical sampling", "Out of distribution")
+    )
     options = json.loads((run / "analyses/ood/section.json").read_text())["conditions"]["options"]
     assert options["images"] == 40
 

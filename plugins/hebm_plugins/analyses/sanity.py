@@ -159,7 +159,7 @@ class _Parts:
         return kept[_evenly(len(kept), self.count)]
 
     def read(self, places: Tensor) -> Iterator[Tensor]:
-        """Yield batches of images."""
+        """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1]."""
         for few in torch.split(places, self.rows):
             yield self.images.read(few)
 

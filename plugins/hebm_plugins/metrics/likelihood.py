@@ -120,7 +120,7 @@ class Likelihood(MetricRecipe):
 
 
 def _lacking(backbone: Backbone, images: Images) -> str:
-    """Return what there is no bound without; "" if nothing is lacking."""
+    """Return what the bound lacks: an inference model or test images; "" if nothing."""
     if not isinstance(backbone, InferringBackbone):
         return "the backbone has no inference model q(z|x)"
     return "" if len(images) else "there are no test images"
