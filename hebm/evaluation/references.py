@@ -8,6 +8,12 @@ from torch import Tensor
 from hebm.data.images import Images
 
 
+def even_places(n: int, most: int) -> Tensor:
+    """Return places of at most `most` of n things, evenly spread: ⌊i · n / count⌋; all of them, in order, if they fit."""
+    count = min(n, most)
+    return torch.arange(count) * n // max(1, count)
+
+
 class EvenSubset(Images):
     """n of a data set's images, evenly spread, so that a folder sorted by class contributes every class.
 
@@ -21,8 +27,7 @@ class EvenSubset(Images):
     def __init__(self, images: Images, n: int) -> None:
         self.images, self.shape = images, images.shape
         self.classes, self.attributes = images.classes, images.attributes
-        count = min(n, len(images))
-        self.index = torch.arange(count) * len(images) // max(1, count)
+        self.index = even_places(len(images), n)
         self.labels = None if images.labels is None else images.labels[self.index]
 
     def __len__(self) -> int:

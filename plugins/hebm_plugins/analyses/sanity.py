@@ -18,6 +18,7 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor
 from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard_error
 from hebm.evaluation.kinds import RECONSTRUCTION
+from hebm.evaluation.references import even_places
 from hebm.interfaces import Draw, InferringBackbone
 from hebm.pixel_levels import to_pixels
 from hebm.report.numbers import significant, with_deviation
@@ -135,7 +136,7 @@ class _Parts:
         left = torch.ones(len(self.images), dtype=torch.bool)
         left[self.whole] = False
         others = left.nonzero().flatten()
-        self.others = others[_evenly(len(others), _MOST_OTHERS * wanted)]
+        self.others = others[even_places(len(others), _MOST_OTHERS * wanted)]
         self.mode, self.modes = self._modes()
         self.count = min(wanted, len(self._kept(most_dropped)))
 
@@ -156,17 +157,12 @@ class _Parts:
     def other(self, dropped: float = 0.0) -> Tensor:
         """Return places of the other part's images, without a share of the modes, always the same number of them."""
         kept = self._kept(dropped)
-        return kept[_evenly(len(kept), self.count)]
+        return kept[even_places(len(kept), self.count)]
 
     def read(self, places: Tensor) -> Iterator[Tensor]:
         """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1]."""
         for few in torch.split(places, self.rows):
             yield self.images.read(few)
-
-
-def _evenly(n: int, most: int) -> Tensor:
-    count = min(n, most)
-    return torch.arange(count) * n // max(1, count)
 
 
 # ---------------------------------------------------------------- the section
