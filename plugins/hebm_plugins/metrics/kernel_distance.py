@@ -24,26 +24,27 @@ from torch import Tensor
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import Measurement, Scalar
+from hebm.evaluation.references import even_places
 
 MOST = 2000
-"""The largest number of images of each side; the first ones are taken."""
+"""The largest number of images of each side; they are evenly spread, because data may be sorted by class."""
 _NOTE = "unbiased in the number of images, which the Fréchet distance is not"
 
 
-class Estimate(NamedTuple):
-    """An estimate and its standard error."""
+class KernelDistance(NamedTuple):
+    """An estimate of MMD² and its standard error."""
 
     value: float
     error: float
 
 
-def kernel_distance(x: Tensor, y: Tensor) -> Estimate:
+def kernel_distance(x: Tensor, y: Tensor) -> KernelDistance:
     """Return MMD² of features `(N, F)` and `(M, F)`, at least two of each."""
     x, y = x.double(), y.double()
     cross = _kernel(x, y)
     of_x, of_y = _mean_of_others(_kernel(x, x)) - cross.mean(1), _mean_of_others(_kernel(y, y)) - cross.mean(0)
     error = 2 * (of_x.var() / len(x) + of_y.var() / len(y)).sqrt()
-    return Estimate(float(of_x.mean() + of_y.mean()), float(error))
+    return KernelDistance(float(of_x.mean() + of_y.mean()), float(error))
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -57,8 +58,8 @@ def _mean_of_others(kernel: Tensor) -> Tensor:
 
 def measured(evaluation: Evaluation, kind: str, extractor: str) -> Measurement:
     """Measure `kernel-distance` of a kind of images to the data, in an extractor."""
-    x, y = (evaluation.features(each, extractor=extractor)[:MOST] for each in (kind, DATA))
-    value, error = kernel_distance(x, y)
+    x, y = (evaluation.features(each, extractor=extractor) for each in (kind, DATA))
+    value, error = kernel_distance(*(each[even_places(len(each), MOST)] for each in (x, y)))
     conditions: dict[str, Scalar] = {"extractor": extractor, "most": MOST}
     return Measurement(
         "kernel-distance", value, "kernel distance", error, kind=kind, better="lower", conditions=conditions, note=_NOTE

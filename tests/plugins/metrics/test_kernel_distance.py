@@ -5,9 +5,11 @@ import torch
 from tiny_models import tiny_evaluation
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from hebm.evaluation.kinds import PRIOR
+from hebm.evaluation.kinds import DATA, PRIOR
 from hebm.noise import Noise
+from hebm.testing.evaluations import StandIn
 from hebm_plugins.metrics import distances
+from hebm_plugins.metrics import kernel_distance as kernel_distance_module
 from hebm_plugins.metrics.kernel_distance import kernel_distance
 
 
@@ -38,3 +40,14 @@ def test_it_is_measured_next_to_fd_where_images_are_few(tmp_path, monkeypatch):
     assert kernel[PRIOR].extractor == "classifier"
     many = distances.FrechetDistance().compute(evaluation.measured_on(300))
     assert {item.name for item in many} == {"fd"}
+
+
+def test_where_there_are_more_images_than_are_compared_every_part_of_the_data_counts(tmp_path, monkeypatch):
+    """Data may be sorted by class: the first images alone would be of the first classes."""
+    monkeypatch.setattr(kernel_distance_module, "MOST", 10)
+    evaluation = tiny_evaluation(tmp_path, samples=40)
+    evaluation.extractors["classifier"] = StandIn("classifier", 2)
+    found = kernel_distance_module.measured(evaluation, PRIOR, "classifier")
+    x, y = (evaluation.features(kind)[::4] for kind in (PRIOR, DATA))
+    assert found.value == kernel_distance(x, y).value
+    assert found.value != kernel_distance(evaluation.features(PRIOR)[:10], evaluation.features(DATA)[:10]).value
