@@ -9,7 +9,7 @@ from hebm.data.images import Images
 
 
 def even_places(n: int, most: int) -> Tensor:
-    """Return places of at most `most` of n things, evenly spread: ⌊i · n / count⌋; all of them, in order, if they fit."""
+    """Return places of at most `most` of n things, evenly spread, ⌊i · n / count⌋: all, in order, if they fit."""
     count = min(n, most)
     return torch.arange(count) * n // max(1, count)
 

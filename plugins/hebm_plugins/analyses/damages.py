@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from hebm.noise import Noise
 
 Damage = Callable[[Tensor, float, Noise], Tensor]
-"""Maps images `(B, C, H, W)` in [−1, 1], a strength and a noise to damaged ones in [−1, 1]; strength 0 changes none."""
+"""Maps images `(B, C, H, W)` in [−1, 1], a strength and a noise to damaged ones in [−1, 1]; strength 0 changes none.
+
+Each image is damaged by itself, with the numbers of its row of the noise.
+"""
 
 _SIDE = 32
 """The largest side on which a blur of 1 is a deviation of one pixel; above it the deviation grows in proportion."""
@@ -38,8 +41,8 @@ def noisy(images: Tensor, strength: float, noise: Noise) -> Tensor:
 
 
 def contrasted(images: Tensor, strength: float, noise: Noise) -> Tensor:
-    """Return clamp(m + (1 + s)(x − m)), with the mean m of all of these images: s = 1 doubles the contrast."""
-    middle = images.mean()
+    """Return clamp(m + (1 + s)(x − m)), with the mean m of each image: s = 1 doubles the contrast."""
+    middle = images.mean((1, 2, 3), keepdim=True)
     return (middle + (1 + strength) * (images - middle)).clamp(-1, 1)
 
 

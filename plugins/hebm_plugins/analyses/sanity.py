@@ -16,14 +16,14 @@ from hebm.analysis.section import Picture, Section, Table, write_csv
 from hebm.config.recipes import option, recipe
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor
-from hebm.evaluation.frechet import Moments, frechet_distance, moments, standard_error
+from hebm.evaluation.frechet import frechet_distance, moments, standard_error
 from hebm.evaluation.kinds import RECONSTRUCTION
 from hebm.evaluation.references import even_places
 from hebm.interfaces import Draw, InferringBackbone
 from hebm.pixel_levels import to_pixels
 from hebm.report.numbers import significant, with_deviation
 from hebm.trained import count_nonfinite
-from hebm_plugins.analyses.damages import DAMAGES
+from hebm_plugins.analyses.damages import DAMAGES, Damage
 
 DROPPED, TEMPERATURE = "modes dropped", "temperature"
 _MOST_OTHERS = 8
@@ -83,42 +83,54 @@ class Sanity(AnalysisRecipe):
         return _section(found, parts.count, folder)
 
     def _steps(self, evaluation: Evaluation, parts: _Parts, extractor: Extractor) -> list[Step]:
-        whole = _moments(extractor, parts.read(parts.whole))
-        noise, steps = evaluation.noise("sanity"), list[Step]()
+        measure = _Measure(evaluation, extractor, parts.read("undamaged", parts.whole))
+        none, steps = measure(parts.read("others", parts.other())), list[Step]()
         for name, damage in DAMAGES.items():
-            for strength in (0.0, *getattr(self, name)):
-                damaged = (damage(x, strength, noise.derive(name, i)) for i, x in enumerate(parts.read(parts.other())))
-                steps.append(_step(name, strength, extractor, damaged, whole))
-        for share in (0.0, *self.dropped):
-            steps.append(_step(DROPPED, share, extractor, parts.read(parts.other(share)), whole))
+            steps.append(Step(name, 0.0, *none))
+            for strength in getattr(self, name):
+                steps.append(Step(name, strength, *measure(parts.damaged(name, damage, strength))))
+        steps.append(Step(DROPPED, 0.0, *none))
+        for share in self.dropped:
+            steps.append(Step(DROPPED, share, *measure(parts.read(DROPPED, parts.other(share)))))
         if isinstance(evaluation.model.backbone, InferringBackbone):
             for temperature in (1.0, *self.temperatures):
-                images = _scaled(evaluation, temperature)
-                steps.append(_step(TEMPERATURE, temperature - 1, extractor, images, whole))
+                steps.append(Step(TEMPERATURE, temperature - 1, *measure(_scaled(evaluation, temperature))))
         return steps
 
 
-def _moments(extractor: Extractor, images: Iterator[Tensor]) -> Moments:
-    return moments(torch.cat([extractor(to_pixels(few))["features"].cpu() for few in images]))
+class _Measure:
+    """Measures images against undamaged ones, in one extractor.
 
+    Arguments:
+        evaluation: is told of the progress.
+        extractor: of the features.
+        whole: the undamaged images, in batches.
+    """
 
-def _step(damage: str, strength: float, extractor: Extractor, images: Iterator[Tensor], whole: Moments) -> Step:
-    features = []
-    for few in images:
-        if count_nonfinite(few):
-            return Step(damage, strength, None, None)
-        features.append(extractor(to_pixels(few))["features"].cpu())
-    found = torch.cat(features)
-    return Step(damage, strength, frechet_distance(moments(found), whole), standard_error(found, whole))
+    def __init__(self, evaluation: Evaluation, extractor: Extractor, whole: Iterator[Tensor]) -> None:
+        self.evaluation, self.extractor = evaluation, extractor
+        self.whole = moments(torch.cat([self._features(few) for few in whole]))
+
+    def __call__(self, images: Iterator[Tensor]) -> tuple[float | None, float | None]:
+        """Return the Fréchet distance of images and its standard error; None where one of them is not finite."""
+        features = []
+        for few in images:
+            if count_nonfinite(few):
+                return None, None
+            features.append(self._features(few))
+        found = torch.cat(features)
+        return frechet_distance(moments(found), self.whole), standard_error(found, self.whole)
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.extractor(to_pixels(images))["features"].cpu()
 
 
 def _scaled(evaluation: Evaluation, temperature: float) -> Iterator[Tensor]:
     """Yield T(τ u) of the undamaged part's inferred u, with the noise of its reconstructions."""
     model, images = evaluation.model, evaluation.references
-    for start in range(0, len(images), evaluation.settings.rows):
-        batch = evaluation.batch(images, start, min(evaluation.settings.rows, len(images) - start))
+    for start, rows in evaluation.batches(f"{TEMPERATURE} {temperature:g}", len(images)):
         noise = evaluation.noise(RECONSTRUCTION, start)
-        latents = model.infer(batch, noise).latents
+        latents = model.infer(evaluation.batch(images, start, rows), noise).latents
         yield model.images(Draw(temperature * latents.u, latents.context), noise)
 
 
@@ -126,12 +138,12 @@ class _Parts:
     """Two parts of a split without a common image: the evaluation's references, and as many of the others.
 
     Arguments:
-        evaluation: its split and batch size.
+        evaluation: its split, batch size and noise.
         most_dropped: the largest share of modes that is dropped; that many images are left even then.
     """
 
     def __init__(self, evaluation: Evaluation, most_dropped: float) -> None:
-        self.images, self.rows = evaluation.splits[evaluation.settings.split], evaluation.settings.rows
+        self.evaluation, self.images = evaluation, evaluation.splits[evaluation.settings.split]
         self.whole, wanted = evaluation.references.index, len(evaluation.references)
         left = torch.ones(len(self.images), dtype=torch.bool)
         left[self.whole] = False
@@ -146,7 +158,7 @@ class _Parts:
         if labels is not None and self.images.classes:
             found, mode = torch.unique(labels[self.others], return_inverse=True)
             return mode, len(found)
-        brightness = torch.cat([few.flatten(1).mean(1) for few in self.read(self.others)])
+        brightness = torch.cat([few.flatten(1).mean(1) for few in self.read("brightness", self.others)])
         return brightness.argsort().argsort(), len(brightness)
 
     def _kept(self, dropped: float) -> Tensor:
@@ -159,10 +171,22 @@ class _Parts:
         kept = self._kept(dropped)
         return kept[even_places(len(kept), self.count)]
 
-    def read(self, places: Tensor) -> Iterator[Tensor]:
-        """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1]."""
-        for few in torch.split(places, self.rows):
-            yield self.images.read(few)
+    def damaged(self, name: str, damage: Damage, strength: float) -> Iterator[Tensor]:
+        """Yield the other part's images with a damage, a batch at a time, whose noise does not depend on batches."""
+        start = 0
+        for few in self.read(name, self.other()):
+            yield damage(few, strength, self.evaluation.noise("sanity", start).derive(name))
+            start += len(few)
+
+    def read(self, what: str, places: Tensor) -> Iterator[Tensor]:
+        """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1].
+
+        Arguments:
+            what: is computed of them, for those who follow the analysis.
+            places: in the split.
+        """
+        for start, rows in self.evaluation.batches(what, len(places)):
+            yield self.images.read(places[start : start + rows])
 
 
 # ---------------------------------------------------------------- the section

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from hebm.noise import Noise
+from hebm.noise import BLOCK, Noise
 from hebm_plugins.analyses.damages import DAMAGES, blurred, contrasted, noisy
 
 NOISE = Noise(0, "damages")
@@ -38,6 +38,13 @@ def test_large_images_are_blurred_in_proportion():
     images = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     wanted = gaussian_blur(torch.nn.functional.pad(images, (6,) * 4, mode="replicate"), [13, 13], [2.0, 2.0])
     torch.testing.assert_close(blurred(images, 1.0, NOISE), wanted[:, :, 6:-6, 6:-6], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_each_image_is_damaged_by_itself(damage):
+    images = torch.rand(BLOCK + 3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = damage(images, 0.5, NOISE)
+    torch.testing.assert_close(damage(images[BLOCK:], 0.5, NOISE.at(BLOCK)), whole[BLOCK:])
 
 
 def test_contrast_keeps_the_mean_and_scales_deviations():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_models import TinyData, tiny_evaluation
 
+from hebm.testing.evaluations import StandIn
 from hebm_plugins.analyses.sanity import DROPPED, TEMPERATURE, Sanity, Step, _Parts, rewarded
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.extractors import classifier
@@ -55,7 +56,7 @@ def test_the_darkest_images_are_dropped_where_there_are_no_labels(tmp_path):
     evaluation = tiny_evaluation(tmp_path, samples=150)
     evaluation.splits["train"].labels, evaluation.splits["train"].classes = None, ()
     parts = _Parts(evaluation, 0.5)
-    means = [torch.cat(list(parts.read(parts.other(share)))).flatten(1).mean(1) for share in (0.0, 0.5)]
+    means = [torch.cat(list(parts.read("", parts.other(share)))).flatten(1).mean(1) for share in (0.0, 0.5)]
     assert means[1].min() > means[0].median() - 1e-6
 
 
@@ -68,3 +69,15 @@ def test_temperatures_of_inferred_latents_are_measured(tmp_path, monkeypatch):
     assert [float(row["strength"]) for row in rows] == [0, 1, 3]
     fd = [float(row["fd"]) for row in rows]
     assert fd == sorted(fd)
+
+
+def test_numbers_do_not_depend_on_the_batch_size(tmp_path):
+    found = []
+    for size in (64, 256):
+        evaluation = tiny_evaluation(tmp_path, samples=150, batch_size=size)
+        evaluation.extractors["classifier"] = StandIn("classifier", 2)
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        Sanity(temperatures=(2.0,)).run(evaluation, folder)
+        found.append([float(row["fd"]) for row in csv.DictReader((folder / "sanity.csv").open())])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
