@@ -105,7 +105,10 @@ def one_voice() -> Iterator[None]:
     try:
         yield
         _part()
-    except (click.exceptions.Exit, click.Abort):  # an orderly end, though both are RuntimeErrors
+    except click.exceptions.Exit:  # an orderly end of all processes, such as after a signal, though a RuntimeError
+        _part()
+        raise
+    except click.Abort:
         raise
     except (HebmError, RuntimeError) as error:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
