@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import SHARE, Measurement
 from hebm.report.comparison import FACTS, Run, columns
 from hebm.report.control import below_control
-from hebm.report.metric_table import Group, Table, label
+from hebm.report.metric_table import Table, head
 from hebm.report.numbers import measured, significant, with_deviation
 from hebm.report.variants import Variant, baseline_called, difference, is_judged, ordered, variants
 
@@ -39,11 +38,15 @@ class ComparedTable(Table):
     differences: Table | None = None
     words: int = NUMBERS_FROM
 
-    def marked(self) -> list[tuple[str, ...]]:
-        """Return the rows with a star at the best numbers and a dagger at names of priors below the control."""
+    def marked(self, stars: bool = True) -> list[tuple[str, ...]]:
+        """Return the rows with a dagger at names of priors below the control, and a star at the best numbers.
+
+        Arguments:
+            stars: False where the best numbers are shown in another way.
+        """
         return [
             tuple(
-                cell + ("*" if (i, k) in self.best else "") + (" †" if k == 0 and i in self.below else "")
+                cell + ("*" if stars and (i, k) in self.best else "") + (" †" if k == 0 and i in self.below else "")
                 for k, cell in enumerate(row)
             )
             for i, row in enumerate(self.rows)
@@ -82,12 +85,6 @@ def table(
         frozenset(below),
         None if baseline is None else differences(found, baseline, chosen),
     )
-
-
-def head(column: Measurement, chosen: Sequence[Measurement]) -> str:
-    """Return the head of a column."""
-    kind = KINDS[column.kind].title if column.kind else ""
-    return "\n".join(filter(None, (Group((column,)).heading, ", ".join(filter(None, (kind, label(column, chosen)))))))
 
 
 def _cell(found: Measurement | None) -> str:

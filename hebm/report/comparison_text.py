@@ -81,7 +81,7 @@ def as_markdown(cells: ComparedTable) -> str:
     """Write a table in Markdown, the best numbers in bold."""
     bold = [
         [f"**{cell}**" if (i, k) in cells.best else cell for k, cell in enumerate(row)]
-        for i, row in enumerate(ComparedTable(cells.header, cells.rows, below=cells.below).marked())
+        for i, row in enumerate(cells.marked(stars=False))
     ]
     parts = [f"{line}\n\n" for line in cells.first_lines] + [_markdown(cells.header, bold, cells.words)]
     if cells.below:
@@ -105,7 +105,7 @@ def as_tex(cells: ComparedTable) -> str:
     for i in range(max(map(len, heads))):
         lines.append(" & ".join(head[i] if i < len(head) else "" for head in heads) + r" \\")
     lines.append(r"\midrule")
-    for i, row in enumerate(ComparedTable(cells.header, cells.rows, below=cells.below).marked()):
+    for i, row in enumerate(cells.marked(stars=False)):
         bold = (rf"\textbf{{{tex(cell)}}}" if (i, k) in cells.best else tex(cell) for k, cell in enumerate(row))
         lines.append(" & ".join(bold) + r" \\")
     note = [f"% {tex(LEGEND.partition('; ')[2])}"] if cells.below else []

@@ -83,6 +83,17 @@ def label(found: Measurement, among: Iterable[Measurement]) -> str:
     return ", ".join(filter(None, (found.part, found.extractor if several else "")))
 
 
+def head(found: Measurement, among: Iterable[Measurement]) -> str:
+    """Return what a measurement is, as the head of a column: the title; then kind, part and extractor.
+
+    Arguments:
+        found: the measurement.
+        among: the measurements next to which it is shown.
+    """
+    kind = KINDS[found.kind].title if found.kind else ""
+    return "\n".join(filter(None, (Group((found,)).heading, ", ".join(filter(None, (kind, label(found, among)))))))
+
+
 def groups(results: Results, detail: bool | None = None) -> list[Group]:
     """Group the measurements by name: those with a summary first, otherwise in the metrics' order.
 

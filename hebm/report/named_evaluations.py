@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Key, Measurement
 from hebm.evaluation.metrics_file import Results
-from hebm.report.metric_table import Group, Table, label
+from hebm.report.metric_table import Table, head
 from hebm.report.numbers import measured, shown
 
 OWN = "metrics.json"
@@ -34,18 +33,15 @@ def side_by_side(own: Results | None, named: Mapping[str, Results]) -> Table:
             if measurement.found and not measurement.detail:
                 first.setdefault(measurement.key, measurement)
     among = list(first.values())
-    rows = [(_name(row, among), *(_cell(results, row) for results in every.values())) for row in among]
+    rows = [
+        (head(row, among).replace("\n", ", "), *(_cell(results, row) for results in every.values())) for row in among
+    ]
     return Table(("", *every), (*_conditions(every), *rows))
 
 
 def _conditions(every: Mapping[str, Results]) -> list[tuple[str, ...]]:
     found = {key: [results.conditions.get(key) for results in every.values()] for key in _TOLD}
     return [(key.replace("_", " "), *map(shown, values)) for key, values in found.items() if len(set(values)) > 1]
-
-
-def _name(found: Measurement, among: list[Measurement]) -> str:
-    kind = KINDS[found.kind].title if found.kind else ""
-    return ", ".join(filter(None, (Group((found,)).heading, kind, label(found, among))))
 
 
 def _cell(results: Results, row: Measurement) -> str:
