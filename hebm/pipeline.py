@@ -298,7 +298,7 @@ def measure(
         listener.ended()
     results = found.after_training(training, unfinished).tried_again_by(retry(folder, unfinished, name))
     if accelerator.is_main_process:
-        log_failures(folder, results)
+        log_failures(folder, results, name)
         if name is None:
             collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)

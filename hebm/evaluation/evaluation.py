@@ -84,7 +84,8 @@ class Evaluation(DrawnImages):
         name = require_one(self._recipes, recipe)
         if name not in self.extractors:
             cache = Path(self.cache_folder).expanduser()
-            context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes)
+            say = self.listener.said
+            context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes, say)
             self.extractors[name] = recipe.load(context)
         return self.extractors[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,12 +57,14 @@ class ExtractorContext:
         cache: folder for weights that take time to make (`hebm.evaluation.weights_cache`).
         device: where to compute.
         processes: several processes share the work; the first one's weights are everyone's.
+        say: tells the user what takes long, such as training.
     """
 
     images: Mapping[str, Images]
     cache: Path
     device: torch.device
     processes: Processes
+    say: Callable[[str], None] = lambda message: None
 
 
 class ExtractorRecipe(ABC):

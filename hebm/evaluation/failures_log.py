@@ -22,8 +22,13 @@ def retry(folder: RunFolder, unfinished: str, name: str | None = None) -> str:
     return f"hebm evaluate {shlex.quote(str(folder.path))}{' --allow-unfinished' if unfinished else ''}{named}"
 
 
-def log_failures(folder: RunFolder, results: Results) -> None:
+def log_failures(folder: RunFolder, results: Results, name: str | None = None) -> None:
     """Write the tracebacks of the metrics that failed, or remove those of an earlier evaluation.
+
+    Arguments:
+        folder: of the run.
+        results: with the failures.
+        name: of the evaluation, if it has one: it then removes nothing.
 
     Raises `HebmError` if nothing was measured and the run has measurements from before: they are kept.
     """
@@ -32,7 +37,7 @@ def log_failures(folder: RunFolder, results: Results) -> None:
     with reporting(f"write {log}"):
         if texts:
             replace_file(log, "\n\n".join(texts).encode())
-        else:
+        elif name is None:
             log.unlink(missing_ok=True)
     if texts and folder.metrics.exists() and all(found.detail for found in results.measurements):
         reasons = "\n".join(f"{failed.metric}: {failed.reason}" for failed in results.failures)

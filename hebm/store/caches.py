@@ -45,7 +45,7 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Return what a cache folder keeps, the oldest first by last change; nothing where there is no folder.
+    """Return what a cache folder keeps, the oldest first by last change; an empty list if the folder is missing.
 
     Raises `CheckpointError` if it cannot be read.
     """

@@ -221,7 +221,7 @@ class RunFolder:
     ) -> None:
         """Write what evaluation found together with the configuration and the manifest that it was found with.
 
-        A named evaluation leaves the configuration and `metrics.json` as they are: its file has its own settings.
+        A named evaluation changes neither the configuration nor `metrics.json`; its settings are in its own file.
 
         Only for the holder of the lock, who has made sure that it is the same experiment. Raises `CheckpointError`.
         """

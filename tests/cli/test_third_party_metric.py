@@ -107,7 +107,7 @@ class Fails(MetricRecipe):
     """Fails until it is repaired."""
 
     def compute(self, evaluation):
-        """Measure `repaired`, or fail."""
+        """Measure `repaired`, unless the test has made it fail."""
         if BROKEN["fails"]:
             raise ZeroDivisionError("division by <zero>")
         return [Measurement("repaired", 1.0, "repaired")]

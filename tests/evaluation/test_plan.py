@@ -16,7 +16,7 @@ from hebm_plugins.metrics.inception import FID, KID, InceptionScore
 
 @recipe
 class Noted(MetricRecipe):
-    """Returns notes, or raises."""
+    """A metric whose check returns the given notes, or raises the given error."""
 
     note: str = ""
     error: str = ""

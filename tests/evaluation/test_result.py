@@ -57,7 +57,7 @@ class Returns(MetricRecipe):
 
 @recipe
 class Raises(MetricRecipe):
-    """Fails."""
+    """A metric whose compute raises the given error."""
 
     error: str = "plain"
 

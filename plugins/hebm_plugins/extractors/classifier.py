@@ -145,7 +145,9 @@ def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | Non
     if kept is not None:
         return float(kept["accuracy"]) if kept["accuracy"] else None
     net.to(context.device)
-    train(net, labelled_pixels(context.images["train"]), context.device)
+    data = labelled_pixels(context.images["train"])
+    context.say(f'trains the extractor "classifier" on {len(data.labels):,} images, once for these data')
+    train(net, data, context.device)
     accuracy = test_accuracy(net, context)
     logger.info("trained the classifier extractor, test accuracy %s", accuracy)
     save_weights(path, net, {"accuracy": "" if accuracy is None else repr(accuracy)})

@@ -7,6 +7,7 @@ import torch
 from tiny_models import TinyData, tiny_evaluation
 
 from hebm.errors import ConfigError
+from hebm.training.listeners import Listener
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.extractors import classifier
 from hebm_plugins.extractors.classifier import LabelledPixels, new_net, train
@@ -60,6 +61,16 @@ def test_a_damaged_cache_is_trained_again(tmp_path, monkeypatch, damage):
     assert len(trained) == (damage != "nothing")
     assert extractor_of(tmp_path, TinyData()).describe() == expected
     assert len(trained) == (damage != "nothing"), "the repaired cache is used"
+
+
+def test_training_is_announced_once(tmp_path, monkeypatch):
+    few_steps(monkeypatch)
+    for expected in (['trains the extractor "classifier" on 400 images, once for these data'], []):
+        said = []
+        listener = Listener()
+        monkeypatch.setattr(listener, "said", said.append)
+        tiny_evaluation(tmp_path, data=TinyData(), listener=listener).extractor()
+        assert said == expected
 
 
 def test_other_data_get_other_weights(tmp_path, monkeypatch):
