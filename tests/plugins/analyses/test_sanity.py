@@ -7,17 +7,19 @@ import pytest
 import torch
 from tiny_models import TinyData, tiny_evaluation
 
+from hebm import registry
 from hebm.testing.evaluations import StandIn
 from hebm_plugins.analyses.sanity import DROPPED, TEMPERATURE, Sanity, Step, _Parts, rewarded
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.extractors import classifier
 
 
-def test_the_classifiers_distance_rises_with_every_damage_of_digits(tmp_path):
-    evaluation = tiny_evaluation(tmp_path, data=Digits())
+@pytest.mark.parametrize("extractor", ["classifier", pytest.param("efficientnet-lite0", marks=pytest.mark.slow)])
+def test_the_distance_rises_with_every_damage_of_digits(tmp_path, extractor):
+    evaluation = tiny_evaluation(tmp_path, data=Digits(), extractors=(registry.find("hebm_extractors", extractor)(),))
     (tmp_path / "out").mkdir()
     section = Sanity(noise=(0.2, 0.4), temperatures=()).run(evaluation, tmp_path / "out")
-    assert section.numbers["rewarded"] == {"classifier": []}
+    assert section.numbers["rewarded"] == {extractor: []}
     rows = list(csv.DictReader((tmp_path / "out" / "sanity.csv").open()))
     for damage in ("blur", "noise", "contrast", DROPPED):
         fd = [float(row["fd"]) for row in rows if row["damage"] == damage]
