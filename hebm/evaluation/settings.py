@@ -64,6 +64,11 @@ class EvaluateSettings:
         above=0,
         doc="temperatures τ to try for the Gaussian prior at its best τ; further ones if the first or last is best",
     )
+    temperature_samples: int = option(
+        2000,
+        low=2,
+        doc="images on which temperatures are compared, `samples` at most; the best is measured on `samples`",
+    )
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for two extractors of one name: results could not tell them apart."""

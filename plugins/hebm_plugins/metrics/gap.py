@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from hebm.config.recipes import recipe
@@ -27,9 +28,9 @@ class GapClosed(MetricRecipe):
 
     The control is the same number for the Gaussian at its best temperature, 1 included: a chain that only inflates u
     closes that much, so a learned prior counts for what it adds to it. With several extractors there is one number for
-    each, and the first alone finds the temperature. Standard errors are those of a delete-a-group jackknife of the gap
-    itself; the temperature is taken as given. Where the gap is not larger than its noise, the number is missing and a
-    note says why.
+    each, and the first alone finds the temperature, on at most `evaluate.temperature_samples` images. Standard errors
+    are those of a delete-a-group jackknife of the gap itself; the temperature is taken as given. Where the gap is not
+    larger than its noise, the number is missing and a note says why.
     """
 
     def check(self, plan: EvaluationPlan) -> list[str]:
@@ -40,9 +41,7 @@ class GapClosed(MetricRecipe):
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""
         fd = {kind: evaluation.distances(kind) for kind in MEASURED}
         names = evaluation.settings.extractor_names
-        temperature = best_temperature(evaluation, fd[GAUSSIAN][names[0]].value)
-        fd[SCALED_GAUSSIAN] = evaluation.distances((GAUSSIAN, temperature)) if temperature != 1 else fd[GAUSSIAN]
-        evaluation.forget((GAUSSIAN, temperature))
+        temperature, fd[SCALED_GAUSSIAN] = _control(evaluation, fd[GAUSSIAN])
         found: list[Measurement] = []
         for name in names:
             of_kinds = {kind: distances[name] for kind, distances in fd.items()}
@@ -164,16 +163,31 @@ def _beyond(beyond: Estimate) -> str:
     return f"the learned prior adds {points} to that{noise}"
 
 
-def best_temperature(evaluation: Evaluation, unscaled: float) -> float:
-    """Return the τ of least FD in the first extractor: on the settings' grid, or beyond while the best is at an end.
+def _control(evaluation: Evaluation, unscaled: dict[str, Estimate]) -> tuple[float, dict[str, Estimate]]:
+    """Return the temperature of the control, and its FD in each extractor.
 
-    The images of that temperature are kept for the other extractors.
+    It is searched for on few images and measured on all. If it is then worse than τ = 1, the control is τ = 1.
 
     Arguments:
         evaluation: draws T(τ u) and measures them.
-        unscaled: the FD at τ = 1.
+        unscaled: the FD at τ = 1 in each extractor.
     """
-    found = {1.0: unscaled}
+    settings = evaluation.settings
+    temperature = best_temperature(evaluation.measured_on(min(settings.samples, settings.temperature_samples)))
+    if temperature == 1:
+        return temperature, unscaled
+    scaled = evaluation.distances((GAUSSIAN, temperature))
+    evaluation.forget((GAUSSIAN, temperature))
+    first = settings.extractor_names[0]
+    return (temperature, scaled) if scaled[first].value < unscaled[first].value else (1.0, unscaled)
+
+
+def best_temperature(evaluation: Evaluation) -> float:
+    """Return the τ of least FD in the first extractor: on the settings' grid, or beyond while the best is at an end.
+
+    The images of that temperature are kept for the other extractors.
+    """
+    found = {1.0: evaluation.distance(GAUSSIAN)} if evaluation.settings.temperatures else {1.0: math.nan}
     for temperature in evaluation.settings.temperatures:
         _try(evaluation, found, temperature)
     for _ in range(_FURTHER if len(found) > 1 else 0):

@@ -31,7 +31,9 @@ class Measured:
 
     def __init__(self, best, temperatures=(0.8, 1.25, 1.5), extractors=("classifier",), count=1000, **known):
         self.best, self.known, self.images = best, known, count
-        self.settings = SimpleNamespace(temperatures=temperatures, extractor_names=extractors)
+        self.settings = SimpleNamespace(
+            temperatures=temperatures, extractor_names=extractors, samples=count, temperature_samples=count
+        )
         self.kept, self.most = set(), 0
 
     def extractor(self, name):
@@ -47,6 +49,10 @@ class Measured:
         self.kept.add(kind)
         self.most = max(self.most, len(self.kept))
         return self.at(kind[1])
+
+    def measured_on(self, samples):
+        assert samples == self.images
+        return self
 
     def distances(self, kind):
         assert isinstance(kind, str) or kind in self.kept  # so that it is not drawn twice
@@ -68,6 +74,19 @@ def test_the_search_goes_on_beyond_the_grid_until_the_best_lies_inside(best):
     found = numbers(computed(best))
     assert found["temperature.scaled-gaussian"] == pytest.approx(best, rel=0.25)
     assert found["fd.scaled-gaussian"] <= found["fd.gaussian"]
+
+
+@pytest.mark.parametrize(("best_of_few", "control"), [(1.25, 1.25), (0.8, 1.0)])
+def test_the_search_uses_few_images_and_the_best_is_measured_on_all(best_of_few, control):
+    few, evaluation = Measured(best_of_few, count=300), Measured(1.3)
+    evaluation.settings.temperature_samples = 300
+    evaluation.measured_on = {300: few}.__getitem__
+    evaluation.kept.add(("gaussian", best_of_few))  # a draw of it alone is allowed
+    found = numbers(GapClosed().compute(evaluation))
+    assert found["temperature.scaled-gaussian"] == control  # not one that is worse than 1 on all images
+    assert found["fd.scaled-gaussian"] == evaluation.at(control)
+    assert few.most >= 1
+    assert evaluation.most <= 1
 
 
 def test_no_temperatures_no_search():
