@@ -74,7 +74,7 @@ def command(
     extended = say if extend else None
     with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended) as (run_id, stage):
         if stage != "measured":
-            for note in (described(assembly.images), *assembly.notes):
+            for note in (*([] if quiet else [described(assembly.images)]), *assembly.notes):
                 say(note)
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds, quiet)
