@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import attrs
 import torch
 
 from hebm.compilation import compiled, with_samplers
 from hebm.config.experiment import Experiment
+from hebm.config.recipes import fields_of
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
 from hebm.interfaces import ImageSpec
+from hebm.memory import OutOfMemory, explaining_memory, machine_memory
 from hebm.model import PARTS, Model
 from hebm.model_images import Recipes
 from hebm.noise import derive_seed
@@ -32,14 +35,60 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
         experiment: says what to build.
         images: shape and classes of the data.
 
-    Raises `ConfigError` for what does not fit.
+    Raises `ConfigError` for what does not fit, and for weights that need more memory than there is.
     """
     dtype = DTYPES[experiment.run.dtype]
-    with seeded(experiment.seed, "backbone"):
-        backbone = experiment.backbone.build(images).to(dtype)
-    with seeded(experiment.seed, "prior"):
-        prior = accelerated(experiment.prior, experiment.run).build(backbone).to(dtype)
+    fix = f"make them smaller; the largest numbers are {', '.join(_largest_numbers(experiment))}"
+    _require_memory(experiment, images, fix)
+    with explaining_memory("backbone and prior are built", fix):
+        with seeded(experiment.seed, "backbone"):
+            backbone = experiment.backbone.build(images).to(dtype)
+        with seeded(experiment.seed, "prior"):
+            prior = accelerated(experiment.prior, experiment.run).build(backbone).to(dtype)
     return Model(backbone, prior, Recipes(experiment, images))
+
+
+def _require_memory(experiment: Experiment, images: ImageSpec, fix: str) -> None:
+    """Raise `OutOfMemory` if the weights alone take more memory than this machine has; nothing is allocated.
+
+    A system may promise memory that it does not have, and end the process without a word when it is used.
+    """
+    limit = machine_memory()
+    needed = None if limit is None else _bytes_of_weights(experiment, images)
+    if limit is not None and needed is not None and needed > limit:
+        need = (
+            f"the weights of backbone and prior take {needed / 2**30:,.1f} GiB, this machine has {limit / 2**30:,.1f}"
+        )
+        raise OutOfMemory(f"{need}; {fix}")
+
+
+def _bytes_of_weights(experiment: Experiment, images: ImageSpec) -> int | None:
+    """Return the bytes of all parameters; None for a component that cannot be built without its values."""
+    try:
+        with torch.random.fork_rng(), torch.device("meta"):
+            backbone = experiment.backbone.build(images)
+            prior = experiment.prior.build(backbone)
+    except (NotImplementedError, RuntimeError):  # of torch, where a constructor computes with values
+        return None
+    width = DTYPES[experiment.run.dtype].itemsize
+    return sum(parameter.numel() * width for part in (backbone, prior) for parameter in part.parameters())
+
+
+def _largest_numbers(experiment: Experiment, count: int = 3) -> list[str]:
+    """Return the keys of backbone and prior with the largest integers, with their values."""
+    found = [*_numbers(experiment.backbone, "backbone"), *_numbers(experiment.prior, "prior")]
+    return [f"{key} = {value}" for key, value in sorted(found, key=lambda pair: -pair[1])[:count]]
+
+
+def _numbers(recipe: Any, key: str) -> Iterator[tuple[str, int]]:
+    """Yield each integer of a recipe and of the recipes in it, with its key."""
+    for field in fields_of(type(recipe)):
+        value, inner = getattr(recipe, field.name), f"{key}.{field.name}"
+        for item in value if isinstance(value, tuple) else (value,):
+            if attrs.has(type(item)):
+                yield from _numbers(item, inner)
+            elif isinstance(item, int) and not isinstance(item, bool):
+                yield inner, item
 
 
 def load(path: str | Path) -> Model:

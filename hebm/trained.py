@@ -12,7 +12,7 @@ Evaluation, report, analyses, `Model.sample` and the commands go through it, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 
 import attrs
@@ -26,6 +26,7 @@ from hebm.interfaces import Backbone, Batch, InferringBackbone, PriorLearner, ti
 from hebm.kept_adaptations import KeptAdaptations
 from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
+from hebm.memory import explaining_memory
 from hebm.noise import BLOCK, Noise
 from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
@@ -290,8 +291,14 @@ class TrainedModel:
         with self._evaluating():
             return self.decoded(self.backbone.likelihood(self.infer(batch, noise).latents), noise)
 
-    def _evaluating(self) -> AbstractContextManager[None]:
-        return evaluating(self.backbone, self.prior)
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        fix = "compute fewer at a time (evaluate.batch_size, --batch-size, or batch_size in Python)"
+        with (
+            explaining_memory(f"{self.rows} images at a time are computed", fix),
+            evaluating(self.backbone, self.prior),
+        ):
+            yield
 
 
 def count_nonfinite(images: Tensor) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,6 +13,7 @@ import attrs
 import tomli
 
 from hebm.config.overrides import Override, Path, assign
+from hebm.config.places import lines_of_keys
 from hebm.errors import ConfigError
 
 
@@ -68,36 +70,17 @@ class Document:
                     return override.source
         return self.name
 
+    def written(self, path: Path) -> str | None:
+        """Return what the command line has for a key, as it was written there; None if it does not set the key."""
+        return next((override.text for override in reversed(self.overrides) if override.path == path), None)
+
     def _line(self, path: Path) -> int | None:
-        return next((line for line, table in self._prefixes if has(table, path)), None)
+        return self._lines.get(path)
 
     @cached_property
-    def _prefixes(self) -> tuple[tuple[int, dict[str, Any]], ...]:
-        """Yield every line-prefix that parses as TOML: the first line of its last statement, and the table."""
-        return tuple(_prefixes(self.text.split("\n")))
-
-
-def _prefixes(lines: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    start = 1
-    for end in range(1, len(lines) + 1):
-        try:
-            table = tomli.loads("\n".join(lines[:end]))
-        except ValueError:
-            continue
-        yield start, table
-        start = end + 1
-
-
-def has(value: Any, path: Path) -> bool:
-    """Return whether a table has a key, or a list inside it a position, at this path."""
-    for part in path:
-        if isinstance(part, str) and isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(part, int) and isinstance(value, list) and part < len(value):
-            value = value[part]
-        else:
-            return False
-    return True
+    def _lines(self) -> Mapping[Path, int]:
+        """The line of each key of the text."""
+        return lines_of_keys(self.text)
 
 
 def read(path: str | FilePath, overrides: Sequence[Override] = ()) -> Document:
@@ -120,11 +103,9 @@ def read_text(text: str, name: str, overrides: Sequence[Override] = ()) -> Docum
 
 def _text(path: str | FilePath) -> str:
     try:
-        return FilePath(path).read_bytes().decode().replace("\r\n", "\n")
+        return _decoded(FilePath(path).read_bytes()).replace("\r\n", "\n")
     except IsADirectoryError:
-        raise ConfigError(
-            f"{path}: is a folder; give a TOML file, or open a run's folder in Python by hebm.open_run"
-        ) from None
+        raise ConfigError(f"{path}: is a folder; {_of_a_folder(FilePath(path))}") from None
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror or error}); `hebm init` writes a file to start from"
@@ -134,6 +115,22 @@ def _text(path: str | FilePath) -> str:
         raise ConfigError(f"{path}:{line}: is not UTF-8 text") from None
     except ValueError as error:
         raise ConfigError(f"{path!r}: is not a file name ({error})") from None
+
+
+def _decoded(data: bytes) -> str:
+    """Decode UTF-8, or what editors and shells on Windows mark as UTF-8 or UTF-16 by the first bytes."""
+    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+
+
+def _of_a_folder(folder: FilePath) -> str:
+    """Return what to do instead of reading a folder as a file."""
+    own = folder / "config.toml"
+    if own.is_file():
+        return (
+            f"the configuration of this run is {own}: `hebm run {own}` goes on with it, `hebm report`, `evaluate` and "
+            "`sample` take the folder"
+        )
+    return "give a TOML file; `hebm init` writes one to start from"
 
 
 def _parsed(document: Document) -> dict[str, Any]:

@@ -29,11 +29,13 @@ class Override:
         source: the change as its author wrote it, for messages.
         path: the key.
         value: its new value; None leaves the key out.
+        text: the value as it was written on the command line, which a key that holds text takes as it is.
     """
 
     source: str
     path: tuple[str, ...]
     value: Any
+    text: str | None = None
 
 
 Changes: TypeAlias = Mapping[str, Any] | Sequence[str | Override]
@@ -78,7 +80,7 @@ def _of_text(text: str) -> Override:
     source, (key, equals, value) = f"--set {text}", text.partition("=")
     if not equals or not value.strip():
         raise ConfigError(f"{source}: expected KEY=VALUE, such as prior.sampler.steps=30")
-    return Override(source, _path(key, source), _value(value.strip(), source))
+    return Override(source, _path(key, source), _value(value.strip(), source), value.strip())
 
 
 def _of_pair(pair: tuple[Any, Any]) -> Override:

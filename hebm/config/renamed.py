@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import attrs
 
-from hebm.config.document import dotted, has
+from hebm.config.document import dotted
 from hebm.config.overrides import Path
+from hebm.config.places import has
 from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
 from hebm.errors import HebmError
 

@@ -30,7 +30,7 @@ INVALID: Any = object()
 
 def structure(cls: type[T], document: Document) -> T:
     """Make the recipe that a document describes. Raises `ConfigError` with every problem and its place."""
-    reading = Reading(document.stale)
+    reading = Reading(document.stale, document.written)
     made = reading.fill(cls, document.table, ())
     reading.require_none(document)
     return typing.cast(T, made)
@@ -46,7 +46,7 @@ def structure_components(interface: Any, tables: Mapping[str, Any], document: Do
 
     Raises `ConfigError` with every problem and its place.
     """
-    reading = Reading(document.stale)
+    reading = Reading(document.stale, document.written)
     made = {name: reading.value(interface, table, (name,)) for name, table in tables.items()}
     reading.require_none(document)
     return made
@@ -57,10 +57,15 @@ class Reading:
 
     Arguments:
         stale: returns whether an unknown key is dropped because an override changed the `type` it belongs to.
+        text: returns how the command line wrote the value of a key: `--set name=2024` is the text 2024.
     """
 
-    def __init__(self, stale: Callable[[Path], bool] = lambda path: False) -> None:
-        self.stale = stale
+    def __init__(
+        self,
+        stale: Callable[[Path], bool] = lambda path: False,
+        text: Callable[[Path], str | None] = lambda path: None,
+    ) -> None:
+        self.stale, self.text = stale, text
         self.problems: list[Problem] = []
         self.filled: list[Filled] = []
 
@@ -89,6 +94,8 @@ class Reading:
             return self._settings(annotation, raw, path, default)
         if typing.get_origin(annotation) is tuple and isinstance(raw, list):
             return self._tuple(annotation, raw, path)
+        if annotation is str and not isinstance(raw, (str, dict, list)):
+            raw = raw if (written := self.text(path)) is None else written
         return raw if fits(raw, annotation) else self._unexpected(annotation, raw, path)
 
     def _unexpected(self, annotation: Any, raw: Any, path: Path) -> Any:
@@ -100,7 +107,7 @@ class Reading:
         if len(plausible) == 1:
             return self.value(plausible[0], raw, path, default)
         for member in plausible:
-            attempt = Reading(self.stale)
+            attempt = Reading(self.stale, self.text)
             made = attempt.value(member, raw, path, default)
             if not attempt.problems:
                 self.filled += attempt.filled

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import attrs
 
+_WIDEST_INTEGER, _WIDEST_NUMBER = 2**31 - 1, 1e30
+"""The largest sizes of numbers in a configuration, unless an option states a higher bound."""
 _WORDS: Mapping[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
     int: ("an integer", "integers"),
@@ -128,6 +130,9 @@ def out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str | None:
         return f"{show(value)} is not allowed ({bounds.get('doc', bounds['pattern'])})"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
+    widest = _WIDEST_INTEGER if isinstance(value, int) else _WIDEST_NUMBER
+    if abs(value) > max(widest, bounds.get("high", 0)):
+        return f"must be at most {widest:,.0f} in size, got {show(value)}"
     if "low" in bounds and value < bounds["low"]:
         return f"must be at least {bounds['low']}, got {show(value)}"
     if "above" in bounds and value <= bounds["above"]:

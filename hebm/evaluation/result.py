@@ -18,6 +18,7 @@ from hebm.evaluation.kinds import PRIOR
 from hebm.evaluation.metric import Key, Measurement, MetricRecipe
 from hebm.evaluation.metrics_file import Failure, Results
 from hebm.evaluation.settings import EvaluateSettings
+from hebm.memory import is_out_of_memory
 from hebm.registry import name_of
 from hebm.training.run_state import Stopped
 
@@ -86,18 +87,12 @@ def _name(metric: MetricRecipe) -> str:
 def _reason(error: Exception, settings: EvaluateSettings) -> str:
     """Return why a metric failed, in a sentence."""
     said = str(error).strip() or "no message"
-    if _out_of_memory(error):
+    if is_out_of_memory(error) and not isinstance(error, HebmError):
         return (
             f"out of memory ({said.splitlines()[0]}); use a smaller evaluate.batch_size than {settings.batch_size}, or "
             f"fewer evaluate.samples than {settings.samples}"
         )
     return said if isinstance(error, HebmError) else f"{type(error).__name__}: {said.splitlines()[0]}"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def _free(device: torch.device) -> None:

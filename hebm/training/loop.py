@@ -7,6 +7,7 @@ from collections.abc import Callable
 from accelerate import Accelerator
 
 from hebm.errors import CheckpointError
+from hebm.memory import explaining_memory
 from hebm.store.checkpoints import Checkpoint, load_latest
 from hebm.training.job import Place, TrainingJob
 from hebm.training.listeners import Listener
@@ -62,6 +63,16 @@ class Trainer:
 
     def _train_phase(self, start: Place, checkpoint: Checkpoint | None) -> Place:
         """Train one phase from its start or a checkpoint of it, and return the place where it ended."""
+        name, batch = self.job.phases[start.phase].name, self.job.batches.recipe.batch_size
+        parts = self.job.settings.gradient_accumulation
+        fix = (
+            f"use a smaller data.batch_size than {batch}, more run.gradient_accumulation than {parts} (the gradient "
+            "stays the same), or smaller nets. What was saved before is kept"
+        )
+        with explaining_memory(f"phase {name!r} is trained on batches of {batch} images", fix):
+            return self._trained_phase(start, checkpoint)
+
+    def _trained_phase(self, start: Place, checkpoint: Checkpoint | None) -> Place:
         current = PhaseRun(self.run, start, checkpoint)
         self.run.listener.started(current.phase.name, start.step, current.phase.steps)
         if checkpoint is None or unfinished(checkpoint, current.phase.steps):

@@ -1,0 +1,82 @@
+"""Turn "out of memory" into an error that says what was being done and which keys need less."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from hebm.errors import ConfigError, HebmError
+
+_ALLOCATORS = (
+    "DefaultCPUAllocator",
+    "unable to allocate",
+    "can't allocate memory",
+    "Storage size calculation overflow",
+)
+
+
+class OutOfMemory(ConfigError):
+    """Something needs more memory than there is."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory cannot be allocated, on a CPU or a GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in _ALLOCATORS)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def explaining_memory(doing: str, fix: str) -> Iterator[None]:
+    """Inside, running out of memory raises `OutOfMemory`.
+
+    Arguments:
+        doing: what is being done, as in "while …".
+        fix: what to change, such as "use a smaller data.batch_size than 64".
+    """
+    try:
+        yield
+    except HebmError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"out of memory while {doing} ({first_line(error)}); {fix}") from error
+
+
+def machine_memory() -> int | None:
+    """Return the bytes of memory that this process may have at most; None where the system does not say."""
+    found = [limit for limit in (_physical(), _of_the_process(), _of_the_container()) if limit is not None]
+    return min(found, default=None)
+
+
+def _physical() -> int | None:
+    names = getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else None
+
+
+def _of_the_process() -> int | None:
+    """Return the limit that `ulimit -v` sets."""
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _of_the_container() -> int | None:
+    """Return the limit of this control group, such as a container's."""
+    file = Path("/sys/fs/cgroup/memory.max")
+    text = file.read_text().strip() if file.is_file() else "max"
+    return int(text) if text.isdecimal() else None
