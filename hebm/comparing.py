@@ -9,11 +9,13 @@ import attrs
 
 from hebm.errors import ConfigError
 from hebm.html import html_table
+from hebm.report.against import Against, held_against
 from hebm.report.comparison import Run as ComparedRun
 from hebm.report.comparison import compared, differing_conditions, named_evaluations, require_comparable
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_table import ComparedTable, table
 from hebm.report.comparison_text import as_text
+from hebm.report.measured_rows import read_rows, rows_of
 from hebm.report.variants import baseline_called, variants
 from hebm.runs import Run
 from hebm.store.run_folder import RunFolder
@@ -46,9 +48,24 @@ class Comparison:
     def save(self, path: str | Path) -> None:
         """Write it as .html or .png with samples, as .csv, .json or .md, or as a booktabs table of variants in .tex.
 
+        NAME.measurements is a folder with a file for each variant, which `against` reads.
+
         Raises `ConfigError` for another ending, `CheckpointError` if the file cannot be written.
         """
         write_comparison(self.runs, Path(path), self.baseline)
+
+    def against(self, path: str | Path, anyway: bool = False) -> Against:
+        """Hold each variant against what was measured before; print it to see which numbers are outside noise.
+
+        Arguments:
+            path: a folder NAME.measurements that `save` wrote, or a file in it.
+            anyway: judge numbers although they were measured under different conditions.
+
+        Raises:
+            ConfigError: if it has no variant in common with these runs, or runs of a variant were measured differently.
+            CheckpointError: for a file of another shape.
+        """
+        return held_against(rows_of(self.runs), read_rows(Path(path)), anyway)
 
     def __str__(self) -> str:
         return as_text(self.table)
