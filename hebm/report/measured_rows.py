@@ -65,7 +65,7 @@ class Figure:
         """Return what a file has of it."""
         found = without(self.measurement.to_json(), _OF_NUMBER)
         numbers = {"mean": self.measurement.value, "sd": self.sd, "values": self.values, "errors": self.errors}
-        return {**found, **finite(numbers)}
+        return {**found, **numbers}
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -107,15 +107,16 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of its file."""
-        return {
+        found = {
             "schema": SCHEMA,
             "name": self.name,
             **self.facts,
             "seeds": self.seeds,
             "measurements": [figure.to_json() for figure in self.figures],
-            **{key: finite(getattr(self, key)) for key in ("conditions", "data_fingerprint", "seconds", "made_with")},
+            **{key: getattr(self, key) for key in ("conditions", "data_fingerprint", "seconds", "made_with")},
             "configuration": self.configuration,
         }
+        return dict(finite(found))
 
 
 # ---------------------------------------------------------------- from runs
