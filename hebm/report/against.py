@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 from scipy import stats
@@ -92,6 +92,13 @@ class Judged:
             return "noise unknown"
         better = (self.difference > 0) == (self.new.measurement.better == "higher")
         return f"outside noise: {'better' if better else 'worse'}" if self.outside else "within noise"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for programs; numbers are means over seeds."""
+        keys = dict(zip(("name", "kind", "part", "extractor"), self.new.measurement.key, strict=True))
+        numbers = {"new": self.new.measurement.value, "committed": self.committed.measurement.value}
+        outcome = {"difference": self.difference, "half": self.half, "outside": self.outside, "verdict": self.verdict}
+        return {"row": self.row, **keys, **numbers, **outcome, "reasons": self.reasons}
 
 
 @attrs.frozen(eq=False, repr=False)
