@@ -17,7 +17,7 @@ from hebm.report.comparison import compared, differing_conditions, named_evaluat
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_table import ComparedTable, table
 from hebm.report.comparison_text import as_json, as_text
-from hebm.report.measured_rows import read_rows, rows_of
+from hebm.report.measured_rows import Row, read_rows, rows_of
 from hebm.report.variants import baseline_called, variants
 from hebm.runs import Run
 from hebm.store.run_folder import RunFolder
@@ -56,18 +56,19 @@ class Comparison:
         """
         write_comparison(self.runs, Path(path), self.baseline)
 
-    def against(self, path: str | Path, anyway: bool = False) -> Against:
+    def against(self, committed: str | Path | Sequence[Row], anyway: bool = False) -> Against:
         """Hold each variant against what was measured before; print it to see which numbers are outside noise.
 
         Arguments:
-            path: a folder NAME.measurements that `save` wrote, or a file in it.
+            committed: a folder NAME.measurements that `save` wrote, or a file in it; or the rows that it had.
             anyway: judge numbers although they were measured under different conditions.
 
         Raises:
             ConfigError: if it has no variant in common with these runs, or runs of a variant were measured differently.
             CheckpointError: for a file of another shape.
         """
-        return held_against(rows_of(self.runs), read_rows(Path(path)), anyway)
+        rows = read_rows(Path(committed)) if isinstance(committed, (str, Path)) else committed
+        return held_against(rows_of(self.runs), rows, anyway)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return what `save` writes to a .json file: a mapping for each run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hebm.cli.options import set_option
 from hebm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hebm.report.measured_rows import Row
     from hebm.sweeps.running import SweepPlan, SweepResult
 
 
@@ -63,19 +65,21 @@ def command(
     """
     _require_one_way(slurm, jobs, dry_run, table)
     from hebm.config.sweep_file import Sweep
+    from hebm.report.measured_rows import read_rows
     from hebm.sweeps.running import SweepPlan
 
+    committed = None if against is None else read_rows(against)  # before this sweep's own are written
     plan = SweepPlan.of(Sweep.load(file, overrides), runs)
     if slurm:
-        _on_slurm(plan, dry_run, against, as_json)
+        _on_slurm(plan, dry_run, against, committed, as_json)
     elif dry_run:
         _show_plan(plan, jobs or 1, as_json)
     elif table:
-        _show(plan.seen(), against, as_json)
+        _show(plan.seen(), committed, as_json)
     else:
         with only_json(as_json):
             result = plan.run(jobs or 1, lambda line: click.echo(line, err=True))
-        _show(result, against, as_json)
+        _show(result, committed, as_json)
 
 
 def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) -> None:
@@ -98,25 +102,26 @@ def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
 # ---------------------------------------------------------------- the end
 
 
-def _show(result: SweepResult, against: Path | None, as_json: bool) -> None:
-    """Show the table, what failed and what was written; end with the status that says the outcome."""
+def _show(result: SweepResult, committed: Sequence[Row] | None, as_json: bool) -> None:
+    """Show the table, what was written and what failed; end with the status that says the outcome."""
     plan, comparison = result.plan, result.comparison
-    held = None if against is None or comparison is None or result.stopped else comparison.against(against)
-    if as_json:
-        print_json({**_result(result), "against": None if held is None else [n.to_json() for n in held.numbers]})
-    elif comparison is not None and not result.stopped:
-        click.echo(str(comparison))
-        if held is not None:
-            show_against(held)
+    shown = comparison if not result.stopped else None
+    if shown is not None and not as_json:
+        click.echo(str(shown))
         click.echo(f"written: {plan.page}")
     for note in result.messages():
         click.echo(note, err=True)
+    held = None if committed is None or shown is None else shown.against(committed)
+    if as_json:
+        print_json({**_result(result), "against": None if held is None else [n.to_json() for n in held.numbers]})
+    elif held is not None:
+        show_against(held)
     if result.stopped:
         raise click.exceptions.Exit(128 + result.stopped)
-    if held is not None and not result.failed:
-        end_against(held)
     if result.failed:
         raise click.exceptions.Exit(1)
+    if held is not None:
+        end_against(held)
 
 
 def _result(result: SweepResult) -> dict[str, Any]:
@@ -137,7 +142,9 @@ def _result(result: SweepResult) -> dict[str, Any]:
 # ---------------------------------------------------------------- on a cluster
 
 
-def _on_slurm(plan: SweepPlan, dry_run: bool, against: Path | None, as_json: bool) -> None:
+def _on_slurm(
+    plan: SweepPlan, dry_run: bool, against: Path | None, committed: Sequence[Row] | None, as_json: bool
+) -> None:
     from hebm.sweeps.submission import Submission, queued, submit_sweep
 
     if not plan.sweep.slurm.asks_for_gpu:
@@ -147,7 +154,7 @@ def _on_slurm(plan: SweepPlan, dry_run: bool, against: Path | None, as_json: boo
     else:
         found = submit_sweep(plan, lambda line: click.echo(line, err=True), against)
     if found.finished and not dry_run:
-        _show(plan.seen(), against, as_json)
+        _show(plan.seen(), committed, as_json)
     elif as_json:
         runs = [{**one.run.to_json(), "state": one.state, "job": one.job} for one in found.runs]
         log = None if found.log is None else str(found.log)
