@@ -39,7 +39,7 @@ class ComponentKey:
 
     @property
     def doc(self) -> str:
-        """Return what it means."""
+        """Return what the recipe says of it."""
         return str(self.field.metadata.get("doc", ""))
 
     @property

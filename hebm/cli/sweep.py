@@ -70,6 +70,8 @@ def command(
 
     committed = None if against is None else read_rows(against)  # before this sweep's own are written
     plan = SweepPlan.of(Sweep.load(file, overrides), runs)
+    if committed is not None:
+        plan.require_common(committed)
     if slurm:
         _on_slurm(plan, dry_run, against, committed, as_json)
     elif dry_run:
@@ -145,14 +147,14 @@ def _result(result: SweepResult) -> dict[str, Any]:
 def _on_slurm(
     plan: SweepPlan, dry_run: bool, against: Path | None, committed: Sequence[Row] | None, as_json: bool
 ) -> None:
-    from hebm.sweeps.submission import Submission, queued, submit_sweep
+    from hebm.sweeps.submission import Submission, queued, submitted
 
     if not plan.sweep.slurm.asks_for_gpu:
         click.echo("note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one", err=True)
     if dry_run:
         found = Submission(queued(plan), None, None)
     else:
-        found = submit_sweep(plan, lambda line: click.echo(line, err=True), against)
+        found = submitted(plan, lambda line: click.echo(line, err=True), against)
     if found.finished and not dry_run:
         _show(plan.seen(), committed, as_json)
     elif as_json:

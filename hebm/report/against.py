@@ -174,6 +174,8 @@ def held_against(new: Sequence[Row], committed: Sequence[Row], anyway: bool = Fa
     notes += [f"{name} is committed, and not among these rows" for name in known if name not in {r.name for r in new}]
     notes += [f"{row.name}: {what}" for row, old in pairs for what in _missing(row, old)]
     notes += [f"{row.name}: another setting: {change}" for row, old in pairs for change in _changes(row, old)]
+    if alone := [row.name for row, old in pairs if len(row.seeds) == len(old.seeds) == 1]:
+        notes.append(f"one seed on both sides, so standard errors alone are the noise: {', '.join(alone)}")
     return Against(tuple(_marked(numbers)), tuple(notes))
 
 

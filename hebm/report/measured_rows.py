@@ -150,7 +150,7 @@ def _row(variant: Variant) -> Row:
 
 
 def _different(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Return each mapping once."""
+    """Leave out mappings that are equal to one before."""
     return tuple({json.dumps(one, sort_keys=True): one for one in found}.values())
 
 
@@ -168,9 +168,14 @@ def _of_values(measurement: Measurement, values: Values, errors: Values) -> Figu
 
 def _configuration(experiment: str) -> dict[str, Any]:
     """Return the tables that decide the weights, without where images are."""
-    found = only(json.loads(experiment or "{}"), TRAINING_KEYS)
+    return _without_places(only(json.loads(experiment or "{}"), TRAINING_KEYS))
+
+
+def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where images are, also in the configuration of the run that the backbone is from."""
     own = tuple(key.removeprefix("data.") for key in FREE_KEYS)
-    return {**found, "data": without(found.get("data", {}), own)}
+    found = {key: _without_places(value) if isinstance(value, dict) else value for key, value in table.items()}
+    return {**found, "data": without(found["data"], own)} if isinstance(found.get("data"), dict) else found
 
 
 # ---------------------------------------------------------------- files

@@ -86,7 +86,9 @@ def submit(
         executor.update_parameters(**_parameters(settings, name), slurm_additional_parameters=additional)
         return str(executor.submit(job).job_id)
     except (OSError, RuntimeError, ValueError, AssertionError, submitit.core.utils.FailedJobError) as error:
-        raise HebmError(f"sbatch does not take the job of {name}: {str(error).strip()}") from error
+        said = str(error).strip()
+        again = "jobs before it are in the queue; the same command, given again, goes on from there"
+        raise HebmError(f"sbatch does not take the job of {name}: {said}\n{again}") from error
 
 
 def cancel(job: str) -> None:

@@ -15,7 +15,7 @@ from hebm.config.overrides import Changes
 from hebm.config.sweep_file import Sweep
 from hebm.errors import ConfigError, HebmError
 from hebm.progress import listener_of
-from hebm.report.measured_rows import ENDING
+from hebm.report.measured_rows import ENDING, Row
 from hebm.sweeps.planning import PlannedRun, plan
 from hebm.sweeps.processes import LOG, Ended, Processes, last_error
 from hebm.sweeps.stages import Stage, duration, estimates, stages_of
@@ -55,6 +55,13 @@ class SweepPlan:
     def measurements(self) -> Path:
         """Return the path of the folder with a file of measurements for each variant."""
         return self.runs / f"{self.sweep.name}{ENDING}"
+
+    def require_common(self, committed: Sequence[Row]) -> None:
+        """Raise `ConfigError` if earlier measurements have no row of a variant of this sweep."""
+        own = {f"{self.sweep.name}-{run.variant}" for run in self.planned}
+        if own.isdisjoint(row.name for row in committed):
+            known = ", ".join(row.name for row in committed)
+            raise ConfigError(f"--against: none of the rows {known} is one of this sweep: {', '.join(sorted(own))}")
 
     def seconds_left(self) -> dict[str, float | None]:
         """Return how long each run will still take, by name; None where no finished run tells it."""

@@ -6,6 +6,7 @@ everything else is submitted. So the same command, given again, resumes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +16,12 @@ import attrs
 
 from hebm import registry
 from hebm.config.document import dotted
+from hebm.config.overrides import Changes
+from hebm.config.slurm import SlurmSettings
+from hebm.config.sweep_file import Sweep
 from hebm.config.writing import inline
 from hebm.errors import HebmError
+from hebm.progress import listener_of
 from hebm.sweeps.cluster_job import ClusterJob
 from hebm.sweeps.cluster_queue import Queue, cancel, require_slurm, submit
 from hebm.sweeps.planning import PlannedRun
@@ -24,6 +29,7 @@ from hebm.sweeps.processes import LOG
 from hebm.sweeps.running import SweepPlan, aligned_words
 
 HEBM = (sys.executable, "-m", "hebm.cli.main")
+THREADS = "OMP_NUM_THREADS"
 TABLE = "table"
 """The folder of the job that writes the table, next to those of the runs."""
 
@@ -96,6 +102,28 @@ def _queued(plan: SweepPlan, queue: Queue) -> tuple[QueuedRun, ...]:
 
 
 def submit_sweep(
+    file: str | Path, changes: Changes = (), *, runs: str | Path = "runs", progress: bool = True
+) -> Submission:
+    """Submit a sweep to a SLURM cluster, as `hebm sweep --slurm` does; called again, it submits what is left.
+
+    Arguments:
+        file: the sweep file; its table `slurm` says what each job asks of the cluster.
+        changes: of every run: values by dotted key, or `--set` texts; `slurm.…` changes the table `slurm`.
+        runs: the folder of run folders.
+        progress: say on the error stream when a job is submitted.
+
+    Raises:
+        ConfigError: with everything that does not fit; without submitit or SLURM's commands.
+        HebmError: if sbatch refuses a job; those before it are in the queue, and are not submitted again.
+
+    Example:
+        print(hebm.submit_sweep("benchmarks/sweeps/priors-mnist.toml", {"slurm.gpus_per_node": 1}))
+    """
+    say = listener_of(progress).said if progress else lambda line: None
+    return submitted(SweepPlan.of(Sweep.load(file, changes), runs), say)
+
+
+def submitted(
     plan: SweepPlan, say: Callable[[str], None] = lambda line: None, against: Path | None = None
 ) -> Submission:
     """Submit every run that is neither finished nor queued, and a job for the table after all of them.
@@ -137,7 +165,7 @@ def _submitted(plan: SweepPlan, run: PlannedRun, needs: str | None) -> str:
         tuple(run.arguments),
         (run.folder.path / LOG).absolute(),
         Path.cwd(),
-        _variables(),
+        _variables(plan.sweep.slurm),
         run.folder.path.absolute() if needed else None,
     )
     after = [needs] if needs is not None and plan.stages[run.needs or ""] not in ("trained", "finished") else []
@@ -159,10 +187,14 @@ def _table(plan: SweepPlan, arguments: Sequence[str], after: Sequence[str], befo
             cancel(before)
         except HebmError:  # it has ended meanwhile
             pass
-    job = ClusterJob((*HEBM, *arguments), tuple(arguments), None, Path.cwd(), _variables())
+    job = ClusterJob((*HEBM, *arguments), tuple(arguments), None, Path.cwd(), _variables(plan.sweep.slurm))
     settings = attrs.evolve(plan.sweep.slurm, timeout_min=min(plan.sweep.slurm.timeout_min, 30))  # type: ignore[misc]
     return submit(job, f"{plan.sweep.name}-{TABLE}", folder_of(plan) / TABLE, settings, after, succeed=False)
 
 
-def _variables() -> dict[str, str]:
-    return {registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
+def _variables(settings: SlurmSettings) -> dict[str, str]:
+    """Return the environment variables of a job: as many threads as it has cores, unless the user says otherwise."""
+    found = {registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
+    if settings.cpus_per_task is not None and THREADS not in os.environ:
+        found[THREADS] = str(settings.cpus_per_task)
+    return found

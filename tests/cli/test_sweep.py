@@ -11,11 +11,15 @@ from click.testing import CliRunner
 from real_runs import fork_server, hebm, log, wait_for
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 import fake_slurm
+from finished_run import finished_run
 from small_sweeps import VARIANTS, planned, stand_in, sweep_file
 
 from hebm.cli.main import main
 from hebm.errors import ConfigError
+from hebm.report.comparison import compared
+from hebm.report.measured_rows import write_rows
 from hebm.sweeps import processes, running
 from hebm.sweeps.running import SweepPlan, sweep
 
@@ -123,6 +127,14 @@ def test_how_runs_ended_is_one_json_object_for_programs(tmp_path, standing_in):
         ("skipped", "it takes the backbone of small-joint-0"),
     ]
     assert (found["comparison"], found["page"], found["measurements"], found["against"]) == ([], None, None, None)
+
+
+def test_measurements_of_another_sweep_are_refused_before_anything_runs(tmp_path):
+    committed = tmp_path / "other.measurements"
+    write_rows([compared(finished_run(tmp_path, "other-joint-0", with_samples=False))], committed)
+    result = invoke("sweep", sweep_file(tmp_path), "--runs", tmp_path / "runs", "--against", committed)
+    assert (result.exit_code, (tmp_path / "runs").exists()) == (2, False)
+    assert "none of the rows other-joint is one of this sweep: small-gaussian, small-joint" in result.stderr
 
 
 def test_the_table_of_a_sweep_that_is_not_over_says_which_runs_are_missing_and_why(tmp_path, standing_in):

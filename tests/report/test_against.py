@@ -58,7 +58,9 @@ def test_a_single_seed_has_the_spread_of_the_other_side_and_of_two_only_standard
     assert one_side.freedom == 2
     assert noise(figure((1.0,), (0.3,)), figure((2.0,), (0.4,))) == (pytest.approx(0.5), math.inf)
     assert noise(figure((1.0,)), figure((2.0,), (0.4,))) is None
-    assert verdicts(row(figure((1.0,))), row(figure((2.0,)))) == ["noise unknown"]
+    alone = held_against([row(figure((1.0,)))], [row(figure((2.0,)))])
+    assert [number.verdict for number in alone.numbers] == ["noise unknown"]
+    assert alone.notes == ("one seed on both sides, so standard errors alone are the noise: joint",)
 
 
 def test_among_many_numbers_one_that_is_rare_alone_is_no_mark():

@@ -49,6 +49,15 @@ def test_a_row_has_every_number_with_its_error_and_what_it_depends_on(tmp_path):
     assert plain["configuration"]["prior"]["type"] == "joint"
 
 
+def test_the_configuration_has_no_places_of_this_machine(tmp_path):
+    (first, _) = runs(tmp_path)
+    data = {"type": "mnist", "root": "/home/me", "limit": 9}
+    experiment = json.dumps({"data": data, "train": {"backbone_from": {"data": data}}})
+    (row,) = rows_of([attrs.evolve(first, experiment=experiment)])
+    assert row.configuration["data"] == {"type": "mnist", "limit": 9}
+    assert row.configuration["train"] == {"backbone_from": {"data": {"type": "mnist", "limit": 9}}}
+
+
 def test_a_number_that_a_run_lacks_is_null_and_leaves_no_mean(tmp_path):
     first, second = runs(tmp_path)
     lacking = attrs.evolve(

@@ -10,8 +10,9 @@ from small_sweeps import VARIANTS, sweep_file
 
 from hebm.config.sweep_file import Sweep
 from hebm.errors import ConfigError, HebmError
+from hebm.sweeps import submission
 from hebm.sweeps.running import SweepPlan
-from hebm.sweeps.submission import queued, submit_sweep
+from hebm.sweeps.submission import queued, submit_sweep, submitted
 
 SLURM = """
 [slurm]
@@ -42,7 +43,7 @@ def states(runs):
 
 def test_backbones_come_first_priors_wait_for_them_and_the_table_for_all(cluster):
     said = []
-    found = submit_sweep(planned(cluster), said.append)
+    found = submitted(planned(cluster), said.append)
     made = jobs(cluster)
     assert [job["name"] for job in made.values()] == [
         "small-joint-0",
@@ -59,16 +60,35 @@ def test_backbones_come_first_priors_wait_for_them_and_the_table_for_all(cluster
     assert states(found.runs)["small-gaussian-1"] == ("submitted", "104")
 
 
+def test_in_python_a_sweep_is_submitted_by_its_file_and_prints_as_the_command_does(cluster, capsys):
+    found = submit_sweep(sweep_file(cluster), {"slurm.partition": "long"}, runs="runs", progress=False)
+    assert str(found).splitlines()[1].split() == ["small-joint-0", "–", "submitted", "101"]
+    assert jobs(cluster)["105"]["options"]["partition"] == "long"
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
 def test_a_job_asks_for_what_the_sweep_file_and_the_command_line_say(cluster):
-    submit_sweep(planned(cluster, changes=["slurm.timeout_min=30"], text=VARIANTS + SLURM))
+    submitted(planned(cluster, changes=["slurm.timeout_min=30"], text=VARIANTS + SLURM))
     job = jobs(cluster)["101"]
     expected = {"partition": "gpu", "gpus-per-node": "1", "mem": "16GB", "time": "30", "reservation": "tuesday"}
     assert job["options"].items() >= {**expected, "exclusive": "", "requeue": "", "signal": "USR2@120"}.items()
     assert "\nmodule load cuda\n" in job["script"]
 
 
+def test_a_run_has_as_many_threads_as_its_job_has_cores_unless_the_user_says_otherwise(cluster, monkeypatch):
+    made = []
+    monkeypatch.setattr(submission, "submit", lambda job, *_, **__: made.append(job) or "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    submitted(planned(cluster, changes=["slurm.cpus_per_task=8"]))
+    assert {job.variables["OMP_NUM_THREADS"] for job in made} == {"8"}
+    made.clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    submitted(planned(cluster, changes=["slurm.cpus_per_task=8"]))
+    assert not any("OMP_NUM_THREADS" in job.variables for job in made)
+
+
 def test_what_is_queued_or_running_is_not_submitted_twice_and_what_failed_is_submitted_again(cluster):
-    submit_sweep(planned(cluster))
+    submitted(planned(cluster))
     change(cluster, "101", state="FAILED")
     change(cluster, "102", state="CANCELLED")
     change(cluster, "103", state="RUNNING")
@@ -78,7 +98,7 @@ def test_what_is_queued_or_running_is_not_submitted_twice_and_what_failed_is_sub
         ("running", "103"),
         ("queued", "104"),
     ]
-    found = submit_sweep(planned(cluster))
+    found = submitted(planned(cluster))
     assert list(states(found.runs).values()) == [
         ("submitted", "106"),
         ("submitted", "107"),
@@ -89,13 +109,13 @@ def test_what_is_queued_or_running_is_not_submitted_twice_and_what_failed_is_sub
     assert made["107"]["options"]["dependency"] == "afterok:106"
     assert made["108"]["options"]["dependency"] == "afterany:106:107:103:104"
     assert made["105"]["state"] == "CANCELLED"  # the table that waited for other jobs
-    again = submit_sweep(planned(cluster))
+    again = submitted(planned(cluster))
     assert (len(jobs(cluster)), again.table) == (len(made), "108")
 
 
 def test_finished_runs_are_not_submitted_and_a_trained_backbone_is_not_waited_for(cluster):
     stages = {"small-joint-0": "finished", "small-joint-1": "trained"}
-    submit_sweep(planned(cluster, stages))
+    submitted(planned(cluster, stages))
     waits = {job["name"]: job["options"].get("dependency") for job in jobs(cluster).values()}
     assert waits == {
         "small-gaussian-0": None,
@@ -107,13 +127,13 @@ def test_finished_runs_are_not_submitted_and_a_trained_backbone_is_not_waited_fo
 
 def test_a_finished_sweep_submits_nothing(cluster):
     plan = planned(cluster)
-    found = submit_sweep(planned(cluster, {run.name: "finished" for run in plan.planned}))
+    found = submitted(planned(cluster, {run.name: "finished" for run in plan.planned}))
     assert (found.finished, found.table, jobs(cluster)) == (True, None, {})
 
 
 def test_what_sbatch_says_is_the_error_and_the_jobs_before_it_are_kept(cluster):
     with pytest.raises(HebmError, match=r"(?s)job of small-joint-0: .*invalid partition specified: closed"):
-        submit_sweep(planned(cluster, changes=["slurm.partition=closed"]))
+        submitted(planned(cluster, changes=["slurm.partition=closed"]))
 
 
 def test_without_submitit_or_slurm_it_is_said_what_to_install_and_where_to_start(tmp_path, monkeypatch):
@@ -123,7 +143,7 @@ def test_without_submitit_or_slurm_it_is_said_what_to_install_and_where_to_start
         queued(plan)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ConfigError, match=r"submitit; install it with  pip install 'hebm\[slurm\]'"):
-        submit_sweep(plan)
+        submitted(plan)
 
 
 @pytest.mark.parametrize(
