@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from hebm import pipeline
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
+from hebm.data.splits import described
 from hebm.pipeline import Assembly
 from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.run_folder import RunFolder
@@ -94,7 +95,7 @@ class _Checking(Listener):
 
     def sizes(self, assembly: Assembly) -> None:
         for split, images in assembly.images.items():
-            self.add(f"{split}: {len(images)} images of {'x'.join(map(str, images.shape))}")
+            self.add(f"{described({split: images})}, {'x'.join(map(str, images.shape))}")
         layout = assembly.model.backbone.layout
         self.add(f"latents, top first: {', '.join(map(str, layout.shapes))}; D = {layout.dim}")
         for name in ("backbone", "prior"):

@@ -25,6 +25,10 @@ class DataError(HebmError):
     """Images that cannot be read or do not have the expected shape, channels or range."""
 
 
+class DataWarning(UserWarning):
+    """Images that are not used, or may not mean what is assumed. Commands print it as a note."""
+
+
 class CheckpointError(HebmError):
     """A run folder or checkpoint that is damaged, locked, or belongs to another experiment."""
 

@@ -1,9 +1,10 @@
-"""One thread per test process: the suite runs in as many processes as there are cores."""
+"""Fixtures of all tests. One thread per test process: the suite runs in as many processes as there are cores."""
 
 import io
 import os
 
 import pytest
+from written_images import encoded, tree, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,3 +26,18 @@ def inception_weights(tmp_path_factory):
         net = FeatureExtractorInceptionV3("random", ["2048"], feature_extractor_weights_path=empty)
     torch.save(net.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def make_tree():
+    return tree
+
+
+@pytest.fixture
+def write_files():
+    return write
+
+
+@pytest.fixture
+def encode():
+    return encoded

@@ -11,7 +11,7 @@ from hebm.cli.options import run_argument, unfinished_option, warner
 
 @click.command()
 @run_argument
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The CSV to write."
 )
@@ -46,18 +46,22 @@ def command(
 ) -> None:
     """Score the images in FOLDER, its sub-folders included, by the trained RUN: how like its training data they are.
 
-    A line for each file: its path in FOLDER; `total`, the log tilt f summed over all layers; and L>k, its sum over the
-    layers above the k-th from the bottom. High is like the training data. Files are read as the run's data set reads
-    its own (data.crop, data.size), and converted to the run's channels and size.
+    FOLDER may also be a .zip or .tar archive. A line for each file: its path in FOLDER; `total`, the log tilt f summed
+    over all layers; and L>k, its sum over the layers above the k-th from the bottom. High is like the training data.
+    Files are read as the run's data set reads its own (data.crop, data.size), and converted to the run's channels and
+    size.
     """
     from hebm.analysis.section import write_csv
+    from hebm.data.archives import open_files
     from hebm.data.image_files import FileImages
     from hebm.noise import whole_blocks
     from hebm.runs import open_run
 
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(True))
     shape = opened.stored.images.shape
-    images = FileImages(folder, shape, opened.experiment.data.decoder(shape), skip=corrupt == "skip")
+    images = FileImages(
+        open_files(folder, "FOLDER"), shape, opened.experiment.data.decoder(shape), skip=corrupt == "skip"
+    )
     for problem in images.skipped:
         click.echo(f"note: {problem}", err=True)
     model = opened.model.to(device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import warnings
+from typing import Any, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -10,7 +12,7 @@ from click.shell_completion import CompletionItem
 import hebm
 from hebm import registry
 from hebm.blocking import from_environment, require_installed
-from hebm.errors import HebmError, PluginError
+from hebm.errors import DataWarning, HebmError, PluginError
 from hebm.registry import COMMANDS
 from hebm.suggest import did_you_mean
 
@@ -61,12 +63,29 @@ class Commands(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; show an error that the user can fix as a message with an exit status, not as a traceback."""
+        """Run; show warnings about data as notes, and errors that the user can fix as messages with an exit status."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _as_note
+                return super().invoke(ctx)
         except HebmError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_status)
+
+
+def _as_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning: one about data as a note, once for all processes of a run, any other as Python does."""
+    if not issubclass(category, DataWarning):
+        click.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
+    elif os.environ.get("RANK", "0") == "0":
+        click.echo(f"note: {message}", err=True)
 
 
 def _block(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:

@@ -57,6 +57,7 @@ def command(
     if launched(processes):
         return
     from hebm import locked_runs, pipeline
+    from hebm.data.splits import described
     from hebm.errors import ConfigError
     from hebm.evaluation.metrics_file import Results
     from hebm.report.text_table import metrics_table
@@ -73,7 +74,7 @@ def command(
     extended = say if extend else None
     with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended) as (run_id, stage):
         if stage != "measured":
-            for note in assembly.notes:
+            for note in (*([] if quiet else [described(assembly.images)]), *assembly.notes):
                 say(note)
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds, quiet)

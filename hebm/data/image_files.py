@@ -1,52 +1,47 @@
-"""All image files in a folder, in the order of their names."""
+"""All image files of a user, in the order of their names."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hebm.data.decode import CorruptImage, ImageDecoder, Shape
+from hebm.data.files import Files
+from hebm.data.image_names import IMAGES
 from hebm.data.images import Images, to_unit_range
 from hebm.errors import DataError
-from hebm.store.durable import reporting
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 
 
 class FileImages(Images):
-    """Every image file of a folder and of the folders in it, in the shape that a model takes.
-
-    Hidden files are left out.
+    """Every image file of a folder or archive, in the shape that a model takes.
 
     Arguments:
-        folder: where they are.
+        files: where they are.
         shape: (C, H, W) that the model takes.
         decoder: makes pixels of a file: `DatasetRecipe.decoder` of the data that the model was trained on.
         skip: leave out files that are not images, instead of stopping at the first.
 
     Attributes:
-        names: of the files, in the folder, with / between parts.
+        names: of the files, with / between folders.
         skipped: what was wrong with each file that was left out.
 
     Raises `DataError` naming a file that cannot be read or whose pixels have another shape, and for an empty folder.
     """
 
-    def __init__(self, folder: Path, shape: Shape, decoder: ImageDecoder, skip: bool = False) -> None:
-        self.folder, self.shape, self.decoder = folder, shape, decoder
+    def __init__(self, files: Files, shape: Shape, decoder: ImageDecoder, skip: bool = False) -> None:
+        self.files, self.shape, self.decoder = files, shape, decoder
         self.skipped: list[str] = []
-        self.names = [path.relative_to(folder).as_posix() for path in _paths(folder)]
+        self.names = list(files.names)
         if skip:
             self.names = [name for name in self.names if self._good(name)]
         if not self.names:
             left = f" that can be read ({len(self.skipped)} cannot)" if self.skipped else ""
             raise DataError(
-                f"{folder}: no image files{left}; put {', '.join(ENDINGS[:3])} files there, or name another"
+                f"{files.path}: no image files{left}; put {', '.join(IMAGES[:3])} files there, or name another"
             )
 
     def __str__(self) -> str:
-        return str(self.folder)
+        return str(self.files.path)
 
     def __len__(self) -> int:
         """Return the number of files."""
@@ -69,11 +64,10 @@ class FileImages(Images):
         return True
 
     def _pixels(self, name: str) -> Tensor:
-        path, (_, height, width) = self.folder / name, self.shape
-        with reporting(f"read {path}"):
-            data = path.read_bytes()
+        path, (_, height, width) = self.files.describe(name), self.shape
+        data = self.files.read(name)
         try:
-            pixels = self.decoder(data, str(path))
+            pixels = self.decoder(data, path)
         except CorruptImage as error:
             cause = str(error).partition("; ")[0]  # what follows is advice for a data set
             raise CorruptImage(f"{cause}; fix or remove it, or leave such files out by --corrupt skip") from error
@@ -81,9 +75,3 @@ class FileImages(Images):
             size = f"is {pixels.shape[2]}×{pixels.shape[1]} pixels, the model's images are {width}×{height}"
             raise DataError(f"{path}: {size}; resize it (only square ones are resized here)")
         return pixels
-
-
-def _paths(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())

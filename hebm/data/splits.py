@@ -43,3 +43,16 @@ class Splits:
             dtype: their floating-point type.
         """
         return Batches(images, self.recipe, seed, training=False, device=device, dtype=dtype)
+
+
+def described(images: Mapping[str, Images]) -> str:
+    """Return how many images each split has, and what their labels are, for a user to see what was understood."""
+    return ", ".join(f"{split}: {len(some):,} images{_labels_of(some)}" for split, some in images.items())
+
+
+def _labels_of(images: Images) -> str:
+    if images.labels is None:
+        return ""
+    if images.attributes:
+        return f" with {len(images.attributes)} attributes"
+    return f" in {len(images.classes)} classes"

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from real_runs import hebm, tiny, train
 
+from hebm.data.archives import open_files
 from hebm.data.image_files import FileImages
 from hebm.pixel_levels import to_pixels
 from hebm.registry import find
@@ -89,7 +90,7 @@ def test_images_are_shown_to_the_model_as_training_showed_them(tmp_path):
     cut, _ = scores(tmp_path / "tiny", tmp_path / "cut", tmp_path / "b.csv")
     assert whole == cut
     trained = find("hebm_datasets", "image-folder")(root=str(tmp_path / "whole"), crop=16, size=8)
-    shown = FileImages(tmp_path / "cut", (3, 8, 8), trained.decoder((3, 8, 8))).read(torch.arange(16))
+    shown = FileImages(open_files(tmp_path / "cut"), (3, 8, 8), trained.decoder((3, 8, 8))).read(torch.arange(16))
     learned = torch.cat(
         [trained.load(split).read(torch.arange(len(trained.load(split)))) for split in ("train", "test")]
     )

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from hebm.config.recipes import recipe
+from hebm.data.archives import open_files
 from hebm.data.dataset_recipe import ImageData
 from hebm.data.image_files import FileImages
 from hebm.errors import DataError
@@ -26,7 +27,7 @@ def put(folder, name, size=(8, 8), mode="L", value=100):
 
 def images_in(folder, shape, skip=False):
     """As a data set of other kinds of file has them."""
-    return FileImages(folder, shape, Plain().decoder(shape), skip)
+    return FileImages(open_files(folder), shape, Plain().decoder(shape), skip)
 
 
 def test_all_files_below_are_read_by_name_in_the_models_shape(tmp_path):

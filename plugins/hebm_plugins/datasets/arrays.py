@@ -12,9 +12,10 @@ from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.data.dataset_recipe import ImageData
-from hebm.data.images import ArrayImages
+from hebm.data.images import ArrayImages, from_range
 from hebm.errors import ConfigError, DataError
-from hebm_plugins.datasets.label_arrays import numbered, to_labels
+from hebm_plugins.datasets.label_arrays import complaints_about, names_of, to_labels
+from hebm_plugins.datasets.pixel_arrays import ROUNDING
 from hebm_plugins.datasets.splits import hold_out
 
 _ATTRIBUTES = "attributes"
@@ -48,8 +49,12 @@ class Arrays(ImageData):
     layout: str = option("auto", doc="order of the axes", choices=("auto", "nhwc", "nchw", "nhw"))
     range: str = option(
         "auto",
-        doc="what the values mean: 0 … 255, 0 … 1 or −1 … 1; auto goes by type and values",
+        doc="what the values mean: 0 … 255, 0 … 1 or −1 … 1; auto reads uint8 as 0 … 255 and bool as 0 … 1, and "
+        "refuses other types",
         choices=("auto", "uint8", "unit", "symmetric"),
+    )
+    label_names: tuple[str, ...] = option(
+        (), doc="names of the classes or attributes, in order; left out: classes 0 … K − 1 without a gap, or numbers"
     )
     holdout: float = option(0.1, doc="fraction of train held out as test if `test` is left out", low=0, high=0.9)
 
@@ -66,7 +71,7 @@ class Arrays(ImageData):
         if self.test is None:
             kept = torch.tensor(sorted(hold_out([str(i) for i in range(len(pixels))], self.holdout, split))).long()
             pixels, labels = pixels[kept], None if labels is None else labels[kept]
-        return ArrayImages(pixels, labels, self._classes(), self._attributes())
+        return ArrayImages(pixels, labels, *self._names())
 
     def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
         """Return an array and its name for messages."""
@@ -85,25 +90,26 @@ class Arrays(ImageData):
         array, where = self._array(name, "test_labels" if own_test else "train_labels")
         return to_labels(array, where)
 
-    def _classes(self) -> tuple[str, ...]:
-        """Return the names 0 … K − 1. K is that of the training labels, so that both splits agree."""
-        labels = self._labels(own_test=False)
-        if labels is None or labels.ndim != 1 or not len(labels):
-            return ()
-        return numbered(int(labels.max()) + 1)
+    def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the classes and those of the attributes, from the training labels.
 
-    def _attributes(self) -> tuple[str, ...]:
-        """Return the npz's names of the label columns, or 0 … A − 1, from the training labels."""
-        labels = self._labels(own_test=False)
-        if labels is None or labels.ndim != 2:
-            return ()
-        return _names(Path(self.path), labels.shape[1]) if self.path else numbered(labels.shape[1])
+        Raises `DataError` for labels with gaps, or that do not fit those of the test images or the names.
+        """
+        train, test = self._labels(own_test=False), self._labels(own_test=True)
+        given = {name: some for name, some in (("labels", train), ("test_labels", test)) if some is not None}
+        stated = self.label_names
+        if train is not None and train.ndim == 2 and not stated and self.path:
+            stated = _stored_names(Path(self.path), train.shape[1])
+        complaints = complaints_about({name: some for name, some in given.items() if len(some)}, stated)
+        if complaints:
+            raise DataError("\n  ".join(f"{self.path or self.train}: {complaint}" for complaint in complaints))
+        return names_of(train, stated)
 
 
-def _names(path: Path, count: int) -> tuple[str, ...]:
-    """Return the names under the key `attributes`, or 0 … A − 1."""
+def _stored_names(path: Path, count: int) -> tuple[str, ...]:
+    """Return the names under the key `attributes` of an .npz, or none."""
     if _ATTRIBUTES not in _keys(path):
-        return numbered(count)
+        return ()
     array, where = _load(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
         needed = f"the names of the labels' {count} columns, strings of shape ({count},)"
@@ -163,6 +169,9 @@ def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
 
 
 def _guess_layout(array: np.ndarray, where: str) -> str:
+    if array.ndim == 3 and array.shape[2] in (1, 3, 4) and array.shape[1] != array.shape[2]:
+        shape, fix = array.shape, 'save it as array[None], or set data.layout = "nhw"'
+        raise DataError(f"{where}: shape {shape} could be one colour image or {shape[0]} grey ones; {fix}")
     if array.ndim == 3:
         return "nhw"
     possible = [name for name, axis in (("nchw", 1), ("nhwc", 3)) if array.ndim == 4 and array.shape[axis] in (1, 3)]
@@ -179,31 +188,23 @@ def _in_range(images: np.ndarray, value_range: str, where: str) -> Tensor:
     if not images.size:
         return torch.empty(images.shape)
     low, high = float(images.min()), float(images.max())
+    span = f"values run from {low:g} to {high:g}"
     if value_range == "auto":
-        value_range = _guess_range(images, low, high, where)
-    allowed = _BOUNDS[value_range]
-    if not (allowed[0] <= low and high <= allowed[1]):  # NaN fails every comparison
-        span = f"values run from {low:g} to {high:g}"
-        raise DataError(f"{where}: {span}, but data.range = {value_range!r} allows {list(allowed)}; set data.range")
-    if value_range == "uint8":
-        return _bytes_or_floats(images)
-    floats = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))
-    return floats if value_range == "symmetric" else floats.mul_(2).sub_(1)
+        value_range = _range_of_type(images.dtype, high, f"{where}: {span}")
+    bounds = _BOUNDS[value_range]
+    rounding = ROUNDING * (bounds[1] - bounds[0]) if images.dtype.kind == "f" else 0
+    if not (bounds[0] - rounding <= low and high <= bounds[1] + rounding):  # NaN fails every comparison
+        raise DataError(f"{where}: {span}, but data.range = {value_range!r} allows {list(bounds)}; set data.range")
+    if value_range == "uint8" and images.dtype.kind != "f":
+        return torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
+    return from_range(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), *bounds)
 
 
-def _bytes_or_floats(images: np.ndarray) -> Tensor:
-    if images.dtype.kind == "f" and (images != np.round(images)).any():
-        return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).div_(127.5).sub_(1)
-    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
-
-
-def _guess_range(images: np.ndarray, low: float, high: float, where: str) -> str:
-    kind, span = images.dtype.kind, f"values run from {low:g} to {high:g}"
-    if kind == "b":
+def _range_of_type(dtype: np.dtype, high: float, found: str) -> str:
+    """Return the range that a type stands for. Raises `DataError` for a type that may have any."""
+    if dtype == np.bool_:
         return "unit"
-    if kind in "ui" and low >= 0 and 1 < high <= 255:
+    if dtype == np.uint8 and high > 1:
         return "uint8"
-    if kind == "f" and -1 <= low and high <= 1:
-        return "symmetric" if low < 0 else "unit"
     fix = 'set data.range to "uint8" (0 … 255), "unit" (0 … 1) or "symmetric" (−1 … 1), or rescale them'
-    raise DataError(f"{where}: {span} and are {images.dtype}: their range cannot be told; {fix}")
+    raise DataError(f"{found} and are {dtype}: their range cannot be told; {fix}")

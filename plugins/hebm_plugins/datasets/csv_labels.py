@@ -14,8 +14,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.data.files import Files
 from hebm.errors import DataError
-from hebm_plugins.datasets.files import Files
 from hebm_plugins.datasets.label_table import LabelTable, Row, Value, read_table
 
 

@@ -1,12 +1,7 @@
 """One's own images: a folder or an archive of image files.
 
-    root/*.png                          unlabelled; a part is held out as test
-    root/cat/*.png, root/dog/*.png      sub-folders are classes
-    root/train/…, root/test/…           splits (also val, valid or validation for test), with or without classes
-    root/train.tar.gz, root/test.zip    splits in archives
-    root.zip                            an archive of any of the first three
-
-With `labels`, a CSV names the class or the attributes of each image (`label_table`), instead of sub-folders.
+`hebm_plugins.datasets.folder_layout` has the rules that decide whether folders are splits, classes or neither. With
+`labels`, a CSV names the class or the attributes of each image (`label_table`), instead of sub-folders.
 
 Images are in the order of a hash of their names, so that the first n are a fair sample of all classes.
 """
@@ -22,16 +17,17 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
+from hebm.data.archives import is_archive, open_files
 from hebm.data.dataset_recipe import ImageData
 from hebm.data.decode import CorruptImage, Decoder, ImageDecoder, Shape
+from hebm.data.files import Files, said_of_left_out
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
-from hebm.errors import DataError
+from hebm.errors import DataError, DataWarning
 from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
-from hebm_plugins.datasets.files import Files, is_archive, open_files
+from hebm_plugins.datasets.folder_layout import READINGS, Layout, archived_splits, layout_of, whole_part
 from hebm_plugins.datasets.splits import by_hash, hold_out
 
 MEMORY = 2 << 30  # bytes of decoded, or of compressed images, that a split may keep in memory
-_TESTS = ("test", "val", "valid", "validation")
 
 
 @attrs.frozen
@@ -70,7 +66,7 @@ class FileDecoder:
 
 @recipe
 class ImageFolder(ImageData):
-    """A folder, .zip or .tar(.gz) of images: class sub-folders, train/ and test/ if there are any."""
+    """A folder, .zip or .tar(.gz) of images, with sub-folders for splits (train, test) or classes if there are any."""
 
     root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
     size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
@@ -80,6 +76,11 @@ class ImageFolder(ImageData):
     labels: str | None = option(
         None,
         doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
+    )
+    folders: str = option(
+        "auto",
+        doc="what sub-folders are: splits, classes, or none of them; auto goes by their names and refuses to guess",
+        choices=READINGS,
     )
     corrupt: str = option("stop", doc="what to do with files that cannot be read as images", choices=("stop", "skip"))
 
@@ -93,7 +94,7 @@ class ImageFolder(ImageData):
 
     def source(self, split: str) -> Images:
         """Find the files of a split and decode them, now or when they are asked for."""
-        found = find(Path(self.root), split, self.holdout, self.labels)
+        found = find(Path(self.root), split, self.holdout, self.labels, self.folders)
         if not found.names:
             raise DataError(_nothing(Path(self.root), split, self.holdout))
         if self.limit is not None:
@@ -108,26 +109,52 @@ class ImageFolder(ImageData):
         return _lazy(found, decoder)
 
 
-def find(root: Path, split: str, holdout: float, labels: str | None = None) -> Found:
-    """Find the files of a split under `root`, by the rules at the top of this file.
+def find(root: Path, split: str, holdout: float, labels: str | None = None, folders: str = "auto") -> Found:
+    """Find the files of a split under `root`, by the rules of `folder_layout`.
+
+    What looks like an image and is not used is counted and named in a `DataWarning`.
 
     Arguments:
         root: a folder or archive.
         split: "train" or "test".
         holdout: the part held out as test where there is none.
         labels: a CSV to label them; None: by sub-folders.
+        folders: what sub-folders are.
 
-    Raises `DataError` if root is none, or for what does not fit in the CSV.
+    Raises `DataError` if root is none, for folders with two readings, and for what does not fit in the CSV.
     """
-    parts = _archived_splits(root) or _folder_splits(open_files(root))
-    names = [*(("train",) if split == "train" else _TESTS), "train", *parts]
-    mine = next(name for name in names if name in parts)
+    layout = _layout(root, folders, labels is not None)
+    parts = layout.parts
+    for line in said_of_left_out(layout.left_out):
+        warnings.warn(line, DataWarning, stacklevel=2)
+    mine = split if split in parts else "train" if "train" in parts else ""
     whole = parts[mine]
-    labelled = _by_folder(parts) if labels is None else labels_of(parts, labels, root)
+    labelled = labels_of(parts, labels, root) if labels is not None else _by_folder(parts, layout.has_classes)
     found = Found(whole.files, whole.names, labelled[mine])
-    if "" in parts or not any(name in parts for name in _TESTS):
+    if "test" not in parts:
         return found.keep(hold_out(whole.inner, holdout, split))
     return found.keep(by_hash(whole.inner))
+
+
+def _layout(root: Path, folders: str, labelled: bool) -> Layout:
+    """Return what is in a folder of archives, else in a folder or archive."""
+    archives = [path.name for path in root.iterdir() if is_archive(path)] if root.is_dir() else []
+    splits = archived_splits(archives, str(root)) if folders in ("auto", "splits") else {}
+    if not splits:
+        files = open_files(root)
+        layout = layout_of(files, folders, labelled)
+        return attrs.evolve(layout, left_out={**_described(files), **layout.left_out})
+    inside = {split: open_files(root / name) for split, name in splits.items()}
+    beside = open_files(root)
+    left_out = {f"next to the archives {', '.join(splits.values())}": list(map(beside.describe, beside.names))}
+    for files in inside.values():
+        left_out |= _described(files)
+    parts = {split: whole_part(files) for split, files in inside.items()}
+    return Layout(parts, {reason: names for reason, names in left_out.items() if names}, has_classes=not labelled)
+
+
+def _described(files: Files) -> dict[str, list[str]]:
+    return {reason: list(map(files.describe, names)) for reason, names in files.left_out.items()}
 
 
 def decode_all(found: Found, decoder: ImageDecoder) -> ArrayImages | None:
@@ -182,52 +209,20 @@ def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
         except CorruptImage as error:
             bad[name] = str(error)
     if bad:
-        warnings.warn(
-            f"{len(bad)} of {len(found.names)} images skipped; one is {next(iter(bad.values()))}", stacklevel=2
-        )
+        shown = f"{len(bad)} of {len(found.names)} images skipped; one is {next(iter(bad.values()))}"
+        warnings.warn(shown, DataWarning, stacklevel=2)
     good = [i for i, name in enumerate(found.names) if name not in bad]
     if not good:
         raise DataError(f"{found.files.path}: none of {len(bad)} files can be read as an image; check data.root")
     return found.keep(good)
 
 
-# ---------------------------------------------------------------- which files
+# ---------------------------------------------------------------- labels by folder
 
 
-def _archived_splits(root: Path) -> dict[str, Part]:
-    """Find splits that are archives in a folder: train.tar.gz, test.zip."""
-    if not root.is_dir():
-        return {}
-    archives = {path.name.split(".")[0]: path for path in sorted(root.iterdir()) if is_archive(path)}
-    if "train" not in archives:
-        return {}
-    return {name: _part(open_files(archives[name])) for name in ("train", *_TESTS) if name in archives}
-
-
-def _folder_splits(files: Files) -> dict[str, Part]:
-    """Find splits that are folders; everything is split "" if there are none."""
-    whole = _part(files, keep=("train", *_TESTS))
-    folders = {name.split("/")[0] for name in whole.inner if "/" in name}
-    if "train" not in folders:
-        return {"": _part(files)}
-    inside = {name: f"{whole.prefix}{name}/" for name in ("train", *_TESTS) if name in folders}
-    return {name: Part(files, p, tuple(n for n in whole.names if n.startswith(p))) for name, p in inside.items()}
-
-
-def _part(files: Files, keep: Sequence[str] = ()) -> Part:
-    """Return all names, and the folder that holds everything, as in archives; folders named in `keep` do not count."""
-    prefix = ""
-    while True:
-        tops = {name[len(prefix) :].partition("/")[::2] for name in files.names}
-        folders = {top for top, rest in tops if rest}
-        if len(folders) != 1 or any(not rest for _, rest in tops) or folders <= set(keep):
-            return Part(files, prefix, tuple(files.names))
-        prefix += f"{folders.pop()}/"
-
-
-def _by_folder(parts: Mapping[str, Part]) -> dict[str, Labels]:
+def _by_folder(parts: Mapping[str, Part], has_classes: bool) -> dict[str, Labels]:
     """Number the sub-folders of all splits, if there are several; a split with images outside them has no labels."""
-    inside = {name: _classes(part) for name, part in parts.items()}
+    inside = {name: _classes(part) if has_classes else set() for name, part in parts.items()}
     classes = tuple(sorted(set().union(*inside.values())))
     position = {name: i for i, name in enumerate(classes)}
     return {

@@ -20,9 +20,9 @@ from typing import TypeAlias
 
 import attrs
 
+from hebm.data.image_names import is_named_image
 from hebm.data.labels import normal_form
 from hebm.errors import DataError
-from hebm_plugins.datasets.files import is_image
 
 Value: TypeAlias = str | tuple[int, ...]
 """A class's name, or attributes in {0, 1}."""
@@ -97,7 +97,7 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
     example = "the first line is a header, such as file,class or file,smiling,male"
     if len(header) < 2:
         raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")
-    if is_image(header[0]):
+    if is_named_image(header[0]):
         raise DataError(f"{where}: starts with the image {header[0]!r}; {example}: add one")
     forms = list(map(normal_form, header[1:]))
     for i, form in enumerate(forms):

@@ -18,6 +18,8 @@ from hebm.errors import ConfigError, DataError
 Range: TypeAlias = tuple[float, float] | None
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+ROUNDING = 1e-4
+"""How far rounding may take a float beyond its range, as a part of the range; such values are clamped."""
 WIDEST = 1e9
 """The largest absolute value of the ends of a range."""
 
@@ -98,7 +100,8 @@ def check_values(pixels: Tensor, stated: Range, where: str) -> None:
         fix = "state which values are black and white, such as range=(0, 1), range=(-1, 1) or range=(0, 255)"
         raise DataError(f"{where}: holds {kind}, and {span}; {fix}")
     check_bits(pixels.dtype, high, stated, where)
-    if stated is not None and not stated[0] <= low <= high <= stated[1]:
+    rounding = 0 if stated is None or pixels.dtype == torch.uint8 else ROUNDING * (stated[1] - stated[0])
+    if stated is not None and not stated[0] - rounding <= low <= high <= stated[1] + rounding:
         raise DataError(
             f"{where}: {span}, outside of range = {stated}; state the range that they have, or rescale them"
         )

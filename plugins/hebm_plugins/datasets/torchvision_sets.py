@@ -14,10 +14,10 @@ from torch import Tensor
 from hebm.config.recipes import option, recipe
 from hebm.data.dataset_recipe import ImageData
 from hebm.data.decode import Decoder, ImageDecoder, Picture, Shape, opened
+from hebm.data.files import Folder
 from hebm.data.images import ArrayImages, LazyImages
 from hebm.errors import DataError
 from hebm_plugins.datasets.download import Downloadable
-from hebm_plugins.datasets.files import Folder
 from hebm_plugins.datasets.splits import by_hash
 
 DIGITS = tuple(map(str, range(10)))

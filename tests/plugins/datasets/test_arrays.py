@@ -31,18 +31,34 @@ def npy(tmp_path):
 
 
 RANGES = {
-    "uint8": BYTES,
-    "whole numbers": BYTES.astype(np.int64),
+    "uint8": BYTES.astype(np.int64),
     "unit": BYTES / 255,
     "symmetric": BYTES.astype(np.float32) / 127.5 - 1,
 }
 
 
+def test_bytes_need_no_range_and_are_taken_as_they_are(npy):
+    assert torch.equal(everything(Arrays(train=npy(BYTES), holdout=0)), EXPECTED)
+    bits = BYTES > 99
+    assert torch.equal(everything(Arrays(train=npy(bits), holdout=0)) > 0, torch.from_numpy(bits.transpose(0, 3, 1, 2)))
+
+
 @pytest.mark.parametrize("kind", RANGES)
-def test_common_ranges_are_told_by_type_and_values(kind, npy):
-    x = everything(Arrays(train=npy(RANGES[kind]), holdout=0))
+def test_the_range_of_every_other_type_is_stated(kind, npy):
+    path = npy(RANGES[kind])
+    x = everything(Arrays(train=path, range=kind, holdout=0))
     assert x.dtype == torch.float32
     assert torch.allclose(x, EXPECTED, atol=1e-6)
+    with pytest.raises(DataError, match=r"their range cannot be told; set data\.range"):
+        Arrays(train=path).load("train")
+
+
+@pytest.mark.parametrize(("kind", "beyond"), [("unit", -1e-7), ("unit", 1 + 9e-5), ("symmetric", -1 - 1e-4)])
+def test_what_rounding_does_beyond_a_range_is_clamped(kind, beyond, npy):
+    array = RANGES[kind].astype(np.float64)
+    array[0, 0, 0, 0] = beyond
+    x = everything(Arrays(train=npy(array), range=kind, holdout=0))
+    assert x[0, 0, 0, 0] == (-1 if beyond < 0 else 1)
 
 
 def test_byte_values_saved_as_floats_need_the_option(npy):
@@ -113,6 +129,48 @@ def test_an_ambiguous_layout_needs_the_option(npy):
 def test_other_shapes_and_types_are_refused(array, layout, message, npy):
     with pytest.raises(DataError, match=message):
         Arrays(train=npy(array), layout=layout).load("train")
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (8, 8, 4)])
+def test_one_image_is_not_taken_for_many(shape, npy):
+    path = npy(np.full(shape, 7, np.uint8))
+    with pytest.raises(
+        DataError, match=rf"could be one colour image or {shape[0]} grey ones; save it as array\[None\]"
+    ):
+        Arrays(train=path).load("train")
+    assert Arrays(train=path, layout="nhw", holdout=0).load("train").shape == (1, *shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            np.array([10**10] + [0] * 11),
+            "labels: run from 0 to 10000000000, but no image has label 1; give label_names",
+        ),
+        (np.arange(12) - 1, "labels: the lowest is -1"),
+        (np.eye(12, dtype=int), r"each row has exactly one 1, which means classes"),
+        (np.arange(12)[:, None] % 2, r"shape \(12, 1\): pass labels\[:, 0\]"),
+    ],
+)
+def test_labels_that_could_mean_something_else_are_refused(labels, message, tmp_path):
+    path = saved(tmp_path / "s.npz", None, train=BYTES, y=labels)
+    with pytest.raises(DataError, match=rf"s\.npz: .*{message}"):
+        Arrays(path=path, train_labels="y").load("train")
+
+
+def test_names_of_classes_may_be_stated_also_of_those_without_images(tmp_path):
+    path = saved(tmp_path / "s.npz", None, train=BYTES, y=np.arange(12) % 2 * 2)
+    images = Arrays(path=path, train_labels="y", label_names=("cat", "cow", "dog")).load("train")
+    assert images.classes == ("cat", "cow", "dog")
+    with pytest.raises(DataError, match="highest is 2, but the 2 classes are 0 to 1"):
+        Arrays(path=path, train_labels="y", label_names=("cat", "dog")).load("train")
+
+
+def test_test_labels_that_training_does_not_have_are_refused(tmp_path):
+    path = saved(tmp_path / "s.npz", None, train=BYTES, test=BYTES, y=np.arange(12) % 2, z=np.arange(12) % 3)
+    with pytest.raises(DataError, match="test_labels: the highest is 2"):
+        Arrays(path=path, test="test", train_labels="y", test_labels="z").load("train")
 
 
 def test_a_pickle_is_refused(tmp_path):

@@ -1,12 +1,16 @@
+import os
 import pickle
 import subprocess
 import sys
+import tarfile
+import zipfile
 
 import pytest
 
+from hebm.data.archives import open_files
 from hebm.errors import DataError
-from hebm_plugins.datasets.files import is_image, open_files
 
+STARTS = {"a.jfif": "JPEG", "b": "PNG", "c.img": "GIF", "d.data": "WEBP", "e.tile": "TIFF", "f.x": "BMP", "g.y": "PPM"}
 KINDS = ["folder", "all.zip", "all.tar", "all.tar.gz", "all.tgz", "all.tar.xz"]
 
 
@@ -34,7 +38,6 @@ def test_files_travel_to_another_process(kind, tmp_path, make_tree, write_files)
 
 def test_a_tar_with_a_file_twice_has_the_last_one(tmp_path, write_files):
     import io
-    import tarfile
 
     for kind in ("w", "w:gz"):
         path = tmp_path / ("a.tar" if kind == "w" else "a.tar.gz")
@@ -91,9 +94,72 @@ def test_what_is_no_place_of_images_is_refused_with_what_is(tmp_path):
         open_files(tmp_path / "a.rar")
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("a/b.JPG", True), ("a.txt", False), ("__MACOSX/a.png", False), (".git/a.png", False), ("._a.jpg", False)],
-)
-def test_images_are_told_by_their_names(name, expected):
-    assert is_image(name) is expected
+@pytest.mark.parametrize("kind", ["folder", "all.zip", "all.tar", "all.tar.gz"])
+def test_images_are_told_by_content_where_the_name_does_not_say(kind, tmp_path, encode, write_files):
+    images = {f"{name}": encode(i, kind=form) for i, (name, form) in enumerate(STARTS.items())}
+    others = {"notes.txt": b"P1 is a note", "data.bin": bytes(64), "empty": b"", "BM": b"BMW is a car, not a bitmap"}
+    files = open_files(write_files(tmp_path / kind, {**images, **others}))
+    assert files.names == sorted(images)
+
+
+def test_links_are_followed_and_what_cannot_be_an_image_is_named(tmp_path, encode, write_files):
+    write_files(tmp_path / "real", {"cat/1.png": encode(1)})
+    root = tmp_path / "set"
+    write_files(root, {"2.png": encode(2), ".hidden.png": encode(3), "._2.png": b"fork", "__MACOSX/2.png": b"fork"})
+    (root / "cat").symlink_to(tmp_path / "real" / "cat")
+    (root / "loop").symlink_to(root)
+    (root / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(root / "pipe.png")
+    files = open_files(root)
+    assert files.names == ["2.png", "cat/1.png"]
+    assert {name for names in files.left_out.values() for name in names} == {
+        ".hidden.png",
+        "loop",
+        "gone.png",
+        "pipe.png",
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_may_not_be_read_is_an_error_with_its_path(tmp_path, encode, write_files):
+    root = write_files(tmp_path / "set", {"1.png": encode(1), "locked/2.png": encode(2)})
+    (root / "locked").chmod(0)
+    with pytest.raises(DataError, match=r"locked"):
+        open_files(root)
+    (root / "locked").chmod(0o700)
+
+
+def test_an_archive_with_backslashes_has_folders(tmp_path, encode):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("train\\cat\\1.png", "train\\dog\\2.png"):
+            archive.writestr(name, encode(1))
+    files = open_files(tmp_path / "a.zip")
+    assert files.names == ["train/cat/1.png", "train/dog/2.png"]
+    assert files.read("train/dog/2.png") == encode(1)
+
+
+def test_a_compressed_tar_with_the_name_of_a_plain_one_is_read(tmp_path, make_tree, write_files):
+    packed = write_files(tmp_path / "a.tar.gz", make_tree())
+    packed.rename(tmp_path / "a.tar")
+    files = open_files(tmp_path / "a.tar")
+    assert {name: files.read(name) for name in files.names} == make_tree()
+
+
+@pytest.mark.parametrize("kind", ["folder", "all.zip", "all.tar", "all.tar.gz"])
+def test_a_file_larger_than_an_image_is_refused_before_it_is_read(kind, tmp_path, write_files, monkeypatch):
+    monkeypatch.setattr("hebm.data.files.LARGEST", 1000)
+    files = open_files(write_files(tmp_path / kind, {"big.png": bytes(1001), "small.png": bytes(1000)}))
+    assert len(files.read("small.png")) == 1000
+    with pytest.raises(DataError, match=r"big\.png: holds 1,001 bytes, more than an image file can have"):
+        files.read("big.png")
+
+
+def test_a_tar_that_claims_more_than_it_can_hold_is_refused(tmp_path, encode):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("big.bin")
+        member.size = 1 << 40
+        archive.addfile(tarfile.TarInfo("empty"))
+        archive.fileobj.write(member.tobuf())
+    with pytest.raises(DataError, match=r"'big\.bin' claims 1,099,511,627,776 bytes"):
+        open_files(path)

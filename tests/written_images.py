@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 
@@ -51,18 +50,3 @@ def write(path, files):
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(data)
     return path
-
-
-@pytest.fixture
-def make_tree():
-    return tree
-
-
-@pytest.fixture
-def write_files():
-    return write
-
-
-@pytest.fixture
-def encode():
-    return encoded

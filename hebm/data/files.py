@@ -1,0 +1,184 @@
+"""Where image files are: a folder, or an archive (`hebm.data.archives`) that is read in place and never unpacked.
+
+A file is an image if its name ends like one's, or if its first bytes are one's. Whatever looks like an image and is not
+used is kept in `Files.left_out`, so that it can be counted and named.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hebm.data.image_names import HEAD, is_hidden, is_named_image, is_resource_fork, starts_like_image
+from hebm.errors import DataError
+
+LARGEST = 1 << 30
+"""Bytes that an encoded image may have."""
+DAMAGE: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    MemoryError,
+    zlib.error,
+    lzma.LZMAError,
+)
+DAMAGE = (*DAMAGE, tarfile.TarError, zipfile.BadZipFile)
+"""What reading a damaged file or archive raises."""
+
+
+class Files(ABC):
+    """Image files by name (with / between folders), sorted.
+
+    Arguments:
+        path: the folder or archive.
+        key: what messages tell the user to set to something else.
+
+    Attributes:
+        names: of the images.
+        left_out: names of files that look like images and are not used, by the reason.
+    """
+
+    seekable = True
+
+    def __init__(self, path: Path, key: str = "data.root") -> None:
+        self.path, self.key = path, key
+        self.left_out: dict[str, list[str]] = {}
+        try:
+            self.names = sorted(set(filter(self._is_image, self._list())))
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def read(self, name: str) -> bytes:
+        """Read the bytes of one file. Raises `DataError` if that fails, or if it is larger than an image can be."""
+        try:
+            return self._read(name)
+        except DAMAGE as error:
+            raise self._damaged(error, name) from error
+
+    def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, bytes) of the wanted files, in whatever order is quickest."""
+        for name in sorted(wanted):
+            yield name, self.read(name)
+
+    def describe(self, name: str) -> str:
+        """Return the whole path of a file, for messages."""
+        return f"{self.path}/{name}"
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Remember a file that is not used."""
+        self.left_out.setdefault(reason, []).append(name)
+
+    def require_size(self, name: str, size: int) -> None:
+        """Raise `DataError` for a file that is larger than an image can be, before anything of it is read."""
+        if size > LARGEST:
+            raise DataError(
+                f"{self.describe(name)}: holds {size:,} bytes, more than an image file can have here "
+                f"({LARGEST:,}); remove it, or save the image in a smaller format"
+            )
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of this name, an image or not."""
+
+    @abstractmethod
+    def _list(self) -> Iterator[str]:
+        """Yield the names of all regular files."""
+
+    @abstractmethod
+    def _read(self, name: str) -> bytes: ...
+
+    @abstractmethod
+    def _head(self, name: str) -> bytes:
+        """Return the first `HEAD` bytes of a file."""
+
+    def _is_image(self, name: str) -> bool:
+        """Return whether a file is an image to use; remember those that are hidden."""
+        if is_resource_fork(name):
+            return False
+        if not is_hidden(name):
+            return is_named_image(name) or starts_like_image(self._head(name))
+        if is_named_image(name):
+            self.leave_out(name, "hidden")
+        return False
+
+    def _damaged(self, error: Exception, name: str | None = None) -> DataError:
+        where = self.path if name is None else self.describe(name)
+        cause = "out of memory" if isinstance(error, MemoryError) else error
+        return DataError(f"{where}: cannot be read ({cause}); fix or replace it, or change {self.key}")
+
+
+class Folder(Files):
+    """A folder and its sub-folders. Symbolic links are followed, except to a folder that the link lies in.
+
+    Pipes, devices and sockets are never opened.
+    """
+
+    def has(self, name: str) -> bool:
+        """Return whether the folder has a file of this name."""
+        return (self.path / name).is_file()
+
+    def _list(self) -> Iterator[str]:
+        yield from self._below("", ())
+
+    def _below(self, inner: str, around: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        """Yield the regular files below a folder.
+
+        Arguments:
+            inner: its name in `path`, with a slash at its end, or "".
+            around: device and inode of each folder that it lies in.
+        """
+        found = (self.path / inner).stat()
+        around = (*around, (found.st_dev, found.st_ino))
+        with os.scandir(self.path / inner) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
+            name = f"{inner}{entry.name}"
+            try:
+                found = entry.stat()
+            except OSError:
+                self.leave_out(name, "links that lead nowhere")
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                if (found.st_dev, found.st_ino) in around:
+                    self.leave_out(name, "links to a folder that they lie in")
+                else:
+                    yield from self._below(f"{name}/", around)
+            elif stat.S_ISREG(found.st_mode):
+                yield name
+            else:
+                self.leave_out(name, "pipes, devices and sockets")
+
+    def _read(self, name: str) -> bytes:
+        path = self.path / name
+        self.require_size(name, path.stat().st_size)
+        return path.read_bytes()
+
+    def _head(self, name: str) -> bytes:
+        with (self.path / name).open("rb") as file:
+            return file.read(HEAD)
+
+
+def left_out_lines(files: Files) -> list[str]:
+    """Return a line for each reason for which files are left out, with their number and one of them."""
+    return said_of_left_out({reason: [*map(files.describe, names)] for reason, names in files.left_out.items()})
+
+
+def said_of_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each reason, with the number of files and one of them.
+
+    Arguments:
+        left_out: paths of files by the reason for which they are left out.
+    """
+    return [
+        f"{'1 file that looks like an image is' if len(names) == 1 else f'{len(names):,} files are'} left out "
+        f"({reason}), such as {names[0]}"
+        for reason, names in left_out.items()
+    ]

@@ -1,0 +1,48 @@
+"""Tell image files from others: by the end of their name, or by how they start."""
+
+from __future__ import annotations
+
+import re
+
+IMAGES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
+)
+"""Ends of names of image files, in lower case. Files that end otherwise are images if they start like one."""
+HEAD = 16
+"""How many bytes `starts_like_image` needs."""
+_STARTS = re.compile(
+    rb"""\x89PNG\r\n\x1a\n | \xff\xd8\xff | GIF8[79]a | RIFF....WEBP | II\*\x00 | MM\x00\*
+    | BM....\x00\x00\x00\x00 | P[1-6]\s+[\#\d] | \x00\x00\x00\x0cjP[ ]{2}""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def is_named_image(name: str) -> bool:
+    """Return whether a file's name ends like an image's."""
+    return name.lower().endswith(IMAGES)
+
+
+def starts_like_image(head: bytes) -> bool:
+    """Return whether a file is an image by its first bytes: PNG, JPEG, GIF, WebP, TIFF, BMP, PNM or JPEG 2000."""
+    return _STARTS.match(head) is not None
+
+
+def is_resource_fork(name: str) -> bool:
+    """Return whether a file is what a Mac writes next to another: `._a.png`, or anything in `__MACOSX`."""
+    parts = name.split("/")
+    return "__MACOSX" in parts or parts[-1].startswith("._")
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a part of a name starts with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def normal_name(name: str) -> str:
+    """Return the name of an archive's member with slashes between folders, and none or "./" before the first.
+
+    Archives made on Windows may separate folders by backslashes.
+    """
+    parts = (name if "/" in name else name.replace("\\", "/")).split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
