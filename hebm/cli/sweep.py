@@ -149,12 +149,12 @@ def _on_slurm(
 ) -> None:
     from hebm.sweeps.submission import Submission, queued, submitted
 
-    if not plan.sweep.slurm.asks_for_gpu:
-        click.echo("note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one", err=True)
     if dry_run:
         found = Submission(queued(plan), None, None)
     else:
         found = submitted(plan, lambda line: click.echo(line, err=True), against)
+    if not found.finished and not plan.sweep.slurm.asks_for_gpu:
+        click.echo("note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one", err=True)
     if found.finished and not dry_run:
         _show(plan.seen(), committed, as_json)
     elif as_json:

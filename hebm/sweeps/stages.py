@@ -95,12 +95,13 @@ def _finished(folder: Path) -> Iterator[tuple[str, Time]]:
     for path in sorted(folder.glob("*/metrics.json")):
         try:
             stored = read_run(path.parent)
+            config = dumps(stored.written)
         except HebmError:  # another's folder: it tells nothing
             continue
         results = stored.results
         if results is not None and results.seconds is not None and results.seconds_training is not None:
             training = results.seconds_training
-            yield _kind(stored.contents.config), Time(training, results.seconds - training)
+            yield _kind(config), Time(training, results.seconds - training)
 
 
 def _kind(config: str) -> str:
