@@ -53,6 +53,7 @@ _HOME = {
     "option": "hebm.config.recipes",
     "recipe": "hebm.config.recipes",
     "register": "hebm.registry",
+    "submit_sweep": "hebm.sweeps.submission",
     "sweep": "hebm.sweeps.running",
     "train": "hebm.runs",
 }

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from hebm.errors import ConfigError
 from hebm.html import html_table
+from hebm.report.against import Against, held_against
 from hebm.report.comparison import Run as ComparedRun
 from hebm.report.comparison import compared, differing_conditions, named_evaluations, require_comparable
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_table import ComparedTable, table
-from hebm.report.comparison_text import as_text
+from hebm.report.comparison_text import as_json, as_text
+from hebm.report.measured_rows import Row, read_rows, rows_of
 from hebm.report.variants import baseline_called, variants
 from hebm.runs import Run
 from hebm.store.run_folder import RunFolder
@@ -46,9 +50,30 @@ class Comparison:
     def save(self, path: str | Path) -> None:
         """Write it as .html or .png with samples, as .csv, .json or .md, or as a booktabs table of variants in .tex.
 
+        NAME.measurements is a folder with a file for each variant, which `against` reads.
+
         Raises `ConfigError` for another ending, `CheckpointError` if the file cannot be written.
         """
         write_comparison(self.runs, Path(path), self.baseline)
+
+    def against(self, committed: str | Path | Sequence[Row], anyway: bool = False) -> Against:
+        """Hold each variant against what was measured before; print it to see which numbers are outside noise.
+
+        Arguments:
+            committed: a folder NAME.measurements that `save` wrote, or a file in it; or the rows that it had.
+            anyway: judge numbers although they were measured under different conditions.
+
+        Raises:
+            ConfigError: if it has no variant in common with these runs, or runs of a variant were measured differently.
+            CheckpointError: for a file of another shape.
+        """
+        rows = read_rows(Path(committed)) if isinstance(committed, (str, Path)) else committed
+        return held_against(rows_of(self.runs), rows, anyway)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return what `save` writes to a .json file: a mapping for each run."""
+        found: list[dict[str, Any]] = json.loads(as_json(self.runs, self.baseline))
+        return found
 
     def __str__(self) -> str:
         return as_text(self.table)

@@ -13,6 +13,8 @@ import hebm
 from hebm.config.experiment import Experiment
 from hebm.config.sweep_file import Sweep
 from hebm.interfaces import ImageSpec
+from hebm.report.against import held_against
+from hebm.report.measured_rows import read_rows
 from hebm.sweeps.planning import plan
 from hebm_plugins.priors.labels import couple
 
@@ -148,6 +150,17 @@ def test_every_variant_of_a_sweep_is_read_takes_the_shared_backbone_and_fits_it(
             backbone = backbone_of(run.experiment.backbone, images_of(run.experiment.data))
             run.experiment.train.phases(backbone, run.experiment.prior.build(backbone))
     assert [run.needs for run in runs].count(None) == len({run.seed for run in runs}) == 3
+
+
+@pytest.mark.parametrize("folder", sorted((BENCHMARKS / "sweeps").glob("*.measurements")), ids=lambda path: path.name)
+def test_committed_measurements_are_rows_of_their_sweep_and_can_be_held_against_themselves(folder):
+    seeds = {}
+    for run in plan(sweep := Sweep.load(folder.with_suffix(".toml"))):
+        seeds.setdefault(f"{sweep.name}-{run.variant}", []).append(run.seed)
+    rows = read_rows(folder)
+    assert [row.name for row in rows if not set(row.seeds) <= set(seeds.get(row.name, ()))] == []
+    assert (held_against(rows, rows).outside, held_against(rows, rows).not_comparable) == ((), ())
+    assert not re.search(r"\"/\w", "".join(path.read_text() for path in folder.glob("*.json")))
 
 
 ROWS_OF_PRIORS = {

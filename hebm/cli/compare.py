@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.against import against_option, end_against, show_against
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -14,20 +16,27 @@ import click
     "--output",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="FILE.html, .png, .md, .tex, .csv or .json. Repeatable.",
+    help="FILE.html, .png, .md, .tex, .csv or .json, or FOLDER.measurements for --against. Repeatable.",
 )
 @click.option(
     "--baseline",
     metavar="NAME",
     help="A run, or a variant by what the names of its runs begin with: show paired differences from it.",
 )
+@against_option
 @click.option("--anyway", is_flag=True, help="Show numbers although they were measured differently.")
-def command(runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | None, anyway: bool) -> None:
+def command(
+    runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | None, against: Path | None, anyway: bool
+) -> None:
     """Compare the finished run folders RUNS: a table, and with -o FILE.html or FILE.png a picture of their samples.
 
     The best runs come first, by gap closed where it was measured. Runs that differ only in their seed are one variant:
     they also get a row with mean and standard deviation. Evaluations with a name are rows of their own. Numbers that
     were measured under different conditions, such as extractor, number of images, split or data set, are refused.
+
+    `-o NAME.measurements` writes a folder with a JSON file for each variant: its seeds, every number with its standard
+    error, extractor, N, split, versions and machine. `--against NAME.measurements` holds runs against it: new and
+    committed number, difference, and whether that is more than the noise of seeds and standard errors.
     """
     from hebm.comparing import compare
 
@@ -37,6 +46,11 @@ def command(runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | No
         click.echo(f"note: measured differently: {line}", err=True)
     for line in found.left_out:
         click.echo(f"note: {line}", err=True)
+    held = None if against is None else found.against(against, anyway)
+    if held is not None:
+        show_against(held)
     for path in output:
         found.save(path)
         click.echo(f"written: {path}")
+    if held is not None:
+        end_against(held)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import (
     allow_option,
@@ -25,6 +26,7 @@ from hebm.cli.options import (
 @allow_option
 @unfinished_option
 @click.option("--name", metavar="NAME", help="Keep the results next to metrics.json, as RUN/evaluations/NAME.json.")
+@json_option
 @one_voice()
 def command(
     run: Path,
@@ -33,12 +35,16 @@ def command(
     allow_changes: bool,
     allow_unfinished: bool,
     name: str | None,
+    as_json: bool,
 ) -> None:
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
     Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused. With --name
     the page and `hebm compare` show the results next to those of metrics.json, which stays as it is. A metric that
     fails is listed with its reason, the others are measured, and the exit status is 1.
+
+    With --json: `run`, `name` and all of metrics.json: `measurements` (name, kind, part, value, error, unit, better,
+    conditions and so on), `conditions`, `failures` (metric, reason, again), `seconds` and `seconds_training`.
     """
     from hebm.stored_runs import read_run
 
@@ -48,8 +54,12 @@ def command(
     from hebm.runs import open_run
 
     main = os.environ.get("RANK", "0") == "0"
-    opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(main))
-    found = opened.evaluate(overrides, name=name, allow_changes=allow_changes)
+    with only_json(as_json):
+        opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(main))
+        found = opened.evaluate(overrides, name=name, allow_changes=allow_changes)
     if main:
-        click.echo(str(found))
+        if as_json:
+            print_json({"run": str(run), "name": name, **found.results.to_json()})
+        else:
+            click.echo(str(found))
         found.results.require_all()

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import click
 
 from hebm import registry
-from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
-from hebm.config.values import describe
+from hebm.cli.json_output import json_option, only_json, print_json
+from hebm.cli.plugin_keys import component_keys
 from hebm.entry_points import short_group
-from hebm.errors import HebmError, PluginError
+from hebm.errors import PluginError
 from hebm.registry import GROUPS, INTERFACE
 from hebm.suggest import did_you_mean
 
 _SHORT = {short_group(group): group for group in GROUPS}
-_BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 
 
 @click.command("plugins")
 @click.argument("name", required=False)
 @click.option("--group", type=click.Choice([*_SHORT, *GROUPS]), metavar="GROUP", help=f"One of {', '.join(_SHORT)}.")
 @click.option("--load", is_flag=True, help="Import every plugin, to find all that are broken (seconds).")
-def command(name: str | None, group: str | None, load: bool) -> None:
-    """List the installed components, or describe the one called NAME: its keys, types, defaults and origin."""
+@json_option
+def command(name: str | None, group: str | None, load: bool, as_json: bool) -> None:
+    """List the installed components, or describe the one called NAME: its keys, types, defaults and origin.
+
+    With --json: `interface`, `blocked` and `plugins`, a list. Each has `group`, `name`, `origins` (distribution,
+    version, path), `summary` and `error` (null if none was found); with NAME it has `origin` (also file and line),
+    `documentation` and `keys` (name, type, required, default, doc, and low, above, high, unit or choices).
+    """
     groups = tuple(GROUPS) if group is None else (_SHORT.get(group, group),)
-    if name is None:
+    if as_json:
+        with only_json(True):
+            found = _listed(groups, load) if name is None else _described(groups, name)
+        print_json({"interface": INTERFACE, "blocked": registry.blocked(), "plugins": found})
+    elif name is None:
         _list(groups, load)
     else:
         _describe(groups, name)
@@ -54,16 +61,39 @@ def _list(groups: tuple[str, ...], load: bool) -> None:
         click.echo("`--load` imports all plugins, to find every one that is broken.")
 
 
+def _listed(groups: tuple[str, ...], load: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "group": short_group(group),
+            "name": entry.name,
+            "origins": [_origin(origin) for origin in entry.origins],
+            "summary": entry.summary,
+            "error": entry.error,
+        }
+        for group in groups
+        for entry in registry.status(group, load)
+    ]
+
+
+def _origin(origin: registry.Origin) -> dict[str, Any]:
+    return {"distribution": origin.distribution, "version": origin.version, "path": origin.path}
+
+
 # ---------------------------------------------------------------- one component
 
 
-def _describe(groups: tuple[str, ...], name: str) -> None:
+def _having(groups: tuple[str, ...], name: str) -> list[str]:
+    """Return the groups that have a name. Raises `PluginError` if there are none."""
     having = [group for group in groups if name in registry.names(group)]
     if not having:
         known = {known for group in groups for known in registry.names(group)}
         raise PluginError(f"there is no plugin {name!r}{did_you_mean(name, known)}; `hebm plugins` lists them")
+    return having
+
+
+def _describe(groups: tuple[str, ...], name: str) -> None:
     errors = []
-    for group in having:
+    for group in _having(groups, name):
         try:
             click.echo("\n".join(_description(group, name)))
         except PluginError as error:
@@ -77,12 +107,16 @@ def _description(group: str, name: str) -> Iterator[str]:
     origin = registry.origin(group, name)
     yield f"{short_group(group)}: {name}   ({origin})"
     yield f"  {origin.path}" + (f"   {origin.file}:{origin.line}" if origin.file else "")
-    documentation = (found.help if isinstance(found, click.Command) else found.__doc__) or ""
-    yield from (f"  {line}".rstrip() for line in inspect.cleandoc(documentation).split("\n"))
+    yield from (f"  {line}".rstrip() for line in _documentation(found).split("\n"))
     yield ""
-    rows = _parameters(found) if isinstance(found, click.Command) else list(_keys(found))
+    command = isinstance(found, click.Command)
+    rows = _parameters(found) if command else [(key.name, key.as_text()) for key in component_keys(found)]
     width = max((len(row[0]) for row in rows), default=0)
     yield from (f"  {key:{width}}  {about}" for key, about in rows)
+
+
+def _documentation(found: Any) -> str:
+    return inspect.cleandoc((found.help if isinstance(found, click.Command) else found.__doc__) or "")
 
 
 def _parameters(found: click.Command) -> list[tuple[str, str]]:
@@ -91,41 +125,22 @@ def _parameters(found: click.Command) -> list[tuple[str, str]]:
     return [record for record in records if record]
 
 
-def _keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (key, description) of each field; the keys of a settings class follow, dotted, with their defaults here."""
-    for field in fields_of(cls):
-        settings = _settings_class(field.type)
-        yield prefix + field.name, _about(field, base, settings is not None)
-        if settings is not None:
-            yield from _keys(settings, _value(field, base), f"{prefix}{field.name}.")
+def _described(groups: tuple[str, ...], name: str) -> list[dict[str, Any]]:
+    """Return what is known of a name in each group that has it. Raises `PluginError` if one of them is broken."""
+    return [_plain(group, name) for group in _having(groups, name)]
 
 
-def _settings_class(annotation: Any) -> type | None:
-    members = [annotation, *typing.get_args(annotation)]
-    classes = [member for member in members if is_recipe(member) and not group_of(member)]
-    return classes[0] if classes else None
-
-
-def _about(field: attrs.Attribute[Any], base: Any, is_table: bool) -> str:
-    choices = field.metadata.get("choices")
-    kind = f"one of {', '.join(map(repr, choices))}" if choices else describe(field.type)
-    limits = [form.format(field.metadata[key]) for key, form in _BOUNDS.items() if key in field.metadata]
-    about = ", ".join([kind, *limits]) + ("" if is_table else f"; {_default(field, base)}")
-    return f"{about}. {field.metadata.get('doc', '')}".rstrip()
-
-
-def _value(field: attrs.Attribute[Any], base: Any) -> Any:
-    """Return the value of a key that is left out; None for a required one, too."""
-    return default_of(field) if base is None else getattr(base, field.name)
-
-
-def _default(field: attrs.Attribute[Any], base: Any) -> str:
-    from hebm.config.writing import inline  # only here: a listing needs no TOML
-
-    if field.default is attrs.NOTHING and base is None:
-        return "required"
-    try:
-        value = _value(field, base)
-        return "may be left out" if value is None else f"default {inline(value)}"
-    except HebmError as error:  # a default that is another plugin, itself broken
-        return f"default unavailable ({error})"
+def _plain(group: str, name: str) -> dict[str, Any]:
+    found = registry.find(group, name)
+    origin = registry.origin(group, name)
+    if isinstance(found, click.Command):
+        keys: list[dict[str, Any]] = [{"name": flags, "doc": about} for flags, about in _parameters(found)]
+    else:
+        keys = [key.to_json() for key in component_keys(found)]
+    return {
+        "group": short_group(group),
+        "name": name,
+        "origin": {**_origin(origin), "file": origin.file, "line": origin.line},
+        "documentation": _documentation(found),
+        "keys": keys,
+    }

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hebm.cli.against import against_option, end_against, show_against
+from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.options import set_option
+from hebm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hebm.report.measured_rows import Row
+    from hebm.sweeps.running import SweepPlan, SweepResult
 
 
 @click.command()
@@ -18,40 +27,139 @@ from hebm.cli.options import set_option
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many runs at a time, each on a GPU of its own where there are several.",
+    help="How many runs at a time on this machine, each on a GPU of its own where there are several.  [default: 1]",
 )
+@click.option("--slurm", is_flag=True, help="Submit a job for each run to a SLURM cluster, and end.")
 @click.option("--dry-run", is_flag=True, help="List the runs, what each needs and how long it will take; run nothing.")
-def command(file: Path, overrides: tuple[str, ...], runs: Path, jobs: int, dry_run: bool) -> None:
+@click.option("--table", is_flag=True, help="Show the table of the runs that are finished; run nothing.")
+@against_option
+@json_option
+def command(
+    file: Path,
+    overrides: tuple[str, ...],
+    runs: Path,
+    jobs: int | None,
+    slurm: bool,
+    dry_run: bool,
+    table: bool,
+    against: Path | None,
+    as_json: bool,
+) -> None:
     """Run the sweep FILE: variants of one run, with several seeds; started again, it goes on.
 
     A sweep file has `base` (the file of a run, next to it), `seeds` and, for each variant, a table [variants.NAME] with
     changes of keys. Each run is a `hebm run` with a folder of its own, RUNS/SWEEP-VARIANT-SEED. Variants take the
     backbone that the base file's run has trained with the same seed, unless they change it. Finished runs are not run
-    again, and a run that fails does not stop the others. The end is the table of `hebm compare`, and RUNS/SWEEP.html.
-    The exit status is 1 if a run failed.
+    again, and a run that fails does not stop the others. The end is the table of `hebm compare`, RUNS/SWEEP.html, and
+    RUNS/SWEEP.measurements for --against. The exit status is 1 if a run failed.
+
+    With --slurm each run is a job: those that train a backbone, those that wait for it, and one for the table, which is
+    then in RUNS/SWEEP.slurm/table. A job that is near its time limit saves and requeues. Started again, the command
+    submits what is neither finished nor queued. The table [slurm] of FILE, or --set slurm.KEY=VALUE, says what a job
+    asks for: partition, account, qos, constraint, nodelist, exclude, gres, cpus_per_task, gpus_per_node, mem_gb,
+    timeout_min, signal_delay_s, max_num_timeout, setup (shell commands), options (others of sbatch).
+
+    With --json: `sweep` and `runs`, each with `name`, `variant`, `seed`, `folder`, `needs` and `state`; of --dry-run
+    also `seconds` (null if unknown), of --slurm `job`, otherwise `reason` and `log`, and next to `runs` what `hebm
+    compare -o FILE.json` writes (`comparison`), `page`, `measurements` and, of --against, `against`.
     """
+    _require_one_way(slurm, jobs, dry_run, table)
     from hebm.config.sweep_file import Sweep
+    from hebm.report.measured_rows import read_rows
     from hebm.sweeps.running import SweepPlan
 
-    found = SweepPlan.of(Sweep.load(file, overrides), runs)
-    if dry_run:
-        click.echo(found.table(jobs))
+    committed = None if against is None else read_rows(against)  # before this sweep's own are written
+    plan = SweepPlan.of(Sweep.load(file, overrides), runs)
+    if committed is not None:
+        plan.require_common(committed)
+    if slurm:
+        _on_slurm(plan, dry_run, against, committed, as_json)
+    elif dry_run:
+        _show_plan(plan, jobs or 1, as_json)
+    elif table:
+        _show(plan.seen(), committed, as_json)
+    else:
+        with only_json(as_json):
+            result = plan.run(jobs or 1, lambda line: click.echo(line, err=True))
+        _show(result, committed, as_json)
+
+
+def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) -> None:
+    """Raise `ConfigError` for options that exclude each other."""
+    if slurm and jobs is not None:
+        raise ConfigError("--jobs: is for runs on this machine; on a cluster SLURM decides how many run at a time")
+    if table and (slurm or dry_run):
+        raise ConfigError(f"--table: runs nothing; leave out {'--slurm' if slurm else '--dry-run'}")
+
+
+def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
+    if not as_json:
+        click.echo(plan.table(jobs))
         return
-    result = found.run(jobs, lambda line: click.echo(line, err=True))
+    left = plan.seconds_left()
+    runs = [{**run.to_json(), "state": plan.stages[run.name], "seconds": left[run.name]} for run in plan.planned]
+    print_json({"sweep": plan.sweep.name, "jobs": jobs, "runs": runs})
+
+
+# ---------------------------------------------------------------- the end
+
+
+def _show(result: SweepResult, committed: Sequence[Row] | None, as_json: bool) -> None:
+    """Show the table, what was written and what failed; end with the status that says the outcome."""
+    plan, comparison = result.plan, result.comparison
+    shown = comparison if not result.stopped else None
+    if shown is not None and not as_json:
+        click.echo(str(shown))
+        click.echo(f"written: {plan.page}")
+    for note in result.messages():
+        click.echo(note, err=True)
+    held = None if committed is None or shown is None else shown.against(committed)
+    if as_json:
+        print_json({**_result(result), "against": None if held is None else [n.to_json() for n in held.numbers]})
+    elif held is not None:
+        show_against(held)
     if result.stopped:
-        done = sum(end.state == "finished" for end in result.ended)
-        click.echo(f"note: stopped; {done} of {len(result.ended)} runs are finished; start the sweep again", err=True)
         raise click.exceptions.Exit(128 + result.stopped)
-    comparison = result.comparison
-    if comparison is not None:
-        click.echo(str(comparison))
-        for line in comparison.differing:
-            click.echo(f"note: measured differently: {line}", err=True)
-        click.echo(f"written: {found.page}")
-    for end in result.failed:
-        where = f"\n  log: {end.log}" if end.state == "failed" else ""
-        click.echo(f"{end.state}: {end.run.name}: {end.reason}{where}", err=True)
     if result.failed:
         raise click.exceptions.Exit(1)
+    if held is not None:
+        end_against(held)
+
+
+def _result(result: SweepResult) -> dict[str, Any]:
+    plan, comparison = result.plan, result.comparison
+    runs = [
+        {**end.run.to_json(), "state": end.state, "reason": end.reason, "log": str(end.log)} for end in result.ended
+    ]
+    written = comparison is not None and not result.stopped
+    return {
+        "sweep": plan.sweep.name,
+        "runs": runs,
+        "comparison": [] if comparison is None else comparison.to_json(),
+        "page": str(plan.page) if written else None,
+        "measurements": str(plan.measurements) if written and not result.notes else None,
+    }
+
+
+# ---------------------------------------------------------------- on a cluster
+
+
+def _on_slurm(
+    plan: SweepPlan, dry_run: bool, against: Path | None, committed: Sequence[Row] | None, as_json: bool
+) -> None:
+    from hebm.sweeps.submission import Submission, queued, submitted
+
+    if dry_run:
+        found = Submission(queued(plan), None, None)
+    else:
+        found = submitted(plan, lambda line: click.echo(line, err=True), against)
+    if not found.finished and not plan.sweep.slurm.asks_for_gpu:
+        click.echo("note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one", err=True)
+    if found.finished and not dry_run:
+        _show(plan.seen(), committed, as_json)
+    elif as_json:
+        runs = [{**one.run.to_json(), "state": one.state, "job": one.job} for one in found.runs]
+        log = None if found.log is None else str(found.log)
+        print_json({"sweep": plan.sweep.name, "runs": runs, "table_job": found.table, "table_log": log})
+    else:
+        click.echo(str(found))

@@ -11,6 +11,10 @@ evaluate.samples = 5000
 [variants.diffusion]
 seeds = [0]                       # fewer seeds than the others
 prior = { type = "diffusion", energy.type = "mlp-time" }
+
+[slurm]                           # for `hebm sweep --slurm`: what each run asks of the cluster
+partition = "gpu"
+gpus_per_node = 1
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ import attrs
 from hebm.config.document import Document, read
 from hebm.config.overrides import Changes, Override, parse
 from hebm.config.overrides import Path as KeyPath
+from hebm.config.slurm import SlurmSettings
 from hebm.config.structure import INVALID, Reading
 from hebm.config.writing import in_toml
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
-_KEYS = ("name", "base", "seeds", "set", "variants")
+_KEYS = ("name", "base", "seeds", "set", "variants", "slurm")
+_SLURM = "slurm"
 _OF_SWEEPS, _OF_RUNS = ("base", "seeds", "variants"), ("data", "backbone", "prior")
 _OWN = {"name": "the sweep names its runs", "seed": "the sweep has a list, `seeds`"}
 
@@ -70,6 +76,7 @@ class Sweep:
         variants: in the order of the file.
         shared: changes of every run, made before those of a variant.
         changes: changes of every run, made after those of a variant.
+        slurm: what each run asks of a SLURM cluster.
     """
 
     file: str
@@ -78,6 +85,7 @@ class Sweep:
     variants: tuple[Variant, ...]
     shared: tuple[Override, ...] = ()
     changes: tuple[Override, ...] = ()
+    slurm: SlurmSettings = attrs.field(factory=SlurmSettings)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -90,20 +98,25 @@ class Sweep:
 
         Arguments:
             path: the file; its stem is the sweep's name unless it gives one.
-            changes: of every run: values by dotted key, or `--set` texts. They come after those of the file.
+            changes: of every run: values by dotted key, or `--set` texts. They come after those of the file. Keys that
+                start with `slurm.` change the file's table of this name instead.
 
         Raises `ConfigError` with every problem, each with its place, key and what is allowed.
         """
-        document = read(path)
+        every = in_toml(parse(changes))
+        of_cluster = [change for change in every if change.path[0] == _SLURM]
+        last = tuple(change for change in every if change not in of_cluster)
+        document = read(path, of_cluster)
         if not is_sweep(document.table):
             raise ConfigError(
                 f"{path}: is not a sweep: it needs the keys `base`, `seeds` and `variants`; "
                 f"a file for a single run is started with `hebm run {path}`"
             )
-        last = in_toml(parse(changes))
         if complaints := [f"{change.source}: {text}" for change in last if (text := _complaint(change))]:
             raise ConfigError("\n".join(complaints))
-        return cls(*_Reader(document).values(Path(path)), last)
+        reader = _Reader(document)
+        slurm = reader.slurm()
+        return cls(*reader.values(Path(path)), last, slurm)
 
 
 class _Reader:
@@ -129,6 +142,11 @@ class _Reader:
             self.reading.problem(("base",), f"{path.parent / base} not found; it is looked for next to this file")
         self.reading.require_none(self.document)
         return str(path), name, path.parent / base, variants, shared
+
+    def slurm(self) -> SlurmSettings:
+        """Return what the table `slurm` says; its problems are noted for `values`."""
+        found = self.reading.value(SlurmSettings, self.table.get(_SLURM, {}), (_SLURM,))
+        return SlurmSettings() if found is INVALID else found
 
     def _value(self, kind: type, key: str, default: Any = None) -> Any:
         found = self.table.get(key, default)

@@ -32,6 +32,9 @@ _NO_PART = ("name", "seed", "run", "evaluate")
 _DRAWS = ("chain_steps", "start_proposals", "after")
 """Conditions of an evaluation that change what is drawn; others only change how it is measured."""
 
+_MADE_WITH = ("hebm", "plugins", "torch", "python", "platform", "hardware")
+"""Entries of the manifest that say what trained a run."""
+
 _UNKNOWN = TrainingSeconds(None, None)
 
 
@@ -49,6 +52,7 @@ class Run:
         backbone: the path of the run that trained its backbone, as text.
         taken: the seconds that training took.
         evaluation: the name of the evaluation whose results these are; "" for that of metrics.json.
+        made_with: the versions and the machine that trained it.
     """
 
     folder: RunFolder
@@ -60,6 +64,7 @@ class Run:
     backbone: str = ""
     taken: TrainingSeconds = _UNKNOWN
     evaluation: str = ""
+    made_with: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def folder_name(self) -> str:
@@ -119,7 +124,8 @@ def compared(folder: RunFolder) -> Run:
     experiment = json.dumps(_without_seed(run), sort_keys=True)
     backbone = str((run.backbone_from or folder.path).resolve())
     taken = training_seconds(run, _origin(run))
-    return Run(folder, run.contents.table, run.results, data, plots, experiment, backbone, taken)
+    made_with = only(run.manifest, _MADE_WITH)
+    return Run(folder, run.contents.table, run.results, data, plots, experiment, backbone, taken, made_with=made_with)
 
 
 def named_evaluations(run: Run) -> list[Run]:

@@ -1,4 +1,4 @@
-"""A comparison as a file: page, picture, text, table or data, by the ending of its name."""
+"""A comparison as a file, or a folder of rows: page, picture, text, table or data, by the ending of its name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hebm.report.comparison import FACTS, Run, columns, differing_conditions, ex
 from hebm.report.comparison_picture import picture
 from hebm.report.comparison_table import LEGEND, table, variant_table
 from hebm.report.comparison_text import as_csv, as_json, as_markdown, as_tex
+from hebm.report.measured_rows import ENDING, write_rows
 from hebm.report.metric_table import conditions
 from hebm.report.page import rendered
 from hebm.report.panels import data_address, to_png
@@ -36,7 +37,13 @@ def as_page(runs: Sequence[Run], baseline: str | None = None) -> str:
 
 
 def write_comparison(runs: Sequence[Run], path: Path, baseline: str | None = None) -> None:
-    """Write a comparison in the format of the file's ending. Raises `ConfigError` for another ending or baseline."""
+    """Write a comparison in the format of the file's ending, `.measurements` for a folder with a file for each variant.
+
+    Raises `ConfigError` for another ending or baseline, and for rows whose runs were measured differently.
+    """
+    if path.suffix == ENDING:
+        write_rows(runs, path)
+        return
     formats: dict[str, Callable[[], bytes]] = {
         ".html": lambda: as_page(runs, baseline).encode(),
         ".png": lambda: to_png(picture(in_order(runs, columns(runs)))),
@@ -46,7 +53,7 @@ def write_comparison(runs: Sequence[Run], path: Path, baseline: str | None = Non
         ".tex": lambda: as_tex(variant_table(runs)).encode(),
     }
     if path.suffix not in formats:
-        raise ConfigError(f"{path}: the ending must be one of {', '.join(formats)}")
+        raise ConfigError(f"{path}: the ending must be one of {', '.join((*formats, ENDING))}")
     with reporting(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, formats[path.suffix]())

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from hebm.evaluation.metric import SHARE, Measurement
+from hebm.evaluation.metric import Measurement
 from hebm.report.comparison import FACTS, Run, columns
 from hebm.report.control import below_control
 from hebm.report.metric_table import Table, head
-from hebm.report.numbers import measured, significant, with_deviation
+from hebm.report.numbers import measured, with_deviation, with_interval
 from hebm.report.variants import Variant, baseline_called, difference, is_judged, ordered, variants
 
 NUMBERS_FROM = len(FACTS) - 1
@@ -141,18 +141,7 @@ def _pairs(variant: Variant, baseline: Variant, judged: Sequence[Measurement]) -
 
 def _difference(variant: Variant, baseline: Variant, column: Measurement) -> str:
     found = difference(variant, baseline, column)
-    if found is None:
-        return "–"
-    text, unit = _signed(found.mean, column), " points" if column.unit == SHARE else ""
-    if found.half is None:
-        return text + unit
-    low, high = (_signed(found.mean + side * found.half, column) for side in (-1, 1))
-    return f"{text} [{low}, {high}]{unit}"
-
-
-def _signed(value: float, column: Measurement) -> str:
-    text = f"{100 * value:.1f}" if column.unit == SHARE else significant(value)
-    return f"+{text}" if value > 0 else text
+    return "–" if found is None else with_interval(found.mean, found.half, column.unit)
 
 
 # ---------------------------------------------------------------- a paper's table

@@ -62,6 +62,28 @@ def with_deviation(value: float | None, deviation: float | None, unit: str, digi
     return f"{text.removesuffix(' %')} ± {percent(deviation) if share else significant(deviation, 2)}"
 
 
+def signed(value: float, unit: str) -> str:
+    """Write a difference with its sign; of shares in points of a per cent, without a unit.
+
+    Example:
+        >>> signed(0.125, SHARE), signed(-2.5, "nats")
+        ('+12.5', '-2.50')
+    """
+    text = f"{100 * value:.1f}" if unit == SHARE else significant(value)
+    return f"+{text}" if value > 0 else text
+
+
+def with_interval(value: float, half: float | None, unit: str) -> str:
+    """Write a difference and its interval of value ± half, which may be unknown.
+
+    Example:
+        >>> with_interval(0.125, 0.05, SHARE), with_interval(2.5, None, "nats")
+        ('+12.5 [+7.5, +17.5] points', '+2.50')
+    """
+    low_high = "" if half is None else f" [{signed(value - half, unit)}, {signed(value + half, unit)}]"
+    return signed(value, unit) + low_high + (" points" if unit == SHARE else "")
+
+
 def unit_of(measurement: Measurement) -> str:
     """Return the unit to print next to a number; "" for a share, whose number has a per cent sign."""
     return "" if measurement.unit == SHARE else measurement.unit

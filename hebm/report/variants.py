@@ -32,10 +32,16 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What the names of its runs begin with, without a seed at the end."""
+        """What the names of its runs begin with, without a seed at the end; of a single run its name."""
+        return self.row_name if len(self.runs) > 1 else self.runs[0].name
+
+    @property
+    def row_name(self) -> str:
+        """What the names of its runs begin with, without a seed at the end, also of a single run."""
         first, *others = (run.folder_name for run in self.runs)
-        if not others:
-            return self.runs[0].name
+        seedless = {run.folder_name.removesuffix(f"-{run.config.get('seed')}") for run in self.runs}
+        if len(seedless) == 1:
+            return ", ".join(filter(None, (seedless.pop(), self.runs[0].evaluation)))
         ends = (i for i, letters in enumerate(zip(first, *others, strict=False)) if len(set(letters)) > 1)
         shared = first[: next(ends, len(first))].rstrip("0123456789-_. ") or first
         return ", ".join(filter(None, (shared, self.runs[0].evaluation)))

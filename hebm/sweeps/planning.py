@@ -65,6 +65,11 @@ class PlannedRun:
         sets = [part for text in self.overrides for part in ("--set", text)]
         return ["run", str(self.base), "--runs", str(self.runs), *sets]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what it is, for programs."""
+        own = {"name": self.name, "variant": self.variant, "seed": self.seed}
+        return {**own, "folder": str(self.folder.path), "needs": self.needs}
+
 
 def plan(sweep: Sweep, runs: str | Path = "runs") -> tuple[PlannedRun, ...]:
     """List the runs of a sweep, seed by seed, those that train a backbone before those that take it.

@@ -22,6 +22,7 @@ from hebm import registry
 from hebm.children import LIFELINE, handing_on, lifeline
 from hebm.stopping import STOPPING
 from hebm.store.durable import reporting
+from hebm.sweeps.gpus import VISIBLE, gpu_of, visible_gpus
 from hebm.sweeps.planning import PlannedRun
 from hebm.sweeps.stages import Stage, duration, trained_anyway
 
@@ -30,7 +31,7 @@ LOG = "run.log"
 
 _POLL = 0.1
 
-State = Literal["finished", "failed", "skipped", "stopped"]
+State = Literal["finished", "failed", "skipped", "stopped", "unfinished"]
 
 
 @attrs.frozen(eq=False)
@@ -39,8 +40,9 @@ class Ended:
 
     Arguments:
         run: the run.
-        state: finished; failed; skipped, because the run that trains its backbone failed; or stopped by a signal.
-        reason: why it failed or was skipped.
+        state: finished; failed; skipped, because the run that trains its backbone failed; stopped by a signal; or
+            unfinished, where nothing was started.
+        reason: why it failed or was skipped; of an unfinished run the last error of its log.
     """
 
     run: PlannedRun
@@ -51,6 +53,11 @@ class Ended:
     def log(self) -> Path:
         """Return the path of what its process wrote."""
         return self.run.folder.path / LOG
+
+    @property
+    def has_log(self) -> bool:
+        """Whether its log tells why it is not finished."""
+        return self.state == "failed" or (self.state == "unfinished" and self.log.exists())
 
 
 @attrs.frozen(eq=False)
@@ -92,6 +99,8 @@ class Processes:
 
     def run(self) -> tuple[list[Ended], int]:
         """Run everything to its end; return how each run ended, and the signal that asked to stop, or 0."""
+        if 1 < len(self.gpus) < self.jobs:
+            self.say(f"note: {self.jobs} runs at a time share {len(self.gpus)} GPUs")
         with lifeline() as held, handing_on(self.children) as stopped:
             while self.waiting or self.running:
                 if stopped():
@@ -147,8 +156,9 @@ class Processes:
         found = {**os.environ, LIFELINE: str(held), registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
         if self.jobs > 1:  # processes that share a machine's cores slow each other down
             found.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
-        if len(self.gpus) > 1:
-            found["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        gpu = gpu_of(slot, self.gpus)
+        if gpu is not None:
+            found[VISIBLE] = gpu
         return found
 
     def _end(self, started: _Started, stopping: bool) -> None:
@@ -169,6 +179,15 @@ class Processes:
         self.say(f"{ended.state} {run.name} after {after} ({done} of {self.total} are finished){why}")
 
 
+def last_error(log: Path) -> str:
+    """Return the error that the last attempt in a log ended with, or ""."""
+    if not log.exists():
+        return ""
+    said = log.read_bytes().decode(errors="replace")
+    attempt = "\n" + said[said.rfind("$ hebm ") :]
+    return attempt.rpartition("\nerror: ")[2].strip() if "\nerror: " in attempt else ""
+
+
 def _reason(log: Path, offset: int, status: int) -> str:
     """Return why a process failed: its last error message, or the last line that it wrote, or how it ended."""
     number = -status if status < 0 else status - 128
@@ -178,13 +197,3 @@ def _reason(log: Path, offset: int, status: int) -> str:
     start = max(said.rfind("\nerror: "), 0 if said.startswith("error: ") else -1)
     found = said[start:].strip().removeprefix("error: ") if start >= 0 else said.rpartition("\n")[2]
     return found or f"exit status {status}"
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return tuple(filter(None, (name.strip() for name in named.split(","))))
-    import torch
-
-    return tuple(str(index) for index in range(torch.cuda.device_count()))

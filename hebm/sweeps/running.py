@@ -15,8 +15,9 @@ from hebm.config.overrides import Changes
 from hebm.config.sweep_file import Sweep
 from hebm.errors import ConfigError, HebmError
 from hebm.progress import listener_of
+from hebm.report.measured_rows import ENDING, Row
 from hebm.sweeps.planning import PlannedRun, plan
-from hebm.sweeps.processes import Ended, Processes
+from hebm.sweeps.processes import LOG, Ended, Processes, last_error
 from hebm.sweeps.stages import Stage, duration, estimates, stages_of
 
 
@@ -50,18 +51,44 @@ class SweepPlan:
         """Return the path of the page that compares the runs."""
         return self.runs / f"{self.sweep.name}.html"
 
+    @property
+    def measurements(self) -> Path:
+        """Return the path of the folder with a file of measurements for each variant."""
+        return self.runs / f"{self.sweep.name}{ENDING}"
+
+    def require_common(self, committed: Sequence[Row]) -> None:
+        """Raise `ConfigError` if earlier measurements have no row of a variant of this sweep."""
+        own = {f"{self.sweep.name}-{run.variant}" for run in self.planned}
+        if own.isdisjoint(row.name for row in committed):
+            known = ", ".join(row.name for row in committed)
+            raise ConfigError(f"--against: none of the rows {known} is one of this sweep: {', '.join(sorted(own))}")
+
+    def seconds_left(self) -> dict[str, float | None]:
+        """Return how long each run will still take, by name; None where no finished run tells it."""
+        return estimates(self.planned, self.stages)
+
     def table(self, jobs: int = 1) -> str:
         """Return the list of the runs, with what each needs, how far it is and the time that it will still take."""
-        left = estimates(self.planned, self.stages)
+        left = self.seconds_left()
         rows = [(run.name, run.needs or "–", self.stages[run.name], duration(left[run.name])) for run in self.planned]
-        lines = _aligned([("run", "takes the backbone of", "is", "will take"), *rows])
+        lines = aligned_words([("run", "takes the backbone of", "is", "will take"), *rows])
         return "\n".join([*lines, _total(list(left.values()), jobs)])
 
     def __str__(self) -> str:
         return self.table()
 
+    def seen(self) -> SweepResult:
+        """Return how far all runs are, without starting any, and write the page of those that are finished."""
+        ended = (
+            Ended(run, "finished")
+            if self.stages[run.name] == "finished"
+            else Ended(run, "unfinished", last_error(run.folder.path / LOG))
+            for run in self.planned
+        )
+        return self._written(SweepResult(self, tuple(ended), 0))
+
     def run(self, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> SweepResult:
-        """Run everything that is not finished yet, and write the page.
+        """Run everything that is not finished yet, and write the page and the measurements.
 
         Arguments:
             jobs: how many runs at a time.
@@ -70,8 +97,17 @@ class SweepPlan:
         ended, stopped = Processes(self.planned, self.stages, jobs, say).run()
         by_name = {end.run.name: end for end in ended}
         result = SweepResult(self, tuple(by_name[run.name] for run in self.planned), stopped)
-        if not stopped and result.comparison is not None:
-            result.comparison.save(self.page)
+        return result if stopped else self._written(result)
+
+    def _written(self, result: SweepResult) -> SweepResult:
+        """Write the page and the measurements; a variant whose runs were measured differently is a note."""
+        if result.comparison is None:
+            return result
+        result.comparison.save(self.page)
+        try:
+            result.comparison.save(self.measurements)
+        except ConfigError as error:
+            return attrs.evolve(result, notes=(f"{self.measurements} is not written: {error}",))
         return result
 
 
@@ -83,16 +119,18 @@ class SweepResult:
         plan: what was run.
         ended: how each run ended, in the order of the plan.
         stopped: the number of the signal that asked to stop, or 0.
+        notes: what could not be written, and why.
     """
 
     plan: SweepPlan
     ended: tuple[Ended, ...]
     stopped: int
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Ended, ...]:
-        """Return the runs that failed, and those that were skipped because of them."""
-        return tuple(end for end in self.ended if end.state in ("failed", "skipped"))
+        """Return the runs that failed, those that were skipped because of them, and unfinished ones."""
+        return tuple(end for end in self.ended if end.state in ("failed", "skipped", "unfinished"))
 
     @cached_property
     def comparison(self) -> Comparison | None:
@@ -101,6 +139,19 @@ class SweepResult:
         finished = [end.run for end in self.ended if end.state == "finished"]
         finished.sort(key=lambda run: order.index(run.variant) if run.variant in order else -1)
         return compare([run.folder.path for run in finished], anyway=True) if finished else None
+
+    def messages(self) -> list[str]:
+        """Return a line for everything that a user must know besides the table."""
+        if self.stopped:
+            done = sum(end.state == "finished" for end in self.ended)
+            return [f"note: stopped; {done} of {len(self.ended)} runs are finished; start the sweep again"]
+        differing = [] if self.comparison is None else self.comparison.differing
+        lines = [f"note: measured differently: {line}" for line in differing]
+        lines += [f"note: {note}" for note in self.notes]
+        for end in self.failed:
+            why = f": {end.reason}" if end.reason else ""
+            lines.append(f"{end.state}: {end.run.name}{why}" + (f"\n  log: {end.log}" if end.has_log else ""))
+        return lines
 
     def __str__(self) -> str:
         found = self.comparison
@@ -174,6 +225,7 @@ def _total(left: Sequence[float | None], jobs: int) -> str:
     return f"{len(left)} runs{at_once}: " + (f"about {duration(sum(known) / jobs)}{more}" if known else "time unknown")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned_words(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line for each row, its cells in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

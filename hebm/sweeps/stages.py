@@ -23,21 +23,21 @@ Stage = Literal["new", "unfinished", "trained", "finished"]
 
 
 def stage_of(run: PlannedRun) -> Stage:
-    """Return how far a run is.
+    """Return how far a run is. Keys that are newer than the run have their defaults there.
 
     Raises `CheckpointError` if its folder is damaged, `ConfigError` if it holds another experiment.
     """
     if not run.folder.started:
         return "new"
     stored = read_run(run.folder.path)
-    text = dumps(run.experiment)
-    if changes := config_changes(dumps(stored.written), text):
+    text, before = dumps(run.experiment), dumps(stored.written)
+    if changes := config_changes(before, text):
         listed = "".join(f"\n  {change}" for change in changes)
         raise ConfigError(f"{run.folder.path} holds another experiment; it differs in:{listed}")
     if stored.plan and not stored.reached().finished:
         return "unfinished"
     measured = stored.contents.metrics is not None and run.folder.report.exists()
-    return "finished" if measured and stored.contents.config == text else "trained"
+    return "finished" if measured and before == text else "trained"
 
 
 def stages_of(planned: Sequence[PlannedRun]) -> dict[str, Stage]:
@@ -95,12 +95,13 @@ def _finished(folder: Path) -> Iterator[tuple[str, Time]]:
     for path in sorted(folder.glob("*/metrics.json")):
         try:
             stored = read_run(path.parent)
+            config = dumps(stored.written)
         except HebmError:  # another's folder: it tells nothing
             continue
         results = stored.results
         if results is not None and results.seconds is not None and results.seconds_training is not None:
             training = results.seconds_training
-            yield _kind(stored.contents.config), Time(training, results.seconds - training)
+            yield _kind(config), Time(training, results.seconds - training)
 
 
 def _kind(config: str) -> str:

@@ -39,3 +39,19 @@ def test_a_run_that_is_not_there_is_named(folders, tmp_path):
     result = CliRunner().invoke(main, ["compare", folders[0], str(tmp_path / "missing")])
     assert result.exit_code == 1
     assert "missing is not a run folder" in result.output
+
+
+def test_runs_are_held_against_what_was_measured_before_and_the_exit_status_says_the_outcome(tmp_path):
+    def runs(place, gap, **more):
+        made = [(seed, gap + 0.01 * seed) for seed in range(3)]
+        options = {"with_samples": False, **more}
+        return [str(finished_run(tmp_path / place, f"t-joint-{s}", s, gap=g, **options).path) for s, g in made]
+
+    before, committed = runs("before", 0.8), str(tmp_path / "t.measurements")
+    assert CliRunner().invoke(main, ["compare", *before, "-o", committed]).exit_code == 0
+    held = CliRunner().invoke(main, ["compare", *before, "--against", committed])
+    assert (held.exit_code, "0 of 3 numbers are outside noise" in held.stdout) == (0, True)
+    worse = CliRunner().invoke(main, ["compare", *runs("worse", 0.2), "--against", committed])
+    assert (worse.exit_code, "outside noise: worse" in worse.stdout) == (1, True)
+    other = CliRunner().invoke(main, ["compare", *runs("other", 0.8, n=64), "--against", f"{committed}/joint.json"])
+    assert (other.exit_code, "n: 64 now, 2000 committed" in other.stderr) == (2, True)

@@ -49,6 +49,16 @@ def test_a_named_evaluation_is_kept_next_to_the_one_without_a_name(run):
     assert "may have letters" in refused.stderr
 
 
+def test_the_measurements_are_printed_as_one_json_object(run):
+    process = hebm("evaluate", run, "--set", 'evaluate.metrics=["likelihood"]', "--name", "again", "--json")
+    assert process.status == 0, process.stderr
+    found = json.loads(process.stdout)
+    written = json.loads((run / "evaluations" / "again.json").read_text())
+    assert (found.pop("run"), found.pop("name")) == (str(run), "again")
+    assert found == {key: written[key] for key in found}
+    assert found["measurements"][0]["value"] is not None
+
+
 @pytest.mark.parametrize("change", ["prior.sampler.steps=5", "seed=1", "train.backbone.steps=7"])
 def test_what_decided_the_weights_cannot_be_changed(run, change):
     before = (run / "metrics.json").read_text(), (run / "config.toml").read_text()

@@ -1,5 +1,6 @@
 """`hebm plugins` in a real process, with real broken distributions."""
 
+import json
 import os
 import subprocess
 import sys
@@ -92,6 +93,33 @@ def test_a_name_shows_keys_types_defaults_bounds_documentation_and_origin(hebm):
     assert "an integer, ≥ 1, in units; default 8. how wide" in line_of(result.stdout, "width")
     assert "required. a folder" in line_of(result.stdout, "root")
     assert "default 4. how deep" in line_of(result.stdout, "net.depth")
+
+
+def test_the_listing_is_one_json_object_for_programs(hebm):
+    found = json.loads(hebm("plugins", "--json", "--group", "energies").stdout)
+    assert set(found) == {"interface", "blocked", "plugins"}
+    listed = {entry["name"]: entry for entry in found["plugins"]}
+    assert listed["good"] == {
+        "group": "energies",
+        "name": "good",
+        "origins": [{"distribution": "d-good", "version": "1.0", "path": "plug_good:Good"}],
+        "summary": "Works.",
+        "error": None,
+    }
+    assert "no_such_package_of_any_kind" in listed["needs"]["error"]
+    assert len(listed["mlp"]["origins"]) == 2
+
+
+def test_a_component_is_described_for_programs(hebm):
+    (found,) = json.loads(hebm("plugins", "good", "--json").stdout)["plugins"]
+    assert found["documentation"].startswith("Works.")
+    assert (found["origin"]["path"], found["origin"]["line"]) == ("plug_good:Good", 10)
+    keys = {key.pop("name"): key for key in found["keys"]}
+    about = {"type": "an integer", "required": False, "default": 8, "low": 1, "unit": "units", "doc": "how wide"}
+    assert keys["width"] == about
+    assert keys["net.depth"]["default"] == 4
+    assert keys["root"]["required"]
+    assert keys["root"]["default"] is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`hebm sweep` as a user meets it; and what other commands say of a sweep file."""
 
+import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -9,10 +11,15 @@ from click.testing import CliRunner
 from real_runs import fork_server, hebm, log, wait_for
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sweeps"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+import fake_slurm
+from finished_run import finished_run
 from small_sweeps import VARIANTS, planned, stand_in, sweep_file
 
 from hebm.cli.main import main
 from hebm.errors import ConfigError
+from hebm.report.comparison import compared
+from hebm.report.measured_rows import write_rows
 from hebm.sweeps import processes, running
 from hebm.sweeps.running import SweepPlan, sweep
 
@@ -95,6 +102,79 @@ def test_in_python_a_sweep_returns_how_its_runs_ended(tmp_path, standing_in, cap
         sweep(tmp_path / "small.toml", jobs=0)
 
 
+def test_a_dry_run_is_one_json_object_for_programs(tmp_path):
+    result = invoke("sweep", sweep_file(tmp_path), "--runs", tmp_path / "runs", "--dry-run", "--json")
+    found = json.loads(result.stdout)
+    assert (found["sweep"], found["jobs"], len(found["runs"])) == ("small", 1, 4)
+    assert found["runs"][1] == {
+        "name": "small-gaussian-0",
+        "variant": "gaussian",
+        "seed": 0,
+        "folder": str(tmp_path / "runs" / "small-gaussian-0"),
+        "needs": "small-joint-0",
+        "state": "new",
+        "seconds": None,
+    }
+
+
+def test_how_runs_ended_is_one_json_object_for_programs(tmp_path, standing_in):
+    standing_in("print('epoch 1')\nsys.exit('error: no space')")
+    result = invoke("sweep", sweep_file(tmp_path), "--runs", tmp_path / "runs", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert [(run["state"], run["reason"]) for run in found["runs"][:2]] == [
+        ("failed", "no space"),
+        ("skipped", "it takes the backbone of small-joint-0"),
+    ]
+    assert (found["comparison"], found["page"], found["measurements"], found["against"]) == ([], None, None, None)
+
+
+def test_measurements_of_another_sweep_are_refused_before_anything_runs(tmp_path):
+    committed = tmp_path / "other.measurements"
+    write_rows([compared(finished_run(tmp_path, "other-joint-0", with_samples=False))], committed)
+    result = invoke("sweep", sweep_file(tmp_path), "--runs", tmp_path / "runs", "--against", committed)
+    assert (result.exit_code, (tmp_path / "runs").exists()) == (2, False)
+    assert "none of the rows other-joint is one of this sweep: small-gaussian, small-joint" in result.stderr
+
+
+def test_the_table_of_a_sweep_that_is_not_over_says_which_runs_are_missing_and_why(tmp_path, standing_in):
+    file, runs = sweep_file(tmp_path), tmp_path / "runs"
+    standing_in("sys.exit('error: no space')")
+    invoke("sweep", file, "--runs", runs)
+    result = invoke("sweep", file, "--runs", runs, "--table")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"unfinished: small-joint-0: no space\n  log: {runs / 'small-joint-0' / 'run.log'}\n" in result.stderr
+    assert "unfinished: small-gaussian-0\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--slurm", "--jobs", "2"], "--jobs: is for runs on this machine"),
+        (["--slurm", "--table"], "--table: runs nothing; leave out --slurm"),
+    ],
+)
+def test_options_that_exclude_each_other_are_an_error(tmp_path, options, complaint):
+    result = invoke("sweep", sweep_file(tmp_path), *options)
+    assert (result.exit_code, complaint in result.stderr) == (2, True)
+
+
+def test_on_a_cluster_every_run_is_submitted_and_listed_with_its_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{fake_slurm.commands(tmp_path)}:{os.environ['PATH']}")
+    file, runs = sweep_file(tmp_path), tmp_path / "runs"
+    listed = invoke("sweep", file, "--runs", runs, "--slurm", "--dry-run")
+    assert listed.stdout.splitlines()[2].split() == ["small-gaussian-0", "small-joint-0", "to", "submit", "–"]
+    assert "note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one" in listed.stderr
+    result = invoke("sweep", file, "--runs", runs, "--slurm", "--set", "slurm.gpus_per_node=1", "--json")
+    found = json.loads(result.stdout)
+    assert [(run["state"], run["job"]) for run in found["runs"][:2]] == [("submitted", "101"), ("submitted", "102")]
+    assert found["table_job"] == "105"
+    assert "no GPU" not in result.stderr
+    again = invoke("sweep", file, "--runs", runs, "--slurm").stdout
+    assert again.splitlines()[1].split() == ["small-joint-0", "–", "queued", "101"]
+    assert f"job 105, which prints it to {runs / 'small.slurm' / 'table' / '105_0_log.out'}" in again
+
+
 def test_a_plan_prints_as_the_dry_run_does(tmp_path):
     found = planned(tmp_path)
     plan = SweepPlan(None, tmp_path, found, {run.name: "new" for run in found})
@@ -123,6 +203,10 @@ def test_a_sweep_that_was_interrupted_goes_on_to_its_table_and_page(tmp_path):
     assert process.status == 0, process.stderr
     assert process.stdout.count("mean ± sd of small-joint-0") == 1
     assert "small-gaussian-0" in (runs / "small.html").read_text()
+    committed = runs / "small.measurements"
+    assert {path.name for path in committed.iterdir()} == {"joint.json", "gaussian.json"}
+    held = hebm("sweep", file, "--runs", runs, "--against", committed)
+    assert (held.status, held.stdout.splitlines()[-1].startswith("0 of ")) == (0, True)
     again = hebm("sweep", file, "--runs", runs)
     assert (again.status, again.stderr, again.stdout) == (0, "", process.stdout)
     listed = hebm("sweep", file, "--runs", runs, "--dry-run").stdout
@@ -137,3 +221,24 @@ def test_the_runs_of_a_sweep_that_is_killed_save_and_stop(tmp_path):
     process.send(signal.SIGKILL)
     said = runs / "small-joint-0" / "run.log"
     wait_for(lambda: "note: stopped by signal 15, saved at step" in said.read_text(), 300)
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_on_a_cluster_to_its_table(tmp_path, monkeypatch):
+    """Jobs are run one after the other, with submitit in each; a failed prior does not stop the others."""
+    monkeypatch.setenv("PATH", f"{fake_slurm.commands(tmp_path)}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    tables = {"evaluate": {"metrics": ["fd", "gap-closed"]}}
+    text = f"{VARIANTS}\n[variants.broken]\nseeds = [0]\ntrain.prior.learning_rate = 1e30\n"
+    file, runs = sweep_file(tmp_path, text, **tables), Path("runs")
+    assert invoke("sweep", file, "--runs", runs, "--slurm").exit_code == 0
+    names = []
+    while name := fake_slurm.run_next(tmp_path):
+        names.append(name)
+    jobs = {job["name"]: job["state"] for job in fake_slurm.jobs(tmp_path).values()}
+    assert names == [*jobs]
+    assert [name for name, state in jobs.items() if state != "COMPLETED"] == ["small-broken-0", "small-table"]
+    table = next((runs / "small.slurm" / "table").glob("*_0_log.out")).read_text()
+    assert "mean ± sd of small-joint-0" in table
+    assert (runs / "small.html").exists()
+    assert (runs / "small.measurements" / "joint.json").exists()

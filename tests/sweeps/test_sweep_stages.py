@@ -13,6 +13,7 @@ from small_sweeps import planned
 
 from hebm.config.writing import dumps, to_table
 from hebm.errors import ConfigError
+from hebm.store import sums
 from hebm.sweeps.stages import estimates, stages_of
 
 PLAN = {"backbone": 6, "prior": 6}
@@ -65,6 +66,18 @@ def test_time_is_that_of_runs_that_differ_in_seed_and_backbone_alone(tmp_path):
     found = estimates(runs, stages_of(runs))
     assert list(found.values()) == [0.0, 0.0, 8.0, 4.0]
     assert estimates(runs, {**stages_of(runs), other.name: "trained"})[other.name] == 4.0
+
+
+def test_a_run_that_is_older_than_a_key_is_finished_and_tells_the_time_as_if_it_had_the_default(tmp_path):
+    joint, _, other, _ = runs = planned(tmp_path)
+    started(joint, {}, 8.0)
+    text = joint.folder.config.read_text()
+    older = "".join(line for line in text.splitlines(True) if not line.startswith(("decode", "keep")))
+    assert len(older) < len(text)
+    sums.write(joint.folder.path, {sums.CONFIG: older.encode()})
+    stages = stages_of(runs)
+    assert stages[joint.name] == "finished"
+    assert estimates(runs, stages)[other.name] == 8.0
 
 
 def test_time_is_unknown_without_such_a_run(tmp_path):

@@ -1,0 +1,45 @@
+"""The option `--against`, which holds runs against measurements that are kept in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hebm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hebm.report.against import Against
+
+against_option = click.option(
+    "--against",
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="A folder NAME.measurements, or a file in it: hold the runs against these earlier measurements. The exit "
+    "status is 1 if a number is outside noise, 2 if numbers are not comparable.",
+)
+
+
+def show_against(found: Against) -> None:
+    """Show the table and its notes."""
+    click.echo(f"\n{found}")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def end_against(found: Against) -> None:
+    """End with status 1 if a number is outside noise.
+
+    Raises `ConfigError` if numbers are not comparable.
+    """
+    if found.not_comparable:
+        listed = "".join(f"\n  {line}" for line in found.not_comparable)
+        raise ConfigError(
+            f"these numbers are not comparable with those committed:{listed}\n"
+            "measure them alike (hebm evaluate RUN --set evaluate.samples=…), or judge them with hebm compare "
+            "--anyway; an extractor that is trained on the data, such as classifier, may have other weights on "
+            "another machine"
+        )
+    if found.outside:
+        raise click.exceptions.Exit(1)

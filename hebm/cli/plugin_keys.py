@@ -1,0 +1,100 @@
+"""The keys of a component: what `hebm plugins NAME` says of each, as text and for programs."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
+from hebm.config.values import describe
+from hebm.errors import HebmError
+
+_BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
+
+
+@attrs.frozen(eq=False)
+class ComponentKey:
+    """A key of a component.
+
+    Arguments:
+        name: with dots where it is in a table inside the component's.
+        field: of the recipe.
+        base: the recipe that the key's table has by default; None if the class's own defaults count.
+        table: whether the key holds a table, whose keys follow.
+    """
+
+    name: str
+    field: attrs.Attribute[Any]
+    base: Any
+    table: bool
+
+    @property
+    def type(self) -> str:
+        """Return what values it takes, in a user's words."""
+        choices = self.field.metadata.get("choices")
+        return f"one of {', '.join(map(repr, choices))}" if choices else describe(self.field.type)
+
+    @property
+    def doc(self) -> str:
+        """Return what the recipe says of it."""
+        return str(self.field.metadata.get("doc", ""))
+
+    @property
+    def required(self) -> bool:
+        """Whether a file must have it."""
+        return self.field.default is attrs.NOTHING and self.base is None
+
+    def default(self) -> Any:
+        """Return its value when it is left out; None if that is allowed or if it is required.
+
+        Raises `HebmError` for a default that is another plugin, itself broken.
+        """
+        return default_of(self.field) if self.base is None else getattr(self.base, self.field.name)
+
+    def as_text(self) -> str:
+        """Describe it on one line."""
+        limits = [form.format(self.field.metadata[key]) for key, form in _BOUNDS.items() if key in self.field.metadata]
+        about = ", ".join([self.type, *limits]) + ("" if self.table else f"; {self._default_as_text()}")
+        return f"{about}. {self.doc}".rstrip()
+
+    def _default_as_text(self) -> str:
+        from hebm.config.writing import inline  # only here: a listing needs no TOML
+
+        if self.required:
+            return "required"
+        try:
+            value = self.default()
+            return "may be left out" if value is None else f"default {inline(value)}"
+        except HebmError as error:
+            return f"default unavailable ({error})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return name, type, required, default, doc, and the bounds that it has: low, above, high, unit, choices."""
+        from hebm.config.writing import plain
+
+        found: dict[str, Any] = {"name": self.name, "type": self.type, "required": self.required, "doc": self.doc}
+        try:
+            found["default"] = plain(self.default())
+        except HebmError as error:
+            found |= {"default": None, "default_error": str(error)}
+        bounds = (*_BOUNDS, "choices")
+        return {**found, **{key: self.field.metadata[key] for key in bounds if key in self.field.metadata}}
+
+
+def component_keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[ComponentKey]:
+    """Yield each key of a recipe's class; the keys of a table inside it follow, dotted, with their defaults there."""
+    for field in fields_of(cls):
+        settings = _settings_class(field.type)
+        key = ComponentKey(prefix + field.name, field, base, settings is not None)
+        yield key
+        if settings is not None:
+            yield from component_keys(settings, key.default(), f"{key.name}.")
+
+
+def _settings_class(annotation: Any) -> type | None:
+    members = [annotation, *typing.get_args(annotation)]
+    classes = [member for member in members if is_recipe(member) and not group_of(member)]
+    return classes[0] if classes else None

@@ -1,0 +1,239 @@
+"""Rows of a table as files: what a variant's runs measured, one JSON file for each variant.
+
+{"schema": 1, "name": "priors-mnist-joint", "seeds": [0, 1, 2], "data": "mnist", "prior": "joint", …,
+ "measurements": [{"name": "nll", "kind": "prior", "mean": 8.9, "sd": 0.3, "values": [8.6, 8.9, 9.2],
+                   "errors": [0.1, 0.1, 0.1], "conditions": {"extractor": "classifier"}, …}, …],
+ "conditions": {"n": 5000, "n_reference": 5000, "split": "train", "extractors": {"classifier": {"sha256": "…"}}, …},
+ "data_fingerprint": {"train": "…"}, "seconds": {"backbone": [91.2, …], "prior": [180.1, …]},
+ "made_with": [{"hebm": "0.1.0", "torch": "2.9.0", "hardware": {"cpus": 2, "gpus": []}, …}], "configuration": {…}}
+
+A value is null where a run has no number; mean and sd are null unless all runs have one, sd also for a single run.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hebm.errors import CheckpointError, ConfigError, PluginError
+from hebm.evaluation.metric import Measurement
+from hebm.evaluation.metrics_file import Results
+from hebm.report.comparison import FACTS, Run, columns, differing_conditions
+from hebm.report.variants import Variant, variants
+from hebm.store.changes import FREE_KEYS, TRAINING_KEYS, only, without
+from hebm.store.durable import replace_file, reporting
+from hebm.store.metrics import finite, json_bytes
+
+Values = tuple[float | None, ...]
+
+SCHEMA = 1
+ENDING = ".measurements"
+"""Ending of the name of a folder with a file for each variant."""
+
+_NO_FIGURES = ("chain-steps", "seconds")
+_OF_RUNS = ("seed", "versions")
+_OF_NUMBER = ("value", "error", "summary", "note", "detail")
+
+
+@attrs.frozen(eq=False)
+class Figure:
+    """A number of a row.
+
+    Arguments:
+        measurement: what it is; its value is the mean over runs, NaN unless all have a number.
+        values: the number of each run; None where there is none.
+        errors: their standard errors; None where unknown.
+    """
+
+    measurement: Measurement
+    values: Values
+    errors: Values
+
+    @property
+    def sd(self) -> float | None:
+        """Return the standard deviation over runs; None for a single run, or if one has no number."""
+        known = [value for value in self.values if value is not None]
+        return statistics.stdev(known) if len(known) == len(self.values) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a file has of it."""
+        found = without(self.measurement.to_json(), _OF_NUMBER)
+        numbers = {"mean": self.measurement.value, "sd": self.sd, "values": self.values, "errors": self.errors}
+        return {**found, **numbers}
+
+
+@attrs.frozen(eq=False, slots=False)
+class Row:
+    """What the runs of a variant measured.
+
+    Arguments:
+        name: what the names of its runs have in common.
+        facts: data, backbone, prior and scheme, by name.
+        seeds: of its runs.
+        figures: its numbers, without details.
+        conditions: of its evaluations, as in `metrics.json`.
+        data_fingerprint: of its data set.
+        seconds: that training took, of each run, by part.
+        made_with: versions and machines.
+        configuration: the tables that decide the weights, without the seed.
+    """
+
+    name: str
+    facts: Mapping[str, str]
+    seeds: tuple[Any, ...]
+    figures: tuple[Figure, ...]
+    conditions: Mapping[str, Any]
+    data_fingerprint: Any
+    seconds: Mapping[str, Sequence[float | None]]
+    made_with: tuple[Mapping[str, Any], ...]
+    configuration: Mapping[str, Any]
+
+    @cached_property
+    def results(self) -> Results:
+        """Return the means as results of an evaluation."""
+        return Results(tuple(figure.measurement for figure in self.figures), self.conditions)
+
+    def required(self, measurement: Measurement) -> dict[str, str]:
+        """Return what must be equal for another row's number to mean the same as this one, as text by name."""
+        found = {key: str(value) for key, value in self.results.conditions_of(measurement).items()}
+        fingerprint = json.dumps(self.data_fingerprint, sort_keys=True)
+        return {**found, "unit": measurement.unit, "data fingerprint": fingerprint}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of its file."""
+        found = {
+            "schema": SCHEMA,
+            "name": self.name,
+            **self.facts,
+            "seeds": self.seeds,
+            "measurements": [figure.to_json() for figure in self.figures],
+            **{key: getattr(self, key) for key in ("conditions", "data_fingerprint", "seconds", "made_with")},
+            "configuration": self.configuration,
+        }
+        return dict(finite(found))
+
+
+# ---------------------------------------------------------------- from runs
+
+
+def rows_of(runs: Sequence[Run]) -> tuple[Row, ...]:
+    """Make a row for each variant.
+
+    Raises `ConfigError` if the runs of a variant were measured differently.
+    """
+    return tuple(_row(variant) for variant in variants(runs))
+
+
+def _row(variant: Variant) -> Row:
+    runs = sorted(variant.runs, key=lambda run: run.config.get("seed") or 0)
+    if differing := differing_conditions(runs):
+        listed = "".join(f"\n  {line}" for line in differing)
+        raise ConfigError(f"{variant.name}: its runs were measured differently, evaluate them alike:{listed}")
+    first = runs[0]
+    return Row(
+        variant.row_name,
+        dict(zip(FACTS[1:-1], first.facts()[1:-1], strict=True)),
+        tuple(run.config.get("seed") for run in runs),
+        tuple(_figure(column, runs) for column in columns(runs) if column.name not in _NO_FIGURES),
+        without(first.results.conditions, _OF_RUNS),
+        json.loads(first.data) if first.data else None,
+        {part: [getattr(run.taken, part) for run in runs] for part in ("backbone", "prior")},
+        _different([run.made_with for run in runs]),
+        _configuration(first.experiment),
+    )
+
+
+def _different(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Leave out mappings that are equal to one before."""
+    return tuple({json.dumps(one, sort_keys=True): one for one in found}.values())
+
+
+def _figure(column: Measurement, runs: Sequence[Run]) -> Figure:
+    found = [run.find(column) for run in runs]
+    values = tuple(None if m is None else m.value for m in found)
+    return _of_values(column, values, tuple(None if m is None else m.error for m in found))
+
+
+def _of_values(measurement: Measurement, values: Values, errors: Values) -> Figure:
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if len(known) == len(values) else None
+    return Figure(attrs.evolve(measurement, value=mean, error=None, note="", summary=""), values, errors)
+
+
+def _configuration(experiment: str) -> dict[str, Any]:
+    """Return the tables that decide the weights, without where images are."""
+    return _without_places(only(json.loads(experiment or "{}"), TRAINING_KEYS))
+
+
+def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where images are, also in the configuration of the run that the backbone is from."""
+    own = tuple(key.removeprefix("data.") for key in FREE_KEYS)
+    found = {key: _without_places(value) if isinstance(value, dict) else value for key, value in table.items()}
+    return {**found, "data": without(found["data"], own)} if isinstance(found.get("data"), dict) else found
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_rows(runs: Sequence[Run], folder: Path) -> None:
+    """Write a file for each variant into a folder; files of other variants stay.
+
+    Raises `ConfigError` if runs of a variant were measured differently, `CheckpointError` if it cannot be written.
+    """
+    rows = rows_of(runs)
+    with reporting(f"write {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            name = row.name.removeprefix(f"{folder.name.removesuffix(ENDING)}-").replace(", ", ".")
+            replace_file(folder / f"{name}.json", json_bytes(row.to_json()))
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Read a file of a row, or all those of a folder, in alphabetical order.
+
+    Raises `ConfigError` if there are none, `CheckpointError` for a file of another shape.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise ConfigError(f"{path}: measurements not found; `hebm compare RUNS -o NAME{ENDING}` writes such a folder")
+    return tuple(_read(file) for file in files)
+
+
+def _read(file: Path) -> Row:
+    try:
+        return _from_json(json.loads(file.read_bytes()))
+    except (OSError, PluginError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file} is not a row of measurements of this version: {error!r}; "
+            f"write it again with  hebm compare RUNS -o NAME{ENDING}"
+        ) from error
+
+
+def _from_json(read: Mapping[str, Any]) -> Row:
+    if read["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {read['schema']!r}, expected {SCHEMA}")
+    return Row(
+        str(read["name"]),
+        {fact: str(read[fact]) for fact in FACTS[1:-1]},
+        tuple(read["seeds"]),
+        tuple(_read_figure(entry, len(read["seeds"])) for entry in read["measurements"]),
+        dict(read["conditions"]),
+        read["data_fingerprint"],
+        dict(read["seconds"]),
+        tuple(read["made_with"]),
+        dict(read["configuration"]),
+    )
+
+
+def _read_figure(entry: Mapping[str, Any], runs: int) -> Figure:
+    kept = {key: value for key, value in entry.items() if key not in ("mean", "sd", "values", "errors")}
+    values, errors = (tuple(None if x is None else float(x) for x in entry[key]) for key in ("values", "errors"))
+    if len(values) != runs or len(errors) != runs:
+        raise ValueError(f"{entry['name']} must have a value and an error for each seed")
+    return _of_values(Measurement(**kept, value=None), values, errors)

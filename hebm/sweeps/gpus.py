@@ -1,0 +1,47 @@
+"""Which GPU each of several processes on one machine gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that says which GPUs a process may use."""
+
+
+def gpu_of(slot: int, gpus: Sequence[str]) -> str | None:
+    """Return the GPU of the process in a slot; None if there are not several to choose from.
+
+    As long as there are no more slots than GPUs, each slot has one of its own; others take turns.
+
+    Arguments:
+        slot: 0, 1, … no two processes that run at the same time have the same one.
+        gpus: those that may be used.
+
+    Example:
+        >>> [gpu_of(slot, ("2", "5")) for slot in range(4)], gpu_of(1, ("2",)), gpu_of(1, ())
+        (['2', '5', '2', '5'], None, None)
+    """
+    return gpus[slot % len(gpus)] if len(gpus) > 1 else None
+
+
+def named_gpus(visible: str) -> tuple[str, ...]:
+    """Return the GPUs that a value of `CUDA_VISIBLE_DEVICES` names; CUDA ignores what follows a −1.
+
+    Example:
+        >>> named_gpus("3, 5"), named_gpus("0,-1,1"), named_gpus("")
+        (('3', '5'), ('0',), ())
+    """
+    names = [name.strip() for name in visible.split(",")]
+    until = names.index("-1") if "-1" in names else len(names)
+    return tuple(filter(None, names[:until]))
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get(VISIBLE)
+    if named is not None:
+        return named_gpus(named)
+    import torch
+
+    return tuple(str(index) for index in range(torch.cuda.device_count()))
