@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import resource
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from hebm import pipeline
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
+from hebm.memory import peak_memory
 from hebm.pipeline import Assembly
 from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.run_folder import RunFolder
@@ -64,8 +64,8 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")
     checking.advise(assembly)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    checking.add(f"memory: {peak:.0f} MiB at most so far")
+    if (peak := peak_memory()) is not None:
+        checking.add(f"memory: {peak / 2**20:.0f} MiB at most so far")
     return Check(tuple(checking.lines))
 
 
