@@ -69,8 +69,10 @@ class ImageFolder(ImageData):
     """A folder, .zip or .tar(.gz) of images, with sub-folders for splits (train, test) or classes if there are any."""
 
     root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
-    size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
-    crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
+    size: int | None = option(
+        None, doc="resize the shorter side to this, then cut the centre square", low=1, high=16384, unit="px"
+    )
+    crop: int | None = option(None, doc="first cut the centre square of this side", low=1, high=16384, unit="px")
     holdout: float = option(0.1, doc="fraction held out as test if there is no test folder", low=0, high=0.9)
     cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
     labels: str | None = option(
