@@ -390,7 +390,7 @@ def test_the_names_are_these():
         "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
-        "extractors": "classifier efficientnet-lite0 inception",
+        "extractors": "classifier efficientnet-lite0 inception vgg16",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
         "prdc two-sample",
         "schemes": "joint two-phase variational",
