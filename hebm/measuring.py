@@ -66,9 +66,13 @@ def measure(
     listener = listener_of(progress)
     try:
         evaluation = _evaluation(images, reference, listener)
-        found = _against(evaluation, Path(stats)) if stats is not None else _measured(evaluation, named, listener)
+        if stats is None:
+            _check(evaluation, named, listener)
+        else:
+            evaluation.plan.extractor()
         if save_stats is not None:
             save_statistics(Path(save_stats), moments(evaluation.features(SAMPLES)))
+        found = compute(evaluation) if stats is None else _against(evaluation, Path(stats))
     finally:
         listener.ended()
     return Measurements(str(images) if isinstance(images, (str, Path)) else "images", found)
@@ -97,8 +101,8 @@ def _evaluation(images: Any, reference: Reference, listener: Listener) -> GivenI
     return evaluation
 
 
-def _measured(evaluation: GivenImages, named: bool, listener: Listener) -> Results:
-    """Check the metrics and compute them.
+def _check(evaluation: GivenImages, named: bool, listener: Listener) -> None:
+    """Check the metrics.
 
     Arguments:
         evaluation: of the images.
@@ -111,12 +115,10 @@ def _measured(evaluation: GivenImages, named: bool, listener: Listener) -> Resul
         evaluation.settings = attrs.evolve(plan.settings, metrics=fitting)  # type: ignore[misc]
     for note in evaluation.plan.check():
         listener.said(note)
-    return compute(evaluation)
 
 
 def _against(evaluation: GivenImages, stats: Path) -> Results:
     """Return the Fréchet distance to stored moments, in the first extractor."""
-    evaluation.plan.extractor()
     extractor, n = evaluation.extractor(), len(evaluation.given)
     width = extractor.widths["features"]
     reference, features = read_statistics(stats, width, extractor.name), evaluation.features(SAMPLES)

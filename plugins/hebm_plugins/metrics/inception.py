@@ -91,7 +91,7 @@ class KID(OfInception):
     def _require(self, fewest: int, samples: int) -> None:
         if fewest >= self.subset_size:
             return
-        more = " or raise evaluate.samples" if fewest == samples else ""
+        more = " or use more images (evaluate.samples)" if fewest == samples else ""
         raise ConfigError(
             f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are {fewest}; "
             f'use {{ type = "kid", subset_size = {fewest} }}{more}'
@@ -157,7 +157,7 @@ class InceptionScore(OfInception):
         if fewest < self.splits:
             raise ConfigError(
                 f"evaluate.metrics: inception-score averages over {self.splits} splits, and there are {fewest} "
-                f'images; use {{ type = "inception-score", splits = {fewest} }} or raise evaluate.samples'
+                f'images; use {{ type = "inception-score", splits = {fewest} }} or use more images (evaluate.samples)'
             )
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:

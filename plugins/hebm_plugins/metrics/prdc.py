@@ -76,7 +76,7 @@ class PRDC(MetricRecipe):
         if n <= k:
             raise ConfigError(
                 f"evaluate.metrics: prdc looks for {key} = {k} neighbours of each image among the others, and there "
-                f'are {n} images; raise evaluate.samples or use {{type = "prdc", {key} = {max(1, n - 1)}}}'
+                f'are {n} images; use more images (evaluate.samples) or {{type = "prdc", {key} = {max(1, n - 1)}}}'
             )
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
