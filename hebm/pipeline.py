@@ -46,6 +46,7 @@ from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
+from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
@@ -79,6 +80,12 @@ class Assembly:
     model: Model
     phases: tuple[Phase, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> EvaluationPlan:
+        """What its metrics may know before training."""
+        settings = self.experiment.evaluate.suited_to(self.images["train"])
+        return EvaluationPlan(self.images, self.spec, settings, self.model.backbone, self.model.prior)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -121,11 +128,10 @@ def assemble(
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    settings = experiment.evaluate.suited_to(images["train"])
-    plan = EvaluationPlan(images, image_spec, settings, model.backbone, model.prior)
+    assembly = Assembly(experiment, written, places, images, image_spec, model, phases)
+    plan = assembly.plan
     plan.check_transitions()
-    notes = plan.check() if measured else ()
-    return Assembly(experiment, written, places, images, image_spec, model, phases, notes)
+    return attrs.evolve(assembly, notes=plan.check()) if measured else assembly
 
 
 @contextmanager
@@ -236,7 +242,7 @@ def train(
     accelerator: Accelerator,
     listener: Listener,
     stop: Callable[[], int] = lambda: 0,
-    trial: bool = False,
+    trial: Trial | None = None,
 ) -> float:
     """Train to the end from the newest checkpoint, and return the seconds in all. A trial writes into the folder alone.
 

@@ -80,6 +80,10 @@ class PRDC(MetricRecipe):
                 f'are {n} images; raise evaluate.samples or use {{type = "prdc", {key} = {max(1, n - 1)}}}'
             )
 
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind."""
+        return {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `precision`, `recall`, `density` and `coverage` of each kind."""
         n = min(evaluation.count(kind) for kind in (DATA, *MEASURED))
