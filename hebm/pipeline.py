@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from hebm.building import DTYPES, accelerated, build
 from hebm.config.components import distributions
@@ -54,7 +54,7 @@ from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
 from hebm.training.reached import planned
-from hebm.training.trackers import Trackers
+from hebm.training.trackers import FOLDER, Trackers, require_installed
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -150,17 +150,14 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
     cpu = _on_cpu(settings.device)
     _forget_other_settings(cpu, settings.mixed_precision)
     installed = [str(tracker) for tracker in get_available_trackers()]
-    for tracker in settings.trackers:
-        if tracker not in installed:
-            known = ", ".join(installed) or "none"
-            raise ConfigError(f"run.trackers: {tracker!r} is not installed (installed: {known}); pip install it")
+    require_installed(settings.trackers, installed)
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=settings.mixed_precision,
         # a plugin: it outranks the environment variable that `accelerate launch` sets
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.gradient_accumulation),
         log_with=list(settings.trackers) or None,
-        project_dir=folder,
+        project_config=None if folder is None else ProjectConfiguration(str(folder), str(folder / FOLDER)),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
@@ -263,7 +260,7 @@ def train(
         model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache, validation
     )
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
-    every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
+    every += [Trackers(accelerator, experiment, folder, run_id)] if experiment.run.trackers else []
     trainer = Trainer(job, accelerator, Listeners(every), stop)
     try:
         trainer.train()
