@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from hebm.interfaces import ImageSpec, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
+from hebm.report.plot_data import read_plots
 from hebm.report.plots import collect_from
 from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
@@ -156,7 +158,7 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
         mixed_precision=settings.mixed_precision,
         # a plugin: it outranks the environment variable that `accelerate launch` sets
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.gradient_accumulation),
-        log_with=list(settings.trackers) or None,
+        log_with=list(settings.trackers) if settings.trackers and folder is not None else None,
         project_config=None if folder is None else ProjectConfiguration(str(folder), str(folder / FOLDER)),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
@@ -306,5 +308,17 @@ def measure(
             collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)
         write_report(folder)
+    if name is None and assembly.experiment.run.trackers:
+        _tell_trackers(assembly, folder, accelerator, results)
     accelerator.wait_for_everyone()
     return results
+
+
+def _tell_trackers(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, results: Results) -> None:
+    """Pass measurements and grids on to the run's trackers."""
+    trackers = Trackers(accelerator, assembly.experiment, folder, folder.read().manifest["run_id"])
+    named = {"-".join(str(part) for part in found.key if part): found.value for found in results.measurements}
+    plots = read_plots(folder.samples)
+    grids = {} if plots is None else {kind: folder.samples / file for kind, file in plots.images.items() if file}
+    trackers.measured({name: value for name, value in named.items() if math.isfinite(value)}, grids)
+    trackers.ended()

@@ -153,6 +153,11 @@ class SummaryWriter:
     def add_hparams(self, values, **kwargs):
         self.path.with_name("hparams.json").write_text(json.dumps(values))
 
+    def add_images(self, name, pixels, global_step=None, dataformats="NCHW", **kwargs):
+        assert dataformats == "NHWC"
+        assert pixels.shape[3] == 3
+        self.add_scalar(name, list(pixels.shape), global_step)
+
     def flush(self):
         pass
 
@@ -166,7 +171,7 @@ def test_trackers_are_given_every_line(tmp_path):
     if find_spec("tensorboard") or find_spec("tensorboardX"):
         pytest.skip("the real one is installed")
     (tmp_path / "tensorboardX.py").write_text(TENSORBOARD)
-    config = write_config(tmp_path, tiny(run={"trackers": ["tensorboard"]}))
+    config = write_config(tmp_path, tiny(run={"trackers": ["tensorboard"]}, evaluate={"metrics": ["active-units"]}))
     arguments = ["run", str(config), "--runs", str(tmp_path)]
     process = fork_server().start("real_runs:cli_with_tensorboard", arguments, [str(tmp_path)])
     assert process.end() == 0, process.stderr
@@ -176,6 +181,9 @@ def test_trackers_are_given_every_line(tmp_path):
     assert [[name, value, step] for name, value, step in scalars if name.endswith("/loss")] == [
         [f"{line['phase']}/loss", line["loss"], line["step"]] for line in lines
     ]
+    arrived = {name for name, _, _ in scalars}
+    assert {name for name in arrived if name.startswith("evaluation/active-units")}
+    assert "evaluation/prior" in arrived  # a grid
     assert written.parent == tmp_path / "tiny" / "trackers" / "hebm"
     assert json.loads(written.with_name("hparams.json").read_text())["prior.type"] == "joint"
     assert written.with_name("closed").exists()
