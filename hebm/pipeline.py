@@ -56,6 +56,7 @@ from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
 from hebm.training.reached import planned
+from hebm.training.space import checkpoint_bytes, require_space
 from hebm.training.trackers import FOLDER, Trackers, require_installed
 
 
@@ -99,6 +100,11 @@ class Assembly:
             "paths": describe_paths(self.written, self.experiment),
             "phases": planned(self.phases),
         }
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The most bytes of tensors in a checkpoint."""
+        return checkpoint_bytes((self.model.backbone, self.model.prior), self.phases)
 
 
 def assemble(
@@ -250,8 +256,9 @@ def train(
     experiment, model = assembly.experiment, assembly.model
     device, dtype = accelerator.device, DTYPES[experiment.run.dtype]
     with reporting(f"read {folder.checkpoints}"):
-        resumed = bool(list_checkpoints(folder.checkpoints))
-    if not resumed:
+        saved = len(list_checkpoints(folder.checkpoints))
+    require_space(folder.path, assembly.checkpoint_bytes, max(1, experiment.run.keep + 1 - saved))
+    if not saved:
         noise = Noise(experiment.seed, "prepare", device=device, dtype=dtype)
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)

@@ -69,4 +69,4 @@ def _checked(config: Path, overrides: tuple[str, ...], echo: bool) -> Mapping[st
 
 
 def _silent(line: str) -> None:
-    """Say nothing."""
+    """Drop a line: the output is one JSON object."""

@@ -68,7 +68,7 @@ class ImageData(DatasetRecipe):
     )
     channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: unchanged", choices=(1, 3))
     limit: int | None = option(None, doc="use only the first images of each split, at most this number", low=1)
-    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
+    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0, high=256)
     without: tuple[str, ...] = option(
         (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
     )
