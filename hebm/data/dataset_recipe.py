@@ -101,6 +101,8 @@ class ImageData(DatasetRecipe):
         where = f"data set {type(self).__name__}, split {split!r}"
         if not len(images):
             raise DataError(f"{where}: no images; check data.root and the folder's contents")
+        if 0 in images.shape:
+            raise DataError(f"{where}: images of shape {tuple(images.shape)} have no pixels; check data.root")
         if images.shape[0] not in (1, 3):
             fix = "only grey (1) and colour (3) can be used: convert the images"
             raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import attrs
 
+from hebm import registry
 from hebm.errors import PluginError
 from hebm.evaluation.kinds import KINDS
 
@@ -147,4 +148,15 @@ class MetricRecipe(ABC):
 
         A value that is None or NaN is shown as undefined. What is raised fails this metric alone: the others are
         computed, and the failure is shown with its reason.
+
+        `evaluation.kinds` are the kinds of images to compare with the data. A metric that measures these, and asks its
+        plan for no backbone or prior, can also measure images that no run made (`hebm measure`).
         """
+
+
+def called(metric: MetricRecipe) -> str:
+    """Return the registered name of a metric, or its class's if it came from Python and is not registered."""
+    try:
+        return registry.name_of(metric)
+    except PluginError:
+        return type(metric).__name__

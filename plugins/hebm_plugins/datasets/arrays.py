@@ -68,6 +68,8 @@ class Arrays(ImageData):
         own = split == "test" and self.test is not None
         name = self.test if own and self.test is not None else self.train
         array, where = self._array(name, "test" if own else "train")
+        if not array.size:
+            raise DataError(f"{where}: shape {array.shape} holds no values; save at least one image")
         pixels = tensor_of(_plain_numbers(_to_nchw(array, self.layout, where), where), where)
         stated = _stated_range(pixels, self.range, where)
         labels = self._labels(own)
@@ -166,7 +168,7 @@ def _plain_numbers(images: np.ndarray, where: str) -> np.ndarray:
 
 def _stated_range(pixels: Tensor, value_range: str, where: str) -> Range:
     """Return the values that are black and white; None for bytes. Raises `DataError` for values outside."""
-    low, high = (float(value) for value in torch.aminmax(pixels)) if pixels.numel() else (0.0, 255.0)
+    low, high = (float(value) for value in torch.aminmax(pixels))
     span = f"values run from {low:g} to {high:g}"
     if value_range == "auto":
         value_range = _range_of_type(pixels.dtype, high, f"{where}: {span}")

@@ -13,7 +13,7 @@ from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.report.numbers import percent, significant, with_deviation
-from hebm_plugins.metrics.distances import MEASURED, few_images_notes, frechet
+from hebm_plugins.metrics.distances import few_images_notes, frechet
 
 _FACTOR, _FURTHER = 1.25, 12
 _UNDEFINED = "not defined: reconstructions are not nearer to the data than draws from the Gaussian prior are"
@@ -35,6 +35,7 @@ class GapClosed(MetricRecipe):
 
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the extractors, and say where images are few for the number of features."""
+        plan.require(GAUSSIAN, RECONSTRUCTION)
         return few_images_notes(plan)
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
@@ -46,7 +47,7 @@ class GapClosed(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""
-        fd = {kind: evaluation.distances(kind) for kind in MEASURED}
+        fd = {kind: evaluation.distances(kind) for kind in evaluation.kinds}
         names = evaluation.settings.extractor_names
         temperature, fd[SCALED_GAUSSIAN] = _control(evaluation, fd[GAUSSIAN])
         found: list[Measurement] = []
