@@ -135,6 +135,13 @@ class MetricRecipe(ABC):
         """
         return ()
 
+    def image_counts(self, plan: EvaluationPlan) -> Mapping[str, int]:
+        """Return how many images of each kind it draws and passes to the extractors, to estimate its time.
+
+        Leave it out where that is not what it costs: `hebm check` then says that its time is not counted.
+        """
+        return {}
+
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """Measure a trained model. A measurement that another metric returns too must be equal to it.

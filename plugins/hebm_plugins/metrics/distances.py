@@ -27,6 +27,10 @@ class FrechetDistance(MetricRecipe):
         """Check the extractors, and say where images are few for the number of features."""
         return few_images_notes(plan)
 
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind."""
+        return {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fd` of each kind in each extractor, and `kernel-distance` where images are few."""
         found = [

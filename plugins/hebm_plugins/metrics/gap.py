@@ -9,7 +9,7 @@ from hebm.config.recipes import recipe
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.gap import Gap, estimated_gap
 from hebm.evaluation.jackknife import BOUND, Estimate
-from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.report.numbers import percent, significant, with_deviation
@@ -37,6 +37,13 @@ class GapClosed(MetricRecipe):
         """Check the extractors, and say where images are few for the number of features."""
         plan.require(GAUSSIAN, RECONSTRUCTION)
         return few_images_notes(plan)
+
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind; the control is searched for on few and measured on all."""
+        settings = plan.settings
+        searched = len(settings.temperatures) * min(settings.samples, settings.temperature_samples)
+        of_kinds = {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+        return {**of_kinds, SCALED_GAUSSIAN: plan.count(SCALED_GAUSSIAN) + searched}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""

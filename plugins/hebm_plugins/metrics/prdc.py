@@ -79,6 +79,10 @@ class PRDC(MetricRecipe):
                 f'are {n} images; use more images (evaluate.samples) or {{type = "prdc", {key} = {max(1, n - 1)}}}'
             )
 
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind."""
+        return {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `precision`, `recall`, `density` and `coverage` of each kind."""
         n = evaluation.fewest
