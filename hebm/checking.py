@@ -22,6 +22,7 @@ from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
 from hebm.training.listeners import Listener, Listeners
+from hebm.training.space import require_space
 
 _SAMPLES = 64
 
@@ -75,6 +76,7 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     checking.sizes(assembly)
     for note in assembly.notes:
         checking.said(note)
+    require_space(Path("runs"), assembly.checkpoint_bytes, experiment.run.keep + 1)
     times = _try_steps(assembly, accelerator, checking)
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")
