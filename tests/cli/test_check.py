@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from real_runs import hebm, tiny, write_config
 
 from hebm.cli.main import main
 
