@@ -49,6 +49,7 @@ _HOME = {
     "compare": "hebm.comparing",
     "live": "hebm.config.recipes",
     "load": "hebm.building",
+    "measure": "hebm.measuring",
     "open_run": "hebm.runs",
     "option": "hebm.config.recipes",
     "recipe": "hebm.config.recipes",

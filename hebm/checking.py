@@ -1,4 +1,4 @@
-"""Check an experiment: build everything, take two steps of every phase, draw samples; nothing is written."""
+"""Check an experiment: build everything, take a few steps of every phase, draw samples, estimate the time of a run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from hebm import pipeline
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
+from hebm.estimates import STEPS, Estimate, StepTimes, evaluation_time
 from hebm.memory import peak_memory
 from hebm.pipeline import Assembly
 from hebm.single_layer_energies import advice, single_layer_energies
+from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
-from hebm.training.listeners import Listener
+from hebm.training.listeners import Listener, Listeners
+from hebm.training.space import require_space
 
 _SAMPLES = 64
 
@@ -29,17 +32,30 @@ class Check:
     """What a check found; `print` shows it.
 
     Arguments:
-        lines: components with their files, sizes, losses of the first steps, memory.
+        lines: components with their files, sizes, losses of the first steps, the estimate, memory.
+        estimate: how long the run will take.
+        memory: bytes that the process has used at most; None where the system does not say.
+        notes: what will be missing or hard to trust, and other messages.
+        phases: number of steps of each phase in a run, by name.
     """
 
     lines: tuple[str, ...]
+    estimate: Estimate
+    memory: int | None
+    notes: tuple[str, ...]
+    phases: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was found, for a program."""
+        found = {"notes": list(self.notes), "phases": dict(self.phases), "estimate": self.estimate.to_json()}
+        return {**found, "memory_mib": None if self.memory is None else round(self.memory / 2**20)}
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
 
 def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None) -> Check:
-    """Build everything that an experiment names, take two training steps of every phase, draw 64 samples.
+    """Build everything that an experiment names, take a few training steps of every phase, draw 64 samples.
 
     Arguments:
         experiment: to check.
@@ -60,13 +76,18 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     checking.sizes(assembly)
     for note in assembly.notes:
         checking.said(note)
-    _try_steps(assembly, accelerator, checking)
+    require_space(Path("runs"), assembly.checkpoint_bytes, experiment.run.keep + 1)
+    times = _try_steps(assembly, accelerator, checking)
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")
     checking.advise(assembly)
-    if (peak := peak_memory()) is not None:
+    measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan)
+    estimate = Estimate(times.seconds, measuring.seconds, min(times.timed.values(), default=0), measuring.uncounted)
+    checking.add(f"time of a run: {estimate}")
+    peak = peak_memory()
+    if peak is not None:
         checking.add(f"memory: {peak / 2**20:.0f} MiB at most so far")
-    return Check(tuple(checking.lines))
+    return Check(tuple(checking.lines), estimate, peak, tuple(checking.notes), checking.lengths)
 
 
 class _Checking(Listener):
@@ -79,6 +100,7 @@ class _Checking(Listener):
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
         self.lines: list[str] = []
+        self.notes: list[str] = []
         self.lengths: Mapping[str, int] = {}
 
     def add(self, line: str) -> None:
@@ -117,18 +139,19 @@ class _Checking(Listener):
         self.add(f"  step {record['step']}: loss {record['loss']:.4g}")
 
     def said(self, message: str) -> None:
-        """Add a message to the lines."""
+        """Add a message to the notes and the lines."""
+        self.notes.append(message)
         self.add(f"note: {message}")
 
 
-def _try_steps(assembly: Assembly, accelerator: Accelerator, checking: _Checking) -> None:
-    """Take two steps of every phase in a temporary folder."""
-    checking.lengths = {phase.name: phase.steps for phase in assembly.phases}
-    for phase in assembly.phases:
-        phase.steps = min(phase.steps, 2)
-    settings = attrs.evolve(assembly.experiment.run, log_every=1, sample_every=0, trackers=())  # type: ignore[misc]
+def _try_steps(assembly: Assembly, accelerator: Accelerator, checking: _Checking) -> StepTimes:
+    """Take a few steps of every phase in a temporary folder, and time them."""
+    run, batch_size, trial = assembly.experiment.run, assembly.experiment.data.batch_size, Trial()
+    times = StepTimes(assembly.phases, trial, batch_size, run.log_every)
+    checking.lengths = times.lengths
+    settings = attrs.evolve(run, log_every=STEPS, sample_every=0, trackers=())  # type: ignore[misc]
     experiment = attrs.evolve(assembly.experiment, run=settings)  # type: ignore[misc]
-    short = attrs.evolve(assembly, experiment=experiment)
+    short, listener = attrs.evolve(assembly, experiment=experiment), Listeners([times, checking])
     with tempfile.TemporaryDirectory() as scratch:
-        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, checking, trial=True)
-    _ = pipeline.make_evaluation(assembly, accelerator)  # its settings may not fit the prior
+        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, listener, trial=trial)
+    return times

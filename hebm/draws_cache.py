@@ -10,11 +10,11 @@ import torch
 
 from hebm.config.experiment import Experiment
 from hebm.config.writing import to_table
-from hebm.store.row_cache import RowCache
+from hebm.store.row_cache import RowCache, Trial
 
 
 def draws_cache(
-    experiment: Experiment, manifest: Mapping[str, Any], device: torch.device, trial: bool = False
+    experiment: Experiment, manifest: Mapping[str, Any], device: torch.device, trial: Trial | None = None
 ) -> RowCache:
     """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training.
 
@@ -22,7 +22,7 @@ def draws_cache(
         experiment: of the run.
         manifest: of the run: versions, and the fingerprints of the data.
         device: that computes the draws.
-        trial: keep nothing, but check that there is room.
+        trial: keeps nothing, but checks that there is room and times rows.
     """
     run = experiment.run
     identity = {

@@ -15,6 +15,10 @@ class ConfigError(HebmError):
     exit_status = 2
 
 
+class NeedsModelError(ConfigError):
+    """A metric or an option that needs a trained model, where only images were given."""
+
+
 class PluginError(HebmError):
     """A plugin that is missing, broken, ambiguous or of the wrong kind."""
 

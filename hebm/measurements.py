@@ -1,4 +1,4 @@
-"""What was measured of a run, as a value that prints."""
+"""What was measured of a run or of images, as a value that prints."""
 
 from __future__ import annotations
 
@@ -18,19 +18,26 @@ from hebm.store.run_folder import RunFolder
 
 @attrs.frozen(repr=False)
 class Measurements:
-    """The measurements of a run: `print` shows them as a table, with what they must be read with.
+    """The measurements of a run or of images: `print` shows them as a table, with what they must be read with.
 
     Arguments:
-        folder: of the run.
+        name: of the run or of the images.
         results: the measurements, their conditions, and the seconds that they took.
+        folder: of the run; None for images that no run made.
 
     Example:
         found = hebm.open_run("runs/quickstart").measurements
         found.get("fd", kind="prior").value
     """
 
-    folder: RunFolder
+    name: str
     results: Results
+    folder: RunFolder | None = None
+
+    @classmethod
+    def of_run(cls, folder: RunFolder, results: Results) -> Measurements:
+        """Return the measurements of the run in a folder."""
+        return cls(folder.path.name, results, folder)
 
     def __iter__(self) -> Iterator[Measurement]:
         return iter(self.results.measurements)
@@ -49,10 +56,10 @@ class Measurements:
         return self.results.get(name, kind, part)
 
     def __str__(self) -> str:
-        return metrics_table(self.folder, self.results)
+        return metrics_table(self.name, self.results, self.folder)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} measurements of {self.folder.path}>"
+        return f"<{len(self)} measurements of {self.name if self.folder is None else self.folder.path}>"
 
     def _repr_html_(self) -> str:
         """Show the measurements as a table in a notebook, without details."""
@@ -66,5 +73,5 @@ class Measurements:
             for found in self
             if not found.detail
         ]
-        title = f"{self.folder.path.name}: {conditions_in_short(self.results)}"
+        title = f"{self.name}: {conditions_in_short(self.results)}"
         return html_table(title, rows, ("measurement", "images", "part", "value"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
 from hebm.building import DTYPES, accelerated, build
 from hebm.config.components import distributions
@@ -41,11 +42,13 @@ from hebm.interfaces import ImageSpec, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
 from hebm.report.page import write_report
+from hebm.report.plot_data import read_plots
 from hebm.report.plots import collect_from
 from hebm.report.previews import Previews
 from hebm.store.checkpoints import list_checkpoints
 from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
+from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
@@ -53,7 +56,8 @@ from hebm.training.listeners import Listener, Listeners
 from hebm.training.loop import Trainer
 from hebm.training.phases import Phase
 from hebm.training.reached import planned
-from hebm.training.trackers import Trackers
+from hebm.training.space import checkpoint_bytes, require_space
+from hebm.training.trackers import FOLDER, Trackers, require_installed
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -80,6 +84,12 @@ class Assembly:
     phases: tuple[Phase, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def plan(self) -> EvaluationPlan:
+        """What its metrics may know before training."""
+        settings = self.experiment.evaluate.suited_to(self.images["train"])
+        return EvaluationPlan(self.images, self.spec, settings, self.model.backbone, self.model.prior)
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The manifest of a run that starts here and now. All images may be read for it."""
@@ -90,6 +100,11 @@ class Assembly:
             "paths": describe_paths(self.written, self.experiment),
             "phases": planned(self.phases),
         }
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The most bytes of tensors in a checkpoint."""
+        return checkpoint_bytes((self.model.backbone, self.model.prior), self.phases)
 
 
 def assemble(
@@ -121,11 +136,10 @@ def assemble(
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
-    settings = experiment.evaluate.suited_to(images["train"])
-    plan = EvaluationPlan(images, image_spec, settings, model.backbone, model.prior)
+    assembly = Assembly(experiment, written, places, images, image_spec, model, phases)
+    plan = assembly.plan
     plan.check_transitions()
-    notes = plan.check() if measured else ()
-    return Assembly(experiment, written, places, images, image_spec, model, phases, notes)
+    return attrs.evolve(assembly, notes=plan.check()) if measured else assembly
 
 
 @contextmanager
@@ -144,17 +158,14 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
     cpu = _on_cpu(settings.device)
     _forget_other_settings(cpu, settings.mixed_precision)
     installed = [str(tracker) for tracker in get_available_trackers()]
-    for tracker in settings.trackers:
-        if tracker not in installed:
-            known = ", ".join(installed) or "none"
-            raise ConfigError(f"run.trackers: {tracker!r} is not installed (installed: {known}); pip install it")
+    require_installed(settings.trackers, installed)
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=settings.mixed_precision,
         # a plugin: it outranks the environment variable that `accelerate launch` sets
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.gradient_accumulation),
-        log_with=list(settings.trackers) or None,
-        project_dir=folder,
+        log_with=list(settings.trackers) if settings.trackers and folder is not None else None,
+        project_config=None if folder is None else ProjectConfiguration(str(folder), str(folder / FOLDER)),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
         raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
@@ -236,7 +247,7 @@ def train(
     accelerator: Accelerator,
     listener: Listener,
     stop: Callable[[], int] = lambda: 0,
-    trial: bool = False,
+    trial: Trial | None = None,
 ) -> float:
     """Train to the end from the newest checkpoint, and return the seconds in all. A trial writes into the folder alone.
 
@@ -245,8 +256,9 @@ def train(
     experiment, model = assembly.experiment, assembly.model
     device, dtype = accelerator.device, DTYPES[experiment.run.dtype]
     with reporting(f"read {folder.checkpoints}"):
-        resumed = bool(list_checkpoints(folder.checkpoints))
-    if not resumed:
+        saved = len(list_checkpoints(folder.checkpoints))
+    require_space(folder.path, assembly.checkpoint_bytes, max(1, experiment.run.keep + 1 - saved))
+    if not saved:
         noise = Noise(experiment.seed, "prepare", device=device, dtype=dtype)
         with _saying_where(experiment, assembly.places):
             experiment.train.prepare(model.backbone, model.prior, assembly.images["train"], noise)
@@ -257,7 +269,7 @@ def train(
         model, assembly.phases, batches, folder, run_id, experiment.run, experiment.seed, cache, validation
     )
     every: list[Listener] = [listener, Previews(folder.samples, listener.said)]
-    every += [Trackers(accelerator, experiment.name)] if experiment.run.trackers else []
+    every += [Trackers(accelerator, experiment, folder, run_id)] if experiment.run.trackers else []
     trainer = Trainer(job, accelerator, Listeners(every), stop)
     try:
         trainer.train()
@@ -303,5 +315,17 @@ def measure(
             collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)
         write_report(folder)
+    if name is None and assembly.experiment.run.trackers:
+        _tell_trackers(assembly, folder, accelerator, results)
     accelerator.wait_for_everyone()
     return results
+
+
+def _tell_trackers(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, results: Results) -> None:
+    """Pass measurements and grids on to the run's trackers."""
+    trackers = Trackers(accelerator, assembly.experiment, folder, folder.read().manifest["run_id"])
+    named = {"-".join(str(part) for part in found.key if part): found.value for found in results.measurements}
+    plots = read_plots(folder.samples)
+    grids = {} if plots is None else {kind: folder.samples / file for kind, file in plots.images.items() if file}
+    trackers.measured({name: value for name, value in named.items() if math.isfinite(value)}, grids)
+    trackers.ended()

@@ -168,12 +168,12 @@ class Run:
     def measurements(self) -> Measurements | None:
         """What was measured of it; None before an evaluation."""
         results = self.stored.results
-        return None if results is None else Measurements(self.stored.folder, results)
+        return None if results is None else Measurements.of_run(self.stored.folder, results)
 
     @property
     def evaluations(self) -> dict[str, Measurements]:
         """What evaluations with a name found, by name."""
-        return {name: Measurements(self.stored.folder, found) for name, found in self.stored.evaluations.items()}
+        return {name: Measurements.of_run(self.stored.folder, found) for name, found in self.stored.evaluations.items()}
 
     @property
     def report(self) -> Path | None:
@@ -235,7 +235,7 @@ class Run:
             )
         left = () if name is None else self.stored.changes
         self.stored = attrs.evolve(self.stored, contents=self.stored.folder.read(), changes=left)
-        return Measurements(self.stored.folder, results)
+        return Measurements.of_run(self.stored.folder, results)
 
     def analyse(
         self, name: str, changes: Changes = (), *, progress: bool | Listener = True, allow_changes: bool = False

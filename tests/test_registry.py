@@ -390,13 +390,13 @@ def test_the_names_are_these():
         "samplers": "langevin mala pcn pcn-mala ula",
         "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
         "omniglot-iwae svhn tensors",
-        "extractors": "classifier efficientnet-lite0 inception",
+        "extractors": "classifier efficientnet-lite0 inception vgg16",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
         "prdc two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",
-        "commands": "analyse check clean compare detect evaluate export import init plugins report run sample "
+        "commands": "analyse check clean compare detect evaluate export import init measure plugins report run sample "
         "sweep verify",
     }
 

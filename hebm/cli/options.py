@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-config_argument = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+config_argument = click.argument("config", type=click.Path(path_type=Path))
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 set_option = click.option(
     "--set",

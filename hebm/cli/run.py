@@ -81,7 +81,7 @@ def command(
             _measure(assembly, folder, accelerator, seconds, quiet)
         if accelerator.is_main_process:
             results = read_run(folder.path).results or Results()
-            click.echo(metrics_table(folder, results))
+            click.echo(metrics_table(folder.path.name, results, folder))
             results.require_all()
 
 

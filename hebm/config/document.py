@@ -107,8 +107,9 @@ def _text(path: str | FilePath) -> str:
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; {_of_a_folder(FilePath(path))}") from None
     except OSError as error:
+        tried = "" if FilePath(path).is_absolute() else f" (tried {FilePath(path).absolute()})"
         raise ConfigError(
-            f"{path}: cannot be read ({error.strerror or error}); `hebm init` writes a file to start from"
+            f"{path}: cannot be read ({error.strerror or error}){tried}; `hebm init` writes a file to start from"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1

@@ -22,9 +22,10 @@ class RunSettings:
     cuda_graphs: bool = option(
         False, doc="record each chain's step as a CUDA graph and replay it: short chains of small nets on a GPU"
     )
-    threads: int | None = option(None, low=1, doc="CPU threads per process; left out: the machine's setting")
+    threads: int | None = option(None, low=1, high=4096, doc="CPU threads per process; left out: the machine's setting")
     gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
+    project: str = option("hebm", doc="the project that trackers file the run under")
     cache_folder: str = option(
         CACHE_FOLDER,
         doc="where caches of any kind are kept, such as trained extractors; not a part of any run",

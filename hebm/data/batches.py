@@ -8,20 +8,20 @@ row in the *whole* batch, whichever process or micro-batch asks for it. They are
 
 from __future__ import annotations
 
-import signal
+import math
 from collections.abc import Iterator
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.images import Images
+from hebm.data.workers import prepared
 from hebm.errors import ConfigError, DataError, HebmError
 from hebm.interfaces import Batch
 from hebm.noise import Noise, derive_seed
-from hebm.stopping import STOPPING
 
 Tensors: TypeAlias = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
@@ -104,17 +104,9 @@ class Batches:
             for i in range(len(steps)):
                 yield self._move(self.tensors(*steps.at(i)))
             return
-        # A generator of its own: without one, the loader draws from the global generator.
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "workers"))
-        loader = DataLoader(
-            steps,
-            batch_size=None,
-            num_workers=self.recipe.workers,
-            generator=generator,
-            worker_init_fn=_leave_signals_to_the_main_process,
-            pin_memory=self.device.type == "cuda",
-        )
-        for item in loader:
+        size = 4 * (self._last - self._first) // parts * (2 * math.prod(self.images.shape) + 3)
+        seed, pin = derive_seed(self.seed, "workers"), self.device.type == "cuda"
+        for item in prepared(steps, self.recipe.workers, seed, size, pin):
             if isinstance(item, str):
                 raise DataError(item)
             yield self._move(item)
@@ -202,9 +194,3 @@ def _bounds(batch_size: int, rows: slice | tuple[int, int] | None) -> tuple[int,
             f"data.batch_size = {batch_size} does not divide among {world} processes; use a multiple of {world}"
         )
     return rank * batch_size // world, (rank + 1) * batch_size // world
-
-
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ignore requests to stop, which reach the whole process group: the main process must save first."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)

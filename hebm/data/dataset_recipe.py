@@ -68,7 +68,7 @@ class ImageData(DatasetRecipe):
     )
     channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: unchanged", choices=(1, 3))
     limit: int | None = option(None, doc="use only the first images of each split, at most this number", low=1)
-    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0)
+    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0, high=256)
     without: tuple[str, ...] = option(
         (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
     )
@@ -101,6 +101,8 @@ class ImageData(DatasetRecipe):
         where = f"data set {type(self).__name__}, split {split!r}"
         if not len(images):
             raise DataError(f"{where}: no images; check data.root and the folder's contents")
+        if 0 in images.shape:
+            raise DataError(f"{where}: images of shape {tuple(images.shape)} have no pixels; check data.root")
         if images.shape[0] not in (1, 3):
             fix = "only grey (1) and colour (3) can be used: convert the images"
             raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")

@@ -28,7 +28,10 @@ ImageDecoder: TypeAlias = Callable[["bytes | Picture", str], Tensor]
 Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W) of an image."""
 
-# What PIL raises on damaged files. Image.DecompressionBombError is not an OSError.
+MOST_PIXELS = 178_956_970
+"""Pixels that an image may have if nothing else is asked for, as in Pillow."""
+
+# What PIL raises on damaged files.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -40,7 +43,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     OverflowError,
     MemoryError,
 )
-DAMAGE = (*DAMAGE, struct.error, zlib.error, Image.DecompressionBombError)
+DAMAGE = (*DAMAGE, struct.error, zlib.error)
 
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB"}
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -63,12 +66,14 @@ class Decoder:
         crop: cut before resizing: a centre square of this many pixels, or a box (left, top, right, bottom).
         ready: (width, height) of images that may have been cut already: too small for `crop`, they are taken as they
             are.
+        max_pixels: an image with more is refused before it is decoded.
     """
 
     channels: int | None = None
     size: int | None = None
     crop: int | tuple[int, int, int, int] | None = None
     ready: tuple[int, int] | None = None
+    max_pixels: int = MOST_PIXELS
 
     def __call__(self, data: bytes | Picture, name: str) -> Tensor:
         """Return the pixels `(C, H, W)`, uint8, of an encoded file or an opened image.
@@ -78,10 +83,10 @@ class Decoder:
             name: what to call it in a message.
 
         Raises:
-            DataError: a mode that needs `channels`, or a crop beyond the image.
+            DataError: a mode that needs `channels`, a crop beyond the image, or too many pixels.
             CorruptImage: a file that is not an image, or a damaged one.
         """
-        return pixels_of(self._cut(self._convert(opened(data, name), name), name))
+        return pixels_of(self._cut(self._convert(opened(data, name, self.max_pixels), name), name))
 
     def _convert(self, picture: Picture, name: str) -> Picture:
         mode = picture.mode
@@ -117,13 +122,23 @@ class Decoder:
         return resized.crop(_centre(resized.size, self.size))
 
 
-def opened(data: bytes | Picture, name: str) -> Picture:
+def opened(data: bytes | Picture, name: str, max_pixels: int = MOST_PIXELS) -> Picture:
     """Return an image file's picture, turned as the camera says; an opened image is only turned.
 
-    Raises `CorruptImage` naming a file that is not an image, or a damaged one.
+    Arguments:
+        data: the file's bytes, or a PIL image.
+        name: what to call it in a message.
+        max_pixels: a file with more is refused by what its header says, before it is decoded.
+
+    Raises:
+        CorruptImage: for a file that is not an image, or a damaged one.
+        DataError: for too many pixels.
     """
     try:
-        picture = Image.open(io.BytesIO(data)) if isinstance(data, bytes) else data
+        picture = _unlimited(data) if isinstance(data, bytes) else data
+        if isinstance(data, bytes) and picture.width * picture.height > max_pixels:
+            size = f"{picture.width:,} × {picture.height:,} pixels, more than data.max_pixels = {max_pixels:,}"
+            raise DataError(f"{name}: has {size}; raise data.max_pixels if it is a real image, or remove it")
         picture.load()
         return ImageOps.exif_transpose(picture) if picture.info.get("exif") else picture
     except DAMAGE as error:
@@ -131,6 +146,16 @@ def opened(data: bytes | Picture, name: str) -> Picture:
         cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
         fix = 'fix or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
         raise CorruptImage(f"{name}: cannot be read as an image ({cause}); {fix}") from error
+
+
+def _unlimited(data: bytes) -> Picture:
+    """Open a file without Pillow's own limit of pixels, which has no option: reading the header decodes nothing."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        return Image.open(io.BytesIO(data))
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def pixels_of(image: Picture | Tensor) -> Tensor:

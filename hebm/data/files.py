@@ -103,11 +103,10 @@ class Files(ABC):
         """Return whether a file is an image to use; remember those that are hidden."""
         if is_resource_fork(name):
             return False
-        if not is_hidden(name):
-            return is_named_image(name) or starts_like_image(self._head(name))
-        if is_named_image(name):
+        looks = is_named_image(name) or starts_like_image(self._head(name))
+        if looks and is_hidden(name):
             self.leave_out(name, "hidden")
-        return False
+        return looks and not is_hidden(name)
 
     def _damaged(self, error: Exception, name: str | None = None) -> DataError:
         where = self.path if name is None else self.describe(name)

@@ -14,7 +14,7 @@ The i-th image of a kind has its own derived noise, whatever the batch size or t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import torch
@@ -64,7 +64,12 @@ class DrawnImages:
         settings: the `[evaluate]` table; where it names no extractor, the one that suits the data is filled in.
         processes: how several processes divide images; each computes whole batches.
         listener: is told how many images are done.
+
+    Attributes:
+        kinds: the kinds of images that are compared with the data.
     """
+
+    kinds: tuple[str, ...] = (GAUSSIAN, PRIOR, RECONSTRUCTION)
 
     def __init__(
         self,
@@ -90,6 +95,22 @@ class DrawnImages:
     def count(self, kind: Kind) -> int:
         """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
         return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
+
+    @property
+    def fewest(self) -> int:
+        """The number of images of the kind that has fewest, the data among them."""
+        return min(self.count(kind) for kind in (DATA, *self.kinds))
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what decides the images that are compared with the data, for the results."""
+        settings = self.settings
+        return {
+            "n": settings.samples,
+            "decode": settings.decode,
+            "chain_steps": settings.chain_steps,
+            "start_proposals": settings.start_proposals,
+            "after": settings.after,
+        }
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
         """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""

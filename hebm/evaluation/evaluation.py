@@ -83,11 +83,17 @@ class Evaluation(DrawnImages):
         recipe = self._recipe(which)
         name = require_one(self._recipes, recipe)
         if name not in self.extractors:
-            cache = Path(self.cache_folder).expanduser()
-            say = self.listener.said
-            context = ExtractorContext(self.splits.images, cache, self.model.device, self.processes, say)
-            self.extractors[name] = recipe.load(context)
+            self.extractors[name] = recipe.load(self._context)
         return self.extractors[name]
+
+    def has_extractor(self, which: ExtractorRecipe | str | None = None) -> bool:
+        """Return whether an extractor can be loaded without training it first."""
+        return self._recipe(which).is_ready(self._context)
+
+    @property
+    def _context(self) -> ExtractorContext:
+        cache = Path(self.cache_folder).expanduser()
+        return ExtractorContext(self.splits.images, cache, self.model.device, self.processes, self.listener.said)
 
     @property
     def unsuited(self) -> str | None:

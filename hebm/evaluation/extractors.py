@@ -115,6 +115,10 @@ class ExtractorRecipe(ABC):
     def check_weights(self) -> None:  # noqa: B027 some are trained, and some have none
         """Raise `HebmError` if weights that were made elsewhere are missing or are not the stated file."""
 
+    def is_ready(self, context: ExtractorContext) -> bool:
+        """Return whether `build` only reads weights. Override it where they may have to be trained first."""
+        return True
+
     def load(self, context: ExtractorContext) -> Extractor:
         """Check that it is suited to the data, then make it. Raises `ConfigError` if it is not."""
         self.check_suited(context.images["train"])

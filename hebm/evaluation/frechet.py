@@ -60,6 +60,16 @@ def _product(root: Tensor, cov: Tensor) -> Tensor:
     return (product + product.T) / 2
 
 
+def few_for(n: int, extractor: str, width: int) -> str:
+    """Return a warning where n images are below twice the number of an extractor's features, else ""."""
+    if n >= 2 * width:
+        return ""
+    return (
+        f"{n} images are few for the {width} features of {extractor}: the Fréchet distance comes out too large; "
+        f"use {2 * width} or more"
+    )
+
+
 # ---------------------------------------------------------------- the standard error
 
 

@@ -15,6 +15,8 @@ POSTERIOR = "posterior"
 GAUSSIAN = "gaussian"
 SCALED_GAUSSIAN = "scaled-gaussian"
 PRIOR = "prior"
+SAMPLES = "samples"
+"""Images that no run made."""
 
 
 @attrs.frozen
@@ -41,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(GAUSSIAN, "Gaussian prior", "#8c8c8c"),
         Kind(SCALED_GAUSSIAN, "Gaussian prior at its best temperature", "#bdbdbd"),
         Kind(PRIOR, "learned prior", "#d55e00"),
+        Kind(SAMPLES, "images measured", "#d55e00"),
     )
 }
 """Every kind, in the order in which tables, grids and plots show them."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import attrs
 
+from hebm import registry
 from hebm.errors import PluginError
 from hebm.evaluation.kinds import KINDS
 
@@ -134,10 +135,28 @@ class MetricRecipe(ABC):
         """
         return ()
 
+    def image_counts(self, plan: EvaluationPlan) -> Mapping[str, int]:
+        """Return how many images of each kind it draws and passes to the extractors, to estimate its time.
+
+        Leave it out where that is not what it costs: `hebm check` then says that its time is not counted.
+        """
+        return {}
+
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """Measure a trained model. A measurement that another metric returns too must be equal to it.
 
         A value that is None or NaN is shown as undefined. What is raised fails this metric alone: the others are
         computed, and the failure is shown with its reason.
+
+        `evaluation.kinds` are the kinds of images to compare with the data. A metric that measures these, and asks its
+        plan for no backbone or prior, can also measure images that no run made (`hebm measure`).
         """
+
+
+def called(metric: MetricRecipe) -> str:
+    """Return the registered name of a metric, or its class's if it came from Python and is not registered."""
+    try:
+        return registry.name_of(metric)
+    except PluginError:
+        return type(metric).__name__

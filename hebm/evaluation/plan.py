@@ -1,4 +1,8 @@
-"""What is known of an evaluation before training; metrics check it, so that a run does not train in vain."""
+"""What is known of an evaluation before anything is computed; metrics check it, so that a run does not train in vain.
+
+A metric asks its plan for what it needs. What is not there raises an error that says so: a backbone, a prior and kinds
+of images that a model draws are not there where images that no run made are measured.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ from torch import Tensor
 
 from hebm.data.images import Images
 from hebm.draws import Draw
-from hebm.errors import ConfigError, HebmError, PluginError
+from hebm.errors import ConfigError, HebmError, NeedsModelError, PluginError
 from hebm.evaluation.extractors import ExtractorRecipe, require_one
-from hebm.evaluation.kinds import DATA, RECONSTRUCTION
-from hebm.evaluation.metric import MetricRecipe
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION, SAMPLES
+from hebm.evaluation.metric import MetricRecipe, called
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.interfaces import Backbone, ImageSpec, PriorLearner
 from hebm.trained import evaluating
@@ -30,19 +34,61 @@ class EvaluationPlan:
         images: the data set by split, "train" and "test".
         spec: what the backbone knows of them.
         settings: the `[evaluate]` table, with its extractors filled in.
-        backbone: with its initial weights.
-        prior: with its initial weights.
+        backbone: with its initial weights; None where images are measured that no run made.
+        prior: with its initial weights, or None likewise.
+        given: the images that no run made.
     """
 
     images: Mapping[str, Images]
     spec: ImageSpec
     settings: EvaluateSettings
-    backbone: Backbone
-    prior: PriorLearner
+    _backbone: Backbone | None = None
+    _prior: PriorLearner | None = None
+    given: Images | None = None
     _used: dict[str, ExtractorRecipe] = attrs.field(factory=dict, init=False)
 
+    # ------------------------------------------------------------ what a metric asks for
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone. Raises `NeedsModelError` where only images were given."""
+        if self._backbone is None:
+            raise NeedsModelError("needs a trained model (its backbone), and there are only images")
+        return self._backbone
+
+    @property
+    def prior(self) -> PriorLearner:
+        """The prior. Raises `NeedsModelError` where only images were given."""
+        if self._prior is None:
+            raise NeedsModelError("needs a trained model (its prior), and there are only images")
+        return self._prior
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of images that are compared with the data, as `Evaluation.kinds` will have them."""
+        return (GAUSSIAN, PRIOR, RECONSTRUCTION) if self.given is None else (SAMPLES,)
+
+    def require(self, *kinds: str) -> None:
+        """Raise `NeedsModelError` if the evaluation will not have images of one of these kinds."""
+        lacking = [kind for kind in kinds if kind not in (DATA, *self.kinds)]
+        if lacking:
+            raise NeedsModelError(
+                f"needs a trained model (its images of kind {' and '.join(lacking)}), and there are only images"
+            )
+
+    @property
+    def fewest(self) -> int:
+        """The number of images of the kind that has fewest, the data among them."""
+        return min(self.count(kind) for kind in (DATA, *self.kinds))
+
     def count(self, kind: str) -> int:
-        """Return how many images of a kind will be used: of data and reconstructions no more than the split has."""
+        """Return how many images of a kind will be used: of data and reconstructions no more than the split has.
+
+        Raises `NeedsModelError` for a kind that the evaluation will not have.
+        """
+        self.require(kind)
+        if kind == SAMPLES and self.given is not None:
+            return len(self.given)
         most = len(self.images[self.settings.split])
         return min(self.settings.samples, most) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
@@ -105,6 +151,9 @@ class EvaluationPlan:
         for metric in self.settings.metrics:
             try:
                 notes |= dict.fromkeys(_notes(metric, metric.check(self)))
+            except NeedsModelError as error:
+                refused = NeedsModelError(f"evaluate.metrics: {called(metric)} {error}; {self._without_model()}")
+                errors.setdefault(str(refused), refused)
             except HebmError as error:
                 errors.setdefault(str(error), error)
         if len(errors) > 1:
@@ -112,6 +161,21 @@ class EvaluationPlan:
         for only in errors.values():
             raise only
         return tuple(notes)
+
+    def _without_model(self) -> str:
+        """Say which of the metrics do without a model."""
+        names = ", ".join(f'"{called(metric)}"' for metric in self.settings.metrics if not self.needs_model(metric))
+        return f"use evaluate.metrics = [{names}]" if names else "name another metric in evaluate.metrics"
+
+    def needs_model(self, metric: MetricRecipe) -> bool:
+        """Return whether a metric asks for a model, and there is none."""
+        try:
+            metric.check(self)
+        except NeedsModelError:
+            return True
+        except HebmError:  # `check` tells it
+            return False
+        return False
 
 
 def _notes(metric: MetricRecipe, returned: Any) -> Sequence[str]:

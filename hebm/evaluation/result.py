@@ -1,4 +1,4 @@
-"""Compute the metrics of a run."""
+"""Compute the metrics of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import torch
 from hebm.errors import HebmError, PluginError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
-from hebm.evaluation.metric import Key, Measurement, MetricRecipe
+from hebm.evaluation.metric import Key, Measurement, MetricRecipe, called
 from hebm.evaluation.metrics_file import Failure, Results
 from hebm.evaluation.settings import EvaluateSettings
 from hebm.memory import is_out_of_memory
-from hebm.registry import name_of
 from hebm.training.run_state import Stopped
 
 _PACKAGES = ("hebm", "torch", "torchvision", "torch-fidelity")
@@ -74,14 +73,7 @@ def _undefined(measurement: Measurement) -> Measurement:
 
 
 def _failure(metric: MetricRecipe, error: Exception, settings: EvaluateSettings) -> Failure:
-    return Failure(_name(metric), _reason(error, settings), "".join(traceback.format_exception(error)))
-
-
-def _name(metric: MetricRecipe) -> str:
-    try:
-        return name_of(metric)
-    except PluginError:  # it came from Python and is not registered
-        return type(metric).__name__
+    return Failure(called(metric), _reason(error, settings), "".join(traceback.format_exception(error)))
 
 
 def _reason(error: Exception, settings: EvaluateSettings) -> str:
@@ -165,13 +157,9 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
     settings = evaluation.settings
     return {
         "extractors": {name: extractor.describe() for name, extractor in evaluation.extractors.items()},
-        "n": settings.samples,
+        **evaluation.conditions(),
         "n_reference": len(evaluation.references),
         "split": settings.split,
-        "decode": settings.decode,
-        "chain_steps": settings.chain_steps,
-        "start_proposals": settings.start_proposals,
-        "after": settings.after,
         "range": "[-1, 1] as 8-bit pixels",
         "seed": evaluation.model.seed,
         "versions": {package: _version(package) for package in _PACKAGES},

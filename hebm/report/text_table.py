@@ -15,20 +15,25 @@ _WIDTH = 50
 _BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is better)"}
 
 
-def metrics_table(folder: RunFolder, results: Results) -> str:
-    """Print every measurement of a run with what it must be read with, and where the page is.
+def metrics_table(name: str, results: Results, folder: RunFolder | None = None) -> str:
+    """Return every measurement as text, with what it must be read with.
 
     A learned prior that does not beat its control is named first.
+
+    Arguments:
+        name: of the run or of the images.
+        results: what was measured of them.
+        folder: of the run, to say where its page is; None for images that no run made.
     """
     lines = [
         *below_control(results),
         *_measurements(results),
-        *_failures(folder, results),
+        *_failures(results, folder),
         *_seconds(results),
         _conditions(results),
-        f"report: {folder.report}",
+        *([] if folder is None else [f"report: {folder.report}"]),
     ]
-    return printable(folder.path.name) + "".join(f"\n  {printable(line)}" for line in lines)
+    return printable(name) + "".join(f"\n  {printable(line)}" for line in lines)
 
 
 def _measurements(results: Results) -> list[str]:
@@ -44,13 +49,14 @@ def _measurements(results: Results) -> list[str]:
     return lines
 
 
-def _failures(folder: RunFolder, results: Results) -> list[str]:
+def _failures(results: Results, folder: RunFolder | None) -> list[str]:
     """Return the metrics that failed, each with its reason and the command that tries again."""
     lines: list[str] = []
     for failed in results.failures:
         first, *more = failed.reason.splitlines() or [""]
         lines += [f"{failed.metric} failed: {first}", *(f"  {line}" for line in more)]
-        lines.append(f"  try again: {failed.again} (traceback: {folder.failures_log})")
+        if folder is not None:
+            lines.append(f"  try again: {failed.again} (traceback: {folder.failures_log})")
     return lines
 
 
@@ -90,7 +96,9 @@ def _seconds(results: Results) -> list[str]:
 def _conditions(results: Results) -> str:
     c = results.conditions
     unfinished = f", unfinished: {c[UNFINISHED]}" if UNFINISHED in c else ""
+    n, split = c.get("n_reference"), c.get("split")
+    reference = split if n is None else f"{n} {split} images"
     return (
-        f"(n {c.get('n')}, reference {c.get('n_reference')} {c.get('split')} images, seed {c.get('seed')}, "
+        f"(n {c.get('n')}, reference {reference}, seed {c.get('seed')}, "
         f"extractor {extractor_names(results)}{unfinished})"
     )

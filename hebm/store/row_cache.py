@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from torch import Tensor
 
 from hebm.errors import ConfigError
 from hebm.store.durable import reporting
@@ -17,6 +19,56 @@ from hebm.store.row_files import ABOUT, InFiles, about
 from hebm.store.rows import InMemory, KeptRows, Make, Table
 
 MIB, GIB = 2**20, 2**30
+
+
+@attrs.define
+class TableTime:
+    """What the rows of some tables cost in a trial.
+
+    Arguments:
+        rows: of all tables.
+        made: how many of them were computed.
+        seconds: that these took.
+    """
+
+    rows: int
+    made: int = 0
+    seconds: float = 0.0
+
+    def seconds_of(self, most: int) -> float:
+        """Return the seconds that all rows take, or `most` of them where they are more."""
+        return min(self.rows, most) * self.seconds / self.made if self.made else 0.0
+
+
+@attrs.frozen(eq=False)
+class Trial:
+    """Collects what rows cost while training is tried.
+
+    Arguments:
+        tables: those that were opened, in order.
+    """
+
+    tables: list[TableTime] = attrs.field(factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds spent on rows so far."""
+        return sum(table.seconds for table in self.tables)
+
+    def timing(self, table: Table, makes: Mapping[str, Make]) -> dict[str, Make]:
+        """Return functions that compute the same rows and are timed."""
+        self.tables.append(found := TableTime(len(makes) * table.rows))
+
+        def timed(make: Make) -> Make:
+            def made(first: int, count: int) -> Mapping[str, Tensor]:
+                started = time.perf_counter()
+                rows = make(first, count)
+                found.made, found.seconds = found.made + count, found.seconds + time.perf_counter() - started
+                return rows
+
+            return made
+
+        return {name: timed(make) for name, make in makes.items()}
 
 
 @attrs.frozen
@@ -28,14 +80,14 @@ class RowCache:
         limit: GiB that the folder may take.
         identity: what all rows depend on, in JSON's types.
         say: is told of rows that will be computed and kept.
-        trial: check that there is room, but keep rows in memory.
+        trial: checks that there is room, keeps rows in memory, and times them.
     """
 
     folder: Path | None = None
     limit: float = math.inf
     identity: Mapping[str, Any] = attrs.field(factory=dict)
     say: Callable[[str], None] = lambda text: None
-    trial: bool = False
+    trial: Trial | None = None
 
     def bound(self, identity: Mapping[str, Any]) -> RowCache:
         """Return the cache for rows that depend on something more."""
@@ -60,8 +112,8 @@ class RowCache:
             found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
             if missing := sum(not (path / ABOUT).exists() for path, _ in found.values()):
                 self._check_space(what, table, missing, fewer)
-            if self.trial:
-                return attrs.evolve(self, folder=None).open(what, table, makes, fewer)
+            if self.trial is not None:
+                return attrs.evolve(self, folder=None).open(what, table, self.trial.timing(table, makes), fewer)
             self.folder.mkdir(parents=True, exist_ok=True)
             places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())

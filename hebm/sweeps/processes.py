@@ -20,11 +20,12 @@ import attrs
 
 from hebm import registry
 from hebm.children import Lifeline, handing_on, lifeline
+from hebm.estimates import duration
 from hebm.stopping import STOPPING
 from hebm.store.durable import reporting
 from hebm.sweeps.gpus import VISIBLE, gpu_of, visible_gpus
 from hebm.sweeps.planning import PlannedRun
-from hebm.sweeps.stages import Stage, duration, trained_anyway
+from hebm.sweeps.stages import Stage, trained_anyway
 
 LOG = "run.log"
 """The file in a run folder that the run's process writes to."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -14,11 +15,15 @@ from hebm.comparing import Comparison, compare
 from hebm.config.overrides import Changes
 from hebm.config.sweep_file import Sweep
 from hebm.errors import ConfigError, HebmError
+from hebm.estimates import duration
 from hebm.progress import listener_of
 from hebm.report.measured_rows import ENDING, Row
 from hebm.sweeps.planning import PlannedRun, plan
 from hebm.sweeps.processes import LOG, Ended, Processes, last_error
-from hebm.sweeps.stages import Stage, duration, estimates, stages_of
+from hebm.sweeps.stages import Stage, estimates, stages_of
+
+if TYPE_CHECKING:
+    from hebm.checking import Check
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -188,8 +193,8 @@ def sweep(
     return result
 
 
-def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> None:
-    """Check a run of each variant, without training: seeds change nothing that could stop a run.
+def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> dict[str, Check]:
+    """Check a run of each variant and return what was found by variant: seeds change nothing that could stop a run.
 
     Variants that take a backbone are checked with a new one.
 
@@ -198,6 +203,7 @@ def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> None:
     from hebm.checking import check
 
     complaints = []
+    checks: dict[str, Check] = {}
     first: dict[str, PlannedRun] = {}
     for run in found.planned:
         first.setdefault(run.variant, run)
@@ -208,12 +214,13 @@ def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> None:
             train = attrs.evolve(experiment.train, backbone_from=None)  # type: ignore[misc]
             experiment = attrs.evolve(experiment, train=train)  # type: ignore[misc]
         try:
-            check(experiment, lambda line: say(f"  {line}"))
+            checks[run.variant] = check(experiment, lambda line: say(f"  {line}"))
         except HebmError as error:
             say(f"  error: {error}")
             complaints.append(f"variant {run.variant!r}: {error}")
     if complaints:
         raise ConfigError("\n".join(complaints))
+    return checks
 
 
 def _total(left: Sequence[float | None], jobs: int) -> str:

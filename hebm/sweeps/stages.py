@@ -129,21 +129,6 @@ def _share_left(stored: StoredRun) -> float:
     return 1 - stored.reached().total / steps if steps else 1.0
 
 
-def duration(seconds: float | None) -> str:
-    """Return a duration in words.
-
-    Example:
-        >>> duration(4000), duration(90), duration(7), duration(None)
-        ('1 h 7 min', '2 min', '7 s', 'unknown')
-    """
-    if seconds is None:
-        return "unknown"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
 def trained_anyway(folder: RunFolder) -> bool:
     """Return whether a run is trained although its process failed, in its evaluation for example."""
     try:

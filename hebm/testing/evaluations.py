@@ -28,6 +28,7 @@ from hebm.data.images import ArrayImages
 from hebm.data.splits import Splits
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor, ExtractorRecipe
+from hebm.evaluation.given_images import GivenImages
 from hebm.evaluation.metric import MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.settings import EvaluateSettings
@@ -124,10 +125,35 @@ class SmallEvaluation(Evaluation):
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
         """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
-        made = self._recipe(which)
-        made.check_suited(self.splits["train"])
-        name = registry.name_of(made)
-        return self.extractors.setdefault(name, StandIn(name, len(self.splits["train"].classes)))
+        return _stand_in(self, self._recipe(which))
+
+
+class SmallGivenImages(GivenImages):
+    """Images that no run made, in an evaluation whose extractors are all stand-ins."""
+
+    @property
+    def plan(self) -> SmallPlan:
+        """The plan of this evaluation, which metrics check."""
+        images = spec(self.splits["train"], self.splits.recipe)
+        return SmallPlan(self.splits.images, images, self.settings, given=self.given)
+
+    def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
+        """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
+        return _stand_in(self, self._recipe(which))
+
+
+def _stand_in(evaluation: Evaluation, recipe: ExtractorRecipe) -> Extractor:
+    recipe.check_suited(evaluation.splits["train"])
+    name = registry.name_of(recipe)
+    return evaluation.extractors.setdefault(name, StandIn(name, len(evaluation.splits["train"].classes)))
+
+
+def given_images(images: ImageSpec) -> SmallGivenImages:
+    """Return an evaluation of images that no run made: the test split of random images."""
+    data = random_images(images)
+    splits = Splits(data, {split: data.load(split) for split in SPLITS})
+    settings = EvaluateSettings(samples=BLOCK, batch_size=BLOCK, metrics=())
+    return SmallGivenImages(splits["test"], splits, settings, 0, torch.device("cpu"))
 
 
 class GeneratorOnly(Backbone):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hebm.errors import HebmError
+from hebm.errors import HebmError, NeedsModelError
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.interfaces import Backbone, ImageSpec
-from hebm.testing.evaluations import FULL, SmallEvaluation, subjects
+from hebm.testing.evaluations import FULL, SmallEvaluation, SmallGivenImages, given_images, subjects
 from hebm.testing.model_states import unchanged
 from hebm.testing.promises import promise
 
@@ -38,7 +38,15 @@ def check_few_images(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone
     computed(recipe, evaluation, f"{FEWEST} images")
 
 
-def computed(recipe: MetricRecipe, evaluation: SmallEvaluation, name: str) -> list[Measurement]:
+def check_given_images(recipe: MetricRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
+    """Images that no run made are measured, as `evaluation.kinds` names them; or `NeedsModelError` is raised."""
+    try:
+        computed(recipe, given_images(images), "images that no run made")
+    except NeedsModelError:
+        return
+
+
+def computed(recipe: MetricRecipe, evaluation: SmallEvaluation | SmallGivenImages, name: str) -> list[Measurement]:
     """Return what a metric measures, or nothing where `check` refuses; an error of `compute` breaks a promise.
 
     Arguments:
@@ -52,6 +60,8 @@ def computed(recipe: MetricRecipe, evaluation: SmallEvaluation, name: str) -> li
         return []
     try:
         return list(recipe.compute(evaluation))
+    except NeedsModelError:
+        raise
     except Exception as error:
         seen = f"check accepts, and compute raises {type(error).__name__}: {error} ({name})"
         fix = "raise ConfigError in check(plan), or return a measurement without a value and with a note"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import torch
@@ -12,6 +12,8 @@ from hebm.errors import NonFiniteError
 from hebm.interfaces import Batch, Progress
 from hebm.noise import Noise
 from hebm.training.phases import Phase
+
+_GROWN = 1e3
 
 
 @attrs.define
@@ -39,8 +41,54 @@ class Guard:
         return self.in_a_row >= self.limit
 
 
+@attrs.frozen
+class Weights:
+    """The size of a group's weights, for the error that ends a run.
+
+    Arguments:
+        name: of the group, "backbone" or "prior".
+        first: the largest absolute value when the phase started.
+        largest: the largest absolute value now.
+        rate: the learning rate.
+    """
+
+    name: str
+    first: float
+    largest: float
+    rate: float
+
+    @property
+    def exploded(self) -> bool:
+        """Whether a step has changed weights by far more than training does."""
+        return not self.largest <= _GROWN * max(1.0, self.first)  # NaN fails every comparison
+
+
+def advice(weights: Sequence[Weights], chains: float) -> str:
+    """Return what to change when losses are not finite: the learning rate, or the sampler's step size.
+
+    Arguments:
+        weights: of every group that the phase trains.
+        chains: how many chains of the run ended with values that are not finite.
+    """
+    for group in weights:
+        if group.exploded:
+            grown = f"the weights of the {group.name} have grown from {group.first:.3g} to {group.largest:.3g}"
+            return f"{grown}: lower train.{group.name}.learning_rate (now {group.rate:.3g})"
+    if chains:
+        return (
+            f"{chains:,.0f} chains ended with values that are not finite while the weights stayed small: lower the "
+            "sampler's step_size"
+        )
+    return "lower the learning rate or the sampler's step size, or set a clip"
+
+
+def largest_weight(parameters: Iterable[Tensor]) -> float:
+    """Return the largest absolute value of all parameters; 0 if there are none."""
+    return max((float(parameter.detach().abs().max()) for parameter in parameters if parameter.numel()), default=0.0)
+
+
 def nonfinite_report(
-    phase: str, progress: Progress, terms: Mapping[str, float], offender: str, limit: int
+    phase: str, progress: Progress, terms: Mapping[str, float], offender: str, limit: int, fix: str
 ) -> NonFiniteError:
     """Return the error that ends a run.
 
@@ -50,12 +98,13 @@ def nonfinite_report(
         terms: the step's metrics.
         offender: what `first_offender` found.
         limit: number of skipped steps in a row.
+        fix: what to change.
     """
     listed = ", ".join(f"{name}={value:.4g}" for name, value in terms.items())
     return NonFiniteError(
         f"phase {phase!r}, step {progress.step + 1}: {limit} step(s) in a row had a loss or gradient that is not "
-        f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; lower the "
-        "learning rate or the sampler's step size, or set a clip, and start the run again with --allow-changes"
+        f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; {fix}, and "
+        "start the run again with --allow-changes"
     )
 
 

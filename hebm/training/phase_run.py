@@ -16,7 +16,7 @@ from hebm.errors import NonFiniteError
 from hebm.interfaces import Batch, Loss
 from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint, save
-from hebm.training.guard import first_offender, nonfinite_report
+from hebm.training.guard import Weights, advice, first_offender, largest_weight, nonfinite_report
 from hebm.training.job import Place, WatchedProgress
 from hebm.training.phases import Phase, Supplies
 from hebm.training.plateau import Plateau
@@ -53,6 +53,7 @@ class PhaseRun:
         trained = any(group.group.parameters() for group in self.groups)
         self._wrapped: Any = run.accelerator.prepare(self.phase) if trained else self.phase
         self._since = time.monotonic(), place.step
+        self._sizes = {group.name: _largest(group) for group in self.groups}
 
     def train(self) -> None:
         """Take the remaining steps, until the last one or until the loss stops falling.
@@ -179,7 +180,12 @@ class PhaseRun:
         found: list[str] = gather_object([first_offender(self.phase, batch, noise, self.progress)])
         means = {name: self.run.mean(value) for name, value in metrics.items()}
         first = next(filter(None, found), "")
-        return nonfinite_report(self.phase.name, self.progress, means, first, self.run.guard.limit)
+        chains = sum(value for name, value in self.run.counts().items() if "chains" in name)
+        weights = [
+            Weights(g.name, self._sizes[g.name], _largest(g), g.optimizer.param_groups[0]["lr"]) for g in self.groups
+        ]
+        fix = advice(weights, chains)
+        return nonfinite_report(self.phase.name, self.progress, means, first, self.run.guard.limit, fix)
 
     # ------------------------------------------------------------ after a step
 
@@ -237,6 +243,10 @@ class PhaseRun:
         for group in self.groups:
             tensors.update(group.tensors())
         return tensors
+
+
+def _largest(group: GroupState) -> float:
+    return largest_weight(group.group.parameters().values())
 
 
 def _require_gradients(model: Model, phase: Phase) -> None:

@@ -1,6 +1,10 @@
 """`hebm check` builds everything, tries it, and writes nothing."""
 
+import json
+
+import pytest
 from click.testing import CliRunner
+from real_runs import hebm, tiny, write_config
 
 from hebm.cli.main import main
 
@@ -28,7 +32,7 @@ def check(tmp_path, text, *options):
     return result
 
 
-def test_it_says_what_there_is_and_tries_two_steps_of_every_phase(tmp_path):
+def test_it_says_what_there_is_tries_steps_of_every_phase_and_estimates_the_time(tmp_path):
     result = check(tmp_path, CONFIG)
     assert result.exit_code == 0, result.output
     for part in (
@@ -36,7 +40,8 @@ def test_it_says_what_there_is_and_tries_two_steps_of_every_phase(tmp_path):
         "mlp.py:",
         "phase backbone: 3000 steps",
         "phase prior: 2000 steps",
-        "step 2: loss",
+        "step 5: loss",
+        "time of a run: about ",
         "ready",
     ):
         assert part in result.output
@@ -47,3 +52,22 @@ def test_what_does_not_fit_is_an_error_with_its_mend(tmp_path):
     assert result.exit_code == 2
     assert "top-down" in result.output
     assert "Traceback" not in result.output
+
+
+def test_json_is_one_object_with_the_estimate_and_with_errors_where_there_are_any(tmp_path):
+    found = json.loads(check(tmp_path, CONFIG, "--json").stdout)
+    assert found["ready"]
+    assert found["phases"] == {"backbone": 3000, "prior": 2000}
+    parts = found["estimate"]
+    assert parts["seconds"] == pytest.approx(sum(parts["phases"].values()) + parts["evaluation"], abs=0.3)
+    failed = check(tmp_path, CONFIG, "--json", "--set", "backbone.inference=none")
+    assert failed.exit_code == 2
+    wrong = json.loads(failed.stdout)
+    assert not wrong["ready"]
+    assert "top-down" in wrong["errors"][0]
+
+
+def test_check_says_that_checkpoints_do_not_fit_on_the_disk(tmp_path):
+    process = hebm("check", write_config(tmp_path, tiny(run={"keep": 10**9})))
+    assert process.status == 1
+    assert "training needs room for 1000000001 checkpoints" in process.stderr

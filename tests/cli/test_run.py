@@ -124,15 +124,16 @@ def test_fp16_which_needs_a_loss_scale_is_not_offered(tmp_path):
     assert "run.mixed_precision" in process.stderr
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "no-such-tracker"])
-def test_a_tracker_that_is_not_installed_is_a_configuration_error(tmp_path, name):
+@pytest.mark.parametrize("name", ["tensorboard", "tensorbord"])
+def test_a_tracker_that_is_not_installed_or_misspelt_is_a_configuration_error(tmp_path, name):
     from accelerate.tracking import get_available_trackers
 
     if name in map(str, get_available_trackers()):
         pytest.skip("it is installed")
     process = hebm("run", write_config(tmp_path, tiny(run={"trackers": [name]})), "--runs", tmp_path)
     assert process.status == 2
-    assert f"error: run.trackers: '{name}' is not installed" in process.stderr
+    known = f"'{name}' is not installed", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?"
+    assert f"error: run.trackers: {known[name == 'tensorbord']}" in process.stderr
 
 
 TENSORBOARD = """\
@@ -149,8 +150,13 @@ class SummaryWriter:
         with self.path.open("a") as file:
             file.write(json.dumps([name, value, global_step]) + "\\n")
 
-    def add_hparams(self, *arguments, **kwargs):
-        pass
+    def add_hparams(self, values, **kwargs):
+        self.path.with_name("hparams.json").write_text(json.dumps(values))
+
+    def add_images(self, name, pixels, global_step=None, dataformats="NCHW", **kwargs):
+        assert dataformats == "NHWC"
+        assert pixels.shape[3] == 3
+        self.add_scalar(name, list(pixels.shape), global_step)
 
     def flush(self):
         pass
@@ -165,16 +171,21 @@ def test_trackers_are_given_every_line(tmp_path):
     if find_spec("tensorboard") or find_spec("tensorboardX"):
         pytest.skip("the real one is installed")
     (tmp_path / "tensorboardX.py").write_text(TENSORBOARD)
-    config = write_config(tmp_path, tiny(run={"trackers": ["tensorboard"]}))
+    config = write_config(tmp_path, tiny(run={"trackers": ["tensorboard"]}, evaluate={"metrics": ["active-units"]}))
     arguments = ["run", str(config), "--runs", str(tmp_path)]
     process = fork_server().start("real_runs:cli_with_tensorboard", arguments, [str(tmp_path)])
     assert process.end() == 0, process.stderr
     (written,) = (tmp_path / "tiny").rglob("scalars.jsonl")
     scalars = [json.loads(line) for line in written.read_text().splitlines()]
     lines = log(tmp_path / "tiny")
-    assert [[value, step] for name, value, step in scalars if name == "loss"] == [
-        [line["loss"], line["total_step"]] for line in lines
+    assert [[name, value, step] for name, value, step in scalars if name.endswith("/loss")] == [
+        [f"{line['phase']}/loss", line["loss"], line["step"]] for line in lines
     ]
+    arrived = {name for name, _, _ in scalars}
+    assert {name for name in arrived if name.startswith("evaluation/active-units")}
+    assert "evaluation/prior" in arrived  # a grid
+    assert written.parent == tmp_path / "tiny" / "trackers" / "hebm"
+    assert json.loads(written.with_name("hparams.json").read_text())["prior.type"] == "joint"
     assert written.with_name("closed").exists()
 
 

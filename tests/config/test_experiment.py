@@ -137,6 +137,27 @@ def test_a_file_whose_stem_is_no_folder_name_needs_a_name(tmp_path, valid):
     assert Experiment.load(path, ["name=words"]).name == "words"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le-bom"])
+def test_files_of_windows_editors_are_read(encoding, valid, tmp_path):
+    text = valid.replace("\n", "\r\n")
+    data = b"\xff\xfe" + text.encode("utf-16-le") if encoding == "utf-16-le-bom" else text.encode(encoding)
+    (tmp_path / "exp.toml").write_bytes(data)
+    (tmp_path / "plain.toml").write_text(valid, encoding="utf-8")
+    assert Experiment.load(tmp_path / "exp.toml", ["name=a"]) == Experiment.load(tmp_path / "plain.toml", ["name=a"])
+
+
+@pytest.mark.parametrize("value", ["2024", "1e5", "true", "2024-01-01", "1_000"])
+def test_a_key_that_holds_text_takes_the_command_line_as_it_is(value, write, valid):
+    assert Experiment.load(write(valid), [f"data.root={value}"]).data.root == value
+    assert f"got {'true' if value == 'true' else ''}" in complaints(write(valid.replace('"somewhere"', value)))[0]
+
+
+def test_a_folder_that_is_a_run_names_the_file_in_it(valid, tmp_path):
+    assert "`hebm init` writes one to start from" in complaints(tmp_path)[0]
+    (tmp_path / "config.toml").write_text(valid, encoding="utf-8")
+    assert f"the configuration of this run is {tmp_path.name}/config.toml: `hebm run" in complaints(tmp_path)[0]
+
+
 def test_huge_integers_do_not_break_the_message(write, valid):
     assert "seed: must be at most" in complaints(write(valid.replace("seed = 3", "seed = 0x1" + "0" * 8000)))[0]
     found = complaints(write(valid.replace("rate = 1\n", f"rate = {10**400}\n")))[0]

@@ -186,6 +186,11 @@ def changes_the_model(self, plan):
     return []
 
 
+def looks_for_the_prior(evaluation):
+    found = {kind: spread(evaluation, kind) for kind in evaluation.kinds}
+    return [found[PRIOR]]
+
+
 def of(compute, label=None, check=None):
     """A metric that computes, and checks, by functions."""
 
@@ -202,7 +207,7 @@ def of(compute, label=None, check=None):
 
 
 EVERYTHING = names_of(of(sound)) - {"measurements"}
-EARLY = ("notes", "few-images")
+EARLY = ("notes", "few-images", "given-images")
 UNACCEPTABLE = ("results-file", "shown")
 
 CONTROLS = [
@@ -228,6 +233,7 @@ CONTROLS = [
     (moves_weights, "leaves-the-model", ()),
     (leaves_gradients, "leaves-the-model", ()),
     (needs_inference, "lacking", ()),
+    (looks_for_the_prior, "given-images", ()),
     (needs_labels, "lacking", ()),
     (refuses_late, "lacking", ()),
     (needs_many, "few-images", ()),

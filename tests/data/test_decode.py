@@ -1,4 +1,5 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -129,3 +130,24 @@ def test_what_is_too_small_for_the_crop_is_taken_as_cut_already_if_it_has_the_si
     assert not torch.equal(Decoder(1, 16, crop=8, ready=(16, 16))(small, "a"), torch.from_numpy(RAMP)[None])
     with pytest.raises(DataError, match=r"smaller than data\.crop = 20"):
         Decoder(1, 16, crop=20, ready=(15, 15))(small, "a")
+
+
+def claiming(width, height):
+    """A PNG whose header claims a size that its data do not have."""
+    data = bytearray(png(Image.fromarray(RAMP)))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_an_image_with_too_many_pixels_is_refused_before_it_is_decoded_and_the_key_is_named():
+    with pytest.raises(DataError, match=r"^a: has 60,000 × 60,000 pixels, more than data\.max_pixels = 178,956,970;"):
+        Decoder()(claiming(60_000, 60_000), "a")
+    with pytest.raises(DataError, match=r"has 16 × 16 pixels, more than data\.max_pixels = 255"):
+        Decoder(max_pixels=255)(png(Image.fromarray(RAMP)), "a")
+
+
+def test_a_large_image_is_read_where_it_is_allowed_and_pillows_own_limit_stays(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert Decoder(max_pixels=256)(png(Image.fromarray(RAMP)), "a").shape == (1, 16, 16)
+    assert Image.MAX_IMAGE_PIXELS == 10

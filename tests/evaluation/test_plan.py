@@ -77,7 +77,7 @@ def test_weights_are_checked_before_training(tmp_path):
 
 def test_subsets_and_splits_are_no_larger_than_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(Inception, "check_weights", lambda self: None)
-    with pytest.raises(ConfigError, match=r"kid takes subsets of 1000 images, .* 300; .* subset_size = 300 } or raise"):
+    with pytest.raises(ConfigError, match=r"kid takes subsets of 1000 images, .* subset_size = 300 } or use more"):
         checked(tmp_path, KID())
     with pytest.raises(ConfigError, match=r"subset_size = 400 }$"):  # the split has no more
         checked(tmp_path, KID(), samples=2000)

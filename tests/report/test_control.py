@@ -20,13 +20,15 @@ def test_a_prior_that_does_not_beat_the_control_is_said_so_first(tmp_path, gap):
     folder = finished_run(tmp_path, gap=gap, with_samples=False)
     (line,) = below_control(results(gap=gap))
     assert line == SENTENCE.replace("20.0", f"{100 * gap:.1f}")
-    assert metrics_table(folder, results(gap=gap)).splitlines()[1].strip() == line
+    assert metrics_table("run", results(gap=gap), folder).splitlines()[1].strip() == line
     assert contents(folder)["below_control"] == [line]
 
 
 def test_a_better_prior_is_not(tmp_path):
     assert below_control(results(gap=0.3)) == []
-    assert metrics_table(finished_run(tmp_path, with_samples=False), results()).splitlines()[1].startswith("  gap")
+    assert (
+        metrics_table("run", results(), finished_run(tmp_path, with_samples=False)).splitlines()[1].startswith("  gap")
+    )
 
 
 def test_without_a_gap_the_distance_decides_and_lower_is_better():

@@ -13,7 +13,7 @@ BOUND = {"unit": "nats per image", "conditions": {"k": 100, "targets": "binarise
 
 
 def printed(tmp_path, found):
-    lines = metrics_table(RunFolder(tmp_path / "tiny"), found).splitlines()
+    lines = metrics_table("tiny", found, RunFolder(tmp_path / "tiny")).splitlines()
     return [" ".join(line.split()) for line in lines]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from hebm.errors import CheckpointError, ConfigError
 from hebm.store import row_cache
-from hebm.store.row_cache import RowCache
+from hebm.store.row_cache import RowCache, Trial
 from hebm.store.rows import Column, Table
 
 TABLE = Table({"u": Column((3,), torch.float32), "image": Column((1, 2, 2), torch.uint8)}, rows=10, block=4)
@@ -198,7 +198,7 @@ def test_what_will_be_stored_is_said_once(tmp_path):
 
 
 def test_a_trial_checks_the_room_and_leaves_nothing_behind(tmp_path):
-    cache = RowCache(tmp_path / "draws", limit=0.5, trial=True)
+    cache = RowCache(tmp_path / "draws", limit=0.5, trial=Trial())
     assert same(opened(cache).take(torch.arange(10)), range(10))
     with pytest.raises(ConfigError, match=r"run\.cache_limit is 0\.5 GiB"):
         opened(cache, table=large(1024))

@@ -54,6 +54,7 @@ def test_too_many_in_a_row_end_the_run_with_a_report_and_keep_the_last_good_chec
     assert "phase 'prior', step 6: 3 step(s) in a row" in report
     assert "f_positive=nan" in report
     assert "First: output of module trained." in report
+    assert "384 chains ended with values that are not finite while the weights stayed small: lower the" in report
     assert "--allow-changes" in report
     assert steps_saved(tmp_path / "tiny")[-1] == 8  # the multiple of 4 before the first bad step, 10
     assert finite(tmp_path / "tiny")
@@ -67,7 +68,17 @@ def test_a_learning_rate_that_is_too_large_ends_the_run_too(tmp_path):
     assert "Traceback" not in process.stderr
     assert "phase 'backbone', step 3: 2 step(s) in a row" in process.stderr
     assert "First: output of module backbone." in process.stderr
+    assert "; the weights of the backbone have grown from " in process.stderr
+    assert "to 1e+30: lower train.backbone.learning_rate (now " in process.stderr
     assert steps_saved(tmp_path / "tiny") == [1], "steps that failed must not push good checkpoints out"
+
+
+def test_a_step_size_that_is_too_large_is_what_the_error_blames(tmp_path):
+    config = write_config(tmp_path, tiny(run={"max_skipped": 2}))
+    process = hebm("run", config, "--runs", tmp_path, "--set", "prior.sampler.step_size=1e25")
+    assert process.status == 1
+    assert "phase 'prior', step 2" in process.stderr
+    assert "lower the sampler's step_size, and start the run again" in process.stderr
 
 
 def test_a_loss_that_is_not_finite_on_one_of_two_processes_is_left_out_on_both(tmp_path, failing):

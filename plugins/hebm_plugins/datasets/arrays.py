@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,15 @@ from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.data.dataset_recipe import ImageData
-from hebm.data.images import ArrayImages, from_range
 from hebm.errors import ConfigError, DataError
-from hebm_plugins.datasets.label_arrays import complaints_about, names_of, to_labels
-from hebm_plugins.datasets.pixel_arrays import ROUNDING
+from hebm_plugins.datasets.array_files import keys_of, open_array
+from hebm_plugins.datasets.from_python import PassedImages
+from hebm_plugins.datasets.label_arrays import complaints_about, names_of, numbered, to_labels
+from hebm_plugins.datasets.pixel_arrays import ROUNDING, Range, tensor_of
 from hebm_plugins.datasets.splits import hold_out
 
+_CHUNK = 1 << 24
+"""Values that are hashed at a time."""
 _ATTRIBUTES = "attributes"
 _BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
 
@@ -58,30 +61,30 @@ class Arrays(ImageData):
     )
     holdout: float = option(0.1, doc="fraction of train held out as test if `test` is left out", low=0, high=0.9)
 
-    def source(self, split: str) -> ArrayImages:
-        """Return the images of a split, in the array's order."""
+    def source(self, split: str) -> MappedImages:
+        """Return the images of a split, in the array's order, which are read from the file when they are asked for."""
         if self.test is None and self.test_labels is not None:
             raise ConfigError("data.test_labels is set, but data.test is not: set both, or neither")
         own = split == "test" and self.test is not None
         name = self.test if own and self.test is not None else self.train
-        pixels = self._pixels(*self._array(name, "test" if own else "train"))
+        array, where = self._array(name, "test" if own else "train")
+        if not array.size:
+            raise DataError(f"{where}: shape {array.shape} holds no values; save at least one image")
+        pixels = tensor_of(_plain_numbers(_to_nchw(array, self.layout, where), where), where)
+        stated = _stated_range(pixels, self.range, where)
         labels = self._labels(own)
         if labels is not None and len(labels) != len(pixels):
             raise DataError(f"{name}: {len(pixels)} images, but {len(labels)} labels; check data.{split}_labels")
+        index = torch.arange(len(pixels))
         if self.test is None:
-            kept = torch.tensor(sorted(hold_out([str(i) for i in range(len(pixels))], self.holdout, split))).long()
-            pixels, labels = pixels[kept], None if labels is None else labels[kept]
-        return ArrayImages(pixels, labels, *self._names())
+            index = torch.tensor(sorted(hold_out(numbered(len(pixels)), self.holdout, split))).long()
+        return MappedImages(pixels, index, stated, None if labels is None else labels[index], self._names(), "")
 
     def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
         """Return an array and its name for messages."""
         if self.path is not None:
-            return _load(Path(self.path), name, option_name)
-        return _load(Path(name), None, option_name)
-
-    def _pixels(self, array: np.ndarray, where: str) -> Tensor:
-        images = _to_nchw(array, self.layout, where)
-        return _in_range(images, self.range, where)
+            return open_array(Path(self.path), name, option_name)
+        return open_array(Path(name), None, option_name)
 
     def _labels(self, own_test: bool) -> Tensor | None:
         name = self.test_labels if own_test else self.train_labels
@@ -108,51 +111,24 @@ class Arrays(ImageData):
 
 def _stored_names(path: Path, count: int) -> tuple[str, ...]:
     """Return the names under the key `attributes` of an .npz, or none."""
-    if _ATTRIBUTES not in _keys(path):
+    if _ATTRIBUTES not in keys_of(path):
         return ()
-    array, where = _load(path, _ATTRIBUTES, "path")
+    array, where = open_array(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
         needed = f"the names of the labels' {count} columns, strings of shape ({count},)"
         raise DataError(f"{where}: must be {needed}; got {array.dtype} of shape {array.shape}")
     return tuple(map(str, array.tolist()))
 
 
-def _keys(path: Path) -> list[str]:
-    with np.load(path, allow_pickle=False) as loaded:
-        return list(loaded.files)
+class MappedImages(PassedImages):
+    """Images in a file, which are read and scaled when they are asked for."""
 
-
-def _load(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
-    if not path.is_file():
-        what = "path" if key is not None else option_name
-        raise DataError(f"{path.absolute()}: no such file; set data.{what} to an .npy or .npz file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _plain(loaded, path, key)
-        with loaded:
-            return _entry(loaded, path, key, option_name)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        fix = "save plain numbers with numpy.save or numpy.savez (arrays of Python objects are refused)"
-        raise DataError(f"{path}: cannot be read as .npy or .npz ({error}); {fix}") from error
-
-
-def _plain(array: np.ndarray, path: Path, key: str | None) -> tuple[np.ndarray, str]:
-    if key is not None:
-        raise DataError(f"{path}: is an .npy with one array, data.path must be an .npz; name it in data.train instead")
-    return array, str(path)
-
-
-def _entry(loaded: np.lib.npyio.NpzFile, path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
-    keys = ", ".join(loaded.files)
-    if key is None and len(loaded.files) != 1:
-        raise DataError(
-            f"{path}: holds {len(loaded.files)} arrays ({keys}); set data.path to it and data.train to a key"
-        )
-    if key is not None and key not in loaded.files:
-        raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
-    name = loaded.files[0] if key is None else key
-    return loaded[name], f"{path}[{name}]"
+    def fingerprint(self) -> str:
+        """Hash type, range and all values of the split, a few rows at a time."""
+        sha = hashlib.sha256(repr((str(self.pixels.dtype), self.stated)).encode())
+        for few in torch.split(self.index, max(1, _CHUNK // math.prod(self.shape))):
+            sha.update(self.pixels[few].contiguous().view(torch.uint8).numpy().reshape(-1).data)
+        return self.digest(sha.digest(), *self.attribute_digest())
 
 
 def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
@@ -181,30 +157,34 @@ def _guess_layout(array: np.ndarray, where: str) -> str:
     raise DataError(f"{where}: shape {array.shape} {why}; set data.layout to nhw, nhwc or nchw")
 
 
-def _in_range(images: np.ndarray, value_range: str, where: str) -> Tensor:
-    """Return uint8 unchanged, everything else as float32 in [−1, 1]."""
+def _plain_numbers(images: np.ndarray, where: str) -> np.ndarray:
+    """Return numbers of a type that torch has. Raises `DataError` for anything else."""
     if images.dtype.kind not in "buif":
         raise DataError(f"{where}: holds {images.dtype}, expected numbers; save images as uint8 or float32")
-    if not images.size:
-        return torch.empty(images.shape)
-    low, high = float(images.min()), float(images.max())
+    if images.dtype.kind == "u" and images.dtype.itemsize > 1:
+        return images.astype(np.int64)
+    return images
+
+
+def _stated_range(pixels: Tensor, value_range: str, where: str) -> Range:
+    """Return the values that are black and white; None for bytes. Raises `DataError` for values outside."""
+    low, high = (float(value) for value in torch.aminmax(pixels))
     span = f"values run from {low:g} to {high:g}"
     if value_range == "auto":
-        value_range = _range_of_type(images.dtype, high, f"{where}: {span}")
+        value_range = _range_of_type(pixels.dtype, high, f"{where}: {span}")
     bounds = _BOUNDS[value_range]
-    rounding = ROUNDING * (bounds[1] - bounds[0]) if images.dtype.kind == "f" else 0
+    rounding = ROUNDING * (bounds[1] - bounds[0]) if pixels.is_floating_point() else 0
     if not (bounds[0] - rounding <= low and high <= bounds[1] + rounding):  # NaN fails every comparison
         raise DataError(f"{where}: {span}, but data.range = {value_range!r} allows {list(bounds)}; set data.range")
-    if value_range == "uint8" and images.dtype.kind != "f":
-        return torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
-    return from_range(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), *bounds)
+    return None if value_range == "uint8" and pixels.dtype == torch.uint8 else bounds
 
 
-def _range_of_type(dtype: np.dtype, high: float, found: str) -> str:
+def _range_of_type(dtype: torch.dtype, high: float, found: str) -> str:
     """Return the range that a type stands for. Raises `DataError` for a type that may have any."""
-    if dtype == np.bool_:
+    if dtype == torch.bool:
         return "unit"
-    if dtype == np.uint8 and high > 1:
+    if dtype == torch.uint8 and high > 1:
         return "uint8"
     fix = 'set data.range to "uint8" (0 … 255), "unit" (0 … 1) or "symmetric" (−1 … 1), or rescale them'
-    raise DataError(f"{found} and are {dtype}: their range cannot be told; {fix}")
+    kind = str(dtype).removeprefix("torch.")
+    raise DataError(f"{found} and are {kind}: their range cannot be told; {fix}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from hebm.config.recipes import option, recipe
 from hebm.data.archives import is_archive, open_files
 from hebm.data.dataset_recipe import ImageData
-from hebm.data.decode import CorruptImage, Decoder, ImageDecoder, Shape
+from hebm.data.decode import MOST_PIXELS, CorruptImage, Decoder, ImageDecoder, Shape
 from hebm.data.files import Files, said_of_left_out
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
 from hebm.errors import DataError, DataWarning
@@ -69,13 +69,18 @@ class ImageFolder(ImageData):
     """A folder, .zip or .tar(.gz) of images, with sub-folders for splits (train, test) or classes if there are any."""
 
     root: str = option(doc="the folder or archive; a folder may also hold train.zip, test.tar.gz and so on", path=True)
-    size: int | None = option(None, doc="resize the shorter side to this, then cut the centre square", low=1, unit="px")
-    crop: int | None = option(None, doc="first cut the centre square of this side", low=1, unit="px")
+    size: int | None = option(
+        None, doc="resize the shorter side to this, then cut the centre square", low=1, high=16384, unit="px"
+    )
+    crop: int | None = option(None, doc="first cut the centre square of this side", low=1, high=16384, unit="px")
     holdout: float = option(0.1, doc="fraction held out as test if there is no test folder", low=0, high=0.9)
     cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
     labels: str | None = option(
         None,
         doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
+    )
+    max_pixels: int = option(
+        MOST_PIXELS, doc="an image with more pixels is refused before it is decoded; raise it for larger ones", low=1
     )
     folders: str = option(
         "auto",
@@ -87,10 +92,10 @@ class ImageFolder(ImageData):
     def decoder(self, shape: Shape | None) -> ImageDecoder:
         """Cut, resize and convert as the options say."""
         if shape is None:
-            return Decoder(self.channels, self.size, self.crop)
+            return Decoder(self.channels, self.size, self.crop, max_pixels=self.max_pixels)
         channels, height, width = shape
         size = self.size or (height if height == width else None)
-        return Decoder(channels, size, self.crop, ready=(width, height))
+        return Decoder(channels, size, self.crop, (width, height), self.max_pixels)
 
     def source(self, split: str) -> Images:
         """Find the files of a split and decode them, now or when they are asked for."""

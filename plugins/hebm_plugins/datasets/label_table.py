@@ -99,11 +99,13 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
         raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")
     if is_named_image(header[0]):
         raise DataError(f"{where}: starts with the image {header[0]!r}; {example}: add one")
-    forms = list(map(normal_form, header[1:]))
-    for i, form in enumerate(forms):
-        if not form or form in forms[:i]:
+    seen: set[str] = set()
+    for name in header[1:]:
+        form = normal_form(name)
+        if not form or form in seen:
             what = "stands there twice" if form else "is empty"
-            raise DataError(f"{where}: the name {header[i + 1]!r} {what}; give each column a name of its own")
+            raise DataError(f"{where}: the name {name!r} {what}; give each column a name of its own")
+        seen.add(form)
     return tuple(header[1:])
 
 

@@ -127,7 +127,7 @@ class Omniglot(Downloadable):
     Train and test have different characters, hence different classes.
     """
 
-    size: int = option(28, doc="side of the image", low=4, unit="px")
+    size: int = option(28, doc="side of the image", low=4, high=16384, unit="px")
 
     def decoder(self, shape: Shape | None) -> StrokesDecoder:
         """Read dark strokes on white paper, as the published files have them; a user's own files are read alike."""
@@ -202,7 +202,7 @@ class CelebAImages(LazyImages):
 class CelebA(Downloadable):
     """162,770 + 19,962 aligned faces with forty attributes, cropped and resized. Read as needed: set `workers`."""
 
-    size: int = option(64, doc="side of the image", low=8, unit="px")
+    size: int = option(64, doc="side of the image", low=8, high=16384, unit="px")
     crop: int | None = option(
         None,
         doc="side of a centre square to cut first; left out: the usual 148×148 box with its corner at 15, 40",
@@ -240,7 +240,7 @@ class LSUN(ImageData):
 
     root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on", path=True)
     category: str = option("church_outdoor", doc="category of scenes", choices=_SCENES)
-    size: int = option(64, doc="side of the image", low=8, unit="px")
+    size: int = option(64, doc="side of the image", low=8, high=16384, unit="px")
 
     def decoder(self, shape: Shape | None) -> Decoder:
         """Resize the centre square to `size`, whatever the file."""

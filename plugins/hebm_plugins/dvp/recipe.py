@@ -36,15 +36,15 @@ class DVP(BackboneRecipe):
         1.0, doc="factor by which channels grow from a scale to the next coarser one", above=0, high=64
     )
     bottleneck: float = option(1.0, doc="ratio of a block's hidden channels to its channels", above=0, high=64)
-    encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1)
-    decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1)
+    encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1, high=1000)
+    decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1, high=1000)
     depthwise: bool = option(False, doc="decoder blocks with one 5x5 convolution per channel instead of two 3x3")
     log_var_bounds: tuple[float, float] = option((-10.0, 1.0), doc="bounds of log σ² of prior and posterior")
     aggregate: bool = option(True, doc="p(x|z) sees the sum of all latents divided by √L; if false, the last state")
     pseudo_input: str = option(
         "dct", doc="how c is computed from x; none: a plain ladder VAE without c", choices=(*PSEUDO_INPUTS, NONE)
     )
-    context_size: int = option(7, doc="S: c has S x S numbers per colour", low=1)
+    context_size: int = option(7, doc="S: c has S x S numbers per colour", low=1, high=1024)
     context_log_var: float = option(
         -6.0, doc="initial log variance of r(c|x), equal to γ_min of the diffusion prior", low=BOUNDS[0], high=BOUNDS[1]
     )
@@ -64,7 +64,7 @@ class DVP(BackboneRecipe):
         choices=LIKELIHOODS,
     )
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
-    mixtures: int = option(10, doc="components of the logistic mixture", low=1)
+    mixtures: int = option(10, doc="components of the logistic mixture", low=1, high=1000)
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for bounds in the wrong order and a deviation of 0."""

@@ -75,9 +75,9 @@ class ConvResidual(EnergyRecipe):
 
     channels: int = option(128, doc="channels of every convolution (nef in the paper's table)", low=1)
     width: int = option(256, doc="features of the dense blocks (ndf in the paper's table)", low=1)
-    blocks: int = option(8, doc="residual blocks after each halving (res-layer in the paper's table)", low=0)
+    blocks: int = option(8, doc="residual blocks after each halving (res-layer in the paper's table)", low=0, high=1000)
     convolutions: int = option(2, doc="convolutions in each residual block that does not halve", choices=(1, 2))
-    dense_blocks: int = option(8, doc="residual blocks after the convolutions", low=1)
+    dense_blocks: int = option(8, doc="residual blocks after the convolutions", low=1, high=1000)
     smallest: int = option(4, doc="halve until the longer side is at most this", low=1)
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself: a stage starts at r = 1")

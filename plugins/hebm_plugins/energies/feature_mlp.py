@@ -27,7 +27,9 @@ class FeatureMLP(EnergyRecipe):
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
-    depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
+    depth: int | tuple[int, ...] = option(
+        2, doc="hidden layers; one number or one per latent layer, top first", low=1, high=1000
+    )
     activation: str = option(
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )

@@ -104,7 +104,9 @@ class ImageConv(EnergyRecipe):
     channels: int = option(32, doc="of the first convolution; the others have twice as many", low=1)
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
-    shift: int = option(1, doc="largest random shift of the image in training, each way; 0 for none", unit="px", low=0)
+    shift: int = option(
+        1, doc="largest random shift of the image in training, each way; 0 for none", unit="px", low=0, high=1024
+    )
     gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 
@@ -133,7 +135,9 @@ class FeatureConv(EnergyRecipe):
     channels: int = option(64, doc="of every convolution", low=1)
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
-    shift: int = option(0, doc="largest random shift of the map in training, each way; 0 for none", unit="px", low=0)
+    shift: int = option(
+        0, doc="largest random shift of the map in training, each way; 0 for none", unit="px", low=0, high=1024
+    )
     gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
     zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
 

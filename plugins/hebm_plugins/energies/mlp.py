@@ -66,7 +66,7 @@ class MLPConcat(EnergyRecipe):
     """One net over all layers: f(z) = MLP([z_L, …, z_1]), as in the hierarchical-features EBM (ICCV 2023)."""
 
     width: int = option(128, doc="units of every hidden layer", low=1)
-    depth: int = option(2, doc="hidden layers", low=1)
+    depth: int = option(2, doc="hidden layers", low=1, high=1000)
     activation: str = option(
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )
@@ -89,7 +89,9 @@ class MLP(EnergyRecipe):
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
-    depth: int | tuple[int, ...] = option(2, doc="hidden layers; one number or one per latent layer, top first", low=1)
+    depth: int | tuple[int, ...] = option(
+        2, doc="hidden layers; one number or one per latent layer, top first", low=1, high=1000
+    )
     activation: str = option(
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )

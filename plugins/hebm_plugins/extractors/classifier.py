@@ -120,6 +120,10 @@ class Classifier(ExtractorRecipe):
     needs_classes: ClassVar[bool] = True
     width: ClassVar[int] = WIDTH
 
+    def is_ready(self, context: ExtractorContext) -> bool:
+        """Return whether the weights for these data are in the cache."""
+        return _weights(context).exists()
+
     def build(self, context: ExtractorContext) -> ClassifierExtractor:
         """Take the weights from the cache, or train them on the train split in the first process."""
         images, processes = context.images["train"], context.processes
@@ -140,7 +144,7 @@ def new_net(shape: tuple[int, int, int], classes: int) -> ClassifierNet:
 
 
 def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | None:
-    path = context.cache / "extractors" / f"classifier-{_cache_key(context)}.safetensors"
+    path = _weights(context)
     kept = load_weights(path, net)
     if kept is not None:
         return float(kept["accuracy"]) if kept["accuracy"] else None
@@ -152,6 +156,11 @@ def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | Non
     logger.info("trained the classifier extractor, test accuracy %s", accuracy)
     save_weights(path, net, {"accuracy": "" if accuracy is None else repr(accuracy)})
     return accuracy
+
+
+def _weights(context: ExtractorContext) -> Path:
+    """Return the path of the weights for these data in the cache."""
+    return context.cache / "extractors" / f"classifier-{_cache_key(context)}.safetensors"
 
 
 def _cache_key(context: ExtractorContext) -> str:

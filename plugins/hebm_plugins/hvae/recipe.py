@@ -28,7 +28,7 @@ class HVAE(BackboneRecipe):
     """
 
     layers: int | None = option(
-        None, doc="L, the number of latent layers; left out: the length of z_strides, or 3", low=1
+        None, doc="L, the number of latent layers; left out: the length of z_strides, or 3", low=1, high=1000
     )
     z_strides: tuple[int, ...] | None = option(
         None,
@@ -42,7 +42,7 @@ class HVAE(BackboneRecipe):
     )
     channels: int = option(32, doc="feature channels at half the image's resolution", low=1)
     units: int = option(256, doc="hidden features of the nets of flat layers", low=1)
-    blocks: int = option(1, doc="residual blocks after every change of resolution", low=0)
+    blocks: int = option(1, doc="residual blocks after every change of resolution", low=0, high=1000)
     inference: str = option("bottom-up", doc="inference model q(z|x)", choices=("bottom-up", "shared"))
     likelihood: str | None = option(
         None,
@@ -50,7 +50,7 @@ class HVAE(BackboneRecipe):
         choices=LIKELIHOODS,
     )
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
-    mixtures: int = option(5, doc="components of the mixture of logistics", low=1)
+    mixtures: int = option(5, doc="components of the mixture of logistics", low=1, high=1000)
     bits: int = option(8, doc="bits per colour at which the mixture of logistics scores pixels", low=1, high=8)
     log_sigma_bound: float = option(
         3.0, doc="soft bound of log σ of p(z_i|z_{i+1}); without it, chains of learned priors diverge", above=0

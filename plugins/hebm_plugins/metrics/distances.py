@@ -7,20 +7,18 @@ from collections.abc import Iterable
 from hebm.config.recipes import recipe
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import ExtractorRecipe
+from hebm.evaluation.frechet import few_for
 from hebm.evaluation.jackknife import Estimate
-from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.registry import name_of
 from hebm_plugins.metrics import kernel_distance
 
-MEASURED = (GAUSSIAN, PRIOR, RECONSTRUCTION)
-"""The kinds of images that are compared with the data."""
-
 
 @recipe
 class FrechetDistance(MetricRecipe):
-    """FD of the backbone's own prior, the learned one and reconstructions, in each extractor. Lower is better.
+    """FD of each kind of images to the data, in each extractor. Lower is better.
 
     Where images are few for the number of features, FD comes out too large; an unbiased kernel distance is then
     measured too.
@@ -30,15 +28,19 @@ class FrechetDistance(MetricRecipe):
         """Check the extractors, and say where images are few for the number of features."""
         return few_images_notes(plan)
 
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind."""
+        return {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
+
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fd` of each kind in each extractor, and `kernel-distance` where images are few."""
         found = [
             frechet(evaluation, kind, extractor, distance)
-            for kind in MEASURED
+            for kind in evaluation.kinds
             for extractor, distance in evaluation.distances(kind).items()
         ]
         few = [name for name in evaluation.settings.extractor_names if few_images(evaluation, name)]
-        return found + [kernel_distance.measured(evaluation, kind, name) for name in few for kind in MEASURED]
+        return found + [kernel_distance.measured(evaluation, kind, name) for name in few for kind in evaluation.kinds]
 
 
 def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: Estimate) -> Measurement:
@@ -64,18 +66,7 @@ def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: Estimat
 
 def few_images(evaluation: Evaluation, extractor: str) -> str:
     """Return a warning where N is below twice the number of features, else ""."""
-    n = min(evaluation.count(DATA), evaluation.count(PRIOR))
-    return few_for(n, extractor, evaluation.extractor(extractor).widths["features"])
-
-
-def few_for(n: int, extractor: str, width: int) -> str:
-    """Return a warning where n images are below twice the number of an extractor's features, else ""."""
-    if n >= 2 * width:
-        return ""
-    return (
-        f"{n} images are few for the {width} features of {extractor}: the Fréchet distance comes out too large; "
-        f"use {2 * width} or more"
-    )
+    return few_for(evaluation.fewest, extractor, evaluation.extractor(extractor).widths["features"])
 
 
 def few_images_notes(plan: EvaluationPlan, extractors: Iterable[ExtractorRecipe | str] = ()) -> list[str]:
@@ -85,7 +76,6 @@ def few_images_notes(plan: EvaluationPlan, extractors: Iterable[ExtractorRecipe 
         plan: of the evaluation.
         extractors: those that are used; left out: the settings'.
     """
-    n = min(plan.count(DATA), plan.count(PRIOR))
     used = [plan.extractor(which) for which in extractors or plan.settings.extractors]
-    notes = [few_for(n, name_of(recipe), recipe.width) for recipe in used if recipe.width is not None]
+    notes = [few_for(plan.fewest, name_of(recipe), recipe.width) for recipe in used if recipe.width is not None]
     return [note for note in notes if note]

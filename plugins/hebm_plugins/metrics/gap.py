@@ -9,11 +9,11 @@ from hebm.config.recipes import recipe
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.gap import Gap, estimated_gap
 from hebm.evaluation.jackknife import BOUND, Estimate
-from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.report.numbers import percent, significant, with_deviation
-from hebm_plugins.metrics.distances import MEASURED, few_images_notes, frechet
+from hebm_plugins.metrics.distances import few_images_notes, frechet
 
 _FACTOR, _FURTHER = 1.25, 12
 _UNDEFINED = "not defined: reconstructions are not nearer to the data than draws from the Gaussian prior are"
@@ -35,11 +35,19 @@ class GapClosed(MetricRecipe):
 
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the extractors, and say where images are few for the number of features."""
+        plan.require(GAUSSIAN, RECONSTRUCTION)
         return few_images_notes(plan)
+
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind; the control is searched for on few and measured on all."""
+        settings = plan.settings
+        searched = len(settings.temperatures) * min(settings.samples, settings.temperature_samples)
+        of_kinds = {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
+        return {**of_kinds, SCALED_GAUSSIAN: settings.samples + searched}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""
-        fd = {kind: evaluation.distances(kind) for kind in MEASURED}
+        fd = {kind: evaluation.distances(kind) for kind in evaluation.kinds}
         names = evaluation.settings.extractor_names
         temperature, fd[SCALED_GAUSSIAN] = _control(evaluation, fd[GAUSSIAN])
         found: list[Measurement] = []

@@ -14,11 +14,12 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, k
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
-from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR
+from hebm.evaluation.frechet import few_for
+from hebm.evaluation.kinds import DATA, RECONSTRUCTION
 from hebm.evaluation.metric import Measurement, MetricRecipe, Scalar
 from hebm.evaluation.plan import EvaluationPlan
 from hebm_plugins.extractors.inception import Inception
-from hebm_plugins.metrics.distances import MEASURED, few_for, few_images_notes
+from hebm_plugins.metrics.distances import few_images_notes
 
 _SEED = 2020  # torch-fidelity's default, so that its command line gives the same subsets
 
@@ -54,9 +55,9 @@ class FID(OfInception):
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fid` of each kind."""
         data = fid_features_to_statistics(self.features(evaluation, DATA))
-        note = few_for(min(evaluation.count(DATA), evaluation.count(PRIOR)), "inception", Inception.width)
+        note = few_for(evaluation.fewest, "inception", Inception.width)
         found = []
-        for kind in MEASURED:
+        for kind in evaluation.kinds:
             statistics = fid_features_to_statistics(self.features(evaluation, kind))
             distance = fid_statistics_to_metric(statistics, data, False)[KEY_METRIC_FID]
             conditions = {"extractor": "inception"}
@@ -84,25 +85,25 @@ class KID(OfInception):
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the images and the weights. Raises `ConfigError` if a subset is larger than the number of images."""
         plan.extractor(self._extractor)
-        self._require(min(plan.count(DATA), plan.count(PRIOR)), plan.settings.samples)
+        self._require(plan.fewest, plan.settings.samples)
         return []
 
     def _require(self, fewest: int, samples: int) -> None:
         if fewest >= self.subset_size:
             return
-        more = " or raise evaluate.samples" if fewest == samples else ""
+        more = " or use more images (evaluate.samples)" if fewest == samples else ""
         raise ConfigError(
             f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are {fewest}; "
             f'use {{ type = "kid", subset_size = {fewest} }}{more}'
         )
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
-        """Measure `kid`, the mean over subsets, and `kid-std`, their deviation.
+        """Measure `kid`, the mean over subsets with its standard error, and `kid-std`, their standard deviation.
 
         Raises `ConfigError` for too few images.
         """
-        self._require(min(evaluation.count(DATA), evaluation.count(PRIOR)), evaluation.settings.samples)
-        return [found for kind in MEASURED for found in self._of_kind(evaluation, kind)]
+        self._require(evaluation.fewest, evaluation.settings.samples)
+        return [found for kind in evaluation.kinds for found in self._of_kind(evaluation, kind)]
 
     def _of_kind(self, evaluation: Evaluation, kind: str) -> tuple[Measurement, Measurement]:
         result = kid_features_to_metric(
@@ -118,8 +119,26 @@ class KID(OfInception):
             "subsets": self.subsets,
             "subset_size": self.subset_size,
         }
-        mean = Measurement("kid", result[KEY_METRIC_KID_MEAN], "KID", kind=kind, better="lower", conditions=conditions)
-        return mean, _std(mean, result[KEY_METRIC_KID_STD], "subsets")
+        deviation = result[KEY_METRIC_KID_STD]
+        mean = Measurement(
+            "kid",
+            result[KEY_METRIC_KID_MEAN],
+            "KID",
+            deviation / self.subsets**0.5 if self.subsets > 1 else None,  # of one subset there is no deviation
+            kind=kind,
+            better="lower",
+            conditions=conditions,
+            note=self._of_error(evaluation.fewest),
+        )
+        return mean, _std(mean, deviation, "subsets")
+
+    def _of_error(self, n: int) -> str:
+        """Return what ± is of n images, and what it leaves out where the subsets share images."""
+        if self.subsets == 1:
+            return ""
+        shared = self.subsets * self.subset_size > n
+        also = "; the subsets share images, so the error over new images is larger" if shared else ""
+        return f"± is the standard deviation over {self.subsets} subsets / √{self.subsets}{also}"
 
 
 @recipe
@@ -131,21 +150,21 @@ class InceptionScore(OfInception):
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the images and the weights. Raises `ConfigError` for more splits than images."""
         plan.extractor(self._extractor)
-        self._require(min(plan.count(DATA), plan.count(PRIOR)))
+        self._require(plan.fewest)
         return []
 
     def _require(self, fewest: int) -> None:
         if fewest < self.splits:
             raise ConfigError(
                 f"evaluate.metrics: inception-score averages over {self.splits} splits, and there are {fewest} "
-                f'images; use {{ type = "inception-score", splits = {fewest} }} or raise evaluate.samples'
+                f'images; use {{ type = "inception-score", splits = {fewest} }} or use more images (evaluate.samples)'
             )
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `inception-score`, the mean over splits, and `inception-score-std`, their deviation."""
-        self._require(min(evaluation.count(DATA), evaluation.count(PRIOR)))
+        self._require(evaluation.fewest)
         found: list[Measurement] = []
-        for kind in (DATA, GAUSSIAN, PRIOR):
+        for kind in (DATA, *(kind for kind in evaluation.kinds if kind != RECONSTRUCTION)):
             logits = self.features(evaluation, kind, "logits")
             result = isc_features_to_metric(logits, splits=self.splits, shuffle=True, rng_seed=_SEED)
             conditions: dict[str, Scalar] = {"extractor": "inception", "splits": self.splits}
@@ -158,4 +177,6 @@ class InceptionScore(OfInception):
 def _std(mean: Measurement, value: float, over: str) -> Measurement:
     """Return the standard deviation over subsets or splits, which is not the standard error of their mean."""
     title = f"{mean.title}: standard deviation over {over}"
-    return attrs.evolve(mean, name=f"{mean.name}-std", value=value, title=title, better=None, detail=True)
+    return attrs.evolve(
+        mean, name=f"{mean.name}-std", value=value, title=title, better=None, error=None, note="", detail=True
+    )

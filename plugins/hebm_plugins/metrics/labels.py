@@ -15,7 +15,6 @@ from hebm.interfaces import Request
 from hebm.labelled import takes_labels
 from hebm.pixel_levels import to_pixels
 from hebm.trained import finite
-from hebm_plugins.metrics.distances import MEASURED
 
 _WITHOUT_LABELS = "the prior was not trained with labels"
 
@@ -89,8 +88,8 @@ class ClassShares(MetricRecipe):
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `class-shares` of each kind, and the share of each class, of the data too."""
         names = evaluation.splits["train"].classes
-        shares = {kind: self._shares(evaluation, kind, len(names)) for kind in (DATA, *MEASURED)}
-        found = [_distance(kind, 0.5 * (shares[kind] - shares[DATA]).abs().sum().item()) for kind in MEASURED]
+        shares = {kind: self._shares(evaluation, kind, len(names)) for kind in (DATA, *evaluation.kinds)}
+        found = [_distance(kind, 0.5 * (shares[kind] - shares[DATA]).abs().sum().item()) for kind in evaluation.kinds]
         for kind, share in shares.items():
             found += [_share(kind, name, value) for name, value in zip(names, share.tolist(), strict=True)]
         return [*found, _accuracy(evaluation)]

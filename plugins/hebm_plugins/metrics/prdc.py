@@ -29,7 +29,6 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
-from hebm_plugins.metrics.distances import MEASURED
 from hebm_plugins.neighbours import blocks, squared_distances, squared_radii
 
 _ROUNDING = 1 + 1e-9
@@ -69,7 +68,7 @@ class PRDC(MetricRecipe):
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the first extractor. Raises `ConfigError` for fewer images than neighbours."""
         plan.extractor()
-        self._require(min(plan.count(kind) for kind in (DATA, *MEASURED)))
+        self._require(plan.fewest)
         return []
 
     def _require(self, n: int) -> None:
@@ -77,19 +76,23 @@ class PRDC(MetricRecipe):
         if n <= k:
             raise ConfigError(
                 f"evaluate.metrics: prdc looks for {key} = {k} neighbours of each image among the others, and there "
-                f'are {n} images; raise evaluate.samples or use {{type = "prdc", {key} = {max(1, n - 1)}}}'
+                f'are {n} images; use more images (evaluate.samples) or {{type = "prdc", {key} = {max(1, n - 1)}}}'
             )
+
+    def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
+        """Return the number of images of each kind."""
+        return {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `precision`, `recall`, `density` and `coverage` of each kind."""
-        n = min(evaluation.count(kind) for kind in (DATA, *MEASURED))
+        n = evaluation.fewest
         self._require(n)
         real = evaluation.features(DATA)[:n].double()
         centre = real.mean(0)
         real = real - centre
         radii = squared_radii(real, max(self.k, self.k_precision))
         found = []
-        for kind in MEASURED:
+        for kind in evaluation.kinds:
             counts = self.counts(real, radii, evaluation.features(kind)[:n].double() - centre)
             found += self._measurements(evaluation, kind, counts)
         return found

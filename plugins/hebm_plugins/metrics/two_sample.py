@@ -1,5 +1,7 @@
 """The classifier two-sample test: how well a new classifier tells posterior draws from draws of a prior.
 
+Images that no run made are told from those of the data.
+
 References:
     Revisiting classifier two-sample tests, Lopez-Paz and Oquab 2017, arXiv 1610.06545.
 """
@@ -15,7 +17,7 @@ from hebm.contrasts import certified_nats, certified_nats_error
 from hebm.errors import ConfigError
 from hebm.evaluation.auroc import auroc, auroc_error
 from hebm.evaluation.evaluation import Evaluation
-from hebm.evaluation.kinds import GAUSSIAN, PRIOR, RECONSTRUCTION
+from hebm.evaluation.kinds import DATA, PRIOR, RECONSTRUCTION
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.noise import Noise
@@ -23,7 +25,7 @@ from hebm.trained import finite
 from hebm_plugins.metrics.two_sample_classifier import FEWEST, LogRatios, sizes, tell_apart
 
 _ERROR = "± is the standard error over held-out pairs (DeLong); the 95 % interval is ± 1.96 times it"
-_BOUND = "a lower bound on KL(posterior draws ‖ these draws); ± is its standard error over held-out pairs"
+_BOUND = "a lower bound on KL({} ‖ these {}); ± is its standard error over held-out pairs"
 _ROOT = "the prior is the backbone's own; nothing is learned"
 
 
@@ -31,8 +33,9 @@ _ROOT = "the prior is the backbone's own; nothing is learned"
 class TwoSample(MetricRecipe):
     """How well a new classifier tells posterior draws of images from draws of the prior: AUROC 0.5 is not at all.
 
-    One classifier is trained for the learned prior, and one for the backbone's own. It sees N samples of each side,
-    without a quarter that is held out and an eighth that decides when to stop; both numbers are of the held-out part.
+    One classifier is trained for the learned prior, and one for the backbone's own. Images that no run made are told
+    from those of the data instead. A classifier sees N samples of each side, without a quarter that is held out and an
+    eighth that decides when to stop; both numbers are of the held-out part.
     A better classifier, or a larger N, can only find more: the AUROC is a lower bound on what can be told apart.
 
     The classifier of images has the net of the extractor `classifier`, which sees 8-bit images, averaged down to 64
@@ -48,9 +51,16 @@ class TwoSample(MetricRecipe):
     epochs: int = option(20, low=1, doc="largest number of passes over the training part")
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Raise `ConfigError` for too few samples or images."""
+        """Raise `ConfigError` for too few samples or images, and for latents where there is no model."""
+        if self.space == "latents":
+            plan.require(RECONSTRUCTION)
         settings = plan.settings
         most = len(plan.images[settings.split])
+        if plan.given is not None and len(plan.given) < FEWEST:
+            raise ConfigError(
+                f"evaluate.metrics: two-sample needs {FEWEST} images to measure, and there are {len(plan.given)}; "
+                "give more, or leave it out"
+            )
         if min(most, settings.samples) < FEWEST:
             fix = f"use evaluate.samples of {FEWEST} or more" if most >= FEWEST else "bring more images"
             raise ConfigError(
@@ -61,11 +71,15 @@ class TwoSample(MetricRecipe):
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `two-sample-auroc` and `two-sample-nats` of each prior; of a root, as the Gaussian alone."""
-        is_root = evaluation.model.prior.root is None
-        positive, found = self._samples(evaluation, RECONSTRUCTION), []
-        for kind in (GAUSSIAN,) if is_root else (GAUSSIAN, PRIOR):
-            negative = self._samples(evaluation, kind)[: len(positive)]
-            found += self._measurements(kind, self._told_apart(evaluation, kind, positive, negative))
+        of_model = RECONSTRUCTION in evaluation.kinds
+        is_root = of_model and evaluation.model.prior.root is None
+        left_out = (RECONSTRUCTION, PRIOR) if is_root else (RECONSTRUCTION,)
+        positive, found = self._samples(evaluation, RECONSTRUCTION if of_model else DATA), []
+        bound = _BOUND.format(*(("posterior draws", "draws") if of_model else ("the data", "images")))
+        for kind in (kind for kind in evaluation.kinds if kind not in left_out):
+            negative = self._samples(evaluation, kind)
+            n = min(len(positive), len(negative))
+            found += self._measurements(kind, self._told_apart(evaluation, kind, positive[:n], negative[:n]), bound)
         return [_noted(each) for each in found] if is_root else found
 
     def _samples(self, evaluation: Evaluation, kind: str) -> Tensor:
@@ -82,7 +96,7 @@ class TwoSample(MetricRecipe):
             f = processes.from_first(f.to(model.device)).cpu()
         return LogRatios(*f.chunk(2))
 
-    def _measurements(self, kind: str, f: LogRatios) -> list[Measurement]:
+    def _measurements(self, kind: str, f: LogRatios, bound: str) -> list[Measurement]:
         area = Measurement(
             "two-sample-auroc",
             auroc(*f),
@@ -101,7 +115,7 @@ class TwoSample(MetricRecipe):
             title="two-sample certified nats",
             error=float(certified_nats_error(*f)),
             unit="nats",
-            note=_BOUND,
+            note=bound,
         )
         return [area, nats]
 

@@ -33,31 +33,35 @@ class NVAE(BackboneRecipe):
 
     channels: int = option(32, doc="encoder channels at the image's resolution", low=2)
     decoder_channels: int | None = option(None, doc="decoder channels; left out: equal to the encoder's", low=1)
-    scales: int = option(2, doc="resolutions that have latents", low=1)
-    groups: int = option(10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
+    scales: int = option(2, doc="resolutions that have latents", low=1, high=10)
+    groups: int = option(
+        10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=100
+    )
     adaptive_groups: bool = option(False, doc="half as many groups at each coarser scale")
-    min_groups: int = option(1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1)
+    min_groups: int = option(1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1, high=100)
     latent_channels: int = option(20, doc="latent channels L of every group", low=1)
-    blocks: int = option(1, doc="halvings of the image before the finest latents", low=0)
-    pre_cells: int = option(2, doc="encoder cells for each of these halvings", low=1)
-    post_cells: int = option(2, doc="decoder cells for each of these doublings", low=1)
-    encoder_cells: int = option(2, doc="encoder cells per group", low=0)
-    decoder_cells: int = option(2, doc="decoder cells per group", low=0)
+    blocks: int = option(1, doc="halvings of the image before the finest latents", low=0, high=100)
+    pre_cells: int = option(2, doc="encoder cells for each of these halvings", low=1, high=100)
+    post_cells: int = option(2, doc="decoder cells for each of these doublings", low=1, high=100)
+    encoder_cells: int = option(2, doc="encoder cells per group", low=0, high=100)
+    decoder_cells: int = option(2, doc="decoder cells per group", low=0, high=100)
     architecture: str = option("res_mbconv", doc="operations of the cells", choices=tuple(ARCHITECTURES))
     squeeze_excite: bool = option(True, doc="squeeze and excitation: scale every cell's channels by their content")
     residual_posterior: bool = option(True, doc="parametrise q(z_i|·) by its difference to p(z_i|z_above)")
-    flows: int = option(0, doc="volume-preserving flows per group of the posterior", low=0)
+    flows: int = option(0, doc="volume-preserving flows per group of the posterior", low=0, high=100)
     likelihood: str | None = option(
         None,
         doc="p(x|z); left out: bernoulli for grey images, a mixture of discretised logistics for colour",
         choices=("logistic-mixture", "gaussian", "bernoulli"),
     )
-    mixtures: int = option(10, doc="components of the logistic mixture", low=1)
+    mixtures: int = option(10, doc="components of the logistic mixture", low=1, high=100)
     bits: int = option(8, doc="bits per colour, to which images are reduced before the model sees them", low=1, high=8)
     log_sigma_floor: float | None = option(
         None, doc="lower bound of log σ of the Gaussian likelihood (arXiv 2010.00654: -2)"
     )
-    pad: int = option(0, doc="black pixels added on each side, which the likelihood does not score", low=0, unit="px")
+    pad: int = option(
+        0, doc="black pixels added on each side, which the likelihood does not score", low=0, high=1024, unit="px"
+    )
     objective: NVAEObjective = option(factory=NVAEObjective, doc="the loss")
     recalibration: Recalibration = option(factory=Recalibration, doc="BatchNorm statistics after training")
 
@@ -130,11 +134,13 @@ class NVAETiny(NVAE):
     """An NVAE for two CPU cores: 2 scales of 3 groups, 16 channels, 4 latent channels, cells without bottlenecks."""
 
     channels: int = option(16, doc="encoder channels at the image's resolution", low=2)
-    groups: int = option(3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1)
+    groups: int = option(
+        3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=100
+    )
     latent_channels: int = option(4, doc="latent channels L of every group", low=1)
-    blocks: int = option(2, doc="halvings of the image before the finest latents", low=0)
-    pre_cells: int = option(1, doc="encoder cells for each of these halvings", low=1)
-    post_cells: int = option(1, doc="decoder cells for each of these doublings", low=1)
-    encoder_cells: int = option(1, doc="encoder cells per group", low=0)
-    decoder_cells: int = option(1, doc="decoder cells per group", low=0)
+    blocks: int = option(2, doc="halvings of the image before the finest latents", low=0, high=100)
+    pre_cells: int = option(1, doc="encoder cells for each of these halvings", low=1, high=100)
+    post_cells: int = option(1, doc="decoder cells for each of these doublings", low=1, high=100)
+    encoder_cells: int = option(1, doc="encoder cells per group", low=0, high=100)
+    decoder_cells: int = option(1, doc="decoder cells per group", low=0, high=100)
     architecture: str = option("res_bnswish", doc="operations of the cells", choices=tuple(ARCHITECTURES))

@@ -17,7 +17,7 @@ class TwoLayerJoint(TwoLayer):
     widths: tuple[int, ...] = option((1024, 512, 256), doc="channels of the generator, from z_1 to the image", low=1)
     head: str = option("conv", doc="last conv layer: k3 s1 or k4 s2", choices=("conv", "upsample"))
     prior_width: int = option(200, doc="hidden units of p(z_i|z_{i+1})", low=1)
-    prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1, high=1000)
     log_sigma_bound: float = option(0.0, doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none", low=0)
     inference: str = option("none", doc="inference model q(z|x)", choices=("top-down", "bottom-up", "none"))
 
@@ -32,6 +32,6 @@ class TwoLayerMultiStage(TwoLayer):
     z_dims: tuple[int, ...] = option((100, 100), doc="size of each latent layer, top first", low=1)
     widths: tuple[int, ...] = option((512, 256, 128), doc="channels of the generator, from z_1 to the image", low=1)
     prior_width: int = option(256, doc="hidden units of p(z_i|z_{i+1})", low=1)
-    prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    prior_depth: int = option(4, doc="hidden layers of p(z_i|z_{i+1})", low=1, high=1000)
     log_sigma_bound: float = option(0.0, doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none", low=0)
     inference: str = option("none", doc="inference model q(z|x)", choices=("top-down", "bottom-up", "none"))

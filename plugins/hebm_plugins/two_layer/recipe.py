@@ -28,7 +28,7 @@ class TwoLayer(BackboneRecipe):
     likelihood: str = option("gaussian", doc="likelihood p(x|z)", choices=("gaussian", "bernoulli"))
     pixel_std: float = option(0.3, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
     prior_width: int = option(128, doc="hidden units of p(z_i|z_{i+1})", low=1)
-    prior_depth: int = option(2, doc="hidden layers of p(z_i|z_{i+1})", low=1)
+    prior_depth: int = option(2, doc="hidden layers of p(z_i|z_{i+1})", low=1, high=1000)
     prior_activation: str = option("leaky-relu", doc="activation of p(z_i|z_{i+1})", choices=tuple(ACTIVATIONS))
     sigma_offset: float = option(0.01, doc="constant added to every σ of the prior", low=0)
     log_sigma_bound: float = option(

@@ -131,6 +131,11 @@ def test_other_shapes_and_types_are_refused(array, layout, message, npy):
         Arrays(train=npy(array), layout=layout).load("train")
 
 
+def test_images_without_pixels_are_refused(npy):
+    with pytest.raises(DataError, match=r"a\.npy: shape \(5, 0, 4\) holds no values"):
+        Arrays(train=npy(np.zeros((5, 0, 4), np.uint8)), range="uint8").load("train")
+
+
 @pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (8, 8, 4)])
 def test_one_image_is_not_taken_for_many(shape, npy):
     path = npy(np.full(shape, 7, np.uint8))

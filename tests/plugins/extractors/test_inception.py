@@ -9,8 +9,7 @@ from tiny_models import tiny_evaluation
 
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.extractors import Extractor
-from hebm_plugins.extractors import inception
-from hebm_plugins.extractors.inception import STANDARD_SHA256, Inception, verified_weights
+from hebm_plugins.extractors.inception import STANDARD, Inception
 from hebm_plugins.metrics.inception import FID
 
 
@@ -39,13 +38,13 @@ def test_a_pickle_with_the_expected_hash_does_not_run(tmp_path):
     path, mark = tmp_path / "weights.pth", tmp_path / "executed"
     path.write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(ConfigError, match="tensors only"):
-        verified_weights(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        STANDARD.verified(path, hashlib.sha256(path.read_bytes()).hexdigest())
     assert not mark.exists()
 
 
 def test_a_missing_file_names_the_option_and_the_classifier(tmp_path):
     with pytest.raises(HebmError, match=r"evaluate\.extractors = .*weights = .*classifier"):
-        verified_weights(tmp_path / "none.pth", STANDARD_SHA256)
+        STANDARD.verified(tmp_path / "none.pth", STANDARD.sha256)
 
 
 def test_no_network_names_the_option_and_the_classifier(tmp_path, monkeypatch):
@@ -61,7 +60,7 @@ def test_no_network_names_the_option_and_the_classifier(tmp_path, monkeypatch):
 
 
 def test_the_standard_hash_is_that_of_the_files_name():
-    assert f"-{STANDARD_SHA256[:8]}.pth" in inception.URL_INCEPTION_V3
+    assert f"-{STANDARD.sha256[:8]}.pth" in STANDARD.url
 
 
 @pytest.mark.parametrize("of_metric", [True, False])

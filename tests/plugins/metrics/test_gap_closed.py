@@ -29,6 +29,8 @@ def said(prior, control, noise=0.0, temperature=0.9):
 class Measured:
     """An evaluation whose scaled Gaussian is best at a known temperature; distances in "twofold" are doubled."""
 
+    kinds = ("gaussian", "prior", "reconstruction")
+
     def __init__(self, best, temperatures=(0.8, 1.25, 1.5), extractors=("classifier",), count=1000, **known):
         self.best, self.known, self.images = best, known, count
         self.settings = SimpleNamespace(
@@ -39,7 +41,8 @@ class Measured:
     def extractor(self, name):
         return SimpleNamespace(name=name, widths={"features": 64 * FACTORS[name]})
 
-    def count(self, kind):
+    @property
+    def fewest(self):
         return self.images
 
     def distance(self, kind):

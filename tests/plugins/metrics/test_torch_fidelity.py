@@ -97,3 +97,18 @@ def test_kid_of_too_few_images_names_its_option(tmp_path):
     prior = ShiftedPrior(LinearBackbone().layout, 1.0)
     with pytest.raises(ConfigError, match="subset_size = 300"):
         KID().compute(tiny_evaluation(tmp_path, prior=prior))
+
+
+def test_the_error_of_kid_is_the_deviation_over_subsets_by_the_root_of_their_number(tmp_path):
+    def measured(**options):
+        evaluation = tiny_evaluation(tmp_path, extractors=(Inception(),), metrics=(KID(**options),))
+        evaluation.extractors["inception"] = RawPixels()
+        found = evaluate(evaluation)
+        return found.get("kid", "prior"), found.get("kid-std", "prior")
+
+    kid, deviation = measured(subsets=9, subset_size=100)
+    assert kid.error == pytest.approx(deviation.value / 3)
+    assert kid.note.startswith("± is the standard deviation over 9 subsets / √9; the subsets share images")
+    assert (deviation.error, deviation.note) == (None, "")
+    assert "share images" not in measured(subsets=3, subset_size=100)[0].note
+    assert measured(subsets=1, subset_size=300)[0].error is None

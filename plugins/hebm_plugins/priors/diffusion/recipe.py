@@ -33,7 +33,7 @@ class Diffusion(PriorRecipe):
     logits asked for.
     """
 
-    levels: int = option(3, doc="T, conditional models from noise to the posterior", low=1)
+    levels: int = option(3, doc="T, conditional models from noise to the posterior", low=1, high=1000)
     energy: EnergyRecipe = option(factory=MLPTime, doc="f, of all levels")
     sampler: Sampler = option(factory=lambda: ULA(steps=50, step_size=1.0), doc="the short-run chain of each level")
     step_size: float = option(3e-5, doc="of which b_t is a multiple, in energy_scale = official", above=0)

@@ -32,7 +32,7 @@ class DVPDiffusion(PriorRecipe):
     stable: bool = option(False, doc="times of a batch in strata: t_i = frac(u + i/B)")
     temperature: float = option(1.0, doc="factor of the noise of a draw's steps", low=0)
     channels: int = option(16, doc="of the net's features, a multiple of 16", low=GROUPS)
-    blocks: int = option(2, doc="residual blocks on each side of the net", low=1)
+    blocks: int = option(2, doc="residual blocks on each side of the net", low=1, high=1000)
     dropout: float = option(0.0, doc="of the net's features in training", low=0, high=0.99)
 
     def build(self, backbone: Backbone) -> DVPPrior:

@@ -39,12 +39,12 @@ class Score(PriorRecipe):
         "conv", doc='of layers that are maps: a U-net, or "mlp" as for flat layers', choices=("conv", "mlp")
     )
     channels: int = option(32, doc="U-net: of every convolution", low=1)
-    blocks: int = option(2, doc="U-net: residual blocks on its smallest map, with sides of at most 4", low=0)
+    blocks: int = option(2, doc="U-net: residual blocks on its smallest map, with sides of at most 4", low=0, high=1000)
     width: int | tuple[int, ...] = option(
         256, doc="perceptron: units of every hidden layer; one number or one per latent layer", low=1
     )
     depth: int | tuple[int, ...] = option(
-        2, doc="perceptron: hidden layers; one number or one per latent layer, top first", low=1
+        2, doc="perceptron: hidden layers; one number or one per latent layer, top first", low=1, high=1000
     )
     activation: str = option("silu", doc="perceptron: activation between layers", choices=tuple(ACTIVATIONS))
     dropout: float = option(0.1, doc="of every hidden layer, in training only", low=0, high=0.99)

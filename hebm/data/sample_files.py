@@ -1,0 +1,145 @@
+"""Images that no run made: a folder or an archive of image files, or an `.npz` of 8-bit pixels.
+
+Nothing is converted or resized, because a conversion would change what is measured of them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from hebm.data.archives import is_archive, open_files
+from hebm.data.decode import Decoder, Shape
+from hebm.data.files import Files
+from hebm.data.given import given_images
+from hebm.data.image_names import IMAGES
+from hebm.data.images import ArrayImages, Images, LazyImages
+from hebm.errors import DataError
+
+_ARRAYS = ("images", "arr_0")
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def read_samples(source: Any, shape: Shape) -> Images:
+    """Return images to be measured, files in the order of their names.
+
+    Arguments:
+        source: a folder, an archive or an `.npz` (a path), or a tensor or array `(N, C, H, W)`, uint8 or floats in
+            [−1, 1].
+        shape: (C, H, W) of the data set that they are compared with.
+
+    Raises `DataError` for images of another size or number of channels, a damaged file, or a source without images.
+    Image files are decoded when they are first read, and raise it then.
+    """
+    if not isinstance(source, (str, Path)):
+        return given_images(source, shape)
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return _of_arrays(path, shape)
+    if path.is_dir() or (path.is_file() and is_archive(path)):
+        return SampleFiles(open_files(path, "the images to measure"), shape)
+    wrong = "is not a folder of images, a .zip, a .tar or an .npz" if path.exists() else "no such folder or file"
+    raise DataError(f"{path}: {wrong}; give a folder of images, a .zip, a .tar or an .npz of uint8 pixels")
+
+
+# ---------------------------------------------------------------- image files
+
+
+@attrs.frozen
+class _Decoding:
+    """Position → pixels; a class, so that it can travel to workers.
+
+    Arguments:
+        files: where the images are.
+        shape: (C, H, W) that they must have.
+    """
+
+    files: Files
+    shape: Shape
+
+    def __call__(self, i: int) -> Tensor:
+        """Decode file i. Raises `DataError` if it is damaged or has another shape."""
+        name = self.files.names[i]
+        path = self.files.describe(name)
+        data = self.files.read(name)
+        try:
+            pixels = Decoder()(data, path)
+        except DataError as error:
+            cause = str(error).partition("; ")[0]  # what follows is advice for a data set
+            raise DataError(f"{cause}; save it again as 8-bit grey or RGB, or remove it") from error
+        if tuple(pixels.shape) != self.shape:
+            raise _other_shape(path, tuple(pixels.shape), self.shape)
+        return pixels
+
+
+class SampleFiles(LazyImages):
+    """Image files of one shape, as they are.
+
+    Arguments:
+        files: where they are, with those that are left out.
+        shape: (C, H, W) that they must have.
+
+    Raises `DataError` if there are none.
+    """
+
+    def __init__(self, files: Files, shape: Shape) -> None:
+        if not files.names:
+            raise DataError(f"{files.path}: no image files; put {', '.join(IMAGES[:3])} files there, or name another")
+        self.files = files
+        decode = _Decoding(files, shape)
+        super().__init__(len(files.names), decode, names=files.names, where=f"{files.path}/", shape=shape)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _of_arrays(path: Path, shape: Shape) -> ArrayImages:
+    array = torch.from_numpy(np.ascontiguousarray(_array(path)))
+    if array.ndim == 3 and shape[0] == 1:
+        array = array.unsqueeze(1)
+    if array.ndim != 4:
+        raise DataError(f"{path}: expected images (N, H, W, C) or (N, C, H, W), got shape {tuple(array.shape)}")
+    channels, height, width = shape
+    if tuple(array.shape[1:]) == (height, width, channels):
+        array = array.permute(0, 3, 1, 2)
+    if tuple(array.shape[1:]) != shape:
+        last = array.shape[3] in (1, 3) and array.shape[1] not in (1, 3)
+        found = tuple(array.permute(0, 3, 1, 2).shape if last else array.shape)[1:]
+        raise _other_shape(str(path), found, shape)
+    return ArrayImages(array)
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in _ARRAYS if name in file.files}
+            names = ", ".join(file.files) or "no arrays"
+    except _DAMAGE as error:
+        raise DataError(f"{path}: is not an .npz of arrays, or it is damaged ({error}); make it again") from error
+    if not found:
+        hint = "; this is a file of moments: give it to --stats" if {"mu", "sigma"} <= set(names.split(", ")) else ""
+        raise DataError(f"{path}: has {names}, expected an array {' or '.join(map(repr, _ARRAYS))} of images{hint}")
+    name, array = next(iter(found.items()))
+    array = np.asarray(array)
+    if array.dtype != np.uint8:
+        raise DataError(f"{path}: {name} holds {array.dtype}, expected uint8 pixels from 0 to 255")
+    return array
+
+
+def _other_shape(name: str, found: tuple[int, ...], shape: Shape) -> DataError:
+    if found[0] != shape[0]:
+        return DataError(
+            f"{name}: has {found[0]} channel(s), the data's images have {shape[0]}; convert the images, or set "
+            f"data.channels = {found[0]} to convert the data"
+        )
+    return DataError(
+        f"{name}: is {found[2]}×{found[1]} pixels, the data's images are {shape[2]}×{shape[1]}; images are not resized "
+        "here, because that changes what is measured: make them of the data's size, or change data.size"
+    )

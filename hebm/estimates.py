@@ -1,0 +1,199 @@
+"""How long a run will take, from a few steps of each phase and a few images of each kind.
+
+A phase of S steps of which n were taken in a trial, with s̄ the mean seconds of those that were timed:
+
+    seconds = seconds of the trial + (S − n) s̄ + V S / L + rows
+
+V is what the step that writes a line of the log takes longer (a loss on held-out images, for example) and L how many
+steps lie between two of them; `rows` are those that the phase computes once and keeps, at the seconds per row of the
+trial. Evaluation takes the seconds per image of each kind, its decoding and its features, times the number of images.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import attrs
+
+from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.extractors import Extractor
+from hebm.evaluation.kinds import GAUSSIAN, SCALED_GAUSSIAN
+from hebm.evaluation.plan import EvaluationPlan
+from hebm.noise import BLOCK
+from hebm.registry import name_of
+from hebm.store.row_cache import Trial
+from hebm.training.listeners import Listener
+from hebm.training.phases import Phase
+
+STEPS = 5
+"""Steps of each phase that a trial takes: the first warms up, the last writes a line of the log."""
+_SLOW, _QUICK = 3.0, 0.5
+"""Seconds of a step after which a trial takes one more; of a small batch under which a whole one is timed too."""
+
+
+@attrs.frozen
+class Estimate:
+    """The seconds that a run will take, and what is not counted.
+
+    Arguments:
+        phases: seconds of training by phase.
+        evaluation: seconds of drawing, decoding and features.
+        timed: how many steps of each phase were timed, at least.
+        uncounted: what takes further time, such as a metric that does not say what images it needs.
+    """
+
+    phases: Mapping[str, float]
+    evaluation: float
+    timed: int
+    uncounted: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds in all."""
+        return sum(self.phases.values()) + self.evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields for a program; times are in seconds."""
+        parts = {name: round(seconds, 1) for name, seconds in self.phases.items()}
+        found = {"seconds": round(self.seconds, 1), "phases": parts, "evaluation": round(self.evaluation, 1)}
+        return {**found, "timed_steps": self.timed, "uncounted": list(self.uncounted)}
+
+    def __str__(self) -> str:
+        parts = [f"{name} {duration(seconds)}" for name, seconds in self.phases.items()]
+        parts.append(f"evaluation {duration(self.evaluation)}")
+        steps = f"{self.timed} step{'' if self.timed == 1 else 's'} of each phase"
+        further = f"; not counted: {', '.join(self.uncounted)}" if self.uncounted else ""
+        return f"about {duration(self.seconds)}: {', '.join(parts)} (measured on {steps}, on this machine{further})"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in words.
+
+    Example:
+        >>> duration(4000), duration(90), duration(7), duration(None)
+        ('1 h 7 min', '2 min', '7 s', 'unknown')
+    """
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+# ---------------------------------------------------------------- training
+
+
+class StepTimes(Listener):
+    """Times the steps of a trial, without the rows that are computed once and kept.
+
+    Arguments:
+        phases: of the trial; their numbers of steps are cut to `STEPS`.
+        trial: collects what kept rows cost.
+        batch_size: images of a step.
+        log_every: steps between two lines of the log in the run.
+    """
+
+    def __init__(self, phases: Sequence[Phase], trial: Trial, batch_size: int, log_every: int) -> None:
+        self.lengths = {phase.name: phase.steps for phase in phases}
+        self.trial, self.batch_size, self.log_every = trial, batch_size, log_every
+        self.seconds: dict[str, float] = {}
+        self.timed: dict[str, int] = {}
+        self._phases = {phase.name: phase for phase in phases}
+        self._phase, self._opened, self._tables, self._marks = "", 0, slice(0), [self._now()]
+        for phase in phases:
+            phase.steps = min(phase.steps, STEPS)
+
+    def started(self, phase: str, step: int, steps: int) -> None:
+        """Begin to time a phase; what it has opened belongs to it, and so does the time since the phase before."""
+        self._phase, self._marks = phase, [self._marks[-1], self._now()]
+        self._tables, self._opened = slice(self._opened, len(self.trial.tables)), len(self.trial.tables)
+
+    def stepped(self, loss: float | None) -> None:
+        """Time a step; a phase with slow steps ends after the next one."""
+        self._marks.append(self._now())
+        phase, steps = self._phases[self._phase], self._steps
+        if len(steps) >= 2 and steps[-1] > _SLOW:
+            phase.steps = min(phase.steps, len(steps) + 1)
+        self.seconds[self._phase] = self._of_phase()
+
+    @property
+    def _steps(self) -> list[float]:
+        """The seconds of the steps so far."""
+        return [later - earlier for earlier, later in zip(self._marks[1:], self._marks[2:], strict=False)]
+
+    def _of_phase(self) -> float:
+        steps, length = self._steps, self.lengths[self._phase]
+        timed = steps[1:-1] or steps[1:] or steps
+        self.timed[self._phase] = len(timed)
+        mean, images = fmean(timed), length * self.batch_size
+        logging = max(0.0, steps[-1] - mean) * length / self.log_every if len(steps) > 2 else 0.0
+        rows = sum(table.seconds_of(images) for table in self.trial.tables[self._tables])
+        return self._marks[-1] - self._marks[0] + max(0, length - len(steps)) * mean + logging + rows
+
+    def _now(self) -> float:
+        return time.perf_counter() - self.trial.seconds
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@attrs.frozen
+class EvaluationTime:
+    """The seconds of an evaluation, and what they do not include."""
+
+    seconds: float
+    uncounted: tuple[str, ...]
+
+
+def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan) -> EvaluationTime:
+    """Estimate how long an evaluation takes, from a batch of each kind of images.
+
+    Arguments:
+        evaluation: of a model that need not be trained.
+        plan: what the metrics say of the images that they need.
+    """
+    images: dict[str, int] = {}
+    uncounted = []
+    for metric in evaluation.settings.metrics:
+        counts = metric.image_counts(plan)
+        uncounted += [] if counts else [f"metric {name_of(metric)}"]
+        images |= {kind: max(n, images.get(kind, 0)) for kind, n in counts.items()}
+    untrained = [name for name in evaluation.settings.extractor_names if not evaluation.has_extractor(name)]
+    uncounted += [f"training of the extractor {name}, once for these data" for name in untrained]
+    names = [name for name in evaluation.settings.extractor_names if name not in untrained]
+    loaded = [evaluation.extractor(name) for name in names] if images else []
+    rates = {kind: _seconds_per_image(evaluation, kind, loaded) for kind in {_drawn(kind) for kind in images}}
+    return EvaluationTime(sum(n * rates[_drawn(kind)] for kind, n in images.items()), tuple(uncounted))
+
+
+def _drawn(kind: str) -> str:
+    """Return the kind that costs the same; the control is the Gaussian prior at another temperature."""
+    return GAUSSIAN if kind == SCALED_GAUSSIAN else kind
+
+
+def _seconds_per_image(evaluation: Evaluation, kind: str, extractors: Sequence[Extractor]) -> float:
+    """Time a block of images, and a whole batch if the block is quick: large batches cost less an image."""
+
+    def batch(rows: int) -> None:
+        pixels = evaluation.pixel_batch(kind, 0, rows).pixels
+        for extractor in extractors:
+            extractor(pixels)
+        evaluation.forget(kind)
+
+    most = min(evaluation.settings.rows, evaluation.count(kind))
+    few = min(BLOCK, most)
+    seconds = _timed(lambda: batch(few))
+    if seconds > 4 * _QUICK:
+        return seconds / few
+    rows = most if seconds < _QUICK else few
+    return _timed(lambda: batch(rows)) / rows
+
+
+def _timed(call: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

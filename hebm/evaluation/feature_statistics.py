@@ -1,0 +1,50 @@
+"""Moments of features as pytorch-fid stores them: an `.npz` with `mu` `(F,)` and `sigma` `(F, F)`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hebm.errors import DataError
+from hebm.evaluation.frechet import Moments
+from hebm.store.durable import replace_file, reporting
+
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def save_statistics(path: Path, moments: Moments) -> None:
+    """Write moments; an existing file is replaced. Raises `CheckpointError` if the file cannot be written."""
+    content = io.BytesIO()
+    np.savez(content, mu=moments.mean.numpy(), sigma=moments.cov.numpy())
+    with reporting(f"write {path}"):
+        replace_file(path, content.getvalue())
+
+
+def read_statistics(path: Path, width: int, extractor: str) -> Moments:
+    """Read moments.
+
+    Arguments:
+        path: of the file.
+        width: F, the number of features that they must be of.
+        extractor: that has these features, for messages.
+
+    Raises `DataError` if the file is damaged, lacks `mu` or `sigma`, or is of another number of features.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, cov = (torch.from_numpy(np.asarray(file[name], dtype=np.float64)) for name in ("mu", "sigma"))
+    except _DAMAGE as error:
+        raise DataError(f"{path}: is not an .npz with mu and sigma ({error}); make it by --save-stats") from error
+    if mean.shape != (width,) or cov.shape != (width, width):
+        raise DataError(
+            f"{path}: mu and sigma have shapes {tuple(mean.shape)} and {tuple(cov.shape)}, and {extractor} has {width} "
+            "features; set evaluate.extractors to the network that the file was made with"
+        )
+    if not (mean.isfinite().all() and cov.isfinite().all()):
+        raise DataError(f"{path}: mu or sigma is not finite; make the file again")
+    return Moments(mean, cov)

@@ -1,0 +1,150 @@
+"""Open arrays in .npy and .npz files without reading them: their memory is the file's.
+
+What a header claims is compared with what the file holds before anything is allocated. An array that is compressed
+within an .npz is read whole, if it fits into memory.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+
+from hebm.errors import DataError
+from hebm.memory import machine_memory
+
+_FIX = "save plain numbers with numpy.save or numpy.savez (arrays of Python objects are refused)"
+_CHUNK = 1 << 20
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+"""Of a zip: the last two fields are the lengths of name and extra field, which stand before the data."""
+
+
+def open_array(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
+    """Return an array, read-only and mapped into memory where that is possible, and what messages call it.
+
+    Arguments:
+        path: an .npy, or an .npz.
+        key: of an array in an .npz; None for an .npy, or an .npz that holds one.
+        option_name: the key of the configuration that names the array.
+
+    Raises `DataError` for a file that is missing, damaged, or claims more than it holds.
+    """
+    if not path.is_file():
+        what = "path" if key is not None else option_name
+        raise DataError(f"{path.absolute()}: no such file; set data.{what} to an .npy or .npz file")
+    try:
+        if not zipfile.is_zipfile(path):
+            return _npy(path, key), str(path)
+        with zipfile.ZipFile(path) as archive:
+            name = _chosen(archive, path, key, option_name)
+            return _entry(archive, path, f"{name}.npy"), f"{path}[{name}]"
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({_cause(error)}); {_FIX}") from error
+
+
+def keys_of(path: Path) -> list[str]:
+    """Return the keys of the arrays in an .npz. Raises `DataError` if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _keys(archive)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as .npz ({error}); {_FIX}") from error
+
+
+def _keys(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _chosen(archive: zipfile.ZipFile, path: Path, key: str | None, option_name: str) -> str:
+    names = _keys(archive)
+    keys = ", ".join(names)
+    if key is None and len(names) != 1:
+        raise DataError(f"{path}: holds {len(names)} arrays ({keys}); set data.path to it and data.train to a key")
+    if key is not None and key not in names:
+        raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
+    return names[0] if key is None else key
+
+
+def _npy(path: Path, key: str | None) -> np.ndarray:
+    with path.open("rb") as file:
+        header = _header(file)
+    if key is not None:
+        raise DataError(f"{path}: is an .npy with one array, data.path must be an .npz; name it in data.train instead")
+    return _mapped(path, header, header.size, path.stat().st_size - header.size)
+
+
+def _entry(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
+    info = archive.getinfo(name)
+    with archive.open(info) as file:
+        header = _header(file)
+        held = info.file_size - header.size
+        if info.compress_type == zipfile.ZIP_STORED:
+            while file.read(_CHUNK):  # at its end, zipfile compares the checksum
+                pass
+            return _mapped(path, header, _data_offset(path, info) + header.size, held)
+        header.require(held)
+        limit = machine_memory()
+        if limit is not None and header.nbytes > limit:
+            claimed = f"{header.nbytes / 2**30:,.1f} GiB when it is unpacked, this machine has {limit / 2**30:,.1f}"
+            raise ValueError(f"{name} takes {claimed}: save it uncompressed, by numpy.savez")
+        return header.array(file.read(header.nbytes))
+
+
+class _Header(NamedTuple):
+    """What an .npy says of its array, and the bytes that it takes to say so."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    size: int
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def require(self, held: int) -> None:
+        """Raise `ValueError` for an array that the file cannot hold, or of Python objects."""
+        if self.dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        if self.nbytes > held:
+            raise ValueError(f"it claims {self.nbytes:,} bytes of shape {self.shape}, and holds {max(0, held):,}")
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        return "F" if self.fortran else "C"
+
+    def array(self, data: bytes) -> np.ndarray:
+        return np.frombuffer(data, self.dtype).reshape(self.shape, order=self.order)
+
+
+def _header(file: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of the .npy format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return _Header(shape, fortran, dtype, file.tell())
+
+
+def _mapped(path: Path, header: _Header, offset: int, held: int) -> np.ndarray:
+    header.require(held)
+    if not header.nbytes:
+        return np.empty(header.shape, header.dtype)
+    return np.memmap(path, header.dtype, mode="r", offset=offset, shape=header.shape, order=header.order)
+
+
+def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Return where the data of a member that is not compressed starts."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        *_, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    return info.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
+
+
+def _cause(error: Exception) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else str(error)

@@ -1,0 +1,72 @@
+"""The extractor `vgg16`: torch-fidelity's VGG16 with the weights of torchvision that were trained on ImageNet.
+
+Its features are more local than Inception's, and torch-fidelity computes precision and recall in them by default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+from hebm.config.recipes import recipe
+from hebm.evaluation.extractors import Extractor, Note
+from hebm_plugins.extractors.downloaded import DownloadedExtractor, StandardWeights
+
+STANDARD = StandardWeights(
+    "vgg16",
+    "VGG16 weights",
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "528 MB",
+)
+WIDTH = 4096
+_ROWS = 32  # images of 224 × 224 pixels at a time
+
+
+class VGG16Extractor(Extractor):
+    """4096 features: the second fully connected layer after its ReLU, of images resized as TensorFlow 1 did.
+
+    Grey images are shown as three equal channels.
+
+    Arguments:
+        weights: the whole content of the weights' file; checked by `StandardWeights.verified`.
+        device: where to compute.
+    """
+
+    name = "vgg16"
+    widths: Mapping[str, int] = {"features": WIDTH}
+
+    def __init__(self, weights: bytes, device: torch.device) -> None:
+        self.sha256 = hashlib.sha256(weights).hexdigest()
+        self.device = device
+        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
+            net = FeatureExtractorVGG16("vgg16", ["fc2_relu"], io.BytesIO(weights))
+        self.net = net.to(device)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        """Map uint8 `(B, 1 or 3, H, W)` to features."""
+        parts = torch.split(pixels.expand(-1, 3, -1, -1), _ROWS)
+        return {"features": torch.cat([self.net(few.to(self.device))[0] for few in parts])}
+
+    def notes(self) -> dict[str, Note]:
+        """Return whether the weights are the standard ones."""
+        return {"standard": self.sha256 == STANDARD.sha256}
+
+
+@recipe
+class VGG16(DownloadedExtractor):
+    """VGG16 as torch-fidelity uses it: 4096 features. Its weights, 528 MB, are downloaded once."""
+
+    width: ClassVar[int] = WIDTH
+    standard: ClassVar[StandardWeights] = STANDARD
+
+    def made(self, weights: bytes, device: torch.device) -> VGG16Extractor:
+        """Make the network with these weights."""
+        return VGG16Extractor(weights, device)
