@@ -114,7 +114,7 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
         fix = (
             "use the version of hebm that wrote it (its manifest.json says which), or start the run under another name"
         )
-        raise CheckpointError(f"{path.parent} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
+        raise CheckpointError(f"{path} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
     with damaged(path, _FIX):
         shaped(_Manifest, manifest)
     return manifest

@@ -10,12 +10,12 @@ from run_folders import readings, sealed, whole_run, without_privileges
 from hebm.errors import CheckpointError
 
 FILES = {
-    "manifest": ("manifest.json", 30),
-    "metrics": ("metrics.json", 70),
-    "evaluation": ("evaluations/k100.json", 70),
+    "manifest": ("manifest.json", 24),
+    "metrics": ("metrics.json", 41),
+    "evaluation": ("evaluations/k100.json", 41),
     "section": ("analyses/ood/section.json", 40),
     "plots": ("samples/plots.json", 30),
-    "checkpoint": ("checkpoints/step-00001000/manifest.json", 25),
+    "checkpoint": ("checkpoints/step-00001000/manifest.json", 23),
 }
 OTHERS = [None, True, 3, -0.5, "text\x1b", [], [[]], {}, {"a": {}}]
 
@@ -117,7 +117,8 @@ def test_what_cannot_be_read_is_named_by_its_path_and_nothing_else_is_raised():
             path.chmod(mode)
             if not any(str(path) in said for said in found.values()):
                 unnamed.add(path.relative_to(folder.path).as_posix())
-        assert unnamed == {"report.html"}  # it is only replaced
+        files = {name for name in unnamed if not name.startswith("checkpoints/")}  # those are named by their folder
+        assert files == {"report.html"}  # it is only replaced
 
 
 def test_a_command_names_what_the_operating_system_refuses(monkeypatch, tmp_path):
