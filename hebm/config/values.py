@@ -132,7 +132,8 @@ def out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str | None:
         return None
     widest = _WIDEST_INTEGER if isinstance(value, int) else _WIDEST_NUMBER
     if abs(value) > max(widest, bounds.get("high", 0)):
-        return f"must be at most {widest:,.0f} in size, got {show(value)}"
+        shown = f"{widest:,}" if isinstance(widest, int) else f"{widest:g}"
+        return f"must be at most {shown} in size, got {show(value)}"
     if "low" in bounds and value < bounds["low"]:
         return f"must be at least {bounds['low']}, got {show(value)}"
     if "above" in bounds and value <= bounds["above"]:

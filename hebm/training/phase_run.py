@@ -180,7 +180,7 @@ class PhaseRun:
         found: list[str] = gather_object([first_offender(self.phase, batch, noise, self.progress)])
         means = {name: self.run.mean(value) for name, value in metrics.items()}
         first = next(filter(None, found), "")
-        chains = sum(value for name, value in self.run.counts().items() if "chains" in name)
+        chains = sum(value for name, value in self.run.counts().items() if name.startswith("nonfinite"))
         weights = [
             Weights(g.name, self._sizes[g.name], _largest(g), g.optimizer.param_groups[0]["lr"]) for g in self.groups
         ]

@@ -60,7 +60,7 @@ def test_the_folder_is_a_run_with_its_configuration_and_one_checkpoint(imported)
     assert (config["name"], config["prior"], config["train"]["type"]) == ("mnist", {"type": "gaussian"}, "two-phase")
     assert config["train"]["backbone"]["steps"] == 78000
     files = {"SHA256SUMS", "config.toml", "manifest.json"}
-    assert {path.name for path in run.iterdir()} == {*files, "checkpoints", "imported"}
+    assert {path.name for path in run.iterdir()} == {*files, "checkpoints", "imported", "run.lock"}
     assert (steps_saved(run), newest(run).phase) == ([78000], "backbone")
     assert [path.name for path in run.parent.iterdir()] == ["mnist"]
 

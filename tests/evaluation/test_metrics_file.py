@@ -81,15 +81,15 @@ del NO_TITLE["measurements"][0]["title"]
         (changed(measurements=["fd"]), "damaged"),
         (changed(measurements=[FD.to_json(), FD.to_json()]), "same name, kind, part and extractor"),
         (changed(conditions=[1]), "damaged"),
-        (changed(conditions={"extractors": {"classifier": 3}}), "extractors must be tables"),
+        (changed(conditions={"extractors": {"classifier": 3}}), "extractors\\.classifier must be a table, not 3"),
         (changed(seconds="long"), "damaged"),
-        ({"schema": 1}, "measurements|conditions"),
+        ({"schema": 1}, "is missing"),
         (UNKNOWN_FIELD, "colour"),
         (NO_TITLE, "title"),
         (measurement(kind="stage"), "kind 'stage'"),
         (measurement(value="much"), "much"),
         (measurement(better=3), "better"),
-        (measurement(conditions={"k": {}}), "condition 'k'"),
+        (measurement(conditions={"k": {}}), "conditions\\.k must be text"),
     ],
 )
 def test_a_file_of_another_shape_is_named_with_what_is_wrong_and_how_to_make_it_again(content, message):

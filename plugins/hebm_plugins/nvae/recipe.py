@@ -35,10 +35,12 @@ class NVAE(BackboneRecipe):
     decoder_channels: int | None = option(None, doc="decoder channels; left out: equal to the encoder's", low=1)
     scales: int = option(2, doc="resolutions that have latents", low=1, high=10)
     groups: int = option(
-        10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=100
+        10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=1000
     )
     adaptive_groups: bool = option(False, doc="half as many groups at each coarser scale")
-    min_groups: int = option(1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1, high=100)
+    min_groups: int = option(
+        1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1, high=1000
+    )
     latent_channels: int = option(20, doc="latent channels L of every group", low=1)
     blocks: int = option(1, doc="halvings of the image before the finest latents", low=0, high=100)
     pre_cells: int = option(2, doc="encoder cells for each of these halvings", low=1, high=100)
@@ -135,7 +137,7 @@ class NVAETiny(NVAE):
 
     channels: int = option(16, doc="encoder channels at the image's resolution", low=2)
     groups: int = option(
-        3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=100
+        3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=1000
     )
     latent_channels: int = option(4, doc="latent channels L of every group", low=1)
     blocks: int = option(2, doc="halvings of the image before the finest latents", low=0, high=100)
