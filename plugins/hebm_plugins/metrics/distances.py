@@ -9,6 +9,7 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import ExtractorRecipe
 from hebm.evaluation.frechet import few_for
 from hebm.evaluation.jackknife import Estimate
+from hebm.evaluation.kinds import DATA
 from hebm.evaluation.metric import Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.registry import name_of
@@ -29,7 +30,7 @@ class FrechetDistance(MetricRecipe):
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
         """Return the number of images of each kind."""
-        return {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+        return {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `fd` of each kind in each extractor, and `kernel-distance` where images are few."""

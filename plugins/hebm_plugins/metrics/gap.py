@@ -42,8 +42,8 @@ class GapClosed(MetricRecipe):
         """Return the number of images of each kind; the control is searched for on few and measured on all."""
         settings = plan.settings
         searched = len(settings.temperatures) * min(settings.samples, settings.temperature_samples)
-        of_kinds = {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
-        return {**of_kinds, SCALED_GAUSSIAN: plan.count(SCALED_GAUSSIAN) + searched}
+        of_kinds = {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
+        return {**of_kinds, SCALED_GAUSSIAN: plan.count(GAUSSIAN) + searched}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""

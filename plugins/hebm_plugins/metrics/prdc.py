@@ -81,7 +81,7 @@ class PRDC(MetricRecipe):
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
         """Return the number of images of each kind."""
-        return {kind: plan.count(kind) for kind in (DATA, *MEASURED)}
+        return {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `precision`, `recall`, `density` and `coverage` of each kind."""
