@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import resource
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,11 +16,13 @@ from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
 from hebm.estimates import STEPS, Estimate, StepTimes, evaluation_time
+from hebm.memory import peak_memory
 from hebm.pipeline import Assembly
 from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
 from hebm.training.listeners import Listener, Listeners
+from hebm.training.space import require_space
 
 _SAMPLES = 64
 
@@ -33,21 +34,21 @@ class Check:
     Arguments:
         lines: components with their files, sizes, losses of the first steps, the estimate, memory.
         estimate: how long the run will take.
-        memory: MiB that the process has used at most.
+        memory: bytes that the process has used at most; None where the system does not say.
         notes: what will be missing or hard to trust, and other messages.
         phases: number of steps of each phase in a run, by name.
     """
 
     lines: tuple[str, ...]
     estimate: Estimate
-    memory: float
+    memory: int | None
     notes: tuple[str, ...]
     phases: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """Return what was found, for a program."""
         found = {"notes": list(self.notes), "phases": dict(self.phases), "estimate": self.estimate.to_json()}
-        return {**found, "memory_mib": round(self.memory)}
+        return {**found, "memory_mib": None if self.memory is None else round(self.memory / 2**20)}
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -75,6 +76,7 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     checking.sizes(assembly)
     for note in assembly.notes:
         checking.said(note)
+    require_space(Path("runs"), assembly.checkpoint_bytes, experiment.run.keep + 1)
     times = _try_steps(assembly, accelerator, checking)
     assembly.model.sample(_SAMPLES)
     checking.add(f"{_SAMPLES} samples drawn")
@@ -82,8 +84,9 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan)
     estimate = Estimate(times.seconds, measuring.seconds, min(times.timed.values(), default=0), measuring.uncounted)
     checking.add(f"time of a run: {estimate}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    checking.add(f"memory: {peak:.0f} MiB at most so far")
+    peak = peak_memory()
+    if peak is not None:
+        checking.add(f"memory: {peak / 2**20:.0f} MiB at most so far")
     return Check(tuple(checking.lines), estimate, peak, tuple(checking.notes), checking.lengths)
 
 

@@ -9,18 +9,44 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import attrs
+
 from hebm.stopping import handled_by
 
 LIFELINE = "HEBM_LAUNCHER"
 """Environment variable of a child: the descriptor of a pipe whose other end its parent holds."""
 
 
+@attrs.frozen
+class Lifeline:
+    """What a parent gives to its children: a pipe that ends when the parent does.
+
+    Arguments:
+        descriptor: that children inherit; None on Windows, where they cannot.
+    """
+
+    descriptor: int | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Descriptors that children inherit."""
+        return () if self.descriptor is None else (self.descriptor,)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables for children."""
+        return {} if self.descriptor is None else {LIFELINE: str(self.descriptor)}
+
+
 @contextmanager
-def lifeline() -> Iterator[int]:
-    """Make a pipe for children, and yield the descriptor that they inherit: it ends when this process does."""
+def lifeline() -> Iterator[Lifeline]:
+    """Make a pipe whose other end this process holds, and yield what children are given of it."""
+    if os.name == "nt":
+        yield Lifeline()
+        return
     read, held = os.pipe()
     try:
-        yield read
+        yield Lifeline(read)
     finally:
         os.close(read)
         os.close(held)

@@ -18,11 +18,20 @@ import torch
 from torch import nn
 
 from hebm.adaptation import Adaptation
-from hebm.store.durable import replace_file
+from hebm.store.durable import read_file, replace_file
+from hebm.store.json_shapes import ShapeError, parsed, shaped
 from hebm.store.tensor_files import digest
 from hebm.transitions import MCMC, Transition
 
 logger = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class _Kept:
+    """What the file holds: a step size and an acceptance for each transition, and the hash of what they depend on."""
+
+    key: str
+    found: Mapping[str, tuple[float, float]]
 
 
 @attrs.frozen
@@ -57,15 +66,13 @@ class KeptAdaptations:
     def read(self, key: str) -> dict[str, Adaptation]:
         """Return the adaptations that were found under this key, by transition; empty where there are none."""
         try:
-            read = json.loads(self.path.read_bytes())
-            if read["key"] != key:
-                return {}
-            return {name: Adaptation(float(h), float(acceptance)) for name, (h, acceptance) in read["found"].items()}
+            kept: _Kept = shaped(_Kept, parsed(read_file(self.path)))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ShapeError) as error:
             logger.warning("%s is damaged, step sizes are adapted again: %s", self.path, error)
             return {}
+        return {name: Adaptation(*found) for name, found in kept.found.items()} if kept.key == key else {}
 
     def write(self, key: str, found: Mapping[str, Adaptation]) -> None:
         """Replace the file. A folder that cannot be written to only costs time."""

@@ -15,12 +15,15 @@ from hebm.config.writing import dumps
 from hebm.errors import CheckpointError, HebmError
 from hebm.pipeline import Assembly, assemble
 from hebm.store.changes import config_changes
+from hebm.store.checkpoints import newest_head
 from hebm.store.durable import reporting
 from hebm.store.lock import RunLock
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder, differences_error
 from hebm.stored_runs import StoredRun, read_run
 from hebm.training.extension import Extension, go_back, step_keys
+from hebm.training.reached import planned, reached
+from hebm.training.saved_state import saved_state
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ def locked_for_training(
     accelerator: Accelerator,
     allow: bool,
     extend: Callable[[str], None] | None = None,
+    measures: bool = False,
 ) -> Iterator[tuple[str, RunStage]]:
     """Start or resume a run, its folder held by the main process; yield its id and what is left to do.
 
@@ -46,12 +50,15 @@ def locked_for_training(
         accelerator: devices and processes.
         allow: go on although configuration, data or versions changed.
         extend: more steps are asked for; told from where training goes on.
+        measures: the run is measured afterwards, which records what changed together with the new measurements.
 
     Raises on every process what the main process met.
     """
 
     def identify() -> tuple[str, RunStage]:
-        return _identify(folder, assembly, allow, extend)
+        return _finished(folder, assembly, allow, measures and extend is None) or _started(
+            folder, assembly, allow, extend
+        )
 
     with _held(folder, accelerator, identify) as found:
         yield found
@@ -66,6 +73,7 @@ def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T])
         try:
             folder.create()
             lock.__enter__()
+            folder.tidy()
             answer = [prepare(), None]
         except HebmError as error:
             answer = [None, error]
@@ -82,19 +90,44 @@ def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T])
         lock.__exit__(None, None, None)
 
 
-def _identify(
+def _finished(folder: RunFolder, assembly: Assembly, allow: bool, changed_too: bool) -> tuple[str, RunStage] | None:
+    """Return the id of a run that has nothing left to train, and whether it is measured; None for any other run.
+
+    Nothing is written, so its measurements stay.
+
+    Arguments:
+        folder: of the run.
+        assembly: what is asked for.
+        allow: go on although configuration, data or versions changed.
+        changed_too: also a run whose configuration changed, if it has all the steps that are asked for now.
+
+    Raises `CheckpointError` for changes that are not allowed.
+    """
+    if not folder.started:
+        return None
+    run, text = read_run(folder.path), dumps(assembly.written)
+    if not run.plan or not run.reached().finished:
+        return None
+    if config_changes(run.contents.config, text) and not (changed_too and _has_all_steps(run, assembly)):
+        return None
+    _require_same(run, assembly, allow)
+    measured = run.contents.config == text and run.contents.metrics is not None and folder.report.exists()
+    return run.run_id, "measured" if measured else "trained"
+
+
+def _has_all_steps(run: StoredRun, assembly: Assembly) -> bool:
+    """Return whether the newest checkpoint is the end of the phases that are asked for."""
+    newest, plan = newest_head(run.folder.checkpoints, run.run_id), planned(assembly.phases)
+    return newest is not None and list(plan) == list(run.plan) and reached(plan, newest).finished
+
+
+def _started(
     folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
 ) -> tuple[str, RunStage]:
-    text = dumps(assembly.written)
-    if folder.started:
-        run = read_run(folder.path)
-        if run.plan and run.reached().finished and not config_changes(run.contents.config, text):
-            _require_same(run, assembly, allow)
-            measured = run.contents.config == text and run.contents.metrics is not None and folder.report.exists()
-            return run.run_id, "measured" if measured else "trained"
+    """Start a run, or open one that will be trained further: what was measured of it before is removed."""
     if extend is not None:
         allow |= _extend(folder, assembly, extend)
-    run_id: str = folder.create_or_open(text, assembly.manifest, allow)["run_id"]
+    run_id: str = folder.create_or_open(dumps(assembly.written), assembly.manifest, allow)["run_id"]
     with reporting(f"write {folder.path}"):
         folder.report.unlink(missing_ok=True)
     folder.forget_results()
@@ -134,7 +167,7 @@ def locked_when_finished(
     assembly = assemble(run.written, accelerator.device, run.places, measured)
     with _held(run.folder, accelerator, lambda: _require_same(run, assembly, allow)):
         checkpoint = run.restore(assembly.model)
-        yield FinishedRun(assembly, float(checkpoint.state["seconds"]), run.unfinished(checkpoint))
+        yield FinishedRun(assembly, saved_state(checkpoint).seconds, run.unfinished(checkpoint))
 
 
 def _require_same(run: StoredRun, assembly: Assembly, allow: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import torch
 
 from hebm.errors import ConfigError, HebmError
+
+_HAS_RESOURCE = importlib.util.find_spec("resource") is not None
+"""Windows does not have this module."""
 
 _ALLOCATORS = (
     "DefaultCPUAllocator",
@@ -65,9 +69,19 @@ def _physical() -> int | None:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else None
 
 
+def peak_memory() -> int | None:
+    """Return the most bytes of memory that this process has had so far; None where the system does not say."""
+    if not _HAS_RESOURCE:
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _of_the_process() -> int | None:
     """Return the limit that `ulimit -v` sets."""
-    if importlib.util.find_spec("resource") is None:  # Windows
+    if not _HAS_RESOURCE:
         return None
     import resource
 
@@ -78,5 +92,8 @@ def _of_the_process() -> int | None:
 def _of_the_container() -> int | None:
     """Return the limit of this control group, such as a container's."""
     file = Path("/sys/fs/cgroup/memory.max")
-    text = file.read_text().strip() if file.is_file() else "max"
+    try:
+        text = file.read_text().strip() if file.is_file() else "max"
+    except OSError:  # it may not be read here
+        return None
     return int(text) if text.isdecimal() else None

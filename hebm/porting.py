@@ -25,7 +25,8 @@ from hebm.interfaces import ImageSpec
 from hebm.model import Model
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
-from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
+from hebm.store.durable import discard, reporting, sync_folder, temporary_for
+from hebm.store.lock import RunLock
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
@@ -121,11 +122,13 @@ def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
     model = build(converted.experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
     require_trained(name, converted, model)
-    temporary = target.with_name(f"{TEMPORARY}{target.name}-{os.getpid()}")
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_for(target)
         try:
-            _write(RunFolder(temporary), name, converted, model, left)
+            temporary.mkdir()
+            with RunLock(temporary):
+                _write(RunFolder(temporary), name, converted, model, left)
             os.rename(temporary, target)
         except (OSError, CheckpointError):
             discard(temporary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -157,4 +158,5 @@ def _in_notebook() -> bool:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal or the pipe is gone: training goes on, or saves and stops, without words
+        print(line, file=sys.stderr, flush=True)

@@ -51,8 +51,8 @@ def train(
     """Train an experiment, or resume it where it stopped; nothing is measured.
 
     The folder, its checkpoints and every bit in them are those of `hebm run`, which can go on with them, and the other
-    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it. SIGTERM, SIGUSR1 and
-    SIGUSR2 save a checkpoint and end the program.
+    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it. SIGTERM, SIGHUP,
+    SIGUSR1 and SIGUSR2 save a checkpoint and end the program.
 
     Arguments:
         experiment: what to train; it takes the folder's name.

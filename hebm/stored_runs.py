@@ -28,6 +28,7 @@ from hebm.store import sums
 from hebm.store.changes import config_changes
 from hebm.store.checkpoints import Checkpoint, load_latest, newest_head
 from hebm.store.contents import Contents
+from hebm.store.json_shapes import damaged
 from hebm.store.provenance import images_of, versions_of
 from hebm.store.run_folder import RunFolder
 from hebm.training.reached import Reached, reached
@@ -101,7 +102,8 @@ class StoredRun:
     @cached_property
     def images(self) -> ImageSpec:
         """What the model knows of its images. Raises `CheckpointError` for a manifest that does not say it."""
-        return images_of(self.manifest)
+        with damaged(self.folder.manifest, "put back a good copy"):
+            return images_of(self.manifest)
 
     @cached_property
     def written(self) -> Experiment:

@@ -149,7 +149,7 @@ def test_every_variant_of_a_sweep_is_read_takes_the_shared_backbone_and_fits_it(
         if run.seed == 0:
             backbone = backbone_of(run.experiment.backbone, images_of(run.experiment.data))
             run.experiment.train.phases(backbone, run.experiment.prior.build(backbone))
-    assert [run.needs for run in runs].count(None) == len({run.seed for run in runs}) == 3
+    assert [run.needs for run in runs].count(None) == len({run.seed for run in runs})
 
 
 @pytest.mark.parametrize("folder", sorted((BENCHMARKS / "sweeps").glob("*.measurements")), ids=lambda path: path.name)
@@ -161,32 +161,6 @@ def test_committed_measurements_are_rows_of_their_sweep_and_can_be_held_against_
     assert [row.name for row in rows if not set(row.seeds) <= set(seeds.get(row.name, ()))] == []
     assert (held_against(rows, rows).outside, held_against(rows, rows).not_comparable) == ((), ())
     assert not re.search(r"\"/\w", "".join(path.read_text() for path in folder.glob("*.json")))
-
-
-ROWS_OF_PRIORS = {
-    "two-stages": "prior.stages=2",
-    "joint": "prior.type=joint prior.energy.width=128 prior.sampler.type=mala prior.sampler.steps=40 "
-    "train.prior.learning_rate=1e-3 train.prior.steps=2350",
-    "diffusion": "prior.type=diffusion prior.energy.type=mlp-time prior.energy.width=256 prior.sampler.steps=20 "
-    "prior.sampler.step_size=1.0 train.prior.learning_rate=1e-3 train.prior.steps=2430 evaluate.chain_steps=50",
-    "ncp": "prior.type=ncp prior.proposals=1000 prior.energy.coordinate=z-given-above train.prior.steps=11000",
-    "adaptive-ce": "prior.type=adaptive-ce prior.stages=2 prior.energy.type=mlp-concat prior.energy.width=200 "
-    "prior.energy.activation=leaky-relu",
-    "lebm": "prior.type=lebm prior.energy.type=mlp-concat prior.energy.width=200 prior.energy.activation=leaky-relu "
-    "prior.sampler.type=mala prior.sampler.steps=60 train.prior.learning_rate=1e-3 train.prior.steps=1230 "
-    "evaluate.chain_steps=150",
-}
-"""The overrides of the table "Six priors at equal training time"."""
-
-
-@pytest.mark.parametrize("variant", ROWS_OF_PRIORS)
-def test_the_sweep_of_six_priors_has_the_settings_of_the_table(variant):
-    runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "priors-mnist.toml"))}
-    run, overrides = runs[variant], ROWS_OF_PRIORS[variant]
-    own = (f"name={run.name}", f"seed={run.seed}", f"train.backbone_from=runs/{run.needs}")
-    row = Experiment.load(BENCHMARKS / "mnist-two-layer-multi-stage.toml", [*overrides.split(), *own])
-    assert run.experiment == row
-    assert f"`{overrides}`" in (BENCHMARKS / "RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize("variant", ["joint", "multi-stage", "score", "image-contrast", "feature-contrast"])

@@ -63,7 +63,7 @@ def test_a_damaged_file_is_replaced(content, tmp_path, counted, caplog):
     _ = model_of(tmp_path).path
     assert len(counted) == 2
     assert file.read_text() == good
-    assert ("is damaged" in caplog.text) == (content != '{"key": 1}')
+    assert "is damaged" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path, counted, caplog):

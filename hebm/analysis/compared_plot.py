@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
@@ -44,17 +43,7 @@ class Plot:
     title: str
     xlabel: str
     curves: tuple[Curve, ...]
-    levels: Mapping[str, float] = attrs.field(factory=dict)
+    levels: Mapping[str, float | None] = attrs.field(factory=dict)
     conditions: Mapping[str, str] = attrs.field(factory=dict)
     log: bool = False
     timed: bool = False
-
-
-def plot_of(read: Mapping[str, Any]) -> Plot:
-    """Return the plot that JSON values stand for. Raises `TypeError` or `KeyError` for others."""
-    curves = tuple(Curve(**{key: _tuple(value) for key, value in curve.items()}) for curve in read["curves"])
-    return Plot(**{**read, "curves": curves})
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

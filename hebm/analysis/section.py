@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from hebm.analysis.compared_plot import Plot, plot_of
-from hebm.errors import CheckpointError
-from hebm.store.durable import replace_file, reporting
+from hebm.analysis.compared_plot import Plot
+from hebm.store.durable import listed, replace_file, reporting
+from hebm.store.json_shapes import damaged, read_json, shaped
 from hebm.store.metrics import write_json_atomic
 
 FILE = "section.json"
@@ -90,30 +89,33 @@ class Section:
         write_json_atomic(folder / FILE, {**attrs.asdict(self), "conditions": dict(conditions)})
 
 
+@attrs.frozen
+class _File:
+    """What `section.json` holds."""
+
+    title: str
+    text: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+    numbers: Mapping[str, Any]
+    timings: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    conditions: Mapping[str, Any] = attrs.field(factory=dict)
+
+
 def read_section(folder: Path) -> Section:
-    """Read the section in an analysis's folder. Raises `CheckpointError` for a damaged one."""
-    path = folder / FILE
-    with reporting(f"read {path}"):
-        data = path.read_bytes()
-    try:
-        read = json.loads(data)
-        pictures = tuple(Picture(**picture) for picture in read["pictures"])
-        tables = tuple(_table(**table) for table in read["tables"])
-        plots = tuple(plot_of(plot) for plot in read.get("plots", ()))
-        return Section(
-            read["title"], tuple(read["text"]), pictures, tables, read["numbers"], tuple(read.get("timings", ())), plots
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); run hebm analyse again") from error
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:
-    return Table(title, tuple(header), tuple(tuple(row) for row in rows), caption)
+    """Read the section in an analysis's folder. Raises `CheckpointError` with path and key for another shape."""
+    path, fix = folder / FILE, "run hebm analyse again"
+    read = read_json(path, fix)
+    with damaged(path, fix):
+        found: _File = shaped(_File, read)
+    return Section(*(getattr(found, field.name) for field in attrs.fields(Section)))
 
 
 def read_sections(analyses: Path) -> dict[str, Section]:
-    """Read all sections in a run's folder of analyses, by name, in alphabetical order."""
-    folders = sorted(path.parent for path in analyses.glob(f"[!.]*/{FILE}")) if analyses.is_dir() else []
+    """Read all sections in a run's folder of analyses, by name, in alphabetical order. Raises `CheckpointError`."""
+    with reporting(f"read {analyses}"):
+        folders = [path for path in listed(analyses) if path.name[0] != "." and (path / FILE).exists()]
     return {folder.name: read_section(folder) for folder in folders}
 
 

@@ -8,7 +8,6 @@ processes are told to save and stop.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from datetime import timedelta
 
 import click
 
-from hebm.children import LIFELINE, handing_on, lifeline, stop_with_parent
+from hebm.children import handing_on, lifeline, stop_with_parent
 from hebm.errors import HebmError
 
 GRACE = 5.0
@@ -57,9 +56,9 @@ def _run(command: list[str], processes: int) -> int:
     children: list[subprocess.Popen[bytes]] = []
     with lifeline() as held, handing_on(children):
         for rank in range(processes):
-            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), LIFELINE: str(held)}
+            environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), **held.variables}
             # a session of their own: Ctrl-C reaches them through the launcher alone, once
-            child = subprocess.Popen(command, env=environment, pass_fds=[held], start_new_session=True)
+            child = subprocess.Popen(command, env=environment, pass_fds=held.descriptors, start_new_session=True)
             children.append(child)
         return _wait(children)
 
@@ -73,7 +72,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
         elif time.monotonic() > failed_at + GRACE:
             late = time.monotonic() > failed_at + 2 * GRACE
             for child in children:
-                child.send_signal(signal.SIGKILL if late else signal.SIGTERM)
+                (child.kill if late else child.terminate)()
         time.sleep(0.05)
     return first or _failure(children)
 

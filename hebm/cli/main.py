@@ -12,8 +12,9 @@ from click.shell_completion import CompletionItem
 import hebm
 from hebm import registry
 from hebm.blocking import from_environment, require_installed
-from hebm.errors import DataWarning, HebmError, PluginError
+from hebm.errors import CheckpointError, DataWarning, HebmError, PluginError
 from hebm.registry import COMMANDS
+from hebm.store.durable import denied
 from hebm.suggest import did_you_mean
 
 
@@ -63,7 +64,10 @@ class Commands(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; show warnings about data as notes, and errors that the user can fix as messages with an exit status."""
+        """Run; show warnings about data as notes, and errors that the user can fix as messages with an exit status.
+
+        A file or folder that the operating system does not give is such an error too.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _as_note
@@ -71,6 +75,11 @@ class Commands(click.Group):
         except HebmError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_status)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"error: {denied(error)}", err=True)
+            ctx.exit(CheckpointError.exit_status)
 
 
 def _as_note(

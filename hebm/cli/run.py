@@ -72,7 +72,8 @@ def command(
         raise ConfigError(f"--extend: {folder.path} has no run to extend yet; start one without --extend")
     say = warner(accelerator.is_main_process)
     extended = say if extend else None
-    with locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended) as (run_id, stage):
+    held = locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended, measures=True)
+    with held as (run_id, stage):
         if stage != "measured":
             for note in (*([] if quiet else [described(assembly.images)]), *assembly.notes):
                 say(note)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,9 @@ LAYOUT = 1
 """Number of the files' layout. Raise it if the same images would have other features under the same key."""
 
 _FEATURES, _FINITE, _DIAGNOSTICS = "features.", "finite", "diagnostics."
+_ABOUT = "about"
+
+logger = logging.getLogger(__name__)
 
 
 class FeatureBatch(NamedTuple):
@@ -79,8 +83,15 @@ class KeptFeatures:
 
     def read(self, start: int, rows: int) -> FeatureBatch | None:
         """Return a batch by its first row and its size; None if it is not kept, or damaged."""
-        found = self._read(f"{start:08d}-{rows}")
-        return None if found is None else FeatureBatch.of(found)
+        name = f"{start:08d}-{rows}"
+        found = self._read(name)
+        if found is None:
+            return None
+        sizes = {len(values) if values.ndim else 0 for values in found.values()}
+        if _FINITE not in found or not _below(_FEATURES, found) or sizes != {rows}:
+            self._warn(name, f"it does not hold {rows} rows of features")
+            return None
+        return FeatureBatch.of(found)
 
     def write(self, start: int, rows: int, batch: FeatureBatch) -> None:
         """Write a batch, if the limit allows it."""
@@ -88,8 +99,15 @@ class KeptFeatures:
 
     def read_moments(self, n: int, rows: int) -> Moments | None:
         """Return the moments of the first n features, computed in batches of `rows`; None if they are not kept."""
-        found = self._read(f"moments-{n}-{rows}")
-        return None if found is None else Moments(found["mean"], found["cov"])
+        name = f"moments-{n}-{rows}"
+        found = self._read(name)
+        if found is None:
+            return None
+        mean, cov = found.get("mean"), found.get("cov")
+        if mean is None or cov is None or mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+            self._warn(name, "it does not hold a mean and a covariance")
+            return None
+        return Moments(mean, cov)
 
     def write_moments(self, n: int, rows: int, moments: Moments) -> None:
         """Write the moments of the first n features, if the limit allows it."""
@@ -100,13 +118,20 @@ class KeptFeatures:
         found = read_cached(path)
         if found is None:
             return None
+        tensors, notes = found
+        if notes != {_ABOUT: self.about}:
+            self._warn(name, "it is about other images")
+            return None
         with suppress(OSError):  # in a folder that is read-only, it is not known when a file was used
             os.utime(path)
-        return found[0]
+        return tensors
+
+    def _warn(self, name: str, why: str) -> None:
+        logger.warning("%s is damaged and is made again: %s", self._path(name), why)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         if self.store.has_room(sum(values.nbytes for values in tensors.values())):
-            write_cached(self._path(name), tensors, {"about": self.about})
+            write_cached(self._path(name), tensors, {_ABOUT: self.about})
 
     def _path(self, name: str) -> Path:
         return self.store.folder / self.name / f"{name}.safetensors"

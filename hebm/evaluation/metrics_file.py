@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
-from hebm.errors import CheckpointError, HebmError, PluginError
+from hebm.errors import HebmError
 from hebm.evaluation.metric import Measurement, Scalar
+from hebm.store.json_shapes import ShapeError, damaged, shaped
 from hebm.store.metrics import finite
 
 SCHEMA = 1
@@ -125,6 +126,39 @@ class Results:
         }
 
 
+@attrs.frozen
+class _Conditions:
+    """What `conditions` must hold; a plugin's evaluation may have more."""
+
+    MORE_KEYS: ClassVar[bool] = True
+
+    extractors: Mapping[str, Mapping[str, Any]] | None = None
+    n: int | None = None
+    n_reference: int | None = None
+    split: str | None = None
+    decode: str | None = None
+    chain_steps: int | None = None
+    start_proposals: int | None = None
+    after: str | None = None
+    range: str | None = None
+    seed: int | None = None
+    versions: Mapping[str, str | None] | None = None
+    unfinished: str = ""
+
+
+@attrs.frozen
+class _File:
+    """What `metrics.json` holds; a named evaluation also has its settings."""
+
+    schema: int
+    measurements: tuple[Measurement, ...]
+    conditions: Mapping[str, Any]
+    seconds: float | None
+    seconds_training: float | None
+    failures: tuple[Failure, ...] = ()
+    evaluate: Mapping[str, Any] | None = None
+
+
 def from_json(read: Any, path: Path) -> Results:
     """Return what the parsed content of `metrics.json` means.
 
@@ -132,31 +166,23 @@ def from_json(read: Any, path: Path) -> Results:
         read: the content.
         path: of the file, for errors.
 
-    Raises `CheckpointError` if it has another schema or shape.
+    Raises `CheckpointError` with the key if it has another schema or shape.
     """
     schema = read.get("schema") if isinstance(read, dict) else None
-    if schema != SCHEMA:
-        raise _damaged(path, f"it has schema {schema!r}, expected {SCHEMA}")
-    try:
-        return _results(read)
-    except (PluginError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from error
+    with damaged(path, "make it again with hebm evaluate"):
+        if schema != SCHEMA:
+            raise ShapeError(f"it has schema {schema!r}, expected {SCHEMA}")
+        return _results(shaped(_File, read))
 
 
-def _damaged(path: Path, why: Exception | str) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged, or not of this version: {why}; make it again with hebm evaluate")
+def conditions_of(read: Any, key: str) -> dict[str, Any]:
+    """Return the conditions of an evaluation. Raises `ShapeError` with the key for other JSON."""
+    shaped(_Conditions, read, key)
+    return dict(read)
 
 
-def _results(read: Mapping[str, Any]) -> Results:
-    conditions = dict(read["conditions"])
-    if not all(isinstance(used, Mapping) for used in dict(conditions.get("extractors") or {}).values()):
-        raise ValueError("conditions.extractors must be tables")
-    measurements = tuple(Measurement(**entry) for entry in read["measurements"])
-    if len({found.key for found in measurements}) < len(measurements):
-        raise ValueError("two measurements have the same name, kind, part and extractor")
-    failures = tuple(Failure(**entry) for entry in read.get("failures", ()))
-    return Results(measurements, conditions, _seconds(read["seconds"]), _seconds(read["seconds_training"]), failures)
-
-
-def _seconds(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _results(file: _File) -> Results:
+    conditions = conditions_of(file.conditions, "conditions")
+    if len({found.key for found in file.measurements}) < len(file.measurements):
+        raise ShapeError("measurements: two have the same name, kind, part and extractor")
+    return Results(file.measurements, conditions, file.seconds, file.seconds_training, file.failures)

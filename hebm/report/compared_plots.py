@@ -66,9 +66,9 @@ def _levels(plots: Mapping[str, Plot]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for plot in plots.values():
         for label, value in plot.levels.items():
-            if value not in found.setdefault(label, []):
+            if value is not None and value not in found.setdefault(label, []):
                 found[label].append(value)
-    return found
+    return {label: values for label, values in found.items() if values}
 
 
 def _level(axes: Axes, label: str, values: Sequence[float]) -> None:

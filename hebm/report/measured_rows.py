@@ -21,13 +21,14 @@ from typing import Any
 
 import attrs
 
-from hebm.errors import CheckpointError, ConfigError, PluginError
-from hebm.evaluation.metric import Measurement
-from hebm.evaluation.metrics_file import Results
+from hebm.errors import ConfigError, PluginError
+from hebm.evaluation.metric import Better, Measurement, Scalar
+from hebm.evaluation.metrics_file import Results, conditions_of
 from hebm.report.comparison import FACTS, Run, columns, differing_conditions
 from hebm.report.variants import Variant, variants
 from hebm.store.changes import FREE_KEYS, TRAINING_KEYS, only, without
-from hebm.store.durable import replace_file, reporting
+from hebm.store.durable import listed, replace_file, reporting
+from hebm.store.json_shapes import ShapeError, damaged, read_json, shaped
 from hebm.store.metrics import finite, json_bytes
 
 Values = tuple[float | None, ...]
@@ -38,6 +39,7 @@ ENDING = ".measurements"
 
 _NO_FIGURES = ("chain-steps", "seconds")
 _OF_RUNS = ("seed", "versions")
+_NUMBERS = ("mean", "sd", "values", "errors")
 _OF_NUMBER = ("value", "error", "summary", "note", "detail")
 
 
@@ -199,41 +201,81 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
     Raises `ConfigError` if there are none, `CheckpointError` for a file of another shape.
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
+    with reporting(f"read {path}"):
+        files = [file for file in listed(path) if file.match("*.json")] if path.is_dir() else [path]
+        missing = not files or not files[0].exists()
+    if missing:
         raise ConfigError(f"{path}: measurements not found; `hebm compare RUNS -o NAME{ENDING}` writes such a folder")
     return tuple(_read(file) for file in files)
 
 
+@attrs.frozen
+class _Entry:
+    """An entry of `measurements` in a row's file."""
+
+    name: str
+    title: str
+    mean: float | None
+    sd: float | None
+    values: Values
+    errors: Values
+    unit: str = ""
+    kind: str | None = None
+    part: str = ""
+    better: Better | None = None
+    conditions: Mapping[str, Scalar] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class _File:
+    """What the file of a row holds."""
+
+    schema: int
+    name: str
+    data: str
+    backbone: str
+    prior: str
+    scheme: str
+    seeds: tuple[int | None, ...]
+    measurements: tuple[_Entry, ...]
+    conditions: Mapping[str, Any]
+    data_fingerprint: Any
+    seconds: Mapping[str, Values]
+    made_with: tuple[Mapping[str, Any], ...]
+    configuration: Mapping[str, Any]
+
+
 def _read(file: Path) -> Row:
-    try:
-        return _from_json(json.loads(file.read_bytes()))
-    except (OSError, PluginError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{file} is not a row of measurements of this version: {error!r}; "
-            f"write it again with  hebm compare RUNS -o NAME{ENDING}"
-        ) from error
+    fix = f"write it again with  hebm compare RUNS -o NAME{ENDING}"
+    read = read_json(file, fix)
+    with damaged(file, fix):
+        if not isinstance(read, dict) or read.get("schema") != SCHEMA:
+            found = read.get("schema") if isinstance(read, dict) else None
+            raise ShapeError(f"it has schema {found!r}, expected {SCHEMA}")
+        return _row_of(shaped(_File, read))
 
 
-def _from_json(read: Mapping[str, Any]) -> Row:
-    if read["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {read['schema']!r}, expected {SCHEMA}")
+def _row_of(file: _File) -> Row:
+    entries = enumerate(file.measurements)
     return Row(
-        str(read["name"]),
-        {fact: str(read[fact]) for fact in FACTS[1:-1]},
-        tuple(read["seeds"]),
-        tuple(_read_figure(entry, len(read["seeds"])) for entry in read["measurements"]),
-        dict(read["conditions"]),
-        read["data_fingerprint"],
-        dict(read["seconds"]),
-        tuple(read["made_with"]),
-        dict(read["configuration"]),
+        file.name,
+        {fact: getattr(file, fact) for fact in FACTS[1:-1]},
+        file.seeds,
+        tuple(_figure_of(entry, len(file.seeds), f"measurements[{i}]") for i, entry in entries),
+        conditions_of(file.conditions, "conditions"),
+        file.data_fingerprint,
+        file.seconds,
+        file.made_with,
+        file.configuration,
     )
 
 
-def _read_figure(entry: Mapping[str, Any], runs: int) -> Figure:
-    kept = {key: value for key, value in entry.items() if key not in ("mean", "sd", "values", "errors")}
-    values, errors = (tuple(None if x is None else float(x) for x in entry[key]) for key in ("values", "errors"))
-    if len(values) != runs or len(errors) != runs:
-        raise ValueError(f"{entry['name']} must have a value and an error for each seed")
-    return _of_values(Measurement(**kept, value=None), values, errors)
+def _figure_of(entry: _Entry, runs: int, key: str) -> Figure:
+    for name in ("values", "errors"):
+        if len(getattr(entry, name)) != runs:
+            raise ShapeError(f"{key}.{name} must have an entry for each of the {runs} seeds")
+    kept = {field.name: getattr(entry, field.name) for field in attrs.fields(_Entry) if field.name not in _NUMBERS}
+    try:
+        return _of_values(Measurement(**kept, value=None), entry.values, entry.errors)
+    except PluginError as error:
+        raise ShapeError(f"{key}: {error}") from error

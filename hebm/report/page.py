@@ -21,7 +21,7 @@ from hebm.report.numbers import percent, shown, significant
 from hebm.report.panels import Panel, band, data_address, histogram
 from hebm.report.plot_data import BY_CLASS, ChainData, Plots, read_plots
 from hebm.single_layer_energies import advice
-from hebm.store.durable import replace_file, reporting
+from hebm.store.durable import listed, replace_file, reporting
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import StoredRun, read_run
@@ -143,7 +143,8 @@ def picture_source(folder: RunFolder, name: str | None) -> str | None:
 
 def _previews(folder: RunFolder) -> list[Picture]:
     """A few of the grids drawn during training, evenly spread."""
-    paths = sorted(path for path in folder.samples.glob("step-*.png") if path.stem[5:].isdigit())
+    with reporting(f"read {folder.samples}"):
+        paths = [path for path in listed(folder.samples) if path.match("step-*.png") and path.stem[5:].isdigit()]
     stride = -(-len(paths) // _PREVIEWS) or 1
     chosen = paths[::-1][::stride][::-1]
     sources = [(path, picture_source(folder, path.name)) for path in chosen]
@@ -190,10 +191,8 @@ def _sections(folder: RunFolder) -> list[tuple[Section, list[tuple[Illustration,
 
 
 def _address(path: Path) -> str | None:
-    if not path.is_file():
-        return None
     with reporting(f"read {path}"):
-        return data_address(path.read_bytes(), "image/png")
+        return data_address(path.read_bytes(), "image/png") if path.is_file() else None
 
 
 # ---------------------------------------------------------------- versions

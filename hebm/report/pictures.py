@@ -25,19 +25,19 @@ def sample_pictures(folder: RunFolder) -> Image.Image | None:
     files = {} if plots is None else {kind.title: plots.images.get(name) for name, kind in KINDS.items()}
     grids: dict[str, Image.Image] = {}
     for title, file in files.items():
-        picture = None if file is None else read_picture(folder.samples / file)
+        picture = None if file is None else read_picture(folder.samples / Path(file).name)
         grids |= {} if picture is None else {title: picture}
     return side_by_side(grids) if grids else None
 
 
 def read_picture(path: Path) -> Image.Image | None:
     """Read a picture of a run's samples in colour; None if it does not exist. Raises `HebmError` for a damaged one."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise HebmError(f"{path} is damaged: {error}; make it again with hebm evaluate") from error
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from hebm.errors import CheckpointError
 from hebm.store.durable import reporting
+from hebm.store.json_shapes import damaged, read_json, shaped
 from hebm.store.metrics import write_json_atomic
 
 FILE = "plots.json"
@@ -83,28 +80,15 @@ class Plots:
 
 
 def read_plots(samples: Path) -> Plots | None:
-    """The plots in a run's folder of samples, None before there are any.
+    """Read the plots in a run's folder of samples, None before there are any.
 
-    Raises `CheckpointError` for a damaged file.
+    Raises `CheckpointError` with path and key for a file of another shape.
     """
-    path = samples / FILE
-    if not path.exists():
-        return None
+    path, fix = samples / FILE, "make it again with hebm evaluate"
     with reporting(f"read {path}"):
-        data = path.read_bytes()
-    try:
-        return _figures(json.loads(data))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); make it again with hebm evaluate") from error
-
-
-def _figures(read: Mapping[str, Any]) -> Plots:
-    chain = read["chain"]
-    images, tilts = dict(read["images"]), dict(read["tilts"])
-    layers, classes = int(read.get("single_layers", 0)), tuple(map(str, read.get("classes", ())))
-    return Plots(images, None if chain is None else _chain(chain), tilts, layers, classes)
-
-
-def _chain(read: Mapping[str, Any]) -> ChainData:
-    bands = {name: Band(**read[name]) for name in ("log_density", "grad_norm", "f") if read[name] is not None}
-    return ChainData(**{**read, **bands})
+        if not path.exists():
+            return None
+    read = read_json(path, fix)
+    with damaged(path, fix):
+        plots: Plots = shaped(Plots, read)
+    return plots

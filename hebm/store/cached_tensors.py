@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
 from torch import Tensor
 
+from hebm.store.durable import replace_file
 from hebm.store.tensor_files import digest, encode
 
 logger = logging.getLogger(__name__)
@@ -26,11 +26,9 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
     """
     notes = notes or {}
     content = encode(tensors, {**notes, _SHA256: _hash(tensors, notes)})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        replace_file(path, content, sync=False)
     except OSError as error:
         logger.warning("%s is not kept and will be made again: %s", path, error)
         return False
@@ -39,9 +37,9 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
 
 def read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Return the tensors and the notes of a file; None if it is missing or damaged."""
-    if not path.exists():
-        return None
     try:
+        if not path.is_file():
+            return None
         with safetensors.safe_open(str(path), framework="pt") as file:
             notes = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}

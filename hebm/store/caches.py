@@ -14,7 +14,7 @@ import attrs
 
 from hebm.errors import CheckpointError
 from hebm.store.durable import reporting
-from hebm.store.lock import free
+from hebm.store.file_locks import free
 
 
 @attrs.frozen
@@ -35,7 +35,9 @@ class Entry:
 
     def remove(self) -> None:
         """Delete it. Raises `CheckpointError` if a process writes to it at this moment, or if it cannot be deleted."""
-        if not all(free(lock) for lock in self.path.glob("lock")):
+        with reporting(f"open {self.path}"):
+            written = not all(free(lock) for lock in self.path.glob("lock"))
+        if written:
             raise CheckpointError(f"{self.path} is being written to by a run; remove it when that has ended")
         with reporting(f"remove {self.path}"):
             if self.path.is_dir():

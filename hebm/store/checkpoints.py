@@ -23,7 +23,17 @@ import attrs
 from torch import Tensor
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder, write_file
+from hebm.store.durable import (
+    TEMPORARY,
+    discard,
+    read_file,
+    remove,
+    remove_unfinished,
+    reporting,
+    sync_folder,
+    write_file,
+)
+from hebm.store.json_shapes import ShapeError, parsed, shaped
 from hebm.store.tensor_files import Seal, decode, encode, seal
 
 FORMAT = 1
@@ -33,7 +43,6 @@ DAMAGED = "damaged-"
 """Prefix of a checkpoint that a run set aside because it does not verify."""
 
 _FOLDER = re.compile(r"step-(\d{8,})(?:-(\d+))?")
-_HEAD = ("phase", "step", "total_step", "state")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -47,6 +56,7 @@ class Checkpoint:
         total_step: steps completed over all phases; it names the folder.
         tensors: by file name without suffix ("backbone", "prior-ema", "optimizer-backbone"), then by name.
         state: small things that JSON gives back unchanged: string keys, lists (no tuples), finite numbers.
+        path: where it was loaded from.
     """
 
     phase: str
@@ -54,6 +64,23 @@ class Checkpoint:
     total_step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
     state: Mapping[str, Any] = attrs.field(factory=dict)
+    path: Path | None = None
+
+
+@attrs.frozen
+class _Manifest:
+    """What `manifest.json` of a checkpoint holds."""
+
+    format: int
+    run_id: str
+    phase: str
+    step: int
+    total_step: int
+    state: Mapping[str, Any]
+    files: Mapping[str, Seal]
+
+    def checkpoint(self, path: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> Checkpoint:
+        return Checkpoint(self.phase, self.step, self.total_step, tensors, self.state, path)
 
 
 # ---------------------------------------------------------------- saving
@@ -230,8 +257,8 @@ def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
         try:
             manifest = _read_manifest(path)
             if not _misplaced(path, manifest, run_id):
-                return Checkpoint(tensors={}, **{key: manifest[key] for key in _HEAD})
-        except (CheckpointError, KeyError, TypeError):
+                return manifest.checkpoint(path, {})
+        except CheckpointError:
             continue  # damaged: whoever loads the weights is told
     return None
 
@@ -254,42 +281,40 @@ def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[st
         manifest = _read_manifest(path)
         complaints = _misplaced(path, manifest, run_id)
         tensors: dict[str, dict[str, Tensor]] = {}
-        for name, expected in manifest["files"].items():
+        for name, expected in manifest.files.items():
             stem = _stem(name)  # before anything is opened by that name
             try:
                 tensors[stem] = decode(path / name, expected)
             except CheckpointError as error:
                 complaints.append(str(error))
-        steps = {key: manifest[key] for key in _HEAD}
-        return (None if complaints else Checkpoint(tensors=tensors, **steps)), complaints
+        return (None if complaints else manifest.checkpoint(path, tensors)), complaints
     except CheckpointError as error:
         return None, [str(error)]
-    except (KeyError, TypeError, AttributeError) as error:
-        return None, [f"{MANIFEST} was not written by hebm ({error!r})"]
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> _Manifest:
     try:
-        data, digest = (path / MANIFEST).read_bytes(), (path / DIGEST).read_bytes()
+        data, digest = read_file(path / MANIFEST), read_file(path / DIGEST)
     except OSError as error:
         raise CheckpointError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
     if digest != _digest(data):
         raise CheckpointError(f"{MANIFEST} or {DIGEST} is damaged (the SHA-256 differs)")
     try:
-        manifest: dict[str, Any] = json.loads(data)
-    except ValueError as error:
-        raise CheckpointError(f"{MANIFEST} is not JSON ({error})") from error
-    if manifest["format"] != FORMAT:
-        raise CheckpointError(f"{MANIFEST} has format {manifest['format']}, this hebm reads format {FORMAT}")
+        table = shaped(dict[str, Any], parsed(data))
+        if table.get("format") != FORMAT:
+            raise CheckpointError(f"{MANIFEST} has format {table.get('format')!r}, this hebm reads format {FORMAT}")
+        manifest: _Manifest = shaped(_Manifest, table)
+    except ShapeError as error:
+        raise CheckpointError(f"{MANIFEST} was not written by hebm: {error}") from error
     return manifest
 
 
-def _misplaced(path: Path, manifest: Mapping[str, Any], run_id: str | None) -> list[str]:
+def _misplaced(path: Path, manifest: _Manifest, run_id: str | None) -> list[str]:
     complaints = []
-    if run_id is not None and manifest["run_id"] != run_id:
-        complaints.append(f"{MANIFEST} is of another run ({manifest['run_id']}, this run is {run_id})")
-    if _FOLDER.fullmatch(path.name) and _order(path)[0] != manifest["total_step"]:
-        complaints.append(f"{MANIFEST} is of step {manifest['total_step']}")
+    if run_id is not None and manifest.run_id != run_id:
+        complaints.append(f"{MANIFEST} is of another run ({manifest.run_id!r}, this run is {run_id!r})")
+    if _FOLDER.fullmatch(path.name) and _order(path)[0] != manifest.total_step:
+        complaints.append(f"{MANIFEST} is of step {manifest.total_step}")
     return complaints
 
 

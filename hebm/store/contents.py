@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from hebm.errors import CheckpointError
 from hebm.store import sums
+from hebm.store.json_shapes import ShapeError, damaged, parsed, shaped
 
 FORMAT = 1
 """The run format. It is raised when a run folder, or what a resumed run computes, would no longer mean the same."""
 
-_REQUIRED = ("run_id", "history")
-_TABLES = ("plugins", "images", "paths", "phases")
-_KINDS: Mapping[str, Any] = {"run_id": str, "history": list, **dict.fromkeys(_TABLES, dict)}
+_FIX = "put back a good copy"
+
+
+@attrs.frozen
+class _Manifest:
+    """What `manifest.json` must hold, besides the format."""
+
+    MORE_KEYS: ClassVar[bool] = True
+
+    run_id: str
+    history: list[list[str]]
+    plugins: Mapping[str, str] = attrs.field(factory=dict)
+    images: Mapping[str, Any] = attrs.field(factory=dict)
+    paths: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    phases: Mapping[str, int] = attrs.field(factory=dict)
+    data: Any = None
+    hardware: Mapping[str, Any] = attrs.field(factory=dict)
+    hebm: str = ""
+    torch: str = ""
+    python: str = ""
+    platform: str = ""
+
+
+@attrs.frozen
+class _Training:
+    """What `config.toml` must hold of its table `train`."""
+
+    MORE_KEYS: ClassVar[bool] = True
+
+    backbone_from: str | None = None
+
+
+@attrs.frozen
+class _Configuration:
+    """What `config.toml` must hold for its run to be opened; the recipes check the rest when they are built."""
+
+    MORE_KEYS: ClassVar[bool] = True
+
+    name: str = ""
+    seed: int = 0
+    data: Mapping[str, Any] = attrs.field(factory=dict)
+    backbone: Mapping[str, Any] = attrs.field(factory=dict)
+    prior: Mapping[str, Any] = attrs.field(factory=dict)
+    train: _Training = _Training()
+    evaluate: Mapping[str, Any] = attrs.field(factory=dict)
+    run: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(eq=False)
@@ -56,9 +99,12 @@ def contents_of(path: Path, files: Mapping[str, bytes]) -> Contents:
 def _config(path: Path, data: bytes) -> tuple[str, dict[str, Any]]:
     try:
         text = data.decode()
-        return text, tomllib.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; put back a good copy") from error
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; {_FIX}") from error
+    with damaged(path, _FIX):
+        shaped(_Configuration, table)
+    return text, table
 
 
 def _manifest(path: Path, data: bytes) -> dict[str, Any]:
@@ -68,34 +114,23 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
         fix = (
             "use the version of hebm that wrote it (its manifest.json says which), or start the run under another name"
         )
-        raise CheckpointError(f"{path.parent} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
-    for key, kind in _KINDS.items():
-        value: Any = manifest.get(key) if key in _REQUIRED else manifest.get(key, kind())
-        if not isinstance(value, kind) or (key == "paths" and not all(_is_place(place) for place in value.values())):
-            raise CheckpointError(f"{path} is damaged: {key} is {value!r}; put back a good copy")
+        raise CheckpointError(f"{path} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
+    with damaged(path, _FIX):
+        shaped(_Manifest, manifest)
     return manifest
 
 
-def _is_place(value: Any) -> bool:
-    """Return whether an entry of "paths" is a table of texts, see `hebm.config.paths`."""
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
 def _object(path: Path, data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; put back a good copy") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is damaged: it does not hold a table; put back a good copy")
+    with damaged(path, _FIX):
+        found: dict[str, Any] = shaped(dict[str, Any], parsed(data))
     return found
 
 
 def without_sums(path: Path, manifest: bytes) -> str:
     """Return why a folder with a manifest but without sums cannot be opened."""
     try:
-        written = json.loads(manifest).get("format", 0)
-    except (ValueError, AttributeError):
+        written = shaped(dict[str, Any], parsed(manifest)).get("format", 0)
+    except ShapeError:
         written = None
     if written == 0:
         return (

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import TEMPORARY, discard, reporting, sync_folder
+from hebm.store.durable import discard, hold, reporting, sync_folder, temporary_for
 
 _DAMAGE: tuple[type[Exception], ...] = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 _DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, struct.error)
@@ -68,12 +68,13 @@ def save(content: Any, path: Path) -> None:
 
     Raises `CheckpointError` if there is one already, or it cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     with reporting(f"write {path}"):
         if os.path.lexists(path):
             raise CheckpointError(f"{path} exists already; give another name, or remove it first")
+        temporary = temporary_for(path)
         try:
             with open(temporary, "xb") as file:
+                hold(file.fileno())
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,39 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import attrs
+
 from hebm.errors import CheckpointError
 from hebm.store.durable import reporting
+from hebm.store.file_locks import try_lock, wait_for_lock
+from hebm.store.json_shapes import ShapeError, parsed, shaped
 
 NAME = "run.lock"
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(handle: int) -> None:
-        """Lock one byte far behind the content, which others must be able to read."""
-        os.lseek(handle, 1 << 30, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise BlockingIOError from error
-        finally:
-            os.lseek(handle, 0, os.SEEK_SET)
-
-    def _wait_for_lock(handle: int) -> None:
-        """Try until it works: the C library itself gives up after ten seconds."""
-        while True:
-            try:
-                return _try_lock(handle)
-            except BlockingIOError:
-                time.sleep(0.05)
-else:
-    import fcntl
-
-    def _try_lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _wait_for_lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -58,22 +31,19 @@ def waiting_lock(path: Path) -> Iterator[None]:
     """Hold the lock on a file, created if it is missing; wait while another process holds it. Raises `OSError`."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _wait_for_lock(handle)
+        wait_for_lock(handle)
         yield
     finally:
         os.close(handle)
 
 
-def free(path: Path) -> bool:
-    """Return whether no process holds the lock on an existing file. Raises `OSError`."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        _try_lock(handle)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True
+@attrs.frozen
+class _Holder:
+    """Who holds a lock: process id, name of the machine, since when."""
+
+    pid: int
+    host: str
+    since: str
 
 
 class RunLock:
@@ -105,13 +75,13 @@ class RunLock:
 
     def _take(self, handle: int) -> None:
         try:
-            _try_lock(handle)
+            try_lock(handle)
         except BlockingIOError:
             raise CheckpointError(f"{self.folder} is in use by another run: {_holder(handle)}") from None
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        holder = _Holder(os.getpid(), socket.gethostname(), since)
         os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(holder).encode())
+        os.write(handle, json.dumps(attrs.asdict(holder)).encode())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._close()
@@ -125,8 +95,8 @@ class RunLock:
 
 def _holder(handle: int) -> str:
     try:
-        holder = json.loads(os.read(handle, 4096))
-        who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has just started and not yet written who it is
+        holder = shaped(_Holder, parsed(os.read(handle, 4096)))
+        who = f"process {holder.pid} on {holder.host}, since {holder.since}"
+    except (OSError, ShapeError):  # it has just started and not yet written who it is
         who = "a process that has just started"
     return f"{who}. Wait for it, stop it, or give this run another name"

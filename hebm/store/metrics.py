@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import replace_file, reporting
+from hebm.store.durable import read_file, replace_file, reporting
+from hebm.store.json_shapes import ShapeError, below, parsed, shaped
 
 STEP = "total_step"
 """Key that every record of a log has: the steps completed over all phases."""
+
+_KINDS: Mapping[str, type] = {STEP: int, "step": int, "phase": str}
 
 
 def finite(value: Any) -> Any:
@@ -57,11 +60,10 @@ class MetricsLog:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record and hand it to the system at once: a kill loses no earlier one.
 
-        Raises `ValueError` if it has no `total_step`, `CheckpointError` if it cannot be written.
+        Raises `ValueError` for a record without `total_step`, or with anything but text as its phase and numbers;
+        `CheckpointError` if it cannot be written.
         """
-        if not isinstance(record.get(STEP), int):
-            raise ValueError(f"a record needs an integer {STEP!r}, got {dict(record)!r}")
-        line = json.dumps(finite(record), allow_nan=False) + "\n"
+        line = json.dumps(_record(finite(record)), allow_nan=False) + "\n"
         with reporting(f"write {self.path}"), open(self.path, "ab") as file:
             file.write(line.encode())
 
@@ -83,31 +85,41 @@ class MetricsLog:
     def read(self) -> list[dict[str, Any]]:
         """Read all records, without a half-written one that a kill left at the end.
 
-        Raises `CheckpointError` naming the line if one between good ones is damaged.
+        Raises `CheckpointError` naming line and key of a record of another shape, or of a damaged one before good ones.
         """
         with reporting(f"read {self.path}"):
-            lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+            lines = read_file(self.path).split(b"\n") if self.path.exists() else []
         whole = lines[:-1]  # behind the last newline there is nothing, or a half-written line
-        records = [_parse(line) for line in whole]
-        while records and records[-1] is None:
-            records.pop()
-        for number, record in enumerate(records, 1):
-            if record is None:
-                raise CheckpointError(f"{self.path}:{number}: is not a record of a log; delete this line")
-        return [record for record in records if record is not None]
+        while whole and not _is_json(whole[-1]):  # a power cut may leave zeros there
+            whole.pop()
+        return [self._parsed(number, line) for number, line in enumerate(whole, 1)]
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            return _record(parsed(line))
+        except ShapeError as error:
+            what = "is not a record of a log"
+            raise CheckpointError(f"{self.path}:{number}: {what}: {error}; delete this line") from error
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _is_json(line: bytes) -> bool:
     try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and all(map(_fits, record.items())) and STEP in record else None
+        parsed(line)
+    except ShapeError:
+        return False
+    return True
 
 
-def _fits(item: tuple[str, Any]) -> bool:
-    """Return whether an entry has its key's type: a phase is text, steps are whole, all others are not text."""
-    key, value = item
-    if key in (STEP, "step"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, str) == (key == "phase")
+def _record(value: Any) -> dict[str, Any]:
+    """Return a record. Raises `ShapeError` unless steps are whole, the phase is text and the rest are numbers or null.
+
+    Numbers stay as they are, so that a log that is written again is the same, byte for byte.
+    """
+    record: dict[str, Any] = shaped(dict[str, Any], value)
+    if STEP not in record:
+        raise ShapeError(f"{STEP} is missing")
+    for key, entry in record.items():
+        kind = _KINDS.get(key)
+        if kind is not None or type(entry) not in (float, int, bool, type(None)):
+            shaped(kind or float | None, entry, below("", key))
+    return record

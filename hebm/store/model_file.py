@@ -27,7 +27,8 @@ from torch import Tensor
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
 from hebm.store.durable import replace_file, reporting
-from hebm.store.provenance import describe_images, images_of, versions_of
+from hebm.store.json_shapes import ShapeError, damaged, parsed, shaped
+from hebm.store.provenance import describe_images, versions_of
 from hebm.store.tensor_files import encode
 
 FORMAT = 1
@@ -53,6 +54,17 @@ class ModelFile:
     plugins: Iterable[str] = ()
 
 
+@attrs.frozen
+class _Metadata:
+    """What the table in a file's metadata holds."""
+
+    format: int
+    experiment: str
+    images: ImageSpec
+    plugins: Mapping[str, str]
+    sha256: str
+
+
 def write_model_file(path: Path, content: ModelFile) -> None:
     """Write or replace the file in one step. Raises `CheckpointError` if it cannot be written."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in content.weights.items()}
@@ -71,7 +83,8 @@ def write_model_file(path: Path, content: ModelFile) -> None:
 
 def read_model_file(path: Path) -> ModelFile:
     """Read the file. Raises `CheckpointError` if it is not a model's, is damaged, or has another format."""
-    _require_file(path)
+    with reporting(f"read {path}"):
+        _require_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = str((file.metadata() or {}).get(_KEY, "null"))
@@ -81,20 +94,17 @@ def read_model_file(path: Path) -> ModelFile:
     table = _table(path, metadata)
     if table.get("sha256") != _digest(weights):
         raise CheckpointError(f"{path} is damaged: the SHA-256 of its weights differs; put back a good copy")
-    try:
-        return ModelFile(str(table["experiment"]), images_of(table), weights, tuple(table["plugins"]))
-    except (KeyError, TypeError, CheckpointError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; put back a good copy") from error
+    with damaged(path, "put back a good copy"):
+        content = shaped(_Metadata, table)
+        return ModelFile(content.experiment, content.images, weights, tuple(content.plugins))
 
 
 def _table(path: Path, metadata: str) -> dict[str, Any]:
     """Return the table in a file's metadata. Raises `CheckpointError` if it has none, or another format."""
     try:
-        found = json.loads(metadata)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is not a model's file: its metadata has no table {_KEY!r}; {_FIX}")
+        found: dict[str, Any] = shaped(dict[str, Any], parsed(metadata))
+    except ShapeError as error:
+        raise CheckpointError(f"{path} is not a model's file: its metadata has no table {_KEY!r}; {_FIX}") from error
     if found.get("format") != FORMAT:
         written = found.get("format")
         raise CheckpointError(
@@ -111,8 +121,9 @@ def _require_file(path: Path) -> None:
         raise CheckpointError(f"{path} is a folder; open a run with hebm.open_run({str(path)!r}).model")
     if path.suffix == ".toml":
         raise CheckpointError(f"{path} is a configuration; read it with hebm.Experiment.load({str(path)!r})")
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; {_FIX}")
+    if not path.is_file():
+        found = "is not a regular file" if path.exists() else "does not exist"
+        raise CheckpointError(f"{path} {found}; {_FIX}")
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:

@@ -15,8 +15,8 @@ import attrs
 import torch
 
 import hebm
-from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
+from hebm.store.json_shapes import shaped
 
 _UNKNOWN_CODE = os.urandom(32)
 
@@ -81,13 +81,9 @@ def describe_images(images: ImageSpec) -> dict[str, Any]:
 
 
 def images_of(manifest: Mapping[str, Any]) -> ImageSpec:
-    """Return what `describe_images` wrote into a manifest. Raises `CheckpointError` for an entry of another shape."""
-    try:
-        entry = manifest["images"]
-        names = {key: tuple(entry[key]) for key in ("classes", "attributes")}
-        return ImageSpec(**{**entry, **names})
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"manifest.json is damaged: images do not fit ({error}); put back a good copy") from error
+    """Return what `describe_images` wrote into a manifest. Raises `ShapeError` for an entry of another shape."""
+    images: ImageSpec = shaped(ImageSpec, manifest.get("images"), "images")
+    return images
 
 
 def _hardware() -> dict[str, Any]:

@@ -140,6 +140,12 @@ class RunFolder:
         with reporting(f"make {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
 
+    def tidy(self) -> None:
+        """Remove what killed processes left half-written. Only for the holder of the lock. Raises `CheckpointError`."""
+        with reporting(f"tidy {self.path}"):
+            for folder in (self.path, *(self.path / name for name in _OWN_FOLDERS), self.imported):
+                remove_unfinished(folder)
+
     def create_or_open(self, config_text: str, manifest: Mapping[str, Any], allow: bool = False) -> dict[str, Any]:
         """Start a run here, or make sure that the one here is the same experiment. Take the lock first.
 
@@ -152,9 +158,7 @@ class RunFolder:
         new) if the configuration's training keys, the data or a plugin's version changed.
         """
         self.create()
-        with reporting(f"tidy {self.path}"):
-            for folder in (self.path, self.checkpoints, self.samples, self.path / sums.EVALUATIONS):
-                remove_unfinished(folder)
+        self.tidy()
         if not self.started:
             return self._start(config_text, manifest)
         found = self.read()

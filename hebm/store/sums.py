@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import replace_file, reporting, sync_folder
+from hebm.store.durable import listed, read_file, replace_file, reporting, sync_folder
 
 SUMS = "SHA256SUMS"
 PENDING = "SHA256SUMS.pending"
@@ -129,7 +129,7 @@ def _accepted(folder: Path) -> tuple[Mapping[str, str], ...]:
 def _sums(path: Path) -> Mapping[str, str] | None:
     with reporting(f"read {path}"):
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except FileNotFoundError:
             return None
     matches = [_LINE.fullmatch(line) for line in data.decode(errors="replace").split("\n")]
@@ -160,11 +160,11 @@ def _ordered(names: Iterable[str]) -> list[str]:
 def _contents(folder: Path) -> Contents:
     contents = {}
     with reporting(f"read {folder / EVALUATIONS}"):
-        named = sorted(f"{EVALUATIONS}/{path.name}" for path in (folder / EVALUATIONS).glob("*.json"))
+        named = [f"{EVALUATIONS}/{path.name}" for path in listed(folder / EVALUATIONS) if path.match("*.json")]
     for name in (*COVERED, *named):
         with reporting(f"read {folder / name}"):
             try:
-                contents[name] = (folder / name).read_bytes()
+                contents[name] = read_file(folder / name)
             except FileNotFoundError:
                 continue
     return contents

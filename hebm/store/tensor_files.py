@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hebm.errors import CheckpointError
+from hebm.store.durable import read_file
 
 
 class Seal(TypedDict):
@@ -67,7 +68,7 @@ def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
 def read(path: Path, expected: Seal) -> bytes:
     """Read the bytes of a file, and check that they are what was written. Raises `CheckpointError` naming the file."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read ({error.strerror or error})") from error
     if len(data) != expected["size"]:

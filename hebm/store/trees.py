@@ -70,5 +70,5 @@ def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
         if tag in _PAIRS:
             return _PAIRS[tag]((rebuild(k, tensors), rebuild(v, tensors)) for k, v in content)
         return _ITEMS[tag](rebuild(item, tensors) for item in content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"what an import left over is damaged ({error!r}); import the file again") from error

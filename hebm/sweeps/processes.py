@@ -19,7 +19,7 @@ from typing import Literal
 import attrs
 
 from hebm import registry
-from hebm.children import LIFELINE, handing_on, lifeline
+from hebm.children import Lifeline, handing_on, lifeline
 from hebm.estimates import duration
 from hebm.stopping import STOPPING
 from hebm.store.durable import reporting
@@ -124,7 +124,7 @@ class Processes:
                 self.ended[run.name] = Ended(run, "skipped", f"it takes the backbone of {origin.run.name}")
                 self.say(f"skipped {run.name}: it takes the backbone of {origin.run.name}")
 
-    def _start(self, held: int) -> None:
+    def _start(self, held: Lifeline) -> None:
         """Start runs while there are free slots."""
         while len(self.running) < self.jobs:
             ready = [run for run in self.waiting if run.needs is None or run.needs in self.trained]
@@ -134,7 +134,7 @@ class Processes:
             slot = min(set(range(self.jobs)) - {started.slot for started in self.running})
             self.running.append(self._process(ready[0], slot, held))
 
-    def _process(self, run: PlannedRun, slot: int, held: int) -> _Started:
+    def _process(self, run: PlannedRun, slot: int, held: Lifeline) -> _Started:
         path = run.folder.path / LOG
         run.folder.create()
         with reporting(f"write {path}"), path.open("ab") as log:
@@ -146,15 +146,15 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[held],
+                pass_fds=held.descriptors,
                 start_new_session=True,  # Ctrl-C reaches it through this process alone, once
             )
             self.children.append(process)
             self.say(f"started {run.name} (log: {path})")
             return _Started(run, process, slot, log.tell(), time.monotonic())
 
-    def _environment(self, slot: int, held: int) -> dict[str, str]:
-        found = {**os.environ, LIFELINE: str(held), registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
+    def _environment(self, slot: int, held: Lifeline) -> dict[str, str]:
+        found = {**os.environ, **held.variables, registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
         if self.jobs > 1:  # processes that share a machine's cores slow each other down
             found.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         gpu = gpu_of(slot, self.gpus)

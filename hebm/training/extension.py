@@ -25,6 +25,7 @@ from hebm.store.durable import reporting, sync_folder
 from hebm.store.run_folder import RunFolder
 from hebm.training.optimization import PhaseOptimization
 from hebm.training.phases import Phase, SchemeRecipe
+from hebm.training.saved_state import saved_state
 
 LEFT = "before-extension-"
 """Prefix of a checkpoint that is later than the one from which an extended run goes on."""
@@ -57,12 +58,12 @@ class Extension:
         raise CheckpointError(f"the checkpoint is of phase {checkpoint.phase!r}, which this run does not have")
 
     def _within(self, old: Phase, new: Phase, checkpoint: Checkpoint) -> str | None:
-        steps, state = f"{self._key(old, 'steps')}: phase {old.name!r}", checkpoint.state
-        if state["plateau"]["ended"]:
+        steps, state = f"{self._key(old, 'steps')}: phase {old.name!r}", saved_state(checkpoint)
+        if state.plateau.ended:
             return f"{self._key(old, 'patience')}: phase {old.name!r} ended by it at step {checkpoint.step}"
-        if state["total_used"]:
+        if state.total_used:
             return f"{steps}: its loss depends on the number of steps, as a KL warm-up over a share of them does"
-        if state["finished"] and old.finishes:
+        if state.finished and old.finishes:
             return f"{steps}: its weights were finalized when it ended"
         return self._rates(old, new, checkpoint.step)
 
@@ -122,7 +123,7 @@ def go_back(folder: RunFolder, run_id: str, extension: Extension) -> Checkpoint:
                 _set_aside(paths[:i])
             return checkpoint
         reached, reason = checkpoint.phase, reason if reached else obstacle
-        if checkpoint.state["plateau"]["ended"]:  # going back would only lead here again
+        if saved_state(checkpoint).plateau.ended:  # going back would only lead here again
             break
     raise ConfigError(f"--extend: {reason}\nto train with other steps, give the run another name")
 

@@ -14,7 +14,8 @@ from hebm.training.listeners import Listener
 from hebm.training.phase_run import PhaseRun
 from hebm.training.reached import unfinished
 from hebm.training.run_state import RunState, Stopped
-from hebm.training.state import load_module
+from hebm.training.saved_state import saved_state
+from hebm.training.state import load_module, tensors_of
 
 
 class Trainer:
@@ -91,6 +92,6 @@ class Trainer:
         if checkpoint.phase not in names:
             raise CheckpointError(f"the checkpoint is of phase {checkpoint.phase!r}, this run has {names}")
         for name in ("backbone", "prior"):
-            load_module(getattr(self.job.model, name), checkpoint.tensors[name], name)
-        self.run.load(checkpoint.state, checkpoint.total_step)
+            load_module(getattr(self.job.model, name), tensors_of(checkpoint.tensors, name), name)
+        self.run.load(saved_state(checkpoint), checkpoint.total_step)
         return Place(names.index(checkpoint.phase), checkpoint.step, checkpoint.total_step)

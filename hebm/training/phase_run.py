@@ -20,8 +20,8 @@ from hebm.training.guard import Weights, advice, first_offender, largest_weight,
 from hebm.training.job import Place, WatchedProgress
 from hebm.training.phases import Phase, Supplies
 from hebm.training.plateau import Plateau
-from hebm.training.reached import plateau_of
 from hebm.training.run_state import RunState, Stopped
+from hebm.training.saved_state import saved_state
 from hebm.training.state import GroupState, clip_gradients
 from hebm.training.step_metrics import mean_metrics
 from hebm.training.validation import LOSS, Validation
@@ -44,8 +44,9 @@ class PhaseRun:
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
         self.plateau, self.total_used = Plateau(self.phase.patience), False
         if checkpoint is not None:
-            self.total_used = bool(checkpoint.state["total_used"])
-            self.plateau = attrs.evolve(plateau_of(checkpoint), window=self.phase.patience)
+            state = saved_state(checkpoint)
+            self.total_used = state.total_used
+            self.plateau = attrs.evolve(state.plateau, window=self.phase.patience)
             for group in self.groups:
                 group.load(checkpoint.tensors)
         self.validation = self._validation()

@@ -9,7 +9,7 @@ import attrs
 from hebm.errors import CheckpointError
 from hebm.store.checkpoints import Checkpoint
 from hebm.training.phases import Phase
-from hebm.training.plateau import Plateau
+from hebm.training.saved_state import saved_state
 
 
 @attrs.frozen
@@ -62,10 +62,5 @@ def reached(plan: Mapping[str, int], checkpoint: Checkpoint | None) -> Reached:
 
 def unfinished(checkpoint: Checkpoint, steps: int) -> bool:
     """Return whether a phase of this number of steps lacks some of them, or what `Phase.finish` does after them."""
-    lacking = checkpoint.step < steps and not plateau_of(checkpoint).ended
-    return lacking or not checkpoint.state["finished"]
-
-
-def plateau_of(checkpoint: Checkpoint) -> Plateau:
-    """Return the plateau that a checkpoint saved."""
-    return Plateau(**checkpoint.state["plateau"])
+    state = saved_state(checkpoint)
+    return (checkpoint.step < steps and not state.plateau.ended) or not state.finished

@@ -15,6 +15,7 @@ from hebm.store.metrics import MetricsLog
 from hebm.training.guard import Guard
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener
+from hebm.training.saved_state import SavedState
 from hebm.training.step_metrics import is_count
 
 
@@ -101,11 +102,11 @@ class RunState:
         guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
         return {**guard, "counts": self.counts(), "seconds": round(self.seconds, 3)}
 
-    def load(self, saved: Mapping[str, Any], total_step: int) -> None:
+    def load(self, saved: SavedState, total_step: int) -> None:
         """Continue from what `saved` returned, and drop later lines of the log."""
-        self.guard.skipped, self.guard.in_a_row = saved["skipped"], saved["in_a_row"]
-        self._seconds = saved["seconds"]
-        for name, value in saved["counts"].items():
+        self.guard.skipped, self.guard.in_a_row = saved.skipped, saved.in_a_row
+        self._seconds = saved.seconds
+        for name, value in saved.counts.items():
             self._counts[name] = torch.tensor(value if self.main else 0.0, device=self.accelerator.device)
         self.shorten_log(total_step)
 

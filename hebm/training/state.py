@@ -67,14 +67,14 @@ class GroupState:
     def load(self, files: Tensors) -> None:
         """Load what `tensors` returned. Raises `CheckpointError` if a name is missing or surplus."""
         parameters = self.group.parameters()
-        for key, value in files[f"optimizer-{self.name}"].items():
-            name, moment = key.rsplit("/", 1)
+        for key, value in tensors_of(files, f"optimizer-{self.name}").items():
+            name, _, moment = key.rpartition("/")
             if name not in parameters:
                 raise CheckpointError(f"the checkpoint's optimiser has {name!r}, which {self.name} does not train")
             device = "cpu" if moment == "step" else parameters[name].device
             self.optimizer.state[parameters[name]][moment] = value.to(device)
         if self.average is not None:
-            load_module(self.average, files[f"{self.name}-ema"], f"{self.name}-ema")
+            load_module(self.average, tensors_of(files, f"{self.name}-ema"), f"{self.name}-ema")
 
 
 def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Tensor]:
@@ -102,11 +102,18 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
     module.load_state_dict(dict(tensors))
 
 
+def tensors_of(files: Tensors, name: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a file by its name without suffix. Raises `CheckpointError` if the checkpoint lacks it."""
+    if name not in files:
+        raise CheckpointError(f"the checkpoint has no {name}.safetensors, only {_some(sorted(files))}; put it back")
+    return files[name]
+
+
 def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
     """Return a module's averaged weights, "backbone" or "prior", if a checkpoint's tensors have them, else the last."""
     average = tensors.get(f"{name}-ema")
     if average is None:
-        return dict(tensors[name])
+        return dict(tensors_of(tensors, name))
     prefix = "module."
     return {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from real_runs import hebm, tiny, write_config
 
 from hebm.cli.main import main
 
@@ -64,3 +65,9 @@ def test_json_is_one_object_with_the_estimate_and_with_errors_where_there_are_an
     wrong = json.loads(failed.stdout)
     assert not wrong["ready"]
     assert "top-down" in wrong["errors"][0]
+
+
+def test_check_says_that_checkpoints_do_not_fit_on_the_disk(tmp_path):
+    process = hebm("check", write_config(tmp_path, tiny(run={"keep": 10**9})))
+    assert process.status == 1
+    assert "training needs room for 1000000001 checkpoints" in process.stderr

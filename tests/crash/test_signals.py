@@ -29,7 +29,9 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("number", "lines"), [(signal.SIGTERM, 10), (signal.SIGINT, 110), (signal.SIGUSR1, 20)])
+@pytest.mark.parametrize(
+    ("number", "lines"), [(signal.SIGTERM, 10), (signal.SIGINT, 110), (signal.SIGUSR1, 20), (signal.SIGHUP, 15)]
+)
 def test_a_signal_saves_within_one_step_and_the_run_goes_on_as_if_nothing_had_been(tmp_path, whole, number, lines):
     config, run = write_config(tmp_path, TABLE), tmp_path / "tiny"
     process = fork_server().hebm("run", config, "--runs", tmp_path)

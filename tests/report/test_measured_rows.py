@@ -75,13 +75,22 @@ def test_runs_of_a_variant_that_were_measured_differently_are_no_row(tmp_path):
         rows_of([first, attrs.evolve(second, results=other)])
 
 
-@pytest.mark.parametrize("change", [{"schema": 0}, {"seeds": [0]}, {"name": None, "measurements": [{}]}])
-def test_a_file_of_another_shape_is_named(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 0}, "it has schema 0, expected 1"),
+        ({"seeds": [0]}, r"measurements\[0\]\.values must have an entry for each of the 1 seeds"),
+        ({"name": None}, "name must be text, not null"),
+        ({"measurements": [{}]}, r"measurements\[0\]\.\w+ is missing"),
+        ({"seconds": {"prior": ["long"]}}, r"seconds\.prior\[0\] must be a number or null, not 'long'"),
+    ],
+)
+def test_a_file_of_another_shape_is_named_with_its_key(tmp_path, change, message):
     folder = tmp_path / "table.measurements"
     write_rows(runs(tmp_path), folder)
     file = folder / "joint.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(CheckpointError, match=r"joint.json is not a row of measurements of this version"):
+    with pytest.raises(CheckpointError, match=f"joint.json is damaged, .*: {message}; write it again"):
         read_rows(folder)
 
 

@@ -71,17 +71,36 @@ def test_a_damaged_line_between_good_ones_is_refused_by_number(tmp_path):
 
 
 def test_nan_and_infinity_are_null_everywhere(tmp_path):
-    bad = {"total_step": 1, "loss": float("nan"), "terms": {"a": [float("inf"), 1.0], "b": (-float("inf"),)}}
+    bad = {"total_step": 1, "loss": float("nan"), "a": float("inf"), "b": -float("inf")}
+    nested = {**bad, "terms": {"a": [float("inf"), 1.0], "b": (-float("inf"),)}}
     log = MetricsLog(tmp_path / "m.jsonl")
     log.append(bad)
-    write_json_atomic(tmp_path / "m.json", bad)
-    want = {"total_step": 1, "loss": None, "terms": {"a": [None, 1.0], "b": [None]}}
-    assert json.loads((tmp_path / "m.json").read_text()) == want == log.read()[0]
+    write_json_atomic(tmp_path / "m.json", nested)
+    want = {"total_step": 1, "loss": None, "a": None, "b": None}
+    assert log.read() == [want]
+    assert json.loads((tmp_path / "m.json").read_text()) == {**want, "terms": {"a": [None, 1.0], "b": [None]}}
 
 
-def test_a_record_without_a_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="total_step"):
-        MetricsLog(tmp_path / "m.jsonl").append({"step": 1})
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"step": 1}, "total_step is missing"),
+        ({"total_step": 1.5}, r"total_step must be a whole number, not 1\.5"),
+        ({"total_step": True}, "total_step must be a whole number, not true"),
+        ({"total_step": 1, "step": "x"}, "step must be a whole number, not 'x'"),
+        ({"total_step": 1, "phase": 3}, "phase must be text, not 3"),
+        ({"total_step": 1, "loss": "low"}, "loss must be a number or null, not 'low'"),
+        ({"total_step": 1, "loss": [1.0]}, "loss must be a number or null, not a list"),
+    ],
+)
+def test_a_record_of_another_shape_is_neither_written_nor_read(tmp_path, record, message):
+    log = filled(tmp_path / "m.jsonl", [1])
+    with pytest.raises(ValueError, match=message):
+        log.append(record)
+    with open(log.path, "ab") as file:
+        file.write(json.dumps(record).encode() + b"\n")
+    with pytest.raises(CheckpointError, match=rf"m\.jsonl:2: .*{message}"):
+        log.read()
 
 
 def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import hebm
-from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
+from hebm.store.json_shapes import ShapeError
 from hebm.store.provenance import describe_images, describe_run, images_of
 
 
@@ -39,5 +39,5 @@ def test_images_are_read_back_as_they_were_described(images):
     "entry", [None, {}, [1], {"channels": 1, "classes": 3}, {**describe_images(ImageSpec(1, 8, 8)), "x": 1}]
 )
 def test_an_entry_of_another_shape_is_named(entry):
-    with pytest.raises(CheckpointError, match=r"manifest\.json is damaged: images do not fit"):
+    with pytest.raises(ShapeError, match=r"^images\.?\w* (must be|is missing|is not a key)"):
         images_of({"images": entry})

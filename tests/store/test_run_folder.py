@@ -209,10 +209,14 @@ def test_a_change_that_was_meant_is_accepted_and_recorded(run):
     [
         ("config.toml", b"seed = ", r"config\.toml is damaged"),
         ("manifest.json", b"[]", r"manifest\.json is damaged"),
-        ("manifest.json", b'{"format": 1, "run_id": 3}', "damaged: run_id is 3"),
-        ("manifest.json", b'{"format": 1, "run_id": "a", "history": 3}', "damaged: history is 3"),
-        ("manifest.json", b'{"format": 1, "run_id": "a"}', "damaged: history is None"),
-        ("manifest.json", b'{"format": 1, "run_id": "a", "history": [], "paths": {"data.root": 3}}', "paths is"),
+        ("manifest.json", b'{"format": 1, "run_id": 3, "history": []}', "run_id must be text, not 3"),
+        ("manifest.json", b'{"format": 1, "run_id": "a", "history": 3}', "history must be a list, not 3"),
+        ("manifest.json", b'{"format": 1, "run_id": "a"}', "history is missing"),
+        (
+            "manifest.json",
+            b'{"format": 1, "run_id": "a", "history": [], "paths": {"data.root": 3}}',
+            r"paths\.'data\.root' must be a table, not 3",
+        ),
         ("metrics.json", b"[1]", r"metrics\.json is damaged"),
     ],
 )

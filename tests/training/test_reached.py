@@ -9,11 +9,13 @@ from hebm.training.plateau import Plateau
 from hebm.training.reached import reached
 
 PLAN = {"backbone": 6, "prior": 4}
+STATE = {"total_used": False, "skipped": 0, "in_a_row": 0, "counts": {}, "seconds": 1.5}
 
 
 def checkpoint(phase, step, finished=False, ended=False):
     plateau = {**attrs.asdict(Plateau(0)), "ended": ended}
-    return Checkpoint(phase, step, step + 6 * (phase == "prior"), {}, {"finished": finished, "plateau": plateau})
+    state = {**STATE, "finished": finished, "plateau": plateau}
+    return Checkpoint(phase, step, step + 6 * (phase == "prior"), {}, state)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class GapClosed(MetricRecipe):
         settings = plan.settings
         searched = len(settings.temperatures) * min(settings.samples, settings.temperature_samples)
         of_kinds = {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
-        return {**of_kinds, SCALED_GAUSSIAN: plan.count(GAUSSIAN) + searched}
+        return {**of_kinds, SCALED_GAUSSIAN: settings.samples + searched}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
         """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""

@@ -1,0 +1,43 @@
+"""What a checkpoint says of training besides tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from hebm.store.checkpoints import MANIFEST, Checkpoint
+from hebm.store.json_shapes import damaged, shaped
+from hebm.training.plateau import Plateau
+
+
+@attrs.frozen
+class SavedState:
+    """The `state` of a checkpoint that training saved.
+
+    Arguments:
+        finished: whether its phase is over, and `Phase.finish` was called or has nothing to do.
+        plateau: the comparison of losses that ends a phase early.
+        total_used: whether the loss has asked for the number of steps.
+        skipped: steps that were skipped because they were not finite.
+        in_a_row: how many of them came last.
+        counts: sums of the metrics that count something, by name.
+        seconds: that training took.
+    """
+
+    finished: bool
+    plateau: Plateau
+    total_used: bool
+    skipped: int
+    in_a_row: int
+    counts: Mapping[str, float]
+    seconds: float
+
+
+def saved_state(checkpoint: Checkpoint) -> SavedState:
+    """Return the state of a checkpoint. Raises `CheckpointError` with file and key for one of another shape."""
+    path = (checkpoint.path or Path(f"step {checkpoint.total_step}")) / MANIFEST
+    with damaged(path, "put back a good copy, or remove this checkpoint to go back to the one before"):
+        state: SavedState = shaped(SavedState, checkpoint.state, "state")
+    return state
