@@ -20,7 +20,7 @@ import attrs
 
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor
-from hebm.evaluation.kinds import GAUSSIAN, SCALED_GAUSSIAN
+from hebm.evaluation.kinds import DATA, GAUSSIAN, SCALED_GAUSSIAN
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.noise import BLOCK
 from hebm.registry import name_of
@@ -166,8 +166,9 @@ def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan) -> EvaluationT
     uncounted += [f"training of the extractor {name}, once for these data" for name in untrained]
     names = [name for name in evaluation.settings.extractor_names if name not in untrained]
     loaded = [evaluation.extractor(name) for name in names] if images else []
-    rates = {kind: _seconds_per_image(evaluation, kind, loaded) for kind in {_drawn(kind) for kind in images}}
-    return EvaluationTime(sum(n * rates[_drawn(kind)] for kind, n in images.items()), tuple(uncounted))
+    rates = {kind: _seconds_to_draw(evaluation, kind) for kind in {_drawn(kind) for kind in images}}
+    features = sum(_seconds_of_features(evaluation, extractor) for extractor in loaded)
+    return EvaluationTime(sum(n * (rates[_drawn(kind)] + features) for kind, n in images.items()), tuple(uncounted))
 
 
 def _drawn(kind: str) -> str:
@@ -175,16 +176,24 @@ def _drawn(kind: str) -> str:
     return GAUSSIAN if kind == SCALED_GAUSSIAN else kind
 
 
-def _seconds_per_image(evaluation: Evaluation, kind: str, extractors: Sequence[Extractor]) -> float:
-    """Time a block of images, and a whole batch if the block is quick: large batches cost less an image."""
+def _seconds_to_draw(evaluation: Evaluation, kind: str) -> float:
+    """Return the seconds in which an image of a kind is read, or drawn and decoded."""
 
     def batch(rows: int) -> None:
-        pixels = evaluation.pixel_batch(kind, 0, rows).pixels
-        for extractor in extractors:
-            extractor(pixels)
+        evaluation.pixel_batch(kind, 0, rows)
         evaluation.forget(kind)
 
-    most = min(evaluation.settings.rows, evaluation.count(kind))
+    return _seconds_per_image(batch, min(evaluation.settings.rows, evaluation.count(kind)))
+
+
+def _seconds_of_features(evaluation: Evaluation, extractor: Extractor) -> float:
+    """Return the seconds that the features of an image take; they do not depend on what it shows."""
+    most = min(evaluation.settings.rows, evaluation.count(DATA))
+    return _seconds_per_image(lambda rows: extractor(evaluation.pixel_batch(DATA, 0, rows).pixels), most)
+
+
+def _seconds_per_image(batch: Callable[[int], object], most: int) -> float:
+    """Time a block of images, and a whole batch if the block is quick: large batches cost less an image."""
     few = min(BLOCK, most)
     seconds = _timed(lambda: batch(few))
     if seconds > 4 * _QUICK:
@@ -193,7 +202,7 @@ def _seconds_per_image(evaluation: Evaluation, kind: str, extractors: Sequence[E
     return _timed(lambda: batch(rows)) / rows
 
 
-def _timed(call: Callable[[], None]) -> float:
+def _timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
