@@ -192,8 +192,8 @@ def _fields(
 ) -> dict[str, Any]:
     if not isinstance(value, dict):
         _wrong(dict, value, key)
-    for name in required:
-        if name not in value:
+    for name in hints:
+        if name in required and name not in value:
             raise ShapeError(f"{below(key, name)} is missing")
     for name in value:
         if name not in hints and not more:

@@ -6,9 +6,11 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from real_runs import fork_server, hebm, log, newest, steps_saved, tiny, train, write_config
 
+from hebm.cli.main import main
 from hebm.store.checkpoints import list_checkpoints
 
 
@@ -81,6 +83,34 @@ def test_other_evaluation_settings_are_no_other_experiment(tmp_path, finished):
     assert process.status == 0
     assert json.loads((tmp_path / "tiny" / "metrics.json").read_text())["conditions"]["n"] == 192
     assert "6/6" not in process.stderr
+
+
+@pytest.mark.parametrize("changes", [["run.log_every=3"], ["prior.sampler.steps=4", "--allow-changes"]])
+def test_a_finished_run_keeps_its_results_until_there_are_others(tmp_path, finished, monkeypatch, changes):
+    config = shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True) / "experiment.toml"
+    folder = tmp_path / "tiny"
+
+    def contents():
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.lock"}
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    before = contents()
+    monkeypatch.setattr("hebm.pipeline.measure", interrupted)
+    result = CliRunner().invoke(main, ["run", str(config), "--runs", str(tmp_path), "--set", *changes])
+    assert result.exit_code == 130, result.output
+    assert contents() == before
+
+
+def test_the_next_start_of_a_finished_run_removes_what_killed_processes_left(tmp_path, finished):
+    config = shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True) / "experiment.toml"
+    folder = tmp_path / "tiny"
+    for place in (".", "checkpoints", "samples", "analyses", "evaluations", "imported"):
+        (folder / place / ".tmp-folder-7").mkdir(parents=True)
+        (folder / place / ".tmp-x.json-123").touch()
+    assert CliRunner().invoke(main, ["run", str(config), "--runs", str(tmp_path)]).exit_code == 0
+    assert list(folder.rglob(".tmp-*")) == []
 
 
 def test_fewer_steps_than_were_taken_are_allowed_when_asked_for(tmp_path):

@@ -11,10 +11,10 @@ import torch
 from finished_run import finished_run, named_evaluation
 
 from hebm.analysis.compared_plot import Curve, Plot
-from hebm.analysis.section import Picture, Section, Table
+from hebm.analysis.section import Picture, Section, Table, read_sections
 from hebm.report.comparison import compared, named_evaluations
 from hebm.report.grids import save_grid
-from hebm.report.page import write_report
+from hebm.report.plot_data import read_plots
 from hebm.store import checkpoints
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.metrics import MetricsLog
@@ -56,12 +56,12 @@ def whole_run(path):
     save_grid(torch.zeros(4, 1, 8, 8), folder.analyses / "ood" / "ood.png")
     saved = Checkpoint("prior", 800, 1000, {"prior": {"w": torch.zeros(2)}}, STATE)
     checkpoints.save(folder.checkpoints, saved, 2, manifest["run_id"])
-    write_report(folder)
+    folder.report.write_text("")
     return folder
 
 
 def readings(folder):
-    """Everything that reads a run folder without building its model, by name."""
+    """Everything that reads a run folder without building or drawing anything, by name."""
     run = lambda: read_run(folder.path)  # noqa: E731
     return {
         "open": run,
@@ -70,7 +70,8 @@ def readings(folder):
         "checkpoint": lambda: saved_state(run().checkpoint()),
         "log": lambda: MetricsLog(folder.metrics_log).read(),
         "compare": lambda: named_evaluations(compared(folder)),
-        "report": lambda: write_report(folder),
+        "analyses": lambda: read_sections(folder.analyses),
+        "plots": lambda: read_plots(folder.samples),
     }
 
 

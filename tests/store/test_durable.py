@@ -45,6 +45,23 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["kept"]
 
 
+def test_a_file_that_is_written_again_removes_what_killed_attempts_left_and_no_more(tmp_path):
+    for name in (".tmp-a-77", ".tmp-a-b-77", ".tmp-b-77"):
+        (tmp_path / name).write_text("half")
+    durable.replace_file(tmp_path / "a", b"one")
+    assert sorted(os.listdir(tmp_path)) == [".tmp-a-b-77", ".tmp-b-77", "a"]
+
+
+def test_a_file_that_another_process_is_writing_stays(tmp_path):
+    with open(tmp_path / ".tmp-a-77", "wb") as file:
+        durable.hold(file.fileno())
+        durable.replace_file(tmp_path / "a", b"one")
+        durable.remove_unfinished(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [".tmp-a-77", "a"]
+    durable.remove_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == ["a"]
+
+
 def test_an_operating_system_error_becomes_a_message_with_cause_and_remedy():
     with pytest.raises(CheckpointError, match=r"cannot save it: No space left on device; free space"):
         with durable.reporting("save it"):
