@@ -5,8 +5,6 @@ Nothing is converted or resized, because a conversion would change what is measu
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hebm.data.archives import is_archive, open_files
+from hebm.data.array_files import mapped_array, names_in
 from hebm.data.decode import Decoder, Shape
 from hebm.data.files import Files
 from hebm.data.given import given_images
@@ -24,7 +23,6 @@ from hebm.data.images import ArrayImages, Images, LazyImages
 from hebm.errors import DataError
 
 _ARRAYS = ("images", "arr_0")
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def read_samples(source: Any, shape: Shape) -> Images:
@@ -80,7 +78,7 @@ class _Decoding:
 
 
 class SampleFiles(LazyImages):
-    """Image files of one shape, as they are.
+    """Image files of one shape, which are not converted.
 
     Arguments:
         files: where they are, with those that are left out.
@@ -101,7 +99,7 @@ class SampleFiles(LazyImages):
 
 
 def _of_arrays(path: Path, shape: Shape) -> ArrayImages:
-    array = torch.from_numpy(np.ascontiguousarray(_array(path)))
+    array = torch.from_numpy(np.array(_array(path)))
     if array.ndim == 3 and shape[0] == 1:
         array = array.unsqueeze(1)
     if array.ndim != 4:
@@ -117,17 +115,13 @@ def _of_arrays(path: Path, shape: Shape) -> ArrayImages:
 
 
 def _array(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in _ARRAYS if name in file.files}
-            names = ", ".join(file.files) or "no arrays"
-    except _DAMAGE as error:
-        raise DataError(f"{path}: is not an .npz of arrays, or it is damaged ({error}); make it again") from error
-    if not found:
-        hint = "; this is a file of moments: give it to --stats" if {"mu", "sigma"} <= set(names.split(", ")) else ""
-        raise DataError(f"{path}: has {names}, expected an array {' or '.join(map(repr, _ARRAYS))} of images{hint}")
-    name, array = next(iter(found.items()))
-    array = np.asarray(array)
+    names = names_in(path)
+    name = next((name for name in _ARRAYS if name in names), None)
+    if name is None:
+        hint = "; this is a file of moments: give it to --stats" if {"mu", "sigma"} <= set(names) else ""
+        found, expected = ", ".join(names) or "no arrays", " or ".join(map(repr, _ARRAYS))
+        raise DataError(f"{path}: has {found}, expected an array {expected} of images{hint}")
+    array = mapped_array(path, name)
     if array.dtype != np.uint8:
         raise DataError(f"{path}: {name} holds {array.dtype}, expected uint8 pixels from 0 to 255")
     return array

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from hebm.data.array_files import mapped_array, names_in
 from hebm.errors import DataError
 from hebm.evaluation.frechet import Moments
 from hebm.store.durable import replace_file, reporting
-
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def save_statistics(path: Path, moments: Moments) -> None:
@@ -35,11 +32,11 @@ def read_statistics(path: Path, width: int, extractor: str) -> Moments:
 
     Raises `DataError` if the file is damaged, lacks `mu` or `sigma`, or is of another number of features.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, cov = (torch.from_numpy(np.asarray(file[name], dtype=np.float64)) for name in ("mu", "sigma"))
-    except _DAMAGE as error:
-        raise DataError(f"{path}: is not an .npz with mu and sigma ({error}); make it by --save-stats") from error
+    names = names_in(path)
+    if not {"mu", "sigma"} <= set(names):
+        held = ", ".join(names) or "no arrays"
+        raise DataError(f"{path}: has {held}, expected the arrays 'mu' and 'sigma'; make it by --save-stats")
+    mean, cov = (torch.from_numpy(mapped_array(path, name).astype(np.float64)) for name in ("mu", "sigma"))
     if mean.shape != (width,) or cov.shape != (width, width):
         raise DataError(
             f"{path}: mu and sigma have shapes {tuple(mean.shape)} and {tuple(cov.shape)}, and {extractor} has {width} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from hebm.config.recipes import option, recipe
+from hebm.data.array_files import mapped_array, names_in
 from hebm.data.dataset_recipe import ImageData
 from hebm.errors import ConfigError, DataError
-from hebm_plugins.datasets.array_files import keys_of, open_array
 from hebm_plugins.datasets.from_python import PassedImages
 from hebm_plugins.datasets.label_arrays import complaints_about, names_of, numbered, to_labels
 from hebm_plugins.datasets.pixel_arrays import ROUNDING, Range, tensor_of
@@ -83,8 +84,8 @@ class Arrays(ImageData):
     def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
         """Return an array and its name for messages."""
         if self.path is not None:
-            return open_array(Path(self.path), name, option_name)
-        return open_array(Path(name), None, option_name)
+            return _opened(Path(self.path), name, option_name)
+        return _opened(Path(name), None, option_name)
 
     def _labels(self, own_test: bool) -> Tensor | None:
         name = self.test_labels if own_test else self.train_labels
@@ -109,11 +110,40 @@ class Arrays(ImageData):
         return names_of(train, stated)
 
 
+def _opened(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
+    """Return an array and what messages call it.
+
+    Arguments:
+        path: an .npy, or an .npz.
+        key: of an array in an .npz; None for an .npy, or an .npz that holds one.
+        option_name: the key of the configuration that names the array.
+
+    Raises `DataError` for a file that is missing or damaged, and for a key that is not in it.
+    """
+    if not path.is_file():
+        what = "path" if key is not None else option_name
+        raise DataError(f"{path.absolute()}: no such file; set data.{what} to an .npy or .npz file")
+    if not zipfile.is_zipfile(path):
+        array = mapped_array(path)
+        if key is not None:
+            fix = "data.path must be an .npz; name it in data.train instead"
+            raise DataError(f"{path}: is an .npy with one array, {fix}")
+        return array, str(path)
+    names = names_in(path)
+    keys = ", ".join(names)
+    if key is None and len(names) != 1:
+        raise DataError(f"{path}: holds {len(names)} arrays ({keys}); set data.path to it and data.train to a key")
+    if key is not None and key not in names:
+        raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
+    name = names[0] if key is None else key
+    return mapped_array(path, name), f"{path}[{name}]"
+
+
 def _stored_names(path: Path, count: int) -> tuple[str, ...]:
     """Return the names under the key `attributes` of an .npz, or none."""
-    if _ATTRIBUTES not in keys_of(path):
+    if _ATTRIBUTES not in names_in(path):
         return ()
-    array, where = open_array(path, _ATTRIBUTES, "path")
+    array, where = _opened(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
         needed = f"the names of the labels' {count} columns, strings of shape ({count},)"
         raise DataError(f"{where}: must be {needed}; got {array.dtype} of shape {array.shape}")

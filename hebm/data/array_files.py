@@ -10,6 +10,8 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -19,62 +21,47 @@ from hebm.errors import DataError
 from hebm.memory import machine_memory
 
 _FIX = "save plain numbers with numpy.save or numpy.savez (arrays of Python objects are refused)"
+_DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
 _CHUNK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """Of a zip: the last two fields are the lengths of name and extra field, which stand before the data."""
 
 
-def open_array(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
-    """Return an array, read-only and mapped into memory where that is possible, and what messages call it.
+def mapped_array(path: Path, name: str | None = None) -> np.ndarray:
+    """Return an array, read-only and mapped into memory where that is possible.
 
     Arguments:
         path: an .npy, or an .npz.
-        key: of an array in an .npz; None for an .npy, or an .npz that holds one.
-        option_name: the key of the configuration that names the array.
+        name: of the array in an .npz; None for an .npy.
 
-    Raises `DataError` for a file that is missing, damaged, or claims more than it holds.
+    Raises `DataError` for a file that cannot be read, is damaged, or claims more than it holds.
     """
-    if not path.is_file():
-        what = "path" if key is not None else option_name
-        raise DataError(f"{path.absolute()}: no such file; set data.{what} to an .npy or .npz file")
-    try:
-        if not zipfile.is_zipfile(path):
-            return _npy(path, key), str(path)
+    with _reading(path):
+        if name is None:
+            return _npy(path)
         with zipfile.ZipFile(path) as archive:
-            name = _chosen(archive, path, key, option_name)
-            return _entry(archive, path, f"{name}.npy"), f"{path}[{name}]"
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error) as error:
-        raise DataError(f"{path}: cannot be read as .npy or .npz ({_cause(error)}); {_FIX}") from error
+            return _entry(archive, path, f"{name}.npy")
 
 
-def keys_of(path: Path) -> list[str]:
-    """Return the keys of the arrays in an .npz. Raises `DataError` if it cannot be read."""
+def names_in(path: Path) -> list[str]:
+    """Return the names of the arrays in an .npz. Raises `DataError` if it cannot be read."""
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into a `DataError`."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _keys(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as .npz ({error}); {_FIX}") from error
+        yield
+    except _DAMAGE as error:
+        cause = "out of memory" if isinstance(error, MemoryError) else error
+        raise DataError(f"{path}: cannot be read as .npy or .npz ({cause}); {_FIX}") from error
 
 
-def _keys(archive: zipfile.ZipFile) -> list[str]:
-    return [name.removesuffix(".npy") for name in archive.namelist()]
-
-
-def _chosen(archive: zipfile.ZipFile, path: Path, key: str | None, option_name: str) -> str:
-    names = _keys(archive)
-    keys = ", ".join(names)
-    if key is None and len(names) != 1:
-        raise DataError(f"{path}: holds {len(names)} arrays ({keys}); set data.path to it and data.train to a key")
-    if key is not None and key not in names:
-        raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
-    return names[0] if key is None else key
-
-
-def _npy(path: Path, key: str | None) -> np.ndarray:
+def _npy(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         header = _header(file)
-    if key is not None:
-        raise DataError(f"{path}: is an .npy with one array, data.path must be an .npz; name it in data.train instead")
     return _mapped(path, header, header.size, path.stat().st_size - header.size)
 
 
@@ -144,7 +131,3 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
         file.seek(info.header_offset)
         *_, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
     return info.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
-
-
-def _cause(error: Exception) -> str:
-    return "out of memory" if isinstance(error, MemoryError) else str(error)

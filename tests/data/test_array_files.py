@@ -5,9 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from hebm.data import array_files
+from hebm.data.array_files import mapped_array
 from hebm.errors import DataError
-from hebm_plugins.datasets import array_files
-from hebm_plugins.datasets.array_files import open_array
 
 VALUES = np.random.default_rng(0).integers(0, 256, (7, 4, 5), dtype=np.uint8)
 
@@ -23,7 +23,7 @@ def saved(tmp_path, kind, values):
 @pytest.mark.parametrize("values", [VALUES, np.asfortranarray(VALUES), VALUES.astype(">f4"), VALUES[:0]])
 @pytest.mark.parametrize("kind", ["npy", "npz", "compressed"])
 def test_arrays_are_the_same_however_they_are_saved(kind, values, tmp_path):
-    found, _ = open_array(*saved(tmp_path, kind, values), "train")
+    found = mapped_array(*saved(tmp_path, kind, values))
     assert np.array_equal(found, values)
     assert found.dtype == values.dtype
     assert isinstance(found, np.memmap) == (kind != "compressed" and values.size > 0)
@@ -41,19 +41,19 @@ def lying(path, shape):
 def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     path = lying(tmp_path / "a.npy", (10**12, 8, 8))
     with pytest.raises(DataError, match=r"claims 64,000,000,000,000 bytes of shape .*, and holds 100"):
-        open_array(path, None, "train")
+        mapped_array(path)
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(tmp_path / "b.npz", "w", compression) as archive:
             archive.write(path, "x.npy")
         with pytest.raises(DataError, match=r"b\.npz: .* claims 64,000,000,000,000 bytes"):
-            open_array(tmp_path / "b.npz", "x", "train")
+            mapped_array(tmp_path / "b.npz", "x")
 
 
 def test_an_array_that_does_not_fit_unpacked_says_how_to_save_it(tmp_path, monkeypatch):
     monkeypatch.setattr(array_files, "machine_memory", lambda: 100)
     with pytest.raises(DataError, match=r"when it is unpacked, .*: save it uncompressed, by numpy\.savez"):
-        open_array(*saved(tmp_path, "compressed", VALUES), "train")
-    assert len(open_array(*saved(tmp_path, "npz", VALUES), "train")[0]) == 7
+        mapped_array(*saved(tmp_path, "compressed", VALUES))
+    assert len(mapped_array(*saved(tmp_path, "npz", VALUES))) == 7
 
 
 @pytest.mark.parametrize("kind", ["npz", "compressed"])
@@ -65,4 +65,4 @@ def test_a_flipped_bit_in_an_npz_is_an_error(kind, tmp_path):
     data[place] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.npz: cannot be read"):
-        open_array(path, key, "train")
+        mapped_array(path, key)
