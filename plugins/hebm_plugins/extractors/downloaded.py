@@ -15,10 +15,11 @@ from typing import ClassVar
 
 import attrs
 import torch
+from torch import nn
 
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError, HebmError
-from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe
+from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 
 
 @attrs.frozen
@@ -100,12 +101,37 @@ class StandardWeights:
         return path
 
 
+class PublishedNetwork(Extractor):
+    """A network with published weights. Grey images are shown to it as three equal channels. Implement `network`.
+
+    Arguments:
+        weights: the whole content of the weights' file; checked by `StandardWeights.verified`.
+        device: where to compute.
+    """
+
+    standard: ClassVar[StandardWeights]
+
+    def __init__(self, weights: bytes, device: torch.device) -> None:
+        self.sha256 = hashlib.sha256(weights).hexdigest()
+        self.device = device
+        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
+            self.net = self.network(io.BytesIO(weights)).to(device)
+
+    @abstractmethod
+    def network(self, weights: io.BytesIO) -> nn.Module:
+        """Make the network of a file of weights, on the CPU."""
+
+    def notes(self) -> dict[str, Note]:
+        """Return whether the weights are the standard ones."""
+        return {"standard": self.sha256 == self.standard.sha256}
+
+
 @recipe
 class DownloadedExtractor(ExtractorRecipe):
-    """An extractor with published weights, which are downloaded once. Implement `made`."""
+    """An extractor with published weights, which are downloaded once."""
 
     channels: ClassVar[tuple[int, ...]] = (1, 3)
-    standard: ClassVar[StandardWeights]
+    network: ClassVar[type[PublishedNetwork]]
 
     weights: str | None = option(
         None, doc="file of the weights; left out: the standard one, downloaded on first use", path=True
@@ -121,11 +147,7 @@ class DownloadedExtractor(ExtractorRecipe):
 
     def build(self, context: ExtractorContext) -> Extractor:
         """Read the weights; what it raises is what `check_weights` does."""
-        return self.made(self._content(), context.device)
-
-    @abstractmethod
-    def made(self, weights: bytes, device: torch.device) -> Extractor:
-        """Make the extractor of the content of a file of weights, which was checked."""
+        return self.network(self._content(), context.device)
 
     def _content(self) -> bytes:
-        return self.standard.content(self.weights, self.sha256)
+        return self.network.standard.content(self.weights, self.sha256)

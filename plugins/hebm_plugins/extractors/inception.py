@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )
 
 from hebm.config.recipes import option, recipe
-from hebm.evaluation.extractors import Extractor, Note
-from hebm_plugins.extractors.downloaded import DownloadedExtractor, StandardWeights
+from hebm_plugins.extractors.downloaded import DownloadedExtractor, PublishedNetwork, StandardWeights
 
 STANDARD = StandardWeights(
     "inception",
@@ -28,25 +26,17 @@ STANDARD = StandardWeights(
 _LAYERS = {"features": "2048", "logits": "logits_unbiased"}
 
 
-class InceptionExtractor(Extractor):
-    """2048 pooled features and 1008 logits without bias, of images resized as TensorFlow 1 did.
-
-    Grey images are shown as three equal channels.
-
-    Arguments:
-        weights: the whole content of the weights' file; checked by `StandardWeights.verified`.
-        device: where to compute.
-    """
+class InceptionExtractor(PublishedNetwork):
+    """2048 pooled features and 1008 logits without bias, of images resized as TensorFlow 1 did."""
 
     name = "inception"
     widths: Mapping[str, int] = {"features": 2048, "logits": 1008}
+    standard: ClassVar[StandardWeights] = STANDARD
 
-    def __init__(self, weights: bytes, device: torch.device) -> None:
-        self.sha256 = hashlib.sha256(weights).hexdigest()
-        self.device = device
-        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
-            net = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), io.BytesIO(weights))
-        self.net = net.to(device)
+    def network(self, weights: io.BytesIO) -> nn.Module:
+        """Make torch-fidelity's network."""
+        net: nn.Module = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), weights)
+        return net
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
@@ -54,17 +44,13 @@ class InceptionExtractor(Extractor):
         colour = pixels.to(self.device).expand(-1, 3, -1, -1)
         return dict(zip(_LAYERS, self.net(colour), strict=True))
 
-    def notes(self) -> dict[str, Note]:
-        """Return whether the weights are the standard ones."""
-        return {"standard": self.sha256 == STANDARD.sha256}
-
 
 @recipe
 class Inception(DownloadedExtractor):
     """InceptionV3 as published FIDs use it: 2048 features, logits. Its weights are downloaded once."""
 
     width: ClassVar[int] = 2048
-    standard: ClassVar[StandardWeights] = STANDARD
+    network: ClassVar[type[PublishedNetwork]] = InceptionExtractor
 
     weights: str | None = option(
         None,
@@ -75,7 +61,3 @@ class Inception(DownloadedExtractor):
     sha256: str | None = option(
         None, doc="sha256 of `weights`, if that is not the standard file", renamed_from="../extractor_sha256"
     )
-
-    def made(self, weights: bytes, device: torch.device) -> InceptionExtractor:
-        """Make the network with these weights."""
-        return InceptionExtractor(weights, device)

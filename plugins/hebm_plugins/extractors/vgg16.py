@@ -5,18 +5,16 @@ Its features are more local than Inception's, and torch-fidelity computes precis
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from hebm.config.recipes import recipe
-from hebm.evaluation.extractors import Extractor, Note
-from hebm_plugins.extractors.downloaded import DownloadedExtractor, StandardWeights
+from hebm_plugins.extractors.downloaded import DownloadedExtractor, PublishedNetwork, StandardWeights
 
 STANDARD = StandardWeights(
     "vgg16",
@@ -29,25 +27,17 @@ WIDTH = 4096
 _ROWS = 32  # images of 224 × 224 pixels at a time
 
 
-class VGG16Extractor(Extractor):
-    """4096 features: the second fully connected layer after its ReLU, of images resized as TensorFlow 1 did.
-
-    Grey images are shown as three equal channels.
-
-    Arguments:
-        weights: the whole content of the weights' file; checked by `StandardWeights.verified`.
-        device: where to compute.
-    """
+class VGG16Extractor(PublishedNetwork):
+    """4096 features: the second fully connected layer after its ReLU, of images resized as TensorFlow 1 did."""
 
     name = "vgg16"
     widths: Mapping[str, int] = {"features": WIDTH}
+    standard: ClassVar[StandardWeights] = STANDARD
 
-    def __init__(self, weights: bytes, device: torch.device) -> None:
-        self.sha256 = hashlib.sha256(weights).hexdigest()
-        self.device = device
-        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
-            net = FeatureExtractorVGG16("vgg16", ["fc2_relu"], io.BytesIO(weights))
-        self.net = net.to(device)
+    def network(self, weights: io.BytesIO) -> nn.Module:
+        """Make torch-fidelity's network."""
+        net: nn.Module = FeatureExtractorVGG16("vgg16", ["fc2_relu"], weights)
+        return net
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
@@ -55,18 +45,10 @@ class VGG16Extractor(Extractor):
         parts = torch.split(pixels.expand(-1, 3, -1, -1), _ROWS)
         return {"features": torch.cat([self.net(few.to(self.device))[0] for few in parts])}
 
-    def notes(self) -> dict[str, Note]:
-        """Return whether the weights are the standard ones."""
-        return {"standard": self.sha256 == STANDARD.sha256}
-
 
 @recipe
 class VGG16(DownloadedExtractor):
     """VGG16 as torch-fidelity uses it: 4096 features. Its weights, 528 MB, are downloaded once."""
 
     width: ClassVar[int] = WIDTH
-    standard: ClassVar[StandardWeights] = STANDARD
-
-    def made(self, weights: bytes, device: torch.device) -> VGG16Extractor:
-        """Make the network with these weights."""
-        return VGG16Extractor(weights, device)
+    network: ClassVar[type[PublishedNetwork]] = VGG16Extractor
