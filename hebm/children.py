@@ -29,12 +29,12 @@ class Lifeline:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Descriptors that children inherit."""
+        """Return the descriptors to pass on to children."""
         return () if self.descriptor is None else (self.descriptor,)
 
     @property
     def variables(self) -> dict[str, str]:
-        """Environment variables for children."""
+        """Return the environment variables to set for children."""
         return {} if self.descriptor is None else {LIFELINE: str(self.descriptor)}
 
 

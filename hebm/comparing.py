@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hebm.report.comparison import Run as ComparedRun
 from hebm.report.comparison import compared, differing_conditions, named_evaluations, require_comparable
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_table import ComparedTable, table
-from hebm.report.comparison_text import as_json, as_text
+from hebm.report.comparison_text import as_records, as_text
 from hebm.report.measured_rows import Row, read_rows, rows_of
 from hebm.report.variants import baseline_called, variants
 from hebm.runs import Run
@@ -72,8 +71,7 @@ class Comparison:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return what `save` writes to a .json file: a mapping for each run."""
-        found: list[dict[str, Any]] = json.loads(as_json(self.runs, self.baseline))
-        return found
+        return as_records(self.runs, self.baseline)
 
     def __str__(self) -> str:
         return as_text(self.table)

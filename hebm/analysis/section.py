@@ -91,7 +91,7 @@ class Section:
 
 @attrs.frozen
 class _File:
-    """What `section.json` holds."""
+    """Describes the content of `section.json`."""
 
     title: str
     text: tuple[str, ...]

@@ -75,7 +75,9 @@ def command(
     held = locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended, measures=True)
     with held as (run_id, stage):
         if stage != "measured":
-            for note in (*([] if quiet else [described(assembly.images)]), *assembly.notes):
+            if not quiet:
+                say(described(assembly.images))
+            for note in assembly.notes:
                 say(note)
             seconds = _train(assembly, folder, run_id, accelerator, quiet)
             _measure(assembly, folder, accelerator, seconds, quiet)

@@ -130,7 +130,12 @@ def as_csv(cells: Table) -> str:
 
 
 def as_json(runs: Sequence[Run], baseline: str | None = None) -> str:
-    """Write every measurement of every run with its conditions, for programs.
+    """Write `as_records` as JSON."""
+    return json.dumps(as_records(runs, baseline), indent=2, allow_nan=False) + "\n"
+
+
+def as_records(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str, Any]]:
+    """Return every measurement of every run with its conditions, for programs: a mapping for each run.
 
     Each run has the name of its variant, and its variant's paired differences where there is a baseline.
     """
@@ -143,7 +148,7 @@ def as_json(runs: Sequence[Run], baseline: str | None = None) -> str:
             more["baseline"], more["differences"] = own.name, _differences(variant, own, judged)
         added |= {id(run): more for run in variant.runs}
     plain = [{**entry, **added[id(run)]} for run, entry in zip(runs, as_plain(runs), strict=True)]
-    return json.dumps(finite(plain), indent=2, allow_nan=False) + "\n"
+    return list(finite(plain))
 
 
 def _differences(variant: Variant, baseline: Variant, judged: Sequence[Measurement]) -> dict[str, dict[str, Any]]:

@@ -113,7 +113,7 @@ def _is_json(line: bytes) -> bool:
 def _record(value: Any) -> dict[str, Any]:
     """Return a record. Raises `ShapeError` unless steps are whole, the phase is text and the rest are numbers or null.
 
-    Numbers stay as they are, so that a log that is written again is the same, byte for byte.
+    Numbers are not converted, so that a log that is written again is the same, byte for byte.
     """
     record: dict[str, Any] = shaped(dict[str, Any], value)
     if STEP not in record:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
+from quiet import QUIET
 from written_images import encoded, write
 
 from hebm.errors import HebmError
@@ -34,7 +35,6 @@ OPTIONS = st.fixed_dictionaries(
 )
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=4)
 TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=4).map(",".join), max_size=8).map("\n".join)
-QUIET = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 def loaded(data):

@@ -7,8 +7,9 @@ from functools import cache
 
 import pytest
 import tomli
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from quiet import QUIET
 
 from hebm import pipeline
 from hebm.config.experiment import Experiment
@@ -87,7 +88,7 @@ def extremes(draw):
     return base, key, draw(st.sampled_from([n for n in NUMBERS if kind is float or isinstance(n, int)]))
 
 
-def refusal(base, key, value):
+def error_of(base, key, value):
     """The error of a configuration with this value; None if it makes a model."""
     with in_time():
         try:
@@ -98,12 +99,9 @@ def refusal(base, key, value):
 
 
 def survives(base, key, value):
-    error = refusal(base, key, value)
+    error = error_of(base, key, value)
     assert error is None or error.exit_status == 2 or "data" in key, error
     assert error is None or KEY.search(str(error)) or isinstance(error, OutOfMemory), (key, value, str(error))
-
-
-QUIET = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 @given(extremes())

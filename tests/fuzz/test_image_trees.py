@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from quiet import QUIET
 from written_images import encoded, write
 
 from hebm.errors import DataWarning, HebmError
@@ -59,7 +60,6 @@ def accounted_for(names, place, reading, holdout):
 
 
 CASES = (TREES, PLACES, st.sampled_from(READINGS), st.sampled_from([0.0, 0.1, 0.5]))
-QUIET = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 @given(*CASES)

@@ -132,7 +132,7 @@ def test_the_message_has_the_whole_path_of_the_key(folder, file, path, new, mess
 @pytest.mark.parametrize("file", ["config.toml", "SHA256SUMS", "metrics.jsonl", *(file for file, _ in FILES.values())])
 def test_a_pipe_in_the_place_of_a_file_is_refused_before_it_is_read(folder, file):
     (folder.path / file).unlink()
-    os.mkfifo(folder.path / file)  # reading it would wait for ever
+    os.mkfifo(folder.path / file)  # to read it would never end
     found = errors(folder)
     assert found
     assert all("it is not a regular file" in said or "has no checkpoint" in said for said in found.values())

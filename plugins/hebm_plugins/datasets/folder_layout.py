@@ -50,7 +50,7 @@ class Layout:
     """What the folders are.
 
     Arguments:
-        parts: the images of each split, "train" and "test"; or of "" where there are no splits.
+        parts: the images of each split, "train" and "test"; or of "" if folders are not splits.
         left_out: images that are not used, with their whole path, by the reason.
         has_classes: whether sub-folders of the parts may be classes.
     """
@@ -140,13 +140,15 @@ class _Folders:
         return DataError(f"{self._place()}: the folders can mean {', or '.join(readings)}; set the key that is meant")
 
     def _say_classes(self) -> str:
-        return f"the classes {_listed(self.tops)}{self._beside()}"
+        return f"the classes {_listed(self.tops)}{self._strays_said()}"
 
     def _say_splits(self, splits: Sequence[str]) -> str:
         others = [name for name in self.tops if name not in splits]
-        return f"the splits {_listed(splits)}{f', leaving out {_listed(others)}' if others else ''}{self._beside()}"
+        return (
+            f"the splits {_listed(splits)}{f', leaving out {_listed(others)}' if others else ''}{self._strays_said()}"
+        )
 
-    def _beside(self) -> str:
+    def _strays_said(self) -> str:
         strays = self._strays()
         return f", leaving out {len(strays):,} image(s) next to them such as {strays[0]!r}" if strays else ""
 

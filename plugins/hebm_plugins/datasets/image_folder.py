@@ -150,8 +150,8 @@ def _layout(root: Path, folders: str, labelled: bool) -> Layout:
         layout = layout_of(files, folders, labelled)
         return attrs.evolve(layout, left_out={**_described(files), **layout.left_out})
     inside = {split: open_files(root / name) for split, name in splits.items()}
-    beside = open_files(root)
-    left_out = {f"next to the archives {', '.join(splits.values())}": list(map(beside.describe, beside.names))}
+    others = open_files(root)
+    left_out = {f"next to the archives {', '.join(splits.values())}": list(map(others.describe, others.names))}
     for files in inside.values():
         left_out |= _described(files)
     parts = {split: whole_part(files) for split, files in inside.items()}

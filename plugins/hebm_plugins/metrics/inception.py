@@ -124,7 +124,7 @@ class KID(OfInception):
             "kid",
             result[KEY_METRIC_KID_MEAN],
             "KID",
-            deviation / self.subsets**0.5 if self.subsets > 1 else None,  # of one subset there is no deviation
+            deviation / self.subsets**0.5 if self.subsets > 1 else None,  # one subset has no deviation
             kind=kind,
             better="lower",
             conditions=conditions,

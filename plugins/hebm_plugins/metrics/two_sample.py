@@ -51,7 +51,7 @@ class TwoSample(MetricRecipe):
     epochs: int = option(20, low=1, doc="largest number of passes over the training part")
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Raise `ConfigError` for too few samples or images, and for latents where there is no model."""
+        """Raise `ConfigError` for too few samples or images, and for latents without a model."""
         if self.space == "latents":
             plan.require(RECONSTRUCTION)
         settings = plan.settings
