@@ -39,7 +39,7 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
             found |= _checked(config, overrides, echo=False)
         except HebmError as error:
             failed, found["errors"] = error, str(error).splitlines()
-    said = [str(warning.message) for warning in warned if issubclass(warning.category, DataWarning)]
+    said = dict.fromkeys(str(warning.message) for warning in warned if issubclass(warning.category, DataWarning))
     print_json({"config": str(config), "ready": failed is None, **found, "notes": [*said, *found["notes"]]})
     if failed is not None:
         raise click.exceptions.Exit(failed.exit_status)

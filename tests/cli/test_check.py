@@ -47,7 +47,7 @@ def test_it_says_what_there_is_tries_steps_of_every_phase_and_estimates_the_time
         assert part in result.output
 
 
-def test_what_does_not_fit_is_an_error_with_its_mend(tmp_path):
+def test_what_does_not_fit_is_an_error_that_says_what_to_do(tmp_path):
     result = check(tmp_path, CONFIG, "--set", "backbone.inference=none")
     assert result.exit_code == 2
     assert "top-down" in result.output
@@ -71,3 +71,13 @@ def test_check_says_that_checkpoints_do_not_fit_on_the_disk(tmp_path):
     process = hebm("check", write_config(tmp_path, tiny(run={"keep": 10**9})))
     assert process.status == 1
     assert "training needs room for 1000000001 checkpoints" in process.stderr
+
+
+def test_json_has_each_note_about_data_once(tmp_path):
+    from written_images import encoded, write
+
+    files = {f"{folder}/{i}.png": encoded(9 * i) for folder in ("train", "val", "test") for i in range(6)}
+    root = write(tmp_path / "set", files)
+    config = write_config(tmp_path, tiny(data={"type": "image-folder", "root": str(root), "batch_size": 4}))
+    found = json.loads(hebm("check", config, "--json").stdout)
+    assert len([note for note in found["notes"] if "'val', which is not used" in note]) == 1
