@@ -106,6 +106,12 @@ def has_target(transition: Transition) -> TypeGuard[MCMC]:
     return isinstance(sampler, Adapts) and sampler.target_acceptance > 0
 
 
+def sweeps_of(chain: MCMC) -> float:
+    """Return how many times as long as drawing 64 samples the adaptation of a chain takes."""
+    steps = max(1, chain.sampler.steps)
+    return (STEPS + min(steps, STEPS)) / steps
+
+
 def _adapt(
     prior: PriorLearner, backbone: Backbone, path: tuple[Transition, ...], chain: MCMC, noise: Noise
 ) -> Adaptation:

@@ -15,16 +15,15 @@ from hebm import pipeline
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
-from hebm.estimates import STEPS, Estimate, StepTimes, evaluation_time
+from hebm.estimates import STEPS, Estimate, StepTimes, draw_seconds, evaluation_time
 from hebm.memory import peak_memory
+from hebm.noise import BLOCK
 from hebm.pipeline import Assembly
 from hebm.single_layer_energies import advice, single_layer_energies
 from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
 from hebm.training.listeners import Listener, Listeners
 from hebm.training.space import require_space
-
-_SAMPLES = 64
 
 
 @attrs.frozen
@@ -33,6 +32,7 @@ class Check:
 
     Arguments:
         lines: components with their files, sizes, losses of the first steps, the estimate, memory.
+        images: what the splits of the data set hold, in words.
         estimate: how long the run will take.
         memory: bytes that the process has used at most; None where the system does not say.
         notes: what will be missing or hard to trust, and other messages.
@@ -40,6 +40,7 @@ class Check:
     """
 
     lines: tuple[str, ...]
+    images: str
     estimate: Estimate
     memory: int | None
     notes: tuple[str, ...]
@@ -47,7 +48,12 @@ class Check:
 
     def to_json(self) -> dict[str, Any]:
         """Return what was found, for a program."""
-        found = {"notes": list(self.notes), "phases": dict(self.phases), "estimate": self.estimate.to_json()}
+        found = {
+            "notes": list(self.notes),
+            "images": self.images,
+            "phases": dict(self.phases),
+            "estimate": self.estimate.to_json(),
+        }
         return {**found, "memory_mib": None if self.memory is None else round(self.memory / 2**20)}
 
     def __str__(self) -> str:
@@ -78,16 +84,17 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
         checking.said(note)
     require_space(Path("runs"), assembly.checkpoint_bytes, experiment.run.keep + 1)
     times = _try_steps(assembly, accelerator, checking)
-    assembly.model.sample(_SAMPLES)
-    checking.add(f"{_SAMPLES} samples drawn")
+    drawing = draw_seconds(assembly.model)
+    checking.add(f"{BLOCK} samples drawn")
     checking.advise(assembly)
-    measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan)
+    measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan, drawing)
     estimate = Estimate(times.seconds, measuring.seconds, min(times.timed.values(), default=0), measuring.uncounted)
     checking.add(f"time of a run: {estimate}")
     peak = peak_memory()
     if peak is not None:
         checking.add(f"memory: {peak / 2**20:.0f} MiB at most so far")
-    return Check(tuple(checking.lines), estimate, peak, tuple(checking.notes), checking.lengths)
+    images = described(assembly.images)
+    return Check(tuple(checking.lines), images, estimate, peak, tuple(checking.notes), checking.lengths)
 
 
 class _Checking(Listener):

@@ -18,13 +18,16 @@ from typing import Any
 
 import attrs
 
+from hebm.adaptation import has_target, sweeps_of
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.extractors import Extractor
-from hebm.evaluation.kinds import DATA, GAUSSIAN, SCALED_GAUSSIAN
+from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, SCALED_GAUSSIAN
 from hebm.evaluation.plan import EvaluationPlan
+from hebm.model import Model
 from hebm.noise import BLOCK
 from hebm.registry import name_of
 from hebm.store.row_cache import Trial
+from hebm.trained import TrainedModel
 from hebm.training.listeners import Listener
 from hebm.training.phases import Phase
 
@@ -149,12 +152,19 @@ class EvaluationTime:
     uncounted: tuple[str, ...]
 
 
-def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan) -> EvaluationTime:
+def draw_seconds(model: Model) -> float:
+    """Draw 64 samples without adapting step sizes, and return the seconds that it took."""
+    model.assume_adapted()
+    return _timed(lambda: model.sample(BLOCK))
+
+
+def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan, drawing: float) -> EvaluationTime:
     """Estimate how long an evaluation takes, from a batch of each kind of images.
 
     Arguments:
         evaluation: of a model that need not be trained.
         plan: what the metrics say of the images that they need.
+        drawing: the seconds that 64 samples of the learned prior take.
     """
     images: dict[str, int] = {}
     uncounted = []
@@ -166,9 +176,15 @@ def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan) -> EvaluationT
     uncounted += [f"training of the extractor {name}, once for these data" for name in untrained]
     names = [name for name in evaluation.settings.extractor_names if name not in untrained]
     loaded = [evaluation.extractor(name) for name in names] if images else []
-    rates = {kind: _seconds_to_draw(evaluation, kind) for kind in {_drawn(kind) for kind in images}}
+    rates = {kind: _seconds_to_draw(evaluation, kind, drawing) for kind in {_drawn(kind) for kind in images}}
     features = sum(_seconds_of_features(evaluation, extractor) for extractor in loaded)
-    return EvaluationTime(sum(n * (rates[_drawn(kind)] + features) for kind, n in images.items()), tuple(uncounted))
+    seconds = sum(n * (rates[_drawn(kind)] + features) for kind, n in images.items())
+    return EvaluationTime(seconds + _adaptation(evaluation.model, drawing) * (PRIOR in images), tuple(uncounted))
+
+
+def _adaptation(model: TrainedModel, drawing: float) -> float:
+    """Return the seconds that adapting step sizes takes, once for each chain that has a target of acceptance."""
+    return drawing * sum(sweeps_of(transition) for transition in model.path if has_target(transition))
 
 
 def _drawn(kind: str) -> str:
@@ -176,8 +192,10 @@ def _drawn(kind: str) -> str:
     return GAUSSIAN if kind == SCALED_GAUSSIAN else kind
 
 
-def _seconds_to_draw(evaluation: Evaluation, kind: str) -> float:
-    """Return the seconds in which an image of a kind is read, or drawn and decoded."""
+def _seconds_to_draw(evaluation: Evaluation, kind: str, drawing: float) -> float:
+    """Return the seconds in which an image of a kind is read, or drawn and decoded; of slow draws, as it was timed."""
+    if kind == PRIOR and drawing > 4 * _QUICK:
+        return drawing / BLOCK
 
     def batch(rows: int) -> None:
         evaluation.pixel_batch(kind, 0, rows)

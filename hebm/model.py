@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from hebm.adaptation import Adaptation, Known
+from hebm.adaptation import Adaptation, Known, has_target
 from hebm.arguments import require_at_least, require_counts
 from hebm.config.components import distributions
 from hebm.data.decode import Picture
@@ -166,6 +166,13 @@ class Model(nn.Module):
     def adaptations(self) -> Mapping[str, Adaptation]:
         """Step size and acceptance of each chain that was adapted so far, by transition."""
         return dict(self._adaptations.of(self))
+
+    def assume_adapted(self) -> None:
+        """Draw with the step sizes of the configuration, not with adapted ones, until the weights change."""
+        found = self._adaptations.of(self)
+        for transition in filter(has_target, self.prior.transitions(self.backbone)):
+            sampler: Any = transition.sampler
+            found[transition.name] = Adaptation(sampler.step_size, sampler.target_acceptance)
 
     # ------------------------------------------------------------ given images
 

@@ -25,8 +25,8 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     a run of each variant is checked.
 
     With --json: `config`, `ready` (whether the run can start), `errors` and `notes`, both lists of text, and where it
-    is ready `phases` (steps by name), `estimate` (`seconds`, `phases` and `evaluation` in seconds, `timed_steps`,
-    `uncounted`) and `memory_mib`; of a sweep these three by variant, under `variants`.
+    is ready `images` (what the splits hold), `phases` (steps by name), `estimate` (`seconds`, `phases` and `evaluation`
+    in seconds, `timed_steps`, `uncounted`) and `memory_mib`; of a sweep these four by variant, under `variants`.
     """
     if not as_json:
         _checked(config, overrides, echo=True)

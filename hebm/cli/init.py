@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import click
 
 from hebm import registry
 from hebm.class_names import class_names
 from hebm.cli.kinds import KINDS, Kind, example, tries
+from hebm.config.overrides import parse
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
@@ -21,27 +24,92 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @click.command("init")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "images",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Look at these images, and write a file for them.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=1),
+    help="With --data: how long training and evaluation may take here.  [default: 30]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="With --data: a key of the table data, such as --set data.labels=labels.csv. Repeatable.",
+)
 @click.option("--plugin", metavar="NAME", help="Write a plugin with a component called NAME, into the folder PATH.")
 @click.option("--kind", metavar="KIND", help=f"Which component the plugin has: {', '.join(KINDS)}. Default: prior.")
-def command(path: Path | None, plugin: str | None, kind: str | None) -> None:
-    """Write a commented configuration to PATH (experiment.toml), or a plugin's skeleton."""
+def command(
+    path: Path | None,
+    images: Path | None,
+    minutes: float | None,
+    overrides: tuple[str, ...],
+    plugin: str | None,
+    kind: str | None,
+) -> None:
+    """Write a commented configuration to PATH (experiment.toml), or a plugin's skeleton.
+
+    With --data FOLDER (or .zip, .tar) it looks at the images, their number, sizes, colours and labels, takes a few
+    training steps on them, and writes the configuration of a small NVAE with a learned prior that takes about --minutes
+    on this machine.
+    """
     if plugin is None:
         if kind is not None:
             raise ConfigError(f"--kind {kind} goes with --plugin NAME")
-        written = _write_starter(path or Path("experiment.toml"))
-        click.echo(f"wrote {written}\nnext: hebm check {written}, then hebm run {written}")
+        if images is None and (minutes is not None or overrides):
+            raise ConfigError(f"{'--minutes' if minutes is not None else '--set'} goes with --data FOLDER")
+        target = _target(path or Path("experiment.toml"))
+        if images is None:
+            _write_starter(target)
+        else:
+            _write_for_images(target, images, 30.0 if minutes is None else minutes, overrides)
+        click.echo(f"wrote {target}\nnext: hebm check {target}, then hebm run {target}")
         return
+    if images is not None:
+        raise ConfigError("--data: leave it out with --plugin")
     folder = _write_plugin(plugin, kind or "prior", path or Path(f"hebm-{plugin}"))
     click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then pytest in {folder}; see {folder}/README.md")
 
 
-def _write_starter(path: Path) -> Path:
-    if path.suffix != ".toml":
-        path = path.with_name(path.name + ".toml")
+def _target(path: Path) -> Path:
+    return path if path.suffix == ".toml" else path.with_name(path.name + ".toml")
+
+
+def _run_name(path: Path) -> str:
+    """Return a name of a run that is like a file's."""
     name = re.sub(r"[^\w.+-]", "-", path.stem)
-    name = name if re.match(r"\w", name) else f"run{name}"
-    _write({path: _render("starter.toml", name=name[:100], file=path.name)})
-    return path
+    return (name if re.match(r"\w", name) else f"run{name}")[:100]
+
+
+def _write_starter(path: Path) -> None:
+    _write({path: _render("starter.toml", name=_run_name(path), file=path.name)})
+
+
+def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple[str, ...]) -> None:
+    from hebm.first_configuration import first_configuration
+
+    _require_new([path])  # before the minute that a trial takes
+    settings = _of_data(overrides)
+    found = first_configuration(
+        images, minutes, path.name, _run_name(path), settings, lambda line: click.echo(line, err=True)
+    )
+    _write({path: found.text})
+    click.echo(f"time of a run: {found.check.estimate}")
+
+
+def _of_data(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Return the changes of keys of the table `data`. Raises `ConfigError` for others."""
+    found = parse(overrides)
+    for override in found:
+        if len(override.path) != 2 or override.path[0] != "data":
+            raise ConfigError(f"{override.source}: with --data only keys of [data]; edit the others in the file")
+    return {override.path[1]: override.value for override in found}
 
 
 def _write_plugin(name: str, kind: str, folder: Path) -> Path:
@@ -116,9 +184,7 @@ def _render(source: str, **words: str) -> str:
 
 def _write(files: dict[Path, str]) -> None:
     """Write all files, or none if one of them exists already."""
-    existing = [str(path) for path in files if path.exists()]
-    if existing:
-        raise ConfigError(f"refusing to overwrite {', '.join(existing)}; give another path")
+    _require_new(files)
     try:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,3 +192,10 @@ def _write(files: dict[Path, str]) -> None:
                 file.write(text)
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be written ({error.strerror})") from None
+
+
+def _require_new(paths: Iterable[Path]) -> None:
+    """Raise `ConfigError` if one of the files exists already."""
+    existing = [str(path) for path in paths if path.exists()]
+    if existing:
+        raise ConfigError(f"refusing to overwrite {', '.join(existing)}; give another path")

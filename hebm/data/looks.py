@@ -1,0 +1,116 @@
+"""Look at some of the image files in a folder or archive: their sizes, and whether they have colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.data.archives import is_archive, open_files
+from hebm.data.decode import CorruptImage, Decoder, opened
+from hebm.data.files import Files
+from hebm.errors import DataError
+
+MOST = 300
+"""Image files that are looked at."""
+_FAINT = 6
+"""Levels of 255 by which the colours of a grey pixel may differ: JPEG does not keep them equal."""
+_NEARLY = 32
+"""Levels of 255 from black or white up to which a pixel is called nearly black or white."""
+_TWO_TONE = 0.8
+"""Share of nearly black and white pixels from which images are called two-tone."""
+
+
+@attrs.frozen
+class Looks:
+    """What some image files have in common.
+
+    Arguments:
+        files: how many image files there are.
+        sizes: (width, height) of those that were looked at, turned as the camera says.
+        coloured: how many of these have colour.
+        black_or_white: the mean share of pixels that are nearly black or white.
+        unreadable: how many more could not be read.
+    """
+
+    files: int
+    sizes: tuple[tuple[int, int], ...]
+    coloured: int
+    black_or_white: float
+    unreadable: int
+
+    @property
+    def side(self) -> int:
+        """Return the shorter side of the middle image, in pixels."""
+        return round(median(min(size) for size in self.sizes))
+
+    @property
+    def channels(self) -> int:
+        """Return 3 if any image has colour, else 1."""
+        return 3 if self.coloured else 1
+
+    @property
+    def two_tone(self) -> bool:
+        """Return whether the images are grey, and nearly all of their pixels are close to black or white."""
+        return not self.coloured and self.black_or_white >= _TWO_TONE
+
+    def __str__(self) -> str:
+        widths, heights = zip(*self.sizes, strict=True)
+        size = f"{min(widths)}×{min(heights)}"
+        if len(set(self.sizes)) > 1:
+            size = f"{size} to {max(widths)}×{max(heights)}"
+        kinds = {0: "grey", len(self.sizes): "colour"}
+        colours = kinds.get(self.coloured, f"{self.coloured} of {len(self.sizes)} in colour, the others grey")
+        colours = f"{colours}, nearly all pixels black or white" if self.two_tone else colours
+        looked = f"{self.files:,} image files; {len(self.sizes)} looked at: {size} pixels, {colours}"
+        return f"{looked}; {self.unreadable} cannot be read" if self.unreadable else looked
+
+
+def look(root: Path) -> Looks:
+    """Look at some of the images in a folder, in an archive, or in the archives of a folder.
+
+    Arguments:
+        root: the folder or archive.
+
+    Raises `DataError` if there are no images, or none of them can be read.
+    """
+    places = _places(root)
+    total = sum(len(files.names) for files in places)
+    sizes, coloured, shares, unreadable = [], 0, [], 0
+    for files in places:
+        few = files.names[:: max(1, -(-total // MOST))]
+        for name, data in files.stream(few):
+            try:
+                picture = opened(data, files.describe(name))
+                pixels = Decoder(channels=3)(picture, files.describe(name))
+            except CorruptImage:
+                unreadable += 1
+                continue
+            sizes.append(picture.size)
+            coloured += _has_colour(pixels)
+            shares.append(_black_or_white(pixels))
+    if not sizes:
+        kind = f"none of {unreadable} files can be read as an image" if unreadable else "no image files"
+        raise DataError(f"{root}: {kind}; give a folder, .zip or .tar of images")
+    return Looks(total, tuple(sizes), coloured, sum(shares) / len(shares), unreadable)
+
+
+def _places(root: Path) -> list[Files]:
+    """Return the folder or archive, or the archives in a folder that holds no images itself."""
+    files = open_files(root, "--data")
+    if files.names or not root.is_dir():
+        return [files]
+    return [open_files(path, "--data") for path in sorted(root.iterdir()) if is_archive(path)]
+
+
+def _has_colour(pixels: Tensor) -> bool:
+    channels = pixels.to(torch.int16)
+    return bool((channels.amax(0) - channels.amin(0)).max() > _FAINT)
+
+
+def _black_or_white(pixels: Tensor) -> float:
+    grey = pixels.float().mean(0)
+    return float(((grey < _NEARLY) | (grey > 255 - _NEARLY)).float().mean())
