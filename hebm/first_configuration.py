@@ -28,6 +28,7 @@ from hebm.estimates import duration
 
 SIDES = (32, 64, 128)
 """Sides of images, in pixels, that a first run may have."""
+_BATCH = 50
 _FINEST = 16
 """The side of the finest latents."""
 _BACKBONE = 0.65
@@ -205,7 +206,9 @@ class _Draft:
 
     def _data(self, sizes: Sizes) -> list[str]:
         """Return the lines of the table `data`."""
-        written: dict[str, Any] = {"root": str(self.root), "size": sizes.side, "channels": self.looks.channels}
+        batch = min(_BATCH, max(1, self.looks.files // 2))
+        written: dict[str, Any] = {"root": str(self.root), "batch_size": batch}
+        written |= {"size": sizes.side, "channels": self.looks.channels}
         if self.looks.two_tone:
             written["binarize"] = "both"
         comments = {
