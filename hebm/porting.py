@@ -19,8 +19,10 @@ from hebm import registry
 from hebm.building import build
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
+from hebm.config.overrides import Changes
 from hebm.config.writing import dumps, to_table
 from hebm.errors import CheckpointError, PluginError
+from hebm.imported_changes import changed
 from hebm.interfaces import ImageSpec
 from hebm.model import Model
 from hebm.store import checkpoints, foreign
@@ -101,27 +103,31 @@ class Imported:
     converted: ConvertedCheckpoint
 
 
-def import_checkpoint(name: str, source: Path, target: Path) -> Imported:
+def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = ()) -> Imported:
     """Make a run folder of a published checkpoint; nothing is written unless everything fits.
 
     Arguments:
         name: of the format, in group `hebm_formats`.
         source: the file.
         target: the run folder, which must not exist; its last part names the run.
+        changes: keys of the run's configuration that are other than the file says, such as `data.root`; as `--set`.
 
     Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format and for one whose
-    experiments do not end where the file does, `ConfigError` for a folder's name that no run may have.
+    experiments do not end where the file does, `ConfigError` for a folder's name that no run may have and for changes
+    that do not fit the weights.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
     if os.path.lexists(target):
         raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
-    converted = kind.read(foreign.load(source, kind.allowed))
-    table = {**to_table(converted.experiment), "name": target.resolve().name}
-    converted = attrs.evolve(converted, experiment=Experiment.from_table(table))
+    notes: list[str] = []
+    converted = kind.read(foreign.load(source, kind.allowed, notes.append))
     left = flatten(converted.leftovers)
-    model = build(converted.experiment, converted.images)
+    named = Experiment.from_table({**to_table(converted.experiment), "name": target.resolve().name})
+    require_trained(name, converted, build(named, converted.images))
+    experiment, more = changed(named, converted.images, changes)
+    converted = attrs.evolve(converted, experiment=experiment, notes=(*converted.notes, *notes, *more))
+    model = build(experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
-    require_trained(name, converted, model)
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_for(target)

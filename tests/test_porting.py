@@ -4,6 +4,7 @@ import attrs
 import pytest
 import torch
 from real_runs import newest, tiny, train
+from written_images import encoded, write
 
 from hebm import registry
 from hebm.building import build
@@ -97,6 +98,51 @@ def test_buffers_that_the_other_code_lacks_keep_their_initial_values_and_paramet
     with pytest.raises(CheckpointError, match=f"missing {first}"):
         import_checkpoint("plain", file({name: weights[name] for name in rest}), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """`images(side)` makes a folder of grey pictures."""
+
+    def make(side):
+        return write(tmp_path / "pictures", {f"{i}.png": encoded(40 * i, side=side) for i in range(5)})
+
+    return make
+
+
+def test_keys_of_the_configuration_may_be_set_at_import(file, images, tmp_path):
+    changes = (f"data.root={images(8)}", "data.type=image-folder", "data.channels=1", "evaluate.samples=64")
+    imported = import_checkpoint("plain", file(), tmp_path / "mine", changes)
+    found = Experiment.load(tmp_path / "mine" / "config.toml")
+    assert (type(found.data).__name__, found.data.channels, found.evaluate.samples) == ("ImageFolder", 1, 64)
+    assert imported.converted.notes == ("a note",)
+    assert open_run(tmp_path / "mine").experiment.data.root == str(tmp_path / "pictures")
+
+
+def test_images_of_another_shape_than_the_weights_are_an_error_that_says_both(file, images, tmp_path):
+    changes = {"data.type": "image-folder", "data.root": str(images(9))}
+    with pytest.raises(ConfigError, match=r"the images are 3x9x9, but the weights take 1x8x8 .*data\.size"):
+        import_checkpoint("plain", file(), tmp_path / "mine", changes)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_images_that_are_elsewhere_are_a_note(file, tmp_path):
+    changes = {"data.type": "image-folder", "data.root": "elsewhere"}
+    notes = import_checkpoint("plain", file(), tmp_path / "mine", changes).converted.notes
+    assert "cannot be read here" in notes[1]
+    assert "elsewhere" in notes[1]
+
+
+@pytest.mark.parametrize("change", ["prior.type=joint", "train.backbone.steps=7", "name=x"])
+def test_what_the_file_decides_cannot_be_set(change, file, tmp_path):
+    with pytest.raises(ConfigError, match="an imported run is what its file says"):
+        import_checkpoint("plain", file(), tmp_path / "mine", (change,))
+
+
+def test_a_backbone_that_does_not_fit_the_weights_is_an_error(file, tmp_path):
+    with pytest.raises(CheckpointError, match="other shape"):
+        import_checkpoint("plain", file(), tmp_path / "mine", ("backbone.widths=[7]",))
+    assert not (tmp_path / "mine").exists()
 
 
 def test_what_exists_is_not_touched(file, tmp_path):

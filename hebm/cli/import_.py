@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm.cli.options import set_option
+
 if TYPE_CHECKING:
     from hebm.porting import Imported
 
@@ -19,14 +21,23 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The run folder to make, such as runs/NAME."
 )
-def command(format: str, checkpoint: Path, output: Path) -> None:
+@set_option
+def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, ...]) -> None:
     """Make a run folder of a published CHECKPOINT; `hebm plugins --group formats` lists every FORMAT.
 
-    The file is read without running anything in it. Nothing is written unless everything fits.
+    The file is read without running anything in it: one that asks to run code is refused. Nothing is written unless
+    everything fits. What was assumed or converted (names with `module.`, half precision, paths among the arguments) is
+    a note.
+
+    If the model was trained on your own images, say where they are: --set data.root=PATH for a folder or archive of
+    images, or --set data.type=TYPE and the keys of that type. The shape of the images is that of the weights.
     """
     from hebm.porting import import_checkpoint
 
-    for line in _summary(import_checkpoint(format, checkpoint, output)):
+    imported = import_checkpoint(format, checkpoint, output, overrides)
+    for note in imported.converted.notes:
+        click.echo(f"note: {note}", err=True)
+    for line in _summary(imported):
         click.echo(line)
 
 
@@ -41,6 +52,5 @@ def _summary(imported: Imported) -> Iterator[str]:
     shapes = [f"{len(list(same))} x {shape}" for shape, same in groupby(backbone.layout.shapes)]
     yield f"parameters  {count:,}"
     yield f"latents     {', '.join(shapes)}, top first; {backbone.layout.dim:,} in all"
-    yield from (f"note        {note}" for note in imported.converted.notes)
     yield f"wrote       {run}"
     yield f"next        hebm sample {run} -o images, or train.backbone_from = {str(run)!r} for a prior on it"

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from hebm.errors import CheckpointError
 from hebm.store.file_locks import free, try_lock
@@ -56,10 +57,17 @@ def _cause(error: OSError) -> str:
 
 def read_file(path: Path) -> bytes:
     """Read a regular file. Raises `OSError`, for a pipe or a device too: reading one might never end."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open_file(path) as file:
         return file.read()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file. Raises `OSError`, for a pipe or a device too, and does not wait for one."""
+    file = open(path, "rb", opener=_without_waiting)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -1,7 +1,8 @@
 """Read and write `.pt` files of other codes: the only place where a pickle is read or written.
 
 A file is read with `weights_only=True`: tensors, plain containers, and the few harmless classes that its format names.
-Anything else that a pickle asks for, such as a call, is refused before it happens.
+Paths, NumPy's values, devices and element types become plain values (`hebm.store.stand_ins`). Anything else that a
+pickle asks for, such as a call, is refused before it happens.
 """
 
 from __future__ import annotations
@@ -9,58 +10,82 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import discard, hold, reporting, sync_folder, temporary_for
+from hebm.store.durable import discard, hold, open_file, reporting, sync_folder, temporary_for
+from hebm.store.pickled_names import asked_for, in_words
+from hebm.store.stand_ins import STAND_INS, plain
+from hebm.store.torch_archives import require_whole
 
 _DAMAGE: tuple[type[Exception], ...] = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
-_DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, struct.error)
-_DAMAGE = (*_DAMAGE, zipfile.BadZipFile)
-"""What reading an arbitrary file as a checkpoint may raise, but for the unpickler's own unsupported."""
+_DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, SyntaxError, struct.error)
+_DAMAGE = (*_DAMAGE, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+"""What reading an arbitrary file as a checkpoint may raise."""
+
+_REPEATED, _SPARE = 4, 1 << 24
+"""Times a file's size, and bytes more, that its tensors may claim: some are in a file under two names."""
 
 
-def load(path: Path, allowed: tuple[type, ...]) -> Any:
+def load(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = lambda _: None) -> Any:
     """Load the content of a `.pt` file, its tensors on the CPU.
 
     Arguments:
         path: the file.
         allowed: classes besides tensors and plain containers that it may hold.
+        note: told what is in the content in a plainer form than in the file.
 
     Raises `CheckpointError` for a file that is missing or damaged, is not a checkpoint, or holds anything else.
     """
-    with reporting(f"read {path}"), open(path, "rb"):
-        pass
+    with reporting(f"read {path}"):
+        open_file(path).close()
     try:
-        with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_not_opened(path, allowed, error)) from error
+        for line in require_whole(path):
+            note(line)
+        content, replaced = plain(_unpickled(path, allowed), _REPEATED * path.stat().st_size + _SPARE)
     except _DAMAGE as error:
-        cause = _cause(str(error).strip().partition("\n")[0]) or type(error).__name__
-        fix = "a truncated download is the usual reason: compare its size, and fetch it again"
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({cause}); {fix}") from error
+        raise CheckpointError(_refused(path, allowed, error)) from error
+    if replaced:
+        note(f"read as plain values (text, numbers, tensors), which an export writes: {', '.join(replaced)}")
+    return content
 
 
-def _not_opened(path: Path, allowed: tuple[type, ...], error: pickle.UnpicklingError) -> str:
-    names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
-    cause = next((line for line in str(error).splitlines() if "GLOBAL" in line or "nsupported" in line), str(error))
-    return (
-        f"{path} was not opened: it is not a checkpoint of this format, or asks to run code "
-        f"({_cause(cause)[:200]}); tensors, plain containers{names} are allowed. Nothing of it was run; "
-        "download the file again from where it was published"
-    )
+def _unpickled(path: Path, allowed: tuple[type, ...]) -> Any:
+    with warnings.catch_warnings(), torch.serialization.safe_globals([*allowed, *STAND_INS]):
+        warnings.simplefilter("ignore", UserWarning)  # of protocols that it may not know; then it raises
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refused(path: Path, allowed: tuple[type, ...], error: Exception) -> str:
+    """Return the message for a file that was not read: whether it asks to run code, or is damaged."""
+    harmless = [f"{kind.__module__}.{kind.__qualname__}" for kind in (*allowed, *STAND_INS)]
+    asked = asked_for(path, error, harmless)
+    if asked:
+        names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
+        return (
+            f"{path} was not opened: it asks to run code ({in_words(asked)}); tensors, plain containers, paths, NumPy "
+            f"values{names} are allowed. Nothing of it was run; download the file again from where it was published, "
+            "or have its author save plain values"
+        )
+    cause = _cause(str(error)) or type(error).__name__
+    fix = "a truncated download is the usual reason: compare its size, and fetch it again"
+    return f"{path} is not a checkpoint, or is damaged ({cause}); {fix}"
 
 
 def _cause(message: str) -> str:
-    """Return torch's message without its advice, which is to open the file in a way that runs its content."""
+    """Return the line of torch's message that says what is wrong, without its advice to run what is in the file."""
+    lines = message.strip().splitlines() or [""]
+    line = next((line for line in lines if "nsupported" in line or "can only" in line.lower()), lines[0])
     for advice in (" Please use ", " In PyTorch 2.6", " Re-running "):
-        message = message.partition(advice)[0]
-    return message.strip().removesuffix(".")
+        line = line.partition(advice)[0]
+    return line.strip().removesuffix(".")[:200]
 
 
 def save(content: Any, path: Path) -> None:

@@ -10,47 +10,74 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hebm.errors import CheckpointError
 
 _PLAIN = (type(None), bool, int, str)
 _PAIRS: dict[str, type] = {"dict": dict, "ordered": OrderedDict}
+MOST = 10_000_000
+"""Values and collections that a tree may have; a collection counts wherever it is held."""
 _ITEMS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     """Write a tree as JSON, every tensor, collection and non-finite float an object with one key; and list its tensors.
 
-    Raises `CheckpointError`, with the path, for a value that is neither plain, a tensor nor a collection of such, and
-    for a collection that holds itself.
+    Raises `CheckpointError`, with the path, for a value that is neither plain, a plain tensor in memory nor a
+    collection of such, for a collection that holds itself, and for a tree of more than `MOST` values.
 
     Example:
         >>> flatten({"steps": (1, 2.5)})[0]
         {'dict': [['steps', {'tuple': [1, 2.5]}]]}
     """
-    tensors: dict[str, Tensor] = {}
+    flattening = _Flattening()
     try:
-        return _flatten(tree, "", tensors), tensors
+        return flattening.of(tree, ""), flattening.tensors
     except RecursionError as error:
         raise CheckpointError("a collection in it holds itself, or is nested too deep to be kept; remove it") from error
 
 
-def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
-        return value
-    if type(value) is float:
-        return {"float": str(value)}
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value
-        return {"tensor": name}
-    kind = type(value)
-    if tag := _tag(kind, _PAIRS):
-        return {tag: [[_flatten(k, path, tensors), _flatten(v, f"{path}/{k}", tensors)] for k, v in value.items()]}
-    if tag := _tag(kind, _ITEMS):
-        return {tag: [_flatten(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]}
-    raise CheckpointError(f"{path or 'it'} is a {kind.__module__}.{kind.__qualname__}, which cannot be kept; remove it")
+class _Flattening:
+    """A tree as it becomes JSON.
+
+    Attributes:
+        tensors: by name; one that is in several places once.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[int, str] = {}
+        self._count = 0
+
+    def of(self, value: Any, path: str) -> Any:
+        self._count += 1
+        if self._count > MOST:
+            raise CheckpointError(f"it holds more than {MOST:,} values, which are not kept; remove {path}")
+        if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
+            return value
+        if type(value) is float:
+            return {"float": str(value)}
+        if isinstance(value, Tensor):
+            return {"tensor": self._name(value, path)}
+        kind = type(value)
+        if tag := _tag(kind, _PAIRS):
+            return {tag: [[self.of(k, path), self.of(v, f"{path}/{k}")] for k, v in value.items()]}
+        if tag := _tag(kind, _ITEMS):
+            return {tag: [self.of(item, f"{path}/{i}") for i, item in enumerate(value)]}
+        raise _unkept(path, f"{kind.__module__}.{kind.__qualname__}")
+
+    def _name(self, tensor: Tensor, path: str) -> str:
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise _unkept(path, f"{tensor.layout} tensor on {tensor.device}")
+        name = self._names.setdefault(id(tensor), str(len(self._names)))
+        self.tensors[name] = tensor
+        return name
+
+
+def _unkept(path: str, what: str) -> CheckpointError:
+    return CheckpointError(f"{path or 'it'} is a {what}, which cannot be kept; remove it")
 
 
 def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:

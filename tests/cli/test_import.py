@@ -1,5 +1,6 @@
 """`hebm import`, and all that an imported run is good for, as a user meets it."""
 
+import argparse
 import json
 import struct
 import tomllib
@@ -7,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from real_runs import hebm, newest, steps_saved, write_config
+
+from hebm.cli.import_ import command
+from hebm.store import foreign
 
 TINY = Path(__file__).parents[1] / "vectors" / "nvae"
 
@@ -50,8 +55,9 @@ def test_it_prints_the_configuration_the_size_the_latents_and_the_licence(import
         assert line in said
     assert "parameters  40,200" in said
     assert "2 x (3, 4, 4), 2 x (3, 8, 8), top first; 480 in all" in said
-    assert "NVIDIA" in said
-    assert "non-commercial" in said
+    notes = process.stderr.splitlines()
+    assert [note for note in notes if note.startswith("note: weights published by NVIDIA") and "non-commercial" in note]
+    assert "note: the file has no averaged weights (EMA): the run has state_dict, the last step's" in notes
 
 
 def test_the_folder_is_a_run_with_its_configuration_and_one_checkpoint(imported):
@@ -125,3 +131,16 @@ def test_an_unknown_format_names_those_there_are(tmp_path):
     process = hebm("import", "nave", TINY / "tiny_mnist" / "checkpoint.pt", "-o", tmp_path / "x")
     assert process.status == 2
     assert "did you mean 'nvae'" in process.stderr
+
+
+def test_ones_own_images_are_given_at_import(tmp_path, capsys):
+    found = foreign.load(TINY / "tiny_cifar" / "checkpoint.pt", (argparse.Namespace,))
+    found["args"].dataset = "my_faces"
+    torch.save(found, tmp_path / "own.pt")
+    words = [str(tmp_path / "own.pt"), "-o", str(tmp_path / "run"), "--set", "data.root=/elsewhere/faces"]
+    command(["nvae", *words], standalone_mode=False)
+    said = capsys.readouterr()
+    assert "note: dataset 'my_faces' is not one of the published code" in said.err
+    assert 'root = "/elsewhere/faces"' in said.out
+    data = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["data"]
+    assert (data["type"], data["root"], data["size"], data["channels"]) == ("image-folder", "/elsewhere/faces", 32, 3)

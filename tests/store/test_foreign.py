@@ -7,6 +7,7 @@ import pickle
 import random
 import tarfile
 import warnings
+import zipfile
 
 import pytest
 import torch
@@ -103,6 +104,85 @@ def test_any_damage_is_an_error_of_ours_and_nothing_else(file):
                 foreign.load(path, NAMESPACE)
             except CheckpointError:
                 continue
+
+
+def rewritten(data, change):
+    """A zip archive with the same parts, each changed by `change(name, bytes)`, its sums those of the new bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for part in old.infolist():
+            new.writestr(part.filename, change(part.filename, old.read(part)))
+    return buffer.getvalue()
+
+
+def flipped(data, inside):
+    """The bytes with one bit flipped, after the first place that has these bytes."""
+    place = data.index(inside) + len(inside)
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+DAMAGED = {
+    "a weight": lambda: flipped(saved({"w": torch.full((9,), 1.5)}), b"\x00\x00\xc0\x3f" * 3),
+    "a class's name": lambda: flipped(saved({"w": torch.ones(9)}), b"collectio"),
+    "a class's name, in a file without sums": lambda: flipped(
+        saved({"w": torch.ones(9)}, _use_new_zipfile_serialization=False), b"_utils\n_rebuild_tensor_v"
+    ),
+    "cut": lambda: saved({"w": torch.ones(999)})[:-1000],
+    "a newer pickle": lambda: saved({"w": torch.ones(9)}, pickle_protocol=4),
+    "nonsense": lambda: rewritten(
+        saved({"w": 1}), lambda name, data: b"nonsense" if name.endswith("data.pkl") else data
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_file_that_is_merely_damaged_is_not_called_an_attack(kind, file):
+    with pytest.raises(CheckpointError, match="is not a checkpoint, or is damaged") as caught:
+        foreign.load(file(DAMAGED[kind]()), NAMESPACE)
+    assert "run code" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("inside", ["alone", "deep", "a torch file"])
+def test_the_name_that_a_file_asks_to_run_is_in_the_message(protocol, inside, file, tmp_path):
+    evil = Evil(tmp_path / "owned")
+    content = {"alone": evil, "deep": {"a": ["x", ("y", evil)]}, "a torch file": None}[inside]
+    data = pickle.dumps(content, protocol) if content else saved({"args": evil}, pickle_protocol=protocol)
+    with pytest.raises(CheckpointError, match=rf"it asks to run code \({os.mkdir.__module__}\.mkdir\)"):
+        foreign.load(file(data), NAMESPACE)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_what_a_pickle_claims_is_not_allocated_while_its_names_are_looked_for(file):
+    """Text of 2^62 bytes, said to follow."""
+    with pytest.raises(CheckpointError, match="damaged"):
+        foreign.load(file(b"\x80\x04\x8d" + (1 << 62).to_bytes(8, "little") + b"x"), NAMESPACE)
+
+
+def test_a_file_that_was_saved_without_sums_is_read_with_a_note(file):
+    data = bytearray(saved({"w": torch.ones(9)}))
+    with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
+        sums = [part.CRC.to_bytes(4, "little") for part in archive.infolist()]
+    for crc in sums:
+        data = data.replace(crc, b"\x01\x02\x03\x04")
+    notes = []
+    assert foreign.load(file(bytes(data)), NAMESPACE, notes.append)["w"].sum() == 9
+    assert notes == ["the file was saved without checksums, so damage to its weights would not be seen"]
+
+
+def test_an_archive_that_is_larger_inside_than_outside_is_refused_before_it_is_read(file):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * (50 << 20))
+    with pytest.raises(CheckpointError, match=r"expands to 52,428,800 bytes from \d\d,\d\d\d; at most 100 times"):
+        foreign.load(file(buffer.getvalue()), NAMESPACE)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(CheckpointError, match=r"cannot read .*not a regular file"):
+        foreign.load(tmp_path / "pipe.pt", NAMESPACE)
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "tar", "a module"])

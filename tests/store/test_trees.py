@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hebm.errors import CheckpointError
+from hebm.store import trees
 from hebm.store.trees import flatten, rebuild
 
 TREES = [
@@ -63,6 +64,29 @@ def test_tensors_come_back_in_their_places():
     assert torch.equal(back["a"], tree["a"])
     assert torch.equal(back["b"][0], tree["b"][0])
     assert back["b"][1]["c"].shape == (0,)
+
+
+def test_a_tensor_in_several_places_is_kept_once():
+    tensor = torch.ones(2)
+    plain, tensors = flatten([tensor, {"a": tensor}, torch.ones(2)])
+    assert (plain["list"][0], list(tensors)) == ({"tensor": "0"}, ["0", "1"])
+    back = rebuild(plain, tensors)
+    assert back[0] is back[1]["a"]
+
+
+@pytest.mark.parametrize("value", [torch.ones(2).to_sparse(), torch.ones(2, device="meta")])
+def test_a_tensor_that_no_file_can_hold_is_an_error_with_its_path(value):
+    with pytest.raises(CheckpointError, match=r"/a/0 is a .* tensor on (cpu|meta), which cannot be kept"):
+        flatten({"a": [value]})
+
+
+def test_a_small_tree_that_would_become_a_huge_text_is_refused(monkeypatch):
+    monkeypatch.setattr(trees, "MOST", 1000)
+    tree = ["x"]
+    for _ in range(40):
+        tree = [tree, tree]  # 2^40 values
+    with pytest.raises(CheckpointError, match="more than 1,000 values"):
+        flatten(tree)
 
 
 @pytest.mark.parametrize("value", [Namespace(a=1), b"x", 1j, torch.float32, object()])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm_plugins.nvae.cells import ARCHITECTURES
-from hebm_plugins.nvae.official.image_sets import name_of, table_of
+from hebm_plugins.nvae.official.image_sets import PAD, PADDED, name_of, table_of
 from hebm_plugins.nvae.recipe import NVAE
 
 DEFAULTS: dict[str, Any] = {
@@ -91,15 +92,22 @@ _MOST |= {key: 1000 for key in DEFAULTS if "cell" in key}
 """Far beyond any model: a file that asks for more is damaged or means harm."""
 
 
-def experiment_of(given: Mapping[str, Any], steps: int) -> tuple[Experiment, ImageSpec]:
-    """Return the experiment that trained a model with these arguments for `steps` steps, and its images.
+def experiment_of(
+    given: Mapping[str, Any], steps: int, weights: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Experiment, ImageSpec]:
+    """Return the experiment that trained a model with these arguments, and its images.
+
+    Arguments:
+        given: the arguments.
+        steps: training steps that were taken.
+        weights: by published name; for a data set that the published code does not have, they say what its images are.
 
     Raises `CheckpointError` for arguments that make no model here, naming them.
     """
     args = {**DEFAULTS, **given}
     try:
         _check(args)
-        data, images = table_of(args)
+        data, images = table_of(args, weights)
         table = {"name": "imported", "data": data, "prior": {"type": "gaussian"}}
         experiment = Experiment.from_table({**table, "backbone": _backbone(args, images), "train": _train(args, steps)})
         nvae_of(experiment).layout(images)
@@ -140,8 +148,8 @@ def _backbone(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
 
 
 def _pixels(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
-    if images.channels == 1:
-        return {"likelihood": "bernoulli", "pad": 2}
+    if images.binary:
+        return {"likelihood": "bernoulli", "pad": PAD if images.height + 2 * PAD == PADDED else 0}
     if args["num_mixture_dec"] == 1:
         return {"likelihood": "gaussian"}
     return {"likelihood": "logistic-mixture", "mixtures": args["num_mixture_dec"]}

@@ -14,12 +14,23 @@ from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint
+from hebm.published_weights import in_single_precision, number, unwrapped
 from hebm_plugins.nvae.adamax import moments_of, with_moments
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.cells import ARCHITECTURES
-from hebm_plugins.nvae.official.arguments import arguments_of, experiment_of, nvae_of
+from hebm_plugins.nvae.official.arguments import DEFAULTS, arguments_of, experiment_of, nvae_of
+from hebm_plugins.nvae.official.averages import of_averages
+from hebm_plugins.nvae.official.image_sets import is_known
 from hebm_plugins.nvae.official.names import official_names
-from hebm_plugins.nvae.official.state_dict import assembled, check_state, keys_of, listed, own_aliases, parameters_in
+from hebm_plugins.nvae.official.state_dict import (
+    assembled,
+    check_state,
+    keys_of,
+    listed,
+    own_aliases,
+    parameters_in,
+    with_whole_counts,
+)
 
 _LICENCE = (
     "weights published by NVIDIA come under its own licence, which may allow non-commercial use only: "
@@ -35,14 +46,14 @@ class OfficialCheckpoint(CheckpointFormat):
 
     def read(self, content: Any) -> ConvertedCheckpoint:
         """Convert arguments to an experiment and names to names, strictly; keep as leftovers what has no place here."""
-        state, args, step = _parts(content)
-        experiment, images = experiment_of(args, step)
+        state, args, step, said = _parts(content)
+        experiment, images = experiment_of(args, step, state)
         _check_count(experiment, len(state))
         backbone = _outline(experiment, images)
         names = official_names(backbone)
         check_state(state, backbone, names)
         moments, rest = moments_of(content.get("optimizer"), parameters_in(state, names), backbone)
-        left = {**content, "state_dict": None, "args": dict(args)}
+        left = {**content, "state_dict": None, "args": vars(content["args"]).copy()}
         leftovers = {
             "content": {**left, "optimizer": rest} if "optimizer" in content else left,
             "keys": list(state),
@@ -50,7 +61,8 @@ class OfficialCheckpoint(CheckpointFormat):
             "metadata": getattr(state, "_metadata", None),
         }
         tensors = {ours: state[theirs] for ours, theirs in names.items()}
-        notes = _notes(experiment, unknown=not moments and bool(isinstance(rest, dict) and rest.get("state")))
+        unknown = not moments and bool(isinstance(rest, dict) and rest.get("state"))
+        notes = (*_notes(experiment, unknown), *_of_images(args, images), *said, of_averages(content))
         return ConvertedCheckpoint(experiment, images, tensors, moments, step, leftovers, notes)
 
     def write(self, converted: ConvertedCheckpoint) -> dict[str, Any]:
@@ -86,19 +98,39 @@ class OfficialCheckpoint(CheckpointFormat):
 # ---------------------------------------------------------------- reading
 
 
-def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int]:
-    """Return state dict, arguments and step of a file. Raises `CheckpointError` for another kind of file."""
+def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int, list[str]]:
+    """Return state dict, arguments and step of a file in the published form, and notes on what was converted.
+
+    Raises `CheckpointError` for another kind of file.
+    """
     needed = "it needs state_dict, args (an argparse.Namespace), optimizer and global_step"
     if not isinstance(content, dict):
         raise CheckpointError(f"this is not an NVAE checkpoint: it holds a {type(content).__name__}; {needed}")
-    state, args, step = content.get("state_dict"), content.get("args"), content.get("global_step", 0)
+    state, args, step = content.get("state_dict"), content.get("args"), number(content.get("global_step", 0))
     if not isinstance(state, dict) or not isinstance(args, Namespace):
         alone = any(isinstance(value, Tensor) for value in content.values())
         what = "weights alone, without the arguments that say what they belong to" if alone else "something else"
         raise CheckpointError(f"this is not an NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
-    if type(step) is not int or step < 0:
+    if type(step) not in (int, float) or step < 0 or step != step // 1:
         raise CheckpointError(f"global_step is {step!r}, a count of training steps is expected; the file is damaged")
-    return state, vars(args), step
+    bare, unwrapping = unwrapped(state)
+    single, converting = in_single_precision(bare)
+    counted, counting = with_whole_counts(single)
+    numbers = {key: number(value) for key, value in vars(args).items()}
+    return counted, numbers, int(step), [*unwrapping, *converting, *counting]
+
+
+def _of_images(args: Mapping[str, Any], images: ImageSpec) -> list[str]:
+    """Return a note on what is assumed of a data set that the published code does not have."""
+    name = str(args.get("dataset", DEFAULTS["dataset"]))
+    if is_known(name):
+        return []
+    kind = "binary " if images.binary else ""
+    return [
+        f"dataset {name!r} is not one of the published code: by the shapes of the weights its images are {kind}"
+        f"{images.channels}x{images.height}x{images.width}, and data is an image-folder of such images; "
+        "set data.root, or data.type and its keys, to where yours are"
+    ]
 
 
 def _notes(experiment: Experiment, unknown: bool) -> tuple[str, ...]:

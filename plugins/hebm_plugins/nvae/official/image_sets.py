@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+
+from torch import Tensor
 
 from hebm.config.experiment import Experiment
 from hebm.config.writing import to_table
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 
+PAD, PADDED = 2, 32
+"""Black pixels that the published code adds to each side of grey images, and the side that they then have."""
+
+_KNOWN = "mnist, omniglot, cifar10, celeba_N, imagenet_N, ffhq, lsun_bedroom_N, lsun_church_N, lsun_tower_N"
+
 _SCENES = {"bedroom": "bedroom", "church": "church_outdoor", "tower": "tower"}
 
 
-def table_of(args: Mapping[str, Any]) -> tuple[dict[str, Any], ImageSpec]:
+def table_of(
+    args: Mapping[str, Any], weights: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, Any], ImageSpec]:
     """Return the table [data] of the published arguments, and what a backbone must know of the images.
 
-    Raises `ConfigError` for an unknown data set.
+    Arguments:
+        args: the arguments.
+        weights: by published name; their shapes say what the images of one's own data set are.
+
+    Raises `ConfigError` for an unknown data set if the weights do not have these shapes.
     """
     name = str(args["dataset"])
     batch = args["batch_size"] * args["num_process_per_node"] * args["num_proc_node"]
@@ -26,7 +40,13 @@ def table_of(args: Mapping[str, Any]) -> tuple[dict[str, Any], ImageSpec]:
     colour = {"batch_size": batch, "flip": True}
     if name == "cifar10":
         return {"type": "cifar10", **colour}, ImageSpec(3, 32, 32)
-    family, side = _family(name)
+    known = _family(name)
+    if known is None:
+        images = _shape_in(weights, args)
+        binary = {"binarize": "both"} if images.binary else {}
+        own = {"type": "image-folder", "root": f"data/{_as_folder(name)}", "batch_size": batch}
+        return {**own, "size": images.height, "channels": images.channels, **binary}, images
+    family, side = known
     images = ImageSpec(3, side, side)
     if name == "celeba_64":
         return {"type": "celeba", "size": side, **colour}, images
@@ -35,15 +55,52 @@ def table_of(args: Mapping[str, Any]) -> tuple[dict[str, Any], ImageSpec]:
     return {"type": "image-folder", "root": f"data/{name}", "size": side, "channels": 3, **colour}, images
 
 
-def _family(name: str) -> tuple[str, int]:
-    """Return the subject of the colour images, and their side in pixels."""
+def is_known(name: str) -> bool:
+    """Return whether the published code has a data set of this name."""
+    return name in ("mnist", "omniglot", "cifar10") or _family(name) is not None
+
+
+def _family(name: str) -> tuple[str, int] | None:
+    """Return the subject of the published colour images, and their side in pixels; None for one's own."""
     if name == "ffhq":
         return name, 256
     match = re.fullmatch(r"(?:(celeba|imagenet)|lsun_(bedroom|church|tower))_(\d{1,4})", name)
-    if not match:
-        known = "mnist, omniglot, cifar10, celeba_N, imagenet_N, ffhq, lsun_bedroom_N, lsun_church_N, lsun_tower_N"
-        raise ConfigError(f"dataset = {name!r} is unknown; there are {known} (N: pixels a side)")
-    return match[1] or match[2], int(match[3])
+    return (match[1] or match[2], int(match[3])) if match else None
+
+
+def _shape_in(weights: Mapping[str, Any], args: Mapping[str, Any]) -> ImageSpec:
+    """Return the shape of the images that these weights are for.
+
+    The first convolution has the channels. The feature on top has the side, halved by each scale but the first and by
+    each block. Grey images with one number per pixel are binary, and of 28 pixels where 2 on each side make 32.
+    """
+    stem, top = _shape(weights.get("stem.weight")), _shape(weights.get("prior_ftr0"))
+    head = _shape(weights.get("image_conditional.1.weight"))
+    if len(stem) != 4 or len(top) != 3 or len(head) != 4:
+        raise ConfigError(
+            f"dataset = {args['dataset']!r} is unknown; there are {_KNOWN} (N: pixels a side). "
+            "For another one the shapes of stem.weight, prior_ftr0 and image_conditional.1.weight would say what its "
+            "images are, but the file lacks them"
+        )
+    halvings = args["num_latent_scales"] - 1 + args["num_preprocess_blocks"]
+    height, width = (side << halvings for side in top[1:])
+    if height != width or stem[1] not in (1, 3):
+        raise ConfigError(
+            f"dataset = {args['dataset']!r}: the weights are for images of {stem[1]} channels and {height}x{width} "
+            "pixels, but an image-folder has square ones of 1 or 3 channels"
+        )
+    if stem[1] == 1 and head[0] == 1:
+        side = height - 2 * PAD if height == PADDED else height
+        return ImageSpec(1, side, side, binary=True)
+    return ImageSpec(stem[1], height, width)
+
+
+def _shape(weight: Any) -> tuple[int, ...]:
+    return tuple(weight.shape) if isinstance(weight, Tensor) else ()
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)[:100]
 
 
 def name_of(experiment: Experiment, pad: int, images: ImageSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.official.names import ALIAS, alias_of, aliased
 
 _SHOWN = 20
+_COUNT = ".num_batches_tracked"
 
 
 def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping[str, str]) -> None:
@@ -38,6 +40,26 @@ def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping
         raise CheckpointError(f"the weights do not fit the model that the checkpoint's args describe:{said}")
 
 
+def with_whole_counts(state: OrderedDict[str, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
+    """Return a state dict whose counts of batches are whole numbers, as before all tensors were made half precision.
+
+    A count that the file's precision could not hold becomes 0; no model here depends on one.
+    """
+    counts = [key for key, value in state.items() if key.endswith(_COUNT) and _is_float(value)]
+    if not counts:
+        return state, []
+    whole = {key: state[key].nan_to_num(0.0, 0.0, 0.0).round().long() for key in counts}
+    lost = sum(not bool(state[key].isfinite().all()) for key in counts)
+    note = f"{len(counts):,} counts of batches (num_batches_tracked) were floats: whole numbers again"
+    with_counts = copy.copy(state)  # with its versions of modules
+    with_counts.update(whole)
+    return with_counts, [f"{note}, {lost:,} of them 0 instead of infinite" if lost else note]
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and _kind(value.dtype, value) == str(torch.float32)
+
+
 def _broken(value: Tensor) -> bool:
     """Whether a plain tensor of floats holds a NaN or an infinity."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
@@ -60,7 +82,7 @@ def listed(names: list[Any]) -> str:
 def parameters_in(state: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Return our names of the parameters in the file's order, by which the optimiser numbers them."""
     ours = {theirs: own for own, theirs in names.items()}
-    buffers = (".running_mean", ".running_var", ".num_batches_tracked")
+    buffers = (".running_mean", ".running_var", _COUNT)
     return [ours[key] for key in state if not key.endswith((ALIAS, *buffers))]
 
 

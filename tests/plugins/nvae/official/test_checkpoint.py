@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 from collections import OrderedDict
+from pathlib import PurePosixPath
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from official_files import TINY, content, difference, edited, trained
@@ -49,7 +51,7 @@ def test_import_and_export_give_the_same_content_bit_for_bit(name, state, tmp_pa
     imported, back = through(found, tmp_path)
     assert difference(found, back) is None
     assert len(imported.converted.moments) == 3 * len(found["optimizer"]["state"])
-    assert len(imported.converted.notes) == 1
+    assert len(imported.converted.notes) == 2  # of the licence, and which weights are used
 
 
 def test_an_alias_shares_its_weights_memory_in_the_written_file(tmp_path):
@@ -129,6 +131,88 @@ def test_a_backbone_of_another_version_is_not_written():
         OfficialCheckpoint().write(attrs.evolve(converted, backbone=weights))
 
 
+# ---------------------------------------------------------------- as people have them
+
+
+def halved(found):
+    return {**found, "state_dict": OrderedDict((key, value.half()) for key, value in found["state_dict"].items())}
+
+
+def renamed(found, prefix):
+    return {**found, "state_dict": OrderedDict((f"{prefix}{k}", v) for k, v in found["state_dict"].items())}
+
+
+AS_PEOPLE_HAVE_THEM = {
+    "a wrapped model": (lambda found: renamed(found, "module._orig_mod."), "DataParallel or DDP"),
+    "half precision": (halved, "weights are float16: converted to float32"),
+    "a path": (lambda found: with_args(found, save=PurePosixPath("a/b")), "pathlib.PurePosixPath"),
+    "a number of NumPy": (lambda found: with_args(found, learning_rate=np.float64(0.01)), "multiarray.scalar"),
+    "numbers as tensors": (lambda found: with_args(found, num_groups_per_scale=torch.tensor([2])), "EMA"),
+    "a step as a tensor": (lambda found: {**found, "global_step": torch.tensor(78000)}, "EMA"),
+    "a step as a float": (lambda found: {**found, "global_step": 78000.0}, "EMA"),
+    "an epoch of NumPy": (lambda found: {**found, "epoch": np.int64(3)}, "multiarray.scalar"),
+    "averages": (lambda found: {**found, "ema_state_dict": {}}, "'ema_state_dict' has averaged weights"),
+}
+
+
+def with_args(found, **args):
+    vars(found["args"]).update(args)
+    return found
+
+
+@pytest.mark.parametrize("kind", AS_PEOPLE_HAVE_THEM)
+def test_files_as_people_have_them_are_imported_with_a_note(kind, tmp_path):
+    change, said = AS_PEOPLE_HAVE_THEM[kind]
+    plain, _ = through(content(), tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    imported, back = through(change(content()), other)
+    assert any(said in note for note in imported.converted.notes), imported.converted.notes
+    assert imported.converted.step == 78000
+    assert list(back["state_dict"]) == list(content()["state_dict"])
+    tolerance = 1e-3 if kind == "half precision" else 0
+    own, expected = imported.model.backbone.state_dict(), plain.model.backbone.state_dict()
+    for name in expected:
+        torch.testing.assert_close(own[name], expected[name], rtol=tolerance, atol=tolerance)
+
+
+def test_counts_of_batches_that_half_precision_cannot_hold_are_zero_with_a_note(tmp_path):
+    found = content()
+    counts = [key for key in found["state_dict"] if key.endswith("num_batches_tracked")]
+    found["state_dict"][counts[0]].fill_(70_000)
+    found["state_dict"][counts[1]].fill_(64)
+    imported, back = through(halved(found), tmp_path)
+    assert (back["state_dict"][counts[0]].item(), back["state_dict"][counts[1]].item()) == (0, 64)
+    note = f"{len(counts)} counts of batches (num_batches_tracked) were floats: whole numbers again, 1 of them 0"
+    assert any(line.startswith(note) for line in imported.converted.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "pad", "said"),
+    [("tiny_cifar", (3, 32, 32), 0, " 3x32x32"), ("tiny_mnist", (1, 28, 28), 2, "binary 1x28x28")],
+)
+def test_the_weights_say_what_the_images_of_ones_own_data_set_are(name, shape, pad, said):
+    found = OfficialCheckpoint().read(content(name, dataset="my faces/2"))
+    data = found.experiment.data
+    assert found.images.shape == shape
+    assert (type(data).__name__, data.root, data.size, data.channels) == (
+        "ImageFolder",
+        "data/my_faces_2",
+        shape[1],
+        shape[0],
+    )
+    assert (found.experiment.backbone.pad, data.binarize) == (pad, "both" if pad else "off")
+    (note,) = (note for note in found.notes if "'my faces/2'" in note)
+    assert said in note
+    assert "set data.root" in note
+
+
+def test_without_the_weights_that_say_it_an_unknown_data_set_is_an_error():
+    found = edited(content("tiny_cifar", dataset="my_faces"), prior_ftr0=None)
+    with pytest.raises(CheckpointError, match=r"dataset = 'my_faces' is unknown; there are mnist.*prior_ftr0"):
+        OfficialCheckpoint().read(found)
+
+
 # ---------------------------------------------------------------- bad files
 
 
@@ -138,10 +222,6 @@ class Evil:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
-
-
-def half(found):
-    return {**found, "state_dict": OrderedDict((k, v.half()) for k, v in found["state_dict"].items())}
 
 
 BAD = {
@@ -155,7 +235,6 @@ BAD = {
     "a surplus key": lambda found: edited(found, **{"module.stem.bias": torch.ones(2)}),
     "another shape": lambda found: edited(found, **{"stem.bias": torch.ones(3)}),
     "no tensor": lambda found: edited(found, **{"stem.bias": [0.0, 0.0]}),
-    "half precision": half,
     "an integer tensor": lambda found: edited(found, **{"stem.bias": torch.ones(2, dtype=torch.int32)}),
     "a sparse tensor": lambda found: edited(found, **{"stem.bias": torch.ones(2).to_sparse()}),
     "another model's args": lambda found: {**found, "args": content("tiny_cifar")["args"]},
@@ -177,7 +256,6 @@ SAID = {
     "a surplus key": r"do not fit.*\n  surplus: module\.stem\.bias$",
     "another shape": r"other shape: stem\.bias \(3,\), expected \(2,\)$",
     "no tensor": r"no tensor: stem\.bias$",
-    "half precision": r"other type: prior_ftr0 torch\.float16, expected torch\.float32, .* and \d+ more",
     "an integer tensor": r"other type: stem\.bias torch\.int32",
     "a sparse tensor": r"other type: stem\.bias .*sparse",
     "another model's args": r"missing: [\s\S]*surplus: [\s\S]*other shape: ",

@@ -1,0 +1,98 @@
+"""Published weights as people have them, turned into what a format expects: names without wrappers, single precision.
+
+A format calls these functions in its `read`, and passes the notes on in `ConvertedCheckpoint.notes`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WRAPPERS: dict[str, str] = {
+    "module": "DataParallel or DDP",
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+}
+"""Parts of a name that a wrapper around a module adds, and what the wrapper is."""
+
+
+def unwrapped(state: Mapping[Any, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
+    """Return a state dict whose names have no parts that wrappers added, in the same order; and a note for each part.
+
+    Example:
+        >>> unwrapped({"module._orig_mod.stem.bias": 0})[0]
+        OrderedDict([('stem.bias', 0)])
+
+    A name stays as it is if there is one without the parts too.
+    """
+    names = [str(name) for name in state]
+    taken, plain = set(names), OrderedDict[str, Any]()
+    counts = dict.fromkeys(WRAPPERS, 0)
+    for name, value in zip(names, state.values(), strict=True):
+        bare = _bare(name)
+        if bare == name or bare in taken:
+            plain[name] = value
+            continue
+        taken.add(bare)
+        plain[bare] = value
+        for part in WRAPPERS:
+            counts[part] += part in name.split(".")
+    versions = getattr(state, "_metadata", None)
+    if isinstance(versions, dict):  # of the outermost module of each name
+        own = {_bare(str(name)): versions[name] for name in reversed(versions)}
+        plain._metadata = OrderedDict(reversed(own.items()))  # type: ignore[attr-defined]
+    notes = [_note(part, count, len(state)) for part, count in counts.items() if count]
+    return plain, notes
+
+
+def _bare(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _note(part: str, count: int, of: int) -> str:
+    return f"{count:,} of {of:,} names of weights have the part {part!r} of {WRAPPERS[part]}: read without it"
+
+
+def in_single_precision(state: Mapping[str, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
+    """Return a state dict with its floating-point tensors as float32, and a note for each other precision.
+
+    Two names of one tensor stay one tensor.
+    """
+    found: dict[torch.dtype, int] = {}
+    done: dict[tuple[Any, ...], Tensor] = {}
+    single = OrderedDict[str, Any]()
+    for name, value in state.items():
+        if not _converts(value):
+            single[name] = value
+            continue
+        found[value.dtype] = found.get(value.dtype, 0) + 1
+        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        single[name] = done.setdefault(place, value.to(torch.float32))
+    if hasattr(state, "_metadata"):
+        single._metadata = state._metadata  # type: ignore[attr-defined]
+    return single, [
+        f"{_all_or(count, state)} are {str(dtype).removeprefix('torch.')}: converted to float32"
+        for dtype, count in found.items()
+    ]
+
+
+def _converts(value: Any) -> bool:
+    plain = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return plain and value.is_floating_point() and value.dtype != torch.float32
+
+
+def _all_or(count: int, state: Mapping[str, Any]) -> str:
+    floating = sum(isinstance(value, Tensor) and value.is_floating_point() for value in state.values())
+    return "weights" if count == floating else f"{count:,} of {floating:,} weights"
+
+
+def number(value: Any) -> Any:
+    """Return a tensor of one element as a number; anything else as it is."""
+    if isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu":
+        return value.item() if value.numel() == 1 else value
+    return value

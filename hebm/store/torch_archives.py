@@ -1,0 +1,43 @@
+"""Check a `.pt` file before it is read: torch's reader checks neither sums nor sizes of its parts."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+_CHUNK = 1 << 20
+_EXPANSION = 100
+"""How much larger the parts of a file may be than the file; torch stores them as they are."""
+
+
+def require_whole(path: Path) -> list[str]:
+    """Check the parts of a `.pt` file that is a zip archive; older ones are not archives and have no sums.
+
+    Returns a note if the file was saved without sums. Raises `ValueError` for a part that differs from its sum and for
+    parts that expand to much more than the file, or what `zipfile` raises for a damaged archive.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return []
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        held, size = sum(part.file_size for part in parts), path.stat().st_size
+        if held > _EXPANSION * size:
+            raise ValueError(f"it expands to {held:,} bytes from {size:,}; at most {_EXPANSION} times are read")
+        full = [part for part in parts if part.file_size]
+        wrong = [part.filename for part in full if not _matches_its_sum(archive, part)]
+    if not wrong:
+        return []
+    if len(wrong) == len(full):
+        return ["the file was saved without checksums, so damage to its weights would not be seen"]
+    raise ValueError(f"the checksum of {wrong[0]} does not match")
+
+
+def _matches_its_sum(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(part) as stream:
+            while stream.read(_CHUNK):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
