@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 import hebm
 from hebm import registry
 from hebm.blocking import from_environment, require_installed
+from hebm.distributions import hide_unreadable, unreadable_note
 from hebm.errors import CheckpointError, DataWarning, HebmError, PluginError
 from hebm.registry import COMMANDS
 from hebm.store.durable import denied
@@ -48,7 +49,9 @@ class Commands(click.Group):
         known = registry.names(COMMANDS)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], known)
-            raise click.UsageError(f"no command {args[0]!r}{hint} (commands: {', '.join(known)})", ctx)
+            raise click.UsageError(
+                f"no command {args[0]!r}{hint} (commands: {', '.join(known)}){unreadable_note()}", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,6 +71,7 @@ class Commands(click.Group):
 
         A file or folder that the operating system does not give is such an error too.
         """
+        hide_unreadable()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _as_note
