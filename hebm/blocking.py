@@ -11,7 +11,8 @@ import os
 
 import attrs
 
-from hebm.entry_points import GROUPS, full_group, installed, normalised, short_group
+from hebm.distributions import installed_distributions, normalised
+from hebm.entry_points import GROUPS, full_group, installed, short_group
 from hebm.errors import PluginError
 from hebm.suggest import did_you_mean
 
@@ -75,7 +76,8 @@ def require_installed(block: Block) -> None:
     """Raise `PluginError` if nothing that is installed is left out by a block: it is mistyped."""
     groups = GROUPS if block.group is None else (block.group,)
     there = [(group, name, normalised(o.distribution or "")) for group in groups for name, o in installed(group)]
-    if any(block.covers(*one) for one in there):
+    unreadable = {normalised(one.distribution) for one in installed_distributions().unreadable}
+    if any(block.covers(*one) for one in there) or block.distribution in unreadable:
         return
     owners = sorted({owner for _, name, owner in there if block.name in (None, name)})
     if block.name is None:

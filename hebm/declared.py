@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from hebm import registry
-from hebm.entry_points import normalised, short_group
+from hebm.distributions import normalised
+from hebm.entry_points import short_group
 from hebm.errors import PluginError
 from hebm.suggest import did_you_mean
 

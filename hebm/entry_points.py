@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import re
 from importlib import metadata
 
 import attrs
 
+from hebm.distributions import Distribution, installed_distributions, normalised
 from hebm.errors import PluginError
 from hebm.suggest import did_you_mean
 
@@ -85,11 +85,6 @@ class Origin:
         return f"; {self.distribution} does not declare which interface it was written for, this hebm has {INTERFACE}"
 
 
-def normalised(distribution: str) -> str:
-    """Return the name of a distribution in its one standard spelling."""
-    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
-
-
 def full_group(group: str) -> str:
     """Return `hebm_priors` for `priors` or `hebm_priors`. Raises `PluginError` for an unknown group."""
     return require_group(group if group in GROUPS else f"hebm_{group.removeprefix('hebm_')}")
@@ -109,38 +104,23 @@ def short_group(group: str) -> str:
 
 @functools.cache
 def installed(group: str) -> tuple[tuple[str, Origin], ...]:
-    """List (name, origin) of a group's entry points; a distribution that is on the path twice is listed twice."""
-    return tuple((point.name, _origin(point)) for point in metadata.entry_points(group=group))
-
-
-@functools.cache
-def _interfaces() -> dict[str, tuple[str, ...]]:
-    """Return the interface numbers that each distribution declares."""
-    found: dict[str, tuple[str, ...]] = {}
-    for point in metadata.entry_points(group=INTERFACE_GROUP):
-        owner = normalised(_label(point)[0])
-        found[owner] = tuple(sorted({*found.get(owner, ()), point.name}))
-    return found
+    """List (name, origin) of a group's entry points, without those of distributions that cannot be read."""
+    return tuple(
+        (point.name, _origin(one, point))
+        for one in installed_distributions().declaring
+        for point in one.points
+        if point.group == group
+    )
 
 
 def reread() -> None:
     """Read the metadata again when it is next needed: something may have been installed."""
     installed.cache_clear()
-    _interfaces.cache_clear()
+    installed_distributions.cache_clear()
     importlib.invalidate_caches()
 
 
-def _origin(point: metadata.EntryPoint) -> Origin:
+def _origin(one: Distribution, point: metadata.EntryPoint) -> Origin:
     module, _, attr = point.value.partition("[")[0].partition(":")
-    distribution, version = _label(point)
-    numbers = _interfaces().get(normalised(distribution), ())
-    return Origin(distribution, version, module.strip(), attr.strip(), interfaces=numbers)
-
-
-def _label(point: metadata.EntryPoint) -> tuple[str, str]:
-    """Return name and version of the distribution that declares an entry point."""
-    unnamed = "a distribution without metadata"  # left over by a failed uninstall
-    try:
-        return (point.dist.name or unnamed, point.dist.version or "") if point.dist else ("unknown", "")
-    except (KeyError, TypeError, AttributeError, metadata.PackageNotFoundError):
-        return unnamed, ""
+    numbers = tuple(sorted({point.name for point in one.points if point.group == INTERFACE_GROUP}))
+    return Origin(one.name, one.version, module.strip(), attr.strip(), interfaces=numbers)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hebm.config.recipes import fields_of, is_recipe, unfit_field
+from hebm.distributions import shield
 from hebm.entry_points import COMMANDS, GROUPS, Origin
 from hebm.errors import PluginError
 
@@ -26,24 +27,22 @@ def load_component(group: str, origin: Origin, title: str) -> Any:
     if origin.outdated:
         raise PluginError(f"{title} of {origin} was {origin.outdated}")
     where = f"{title} of {origin} ({origin.path}) is broken"
-    loaded = _imported(origin, where)
-    complaint = unfit(group, loaded)
+    try:
+        with shield("it cannot be imported"):
+            loaded = _imported(origin)
+        with shield("it cannot be used"):
+            complaint = unfit(group, loaded)
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}{origin.undeclared}") from error.__cause__
     if complaint:
         raise PluginError(f"{where}: {complaint}{origin.undeclared}")
     return loaded
 
 
-def _imported(origin: Origin, where: str) -> Any:
-    try:
-        found: Any = importlib.import_module(origin.module)
-        for part in filter(None, origin.attr.split(".")):
-            found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # third-party code: its import may raise anything
-        hint = ""
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            hint = f"; install {error.name.partition('.')[0]!r} if it is a dependency"
-        cause = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise PluginError(f"{where}: it cannot be imported: {cause}{hint}{origin.undeclared}") from error
+def _imported(origin: Origin) -> Any:
+    found: Any = importlib.import_module(origin.module)
+    for part in filter(None, origin.attr.split(".")):
+        found = getattr(found, part)
     return found
 
 

@@ -1,9 +1,8 @@
-"""Find components by name: the only file that knows `catalogue`.
+"""Find components by name.
 
 A plugin is a distribution that declares entry points in one of `GROUPS`. A listing reads their metadata and imports
 nothing; `find` imports only the component it is asked for. So a broken plugin affects only runs that use it, and a
-name that two distributions declare is an error only for those who ask for it. `catalogue` stores what this process
-has loaded or registered by hand.
+name that two distributions declare is an error only for those who ask for it.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import attrs
-import catalogue
 import click
 
 from hebm.blocking import BLOCK_VARIABLE, Block, from_environment, parsed, require_installed
+from hebm.distributions import normalised, unreadable_note
 from hebm.entry_points import (
     COMMANDS,
     GROUPS,
     INTERFACE,
     Origin,
     installed,
-    normalised,
     require_group,
     reread,
     short_group,
@@ -67,7 +65,8 @@ class Entry:
     error: str | None = None
 
 
-_STORE = {group: catalogue.Registry((group,)) for group in GROUPS}
+_LOADED: dict[tuple[str, str, str | None], Any] = {}
+"""What this process has loaded or registered by hand, by group, name and distribution."""
 _BY_HAND: dict[tuple[str, str], Origin] = {}
 _BLOCKED: set[Block] = set()
 
@@ -118,18 +117,14 @@ def find(group: str, name: str) -> Any:
     imported or is of the wrong kind.
     """
     origin = _only(group, name)
-    key = _key(name, origin)
-    if key not in _STORE[group]:
-        _STORE[group].register(key, func=load_component(group, origin, _title(group, name)))
-    return _STORE[group].get(key)
+    key = (group, name, origin.distribution)
+    if key not in _LOADED:
+        _LOADED[key] = load_component(group, origin, _title(group, name))
+    return _LOADED[key]
 
 
 def _title(group: str, name: str) -> str:
     return f"{group} {name!r}"
-
-
-def _key(name: str, origin: Origin) -> str:
-    return f"{name}@{origin.distribution or ''}"
 
 
 def _only(group: str, name: str) -> Origin:
@@ -146,7 +141,7 @@ def _only(group: str, name: str) -> Origin:
 def _unknown(group: str, name: str, known: dict[str, tuple[Origin, ...]]) -> str:
     available = ", ".join(sorted(known)) or "none"
     left_out = f"; blocked: {', '.join(blocked())}" if blocked() else ""
-    return f"{group} has no {name!r}{did_you_mean(name, known)} (available: {available}{left_out})"
+    return f"{group} has no {name!r}{did_you_mean(name, known)} (available: {available}{left_out}){unreadable_note()}"
 
 
 def _ambiguity(group: str, name: str, origins: tuple[Origin, ...]) -> str:
@@ -191,7 +186,7 @@ def register(group: str, name: str, found: Any = None) -> Any:
     body = _body(found)
     origin = Origin(None, None, body.__module__, body.__qualname__, *_where(found))
     _BY_HAND[group, name] = origin
-    _STORE[group].register(_key(name, origin), func=found)
+    _LOADED[group, name, None] = found
     return found
 
 
@@ -209,13 +204,22 @@ def name_of(recipe: Any) -> str:
     group = getattr(cls, "group", None)
     known = declared(group) if isinstance(group, str) else {}
     direct = [name for name, origins in known.items() if any(_is_at(cls, origin) for origin in origins)]
-    for name in (*direct, *known):
+    for name in (*_loaded_as(str(group), cls, known), *direct, *known):  # other plugins are imported last
         if _finds(str(group), name, cls):
             return name
     raise PluginError(
         f"{cls.__module__}.{cls.__qualname__} is not registered in {group}; declare an entry point, "
         f'or call hebm.registry.register("{group}", NAME, {cls.__name__})'
     )
+
+
+def _loaded_as(group: str, cls: type, known: dict[str, tuple[Origin, ...]]) -> list[str]:
+    """Return the names of a group under which this process has already found a class."""
+    return [
+        name
+        for name, origins in known.items()
+        if any(_LOADED.get((group, name, one.distribution)) is cls for one in origins)
+    ]
 
 
 def _is_at(cls: type, origin: Origin) -> bool:
@@ -236,9 +240,9 @@ def origin(group: str, name: str) -> Origin:
     Raises `PluginError` if the name is unknown or ambiguous.
     """
     declared = _only(group, name)
-    key = _key(name, declared)
-    if key in _STORE[group]:
-        file, line = _where(_STORE[group].get(key))
+    key = (group, name, declared.distribution)
+    if key in _LOADED:
+        file, line = _where(_LOADED[key])
         return attrs.evolve(declared, file=file, line=line)
     seen = glance(declared.module, declared.attr)
     return attrs.evolve(declared, file=seen.file, line=seen.line)
@@ -253,7 +257,7 @@ def _where(found: Any) -> tuple[str | None, int | None]:
     body = _body(found)
     try:
         return inspect.getsourcefile(body), inspect.getsourcelines(body)[1]
-    except (OSError, TypeError):  # typed into an interpreter
+    except Exception:  # typed into an interpreter, or a source that cannot be parsed
         return None, None
 
 
@@ -273,10 +277,10 @@ def _entry(group: str, name: str, origins: tuple[Origin, ...], load: bool) -> En
         return Entry(name, origins, error=_ambiguity(group, name, origins))
     by_hand = origins[0].distribution is None
     seen = Glance() if by_hand else glance(origins[0].module, origins[0].attr)
-    error = origins[0].outdated or seen.problem
-    if load:
-        try:
-            find(group, name)
-        except PluginError as broken:
-            error = str(broken)
-    return Entry(name, origins, seen.summary, error)
+    if not load:
+        return Entry(name, origins, seen.summary, origins[0].outdated or seen.problem)
+    try:
+        find(group, name)
+    except PluginError as broken:
+        return Entry(name, origins, seen.summary, str(broken))
+    return Entry(name, origins, seen.summary)

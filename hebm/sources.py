@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import stat
 import tokenize
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from hebm.suggest import did_you_mean
+
+_LARGEST = 2**20
+"""Bytes of a source from which a listing does not read it."""
 
 
 @attrs.frozen
@@ -39,20 +44,35 @@ def glance(module: str, name: str) -> Glance:
     """Report what the source of `module` says of the object called `name` in it."""
     try:
         spec = _find(module)
-    except (ImportError, ValueError, AttributeError):
+    except Exception:  # third-party code may look for modules, too
         return Glance()
     if spec is None:
         return Glance(problem=f"there is no module {module!r}")
     if spec.origin is None or not spec.origin.endswith(".py"):
         return Glance(file=spec.origin)
+    if not _is_read(Path(spec.origin)):
+        return Glance(spec.origin)
     try:
         with tokenize.open(spec.origin) as source:
             tree = ast.parse(source.read())
     except SyntaxError as error:
         return Glance(spec.origin, error.lineno, problem=f"SyntaxError: {error.msg} (line {error.lineno})")
-    except (OSError, ValueError):
-        return Glance(spec.origin)
+    except UnicodeDecodeError as error:
+        return Glance(spec.origin, problem=f"its source cannot be decoded: {error}")
+    except (RecursionError, MemoryError):
+        return Glance(spec.origin, problem="its source is too long or too deeply nested for Python's parser")
+    except (OSError, ValueError) as error:
+        return Glance(spec.origin, problem=f"its source cannot be read: {error}")
     return _look(tree, spec.origin, name)
+
+
+def _is_read(source: Path) -> bool:
+    """Return whether a listing reads a source: reading a pipe would never end, and a huge file takes long."""
+    try:
+        found = source.stat()
+    except OSError:
+        return True  # reading it says why not
+    return stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
 
 
 def _find(module: str) -> ModuleSpec | None:
@@ -93,7 +113,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError, AttributeError):
+    except Exception:  # third-party code may look for modules, too
         return True
 
 

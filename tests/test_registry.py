@@ -7,7 +7,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import catalogue
 import pytest
 
 from hebm import entry_points, registry
@@ -32,6 +31,13 @@ class Fine(PriorRecipe):
 BROKEN = {
     "raises": ("raise RuntimeError('boom at import')", "RuntimeError: boom at import"),
     "exits": ("import sys\nsys.exit('bye')", "SystemExit: bye"),
+    "raises-anything": ("class Odd(BaseException): pass\nraise Odd('neither')", "Odd: neither"),
+    "recurses": ("def f(): f()\nf()", "RecursionError: maximum recursion depth exceeded"),
+    "unprintable": ("class Odd(Exception):\n    def __str__(self): raise self\nraise Odd", "cannot be imported: Odd"),
+    "hostile": (
+        "class Odd:\n    @property\n    def __class__(self): raise OSError('no')\nFine = Odd()",
+        "it cannot be used: OSError: no",
+    ),
     "syntax": ("class Fine(:\n", "SyntaxError"),
     "dependency": ("import no_such_package_of_any_kind\nclass Fine: pass", "no_such_package_of_any_kind"),
     "absent": ("", "Fine"),
@@ -50,7 +56,7 @@ def site(tmp_path, monkeypatch):
     """A folder on the path; its call installs a distribution there: name, {group: {name: "module:attr"}}, sources."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "_BLOCKED", set())
-    monkeypatch.setattr(catalogue, "REGISTRY", dict(catalogue.REGISTRY))  # what one test loads, no other finds
+    monkeypatch.setattr(registry, "_LOADED", dict(registry._LOADED))  # what one test loads, no other finds
     entry_points.reread()
     before = set(sys.modules)
 

@@ -1,3 +1,5 @@
+import os
+import re
 import sys
 
 import pytest
@@ -14,7 +16,8 @@ def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(source):
-        (tmp_path / package / "part.py").write_text(source, encoding="utf-8")
+        data = source if isinstance(source, bytes) else source.encode()
+        (tmp_path / package / "part.py").write_bytes(data)
         return f"{package}.part"
 
     yield write
@@ -49,3 +52,32 @@ def test_only_an_unconditional_import_of_something_not_installed_is_a_problem(mo
 
 def test_a_built_in_module_tells_nothing_and_is_no_problem():
     assert glance("sys", "path").problem is None
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("x = " + "-" * 60_000 + "1\nclass A: pass", "too deeply nested"),
+        ("if 0: pass\n" + "".join(f"elif {i}: pass\n" for i in range(3000)) + "class A: pass", "too deeply nested"),
+        (b"class A: pass  # \xff\xfe", "SyntaxError|cannot be decoded"),
+        (b"class A: pass\x00", "null bytes"),
+        (b"# coding: no-such-encoding\nclass A: pass", "SyntaxError: unknown encoding"),
+    ],
+    ids=["expression", "elif", "not UTF-8", "null byte", "encoding"],
+)
+def test_a_source_that_python_cannot_parse_is_a_problem(module, source, problem):
+    assert re.search(problem, glance(module(source), "A").problem)
+
+
+def test_a_huge_source_is_left_alone(module):
+    seen = glance(module("class A: pass\n" + "#" * 2**20), "A")
+    assert (seen.problem, seen.summary, seen.line) == (None, "", None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_the_place_of_a_source_is_not_read(module, tmp_path):
+    name = module("")
+    (source,) = tmp_path.glob("*/part.py")
+    source.unlink()
+    os.mkfifo(source)
+    assert "there is no module" in glance(name, "A").problem

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hebm.analysis.compared_plot import Plot
 from hebm.report.compared_plots import draw_plot
-from hebm.report.panels import COLOURS, STYLE, to_png
+from hebm.report.panels import COLOURS, STYLE, literal, to_png
 from hebm.store.durable import replace_file, reporting
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def save_curves(
             axes.axvline(mark, color="#999999", lw=0.8, ls="--")
         if level is not None:
             axes.axhline(level, color="#999999", lw=0.8, ls="--")
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(literal(xlabel))
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(lines) > 1:
             axes.legend()
@@ -72,7 +72,7 @@ def save_curves(
 
 
 def _line(axes: Axes, line: Line, label: str, colour: str) -> None:
-    axes.plot(line.x, line.y, color=colour, lw=1.4, label=label, marker="." if len(line.x) < 20 else "")
+    axes.plot(line.x, line.y, color=colour, lw=1.4, label=literal(label), marker="." if len(line.x) < 20 else "")
     if line.low is not None and line.high is not None:
         axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
 
@@ -99,8 +99,8 @@ def save_histograms(path: Path, panels: Mapping[str, Mapping[str, Tensor]], xlab
         for colour, (label, values) in zip(COLOURS * len(arrays), arrays.items(), strict=False):
             weights = np.full(values.size, 1 / max(1, values.size))
             axes.hist(values, edges, weights=weights, histtype="stepfilled", color=colour, alpha=0.25, lw=0)
-            axes.hist(values, edges, weights=weights, histtype="step", color=colour, lw=1.4, label=label)
-        axes.set_xlabel(xlabel)
+            axes.hist(values, edges, weights=weights, histtype="step", color=colour, lw=1.4, label=literal(label))
+        axes.set_xlabel(literal(xlabel))
         axes.xaxis.set_major_locator(MaxNLocator(4))  # scores may take many digits
         axes.set_yticks([])
         axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
@@ -129,7 +129,7 @@ def _save(path: Path, panels: Mapping[str, T], draw: Callable[[Axes, T], None]) 
                 axes.set_axis_off()
                 continue
             title = list(panels)[i]
-            axes.set_title(title, loc="left")
+            axes.set_title(literal(title), loc="left")
             draw(axes, panels[title])
         content = to_png(figure)
     with reporting(f"write {path}"):

@@ -124,4 +124,4 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     with reporting(f"write {path}"):
-        replace_file(path, buffer.getvalue().encode())
+        replace_file(path, buffer.getvalue().encode(errors="backslashreplace"))

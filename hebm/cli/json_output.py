@@ -24,7 +24,7 @@ def print_json(found: Mapping[str, Any]) -> None:
     Arguments:
         found: what a command found; its keys are in snake_case.
     """
-    click.echo(json.dumps(finite(found), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(finite(found), indent=2, allow_nan=False))
 
 
 @contextlib.contextmanager

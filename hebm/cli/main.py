@@ -12,7 +12,9 @@ from click.shell_completion import CompletionItem
 import hebm
 from hebm import registry
 from hebm.blocking import from_environment, require_installed
+from hebm.distributions import hide_unreadable, unreadable_note
 from hebm.errors import CheckpointError, DataWarning, HebmError, PluginError
+from hebm.printable import print_escaped
 from hebm.registry import COMMANDS
 from hebm.store.durable import denied
 from hebm.suggest import did_you_mean
@@ -22,7 +24,8 @@ class Commands(click.Group):
     """The commands of the entry-point group `hebm_commands`. A broken one affects only those who call it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse a mistyped `HEBM_BLOCK` before anything is listed."""
+        """Before anything is printed, escape what will be; refuse a mistyped `HEBM_BLOCK` before anything is listed."""
+        print_escaped()
         try:
             for block in from_environment():
                 require_installed(block)
@@ -48,7 +51,9 @@ class Commands(click.Group):
         known = registry.names(COMMANDS)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], known)
-            raise click.UsageError(f"no command {args[0]!r}{hint} (commands: {', '.join(known)})", ctx)
+            raise click.UsageError(
+                f"no command {args[0]!r}{hint} (commands: {', '.join(known)}){unreadable_note()}", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,6 +73,7 @@ class Commands(click.Group):
 
         A file or folder that the operating system does not give is such an error too.
         """
+        hide_unreadable()
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _as_note
@@ -105,7 +111,11 @@ def _block(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
         raise click.BadParameter(str(error), ctx, parameter) from None
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
+"""With `color`, click passes on what looks like a colour in text from outside; it is then spelled out."""
+
+
+@click.group(cls=Commands, context_settings=_SETTINGS)
 @click.version_option(hebm.__version__, "--version", prog_name="hebm")
 @click.option(
     "--block",

@@ -10,6 +10,7 @@ import attrs
 
 from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
 from hebm.config.values import describe
+from hebm.distributions import shield
 from hebm.errors import HebmError
 
 _BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
@@ -50,9 +51,10 @@ class ComponentKey:
     def default(self) -> Any:
         """Return its value when it is left out; None if that is allowed or if it is required.
 
-        Raises `HebmError` for a default that is another plugin, itself broken.
+        Raises `HebmError` for a default that cannot be made, such as another plugin, itself broken.
         """
-        return default_of(self.field) if self.base is None else getattr(self.base, self.field.name)
+        with shield("it cannot be made"):
+            return default_of(self.field) if self.base is None else getattr(self.base, self.field.name)
 
     def as_text(self) -> str:
         """Describe it on one line."""

@@ -11,6 +11,7 @@ import click
 from hebm import registry
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.plugin_keys import component_keys
+from hebm.distributions import installed_distributions, unreadable_note
 from hebm.entry_points import short_group
 from hebm.errors import PluginError
 from hebm.registry import GROUPS, INTERFACE
@@ -27,7 +28,8 @@ _SHORT = {short_group(group): group for group in GROUPS}
 def command(name: str | None, group: str | None, load: bool, as_json: bool) -> None:
     """List the installed components, or describe the one called NAME: its keys, types, defaults and origin.
 
-    With --json: `interface`, `blocked` and `plugins`, a list. Each has `group`, `name`, `origins` (distribution,
+    With --json: `interface`, `blocked`, `unreadable` (distributions that cannot be read: `distribution` and `error` of
+    each) and `plugins`, a list. Each has `group`, `name`, `origins` (distribution,
     version, path), `summary` and `error` (null if none was found); with NAME it has `origin` (also file and line),
     `documentation` and `keys` (name, type, required, default, doc, and low, above, high, unit or choices).
     """
@@ -35,7 +37,8 @@ def command(name: str | None, group: str | None, load: bool, as_json: bool) -> N
     if as_json:
         with only_json(True):
             found = _listed(groups, load) if name is None else _described(groups, name)
-        print_json({"interface": INTERFACE, "blocked": registry.blocked(), "plugins": found})
+        about = {"interface": INTERFACE, "blocked": registry.blocked(), "unreadable": _unreadable()}
+        print_json({**about, "plugins": found})
     elif name is None:
         _list(groups, load)
     else:
@@ -52,8 +55,12 @@ def _list(groups: tuple[str, ...], load: bool) -> None:
         click.echo(short_group(group))
         for entry in entries[group]:
             origins = " and ".join(map(str, entry.origins))
-            about = f"BROKEN: {entry.error}" if entry.error else entry.summary
+            about = " ".join(f"BROKEN: {entry.error}".split()) if entry.error else entry.summary
             click.echo(f"  {entry.name:{width}}  {origins:12}  {about}".rstrip())
+    if unreadable := installed_distributions().unreadable:
+        click.echo("distributions that cannot be read, as if they were not installed")
+    for one in unreadable:
+        click.echo(f"  {one.distribution:{width}}  BROKEN: {one.cause}; reinstall or remove it")
     if registry.blocked():
         click.echo(f"blocked: {', '.join(registry.blocked())}")
     click.echo(f"The plugin interface has number {INTERFACE}; `hebm plugins NAME` shows keys and defaults.")
@@ -75,6 +82,10 @@ def _listed(groups: tuple[str, ...], load: bool) -> list[dict[str, Any]]:
     ]
 
 
+def _unreadable() -> list[dict[str, Any]]:
+    return [{"distribution": one.distribution, "error": one.cause} for one in installed_distributions().unreadable]
+
+
 def _origin(origin: registry.Origin) -> dict[str, Any]:
     return {"distribution": origin.distribution, "version": origin.version, "path": origin.path}
 
@@ -87,7 +98,9 @@ def _having(groups: tuple[str, ...], name: str) -> list[str]:
     having = [group for group in groups if name in registry.names(group)]
     if not having:
         known = {known for group in groups for known in registry.names(group)}
-        raise PluginError(f"there is no plugin {name!r}{did_you_mean(name, known)}; `hebm plugins` lists them")
+        raise PluginError(
+            f"there is no plugin {name!r}{did_you_mean(name, known)}; `hebm plugins` lists them{unreadable_note()}"
+        )
     return having
 
 

@@ -53,7 +53,7 @@ class FileImages(Images):
 
     def fingerprint(self) -> str:
         """Hash all names, and 64 evenly spaced images as decoded."""
-        return self.digest("\n".join(self.names).encode(), self.sample_digest())
+        return self.digest("\n".join(self.names).encode(errors="surrogatepass"), self.sample_digest())
 
     def _good(self, name: str) -> bool:
         try:

@@ -188,7 +188,8 @@ class LazyImages(Images):
 
     def fingerprint(self) -> str:
         """Hash all names, and 64 evenly spaced images as decoded."""
-        return self.digest("\n".join(self.names).encode(), self.sample_digest(), *self.attribute_digest())
+        names = "\n".join(self.names).encode(errors="surrogatepass")  # one may not be UTF-8
+        return self.digest(names, self.sample_digest(), *self.attribute_digest())
 
 
 class Adapted(Images):

@@ -6,6 +6,7 @@ import shlex
 
 from hebm.errors import HebmError
 from hebm.evaluation.metrics_file import Results
+from hebm.printable import LINES, printable
 from hebm.store.durable import replace_file, reporting
 from hebm.store.run_folder import RunFolder
 
@@ -36,7 +37,7 @@ def log_failures(folder: RunFolder, results: Results, name: str | None = None) -
     texts = [f"{failed.metric}: {failed.reason}\n\n{failed.traceback}" for failed in results.failures]
     with reporting(f"write {log}"):
         if texts:
-            replace_file(log, "\n\n".join(texts).encode())
+            replace_file(log, printable("\n\n".join(texts), LINES).encode())
         elif name is None:
             log.unlink(missing_ok=True)
     if texts and folder.metrics.exists() and all(found.detail for found in results.measurements):

@@ -47,7 +47,7 @@ def write_comparison(runs: Sequence[Run], path: Path, baseline: str | None = Non
     formats: dict[str, Callable[[], bytes]] = {
         ".html": lambda: as_page(runs, baseline).encode(),
         ".png": lambda: to_png(picture(in_order(runs, columns(runs)))),
-        ".csv": lambda: as_csv(exact_table(runs)).encode(),
+        ".csv": lambda: as_csv(exact_table(runs)).encode(errors="backslashreplace"),
         ".json": lambda: as_json(runs, baseline).encode(),
         ".md": lambda: as_markdown(table(runs, baseline=baseline)).encode(),
         ".tex": lambda: as_tex(variant_table(runs)).encode(),

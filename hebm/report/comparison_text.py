@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hebm.evaluation.metric import Measurement
+from hebm.printable import printable
 from hebm.report.comparison import Run, as_plain, columns
 from hebm.report.comparison_table import LEGEND, ComparedTable
 from hebm.report.control import below_control
 from hebm.report.metric_table import Table
-from hebm.report.numbers import printable
 from hebm.report.variants import Variant, baseline_called, difference, is_judged, variants
 from hebm.store.metrics import finite
 
@@ -83,7 +83,7 @@ def as_markdown(cells: ComparedTable) -> str:
         [f"**{cell}**" if (i, k) in cells.best else cell for k, cell in enumerate(row)]
         for i, row in enumerate(cells.marked(stars=False))
     ]
-    parts = [f"{line}\n\n" for line in cells.first_lines] + [_markdown(cells.header, bold, cells.words)]
+    parts = [f"{printable(line)}\n\n" for line in cells.first_lines] + [_markdown(cells.header, bold, cells.words)]
     if cells.below:
         parts.append(f"\n{LEGEND.partition('; ')[2]}\n")
     if cells.differences is not None:
@@ -94,12 +94,12 @@ def as_markdown(cells: ComparedTable) -> str:
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
     rule = [":--" if i < words else "--:" for i in range(len(header))]
     every = [[cell.replace("\n", ", ") for cell in header], rule, *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in every)
+    return "".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |\n" for row in every)
 
 
 def as_tex(cells: ComparedTable) -> str:
     r"""Write a `tabular` for LaTeX with `\usepackage{booktabs}`, the best numbers in bold."""
-    lines = [f"% {line}" for line in cells.first_lines]
+    lines = [f"% {printable(line)}" for line in cells.first_lines]
     lines += [rf"\begin{{tabular}}{{{'l' * cells.words}{'r' * (len(cells.header) - cells.words)}}}", r"\toprule"]
     heads = [[tex(part) for part in cell.split("\n")] for cell in cells.header]
     for i in range(max(map(len, heads))):
@@ -119,7 +119,7 @@ def tex(text: str) -> str:
         >>> print(tex("77.9 ± 1.2 %"))
         77.9 $\pm$ 1.2 \%
     """
-    return "".join(_TEX.get(c, c) for c in _MINUS.sub("−", text))
+    return "".join(_TEX.get(c, c) for c in _MINUS.sub("−", printable(text)))
 
 
 def as_csv(cells: Table) -> str:

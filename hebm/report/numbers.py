@@ -89,16 +89,6 @@ def unit_of(measurement: Measurement) -> str:
     return "" if measurement.unit == SHARE else measurement.unit
 
 
-def printable(text: str) -> str:
-    r"""Return text for a terminal, with control characters spelled out.
-
-    Example:
-        >>> printable("class \x1b[31m")
-        'class \\x1b[31m'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def shown(value: Any) -> str:
     """Write any entry of a JSON file for a table."""
     if isinstance(value, bool):

@@ -13,6 +13,7 @@ from hebm.analysis.section import Picture as Illustration
 from hebm.analysis.section import Section, read_sections
 from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
+from hebm.printable import LINES, printable
 from hebm.report import metric_table
 from hebm.report.control import below_control
 from hebm.report.curves import PhaseCurves, training_curves
@@ -60,13 +61,22 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def rendered(template: str, contents: Mapping[str, Any]) -> str:
-    """Fill a template of this package; text from files is escaped."""
+    """Fill a template of this package; text from files is escaped, and what is not printable spelled out."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters |= {"significant": significant, "percent": percent, "shown": shown}
     return environment.get_template(template).render(contents)
+
+
+def _printable(value: Any) -> Any:
+    return printable(value, f"{LINES}\r") if isinstance(value, str) else value
 
 
 def contents(folder: RunFolder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hebm.evaluation.kinds import GAUSSIAN, KINDS, PRIOR
+from hebm.printable import LINES, printable
 from hebm.report.plot_data import Band, Numbers
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#777777", "#222222")
@@ -34,6 +35,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.hashsalt": "hebm",
+    "text.usetex": False,
 }
 _SIZE = (3.6, 2.5)
 
@@ -54,7 +56,7 @@ def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabe
         figure, axes = _axes(title, xlabel)
         for colour, (name, (x, y)) in zip(_cycled(len(lines)), lines.items(), strict=True):
             marker = "." if sum(value is not None for value in y) < 8 else ""
-            axes.plot(x, _floats(y), color=colour, lw=1.3, label=name, marker=marker)
+            axes.plot(x, _floats(y), color=colour, lw=1.3, label=literal(name), marker=marker)
         _scale(axes, [value for _, y in lines.values() for value in y])
         if len(lines) > 1:
             axes.legend()
@@ -68,7 +70,7 @@ def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel:
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(title, xlabel)
         shown = axes.pcolormesh(steps, range(len(names)), values, shading="auto", rasterized=True)
-        axes.set_yticks([0, len(names) - 1], [names[0], names[-1]])
+        axes.set_yticks([0, len(names) - 1], [literal(names[0]), literal(names[-1])])
         axes.invert_yaxis()
         figure.colorbar(shown)
         return Panel(title, _svg(figure))
@@ -80,7 +82,7 @@ def bars(title: str, values: Mapping[str, float | None], xlabel: str) -> Panel:
         figure, axes = _axes(title, xlabel)
         axes.bar(range(len(values)), _floats(list(values.values())), color=COLOURS[0])
         shown = range(0, len(values), -(-len(values) // 10))
-        axes.set_xticks(list(shown), [list(values)[i] for i in shown])
+        axes.set_xticks(list(shown), [literal(list(values)[i]) for i in shown])
         return Panel(title, _svg(figure))
 
 
@@ -106,7 +108,7 @@ def histogram(title: str, values: Mapping[str, Numbers], xlabel: str) -> Panel:
         for kind in sorted(finite, key=lambda kind: kind != GAUSSIAN):
             known = KINDS.get(kind)
             name, colour = (known.title, known.colour) if known else (kind, COLOURS[-1])
-            label = f"{name} (mean {finite[kind].mean():.3g})"
+            label = literal(f"{name} (mean {finite[kind].mean():.3g})")
             axes.hist(finite[kind], edges, density=True, histtype="stepfilled", color=colour, alpha=0.25, lw=0)
             axes.hist(finite[kind], edges, density=True, histtype="step", color=colour, lw=1.5, label=label)
         axes.set_ylabel("density")
@@ -137,8 +139,8 @@ def _svg(figure: Figure) -> str:
 def _axes(title: str, xlabel: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(xlabel)
+    axes.set_title(literal(title), loc="left")
+    axes.set_xlabel(literal(xlabel))
     return figure, axes
 
 
@@ -179,5 +181,6 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 
 def literal(text: str) -> str:
-    """Return text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")
+    """Return text that matplotlib draws as it is: not as mathematics, and in legends if it starts with "_", too."""
+    shown = printable(text, LINES).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hebm.evaluation.kinds import KINDS
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import UNFINISHED, Results
+from hebm.printable import printable
 from hebm.report.control import below_control
 from hebm.report.metric_table import Group, extractor_names, groups, label, measured_with
-from hebm.report.numbers import measured, printable, significant, unit_of
+from hebm.report.numbers import measured, significant, unit_of
 from hebm.store.run_folder import RunFolder
 
 _DIGITS = 4

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from hebm.errors import HebmError
+from hebm.printable import printable
 from hebm.store.durable import reporting
 from hebm.store.run_folder import RunFolder
 from hebm.sweeps.stages import trained_anyway
@@ -59,7 +60,7 @@ class ClusterJob:
         with reporting(f"write {self.log}"):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
-                log.write(f"$ hebm {shlex.join(self.arguments)}\n".encode())
+                log.write(f"$ hebm {printable(shlex.join(self.arguments))}\n".encode())
                 log.flush()
                 self._process = subprocess.Popen(
                     self.command, cwd=self.where, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

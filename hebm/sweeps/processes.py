@@ -21,6 +21,7 @@ import attrs
 from hebm import registry
 from hebm.children import Lifeline, handing_on, lifeline
 from hebm.estimates import duration
+from hebm.printable import printable
 from hebm.stopping import STOPPING
 from hebm.store.durable import reporting
 from hebm.sweeps.gpus import VISIBLE, gpu_of, visible_gpus
@@ -138,7 +139,7 @@ class Processes:
         path = run.folder.path / LOG
         run.folder.create()
         with reporting(f"write {path}"), path.open("ab") as log:
-            log.write(f"$ hebm {shlex.join(run.arguments)}\n".encode())
+            log.write(f"$ hebm {printable(shlex.join(run.arguments))}\n".encode())
             log.flush()
             process = subprocess.Popen(
                 [*self.hebm, *run.arguments],

@@ -97,7 +97,7 @@ def test_a_name_shows_keys_types_defaults_bounds_documentation_and_origin(hebm):
 
 def test_the_listing_is_one_json_object_for_programs(hebm):
     found = json.loads(hebm("plugins", "--json", "--group", "energies").stdout)
-    assert set(found) == {"interface", "blocked", "plugins"}
+    assert set(found) == {"interface", "blocked", "unreadable", "plugins"}
     listed = {entry["name"]: entry for entry in found["plugins"]}
     assert listed["good"] == {
         "group": "energies",

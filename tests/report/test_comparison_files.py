@@ -19,7 +19,8 @@ from hebm.report.comparison import compared, exact_table, require_comparable
 from hebm.report.comparison_files import write_comparison
 from hebm.report.comparison_picture import picture
 from hebm.report.comparison_table import ComparedTable, table
-from hebm.report.comparison_text import as_csv, as_json, as_markdown, as_text
+from hebm.report.comparison_text import as_csv, as_json, as_markdown, as_text, tex
+from hebm.store.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -40,6 +41,26 @@ def test_text_columns_are_aligned(runs):
 def test_control_characters_do_not_reach_the_terminal(runs):
     evil = ComparedTable(("run",), (("\x1b[31mred",),))
     assert as_text(evil).splitlines()[-1] == r"\x1b[31mred"
+
+
+@pytest.mark.parametrize("ending", [".html", ".png", ".csv", ".json", ".md"])
+def test_a_run_whose_folder_has_any_name_is_compared(tmp_path, ending):
+    """Mathematics of matplotlib, marks that turn text, a byte that is not UTF-8."""
+    name = "_$\\frac$ <b>\u202e\x1b\udcff"
+    finished_run(tmp_path, name="a")
+    runs = [compared(finished_run(tmp_path, name="b")), compared(RunFolder((tmp_path / "a").rename(tmp_path / name)))]
+    write_comparison(runs, tmp_path / f"c{ending}")
+    content = (tmp_path / f"c{ending}").read_bytes()
+    if ending != ".png":
+        assert rb"\udcff" in content
+    if ending in (".html", ".md"):
+        assert b"\x1b" not in content
+        assert "\u202e".encode() not in content
+    assert ending != ".html" or b"<b>\\u" not in content
+
+
+def test_latex_has_text_from_outside_spelled_out():
+    assert tex("a_\x1b\u202e\n") == r"a\_\textbackslash{}x1b\textbackslash{}u202e\textbackslash{}n"
 
 
 def test_csv_is_read_back_exactly(runs):

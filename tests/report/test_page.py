@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 
@@ -9,9 +10,12 @@ from finished_run import finished_run
 from hebm.errors import CheckpointError
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
+from hebm.printable import printable
 from hebm.report.grids import save_grid
 from hebm.report.page import write_report
 from hebm.report.plot_data import read_plots
+from hebm.store import sums
+from hebm.store.metrics import json_bytes
 from hebm.store.run_folder import RunFolder
 
 
@@ -36,6 +40,17 @@ def test_the_page_of_a_finished_run_shows_every_part(tmp_path):
     for part in ("type = &#34;joint&#34;", "hebm run config.toml", "train f00d", "Log tilt f"):
         assert part in page
     assert "notice" not in page.partition("</style>")[2]
+
+
+def test_text_from_outside_is_escaped_and_spelled_out(tmp_path):
+    folder = finished_run(tmp_path, name="a")
+    config = folder.config.read_text().replace('"a"', '"<script>\\u202e\\u001b$"')
+    manifest = {**json.loads(folder.manifest.read_text()), "platform": "<img src=x>\u2066\x1b\udcff"}
+    sums.write(folder.path, {sums.CONFIG: config.encode(), sums.MANIFEST: json_bytes(manifest)})
+    page = write_report(folder).read_text()
+    assert r"<h1>&lt;script&gt;\u202e\x1b$</h1>" in page
+    assert r"&lt;img src=x&gt;\u2066\x1b\udcff" in page
+    assert printable(page, "\n") == page
 
 
 def test_the_page_asks_for_no_other_file(tmp_path):

@@ -1,8 +1,12 @@
 import base64
+import warnings
 
 import matplotlib
+import pytest
+from matplotlib import cbook
+from matplotlib.figure import Figure
 
-from hebm.report.panels import band, curves, histogram
+from hebm.report.panels import band, bars, curves, heat, histogram, literal
 from hebm.report.plot_data import Band
 
 
@@ -21,6 +25,29 @@ def test_a_plot_refers_to_nothing_outside():
     text = svg(curves("loss", {"a": ([1, 2], [1.0, 2.0]), "b": ([1, 2], [2.0, 1.0])}))
     assert 'xlink:href="http' not in text
     assert "url(http" not in text
+
+
+NAMES = ["$x$", r"\$\frac$", "$$", "_hidden", "a\x1b\u202e\udcff", "$\\frac{"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_drawn_as_it_is_and_spelled_out(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a character that the font lacks
+        assert svg(curves(name, {name: ([1, 2], [1.0, 2.0]), "b": ([1, 2], [2.0, 1.0])}, xlabel=name))
+        assert svg(heat(name, {name: ([1, 2], [1.0, 2.0]), f"{name}b": ([1, 2], [2.0, 1.0])}))
+        assert svg(bars(name, {name: 1.0}, name))
+        assert svg(histogram(name, {name: [1.0, 2.0]}, name))
+
+
+def test_a_name_is_neither_mathematics_nor_hidden_from_legends():
+    shown = [literal(name) for name in NAMES]
+    assert not any(cbook.is_math_text(text) for text in shown)
+    axes = Figure().subplots()
+    for text in shown:
+        axes.plot([0], [0], label=text)
+    assert axes.get_legend_handles_labels()[1] == shown
+    assert literal("a\nb c_d") == "a\nb c_d"
 
 
 def test_series_without_any_finite_value_are_no_failure():

@@ -195,7 +195,7 @@ class CelebAImages(LazyImages):
 
     def fingerprint(self) -> str:
         """Hash names and images: torchvision verifies the published attributes by their checksum."""
-        return self.digest("\n".join(self.names).encode(), self.sample_digest())
+        return self.digest("\n".join(self.names).encode(errors="surrogatepass"), self.sample_digest())
 
 
 @recipe

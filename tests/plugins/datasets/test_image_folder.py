@@ -1,4 +1,5 @@
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -108,6 +109,13 @@ def test_lazy_reading_gives_the_same_images(tmp_path, make_tree, write_files):
         batches = Batches(images, lazy, seed=0)
         for step, batch in enumerate(batches.iterate(0, 4)):
             assert torch.equal(batch.x, batches.batch(step).x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this file system takes no names that are not UTF-8")
+@pytest.mark.parametrize("cache", [True, False])
+def test_names_that_are_not_utf8_have_a_fingerprint(tmp_path, write_files, encode, cache):
+    root = write_files(tmp_path / "set", {f"caf\udce9{i}.png": encode(i) for i in range(4)})
+    assert len(ImageFolder(root=str(root), cache=cache).load("train").fingerprint()) == 64
 
 
 def test_what_does_not_fit_in_memory_is_read_lazily(tmp_path, make_tree, write_files, monkeypatch):

@@ -1,0 +1,75 @@
+r"""Text from outside (names of files, docstrings, values of configurations), fit for a terminal, a page and a plot.
+
+A file name may have characters that move the cursor, set colours, or reverse the direction of what follows. They are
+spelled out, such as `\x1b` or `\u202e`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO, cast
+
+LINES = "\n\t"
+"""Characters that text of several lines keeps."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text with control characters, direction marks and lone surrogates spelled out.
+
+    Arguments:
+        text: any.
+        keep: characters that stay as they are, such as `LINES`.
+
+    Example:
+        >>> printable("class \x1b[31m")
+        'class \\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+class PrintableStream:
+    r"""A text stream that spells out what is not printable, and passes everything else on.
+
+    Newlines and tabs stay, and so does a carriage return that starts a text, by which a progress bar draws itself
+    again. What the encoding of the stream lacks is spelled out, too.
+
+    Arguments:
+        stream: such as `sys.stdout`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:
+        """Return an encoding that has every character, as nothing is written that cannot be encoded."""
+        return "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write text and return its length."""
+        again = "\r" if text.startswith("\r") else ""
+        fit = again + printable(text.removeprefix("\r"), LINES)
+        encoding = self.stream.encoding or "utf-8"
+        self.stream.write(fit.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each text."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def print_escaped() -> None:
+    """Spell out what is not printable in everything that this process prints from now on."""
+    os.environ.setdefault("PYTHON_COLORS", "0")  # else Python 3.13 writes colours into tracebacks, which are escaped
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, PrintableStream):
+            setattr(sys, name, cast(TextIO, PrintableStream(stream)))
