@@ -83,3 +83,37 @@ def stop_on_signals() -> Iterator[Callable[[], int]]:
 
     with handled_by(note):
         yield lambda: received[0] if received else 0
+
+
+class Interrupted(BaseException):
+    """A signal of `STOPPING` arrived. Not an `Exception`: nothing that handles errors may keep it.
+
+    Arguments:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"signal {signal}")
+        self.signal = signal
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Raise `Interrupted` inside at the first signal of `STOPPING`; a second one does what it usually does.
+
+    For work whose results are safe on the disk at any moment. A second SIGHUP changes nothing.
+    """
+    usual = {number: signal.getsignal(number) for number in STOPPING}
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if received:  # only SIGHUP comes here twice
+            return
+        received.append(number)
+        for other in STOPPING:
+            if other != _HANGUP:
+                signal.signal(other, usual[other])
+        raise Interrupted(number)
+
+    with handled_by(interrupt):
+        yield

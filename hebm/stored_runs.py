@@ -215,10 +215,14 @@ class StoredRun:
 
     def _kept(self) -> KeptAdaptations:
         """Return the file of adapted step sizes, bound to all that they depend on besides the weights."""
+        return KeptAdaptations(self.folder.adaptations, self.identity)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides what the model computes, besides its weights: its configuration and versions, for JSON."""
         written = self.written
         versions = {"hebm": hebm.__version__, **versions_of(distributions(written))}
-        parts = {"backbone": to_table(written.backbone), "prior": to_table(written.prior)}
-        return KeptAdaptations(self.folder.adaptations, {**parts, "versions": versions})
+        return {"backbone": to_table(written.backbone), "prior": to_table(written.prior), "versions": versions}
 
     def unfinished(self, checkpoint: Checkpoint) -> str:
         """Return the place of a checkpoint in training, or "" if it is the end."""

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from hebm.stopping import stop_on_signals
+from hebm.stopping import Interrupted, interrupted_by_signals, stop_on_signals
 
 WAITS = """
 import sys, time
@@ -44,6 +44,16 @@ def test_a_hangup_that_is_ignored_as_under_nohup_stays_ignored():
             assert stop() == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_work_that_is_always_safe_is_interrupted_at_once(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught, interrupted_by_signals():
+        os.kill(os.getpid(), number)
+    assert caught.value.signal == number
+    assert not isinstance(caught.value, Exception)
+    assert signal.getsignal(number) == before
 
 
 def test_another_signal_that_comes_twice_ends_the_process(tmp_path):

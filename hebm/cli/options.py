@@ -27,6 +27,9 @@ allow_option = click.option(
     "--allow-changes", is_flag=True, help="Go on although configuration, data or versions changed since it started."
 )
 
+force_option = click.option(
+    "--force", is_flag=True, help="Replace an existing output, and an unfinished one of other options."
+)
 unfinished_option = click.option(
     "--allow-unfinished", is_flag=True, help="Use the weights of a run whose training is not over."
 )

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from hebm.cli.interruption import going_on
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import processes_option, run_argument, unfinished_option, warner
+from hebm.cli.options import force_option, processes_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
+    from accelerate import Accelerator
     from torch import Tensor
 
     from hebm.adaptation import Adaptation
+    from hebm.outputs.draws import Draws
+    from hebm.runs import Run
 
 
 @click.command()
 @run_argument
 @click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="How many images.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder for PNGs, or FILE.npz.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A folder for PNGs, FILE.npz, FILE.npy, or GRID.png for one picture of all.",
+)
+@click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True, help="Images per row of GRID.png.")
+@force_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Sample i depends on it and i.")
-@click.option("--label", metavar="CLASS", help="All images of this class: its name, or its number from 0.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="CLASS",
+    multiple=True,
+    help="All images of this class: its name, or its number from 0. Repeated: of these classes in turn.",
+)
 @click.option(
     "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
 )
@@ -57,8 +75,10 @@ def command(
     run: Path,
     number: int,
     output: Path,
+    columns: int,
+    force: bool,
     seed: int,
-    label: str | None,
+    labels: tuple[str, ...],
     attributes: str | None,
     after: str | None,
     steps: int | None,
@@ -72,65 +92,71 @@ def command(
 ) -> None:
     """Draw images from the trained RUN: the i-th is the same for any number of processes.
 
-    A folder gets 000000.png, …; FILE.npz gets `images`, uint8 (N, H, W, C).
+    A folder gets 000000.png, …; FILE.npy holds the images, uint8 (N, H, W, C); FILE.npz holds them as `images`, and
+    where classes or attributes were asked for, `labels` with their names in `classes` or `attributes`.
+
+    Each batch is written at once. After an interruption the same command goes on where it stopped, and the files are
+    those of an uninterrupted one. An existing output, or an unfinished one of other options, is replaced only with
+    --force.
     """
     if launched(processes):
         return
     from hebm import pipeline
     from hebm.config.settings import RunSettings
-    from hebm.evaluation.shares import Processes
-    from hebm.noise import whole_blocks
-    from hebm.pixel_levels import to_pixels
-    from hebm.progress import Progress
-    from hebm.report.files import save_images
+    from hebm.outputs.draws import Draws
     from hebm.runs import open_run
-    from hebm.training.listeners import counted
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
+    draws = Draws(number, seed, labels, attributes, after, steps, start_proposals, decode, temperature, batch_size)
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(accelerator.is_main_process))
-    model = opened.model.to(accelerator.device)
-    world = accelerator.num_processes
+    _draw(opened, draws, output, columns, force, accelerator)
+
+
+def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, accelerator: Accelerator) -> None:
+    from hebm.evaluation.shares import Processes
+    from hebm.outputs.draws import draw_into, identified
+    from hebm.outputs.image_outputs import image_writer
+    from hebm.outputs.resumable import Resumable
+    from hebm.progress import Progress
+
+    main, world = accelerator.is_main_process, accelerator.num_processes
+    images, model = opened.stored.images, opened.model.to(accelerator.device)
     share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
-    size = whole_blocks(batch_size)  # a batch is the same whoever computes it
-
-    diagnostics: list[Mapping[str, Tensor]] = []
-
-    def draw(rows: int, start: int) -> Tensor:
-        images = model.sample(
-            rows,
-            seed,
-            start,
-            label=label,
-            attributes=attributes,
-            after=after,
-            steps=steps,
-            start_proposals=start_proposals,
-            decode=decode,
-            temperature=temperature,
-            batch_size=size,
-            diagnose=diagnostics.append,
-        )
-        return to_pixels(images)
-
-    progress, mine = Progress(quiet=not accelerator.is_main_process, task="sample"), share.batches(number, size)
-    parts = [draw(rows, start) for start, rows in counted("prior", mine, progress)]
-    progress.ended()
-    pixels = share.join(parts, draw(1, 0)[:0], number, size)
-    if accelerator.is_main_process:
-        save_images(pixels.cpu(), output)
-        for line in _how(diagnostics[: len(parts)], model.adaptations):
+    draws.check(model)
+    writer = image_writer(output, draws.drawn(images), columns)
+    means, progress = Means(), Progress(quiet=not main, task="sample")
+    with ExitStack() as held:
+        target = None
+        if main:
+            settings = {**draws.settings(), **identified(model, opened.stored.identity, accelerator.device)}
+            target = held.enter_context(Resumable(writer, settings, force))
+        held.enter_context(going_on(target, draws.number, "images"))
+        held.callback(progress.ended)
+        draw_into(target, draws, model, images.shape, share, progress, means.add)
+    if main:
+        for line in _how(means, model.adaptations):
             click.echo(line)
-        click.echo(f"{number} images in {output}")
+        click.echo(f"{draws.number} images in {output}")
 
 
-def _how(diagnostics: Sequence[Mapping[str, Tensor]], adaptations: Mapping[str, Adaptation]) -> Iterator[str]:
-    """Yield a line for each diagnostic of batches of draws, and for each chain whose step size was adapted."""
-    import torch
+class Means:
+    """The mean of each diagnostic over the images that were drawn."""
 
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, diagnostics: Mapping[str, Tensor]) -> None:
+        """Add the diagnostics of a batch, `(B,)` each."""
+        for name, values in diagnostics.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + float(values.double().sum()), count + len(values)
+
+
+def _how(means: Means, adaptations: Mapping[str, Adaptation]) -> Iterator[str]:
+    """Yield a line for each diagnostic of the draws, and for each chain whose step size was adapted."""
     from hebm.report.numbers import percent, significant
 
-    for name in diagnostics[0]:
-        values = torch.cat([batch[name] for batch in diagnostics])
-        yield f"{name.replace('_', ' ')}: {significant(float(values.mean()))} (mean of {len(values)})"
+    for name, (total, count) in means.sums.items():
+        yield f"{name.replace('_', ' ')}: {significant(total / count)} (mean of {count})"
     for name, (h, acceptance) in adaptations.items():
         yield f"{name}: step size {significant(h)}, adapted, acceptance {percent(acceptance)}"

@@ -47,18 +47,40 @@ def tiled(images: Tensor, columns: int) -> Tensor:
     tiles = enlarged(_coloured(images))
     columns = max(1, min(columns, len(tiles)))
     height, width = (side + _GAP for side in tiles.shape[2:])
-    rows = -(-len(tiles) // columns)
-    picture = torch.full((3, rows * height + _GAP, columns * width + _GAP), 255, dtype=torch.uint8)
+    whole_width, whole_height = grid_size(len(images), images.shape[2:], columns)
+    picture = torch.full((3, whole_height, whole_width), 255, dtype=torch.uint8)
     for i, tile in enumerate(tiles):
         top, left = _GAP + i // columns * height, _GAP + i % columns * width
         picture[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile
     return picture
 
 
+def grid_size(n: int, sides: Sequence[int], columns: int = 8) -> tuple[int, int]:
+    """Return the width and height, in pixels, of the picture that `grid` draws.
+
+    Arguments:
+        n: how many images.
+        sides: (H, W) of each.
+        columns: images per row.
+
+    Example:
+        >>> grid_size(9, (28, 28))
+        (466, 118)
+    """
+    factor, columns = _factor(sides), max(1, min(columns, n))
+    height, width = (side * factor + _GAP for side in sides)
+    return columns * width + _GAP, -(-n // columns) * height + _GAP
+
+
 def enlarged(pixels: Tensor) -> Tensor:
     """Images `(N, C, H, W)`, each pixel repeated as often as makes the shorter side at least `SMALLEST`."""
-    factor = max(1, -(-SMALLEST // min(pixels.shape[2:])))
+    factor = _factor(pixels.shape[2:])
     return pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
+def _factor(sides: Sequence[int]) -> int:
+    """Return how often each pixel of an image with these sides is repeated."""
+    return max(1, -(-SMALLEST // min(sides)))
 
 
 def _coloured(images: Tensor) -> Tensor:

@@ -3,16 +3,18 @@
 import json
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
-from real_runs import hebm, tiny, train, write_config
+from real_runs import fork_server, hebm, tiny, train, wait_for, write_config
 
 import hebm.adaptation as hebm_adaptation
 from hebm.data.labels import asked_labels
 from hebm.errors import ConfigError
 from hebm.pixel_levels import to_pixels
+from hebm.report.grids import grid
 from hebm.runs import open_run
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import read_run
@@ -54,11 +56,58 @@ def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
     assert np.array_equal(found["steps"], steps)
 
 
-def test_a_folder_that_holds_images_is_not_written_to(run, tmp_path):
-    sample(run, tmp_path / "images", "-n", "2")
-    process = hebm("sample", run, "-o", tmp_path / "images", "-n", "2")
+@pytest.mark.parametrize("name", ["images", "x.npz"])
+def test_what_is_there_is_replaced_only_if_asked_for(run, tmp_path, name):
+    output = tmp_path / name
+    sample(run, output, "-n", "3")
+    before = content(output)
+    process = hebm("sample", run, "-o", output, "-n", "2", "--seed", "1")
     assert process.status == 1
-    assert "holds images already" in process.stderr
+    assert "; name another with -o, or replace it with --force" in process.stderr
+    assert content(output) == before
+    sample(run, output, "-n", "2", "--seed", "1", "--force")
+    sample(run, tmp_path / "fresh" / name, "-n", "2", "--seed", "1")
+    assert content(output) == content(tmp_path / "fresh" / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["fresh", name])
+
+
+def content(output):
+    """The bytes of an output: of a file, or of the files of a folder by name."""
+    if output.is_file():
+        return output.read_bytes()
+    return {path.name: path.read_bytes() for path in output.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["images", "x.npz"])
+def test_an_interrupted_command_keeps_what_it_drew_and_goes_on(run, tmp_path, name, monkeypatch):
+    output, options = tmp_path / name, ("-n", 4000, "--batch-size", 64, "--steps", 30)
+    monkeypatch.chdir(tmp_path)
+    process = fork_server().hebm("sample", run, "-o", name, *options)
+    journal = tmp_path / f"{name}.partial.jsonl"
+    wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 2, 60, process)
+    process.send(signal.SIGTERM)
+    assert process.end() == 128 + signal.SIGTERM
+    kept = re.search(rf"note: stopped: ([\d,]+) of 4,000 images are kept for {name}; go on with: hebm", process.stderr)
+    assert 128 <= int(kept[1].replace(",", "")) < 4000
+    refused = hebm("sample", run, "-o", name, *options, "--seed", "7")
+    assert refused.status == 1
+    assert "by other settings (seed: 0 there, 7 now); give the settings" in refused.stderr
+    sample(run, output, *options)
+    sample(run, tmp_path / "whole" / name, *options)
+    assert content(output) == content(tmp_path / "whole" / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "whole"])
+
+
+def test_a_grid_shows_all_samples(run, tmp_path):
+    sample(run, tmp_path / "grid.png", "-n", "6", "--columns", "3")
+    expected = grid(open_run(run).model.sample(6), 3)
+    assert np.array_equal(np.array(Image.open(tmp_path / "grid.png")), np.array(expected))
+
+
+def test_the_end_of_another_kind_of_file_is_refused(run, tmp_path):
+    process = hebm("sample", run, "-o", tmp_path / "x.jpg")
+    assert process.status == 2
+    assert "images are not written as .jpg; give a folder of PNGs, FILE.npz, FILE.npy, or GRID.png" in process.stderr
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
@@ -144,6 +193,18 @@ def test_a_label_is_asked_for_all_images_by_name_or_number(labelled, tmp_path):
         assert np.array_equal(drawn(renamed, path, tmp_path / f"d{i}.npz", "-n", "70", "--label", name), three)
 
 
+def test_classes_are_drawn_in_turn_and_kept_with_the_images(labelled, tmp_path):
+    run, path = labelled
+    renamed = with_images(run, tmp_path / "named", classes=list("abcdefghij"))
+    options = ("-n", "70", "--batch-size", "64")
+    turns = drawn(renamed, path, tmp_path / "turns.npz", *options, "--label", "b", "--label", "d", "--label", "b")
+    each = {i: drawn(renamed, path, tmp_path / f"{i}.npz", *options, "--label", str(i)) for i in (1, 3)}
+    found = np.load(tmp_path / "turns.npz")
+    assert found["labels"].tolist() == [(1, 3, 1)[i % 3] for i in range(70)]
+    assert found["classes"].tolist() == list("abcdefghij")
+    assert np.array_equal(turns, np.stack([each[(1, 3, 1)[i % 3]][i] for i in range(70)]))
+
+
 def test_attributes_reach_the_prior_as_asked_not_asked_and_without(labelled, tmp_path):
     run, path = labelled
     faces = with_images(run, tmp_path / "faces", attributes=["Male", "Blond_Hair", "Smiling"])
@@ -155,6 +216,9 @@ def test_attributes_reach_the_prior_as_asked_not_asked_and_without(labelled, tmp
     assert images["male,smiling"] != images["male"]  # 1 + 1 − 1 and 1 − 1 − 1
     by_number = drawn(run, path, tmp_path / "2.npz", "-n", "2", "--label", "2").tobytes()
     assert images["-male,blond hair,smiling"] == by_number  # 0 + 1 + 1
+    kept = np.load(tmp_path / "-male,-smiling.npz")
+    assert kept["labels"].tolist() == [[0, -1, 0]] * 2
+    assert kept["attributes"].tolist() == ["Male", "Blond_Hair", "Smiling"]
     assert images["-male,-smiling"] == images["male"]  # 0 − 1 + 0 and 1 − 1 − 1
 
 
@@ -202,9 +266,9 @@ def test_a_prior_may_be_asked_for_as_it_is_after_a_stage(tmp_path):
     assert train(table, folder)
     made = {}
     for name in (None, "stage 1", "stage 2"):
-        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", *(("--after", name) if name else ()))
+        process = hebm("sample", folder, "-n", 4, "-o", tmp_path / f"{name}.npz", *(("--after", name) if name else ()))
         assert process.status == 0, process.stderr
-        made[name] = np.load(tmp_path / "x.npz")["images"]
+        made[name] = np.load(tmp_path / f"{name}.npz")["images"]
     assert np.array_equal(made[None], made["stage 2"])
     process = hebm("sample", folder, "-n", 4, "-o", tmp_path / "x.npz", "--after", "stage 3")
     assert process.status == 2

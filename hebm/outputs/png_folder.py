@@ -1,0 +1,84 @@
+"""Images as a folder of PNGs, each written under a temporary name first."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from hebm.data.image_names import is_named_image
+from hebm.errors import DataError
+from hebm.outputs.drawn import Drawn
+from hebm.outputs.journal import Place
+from hebm.outputs.resumable import Writer
+
+_NUMBERED = re.compile(r"\d{6,}\.png")
+
+
+class PngFolder(Writer[Tensor]):
+    """Writes FOLDER/000000.png, …: each file under a temporary name first.
+
+    Arguments:
+        target: the folder.
+        drawn: what is written.
+    """
+
+    def __init__(self, target: Path, drawn: Drawn) -> None:
+        super().__init__(target)
+        self.drawn = drawn
+        self._temporary = target / ".tmp-image"
+
+    def finished(self) -> str:
+        """Return whether the folder has images already."""
+        return f"{self.target} holds images already" if any(map(is_named_image, self._names())) else ""
+
+    def require_place(self) -> None:
+        """Refuse a file, and a folder with images that were not drawn: they would be taken for draws."""
+        if self.target.exists() and not self.target.is_dir():
+            raise DataError(f"{self.target} is a file; name a folder for PNGs, or FILE.npz")
+        other = next((name for name in self._names() if is_named_image(name) and not _NUMBERED.fullmatch(name)), None)
+        if other is not None:
+            raise DataError(
+                f"{self.target} holds images already that are not draws, such as {other}; name another folder"
+            )
+
+    def clear(self) -> None:
+        """Remove numbered images."""
+        for name in filter(_NUMBERED.fullmatch, self._names()):
+            (self.target / name).unlink()
+
+    def start(self) -> None:
+        """Make the folder."""
+        self.target.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, place: Place) -> Place:
+        """Return the first image that is missing or empty."""
+        self.start()
+        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.target)}
+        missing = (i for i in range(place.rows) if not sizes.get(_name(i)))
+        return Place(next(missing, place.rows))
+
+    def write(self, first: int, rows: Tensor) -> Place:
+        """Write a PNG for each row."""
+        for i, array in enumerate(rows.permute(0, 2, 3, 1).numpy(), first):
+            picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+            picture.save(self._temporary, "PNG")
+            os.replace(self._temporary, self.target / _name(i))
+        return Place(first + len(rows))
+
+    def finish(self) -> None:
+        """Leave the images where they are."""
+
+    def close(self) -> None:
+        """Remove what an interruption left."""
+        self._temporary.unlink(missing_ok=True)
+
+    def _names(self) -> list[str]:
+        return os.listdir(self.target) if self.target.is_dir() else []
+
+
+def _name(i: int) -> str:
+    return f"{i:06d}.png"
