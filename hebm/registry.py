@@ -1,13 +1,15 @@
-"""Find components by name.
+"""Find components by name: the only file that knows `catalogue`.
 
 A plugin is a distribution that declares entry points in one of `GROUPS`. A listing reads their metadata and imports
 nothing; `find` imports only the component it is asked for. So a broken plugin affects only runs that use it, and a
-name that two distributions declare is an error only for those who ask for it.
+name that two distributions declare is an error only for those who ask for it. `catalogue` stores what this process
+has loaded or registered by hand.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -16,7 +18,7 @@ import attrs
 import click
 
 from hebm.blocking import BLOCK_VARIABLE, Block, from_environment, parsed, require_installed
-from hebm.distributions import normalised, unreadable_note
+from hebm.distributions import hide_unreadable, normalised, unreadable_note
 from hebm.entry_points import (
     COMMANDS,
     GROUPS,
@@ -65,8 +67,6 @@ class Entry:
     error: str | None = None
 
 
-_LOADED: dict[tuple[str, str, str | None], Any] = {}
-"""What this process has loaded or registered by hand, by group, name and distribution."""
 _BY_HAND: dict[tuple[str, str], Origin] = {}
 _BLOCKED: set[Block] = set()
 
@@ -117,10 +117,21 @@ def find(group: str, name: str) -> Any:
     imported or is of the wrong kind.
     """
     origin = _only(group, name)
-    key = (group, name, origin.distribution)
-    if key not in _LOADED:
-        _LOADED[key] = load_component(group, origin, _title(group, name))
-    return _LOADED[key]
+    store, key = _store(group), _key(name, origin)
+    if key not in store:
+        store.register(key, func=load_component(group, origin, _title(group, name)))
+    return store.get(key)
+
+
+@functools.cache
+def _store(group: str) -> Any:
+    """Return the `catalogue.Registry` of a group; `catalogue` lists all entry points when it is imported."""
+    hide_unreadable()
+    return importlib.import_module("catalogue").Registry((group,))
+
+
+def _key(name: str, origin: Origin) -> str:
+    return f"{name}@{origin.distribution or ''}"
 
 
 def _title(group: str, name: str) -> str:
@@ -186,7 +197,7 @@ def register(group: str, name: str, found: Any = None) -> Any:
     body = _body(found)
     origin = Origin(None, None, body.__module__, body.__qualname__, *_where(found))
     _BY_HAND[group, name] = origin
-    _LOADED[group, name, None] = found
+    _store(group).register(_key(name, origin), func=found)
     return found
 
 
@@ -215,11 +226,9 @@ def name_of(recipe: Any) -> str:
 
 def _loaded_as(group: str, cls: type, known: dict[str, tuple[Origin, ...]]) -> list[str]:
     """Return the names of a group under which this process has already found a class."""
-    return [
-        name
-        for name, origins in known.items()
-        if any(_LOADED.get((group, name, one.distribution)) is cls for one in origins)
-    ]
+    store: Any = _store(group) if known else {}
+    keys = ((name, _key(name, origin)) for name, origins in known.items() for origin in origins)
+    return [name for name, key in keys if key in store and store.get(key) is cls]
 
 
 def _is_at(cls: type, origin: Origin) -> bool:
@@ -240,9 +249,9 @@ def origin(group: str, name: str) -> Origin:
     Raises `PluginError` if the name is unknown or ambiguous.
     """
     declared = _only(group, name)
-    key = (group, name, declared.distribution)
-    if key in _LOADED:
-        file, line = _where(_LOADED[key])
+    store, key = _store(group), _key(name, declared)
+    if key in store:
+        file, line = _where(store.get(key))
         return attrs.evolve(declared, file=file, line=line)
     seen = glance(declared.module, declared.attr)
     return attrs.evolve(declared, file=seen.file, line=seen.line)

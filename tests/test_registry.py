@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import catalogue
 import pytest
 
 from hebm import entry_points, registry
@@ -56,7 +57,7 @@ def site(tmp_path, monkeypatch):
     """A folder on the path; its call installs a distribution there: name, {group: {name: "module:attr"}}, sources."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "_BLOCKED", set())
-    monkeypatch.setattr(registry, "_LOADED", dict(registry._LOADED))  # what one test loads, no other finds
+    monkeypatch.setattr(catalogue, "REGISTRY", dict(catalogue.REGISTRY))  # what one test loads, no other finds
     entry_points.reread()
     before = set(sys.modules)
 

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 
+import catalogue
 import pytest
 
 import hebm.testing.pytest_items  # noqa: F401  before pytester takes its snapshot of sys.modules
-from hebm import entry_points, registry
+from hebm import entry_points
 from hebm.declared import IN_ORDER, declared_by
 
 pytest_plugins = "pytester"
@@ -61,7 +62,7 @@ absent = third_party_samplers:Absent
 @pytest.fixture
 def here(pytester, monkeypatch):
     """A folder without tests, with the distribution `third-party` on the path."""
-    monkeypatch.setattr(registry, "_LOADED", dict(registry._LOADED))  # what one test loads, no other finds
+    monkeypatch.setattr(catalogue, "REGISTRY", dict(catalogue.REGISTRY))  # what one test loads, no other finds
     site = pytester.mkdir("site")
     info = site / "third_party-1.0.dist-info"
     info.mkdir()
