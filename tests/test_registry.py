@@ -399,7 +399,7 @@ def test_the_names_are_these():
         "omniglot-iwae svhn tensors",
         "extractors": "classifier efficientnet-lite0 inception vgg16",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
-        "prdc two-sample",
+        "nearest prdc two-sample",
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",

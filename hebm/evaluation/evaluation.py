@@ -15,6 +15,7 @@ from hebm.errors import ConfigError
 from hebm.evaluation.drawn_images import DrawnImages, Kind, Span, title_of
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, require_one
 from hebm.evaluation.frechet import Moments, Reference, frechet_estimate, moments
+from hebm.evaluation.illustration import Illustration
 from hebm.evaluation.image_identity import ImageIdentity, ImageSources
 from hebm.evaluation.jackknife import Estimate
 from hebm.evaluation.kept_features import FeatureBatch, FeatureStore, KeptFeatures
@@ -59,6 +60,16 @@ class Evaluation(DrawnImages):
         self._data: dict[str, Reference] = {}
         self.extractors: dict[str, Extractor] = {}
         self._recipes: dict[str, ExtractorRecipe] = {}
+        self.illustrations: dict[str, Illustration] = {}
+
+    def show(self, name: str, illustration: Illustration) -> None:
+        """Show images on the page of the run, below its samples.
+
+        Arguments:
+            name: of the file, lower case; a second one of the same name replaces the first.
+            illustration: the images.
+        """
+        self.illustrations[name] = illustration
 
     def measured_on(self, samples: int) -> Evaluation:
         """Return the same evaluation on another number of images; extractors are shared."""

@@ -149,6 +149,8 @@ class MetricRecipe(ABC):
         A value that is None or NaN is shown as undefined. What is raised fails this metric alone: the others are
         computed, and the failure is shown with its reason.
 
+        `evaluation.show` puts images on the page.
+
         `evaluation.kinds` are the kinds of images to compare with the data. A metric that measures these, and asks its
         plan for no backbone or prior, can also measure images that no run made (`hebm measure`).
         """

@@ -104,6 +104,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "grids": _grids(folder, plots, metric_table.notes_by_kind(found)),
         "drawing_seed": found.conditions.get("seed", table.get("seed")),
         "by_class": picture_source(folder, plots.images.get(BY_CLASS)) if plots else None,
+        "shown_by_metrics": _shown_by_metrics(folder, plots),
         "previews": _previews(folder),
         "plots": plots,
         "strip": _strip(folder, plots),
@@ -144,6 +145,11 @@ def _grids(folder: RunFolder, plots: Plots | None, notes: Mapping[str, str]) -> 
     return [
         Picture(kind.title, notes.get(kind.name, ""), source, kind.name == PRIOR) for kind, source in sources if source
     ]
+
+
+def _shown_by_metrics(folder: RunFolder, plots: Plots | None) -> list[Picture]:
+    sources = [(shown, picture_source(folder, shown.file)) for shown in (plots.shown if plots else ())]
+    return [Picture(shown.title, shown.caption, source) for shown, source in sources if source]
 
 
 def picture_source(folder: RunFolder, name: str | None) -> str | None:

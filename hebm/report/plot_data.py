@@ -56,6 +56,21 @@ class ChainData:
 
 
 @attrs.frozen
+class Shown:
+    """A grid of images that a metric shows.
+
+    Arguments:
+        file: its name in the folder of samples.
+        title: what it shows.
+        caption: how to read it.
+    """
+
+    file: str
+    title: str
+    caption: str
+
+
+@attrs.frozen
 class Plots:
     """All that the report draws besides metrics and training curves.
 
@@ -66,6 +81,7 @@ class Plots:
         single_layers: how many layers have an energy that sees nothing else (`hebm.single_layer_energies`); 0 if other
             energies, or none, make up the prior.
         classes: the class of each row of the grid "classes"; empty for a prior that is not trained with labels.
+        shown: what metrics show.
     """
 
     images: dict[str, str]
@@ -73,6 +89,7 @@ class Plots:
     tilts: dict[str, Numbers] = attrs.field(factory=dict)
     single_layers: int = 0
     classes: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()
 
     def write(self, samples: Path) -> None:
         """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""

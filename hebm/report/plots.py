@@ -5,8 +5,9 @@ The images are the first ones that the evaluation measures: the i-th has the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hebm.draws import Draw
 from hebm.evaluation.evaluation import Evaluation
+from hebm.evaluation.illustration import Illustration
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION
 from hebm.evaluation.references import EvenSubset
 from hebm.interfaces import Batch
@@ -21,12 +23,14 @@ from hebm.labelled import takes_labels
 from hebm.noise import BLOCK
 from hebm.report.chain import Recorder, evenly, summary
 from hebm.report.grids import save_grid, save_strip
-from hebm.report.plot_data import BY_CLASS, ChainData, Plots
+from hebm.report.plot_data import BY_CLASS, ChainData, Plots, Shown
 from hebm.single_layer_energies import single_layer_energies
 from hebm.tilts import Tilt
 from hebm.trained import TrainedModel
 
 _LARGE = 96
+_OF_METRIC = "metric-"
+"""How the files of pictures that metrics show begin."""
 _MOST_CLASSES = 20
 
 
@@ -54,7 +58,8 @@ def collect_from(evaluation: Evaluation, samples: Path, settings: PlotSettings |
     settings = settings or PlotSettings()
     images = EvenSubset(evaluation.splits[evaluation.settings.split], settings.draws)
     model = evaluation.model.changed(decoding="mean")
-    return collect(model, evaluation.batch(images, 0, len(images)), samples, settings, images.classes)
+    batch = evaluation.batch(images, 0, len(images))
+    return collect(model, batch, samples, settings, images.classes, evaluation.illustrations)
 
 
 def collect(
@@ -63,6 +68,7 @@ def collect(
     samples: Path,
     settings: PlotSettings | None = None,
     classes: Sequence[str] = (),
+    illustrations: Mapping[str, Illustration] = MappingProxyType({}),
 ) -> Plots:
     """Compute the plots, write their images and `plots.json` into `samples`, and return them.
 
@@ -72,11 +78,12 @@ def collect(
         samples: the folder.
         settings: how much is shown.
         classes: names of the images' classes, of each of which a prior that is trained with labels draws a row.
+        illustrations: what metrics show, by name.
 
     Raises `CheckpointError` if the folder cannot be written.
     """
     settings = settings or PlotSettings()
-    return _Collector(model.changed(rows=settings.rows), batch, samples, settings, classes).collect()
+    return _Collector(model.changed(rows=settings.rows), batch, samples, settings, classes, illustrations).collect()
 
 
 @attrs.frozen(eq=False)
@@ -88,6 +95,7 @@ class _Collector:
     samples: Path
     settings: PlotSettings
     classes: Sequence[str]
+    illustrations: Mapping[str, Illustration]
 
     def collect(self) -> Plots:
         images = self._references()
@@ -103,7 +111,7 @@ class _Collector:
         if classes:
             images[BY_CLASS] = self._save(BY_CLASS, self._of_classes(len(classes)))
         layers = single_layer_energies(self.model.prior, self.model.backbone.layout)
-        plots = Plots(images, chain, self._tilts(), layers, classes)
+        plots = Plots(images, chain, self._tilts(), layers, classes, self._shown())
         plots.write(self.samples)
         return plots
 
@@ -130,6 +138,13 @@ class _Collector:
     def _save(self, kind: str, images: Tensor) -> str:
         save_grid(images, self.samples / f"{kind}.png", self._columns)
         return f"{kind}.png"
+
+    def _shown(self) -> tuple[Shown, ...]:
+        shown = []
+        for name, each in self.illustrations.items():
+            save_grid(each.images, self.samples / f"{_OF_METRIC}{name}.png", each.columns)
+            shown.append(Shown(f"{_OF_METRIC}{name}.png", each.title, each.caption))
+        return tuple(shown)
 
     def _draw(self, kind: str, start: int, rows: int) -> Draw:
         noise = self.model.noise(kind, start)

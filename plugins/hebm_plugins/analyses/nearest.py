@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -18,36 +17,23 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
 from hebm.evaluation.metric import SHARE
 from hebm.evaluation.references import EvenSubset
-from hebm.pixel_levels import from_pixels, to_pixels
 from hebm.report.grids import save_grid
 from hebm.report.numbers import percent, significant, with_deviation
-from hebm_plugins.neighbours import Neighbours, nearest
+from hebm_plugins.nearest_images import (
+    COPIES,
+    Closer,
+    Space,
+    chosen,
+    closer,
+    distances,
+    nearest_of,
+    read,
+    with_neighbours,
+)
+from hebm_plugins.neighbours import Neighbours
 
 QUANTILES = (0.1, 0.5)
 """Quantiles of the distances of test images, with which the distances of draws are compared."""
-
-Space = Callable[[Tensor], Tensor]
-"""Maps uint8 images `(B, C, H, W)` to points `(B, F)`."""
-
-
-@attrs.frozen
-class Closer:
-    """How many draws are nearer to the training images than a quantile of test images.
-
-    Arguments:
-        quantile: q, the share of test images that are as near.
-        share: p, of draws.
-        error: √(p(1 − p)/N + q(1 − q)/M) for N draws and M test images, exact for large N and M where p = q.
-    """
-
-    quantile: float
-    share: float
-    error: float
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether more draws are near than test images, by more than two standard errors."""
-        return self.share - self.quantile > 2 * self.error
 
 
 @recipe
@@ -77,43 +63,43 @@ class Nearest(AnalysisRecipe):
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return the shares of draws that are nearer than test images, histograms, and draws with their neighbours."""
         evaluation = evaluation.measured_on(self.samples)
-        space, test = self._space(evaluation), EvenSubset(evaluation.splits["test"], self.samples)
-        pixels = {"draws": evaluation.pixels(PRIOR), "test images": to_pixels(_read(test, 0, len(test)))}
-        points = torch.cat([_points(space, each, evaluation.settings.rows) for each in pixels.values()])
-        train = evaluation.splits["train"]
-        k = min(self.neighbours, len(train))
-        found = nearest(points, _stream(evaluation, train, space), k).joined(evaluation.processes)
-        n = len(pixels["draws"])
-        draws, held_out = Neighbours(*(part[:n] for part in found)), Neighbours(*(part[n:] for part in found))
+        space = Space(None if self.space == "pixels" else evaluation.extractor())
+        rows, train = evaluation.settings.rows, evaluation.splits["train"]
+        test = EvenSubset(evaluation.splits["test"], self.samples)
+        draws, held_out = evaluation.pixels(PRIOR), read(test, 0, len(test))
+        points = {
+            "draws": space.points(draws, rows),
+            "test": space.points(held_out, rows),
+        }
+        found = nearest_of(evaluation, points, space, min(self.neighbours, len(train)))
         shown = (
-            self._picture(folder, "closest", _CLOSEST, pixels["draws"], draws, train, True),
-            self._picture(folder, "first", _FIRST, pixels["draws"], draws, train, False),
-            self._picture(folder, "closest-test", _TEST, pixels["test images"], held_out, train, True),
+            self._picture(folder, "closest", _CLOSEST, draws, found["draws"], train, True),
+            self._picture(folder, "first", _FIRST, draws, found["draws"], train, False),
+            self._picture(folder, "closest-test", _TEST, held_out, found["test"], train, True),
         )
-        return self._section(evaluation, _distances(draws), _distances(held_out), shown, folder)
-
-    def _space(self, evaluation: Evaluation) -> Space:
-        if self.space == "pixels":
-            return lambda pixels: from_pixels(pixels, torch.empty(0)).flatten(1)
-        extractor = evaluation.extractor()
-        return lambda pixels: extractor(pixels)["features"].cpu()
+        return self._section(evaluation, space, distances(found["draws"]), distances(found["test"]), shown, folder)
 
     def _picture(
         self, folder: Path, name: str, title: str, pixels: Tensor, found: Neighbours, train: Images, sort: bool
     ) -> Picture:
         order = found.squared[:, 0].argsort(stable=True) if sort else torch.arange(len(pixels))
-        chosen = order[: self.rows]
-        near = torch.stack([train.read(row) for row in found.points[chosen]])
-        images = torch.cat([from_pixels(pixels[chosen], near)[:, None], near], dim=1)
+        few = order[: self.rows]
+        images = with_neighbours(pixels[few], chosen(found, few), train)
         save_grid(images.flatten(0, 1), folder / f"{name}.png", images.shape[1])
-        distances = ", ".join(significant(d) for d in _distances(found)[chosen].tolist())
-        caption = f"Each row: the image, then the training images nearest to it. Distances to the first: {distances}."
+        told = ", ".join(significant(d) for d in distances(found)[few].tolist())
+        caption = f"Each row: the image, then the training images nearest to it. Distances to the first: {told}."
         return Picture(f"{name}.png", title, caption, pixels=True)
 
     def _section(
-        self, evaluation: Evaluation, draws: Tensor, test: Tensor, shown: tuple[Picture, ...], folder: Path
+        self,
+        evaluation: Evaluation,
+        space: Space,
+        draws: Tensor,
+        test: Tensor,
+        shown: tuple[Picture, ...],
+        folder: Path,
     ) -> Section:
-        where = "pixels" if self.space == "pixels" else f"features of {evaluation.extractor().name}"
+        where = space.name
         shares, ratio = [closer(draws, test, q) for q in QUANTILES], _ratio(draws.median(), test.median())
         save_histograms(folder / "distances.png", {"": {"draws": draws, "test images": test}}, f"distance in {where}")
         write_csv(folder / "draws.csv", ("draw", "distance"), list(enumerate(draws.tolist())))
@@ -136,33 +122,8 @@ class Nearest(AnalysisRecipe):
             "closer": [attrs.asdict(each) for each in shares],
         }
         return Section(
-            "Nearest training images", (_verdict(shares, ratio), _TEXT), (*shown, histogram), (table,), numbers
+            "Nearest training images", (_verdict(shares, ratio), COPIES), (*shown, histogram), (table,), numbers
         )
-
-
-def closer(draws: Tensor, test: Tensor, quantile: float) -> Closer:
-    """Return the share of draws whose distance `(N,)` is at most a quantile of the distances `(M,)` of test images."""
-    share = float((draws <= test.quantile(quantile)).double().mean())
-    variance = share * (1 - share) / len(draws) + quantile * (1 - quantile) / len(test)
-    return Closer(quantile, share, variance**0.5)
-
-
-def _read(images: Images, start: int, rows: int) -> Tensor:
-    return images.read(torch.arange(start, start + rows))
-
-
-def _points(space: Space, pixels: Tensor, rows: int) -> Tensor:
-    return torch.cat([space(pixels[start : start + rows]) for start in range(0, len(pixels), rows)])
-
-
-def _stream(evaluation: Evaluation, images: Images, space: Space) -> Iterator[tuple[int, Tensor]]:
-    """Yield this process's batches of a data set as points, each with the number of its first image."""
-    for start, rows in evaluation.batches("images compared", len(images)):
-        yield start, space(to_pixels(_read(images, start, rows)))
-
-
-def _distances(found: Neighbours) -> Tensor:
-    return found.squared[:, 0].sqrt()
 
 
 def _ratio(above: Tensor, below: Tensor) -> float | None:
@@ -172,11 +133,6 @@ def _ratio(above: Tensor, below: Tensor) -> float | None:
 _CLOSEST = "The draws that are nearest to a training image"
 _FIRST = "The first draws, not chosen"
 _TEST = "The test images that are nearest to a training image"
-_TEXT = (
-    "A draw that copies a training image lies much nearer to it than a test image does. Simple, smooth or typical "
-    "images lie near to others too, so compare the draws in the pictures with what is nearest to them, and with the "
-    "same of test images."
-)
 
 
 def _verdict(shares: list[Closer], ratio: float | None) -> str:

@@ -8,7 +8,8 @@ from tiny_models import RootPrior, ShiftedPrior, TinyData, tiny_evaluation
 from hebm.data.dataset_recipe import SPLITS
 from hebm.interfaces import Draw
 from hebm.latents import LatentLayout
-from hebm_plugins.analyses.nearest import Nearest, closer
+from hebm_plugins.analyses.nearest import Nearest
+from hebm_plugins.nearest_images import closer
 
 LAYOUT = LatentLayout(((3,), (6,)))
 
