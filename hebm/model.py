@@ -187,12 +187,13 @@ class Model(nn.Module):
         Raises `ConfigError` if there is neither an inference model nor a scheme that infers without one.
         """
         model = self._trained(seed, batch_size)
-        return Posterior.joined(self._of_images(images, model, model.infer, "infer"))
+        return Posterior.joined([*self._of_images(images, model, model.infer, "infer")])
 
     def reconstruct(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Tensor:
         """Return E[x|z] of a posterior draw for each image, `(N, C, H, W)` in [−1, 1]. Arguments as for `infer`."""
         model = self._trained(seed, batch_size)
-        return finite(torch.cat(self._of_images(images, model, model.reconstructed, RECONSTRUCTION)), "reconstructions")
+        found = torch.cat([*self._of_images(images, model, model.reconstructed, RECONSTRUCTION)])
+        return finite(found, "reconstructions")
 
     def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Scores:
         """Return the log tilt f of each image's latents: high is like the training data.
@@ -205,11 +206,40 @@ class Model(nn.Module):
 
         Raises `ConfigError` for a prior without a tilt, `NonFiniteError` if a score is not finite.
         """
+        tilts = torch.cat([*self._tilts(images, seed, draws, batch_size)]).double()
+        return Scores.of(tilts, len(self.backbone.layout))
+
+    def score_batches(
+        self, images: Tensor | Images, seed: int = 0, start: int = 0, *, draws: int = 1, batch_size: int = ROWS
+    ) -> Iterator[Scores]:
+        """Return an iterator over the scores of batches of images, which together are those of `score`.
+
+        Arguments:
+            images: as for `score`, as are all others.
+            seed: of the posterior draws.
+            start: number of the first image to score; those before it are not read.
+            draws: posterior draws that a score is the mean of.
+            batch_size: images at a time.
+
+        Raises `ConfigError` for a prior without a tilt at once, `NonFiniteError` for a batch with a score that is not
+        finite.
+        """
+        require_at_least(0, start=start)
+        layers = len(self.backbone.layout)
+        return (Scores.of(tilts.double(), layers) for tilts in self._tilts(images, seed, draws, batch_size, start))
+
+    def require_tilt(self) -> None:
+        """Raise `ConfigError` for a prior without a tilt, which scores nothing."""
+        Scorer(self._trained(0, ROWS)).require_tilt()
+
+    def _tilts(
+        self, images: Tensor | Images, seed: int, draws: int, batch_size: int, start: int = 0
+    ) -> Iterator[Tensor]:
         require_counts(draws=draws)
         model = self._trained(seed, batch_size)
         scorer = Scorer(model, draws)
-        tilts = torch.cat(self._of_images(images, model, scorer.tilts, "detect")).double()
-        return Scores.of(tilts, len(self.backbone.layout))
+        scorer.require_tilt()
+        return self._of_images(images, model, scorer.tilts, "detect", start)
 
     def elbo(
         self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS, learned: Annealing | None = None
@@ -228,7 +258,8 @@ class Model(nn.Module):
         """
         require_counts(draws=draws)
         model, log_z = self._trained(seed, batch_size), None if learned is None else self.log_z(learned, batch_size)
-        return Elbo.joined(self._of_images(images, model, partial(elbo_of, model, draws=draws, log_z=log_z), "elbo"))
+        bound = partial(elbo_of, model, draws=draws, log_z=log_z)
+        return Elbo.joined([*self._of_images(images, model, bound, "elbo")])
 
     def log_z(self, annealing: Annealing | None = None, batch_size: int = ROWS) -> LogZ:
         """Estimate log Z of the learned prior by sequential Monte Carlo from the root, once for these weights.
@@ -300,7 +331,9 @@ class Model(nn.Module):
         found = self._adaptations.of(self)
         return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found, self.kept)
 
-    def _of_images(self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str) -> list[T]:
+    def _of_images(
+        self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str, first: int = 0
+    ) -> Iterator[T]:
         if self.recipes is None:
-            return each_batch(images, self.backbone.layout.image, None, model, function, kind)
-        return each_batch(images, self.recipes.images.shape, self.recipes.experiment.data, model, function, kind)
+            return each_batch(images, self.backbone.layout.image, None, model, function, kind, first)
+        return each_batch(images, self.recipes.images.shape, self.recipes.experiment.data, model, function, kind, first)

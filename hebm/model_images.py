@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -40,8 +40,9 @@ def each_batch(
     model: TrainedModel,
     function: Callable[[Batch, Noise], T],
     kind: str,
-) -> list[T]:
-    """Return a function of each batch of given images and of the noise of that kind.
+    first: int = 0,
+) -> Iterator[T]:
+    """Return an iterator over a function of each batch of given images and of the noise of that kind.
 
     Arguments:
         images: `(N, C, H, W)`, uint8 or floats in [−1, 1], or a data set.
@@ -50,13 +51,27 @@ def each_batch(
         model: shows them `model.rows` at a time.
         function: of a batch and its noise.
         kind: of the noise.
+        first: number of the image to start at.
 
     Raises `DataError` for images that do not fit.
     """
     given = images if isinstance(images, Images) else given_images(images, shape)
-    noise = model.noise(kind)
-    with evaluating(model.backbone, model.prior):
-        return [function(_batch(given, few, data, model), noise.at(few.start)) for few in model.batches(len(given))]
+    spans = [] if 0 < first == len(given) else [*model.batches(len(given) - first)]
+    return _each(given, [slice(first + few.start, first + few.stop) for few in spans], data, model, function, kind)
+
+
+def _each(
+    images: Images,
+    spans: Sequence[slice],
+    data: DatasetRecipe | None,
+    model: TrainedModel,
+    function: Callable[[Batch, Noise], T],
+    kind: str,
+) -> Iterator[T]:
+    for few in spans:
+        with evaluating(model.backbone, model.prior):  # not around a yield: the caller's modes are not ours
+            found = function(_batch(images, few, data, model), model.noise(kind, few.start))
+        yield found
 
 
 def _batch(images: Images, few: slice, data: DatasetRecipe | None, model: TrainedModel) -> Batch:

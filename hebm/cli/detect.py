@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hebm.cli.options import run_argument, unfinished_option, warner
+from hebm.cli.interruption import going_on
+from hebm.cli.options import force_option, run_argument, unfinished_option, warner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hebm.data.image_files import FileImages
+    from hebm.detecting import Scoring
+    from hebm.progress import Progress
+
+BEYOND = 3
+"""The exit status if an image lies beyond --threshold."""
 
 
 @click.command()
 @run_argument
-@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.argument("images")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The CSV to write."
+    "-o", "--output", type=click.Path(path_type=Path), help="The CSV to write; left out: the standard output."
+)
+@force_option
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="End with exit status 3 if an image has a total below the P-th percentile of the test images' (P = 1, say).",
+)
+@click.option(
+    "--percentiles/--no-percentiles",
+    default=None,
+    help="Give percentiles among the scores of the run's test images; left out: where its data set can be read.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the posterior's draws.")
 @click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Draws a score is the mean of.")
@@ -23,7 +51,7 @@ from hebm.cli.options import run_argument, unfinished_option, warner
     type=click.Choice(("stop", "skip")),
     default="stop",
     show_default=True,
-    help="What to do with files that are not images.",
+    help="What to do with files that are not images; all of them are named.",
 )
 @click.option(
     "--device",
@@ -35,8 +63,11 @@ from hebm.cli.options import run_argument, unfinished_option, warner
 @unfinished_option
 def command(
     run: Path,
-    folder: Path,
-    output: Path,
+    images: str,
+    output: Path | None,
+    force: bool,
+    threshold: float | None,
+    percentiles: bool | None,
     seed: int,
     draws: int,
     batch_size: int,
@@ -44,28 +75,156 @@ def command(
     device: str,
     allow_unfinished: bool,
 ) -> None:
-    """Score the images in FOLDER, its sub-folders included, by the trained RUN: how like its training data they are.
+    """Score IMAGES by the trained RUN: how like its training data they are. Low is unusual.
 
-    FOLDER may also be a .zip or .tar archive. A line for each file: its path in FOLDER; `total`, the log tilt f summed
-    over all layers; and L>k, its sum over the layers above the k-th from the bottom. High is like the training data.
-    Files are read as the run's data set reads its own (data.crop, data.size), and converted to the run's channels and
-    size.
+    IMAGES is an image file, a folder (its sub-folders included), a .zip or .tar archive, or - for paths on the standard
+    input, one a line. Files are read as the run's data set reads its own (data.crop, data.size), and converted to the
+    run's channels and size.
+
+    A line of the CSV for each file: its path; `total`, the log tilt f summed over all layers; and L>k, its sum over the
+    layers above the k-th from the bottom. Each is followed by its percentile among the scores of the run's test images,
+    from 0 to 100: 2 means that the image is less like the training data than 98 % of the test images. The scores of the
+    test images are computed once and kept in the run's folder. Where the test images cannot be read, a note says so,
+    and there are no percentiles.
+
+    Each batch is written at once. After an interruption the same command goes on where it stopped. An existing CSV, or
+    an unfinished one of other options, is replaced only with --force.
+
+    The exit status is 0, or 3 if an image lies beyond --threshold; 1 and 2 are errors.
     """
-    from hebm.analysis.section import write_csv
-    from hebm.data.archives import open_files
-    from hebm.data.image_files import FileImages
-    from hebm.noise import whole_blocks
+    from hebm.detecting import Scoring
+    from hebm.progress import Progress
     from hebm.runs import open_run
 
+    if threshold is not None and percentiles is False:
+        raise click.UsageError("--threshold is a percentile: leave --no-percentiles out")
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(True))
-    shape = opened.stored.images.shape
-    images = FileImages(
-        open_files(folder, "FOLDER"), shape, opened.experiment.data.decoder(shape), skip=corrupt == "skip"
-    )
-    for problem in images.skipped:
-        click.echo(f"note: {problem}", err=True)
-    model = opened.model.to(device)
-    scores = model.score(images, seed, draws, whole_blocks(batch_size)).above  # a batch size changes no score
-    header = ("file", "total", *(f"L>{k}" for k in range(1, scores.shape[1])))
-    write_csv(output, header, [(name, *row) for name, row in zip(images.names, scores.tolist(), strict=True)])
-    click.echo(f"{len(images)} images in {output}")
+    scoring = Scoring(opened, opened.model.to(device), draws, batch_size)
+    scoring.require_tilt()
+    progress = Progress(task="detect")
+    found = _images(scoring, images, corrupt == "skip", progress)
+    table = _Table(scoring, found, seed, _ranked(scoring, percentiles, threshold), progress)
+    if output is None:
+        beyond = table.to_standard_output(threshold)
+    else:
+        table.to_file(output, force)
+        beyond = 0 if threshold is None else _beyond_in(output, threshold)
+        click.echo(f"{len(found)} images in {output}")
+    if threshold is not None:
+        click.echo(f"note: {beyond:,} of {len(found):,} images are below percentile {threshold:g}", err=True)
+    if beyond:
+        raise click.exceptions.Exit(BEYOND)
+
+
+def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> FileImages:
+    """Find the images, and say which files are left out."""
+    from hebm.data.files import left_out_lines
+    from hebm.data.image_files import FileImages
+    from hebm.data.listed_files import given_files
+
+    files = given_files(images, "IMAGES", sys.stdin.buffer)
+    shape = scoring.run.stored.images.shape
+    told = partial(progress.counted, "files read")
+    try:
+        found = FileImages(files, shape, scoring.run.experiment.data.decoder(shape), skip, told)
+    finally:
+        progress.ended()
+    for line in (*left_out_lines(files), found.note):
+        if line:
+            click.echo(f"note: {line}", err=True)
+    return found
+
+
+def _ranked(scoring: Scoring, percentiles: bool | None, threshold: float | None) -> bool:
+    """Return whether percentiles are given: if they are asked for, or if nothing is said and they can be."""
+    from hebm.errors import DataError
+
+    if percentiles is False:
+        return False
+    try:
+        scoring.require_test_images()
+    except DataError as error:
+        if percentiles or threshold is not None:
+            raise
+        click.echo(f"note: no percentiles, since the run's test images cannot be read: {error}", err=True)
+        return False
+    return True
+
+
+class _Table:
+    """The table of scores, written batch by batch."""
+
+    def __init__(self, scoring: Scoring, images: FileImages, seed: int, percentiles: bool, progress: Progress) -> None:
+        self.scoring, self.images, self.seed, self.progress = scoring, images, seed, progress
+        self.percentiles = percentiles
+
+    def to_file(self, output: Path, force: bool) -> None:
+        """Write what is missing of a CSV."""
+        from hebm.detecting import names_digest
+        from hebm.outputs.resumable import Resumable
+        from hebm.outputs.tables import CsvFile
+
+        number = len(self.images)
+        settings = {
+            **self.scoring.identity(),
+            "seed": self.seed,
+            "percentiles": self.percentiles,
+            "number of images": number,
+            "names of images": names_digest(self.images.names),
+        }
+        writer = CsvFile(output, number)
+        with ExitStack() as held:
+            target = held.enter_context(Resumable(writer, settings, force))
+            held.enter_context(going_on(target, number, "images"))
+            held.callback(self.progress.ended)
+
+            def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+                writer.header = header
+                target.write(rows)
+
+            self._write(target.done, write)
+            target.finish()
+
+    def to_standard_output(self, threshold: float | None) -> int:
+        """Print the table; return how many images are beyond a threshold."""
+        from hebm.outputs.tables import csv_bytes
+
+        beyond = printed = 0
+
+        def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+            nonlocal beyond, printed
+            click.echo(csv_bytes(rows if printed else [header, *rows]), nl=False)
+            printed += len(rows)
+            beyond += sum(_is_beyond(dict(zip(header, row, strict=True)), threshold) for row in rows)
+
+        try:
+            self._write(0, write)
+        finally:
+            self.progress.ended()
+        return beyond
+
+    def _write(self, start: int, write: Callable[[Sequence[str], Sequence[Sequence[Any]]], None]) -> None:
+        from hebm.detecting import header, table_rows
+
+        ordered = self.scoring.of_test_images(self.progress) if self.percentiles else None
+        number = len(self.images)
+        self.progress.counted("images", start, number)
+        for scores in self.scoring.batches(self.images, self.seed, start):
+            end = start + len(scores)
+            names = header(scores.shape[1], self.percentiles)
+            write(names, table_rows(self.images.names[start:end], scores.cpu(), ordered))
+            self.progress.counted("images", start := end, number)
+
+
+def _beyond_in(path: Path, threshold: float) -> int:
+    """Return how many rows of a CSV are beyond a threshold."""
+    import csv
+
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return sum(_is_beyond(row, threshold) for row in csv.DictReader(file))
+
+
+def _is_beyond(row: dict[str, Any], threshold: float | None) -> bool:
+    from hebm.detecting import PERCENTILE
+
+    return threshold is not None and float(row[PERCENTILE]) < threshold

@@ -114,7 +114,8 @@ def command(
 
 def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, accelerator: Accelerator) -> None:
     from hebm.evaluation.shares import Processes
-    from hebm.outputs.draws import draw_into, identified
+    from hebm.outputs.draws import draw_into
+    from hebm.outputs.identity import identified
     from hebm.outputs.image_outputs import image_writer
     from hebm.outputs.resumable import Resumable
     from hebm.progress import Progress
@@ -128,7 +129,7 @@ def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, ac
     with ExitStack() as held:
         target = None
         if main:
-            settings = {**draws.settings(), **identified(model, opened.stored.identity, accelerator.device)}
+            settings = {**draws.settings(), **identified(model, opened.stored.identity)}
             target = held.enter_context(Resumable(writer, settings, force))
         held.enter_context(going_on(target, draws.number, "images"))
         held.callback(progress.ended)

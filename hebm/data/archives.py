@@ -127,6 +127,10 @@ class Tar(Files):
             file.seek(offset)
             return file.read(size)
 
+    def in_reading_order(self) -> list[str]:
+        """Return the names in the archive's order if it is compressed, else sorted."""
+        return self.names if self.seekable else sorted(self.names, key=lambda name: self._places[name])
+
     def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Yield files in the archive's order, in one pass."""
         left = set(wanted)

@@ -52,7 +52,19 @@ _KINDS |= {mode: "16 bits per value" for mode in _DEEP}
 
 
 class CorruptImage(DataError):
-    """A file that is not an image, or a damaged one."""
+    """A file that is not an image, or a damaged one.
+
+    Arguments:
+        reason: the file's name and what is wrong with it.
+        fix: what to do about it.
+    """
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason, fix)
+        self.reason, self.fix = reason, fix
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.fix}" if self.fix else self.reason
 
 
 @attrs.frozen
@@ -145,7 +157,7 @@ def opened(data: bytes | Picture, name: str, max_pixels: int = MOST_PIXELS) -> P
         # PIL quotes the address of the buffer it was given: noise to a user.
         cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
         fix = 'fix or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
-        raise CorruptImage(f"{name}: cannot be read as an image ({cause}); {fix}") from error
+        raise CorruptImage(f"{name}: cannot be read as an image ({cause})", fix) from error
 
 
 def _unlimited(data: bytes) -> Picture:

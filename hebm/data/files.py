@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hebm.data.decode import CorruptImage
 from hebm.data.image_names import HEAD, is_hidden, is_named_image, is_resource_fork, starts_like_image
 from hebm.errors import DataError
 
@@ -32,6 +33,18 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 DAMAGE = (*DAMAGE, tarfile.TarError, zipfile.BadZipFile)
 """What reading a damaged file or archive raises."""
+_DAMAGE_OF_ONE: tuple[type[Exception], ...] = (
+    PermissionError,
+    FileNotFoundError,
+    IsADirectoryError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+"""What says that one file is damaged or denied, and not the disk, the memory or the whole archive."""
 
 
 class Files(ABC):
@@ -57,9 +70,15 @@ class Files(ABC):
             raise self._damaged(error) from error
 
     def read(self, name: str) -> bytes:
-        """Read the bytes of one file. Raises `DataError` if that fails, or if it is larger than an image can be."""
+        """Read the bytes of one file.
+
+        Raises `CorruptImage` if this file is damaged, missing or denied, `DataError` if reading fails otherwise or if
+        it is larger than an image can be.
+        """
         try:
             return self._read(name)
+        except _DAMAGE_OF_ONE as error:
+            raise CorruptImage(*self._complaint(error, name)) from error
         except DAMAGE as error:
             raise self._damaged(error, name) from error
 
@@ -67,6 +86,22 @@ class Files(ABC):
         """Yield (name, bytes) of the wanted files, in whatever order is quickest."""
         for name in sorted(wanted):
             yield name, self.read(name)
+
+    def contents(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes | CorruptImage]]:
+        """Yield files as `stream` does; what is wrong with a file in place of its bytes, where others can be read."""
+        if not self.seekable:
+            yield from self.stream(wanted)
+            return
+        for name in sorted(wanted):
+            try:
+                data: bytes | CorruptImage = self.read(name)
+            except CorruptImage as error:
+                data = error
+            yield name, data
+
+    def in_reading_order(self) -> list[str]:
+        """Return the names in the order of `stream`."""
+        return self.names
 
     def describe(self, name: str) -> str:
         """Return the whole path of a file, for messages."""
@@ -109,9 +144,13 @@ class Files(ABC):
         return looks and not is_hidden(name)
 
     def _damaged(self, error: Exception, name: str | None = None) -> DataError:
+        return DataError("; ".join(self._complaint(error, name)))
+
+    def _complaint(self, error: Exception, name: str | None) -> tuple[str, str]:
+        """Return the place and what is wrong with it, and what to do."""
         where = self.path if name is None else self.describe(name)
         cause = "out of memory" if isinstance(error, MemoryError) else error
-        return DataError(f"{where}: cannot be read ({cause}); fix or replace it, or change {self.key}")
+        return f"{where}: cannot be read ({cause})", f"fix or replace it, or change {self.key}"
 
 
 class Folder(Files):

@@ -98,11 +98,12 @@ class Scorer:
 
     def tilts(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
         """Return f of each energy, `(B, E)`, as `scores` sums it up."""
-        score = tilt or self._tilt()
+        score = tilt or self.require_tilt()
         found = [score.at(self.model.backbone, self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
         return torch.stack(found).mean(0)
 
-    def _tilt(self) -> Tilt:
+    def require_tilt(self) -> Tilt:
+        """Return the prior's tilt. Raises `ConfigError` if it has none."""
         if self.model.tilt is None:
             raise ConfigError("scores: this prior has no tilt to score by; use a run with a learned prior")
         return self.model.tilt
@@ -125,7 +126,7 @@ class Scorer:
             u = prior.regenerate(generator, latents, fixed, source, self.model.path_to(None))
         else:
             u = self.model.draw(len(latents), source, Request(context=latents.context, fixed=fixed)).u
-        return above(self._tilt().at(generator, generator.latents(u, latents.context)))[:, k]
+        return above(self.require_tilt().at(generator, generator.latents(u, latents.context)))[:, k]
 
 
 def scan(

@@ -5,9 +5,7 @@ A batch of a given size is the same whoever computes it, and starts at a multipl
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -21,9 +19,9 @@ from hebm.interfaces import ImageSpec
 from hebm.model import Diagnose, Model
 from hebm.noise import whole_blocks
 from hebm.outputs.drawn import Drawn
+from hebm.outputs.identity import device_of
 from hebm.outputs.resumable import Resumable
 from hebm.pixel_levels import to_pixels
-from hebm.store.tensor_files import digest
 from hebm.training.listeners import Listener
 
 
@@ -82,22 +80,6 @@ class Draws:
         return Drawn(self.number, images.shape, turns, tuple(images.classes), tuple(images.attributes))
 
 
-def identified(model: Model, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return what decides the images besides `Draws`: hashes of weights and configuration, versions and device.
-
-    Arguments:
-        model: whose weights count.
-        identity: `StoredRun.identity`.
-        device: that computes.
-    """
-    parts = {name: part for name, part in identity.items() if name != "versions"}
-    settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    versions = {**identity["versions"], "torch": torch.__version__}
-    named = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    weights = digest(model.state_dict())
-    return {"weights": weights[:16], "model settings": settings[:16], "versions": named, "device": device.type}
-
-
 def draw_into(
     output: Resumable[Tensor] | None,
     draws: Draws,
@@ -119,7 +101,7 @@ def draw_into(
         diagnose: as for `Model.sample`, called with each batch of this process.
     """
     size, number = draws.batch_size, draws.number
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     done = torch.tensor([0 if output is None else output.done], device=device)
     start = int(share.from_first(done))
     if start < number:

@@ -12,6 +12,7 @@ runs/<name>/  config.toml     the resolved configuration
               analyses/       chains/ … what `hebm analyse` found
               failures.log    tracebacks of metrics that failed
               report.html     the page
+              cache/          what can be made again: scores of the test split
               imported/       of an imported run: what its file held besides the weights
 """
 
@@ -99,6 +100,11 @@ class RunFolder:
     def adaptations(self) -> Path:
         """Return the path of the step sizes that were adapted to the weights; the file exists only where they are."""
         return self.path / "adaptations.json"
+
+    @property
+    def cache(self) -> Path:
+        """Return the path of what can be made again, such as scores of the test split."""
+        return self.path / "cache"
 
     @property
     def report(self) -> Path:

@@ -271,4 +271,9 @@ def test_commands_that_need_no_images_work(run, tmp_path):
     assert process.status == 0, process.stderr
     process = hebm("detect", run, tmp_path / "x", "-o", tmp_path / "scores.csv")
     assert process.status == 0, process.stderr
+    assert "note: no percentiles, since the run's test images cannot be read: data: these images came" in process.stderr
+    assert "percentile" not in (tmp_path / "scores.csv").read_text()
+    process = hebm("detect", run, tmp_path / "x", "--threshold", 1)
+    assert process.status == 1
+    assert "these images came from Python" in process.stderr
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 4

@@ -1,0 +1,145 @@
+"""Score a user's images by a trained run, next to the scores of the run's test images.
+
+The percentile of a score s among those of M test images is
+
+    P(s) = 100 · (#{t < s} + ½ #{t = s}) / M
+
+Low is unusual: an image with P = 2 is less like the training data than 98 % of the test images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from hebm.data.images import Images
+from hebm.model import Model
+from hebm.noise import whole_blocks
+from hebm.outputs.identity import identified
+from hebm.runs import Run
+from hebm.store.cached_tensors import read_cached, write_cached
+from hebm.training.listeners import Listener
+
+_SEED = 0
+"""Of the posterior draws of test images: the scores of a run's test images are the same for all users."""
+PERCENTILE = "percentile_low_is_unusual"
+"""The column of the percentile of the total."""
+
+
+@attrs.frozen
+class Scoring:
+    """How images are scored.
+
+    Arguments:
+        run: whose model scores.
+        model: on the device that computes.
+        draws: posterior draws that a score is the mean of.
+        batch_size: images at a time; rounded down to whole noise blocks.
+    """
+
+    run: Run
+    model: Model
+    draws: int = 1
+    batch_size: int = attrs.field(default=512, converter=whole_blocks)
+
+    def require_tilt(self) -> None:
+        """Raise `ConfigError` for a prior without a tilt, which scores nothing."""
+        self.model.require_tilt()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the scores of given images and a seed, by the names that messages use."""
+        found = identified(self.model, self.run.stored.identity)
+        return {**found, "draws": self.draws, "batch size": self.batch_size}
+
+    def batches(self, images: Images, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """Return an iterator over scores of batches, float64 `(B, E)`: the total, then the sums above each layer."""
+        found = self.model.score_batches(images, seed, start, draws=self.draws, batch_size=self.batch_size)
+        return (scores.above for scores in found)
+
+    @property
+    def _kept(self) -> Path:
+        """The file of the test images' scores, whose name is a hash of all that decides them."""
+        decides = {name: value for name, value in self.identity().items() if name != "batch size"}  # but for rounding
+        key = json.dumps([decides, self.run.stored.manifest.get("data")], sort_keys=True)
+        name = f"test-scores-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
+        return self.run.stored.folder.cache / name
+
+    def require_test_images(self) -> None:
+        """Raise `DataError` if neither the run's test images nor their scores can be read."""
+        if read_cached(self._kept) is None:
+            self.run.experiment.data.load("test")
+
+    def of_test_images(self, listener: Listener) -> Tensor:
+        """Return the scores of the run's test images, float64 `(M, E)`, each column sorted; computed once.
+
+        Raises `DataError` if they cannot be read.
+        """
+        path = self._kept
+        if (kept := read_cached(path)) is not None:
+            return kept[0]["scores"].clone()  # their memory was the file's
+        found = self._scored(self.run.experiment.data.load("test"), listener).sort(0).values
+        write_cached(path, {"scores": found})
+        return found
+
+    def _scored(self, images: Images, listener: Listener) -> Tensor:
+        total, parts, done = len(images), list[Tensor](), 0
+        listener.counted("test images", 0, total)
+        for part in self.batches(images, _SEED):
+            parts.append(part.cpu())
+            done += len(part)
+            listener.counted("test images", done, total)
+        return torch.cat(parts)
+
+
+def percentiles(scores: Tensor, ordered: Tensor) -> Tensor:
+    """Return P(s) of each score `(B, E)` among reference scores `(M, E)` whose columns are sorted.
+
+    Example:
+        >>> percentiles(torch.tensor([[1.0], [2.5], [9.0]]), torch.tensor([[1.0], [2.0], [3.0], [4.0]])).T
+        tensor([[ 12.5000,  50.0000, 100.0000]], dtype=torch.float64)
+    """
+    columns, asked = ordered.T.contiguous(), scores.to(ordered).T.contiguous()
+    below = torch.searchsorted(columns, asked)
+    not_above = torch.searchsorted(columns, asked, right=True)
+    return (below + not_above).T.double() * (50 / len(ordered))
+
+
+def names_digest(names: Sequence[str]) -> str:
+    """Return a hash of the names of images in their order, short enough to be shown."""
+    whole = hashlib.sha256()
+    for name in names:
+        whole.update(name.encode(errors="surrogateescape") + b"\0")
+    return whole.hexdigest()[:16]
+
+
+def header(energies: int, ranked: bool) -> list[str]:
+    """Return the names of the columns of a table of scores.
+
+    Arguments:
+        energies: E, the number of scores per image.
+        ranked: whether each score is followed by its percentile.
+    """
+    scores = ["total", *(f"L>{k}" for k in range(1, energies))]
+    if not ranked:
+        return ["file", *scores]
+    after = [PERCENTILE, *(f"{name}_{PERCENTILE}" for name in scores[1:])]
+    return ["file", *(name for pair in zip(scores, after, strict=True) for name in pair)]
+
+
+def table_rows(names: Sequence[str], scores: Tensor, ordered: Tensor | None) -> list[list[Any]]:
+    """Return a row for each image: its name, and its scores `(B, E)`, each followed by its percentile.
+
+    Arguments:
+        names: of the images.
+        scores: of the images.
+        ordered: the reference scores, `(M, E)` with sorted columns; None leaves percentiles out.
+    """
+    columns = scores if ordered is None else torch.stack([scores, percentiles(scores, ordered)], 2).flatten(1)
+    return [[name, *row] for name, row in zip(names, columns.tolist(), strict=True)]

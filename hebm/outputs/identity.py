@@ -1,0 +1,38 @@
+"""What decides the outputs of a model, in a form that a journal keeps and a message can show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from hebm.model import Model
+from hebm.store.tensor_files import digest
+
+_SHOWN = 16
+
+
+def identified(model: Model, identity: Mapping[str, Any]) -> dict[str, str]:
+    """Return hashes of a model's weights and configuration, and the versions and device that compute.
+
+    Arguments:
+        model: on its device.
+        identity: `StoredRun.identity`.
+    """
+    parts = {name: part for name, part in identity.items() if name != "versions"}
+    settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    versions = {**identity["versions"], "torch": torch.__version__}
+    return {
+        "weights": digest(model.state_dict())[:_SHOWN],
+        "model settings": settings[:_SHOWN],
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
+        "device": device_of(model).type,
+    }
+
+
+def device_of(model: Model) -> torch.device:
+    """Return the device of a model's parameters; the CPU if there are none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
