@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     help="How many runs at a time on this machine, each on a GPU of its own where there are several.  [default: 1]",
 )
 @click.option("--slurm", is_flag=True, help="Submit a job for each run to a SLURM cluster, and end.")
-@click.option("--dry-run", is_flag=True, help="List the runs, what each needs and how long it will take; run nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List the runs, what each needs and how long it will take, told by finished runs or a few steps.",
+)
 @click.option("--table", is_flag=True, help="Show the table of the runs that are finished; run nothing.")
 @against_option
 @json_option
@@ -93,10 +97,14 @@ def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) 
 
 
 def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
+    with only_json(as_json):
+        trials = plan.trials(lambda line: click.echo(line, err=True))
+    for note in trials.notes():
+        click.echo(f"note: {note}", err=True)
     if not as_json:
-        click.echo(plan.table(jobs))
+        click.echo(plan.table(jobs, trials))
         return
-    left = plan.seconds_left()
+    left = plan.seconds_left(trials)
     runs = [{**run.to_json(), "state": plan.stages[run.name], "seconds": left[run.name]} for run in plan.planned]
     print_json({"sweep": plan.sweep.name, "jobs": jobs, "runs": runs})
 

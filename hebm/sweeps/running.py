@@ -21,6 +21,7 @@ from hebm.report.measured_rows import ENDING, Row
 from hebm.sweeps.planning import PlannedRun, plan
 from hebm.sweeps.processes import LOG, Ended, Processes, last_error
 from hebm.sweeps.stages import Stage, estimates, stages_of
+from hebm.sweeps.trials import Trials, alone, first_of_each, timed
 
 if TYPE_CHECKING:
     from hebm.checking import Check
@@ -68,13 +69,18 @@ class SweepPlan:
             known = ", ".join(row.name for row in committed)
             raise ConfigError(f"--against: none of the rows {known} is one of this sweep: {', '.join(sorted(own))}")
 
-    def seconds_left(self) -> dict[str, float | None]:
-        """Return how long each run will still take, by name; None where no finished run tells it."""
-        return estimates(self.planned, self.stages)
+    def seconds_left(self, trials: Trials | None = None) -> dict[str, float | None]:
+        """Return how long each run will still take, by name; None where no finished run and no trial tells it."""
+        return estimates(self.planned, self.stages, {} if trials is None else trials.times)
 
-    def table(self, jobs: int = 1) -> str:
-        """Return the list of the runs, with what each needs, how far it is and the time that it will still take."""
+    def trials(self, say: Callable[[str], None] = lambda line: None) -> Trials:
+        """Take a few steps of each variant whose time no finished run tells, without writing anything."""
         left = self.seconds_left()
+        return timed([run for run in self.planned if left[run.name] is None], say)
+
+    def table(self, jobs: int = 1, trials: Trials | None = None) -> str:
+        """Return the list of the runs, with what each needs, how far it is and the time that it will still take."""
+        left = self.seconds_left(trials)
         rows = [(run.name, run.needs or "–", self.stages[run.name], duration(left[run.name])) for run in self.planned]
         lines = aligned_words([("run", "takes the backbone of", "is", "will take"), *rows])
         return "\n".join([*lines, _total(list(left.values()), jobs)])
@@ -204,17 +210,10 @@ def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> dict[str, Check
 
     complaints = []
     checks: dict[str, Check] = {}
-    first: dict[str, PlannedRun] = {}
-    for run in found.planned:
-        first.setdefault(run.variant, run)
-    for run in first.values():
+    for run in first_of_each(found.planned):
         say(f"{run.variant}:")
-        experiment = run.experiment
-        if run.needs is not None:
-            train = attrs.evolve(experiment.train, backbone_from=None)  # type: ignore[misc]
-            experiment = attrs.evolve(experiment, train=train)  # type: ignore[misc]
         try:
-            checks[run.variant] = check(experiment, lambda line: say(f"  {line}"))
+            checks[run.variant] = check(alone(run), lambda line: say(f"  {line}"))
         except HebmError as error:
             say(f"  error: {error}")
             complaints.append(f"variant {run.variant!r}: {error}")

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, Literal
 
 import attrs
@@ -63,7 +64,7 @@ def stages_of(planned: Sequence[PlannedRun]) -> dict[str, Stage]:
 
 @attrs.frozen
 class Time:
-    """What a finished run took, in seconds.
+    """What a finished run took, or a trial expects, in seconds.
 
     Arguments:
         training: for training.
@@ -74,8 +75,10 @@ class Time:
     evaluation: float
 
 
-def estimates(planned: Sequence[PlannedRun], stages: Mapping[str, Stage]) -> dict[str, float | None]:
-    """Estimate the seconds that each run will still take, by name; None where no finished run tells it.
+def estimates(
+    planned: Sequence[PlannedRun], stages: Mapping[str, Stage], tried: Mapping[str, Time] = MappingProxyType({})
+) -> dict[str, float | None]:
+    """Estimate the seconds that each run will still take, by name; None where neither a run nor a trial tells it.
 
     A finished run tells it if it differs in nothing but its seed, the run that its backbone is from, and the table
     `run`.
@@ -83,12 +86,17 @@ def estimates(planned: Sequence[PlannedRun], stages: Mapping[str, Stage]) -> dic
     Arguments:
         planned: the runs; others in the same folders are looked at, too.
         stages: how far each is.
+        tried: what trials expect of a whole run, by variant; it counts where no finished run tells it.
     """
     known: dict[str, list[Time]] = {}
     for folder in {run.runs for run in planned}:
         for kind, time in _finished(folder):
             known.setdefault(kind, []).append(time)
-    return {run.name: _left(run, stages[run.name], known.get(_kind(dumps(run.experiment)), ())) for run in planned}
+    left = {}
+    for run in planned:
+        trial = [tried[run.variant]] if run.variant in tried else []
+        left[run.name] = _left(run, stages[run.name], known.get(_kind(dumps(run.experiment)), trial))
+    return left
 
 
 def _finished(folder: Path) -> Iterator[tuple[str, Time]]:

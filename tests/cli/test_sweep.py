@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +20,7 @@ from small_sweeps import VARIANTS, planned, stand_in, sweep_file
 
 from hebm.cli.main import main
 from hebm.errors import ConfigError
+from hebm.estimates import Estimate
 from hebm.report.comparison import compared
 from hebm.report.measured_rows import write_rows
 from hebm.sweeps import processes, running
@@ -44,13 +47,47 @@ def standing_in(tmp_path, monkeypatch):
     return start
 
 
-def test_a_dry_run_lists_runs_needs_stages_and_time_and_writes_nothing(tmp_path):
+@pytest.fixture
+def checks(monkeypatch):
+    """Checks that take no time: training of a backbone takes 60 s, of a prior 30 s, evaluation 10 s."""
+    checked = []
+
+    def check(experiment, say=None):
+        checked.append(experiment)
+        if experiment.evaluate.after == "stage 9":
+            raise ConfigError("evaluate.after: there is no stage 9")
+        return SimpleNamespace(estimate=Estimate({"backbone": 60.0, "prior": 30.0}, 10.0, 3, ("metric own",)))
+
+    monkeypatch.setattr("hebm.checking.check", check)
+    return checked
+
+
+def test_a_dry_run_lists_runs_needs_stages_and_time_and_writes_nothing(tmp_path, checks):
     file = sweep_file(tmp_path)
     result = invoke("sweep", file, "--runs", tmp_path / "runs", "--dry-run", "--jobs", "2")
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
-    assert lines[2].split() == ["small-gaussian-0", "small-joint-0", "new", "unknown"]
-    assert lines[-1] == "4 runs, 2 at a time: time unknown"
+    lines = result.stdout.splitlines()
+    assert lines[1].split() == ["small-joint-0", "–", "new", "2", "min"]
+    assert lines[2].split() == ["small-gaussian-0", "small-joint-0", "new", "40", "s"]  # without the backbone's 60 s
+    assert lines[-1] == "4 runs, 2 at a time: about 2 min"
+    assert "trying a few steps of gaussian\nnote: time not counted: metric own" in result.stderr
+    assert [experiment.train.backbone_from for experiment in checks] == [None, None]
+    assert {path.name for path in tmp_path.iterdir()} == {"experiment.toml", "small.toml"}
+
+
+def test_a_variant_that_cannot_start_is_a_note_of_a_dry_run(tmp_path, checks):
+    file = sweep_file(tmp_path, f'{VARIANTS}evaluate.after = "stage 9"\n')
+    result = invoke("sweep", file, "--runs", tmp_path / "runs", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "note: variant 'gaussian': evaluate.after: there is no stage 9" in result.stderr
+    assert result.stdout.splitlines()[-1] == "4 runs: about 3 min and 2 runs of unknown length"
+
+
+@pytest.mark.slow
+def test_a_dry_run_takes_a_few_steps_of_real_variants(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("sweep", sweep_file(tmp_path), "--dry-run")
+    assert re.fullmatch(r"4 runs: about \d+ s", result.stdout.splitlines()[-1]), result.output
     assert {path.name for path in tmp_path.iterdir()} == {"experiment.toml", "small.toml"}
 
 
@@ -102,7 +139,7 @@ def test_in_python_a_sweep_returns_how_its_runs_ended(tmp_path, standing_in, cap
         sweep(tmp_path / "small.toml", jobs=0)
 
 
-def test_a_dry_run_is_one_json_object_for_programs(tmp_path):
+def test_a_dry_run_is_one_json_object_for_programs(tmp_path, checks):
     result = invoke("sweep", sweep_file(tmp_path), "--runs", tmp_path / "runs", "--dry-run", "--json")
     found = json.loads(result.stdout)
     assert (found["sweep"], found["jobs"], len(found["runs"])) == ("small", 1, 4)
@@ -113,7 +150,7 @@ def test_a_dry_run_is_one_json_object_for_programs(tmp_path):
         "folder": str(tmp_path / "runs" / "small-gaussian-0"),
         "needs": "small-joint-0",
         "state": "new",
-        "seconds": None,
+        "seconds": 40.0,
     }
 
 

@@ -1,0 +1,85 @@
+"""Try a run of each variant of a sweep: whether it can start, and how long it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import attrs
+
+from hebm.config.experiment import Experiment
+from hebm.errors import HebmError
+from hebm.estimates import Estimate
+from hebm.sweeps.planning import PlannedRun
+from hebm.sweeps.stages import Time
+
+BACKBONE_PHASE = "backbone"
+"""The phase that a run with another run's backbone does not have."""
+
+
+@attrs.frozen
+class Trials:
+    """What trials of variants found.
+
+    Arguments:
+        times: by variant; that of a run which takes a backbone is without training it.
+        uncounted: what takes further time.
+        complaints: what is wrong, by variant.
+    """
+
+    times: Mapping[str, Time] = attrs.field(factory=dict)
+    uncounted: tuple[str, ...] = ()
+    complaints: Mapping[str, str] = attrs.field(factory=dict)
+
+    def notes(self) -> list[str]:
+        """Return a line for everything that a user must know besides the times."""
+        lines = [f"variant {variant!r}: {complaint}" for variant, complaint in self.complaints.items()]
+        return lines + ([f"time not counted: {', '.join(self.uncounted)}"] if self.uncounted else [])
+
+
+def first_of_each(planned: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
+    """Yield a run of each variant: seeds change nothing that a trial finds."""
+    seen = set()
+    for run in planned:
+        if run.variant not in seen:
+            seen.add(run.variant)
+            yield run
+
+
+def alone(run: PlannedRun) -> Experiment:
+    """Return the experiment of a run with a backbone of its own: the one that it will take may not be trained yet."""
+    if run.needs is None:
+        return run.experiment
+    train = attrs.evolve(run.experiment.train, backbone_from=None)  # type: ignore[misc]
+    return attrs.evolve(run.experiment, train=train)  # type: ignore[misc]
+
+
+def timed(planned: Sequence[PlannedRun], say: Callable[[str], None]) -> Trials:
+    """Take a few steps of a run of each variant, and return how long its runs will take.
+
+    Features that runs share are counted for each of them, so that times are too long rather than too short. A variant
+    that cannot start is a complaint.
+
+    Arguments:
+        planned: runs whose time is wanted.
+        say: told what is being tried.
+    """
+    from hebm.checking import check
+
+    times: dict[str, Time] = {}
+    uncounted: list[str] = []
+    complaints: dict[str, str] = {}
+    for run in first_of_each(planned):
+        say(f"trying a few steps of {run.variant}")
+        try:
+            found = check(alone(run)).estimate
+        except HebmError as error:
+            complaints[run.variant] = str(error)
+            continue
+        times[run.variant] = Time(_training(found, run), found.evaluation)
+        uncounted += found.uncounted
+    return Trials(times, tuple(dict.fromkeys(uncounted)), complaints)
+
+
+def _training(found: Estimate, run: PlannedRun) -> float:
+    left_out = BACKBONE_PHASE if run.needs is not None else None
+    return sum(seconds for phase, seconds in found.phases.items() if phase != left_out)
