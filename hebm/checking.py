@@ -88,7 +88,8 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     checking.add(f"{BLOCK} samples drawn")
     checking.advise(assembly)
     measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan, drawing)
-    estimate = Estimate(times.seconds, measuring.seconds, min(times.timed.values(), default=0), measuring.uncounted)
+    steps = min(times.timed.values(), default=0)
+    estimate = Estimate(times.seconds, measuring.seconds, steps, measuring.uncounted, measuring.shared)
     checking.add(f"time of a run: {estimate}")
     peak = peak_memory()
     if peak is not None:

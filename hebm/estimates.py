@@ -44,6 +44,7 @@ class Estimate:
     Arguments:
         phases: seconds of training by phase.
         evaluation: seconds of drawing, decoding and features.
+        shared: those of the evaluation that priors on one backbone share, so that only the first of them takes them.
         timed: how many steps of each phase were timed, at least.
         uncounted: what takes further time, such as a metric that does not say what images it needs.
     """
@@ -52,6 +53,7 @@ class Estimate:
     evaluation: float
     timed: int
     uncounted: tuple[str, ...] = ()
+    shared: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -146,9 +148,10 @@ class StepTimes(Listener):
 
 @attrs.frozen
 class EvaluationTime:
-    """The seconds of an evaluation, and what they do not include."""
+    """The seconds of an evaluation, those that priors on one backbone share, and what is not included."""
 
     seconds: float
+    shared: float
     uncounted: tuple[str, ...]
 
 
@@ -178,8 +181,10 @@ def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan, drawing: float
     loaded = [evaluation.extractor(name) for name in names] if images else []
     rates = {kind: _seconds_to_draw(evaluation, kind, drawing) for kind in {_drawn(kind) for kind in images}}
     features = sum(_seconds_of_features(evaluation, extractor) for extractor in loaded)
-    seconds = sum(n * (rates[_drawn(kind)] + features) for kind, n in images.items())
-    return EvaluationTime(seconds + _adaptation(evaluation.model, drawing) * (PRIOR in images), tuple(uncounted))
+    seconds = {kind: n * (rates[_drawn(kind)] + features) for kind, n in images.items()}
+    own = seconds.pop(PRIOR, 0.0) + _adaptation(evaluation.model, drawing) * (PRIOR in images)
+    shared = sum(seconds.values())
+    return EvaluationTime(own + shared, shared, tuple(uncounted))
 
 
 def _adaptation(model: TrainedModel, drawing: float) -> float:

@@ -21,7 +21,7 @@ class Trials:
     """What trials of variants found.
 
     Arguments:
-        times: by variant; that of a run which takes a backbone is without training it.
+        times: by variant.
         uncounted: what takes further time.
         complaints: what is wrong, by variant.
     """
@@ -56,8 +56,7 @@ def alone(run: PlannedRun) -> Experiment:
 def timed(planned: Sequence[PlannedRun], say: Callable[[str], None]) -> Trials:
     """Take a few steps of a run of each variant, and return how long its runs will take.
 
-    Features that runs share are counted for each of them, so that times are too long rather than too short. A variant
-    that cannot start is a complaint.
+    A variant that cannot start is a complaint.
 
     Arguments:
         planned: runs whose time is wanted.
@@ -75,11 +74,14 @@ def timed(planned: Sequence[PlannedRun], say: Callable[[str], None]) -> Trials:
         except HebmError as error:
             complaints[run.variant] = str(error)
             continue
-        times[run.variant] = Time(_training(found, run), found.evaluation)
+        times[run.variant] = _time(found, run)
         uncounted += found.uncounted
     return Trials(times, tuple(dict.fromkeys(uncounted)), complaints)
 
 
-def _training(found: Estimate, run: PlannedRun) -> float:
-    left_out = BACKBONE_PHASE if run.needs is not None else None
-    return sum(seconds for phase, seconds in found.phases.items() if phase != left_out)
+def _time(found: Estimate, run: PlannedRun) -> Time:
+    """Return the time of a run; one that takes a backbone neither trains it nor makes its features again."""
+    if run.needs is None:
+        return Time(sum(found.phases.values()), found.evaluation)
+    training = sum(seconds for phase, seconds in found.phases.items() if phase != BACKBONE_PHASE)
+    return Time(training, found.evaluation - found.shared)

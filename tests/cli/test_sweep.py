@@ -56,7 +56,9 @@ def checks(monkeypatch):
         checked.append(experiment)
         if experiment.evaluate.after == "stage 9":
             raise ConfigError("evaluate.after: there is no stage 9")
-        return SimpleNamespace(estimate=Estimate({"backbone": 60.0, "prior": 30.0}, 10.0, 3, ("metric own",)))
+        return SimpleNamespace(
+            estimate=Estimate({"backbone": 60.0, "prior": 30.0}, 10.0, 3, ("metric own",), shared=4.0)
+        )
 
     monkeypatch.setattr("hebm.checking.check", check)
     return checked
@@ -68,7 +70,13 @@ def test_a_dry_run_lists_runs_needs_stages_and_time_and_writes_nothing(tmp_path,
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[1].split() == ["small-joint-0", "–", "new", "2", "min"]
-    assert lines[2].split() == ["small-gaussian-0", "small-joint-0", "new", "40", "s"]  # without the backbone's 60 s
+    assert lines[2].split() == [
+        "small-gaussian-0",
+        "small-joint-0",
+        "new",
+        "36",
+        "s",
+    ]  # without what the first has done
     assert lines[-1] == "4 runs, 2 at a time: about 2 min"
     assert "trying a few steps of gaussian\nnote: time not counted: metric own" in result.stderr
     assert [experiment.train.backbone_from for experiment in checks] == [None, None]
@@ -150,7 +158,7 @@ def test_a_dry_run_is_one_json_object_for_programs(tmp_path, checks):
         "folder": str(tmp_path / "runs" / "small-gaussian-0"),
         "needs": "small-joint-0",
         "state": "new",
-        "seconds": 40.0,
+        "seconds": 36.0,
     }
 
 
