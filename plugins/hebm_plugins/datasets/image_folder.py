@@ -9,7 +9,7 @@ Images are in the order of a hash of their names, so that the first n are a fair
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.data.archives import is_archive, open_files
-from hebm.data.dataset_recipe import ImageData
+from hebm.data.corrupt import corrupt_error, corrupt_files, corrupt_note
+from hebm.data.dataset_recipe import SPLITS, ImageData
 from hebm.data.decode import MOST_PIXELS, CorruptImage, Decoder, ImageDecoder, Shape
 from hebm.data.files import Files, said_of_left_out
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
@@ -55,13 +56,17 @@ class FileDecoder:
 
     found: Found
     decoder: ImageDecoder
+    all_corrupt: Callable[[], DataError]
     encoded: dict[str, bytes] | None = None
 
     def __call__(self, i: int) -> Tensor:
-        """Decode file i."""
+        """Decode file i. Raises one error with all files that cannot be read as images if it is one of them."""
         name = self.found.names[i]
-        data = self.found.files.read(name) if self.encoded is None else self.encoded[name]
-        return self.decoder(data, self.found.files.describe(name))
+        try:
+            data = self.found.files.read(name) if self.encoded is None else self.encoded[name]
+            return self.decoder(data, self.found.files.describe(name))
+        except CorruptImage as error:
+            raise self.all_corrupt() from error
 
 
 @recipe
@@ -87,7 +92,11 @@ class ImageFolder(ImageData):
         doc="what sub-folders are: splits, classes, or none of them; auto goes by their names and refuses to guess",
         choices=READINGS,
     )
-    corrupt: str = option("stop", doc="what to do with files that cannot be read as images", choices=("stop", "skip"))
+    corrupt: str = option(
+        "stop",
+        doc="what to do with files that cannot be read as images: stop, or skip them; all are named",
+        choices=("stop", "skip"),
+    )
 
     def decoder(self, shape: Shape | None) -> ImageDecoder:
         """Cut, resize and convert as the options say."""
@@ -99,19 +108,33 @@ class ImageFolder(ImageData):
 
     def source(self, split: str) -> Images:
         """Find the files of a split and decode them, now or when they are asked for."""
-        found = find(Path(self.root), split, self.holdout, self.labels, self.folders)
+        found, decoder = self._found(split), self.decoder(None)
         if not found.names:
             raise DataError(_nothing(Path(self.root), split, self.holdout))
-        if self.limit is not None:
-            found = found.keep(range(min(self.limit, len(found.names))))
-        decoder = self.decoder(None)
         if self.corrupt == "skip":
             found = _without_corrupt(found, decoder)
-        if self.cache:
-            images = decode_all(found, decoder)
-            if images is not None:
-                return images
-        return _lazy(found, decoder)
+        try:
+            images = decode_all(found, decoder) if self.cache else None
+        except CorruptImage as error:
+            raise self._all_corrupt() from error
+        return images if images is not None else _lazy(FileDecoder(found, decoder, self._all_corrupt, _encoded(found)))
+
+    def _found(self, split: str) -> Found:
+        found = find(Path(self.root), split, self.holdout, self.labels, self.folders)
+        return found if self.limit is None else found.keep(range(min(self.limit, len(found.names))))
+
+    def _all_corrupt(self) -> DataError:
+        """Return one error that names all files of all splits that cannot be read as images."""
+        bad, total = dict[str, CorruptImage](), 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # they were said when the split was found
+            for found in map(self._found, SPLITS):
+                total += len(found.names)
+                corrupt = corrupt_files(found.files, found.names, self.decoder(None))
+                bad |= {found.files.describe(name): error for name, error in corrupt.items()}
+        return (
+            corrupt_error(bad, total) if bad else DataError(f"{self.root}: changes while it is read; leave it as it is")
+        )
 
 
 def find(root: Path, split: str, holdout: float, labels: str | None = None, folders: str = "auto") -> Found:
@@ -181,9 +204,8 @@ def decode_all(found: Found, decoder: ImageDecoder) -> ArrayImages | None:
     return ArrayImages(pixels, found.labels.tensor(), found.labels.classes, found.labels.attributes)
 
 
-def _lazy(found: Found, decoder: ImageDecoder) -> LazyImages:
-    encoded = None if found.files.seekable else _encoded(found)
-    decode, labels = FileDecoder(found, decoder, encoded), found.labels
+def _lazy(decode: FileDecoder) -> LazyImages:
+    found, labels = decode.found, decode.found.labels
     return LazyImages(
         len(found.names),
         decode,
@@ -195,8 +217,10 @@ def _lazy(found: Found, decoder: ImageDecoder) -> LazyImages:
     )
 
 
-def _encoded(found: Found) -> dict[str, bytes]:
-    """Read the files of a compressed archive, which allows no other order than its own."""
+def _encoded(found: Found) -> dict[str, bytes] | None:
+    """Read the files of a compressed archive, which allows no other order than its own; None for others."""
+    if found.files.seekable:
+        return None
     kept, total = {}, 0
     for name, data in found.files.stream(found.names):
         kept[name], total = data, total + len(data)
@@ -207,18 +231,13 @@ def _encoded(found: Found) -> dict[str, bytes]:
 
 
 def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
-    bad: dict[str, str] = {}
-    for name, data in found.files.stream(found.names):
-        try:
-            decoder(data, found.files.describe(name))
-        except CorruptImage as error:
-            bad[name] = str(error)
-    if bad:
-        shown = f"{len(bad)} of {len(found.names)} images skipped; one is {next(iter(bad.values()))}"
-        warnings.warn(shown, DataWarning, stacklevel=2)
+    bad = corrupt_files(found.files, found.names, decoder)
+    note = corrupt_note(bad, len(found.names)) if bad else ""
     good = [i for i, name in enumerate(found.names) if name not in bad]
     if not good:
-        raise DataError(f"{found.files.path}: none of {len(bad)} files can be read as an image; check data.root")
+        raise DataError(f"{found.files.path}: no file can be read as an image; check data.root\n{note}")
+    if note:
+        warnings.warn(note, DataWarning, stacklevel=2)
     return found.keep(good)
 
 

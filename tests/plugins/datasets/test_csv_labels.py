@@ -150,7 +150,7 @@ def test_a_missing_table_says_where_it_looked(kind, tmp_path, write_files, encod
 def test_skipped_images_take_their_labels_along(tmp_path, write_files, encode):
     files = {**images_of(encode), "4.png": b"", "labels.csv": table()}
     data = ImageFolder(root=str(write_files(tmp_path / "set", files)), labels="labels.csv", holdout=0, corrupt="skip")
-    with pytest.warns(UserWarning, match="1 of 10 images skipped"):
+    with pytest.warns(UserWarning, match="left out 1 of 10 files, which cannot be read as images"):
         images = data.load("train")
     assert torch.equal(images.labels, bright(images))
 

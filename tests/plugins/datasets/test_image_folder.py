@@ -158,11 +158,46 @@ def test_a_grey_image_among_colour_ones_names_the_file_and_the_option(cache, tmp
 def test_a_corrupt_image_is_named_and_can_be_skipped(kind, cache, tmp_path, write_files, encode):
     files = {**unlabelled(encode), "broken.png": encode(5)[:50], "empty.jpg": b""}
     root = str(write_files(tmp_path / kind, files))
-    with pytest.raises(DataError, match=r'(broken\.png|empty\.jpg): cannot be read.*data\.corrupt = "skip"'):
+    listed = (
+        rf":\n  {root}/broken\.png: cannot be read as an image \(.*\)\n"
+        rf"  {root}/empty\.jpg: cannot be read as an image \(.*\)$"
+    )
+    with pytest.raises(DataError, match=r'^2 of 22 files cannot .*data\.corrupt = "skip" .*' + listed):
         pixels(ImageFolder(root=root, holdout=0, cache=cache).load("train"))
-    with pytest.warns(UserWarning, match=r"2 of 22 images skipped; one is .*(broken|empty)"):
+    with pytest.warns(UserWarning, match="^left out 2 of 22 files, which cannot be read as images" + listed) as noted:
         images = ImageFolder(root=root, holdout=0, cache=cache, corrupt="skip").load("train")
+    assert len(noted) == 1
     assert len(pixels(images)) == 20
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("kind", ["set", "set.zip"])
+def test_corrupt_images_of_all_splits_are_named_at_once_and_those_beyond_twenty_counted(
+    kind, cache, tmp_path, write_files, encode
+):
+    good = {f"{split}/{i}.png": encode(i) for split in ("train", "test") for i in range(5)}
+    bad = {f"train/bad-{i:02d}.png": b"x" for i in range(15)} | {f"test/bad-{i:02d}.png": b"x" for i in range(8)}
+    root = str(write_files(tmp_path / kind, {**good, **bad}))
+    images = ImageFolder(root=root, cache=cache)
+    with pytest.raises(DataError, match=r"^23 of 33 files cannot be read as images") as caught:
+        pixels(images.load("train"))
+    _, *lines = str(caught.value).splitlines()
+    names = sorted(f"{root}/{name}" for name in bad)
+    assert [line.split(":")[0].strip() for line in lines[:-1]] == names[:20]
+    assert lines[-1] == "  and 3 more"
+
+
+def test_a_damaged_or_denied_file_is_one_of_the_corrupt_ones(tmp_path, write_files, encode):
+    path = write_files(tmp_path / "set.zip", unlabelled(encode))
+    data = bytearray(path.read_bytes())
+    data[data.index(encode(50)) + 20] ^= 255  # the checksum of this member does not fit any more
+    path.write_bytes(data)
+    with pytest.raises(
+        DataError, match=r"set\.zip/5\.png: cannot be read \(Bad CRC-32.*; fix or remove it, or set data"
+    ):
+        ImageFolder(root=str(path), holdout=0).load("train")
+    with pytest.warns(UserWarning, match=r"left out 1 of 20 files.*\n.*5\.png: cannot be read \(Bad CRC-32"):
+        assert len(ImageFolder(root=str(path), holdout=0, corrupt="skip").load("train")) == 19
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "I;16"])
