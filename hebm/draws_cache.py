@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hebm.config.experiment import Experiment
+from hebm.config.paths import expanded
 from hebm.config.writing import to_table
 from hebm.store.row_cache import RowCache, Trial
 
@@ -32,4 +33,4 @@ def draws_cache(
         "dtype": run.dtype,
         "device": device.type,
     }
-    return RowCache(Path(run.cache_folder).expanduser() / "draws", run.cache_limit, identity, trial=trial)
+    return RowCache(Path(expanded(run.cache_folder)) / "draws", run.cache_limit, identity, trial=trial)

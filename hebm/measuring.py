@@ -9,6 +9,7 @@ import attrs
 
 from hebm import pipeline
 from hebm.config.overrides import Changes
+from hebm.config.paths import expanded
 from hebm.config.reference_file import Reference
 from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.files import left_out_lines
@@ -94,7 +95,7 @@ def _evaluation(images: Any, reference: Reference, listener: Listener) -> GivenI
     samples = read_samples(images, splits["train"].shape)
     for line in left_out_lines(samples.files) if isinstance(samples, SampleFiles) else ():
         listener.said(line)
-    store = FeatureStore(Path(run.cache_folder).expanduser() / "features", run.cache_limit)
+    store = FeatureStore(Path(expanded(run.cache_folder)) / "features", run.cache_limit)
     place = reference.seed, device, run.cache_folder, store, listener
     evaluation = GivenImages(samples, splits, reference.evaluate, *place)
     evaluation.read_all()

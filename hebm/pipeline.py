@@ -20,7 +20,7 @@ from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from hebm.building import DTYPES, accelerated, build
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
-from hebm.config.paths import Places, located, missing
+from hebm.config.paths import Places, expanded, located, missing
 from hebm.config.paths import described as describe_paths
 from hebm.config.settings import RunSettings
 from hebm.config.writing import dumps
@@ -235,7 +235,7 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: List
     model.check_request()
     processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
     splits, cache = Splits(experiment.data, assembly.images), experiment.run.cache_folder
-    store = FeatureStore(Path(cache).expanduser() / "features", experiment.run.cache_limit)
+    store = FeatureStore(Path(expanded(cache)) / "features", experiment.run.cache_limit)
     sources, follows = ImageSources.of(assembly.written), listener if accelerator.is_main_process else None
     return Evaluation(model, splits, settings, processes, cache, store, sources, follows)
 

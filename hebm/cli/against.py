@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hebm.cli.options import UserPath
 from hebm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 against_option = click.option(
     "--against",
     metavar="PATH",
-    type=click.Path(exists=True, path_type=Path),
+    type=UserPath(exists=True),
     help="A folder NAME.measurements, or a file in it: hold the runs against these earlier measurements. The exit "
     "status is 1 if a number is outside noise, 2 if numbers are not comparable.",
 )

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.options import UserPath
 from hebm.config.settings import CACHE_FOLDER
 
 _DAY = 86400
 
 
 @click.command()
-@click.argument("folder", default=CACHE_FOLDER, type=click.Path(path_type=Path))
+@click.argument("folder", default=CACHE_FOLDER, type=UserPath())
 @click.option("--kind", help="Only this kind, such as draws or extractors.")
 @click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only what was not written to for DAYS.")
 @click.option("--remove", is_flag=True, help="Delete what is listed.")
@@ -28,7 +29,7 @@ def command(folder: Path, kind: str | None, days: float | None, remove: bool, as
     from hebm.store.caches import entries
 
     oldest = time.time() - _DAY * (days or 0)
-    every = entries(folder.expanduser())
+    every = entries(folder)
     found = [entry for entry in every if kind in (None, entry.kind) and (days is None or entry.changed < oldest)]
     if as_json:
         plain = [{"kind": e.kind, "path": str(e.path), "bytes": e.size, "changed": e.changed} for e in found]

@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from hebm.cli.against import against_option, end_against, show_against
+from hebm.cli.options import UserPath
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=UserPath())
 @click.option(
     "-o",
     "--output",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="FILE.html, .png, .md, .tex, .csv or .json, or FOLDER.measurements for --against. Repeatable.",
 )
 @click.option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hebm.cli.interruption import going_on
-from hebm.cli.options import force_option, run_argument, unfinished_option, warner
+from hebm.cli.options import UserPath, force_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,7 @@ BEYOND = 3
 @click.command()
 @run_argument
 @click.argument("images")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The CSV to write; left out: the standard output."
-)
+@click.option("-o", "--output", type=UserPath(), help="The CSV to write; left out: the standard output.")
 @force_option
 @click.option(
     "--threshold",

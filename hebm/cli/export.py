@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from hebm.cli.options import run_argument, warner
+from hebm.cli.options import UserPath, run_argument, warner
 
 
 @click.command("export")
 @click.argument("format", metavar="FORMAT")
 @run_argument
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write, such as checkpoint.pt."
-)
+@click.option("-o", "--output", type=UserPath(), required=True, help="The file to write, such as checkpoint.pt.")
 def command(format: str, run: Path, output: Path) -> None:
     """Write the backbone of RUN as a checkpoint in FORMAT; of an imported run, the very content that was imported."""
     from hebm.porting import export_checkpoint

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hebm.cli.options import set_option
+from hebm.cli.options import UserPath, set_option
 
 if TYPE_CHECKING:
     from hebm.porting import Imported
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("format", metavar="FORMAT")
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The run folder to make, such as runs/NAME."
-)
+@click.argument("checkpoint", type=UserPath(exists=True, dir_okay=False))
+@click.option("-o", "--output", type=UserPath(), required=True, help="The run folder to make, such as runs/NAME.")
 @set_option
 def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, ...]) -> None:
     """Make a run folder of a published CHECKPOINT; `hebm plugins --group formats` lists every FORMAT.

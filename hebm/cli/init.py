@@ -15,6 +15,7 @@ import click
 from hebm import registry
 from hebm.class_names import class_names
 from hebm.cli.kinds import KINDS, Kind, example, tries
+from hebm.cli.options import UserPath
 from hebm.config.overrides import parse
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
@@ -23,12 +24,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @click.command("init")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=UserPath())
 @click.option(
     "--data",
     "images",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Look at these images, and write a file for them.",
 )
 @click.option(

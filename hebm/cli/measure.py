@@ -8,28 +8,28 @@ from pathlib import Path
 import click
 
 from hebm.cli.json_output import json_option, only_json, print_json
-from hebm.cli.options import set_option
+from hebm.cli.options import UserPath, set_option
 
 
 @click.command()
-@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.argument("images", type=UserPath(exists=True))
 @click.option(
     "--data",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
     metavar="FILE.toml",
     help="A run's file, or one with [data] and [evaluate] alone.",
 )
 @set_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.json for the measurements.")
+@click.option("-o", "--output", type=UserPath(dir_okay=False), help="FILE.json for the measurements.")
 @click.option(
     "--stats",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, dir_okay=False),
     help="Compare with the moments in this .npz (pytorch-fid's format) instead of the data's images.",
 )
 @click.option(
     "--save-stats",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=UserPath(dir_okay=False),
     help="Write the moments of IMAGES in the first extractor to this .npz (pytorch-fid's format).",
 )
 @json_option

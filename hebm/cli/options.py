@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-config_argument = click.argument("config", type=click.Path(path_type=Path))
-run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+from hebm.config.paths import expanded
+
+
+class UserPath(click.Path):
+    """A path in which `~` and `$VARIABLE` are replaced, as in files: shells leave `--option=~/x` as it is.
+
+    What is wrong with a relative path is told with the place that was looked at.
+    """
+
+    def __init__(self, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises `ConfigError` for a home folder that does not exist."""
+        path = expanded(str(value))
+        try:
+            return super().convert(path, param, ctx)
+        except click.BadParameter as error:
+            tried = "" if Path(path).is_absolute() else f" Tried: {Path(path).absolute()}"
+            raise click.BadParameter(f"{error.message}{tried}", ctx, param) from error
+
+
+config_argument = click.argument("config", type=UserPath())
+run_argument = click.argument("run", type=UserPath(exists=True, file_okay=False))
 set_option = click.option(
     "--set",
     "overrides",

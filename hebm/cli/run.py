@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import allow_option, config_argument, processes_option, set_option, warner
+from hebm.cli.options import UserPath, allow_option, config_argument, processes_option, set_option, warner
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Where runs live: NAME is a folder there.  [default: runs, or where CONFIG is a run's own config.toml]",
 )
 @processes_option

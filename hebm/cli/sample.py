@@ -11,7 +11,7 @@ import click
 
 from hebm.cli.interruption import going_on
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import force_option, processes_option, run_argument, unfinished_option, warner
+from hebm.cli.options import UserPath, force_option, processes_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     required=True,
     help="A folder for PNGs, FILE.npz, FILE.npy, or GRID.png for one picture of all.",
 )

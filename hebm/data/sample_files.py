@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hebm.config.paths import expanded
 from hebm.data.archives import is_archive, open_files
 from hebm.data.array_files import mapped_array, names_in
 from hebm.data.decode import Decoder, Shape
@@ -38,7 +39,7 @@ def read_samples(source: Any, shape: Shape) -> Images:
     """
     if not isinstance(source, (str, Path)):
         return given_images(source, shape)
-    path = Path(source).expanduser()
+    path = Path(expanded(str(source)))
     if path.suffix.lower() == ".npz" and path.is_file():
         return _of_arrays(path, shape)
     if path.is_dir() or (path.is_file() and is_archive(path)):

@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from hebm.config.paths import expanded
 from hebm.config.settings import CACHE_FOLDER
 from hebm.data.splits import Splits
 from hebm.errors import ConfigError
@@ -103,7 +104,7 @@ class Evaluation(DrawnImages):
 
     @property
     def _context(self) -> ExtractorContext:
-        cache = Path(self.cache_folder).expanduser()
+        cache = Path(expanded(self.cache_folder))
         return ExtractorContext(self.splits.images, cache, self.model.device, self.processes, self.listener.said)
 
     @property
