@@ -123,10 +123,12 @@ def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = 
     converted = kind.read(foreign.load(source, kind.allowed, notes.append))
     left = flatten(converted.leftovers)
     named = Experiment.from_table({**to_table(converted.experiment), "name": target.resolve().name})
-    require_trained(name, converted, build(named, converted.images))
+    model = build(named, converted.images)
+    require_trained(name, converted, model)
     experiment, more = changed(named, converted.images, changes)
     converted = attrs.evolve(converted, experiment=experiment, notes=(*converted.notes, *notes, *more))
-    model = build(experiment, converted.images)
+    if experiment != named:
+        model = build(experiment, converted.images)
     load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import IO
 
 _TORCH: tuple[str, ...] = ("_codecs.encode", "builtins.set", "collections.Counter", "collections.OrderedDict")
-_TORCH += ("torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch._utils._rebuild_parameter")
-_TORCH += ("torch._utils._rebuild_tensor_v2", "torch.serialization._get_layout", "torch.FloatStorage")
+_TORCH += ("torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.serialization._get_layout")
+_TORCH += ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.FloatStorage")
 _TORCH += ("torch.LongStorage", "torch.HalfStorage", "torch.DoubleStorage", "torch.BFloat16Storage")
-"""What torch reads of itself, as far as it is common."""
+_TORCHS = re.compile(r"torch\.(\w*Storage|_utils\._rebuild_\w+|[a-z]+\d\w*|bool|half|float|double|int|long)")
+"""What torch reads of itself, as far as it is common; and how its names of storages, builders and types look."""
+_RENAMED = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}
+"""Older names, which older pickles use."""
 _PICKLES = 5
 """Pickles that one file may consist of: older ones have a header, and one for the sizes."""
 _BLOCK = 64 << 20
@@ -38,7 +41,8 @@ def asked_for(path: Path, error: Exception, harmless: Sequence[str]) -> list[str
     if "nsupported operand" in str(error):  # an instruction of a newer pickle, which torch does not read
         found = sorted(set(_names(path)))
     known = [*harmless, *_TORCH]
-    return [name for name in found if name not in known and not difflib.get_close_matches(name, known, 1, 0.9)]
+    foreign = [name for name in found if name not in known and not _TORCHS.fullmatch(name)]
+    return [name for name in foreign if not difflib.get_close_matches(name, known, 1, 0.9)]
 
 
 def in_words(names: Sequence[str]) -> str:
@@ -65,11 +69,20 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _looked_up(file: IO[bytes]) -> Iterator[str]:
-    texts: list[str] = []
+    """Yield the names of a pickle. Newer ones push module and name as texts, which may come from the memo."""
+    pushed: list[str | None] = [None, None]
+    memo: dict[int, str | None] = {}
     for operation, argument, _ in pickletools.genops(file):
         if operation.name == "GLOBAL":
-            yield str(argument).replace(" ", ".").replace("__builtin__", "builtins")
-        elif operation.name == "STACK_GLOBAL" and len(texts) > 1:
-            yield ".".join(texts[-2:])
-        elif "UNICODE" in operation.name:
-            texts = [*texts[-1:], str(argument)]
+            name = str(argument).replace(" ", ".").replace("__builtin__", "builtins")
+            yield _RENAMED.get(name, name)
+        elif operation.name == "STACK_GLOBAL" and None not in pushed:
+            yield ".".join(map(str, pushed))
+        if operation.name == "MEMOIZE":
+            memo[len(memo)] = pushed[-1]
+        elif operation.name in ("BINPUT", "LONG_BINPUT"):
+            memo[int(argument or 0)] = pushed[-1]
+        elif operation.name in ("BINGET", "LONG_BINGET"):
+            pushed = [pushed[-1], memo.get(int(argument or 0))]
+        else:
+            pushed = [pushed[-1], str(argument) if "UNICODE" in operation.name else None]

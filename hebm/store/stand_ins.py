@@ -36,6 +36,10 @@ class StandIn:
         """Return the plain value. Raises `ValueError` or `TypeError` if there is none."""
         raise ValueError(f"calls {self.full_name}")
 
+    def shown(self) -> str:
+        """Return what to call it in a note."""
+        return self.full_name
+
 
 class _Path(StandIn):
     def plain(self) -> str:
@@ -62,6 +66,9 @@ class _ElementType(StandIn):
 
 
 class _Scalar(StandIn):
+    def shown(self) -> str:
+        return f"numpy.{_dtype_of(self.arguments[0]).name}"
+
     def plain(self) -> Any:
         kind, data = self.arguments
         (value,) = np.frombuffer(data, _dtype_of(kind))
@@ -69,6 +76,9 @@ class _Scalar(StandIn):
 
 
 class _Array(StandIn):
+    def shown(self) -> str:
+        return "numpy.ndarray"
+
     def plain(self) -> Any:
         """Return a tensor, or a list of text."""
         _, shape, kind, by_columns, data = self.state
@@ -153,7 +163,7 @@ class _Walk:
         if isinstance(value, Tensor):
             return self._counted(value)
         if isinstance(value, StandIn):
-            return self._saying(value.full_name, self.plain(value.plain()))
+            return self._saying(value.shown(), self.plain(value.plain()))
         if isinstance(value, type) and issubclass(value, StandIn):
             return self._saying(value.full_name, value.full_name)
         if isinstance(value, (torch.device, torch.dtype, torch.layout)):

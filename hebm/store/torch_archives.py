@@ -13,12 +13,12 @@ _EXPANSION = 100
 def require_whole(path: Path) -> list[str]:
     """Check the parts of a `.pt` file that is a zip archive; older ones are not archives and have no sums.
 
-    Returns a note if the file was saved without sums. Raises `ValueError` for a part that differs from its sum and for
+    Returns a note if the file has no sums. Raises `ValueError` for a part that differs from its sum and for
     parts that expand to much more than the file, or what `zipfile` raises for a damaged archive.
     """
     with open(path, "rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            return []
+            return ["the file has torch's older format without checksums, so damage to its weights would not be seen"]
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         held, size = sum(part.file_size for part in parts), path.stat().st_size

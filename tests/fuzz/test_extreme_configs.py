@@ -1,14 +1,13 @@
 """R11: a value of the right type, however extreme, gives a model or an error that names the key."""
 
 import re
-import signal
-from contextlib import contextmanager
 from functools import cache
 
 import pytest
 import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_time import in_time
 from quiet import QUIET
 
 from hebm import pipeline
@@ -37,8 +36,6 @@ BASES = {
 NUMBERS = [0, 1, -1, 2, 3, 7, 1000, 1001, 2**31 - 1, 2**31, 2**63, 10**30]
 NUMBERS += [0.0, 0.5, 1.0, 1e-30, -1e-30, 1e9, 1e30, 1e31, 1e308]
 KEY = re.compile(r"\b(name|seed|(data|backbone|prior|train|evaluate|run)\.\w+)")
-LONGEST = 60
-"""Seconds that an example may take."""
 
 
 def table(base):
@@ -65,20 +62,6 @@ def with_value(inner, path, value):
     first, *rest = path
     around = {"type": inner} if isinstance(inner, str) else inner
     return {**around, first: with_value(around.get(first, {}), rest, value) if rest else value}
-
-
-@contextmanager
-def in_time():
-    def too_long(*_):
-        raise TimeoutError(f"longer than {LONGEST} s")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(LONGEST)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @st.composite

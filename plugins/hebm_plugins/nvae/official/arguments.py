@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 from hebm.config.experiment import Experiment
@@ -119,6 +119,9 @@ def experiment_of(
 
 
 def _check(args: Mapping[str, Any]) -> None:
+    for key in (*DEFAULTS, "num_total_iter"):
+        if not isinstance(args.get(key), (str, int, float, NoneType)):
+            raise ConfigError(f"{key} is a {type(args[key]).__name__}, where a number or a text is expected")
     pre, post = args["num_preprocess_blocks"], args["num_postprocess_blocks"]
     if pre != post:
         raise ConfigError(f"num_preprocess_blocks = {pre} and num_postprocess_blocks = {post} must be equal")

@@ -2,6 +2,7 @@
 
 import attrs
 import pytest
+import torch
 
 from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError
@@ -41,7 +42,9 @@ def test_the_optimiser_and_its_schedule_are_the_published_ones():
     [
         ({"num_postprocess_blocks": 1}, "num_preprocess_blocks = 2 and num_postprocess_blocks = 1 must be equal"),
         ({"arch_instance": "res_wnelu"}, "arch_instance = 'res_wnelu' is unknown"),
-        ({"arch_instance": ["res_mbconv"]}, "args"),
+        ({"arch_instance": ["res_mbconv"]}, "arch_instance is a list, where a number or a text is expected"),
+        ({"epochs": torch.ones(2)}, "epochs is a Tensor, where"),
+        ({"num_total_iter": {}}, "num_total_iter is a dict, where"),
         ({"arch_instance": "res_elu"}, "'res_elu' is not supported"),
         ({"num_latent_scales": 1, "num_groups_per_scale": 1}, "another, towerless model"),
         ({"dataset": "stacked_mnist"}, "dataset = 'stacked_mnist' is unknown"),

@@ -146,11 +146,11 @@ AS_PEOPLE_HAVE_THEM = {
     "a wrapped model": (lambda found: renamed(found, "module._orig_mod."), "DataParallel or DDP"),
     "half precision": (halved, "weights are float16: converted to float32"),
     "a path": (lambda found: with_args(found, save=PurePosixPath("a/b")), "pathlib.PurePosixPath"),
-    "a number of NumPy": (lambda found: with_args(found, learning_rate=np.float64(0.01)), "multiarray.scalar"),
+    "a number of NumPy": (lambda found: with_args(found, learning_rate=np.float64(0.01)), "numpy.float64"),
     "numbers as tensors": (lambda found: with_args(found, num_groups_per_scale=torch.tensor([2])), "EMA"),
     "a step as a tensor": (lambda found: {**found, "global_step": torch.tensor(78000)}, "EMA"),
     "a step as a float": (lambda found: {**found, "global_step": 78000.0}, "EMA"),
-    "an epoch of NumPy": (lambda found: {**found, "epoch": np.int64(3)}, "multiarray.scalar"),
+    "an epoch of NumPy": (lambda found: {**found, "epoch": np.int64(3)}, "numpy.int64"),
     "averages": (lambda found: {**found, "ema_state_dict": {}}, "'ema_state_dict' has averaged weights"),
 }
 
