@@ -25,7 +25,9 @@ from torch import Tensor
 from hebm.errors import CheckpointError
 from hebm.store.durable import (
     TEMPORARY,
+    UnreadableError,
     discard,
+    not_read,
     read_file,
     remove,
     remove_unfinished,
@@ -202,7 +204,8 @@ def load_latest(
             that holds the lock.
 
     Raises `CheckpointError`, listing what is wrong with each, if there are checkpoints but none can be used: a run
-    never starts from scratch by itself.
+    never starts from scratch by itself. A file that may be whole but cannot be read, without permission for example, is
+    an `UnreadableError`: nothing older is used in its place.
     """
     with reporting(f"read {folder}"):
         paths = list_checkpoints(folder)
@@ -210,6 +213,9 @@ def load_latest(
     for path in reversed(paths):
         try:
             checkpoint = load(path, run_id)
+        except UnreadableError as error:
+            fix = f"make it readable, or remove {path} to go back to the checkpoint before it"
+            raise UnreadableError(f"{error}; {fix}") from error
         except CheckpointError as error:
             if os.path.lexists(path):  # else a run at work has just pruned it: gone, not damaged
                 rejected[path] = error
@@ -265,7 +271,10 @@ def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
 
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
     """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
-    checkpoint, complaints = _inspect(path, run_id)
+    try:
+        checkpoint, complaints = _inspect(path, run_id)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path}: {error}") from error
     if checkpoint is None:
         raise CheckpointError(f"{path}: {'; '.join(complaints)}")
     return checkpoint
@@ -273,10 +282,14 @@ def load(path: Path, run_id: str | None = None) -> Checkpoint:
 
 def verify(path: Path, run_id: str | None = None) -> list[str]:
     """Return what is wrong with a checkpoint folder, naming the files; empty if nothing is."""
-    return _inspect(path, run_id)[1]
+    try:
+        return _inspect(path, run_id)[1]
+    except UnreadableError as error:
+        return [str(error)]
 
 
 def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[str]]:
+    """Return a checkpoint, or None and what is wrong with it. Raises `UnreadableError`."""
     try:
         manifest = _read_manifest(path)
         complaints = _misplaced(path, manifest, run_id)
@@ -285,9 +298,13 @@ def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[st
             stem = _stem(name)  # before anything is opened by that name
             try:
                 tensors[stem] = decode(path / name, expected)
+            except UnreadableError:
+                raise
             except CheckpointError as error:
                 complaints.append(str(error))
         return (None if complaints else manifest.checkpoint(path, tensors)), complaints
+    except UnreadableError:
+        raise
     except CheckpointError as error:
         return None, [str(error)]
 
@@ -296,7 +313,7 @@ def _read_manifest(path: Path) -> _Manifest:
     try:
         data, digest = read_file(path / MANIFEST), read_file(path / DIGEST)
     except OSError as error:
-        raise CheckpointError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
+        raise not_read(error, Path(error.filename)) from error
     if digest != _digest(data):
         raise CheckpointError(f"{MANIFEST} or {DIGEST} is damaged (the SHA-256 differs)")
     try:

@@ -55,6 +55,20 @@ def _cause(error: OSError) -> str:
     return f"{error.strerror or error}; {advice}"
 
 
+class UnreadableError(CheckpointError):
+    """A file that is there and may be whole, but that the operating system does not give."""
+
+
+_NOT_A_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
+"""Errors of a file that is missing, or of something else in its place."""
+
+
+def not_read(error: OSError, path: Path) -> CheckpointError:
+    """Return the error of a file that could not be read; an `UnreadableError` if it may be whole nevertheless."""
+    kind = CheckpointError if error.errno in _NOT_A_FILE else UnreadableError
+    return kind(f"{path.name} cannot be read ({error.strerror or error})")
+
+
 def read_file(path: Path) -> bytes:
     """Read a regular file. Raises `OSError`, for a pipe or a device too: reading one might never end."""
     with open_file(path) as file:

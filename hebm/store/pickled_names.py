@@ -69,7 +69,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _looked_up(file: IO[bytes]) -> Iterator[str]:
-    """Yield the names of a pickle. Newer ones push module and name as texts, which may come from the memo."""
+    """Yield the names that a pickle looks up; newer ones push module and name as texts, perhaps from the memo."""
     pushed: list[str | None] = [None, None]
     memo: dict[int, str | None] = {}
     for operation, argument, _ in pickletools.genops(file):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import read_file
+from hebm.store.durable import not_read, read_file
 
 
 class Seal(TypedDict):
@@ -70,7 +70,7 @@ def read(path: Path, expected: Seal) -> bytes:
     try:
         data = read_file(path)
     except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read ({error.strerror or error})") from error
+        raise not_read(error, path) from error
     if len(data) != expected["size"]:
         raise CheckpointError(f"{path.name} has {len(data)} bytes instead of {expected['size']}")
     if seal(data)["sha256"] != expected["sha256"]:

@@ -1,5 +1,7 @@
 """R2: a damaged or foreign checkpoint is passed over with a message that names the file; never a wrong tensor."""
 
+import errno
+import os
 import random
 import shutil
 from pathlib import Path
@@ -9,8 +11,9 @@ import torch
 from checkpoint_cases import FILES, RUN, make, names, refuse, same
 
 from hebm.errors import CheckpointError
-from hebm.store import checkpoints
+from hebm.store import checkpoints, durable
 from hebm.store.checkpoints import Checkpoint, load, load_latest, save, verify
+from hebm.store.durable import UnreadableError
 
 
 def flip(path, position, bit):
@@ -55,6 +58,27 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_message_that_names_the_file(
     assert name in said[0]
     assert "step-00000002" in said[0]
     assert "going back to step-00000001" in said[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("cause", [errno.EACCES, errno.EIO])
+def test_a_checkpoint_that_cannot_be_read_may_be_whole_and_nothing_older_is_used(
+    tmp_path, two_saved, monkeypatch, name, cause
+):
+    path = tmp_path / "c" / "step-00000002" / name
+
+    def opener(file, flags):
+        if Path(file) == path:
+            raise OSError(cause, os.strerror(cause), str(file))
+        return os.open(file, flags)
+
+    shutil.copytree(two_saved, tmp_path / "c")
+    monkeypatch.setattr(durable, "_without_waiting", opener)
+    with pytest.raises(UnreadableError) as caught:
+        load_latest(tmp_path / "c", RUN, refuse, set_aside=True)
+    assert f"{name} cannot be read ({os.strerror(cause)}); make it readable, or remove" in str(caught.value)
+    assert sorted(found.name for found in (tmp_path / "c").iterdir()) == ["step-00000001", "step-00000002"]
+    assert f"{name} cannot be read" in verify(path.parent)[0]
 
 
 def test_every_single_bit_of_a_small_checkpoint_counts(tmp_path):
