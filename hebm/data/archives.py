@@ -5,6 +5,7 @@ Sizes are checked before anything is read: a small archive may claim, or hold, m
 
 from __future__ import annotations
 
+import bisect
 import os
 import tarfile
 import zipfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from hebm.data.files import DAMAGE, Files, Folder
 from hebm.data.image_names import HEAD, is_named_image, normal_name
+from hebm.data.unpacked import Unpacked
 from hebm.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -84,14 +86,19 @@ class Zip(Files):
 
 
 class Tar(Files):
-    """A tar archive. Uncompressed, its files are read at their offsets; compressed, only in one pass."""
+    """A tar archive. Uncompressed, its files are read at their offsets; compressed, in one pass, or after unpacking."""
 
     def __init__(self, path: Path, key: str = "data.root") -> None:
         self.seekable = not _is_compressed(path, key)
         self._places: dict[str, tuple[int, int]] = {}
         self._heads: dict[str, bytes] = {}
+        self._unpacked: Unpacked | None = None
         super().__init__(path, key)
         self._heads.clear()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the temporary file, for workers that are not forked."""
+        return {**self.__dict__, "_unpacked": None}
 
     def has(self, name: str) -> bool:
         """Return whether the list made on opening has a file of this name."""
@@ -119,17 +126,26 @@ class Tar(Files):
         return self._heads[name]
 
     def _read(self, name: str) -> bytes:
-        if not self.seekable:
-            return dict(self.stream([name]))[name]
         offset, size = self._places[name]
         self.require_size(name, size)
+        if not self.seekable:
+            return self._in_any_order().read(name) if self._is_listed(name) else dict(self.stream([name]))[name]
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
-    def in_reading_order(self) -> list[str]:
-        """Return the names in the archive's order if it is compressed, else sorted."""
-        return self.names if self.seekable else sorted(self.names, key=lambda name: self._places[name])
+    def _in_any_order(self) -> Unpacked:
+        """Return all images of a compressed archive, which is unpacked when this is first asked for."""
+        if self._unpacked is None:
+            sizes = {name: self._places[name][1] for name in self.names}
+            wanted = {name: size for name, size in sizes.items() if not self.too_large(size)}
+            self._unpacked = Unpacked(self.stream(wanted), sum(wanted.values()), str(self.path))
+        return self._unpacked
+
+    def _is_listed(self, name: str) -> bool:
+        """Return whether a file is one of the images, whose names are sorted."""
+        i = bisect.bisect_left(self.names, name)
+        return i < len(self.names) and self.names[i] == name
 
     def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Yield files in the archive's order, in one pass."""

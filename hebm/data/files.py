@@ -99,10 +99,6 @@ class Files(ABC):
                 data = error
             yield name, data
 
-    def in_reading_order(self) -> list[str]:
-        """Return the names in the order of `stream`."""
-        return self.names
-
     def describe(self, name: str) -> str:
         """Return the whole path of a file, for messages."""
         return f"{self.path}/{name}"
@@ -113,11 +109,16 @@ class Files(ABC):
 
     def require_size(self, name: str, size: int) -> None:
         """Raise `DataError` for a file that is larger than an image can be, before anything of it is read."""
-        if size > LARGEST:
+        if self.too_large(size):
             raise DataError(
                 f"{self.describe(name)}: holds {size:,} bytes, more than an image file can have here "
                 f"({LARGEST:,}); remove it, or save the image in a smaller format"
             )
+
+    @staticmethod
+    def too_large(size: int) -> bool:
+        """Return whether a file of so many bytes is larger than an image can be."""
+        return size > LARGEST
 
     @abstractmethod
     def has(self, name: str) -> bool:

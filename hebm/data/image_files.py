@@ -1,8 +1,8 @@
-"""All image files of a user, one after another."""
+"""All image files of a user, in the order of their names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,8 +21,7 @@ class FileImages(Images):
     """Every image file of a folder, an archive or a list, in the shape that a model takes.
 
     All files are decoded once to find those that are not images. After that they are read when they are asked for, and
-    none is kept. They are in the order of their names; those of a compressed tar in the archive's order, so that
-    reading them one after another takes one pass.
+    none is kept.
 
     Arguments:
         files: where they are.
@@ -48,14 +47,12 @@ class FileImages(Images):
         told: Callable[[int, int], None] | None = None,
     ) -> None:
         self.files, self.shape, self.decoder = files, shape, decoder
-        names = files.in_reading_order()
+        names = files.names
         bad = corrupt_files(files, list(dict.fromkeys(names)), self._shaped, told)
         if bad and not skip:
             raise corrupt_error(bad, len(names), _SKIP)
         self.note = corrupt_note(bad, len(names)) if bad else ""
         self.names = [name for name in names if name not in bad]
-        self._stream: Iterator[tuple[str, bytes]] = iter(())
-        self._next = len(self.names)
         if not self.names:
             fix = f"put {', '.join(IMAGES[:3])} files there, or name another"
             left = f" that can be read; {fix}\n{self.note}" if bad else f"; {fix}"
@@ -79,22 +76,9 @@ class FileImages(Images):
     def _pixels(self, i: int) -> Tensor:
         name = self.names[i]
         try:
-            data = self.files.read(name) if self.files.seekable else self._streamed(i)
-            return self._shaped(data, self.files.describe(name))
+            return self._shaped(self.files.read(name), self.files.describe(name))
         except CorruptImage as error:
             raise corrupt_error({name: error}, 1, _SKIP) from error
-
-    def _streamed(self, i: int) -> bytes:
-        """Return the bytes of file i from the pass that is under way, or from a new one if that is beyond it."""
-        if i < self._next:
-            self._stream, self._next = self.files.stream(self.names[i:]), i
-        for name, data in self._stream:
-            self._next += 1
-            if name == self.names[i]:
-                return data
-        raise DataError(
-            f"{self.files.describe(self.names[i])}: is no longer in the archive; leave it as it is meanwhile"
-        )
 
     def _shaped(self, data: bytes | Picture, path: str) -> Tensor:
         """Return the pixels of a file. Raises `DataError` for another shape than the model's."""

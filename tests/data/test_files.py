@@ -4,9 +4,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
+from hebm.data import archives, unpacked
 from hebm.data.archives import open_files
 from hebm.errors import DataError
 
@@ -34,6 +36,35 @@ def test_files_travel_to_another_process(kind, tmp_path, make_tree, write_files)
     code = "import pickle, sys; f = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(f.read(f.names[0]))"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(files), stdout=subprocess.PIPE, check=True)
     assert done.stdout == images[name]
+
+
+@pytest.mark.parametrize("kind", ["all.tar.gz", "all.tar.xz"])
+def test_a_compressed_tar_is_unpacked_once_to_be_read_in_any_order(kind, tmp_path, make_tree, write_files, monkeypatch):
+    images = make_tree()
+    files = open_files(write_files(tmp_path / kind, images))
+    passes, stream = [], archives.Tar.stream
+    monkeypatch.setattr(archives.Tar, "stream", lambda self, wanted: (passes.append(1), stream(self, wanted))[1])
+    assert all(files.read(name) == images[name] for name in [*reversed(files.names), *files.names])
+    assert len(passes) == 1
+
+
+def test_a_compressed_tar_that_does_not_fit_unpacked_says_what_to_do(tmp_path, make_tree, write_files, monkeypatch):
+    files = open_files(write_files(tmp_path / "all.tar.gz", make_tree()))
+    monkeypatch.setattr(unpacked.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(DataError, match=r"all\.tar\.gz: unpacking it takes [\d,]+ bytes, and .* has 10; .*TMPDIR"):
+        files.read(files.names[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_processes_that_were_forked_read_one_unpacked_archive(tmp_path):
+    data = {str(i): bytes([i]) * 50000 for i in range(20)}
+    files = unpacked.Unpacked(data.items(), sum(map(len, data.values())), "all")
+    child = os.fork()
+    right = all(files.read(name) == data[name] for _ in range(20) for name in data)
+    if child == 0:
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert right
 
 
 def test_a_tar_with_a_file_twice_has_the_last_one(tmp_path, write_files):

@@ -28,7 +28,7 @@ from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
 from hebm_plugins.datasets.folder_layout import READINGS, Layout, archived_splits, layout_of, whole_part
 from hebm_plugins.datasets.splits import by_hash, hold_out
 
-MEMORY = 2 << 30  # bytes of decoded, or of compressed images, that a split may keep in memory
+MEMORY = 2 << 30  # bytes of decoded images that a split may keep in memory
 
 
 @attrs.frozen
@@ -57,14 +57,12 @@ class FileDecoder:
     found: Found
     decoder: ImageDecoder
     all_corrupt: Callable[[], DataError]
-    encoded: dict[str, bytes] | None = None
 
     def __call__(self, i: int) -> Tensor:
         """Decode file i. Raises one error with all files that cannot be read as images if it is one of them."""
         name = self.found.names[i]
         try:
-            data = self.found.files.read(name) if self.encoded is None else self.encoded[name]
-            return self.decoder(data, self.found.files.describe(name))
+            return self.decoder(self.found.files.read(name), self.found.files.describe(name))
         except CorruptImage as error:
             raise self.all_corrupt() from error
 
@@ -117,7 +115,7 @@ class ImageFolder(ImageData):
             images = decode_all(found, decoder) if self.cache else None
         except CorruptImage as error:
             raise self._all_corrupt() from error
-        return images if images is not None else _lazy(FileDecoder(found, decoder, self._all_corrupt, _encoded(found)))
+        return images if images is not None else _lazy(FileDecoder(found, decoder, self._all_corrupt))
 
     def _found(self, split: str) -> Found:
         found = find(Path(self.root), split, self.holdout, self.labels, self.folders)
@@ -215,19 +213,6 @@ def _lazy(decode: FileDecoder) -> LazyImages:
         f"{found.files.path}/",
         attributes=labels.attributes,
     )
-
-
-def _encoded(found: Found) -> dict[str, bytes] | None:
-    """Read the files of a compressed archive, which allows no other order than its own; None for others."""
-    if found.files.seekable:
-        return None
-    kept, total = {}, 0
-    for name, data in found.files.stream(found.names):
-        kept[name], total = data, total + len(data)
-        if total > MEMORY:
-            fix = "unpack it and set data.root to the folder, or make it a .zip or an uncompressed .tar"
-            raise DataError(f"{found.files.path}: too big to read as a compressed archive; {fix}")
-    return kept
 
 
 def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
