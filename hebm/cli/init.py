@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,8 @@ from hebm.class_names import class_names
 from hebm.cli.kinds import KINDS, Kind, example, tries
 from hebm.cli.options import UserPath
 from hebm.config.overrides import parse
+from hebm.config.shipped import named
+from hebm.config.sweep_file import is_sweep
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
@@ -44,6 +47,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
     multiple=True,
     help="With --data: a key of the table data, such as --set data.labels=labels.csv. Repeatable.",
 )
+@click.option(
+    "--from",
+    "source",
+    metavar="NAME",
+    help="Copy a configuration that comes with hebm, such as quickstart or nvae/cifar10.",
+)
 @click.option("--plugin", metavar="NAME", help="Write a plugin with a component called NAME, into the folder PATH.")
 @click.option("--kind", metavar="KIND", help=f"Which component the plugin has: {', '.join(KINDS)}. Default: prior.")
 def command(
@@ -51,6 +60,7 @@ def command(
     images: Path | None,
     minutes: float | None,
     overrides: tuple[str, ...],
+    source: str | None,
     plugin: str | None,
     kind: str | None,
 ) -> None:
@@ -66,14 +76,18 @@ def command(
         if images is None and (minutes is not None or overrides):
             raise ConfigError(f"{'--minutes' if minutes is not None else '--set'} goes with --data FOLDER")
         target = _target(path or Path("experiment.toml"))
-        if images is None:
+        if source is not None and images is not None:
+            raise ConfigError("--from: leave it out with --data")
+        if source is not None:
+            _write_copy(target, source)
+        elif images is None:
             _write_starter(target)
         else:
             _write_for_images(target, images, 30.0 if minutes is None else minutes, overrides)
         click.echo(f"wrote {target}\nnext: hebm check {target}, then hebm run {target}")
         return
-    if images is not None:
-        raise ConfigError("--data: leave it out with --plugin")
+    if images is not None or source is not None:
+        raise ConfigError(f"{'--data' if images is not None else '--from'}: leave it out with --plugin")
     folder = _write_plugin(plugin, kind or "prior", path or Path(f"hebm-{plugin}"))
     click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then pytest in {folder}; see {folder}/README.md")
 
@@ -90,6 +104,17 @@ def _run_name(path: Path) -> str:
 
 def _write_starter(path: Path) -> None:
     _write({path: _render("starter.toml", name=_run_name(path), file=path.name)})
+
+
+def _write_copy(path: Path, source: str) -> None:
+    """Copy a configuration that comes with hebm. Raises `ConfigError` for a sweep, which needs its base file."""
+    found = named(source, f"--from {source}: no configuration of this name comes with hebm")
+    text = found.read_text(encoding="utf-8")
+    if is_sweep(tomllib.loads(text)):
+        raise ConfigError(
+            f"--from {source}: is a sweep, whose base file lies next to it; run it by `hebm sweep {source}`"
+        )
+    _write({path: text})
 
 
 def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple[str, ...]) -> None:

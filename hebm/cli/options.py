@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hebm.config.paths import expanded
+from hebm.config.shipped import found
 
 
 class UserPath(click.Path):
@@ -30,7 +31,15 @@ class UserPath(click.Path):
             raise click.BadParameter(f"{error.message}{tried}", ctx, param) from error
 
 
-config_argument = click.argument("config", type=UserPath())
+class ConfigPath(UserPath):
+    """A configuration's path, or the name of one that comes with hebm, such as `quickstart`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises `ConfigError` for a name that no configuration has."""
+        return found(Path(super().convert(value, param, ctx)))
+
+
+config_argument = click.argument("config", type=ConfigPath())
 run_argument = click.argument("run", type=UserPath(exists=True, file_okay=False))
 set_option = click.option(
     "--set",

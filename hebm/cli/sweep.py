@@ -10,7 +10,7 @@ import click
 
 from hebm.cli.against import against_option, end_against, show_against
 from hebm.cli.json_output import json_option, only_json, print_json
-from hebm.cli.options import UserPath, set_option
+from hebm.cli.options import ConfigPath, UserPath, set_option
 from hebm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", type=UserPath(exists=True, dir_okay=False))
+@click.argument("file", type=ConfigPath())
 @set_option
 @click.option("--runs", type=UserPath(), default=Path("runs"), show_default=True, help="Where runs live.")
 @click.option(
