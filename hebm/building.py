@@ -39,8 +39,8 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
     """
     dtype = DTYPES[experiment.run.dtype]
     fix = f"make them smaller; the largest numbers are {', '.join(_largest_numbers(experiment))}"
-    _require_memory(experiment, images, fix)
     with explaining_memory("backbone and prior are built", fix):
+        _require_memory(experiment, images, fix)
         with seeded(experiment.seed, "backbone"):
             backbone = experiment.backbone.build(images).to(dtype)
         with seeded(experiment.seed, "prior"):

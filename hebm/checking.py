@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import attrs
 from accelerate import Accelerator
 
-from hebm import pipeline
+from hebm import pipeline, registry
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
@@ -118,8 +117,8 @@ class _Checking(Listener):
     def describe(self, recipe: Any) -> None:
         """Describe a component and the components in its fields, each with the file that defines it."""
         for part in components(recipe):
-            cls = type(part.recipe)
-            place = f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+            origin = registry.origin(part.group, part.name)
+            place = f"{origin.file}:{origin.line}" if origin.file else str(origin)
             kind = part.group.removeprefix("hebm_").removesuffix("s").replace("energie", "energy")
             self.add(f"{'  ' * part.depth}{kind} {part.name}  {place}")
 

@@ -32,7 +32,8 @@ from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
 from hebm.report.model_table import count, model_html
 from hebm.store.model_file import ModelFile, write_model_file
-from hebm.trained import TrainedModel, finite
+from hebm.trained import CHAINS, WEIGHTS, TrainedModel, count_nonfinite, finite
+from hebm.transitions import ROOT
 
 T = TypeVar("T")
 Diagnose = Callable[[Mapping[str, Tensor]], None]
@@ -160,7 +161,8 @@ class Model(nn.Module):
             draw = model.draw(few.stop - few.start, at, model.request.rows(few))
             if diagnose is not None:
                 diagnose(draw.diagnostics)
-            yield finite(model.images(attrs.evolve(draw, u=temperature * draw.u), at))
+            images = model.images(attrs.evolve(draw, u=temperature * draw.u), at)
+            yield finite(images, cause=_cause(model, at) if count_nonfinite(images) else CHAINS)
 
     @property
     def adaptations(self) -> Mapping[str, Adaptation]:
@@ -193,7 +195,7 @@ class Model(nn.Module):
         """Return E[x|z] of a posterior draw for each image, `(N, C, H, W)` in [−1, 1]. Arguments as for `infer`."""
         model = self._trained(seed, batch_size)
         found = torch.cat([*self._of_images(images, model, model.reconstructed, RECONSTRUCTION)])
-        return finite(found, "reconstructions")
+        return finite(found, "reconstructions", WEIGHTS)
 
     def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Scores:
         """Return the log tilt f of each image's latents: high is like the training data.
@@ -337,3 +339,9 @@ class Model(nn.Module):
         if self.recipes is None:
             return each_batch(images, self.backbone.layout.image, None, model, function, kind, first)
         return each_batch(images, self.recipes.images.shape, self.recipes.experiment.data, model, function, kind, first)
+
+
+def _cause(model: TrainedModel, noise: Noise) -> str:
+    """Return what is to blame for samples that are not finite: the backbone, if draws of its root are not either."""
+    starts = model.draw(BLOCK, noise, Request(after=ROOT))
+    return WEIGHTS if count_nonfinite(model.images(starts, noise)) else CHAINS

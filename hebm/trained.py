@@ -306,11 +306,21 @@ def count_nonfinite(images: Tensor) -> int:
     return int((~images.flatten(1).isfinite().all(1)).sum())
 
 
-def finite(images: Tensor, what: str = "samples") -> Tensor:
-    """Return images `(n, …)` unchanged. Raises `NonFiniteError` if one of them has NaN or infinite values."""
+CHAINS = "their chains diverged; lower prior.sampler.step_size"
+WEIGHTS = "the backbone's weights give no finite image; lower train.backbone.learning_rate"
+
+
+def finite(images: Tensor, what: str = "samples", cause: str = CHAINS) -> Tensor:
+    """Return images `(n, …)` unchanged.
+
+    Arguments:
+        images: to check.
+        what: they are.
+        cause: what is wrong if some are not finite, and what to do.
+
+    Raises `NonFiniteError` if one of them has NaN or infinite values.
+    """
     bad = count_nonfinite(images)
     if bad:
-        raise NonFiniteError(
-            f"{bad} of {len(images)} {what} are not finite: their chains diverged; lower the sampler's step size"
-        )
+        raise NonFiniteError(f"{bad} of {len(images)} {what} are not finite: {cause}")
     return images

@@ -5,6 +5,7 @@ from real_runs import tiny
 
 import hebm
 import hebm.interfaces
+from hebm import registry
 from hebm.densities import GeneratorPosterior
 from hebm.errors import ConfigError
 from hebm.pipeline import assemble
@@ -70,3 +71,16 @@ def test_a_check_says_what_will_be_missing_or_hard_to_trust():
     notes = [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
     assert "images are few for the 1280 features of efficientnet-lite0" in notes[0]
     assert notes[1].startswith("likelihood is in nats per image alone: ")
+
+
+def test_a_component_without_a_source_file_is_checked_like_any_other(tmp_path, monkeypatch):
+    """As one typed into an interpreter."""
+    monkeypatch.chdir(tmp_path)
+    typed = {"__name__": "typed"}
+    exec("import hebm\n@hebm.recipe\nclass Typed(hebm.MLP):\n    pass", typed)
+    hebm.register("hebm_energies", "typed", typed["Typed"])
+    try:
+        found = hebm.check(with_prior(type="joint", energy={"type": "typed", "width": 4}, sampler="ula"))
+    finally:
+        registry.unregister("hebm_energies", "typed")
+    assert "  energy typed  registered by hand" in found.lines

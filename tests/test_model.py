@@ -76,7 +76,12 @@ def test_samples_that_are_not_finite_are_an_error(run):
     broken = open_run(run).model
     with torch.no_grad():
         next(broken.prior.parameters()).fill_(torch.nan)
-    with pytest.raises(NonFiniteError, match="5 of 5 samples are not finite"):
+    with pytest.raises(NonFiniteError, match=r"5 of 5 samples are not finite.*lower prior\.sampler\.step_size"):
+        broken.sample(5)
+    with torch.no_grad():
+        for parameter in broken.backbone.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match=r"5 of 5 samples .*lower train\.backbone\.learning_rate"):
         broken.sample(5)
 
 

@@ -69,7 +69,7 @@ def located(recipe: Any, places: Places) -> Any:
     """
     for key, text in paths_of(recipe).items():
         place = places.get(key, {})
-        same = place.get(WRITTEN) == text and Path(place.get(ABSOLUTE, "")).exists()
+        same = place.get(WRITTEN) == text and os.path.exists(place.get(ABSOLUTE, ""))
         found = place[ABSOLUTE] if same else expanded(text)
         recipe = recipe if found == text else _changed(recipe, key.split("."), found)
     return recipe
@@ -85,7 +85,7 @@ def missing(recipe: Any, places: Places) -> str:
     lines = []
     for key, text in paths_of(recipe).items():
         here, before = absolute(text), places.get(key, {}).get(ABSOLUTE)
-        if not Path(here).exists():
+        if not os.path.exists(here):  # False, too, for a name that is too long for any file
             now = "" if here == text else f" is {here} here"
             was = f", and was {before} when the run started" if before not in (None, here) else ""
             lines.append(f"\n  {key} = {text!r}{now}{was}: not found; set it with --set {key}=PATH")

@@ -73,8 +73,8 @@ class Kept:
         for name, part in rows.items():
             if part.is_floating_point() and not bool(part.isfinite().all()):
                 raise NonFiniteError(
-                    f"{name} of draws that are to be kept has NaN or infinite values: their chains diverged; lower the "
-                    "sampler's step size"
+                    f"{name} of draws that are to be kept has NaN or infinite values: their chains diverged; lower "
+                    "prior.sampler.step_size"
                 )
         return {name: to_pixels(part) if name == IMAGE else part for name, part in rows.items()}
 

@@ -42,8 +42,8 @@ class FeatureMLP(EnergyRecipe):
         """Build a net for each layer. Raises `ConfigError` if the backbone does not show its decoder's features."""
         coordinate = with_feature(self.coordinate)
         expect_shown(layout, sees(coordinate))
-        widths = per_layer(self.width, len(layout), "energy.width")
-        depths = per_layer(self.depth, len(layout), "energy.depth")
+        widths = per_layer(self.width, len(layout), "prior.energy.width")
+        depths = per_layer(self.depth, len(layout), "prior.energy.depth")
         inputs = [math.prod(shape) for shape in seen_shapes(layout, coordinate)]
         sizes = [*zip(inputs, widths, depths, strict=True)]
         return (self._timeless if levels == 1 else self._timed)(sizes, coordinate, layout, logits)

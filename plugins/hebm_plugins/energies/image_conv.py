@@ -84,7 +84,7 @@ def head(inputs: int, width: int, dropout: float, logits: int, zero: bool) -> li
     return [nn.Flatten(), Dropout(dropout), nn.Linear(inputs, width), nn.SiLU(), out]
 
 
-_TIMELESS = 'use energy.type = "feature-mlp", or prior.type = "multi-stage"'
+_TIMELESS = 'use prior.energy.type = "feature-mlp", or prior.type = "multi-stage"'
 _DROPOUT = "of the flattened map, in training only"
 PENALTY_DOC = "w of (w/2) E |∇f|² by what f sees, at posterior draws, in the loss (R1, arXiv 1801.04406); 0 for none"
 
@@ -148,8 +148,8 @@ class FeatureConv(EnergyRecipe):
         shape = layout.last_feature or ()
         if len(shape) != 3:
             raise ConfigError(
-                f"energy 'feature-conv' needs a last decoder feature of shape (channels, height, width), and this "
-                f'backbone has one of shape {shape}; use energy.type = "feature-mlp" or "image-conv"'
+                "prior.energy: 'feature-conv' needs a last decoder feature of shape (channels, height, width), and "
+                f'this backbone has one of shape {shape}; use prior.energy.type = "feature-mlp" or "image-conv"'
             )
         count = halvings(shape)
         convolutions: list[nn.Module] = [nn.Conv2d(shape[0], self.channels, 3, padding=1), nn.SiLU()]

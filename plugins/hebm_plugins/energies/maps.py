@@ -37,6 +37,6 @@ def expect_maps(layout: LatentLayout, name: str, instead: str, side: int = 1) ->
     for shape in layout.shapes:
         if len(shape) != 3 or min(shape[1:]) < side:
             raise ConfigError(
-                f"energy {name!r} needs latent layers of shape (channels, height, width) with both sides from {side} "
-                f'on, this backbone has one of shape {shape}; use energy.type = "{instead}"'
+                f"prior.energy: {name!r} needs latent layers of shape (channels, height, width) with both sides from "
+                f'{side} on, this backbone has one of shape {shape}; use prior.energy.type = "{instead}"'
             )

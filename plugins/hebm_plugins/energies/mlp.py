@@ -101,8 +101,8 @@ class MLP(EnergyRecipe):
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
         """Build a net for each layer of this layout."""
         expect_one_level(levels, "mlp")
-        widths = per_layer(self.width, len(layout), "energy.width")
-        depths = per_layer(self.depth, len(layout), "energy.depth")
+        widths = per_layer(self.width, len(layout), "prior.energy.width")
+        depths = per_layer(self.depth, len(layout), "prior.energy.depth")
         nets = [
             mlp((math.prod(shape), *(width,) * depth, logits), self.activation)
             for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)

@@ -119,11 +119,11 @@ class MLPTime(EnergyRecipe):
         """
         if self.zero_init and self.spectral_norm:
             raise ConfigError(
-                "energy 'mlp-time': zero_init = true and spectral_norm = true exclude each other, a normalised weight "
-                "cannot be 0; set energy.zero_init = false"
+                "prior.energy: zero_init = true and spectral_norm = true exclude each other: a normalised weight "
+                "cannot be 0; set prior.energy.zero_init = false"
             )
-        widths = per_layer(self.width, len(layout), "energy.width")
-        depths = per_layer(self.depth, len(layout), "energy.depth")
+        widths = per_layer(self.width, len(layout), "prior.energy.width")
+        depths = per_layer(self.depth, len(layout), "prior.energy.depth")
         nets = [
             MLPTimeNet(math.prod(shape), width, depth, logits, self.activation, self.spectral_norm)
             for shape, width, depth in zip(seen_shapes(layout, self.coordinate), widths, depths, strict=True)

@@ -47,7 +47,7 @@ class ContextEnergy(EnergyFn):
     def _joined(self, latents: Latents) -> Latents:
         """Append c to each layer's z and u, with σ = 1."""
         if latents.context is None:
-            raise ConfigError("energy 'with-context': these latents have no context; use the energy itself")
+            raise ConfigError("prior.energy: 'with-context': these latents have no context; use the energy itself")
         c = latents.context.flatten(1)
         z = [torch.cat([part.flatten(1), c], dim=1) for part in latents.z]
         u = torch.cat([part for layer in self.layout.split(latents.u) for part in (layer.flatten(1), c)], dim=1)
@@ -73,15 +73,15 @@ class WithContext(EnergyRecipe):
         """Build the energy. Raises `ConfigError` for a layout without a context."""
         if layout.context is None:
             raise ConfigError(
-                'energy.type = "with-context": this backbone has no context; use the energy itself, or backbone.type '
-                '= "dvp"'
+                'prior.energy.type = "with-context": this backbone has no context; use the energy itself, or '
+                'backbone.type = "dvp"'
             )
         size = math.prod(layout.context)
         flat = attrs.evolve(layout, shapes=tuple((d + size,) for d in layout.sizes))
         energy = self.energy.build(flat, logits, levels)
         if seen := sees_of(energy):
             raise ConfigError(
-                f'energy.type = "with-context": its energy sees {" and ".join(map(repr, seen))}, which the decoder '
-                "computes from the context too; use that energy itself"
+                f'prior.energy.type = "with-context": its energy sees {" and ".join(map(repr, seen))}, which the '
+                "decoder computes from the context too; use that energy itself"
             )
         return ContextEnergy(energy, layout)

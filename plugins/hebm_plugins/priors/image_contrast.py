@@ -25,7 +25,7 @@ class ImageContrast(MultiStage):
     estimation (Gutmann and Hyvärinen 2010) as `multi-stage` has it, with the sampler of Cotter et al. 2013.
     """
 
-    stages: int = option(1, doc="M, ratios learned one after another", low=1, high=1000)
+    stages: int = option(1, doc="M, ratios learned one after another", low=1, high=100)
     energy: EnergyRecipe = option(factory=ImageConv, doc="log r of a stage; should start at 0")
     sampler: Sampler = option(
         factory=lambda: PCNMALA(steps=30, step_size=0.3, target_acceptance=0.5), doc="chains after training"

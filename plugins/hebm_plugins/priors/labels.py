@@ -121,6 +121,11 @@ def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int
     logits = logits_of(classes, attributes)
     if not classes and not attributes:
         return Coupling()
+    if attributes > energies:
+        raise ConfigError(
+            f"prior.attributes = {attributes}: each needs a layer of its own, and there are {energies} energies; "
+            "name fewer in data.attributes, or use a backbone of more layers"
+        )
     chosen = layers or tuple(range(attributes or energies))
     wrong = [layer for layer in chosen if not 0 <= layer < energies]
     if wrong:

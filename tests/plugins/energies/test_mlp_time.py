@@ -34,7 +34,7 @@ def test_it_starts_at_the_base_prior_at_every_level():
 
 
 def test_a_normalised_weight_cannot_start_at_zero():
-    with pytest.raises(ConfigError, match=r"set energy\.zero_init = false"):
+    with pytest.raises(ConfigError, match=r"set prior\.energy\.zero_init = false"):
         MLPTime(spectral_norm=True).build(LAYOUT)
     assert MLPTime(spectral_norm=True, zero_init=False).build(LAYOUT).eval()(latents()).isfinite().all()
 

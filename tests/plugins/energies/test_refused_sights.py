@@ -19,7 +19,7 @@ from hebm_plugins.priors.multi_stage.recipe import MultiStage
 from hebm_plugins.priors.ncp.recipe import NCP
 from hebm_plugins.priors.presets import LEBM, AdaptiveCE
 
-INSTEAD = 'use energy.type = "feature-mlp", or prior.type = "multi-stage"'
+INSTEAD = 'use prior.energy.type = "feature-mlp", or prior.type = "multi-stage"'
 
 
 class Sighted(EnergyFn):

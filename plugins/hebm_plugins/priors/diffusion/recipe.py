@@ -61,7 +61,7 @@ class Diffusion(PriorRecipe):
             logits_of(self.classes, self.attributes),
             self.levels,
             sees=("features",),
-            instead='use energy.type = "feature-mlp", or prior.type = "multi-stage"',
+            instead='use prior.energy.type = "feature-mlp", or prior.type = "multi-stage"',
         )
         coupling = couple(self.classes, self.attributes, self.label_layers, energy.count(backbone.layout))
         return DiffusionPrior(

@@ -36,7 +36,7 @@ class MultiStage(PriorRecipe):
     log r = log Σ_y exp(l_y) / K − l_{K+1}.
     """
 
-    stages: int = option(3, doc="M, ratios learned one after another", low=1, high=1000)
+    stages: int = option(3, doc="M, ratios learned one after another", low=1, high=100)
     energy: EnergyRecipe = option(factory=MLP, doc="log r of a stage; should start at 0")
     sampler: Sampler = option(factory=lambda: ULA(steps=10, step_size=0.1), doc="chains, in training and after it")
     root: PriorRecipe = option(factory=Gaussian, doc="p_0, the root that is tilted", renamed_from="base")

@@ -32,7 +32,7 @@ class NCP(PriorRecipe):
     def build(self, backbone: Backbone) -> NCPPrior:
         """Build the prior. Raises `ConfigError` for a root or an energy that does not fit: f_i of each layer."""
         layout, root = backbone.layout, build_root(self.root, backbone)
-        instead = 'use energy.type = "feature-mlp", or prior.type = "multi-stage"'
+        instead = 'use prior.energy.type = "feature-mlp", or prior.type = "multi-stage"'
         energy = build_energy(self.energy, layout, sees=("features",), instead=instead)
         if energy.count(layout) != len(layout):
             raise ConfigError(
