@@ -403,8 +403,8 @@ def test_the_names_are_these():
         "schemes": "joint two-phase variational",
         "formats": "nvae",
         "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",
-        "commands": "analyse check clean compare detect evaluate export import info init measure plugins report run sample "
-        "sweep verify",
+        "commands": "analyse check clean compare detect evaluate export import info init measure plugins report run "
+        "sample sweep verify",
     }
 
 
