@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from hebm.config.paths import expanded
 from hebm.data.archives import is_archive, open_files
 from hebm.data.files import Files
 from hebm.data.image_names import HEAD
@@ -69,7 +70,7 @@ def given_files(images: str, key: str, standard_input: IO[bytes]) -> Files:
         if not paths:
             raise DataError(f"{key}: the standard input has no paths; write one on each line")
         return ListedFiles(paths, Path("standard input"), key)
-    path = Path(images).expanduser()
+    path = Path(expanded(images))
     if path.is_file() and not is_archive(path):
         return ListedFiles([str(path)], path, key)
     return open_files(path, key)
