@@ -147,9 +147,13 @@ class StoredRun:
 
     # ------------------------------------------------------------ what it has learned
 
-    def reached(self) -> Reached:
-        """Return how far training has come. Raises `CheckpointError` if the folder does not say it."""
-        return reached(self.plan, newest_head(self.folder.checkpoints, self.run_id))
+    def reached(self, passed_over: Warn = lambda _: None) -> Reached:
+        """Return how far training has come. Raises `CheckpointError` if the folder does not say it.
+
+        Arguments:
+            passed_over: told of newer checkpoints that are damaged.
+        """
+        return reached(self.plan, newest_head(self.folder.checkpoints, self.run_id, passed_over))
 
     @property
     def plan(self) -> Mapping[str, int]:
@@ -163,14 +167,17 @@ class StoredRun:
         Arguments:
             checkpoint: whose weights are used; the newest one when left out.
         """
-        state = self.reached() if checkpoint is None else reached(self.plan, checkpoint)
+        damaged: list[str] = []
+        newest = self.reached(damaged.append)
+        state = newest if checkpoint is None else reached(self.plan, checkpoint)
         if state.finished or self.allow_unfinished:
             return
         fix = "finish it with hebm run"
+        lost = f", and newer checkpoints are damaged ({'; '.join(damaged)}): put back good copies" if damaged else ""
         if not state.total:
-            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; {fix}")
+            raise CheckpointError(f"{self.folder.path} has no checkpoint yet{lost}; {fix}")
         raise CheckpointError(
-            f"{self.folder.path} is unfinished: it is at {state}; {fix}, or use the weights that it has: "
+            f"{self.folder.path} is unfinished: it is at {state}{lost}; {fix}, or use the weights that it has: "
             "allow_unfinished=True in Python, --allow-unfinished on the command line, train.allow_unfinished = true "
             "next to train.backbone_from"
         )

@@ -58,6 +58,17 @@ def test_a_damaged_checkpoint_that_was_passed_over_is_said(run, tmp_path):
         read_run(copy).build_model()
 
 
+def test_a_run_that_seems_unfinished_as_its_last_checkpoint_is_damaged_says_so(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "tiny")
+    (copy / "checkpoints" / "step-00000012" / "manifest.json").write_bytes(b"{}")
+    said = r"at step 2 of 6 in phase 'prior', and newer checkpoints are damaged \(.*step-00000012: manifest\.json"
+    with pytest.raises(CheckpointError, match=said):
+        read_run(copy).require_finished()
+    (copy / "checkpoints" / "step-00000008" / "manifest.json").write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match=r"no checkpoint yet, and newer checkpoints are damaged"):
+        read_run(copy).require_finished()
+
+
 def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "tiny")
     os.mkfifo(tmp_path / "outside.safetensors")  # opening it would wait for ever

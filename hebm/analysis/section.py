@@ -13,7 +13,7 @@ import attrs
 from hebm.analysis.compared_plot import Plot
 from hebm.store.durable import listed, replace_file, reporting
 from hebm.store.json_shapes import damaged, read_json, shaped
-from hebm.store.metrics import write_json_atomic
+from hebm.store.own_sums import require_own_sum, without_sum, write_summed
 
 FILE = "section.json"
 
@@ -86,7 +86,7 @@ class Section:
 
         Raises `CheckpointError` if it cannot be written.
         """
-        write_json_atomic(folder / FILE, {**attrs.asdict(self), "conditions": dict(conditions)})
+        write_summed(folder / FILE, {**attrs.asdict(self), "conditions": dict(conditions)})
 
 
 @attrs.frozen
@@ -108,14 +108,18 @@ def read_section(folder: Path) -> Section:
     path, fix = folder / FILE, "run hebm analyse again"
     read = read_json(path, fix)
     with damaged(path, fix):
-        found: _File = shaped(_File, read)
+        found: _File = shaped(_File, without_sum(read))
+        require_own_sum(read)
     return Section(*(getattr(found, field.name) for field in attrs.fields(Section)))
 
 
 def read_sections(analyses: Path) -> dict[str, Section]:
-    """Read all sections in a run's folder of analyses, by name, in alphabetical order. Raises `CheckpointError`."""
+    """Read all sections in a run's folder of analyses, by name, in alphabetical order.
+
+    Raises `CheckpointError` for one that is damaged: a folder of an analysis is complete or absent.
+    """
     with reporting(f"read {analyses}"):
-        folders = [path for path in listed(analyses) if path.name[0] != "." and (path / FILE).exists()]
+        folders = [path for path in listed(analyses) if path.name[0] != "." and path.is_dir() and listed(path)]
     return {folder.name: read_section(folder) for folder in folders}
 
 

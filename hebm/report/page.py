@@ -19,8 +19,10 @@ from hebm.report.control import below_control
 from hebm.report.curves import PhaseCurves, training_curves
 from hebm.report.named_evaluations import side_by_side
 from hebm.report.numbers import percent, shown, significant
-from hebm.report.panels import Panel, band, data_address, histogram
+from hebm.report.panels import Panel, band, histogram
+from hebm.report.picture_files import picture_address
 from hebm.report.plot_data import BY_CLASS, ChainData, Plots, read_plots
+from hebm.report.training_records import training_records
 from hebm.single_layer_energies import advice
 from hebm.store.durable import listed, replace_file, reporting
 from hebm.store.metrics import MetricsLog
@@ -84,7 +86,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
     run = read_run(folder.path)
     table, results, plots = run.contents.table, run.results, read_plots(folder.samples)
     found = results or Results()
-    records = MetricsLog(folder.metrics_log).read()
+    records = training_records(run)
     return {
         "name": table.get("name", folder.path.name),
         "seed": table.get("seed"),
@@ -154,7 +156,7 @@ def _shown_by_metrics(folder: RunFolder, plots: Plots | None) -> list[Picture]:
 
 def picture_source(folder: RunFolder, name: str | None) -> str | None:
     """Return a PNG in the folder of samples as a `data:` address, None if it does not exist."""
-    return _address(folder.samples / Path(name).name) if name else None
+    return picture_address(folder.samples / Path(name).name, "hebm evaluate") if name else None
 
 
 def _previews(folder: RunFolder) -> list[Picture]:
@@ -200,15 +202,14 @@ def _sections(folder: RunFolder) -> list[tuple[Section, list[tuple[Illustration,
     return [
         (
             section,
-            [(picture, _address(folder.analyses / name / Path(picture.file).name)) for picture in section.pictures],
+            [(picture, _illustration(folder.analyses / name, picture)) for picture in section.pictures],
         )
         for name, section in read_sections(folder.analyses).items()
     ]
 
 
-def _address(path: Path) -> str | None:
-    with reporting(f"read {path}"):
-        return data_address(path.read_bytes(), "image/png") if path.is_file() else None
+def _illustration(folder: Path, picture: Illustration) -> str | None:
+    return picture_address(folder / Path(picture.file).name, f"hebm analyse {folder.name}")
 
 
 # ---------------------------------------------------------------- versions

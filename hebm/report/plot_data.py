@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import attrs
 
 from hebm.store.durable import reporting
 from hebm.store.json_shapes import damaged, read_json, shaped
-from hebm.store.metrics import write_json_atomic
+from hebm.store.own_sums import require_own_sum, without_sum, write_summed
 
 FILE = "plots.json"
 """Its name in the run's folder of samples."""
@@ -93,7 +94,7 @@ class Plots:
 
     def write(self, samples: Path) -> None:
         """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""
-        write_json_atomic(samples / FILE, attrs.asdict(self))
+        write_summed(samples / FILE, attrs.asdict(self))
 
 
 def read_plots(samples: Path) -> Plots | None:
@@ -103,9 +104,10 @@ def read_plots(samples: Path) -> Plots | None:
     """
     path, fix = samples / FILE, "make it again with hebm evaluate"
     with reporting(f"read {path}"):
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
     read = read_json(path, fix)
     with damaged(path, fix):
-        plots: Plots = shaped(Plots, read)
+        plots: Plots = shaped(Plots, without_sum(read))
+        require_own_sum(read)
     return plots

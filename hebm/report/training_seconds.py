@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hebm.store.metrics import STEP, MetricsLog
+from hebm.report.training_records import training_records
+from hebm.store.metrics import STEP
 from hebm.stored_runs import StoredRun
 
 _RATE = "learning_rate_"
@@ -39,7 +40,7 @@ def training_seconds(run: StoredRun, origin: StoredRun | None) -> TrainingSecond
 
 def _split(run: StoredRun) -> TrainingSeconds:
     """Divide what a run's training took in proportion to what its log says of each phase."""
-    logged = _logged(MetricsLog(run.folder.metrics_log).read())
+    logged = _logged(training_records(run))
     total = None if run.results is None else run.results.seconds_training
     if logged is None or "both" in logged:
         return TrainingSeconds(None, None)

@@ -252,8 +252,13 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
     return f"no checkpoint in {folder} can be used:{reasons}\n{fix}"
 
 
-def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
+def newest_head(folder: Path, run_id: str, passed_over: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
     """Return the newest checkpoint of a run, or None; its manifest alone is read and verified, no tensors.
+
+    Arguments:
+        folder: the run's `checkpoints` folder.
+        run_id: of the run.
+        passed_over: told of every newer checkpoint whose manifest is damaged; whoever loads the weights is told too.
 
     Raises `CheckpointError` if the folder cannot be read.
     """
@@ -262,10 +267,11 @@ def newest_head(folder: Path, run_id: str) -> Checkpoint | None:
     for path in newest_first:
         try:
             manifest = _read_manifest(path)
-            if not _misplaced(path, manifest, run_id):
+            if not (complaints := _misplaced(path, manifest, run_id)):
                 return manifest.checkpoint(path, {})
-        except CheckpointError:
-            continue  # damaged: whoever loads the weights is told
+        except CheckpointError as error:
+            complaints = [str(error)]
+        passed_over(f"{path}: {'; '.join(complaints)}")
     return None
 
 

@@ -88,7 +88,7 @@ class MetricsLog:
         Raises `CheckpointError` naming line and key of a record of another shape, or of a damaged one before good ones.
         """
         with reporting(f"read {self.path}"):
-            lines = read_file(self.path).split(b"\n") if self.path.exists() else []
+            lines = read_file(self.path).split(b"\n") if os.path.lexists(self.path) else []
         whole = lines[:-1]  # behind the last newline there is nothing, or a half-written line
         while whole and not _is_json(whole[-1]):  # a power cut may leave zeros there
             whole.pop()

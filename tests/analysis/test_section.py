@@ -40,6 +40,22 @@ def test_sections_are_found_by_name_and_unfinished_ones_are_not(tmp_path):
     assert read_sections(tmp_path / "none") == {}
 
 
+def test_a_changed_number_is_an_error_that_names_the_file(tmp_path):
+    SECTION.write(tmp_path, {})
+    path = tmp_path / "section.json"
+    path.write_text(path.read_text().replace("0.5", "0.7"))
+    with pytest.raises(CheckpointError, match=r"section\.json is damaged.*differs from its sha256; run hebm analyse"):
+        read_section(tmp_path)
+
+
+def test_a_folder_that_lacks_its_section_is_an_error_and_an_empty_one_is_not(tmp_path):
+    (tmp_path / "chains").mkdir()
+    assert read_sections(tmp_path) == {}
+    (tmp_path / "chains" / "long.png").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"chains/section\.json: No such file"):
+        read_sections(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"title": "x"}', '{"title": "x", "text": [], "pictures": [{}]}'])
 def test_a_damaged_section_is_an_error_that_says_how_to_mend_it(tmp_path, content):
     (tmp_path / "section.json").write_text(content)

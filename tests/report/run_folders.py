@@ -18,6 +18,7 @@ from hebm.report.plot_data import read_plots
 from hebm.store import checkpoints
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.metrics import MetricsLog
+from hebm.store.own_sums import without_sum, write_summed
 from hebm.stored_runs import read_run
 from hebm.training.saved_state import saved_state
 
@@ -78,6 +79,9 @@ def readings(folder):
 def sealed(folder, file, content):
     """Write a file whose sum hebm checks together with its sum, as a program would that knows how."""
     file.write_bytes(content)
+    if file.name in ("section.json", "plots.json"):
+        table = json.loads(content)
+        write_summed(file, without_sum(table))
     if file.parent.parent == folder.checkpoints:
         digest = hashlib.sha256(content).hexdigest()
         (file.parent / "manifest.sha256").write_text(f"{digest}  manifest.json\n")

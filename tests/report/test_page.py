@@ -6,8 +6,9 @@ import attrs
 import pytest
 import torch
 from finished_run import finished_run
+from real_runs import tiny, train
 
-from hebm.errors import CheckpointError
+from hebm.errors import CheckpointError, DataWarning
 from hebm.evaluation.metric import Measurement
 from hebm.evaluation.metrics_file import Results
 from hebm.printable import printable
@@ -59,6 +60,16 @@ def test_the_page_asks_for_no_other_file(tmp_path):
     assert sources
     assert all(source.startswith(("data:image/", "#")) for source in sources)
     assert not re.findall(r"@import|url\(|<script|https?://", page)
+
+
+def test_a_log_that_ends_before_its_finished_run_is_a_warning(tmp_path):
+    train(tiny("two-phase"), tmp_path / "tiny")
+    folder = RunFolder(tmp_path / "tiny")
+    write_report(folder)
+    lines = folder.metrics_log.read_text().splitlines(keepends=True)
+    folder.metrics_log.write_text("".join(lines[:-5]))
+    with pytest.warns(DataWarning, match=r"metrics\.jsonl ends at step 7 of 12"):
+        write_report(folder)
 
 
 def test_the_contents_name_every_section(tmp_path):
