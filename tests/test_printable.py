@@ -14,6 +14,7 @@ from hebm import registry
 from hebm.cli.json_output import print_json
 from hebm.cli.main import main
 from hebm.errors import ConfigError, DataWarning
+from hebm.html import html_table
 from hebm.printable import LINES, PrintableStream, print_escaped, printable
 
 SPELLED = {
@@ -125,3 +126,10 @@ def test_json_for_programs_has_the_name_itself_and_is_ascii(saying):
     output = saying("saying", "json").stdout
     assert json.loads(output) == {"name": EVIL, "size": "5 ± é"}
     assert output.isascii()
+
+
+def test_tables_of_notebooks_are_escaped_and_spelled_out():
+    shown = html_table("<i>\x1b", [("\u202e<b>", 3)], ("&\udcff",))
+    assert r"&lt;i&gt;\x1b" in shown
+    assert r"<td>\u202e&lt;b&gt;</td><td>3</td>" in shown
+    assert r"<th>&amp;\udcff</th>" in shown
