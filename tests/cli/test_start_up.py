@@ -1,0 +1,33 @@
+"""Commands import what they need: help and listings import neither torch nor a plugin."""
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import json, sys
+from click.testing import CliRunner
+from hebm.cli.main import main
+
+found = {}
+for line in sys.argv[1:]:
+    result = CliRunner().invoke(main, line.split())
+    heavy = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "matplotlib", "hebm_plugins"})
+    found[line] = [result.exit_code, heavy]
+print(json.dumps(found))
+"""
+
+
+def imported(*lines, cwd):
+    """What is imported after each of these commands, one after another in one process; and how each ended."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *lines], capture_output=True, text=True, check=True, cwd=cwd)
+    return json.loads(done.stdout)
+
+
+def test_help_and_listings_import_neither_torch_nor_plugins(tmp_path):
+    lines = ("--help", "plugins", "run --help", "sweep --help", "init x", "init y --from quickstart", "clean empty")
+    assert imported(*lines, cwd=tmp_path) == {line: [0, []] for line in lines}
+
+
+def test_a_description_imports_what_it_names(tmp_path):
+    assert imported("plugins joint", cwd=tmp_path) == {"plugins joint": [0, ["hebm_plugins", "numpy", "torch"]]}
