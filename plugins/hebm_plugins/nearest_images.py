@@ -22,8 +22,7 @@ from hebm_plugins.neighbours import Neighbours, nearest
 
 COPIES = (
     "A draw that copies a training image lies much nearer to it than a test image does. Simple, smooth or typical "
-    "images lie near to others too, so compare the draws in the pictures with what is nearest to them, and with the "
-    "same of test images."
+    "images lie near to others, too: compare the draws in the pictures with what is nearest to them"
 )
 
 

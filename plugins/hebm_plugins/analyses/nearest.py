@@ -122,7 +122,11 @@ class Nearest(AnalysisRecipe):
             "closer": [attrs.asdict(each) for each in shares],
         }
         return Section(
-            "Nearest training images", (_verdict(shares, ratio), COPIES), (*shown, histogram), (table,), numbers
+            "Nearest training images",
+            (_verdict(shares, ratio), f"{COPIES}, and with the same of test images."),
+            (*shown, histogram),
+            (table,),
+            numbers,
         )
 
 

@@ -86,7 +86,7 @@ class Nearest(MetricRecipe):
         images = with_neighbours(pixels, near, evaluation.splits["train"])
         told = ", ".join(f"{d:.3g}" for d in distances(near).tolist())
         row = "Each row: the image, then the training images nearest to it"
-        caption = f"{row}. Distances to the first: {told}. {COPIES}"
+        caption = f"{row}. Distances to the first: {told}. {COPIES}; `hebm analyse RUN nearest` shows test images, too."
         title = f"Nearest training images of the {KINDS[kind].title}"
         evaluation.show("nearest", Illustration(title, caption, images.flatten(0, 1), images.shape[1]))
 
