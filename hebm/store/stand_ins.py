@@ -1,4 +1,4 @@
-"""Read harmless objects of a pickle as plain values: paths, NumPy's numbers and arrays, devices, element types.
+"""Read harmless objects of a pickle as plain values: paths, times, NumPy's numbers and arrays, devices, types.
 
 torch's restricted unpickler looks up a class by its full name. A stand-in has the name of such a class and only keeps
 what it is given, so no code of the class itself runs. `plain` then puts a plain value in the place of each object.
@@ -6,6 +6,7 @@ what it is given, so no code of the class itself runs. `plain` then puts a plain
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar
@@ -49,6 +50,16 @@ class _Path(StandIn):
 class _WindowsPath(StandIn):
     def plain(self) -> str:
         return str(PureWindowsPath(*self.arguments))
+
+
+class _Time(StandIn):
+    def plain(self) -> str:
+        return str(getattr(datetime, type(self).__name__)(*self.arguments))
+
+
+class _Attributes(StandIn):
+    def plain(self) -> dict[str, Any]:
+        return dict(self.state or {})
 
 
 class _ElementType(StandIn):
@@ -116,6 +127,8 @@ for _pathlib in ("pathlib", "pathlib._local"):  # the latter in Python 3.13
     _KINDS |= {f"{_pathlib}.{name}": _WindowsPath for name in ("WindowsPath", "PureWindowsPath")}
 _KINDS |= {f"numpy.{core}.multiarray.scalar": _Scalar for core in ("core", "_core")}
 _KINDS |= {f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")}
+_KINDS |= {f"datetime.{name}": _Time for name in ("date", "datetime", "timedelta")}
+_KINDS |= {"types.SimpleNamespace": _Attributes}
 _KINDS |= {f"builtins.{name}": StandIn for name in ("bool", "dict", "float", "int", "list", "str", "tuple")}
 _KINDS |= {f"numpy.{name}": StandIn for name in ("bool_", "float16", "float32", "float64", "int32", "int64", "uint8")}
 

@@ -4,6 +4,8 @@ import argparse
 import io
 import pathlib
 from collections import Counter, OrderedDict, defaultdict
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,9 @@ NAMES = {
     "device": "torch.device",
     "torch type": "torch.dtype",
     "size": "torch.Size",
+    "datetime": "datetime.datetime",
+    "timedelta": "datetime.timedelta",
+    "attributes": "types.SimpleNamespace",
     "counter": "collections.Counter",
     "text": "numpy.str",
     "longdouble": "numpy.float128",
@@ -60,6 +65,9 @@ VALUES = {
     "objects": (np.array([None, np.int32(3)], dtype=object), [None, 3]),
     "device": (torch.device("cuda:1"), "cuda:1"),
     "torch type": (torch.bfloat16, "torch.bfloat16"),
+    "datetime": (datetime(2024, 5, 6, 7, 8), "2024-05-06 07:08:00"),
+    "timedelta": (timedelta(hours=30), "1 day, 6:00:00"),
+    "attributes": (SimpleNamespace(a=np.int64(1)), {"a": 1}),
     "size": (torch.Size([2, 3]), (2, 3)),
     "counter": (Counter({"a": 2}), {"a": 2}),
     "defaultdict": (defaultdict(list, {"a": [np.int64(1)]}), {"a": [1]}),
