@@ -204,7 +204,7 @@ def _on_cpu(device: str) -> bool:
 
 
 def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
-    """This process's training batches."""
+    """Return this process's training batches."""
     experiment = assembly.experiment
     rows = (accelerator.process_index, accelerator.num_processes)
     dtype = DTYPES[experiment.run.dtype]

@@ -97,7 +97,7 @@ class Exact(Transition):
 
     @property
     def steps(self) -> int:
-        """0: there is no chain."""
+        """Return 0: an exact move has no chain."""
         return 0
 
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:

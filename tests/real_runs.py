@@ -94,7 +94,7 @@ class Recording:
 
 
 def train(table, folder, stop_after=None, listener=None, allow=False, extend=None):
-    """Train as `hebm run` does; asked to stop after so many steps, if given. True if it came to its end."""
+    """Train as `hebm run` does; stop after that number of steps if given. Return whether it came to its end."""
     experiment = Experiment.from_table(copy.deepcopy(table))
     accelerator = pipeline.make_accelerator(experiment.run)
     assembly = pipeline.assemble(experiment)
@@ -271,7 +271,7 @@ def wait_for(condition, seconds, process=None):
 
 
 def wait_for_lines(folder, count, process):
-    """Until metrics.jsonl has so many lines; a process that ends before has failed."""
+    """Wait until metrics.jsonl has this number of lines; a process that ends earlier has failed."""
     path = Path(folder) / "metrics.jsonl"
 
     def reached():

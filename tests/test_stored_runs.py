@@ -71,7 +71,7 @@ def test_a_run_that_seems_unfinished_as_its_last_checkpoint_is_damaged_says_so(r
 
 def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "tiny")
-    os.mkfifo(tmp_path / "outside.safetensors")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "outside.safetensors")  # opening it would never return
     for path in (copy / "checkpoints").iterdir():
         manifest = json.loads((path / "manifest.json").read_text())
         manifest["files"]["../../../outside.safetensors"] = {"size": 1, "sha256": "0" * 64}

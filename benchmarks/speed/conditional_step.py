@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 
 
 def chain(subject: Subject, folded: FoldedLayerwise, noise: Noise, steps: int) -> Tensor:
-    """Ours: u after so many steps of size b_t."""
+    """Return u after `steps` steps of size b_t."""
     return run(ULA(step_size=1.0), density_of(subject, folded), subject.above, noise, steps).u
 
 

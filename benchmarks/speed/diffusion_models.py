@@ -41,7 +41,7 @@ class LightBackbone(Backbone):
         self.maps = nn.ModuleList(nn.Linear(a, 2 * b) for a, b in zip(channels[:-1], channels[1:], strict=True))
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """T, layer by layer."""
+        """Return T(u), layer by layer."""
         parts = self.layout.split(u)
         z, sigma = [parts[0] * 1.01], [parts[0].new_full((), 1.01)]
         for linear, part in zip(self.maps, parts[1:], strict=True):
@@ -52,11 +52,11 @@ class LightBackbone(Backbone):
         return Latents(u, tuple(z), tuple(sigma))
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Not needed."""
+        """Raise: the benchmark does not need it."""
         raise NotImplementedError
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Not needed."""
+        """Raise: the benchmark does not need it."""
         raise NotImplementedError
 
 

@@ -99,7 +99,7 @@ def show(title: str, rows: Sequence[Ratio]) -> None:
 
 
 def as_json(rows: Sequence[Ratio], **more: Any) -> dict[str, Any]:
-    """The table as data."""
+    """Return the table as data."""
     return {**environment(), "ratios": [{**row._asdict(), "met": row.met} for row in rows], **more}
 
 

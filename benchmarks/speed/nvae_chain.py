@@ -87,7 +87,7 @@ def measure(name: str, batch: int | None, steps: int, repeats: int) -> tuple[lis
 
 
 def peak_memory(steps: int, side: int) -> dict[str, float]:
-    """MiB that a fresh process held at most before and in a chain of so many steps."""
+    """Return the peak MiB of a fresh process before a chain and during it."""
     command = [sys.executable, __file__, "--memory-of", str(steps), "--memory-side", str(side)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return {"before": float(said[0]), "peak": float(said[1])}

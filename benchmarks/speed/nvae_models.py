@@ -60,7 +60,7 @@ class GroupEnergies(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in shapes)
 
     def tilt(self, latents: Latents) -> Tensor:
-        """f_i `(B, G)`."""
+        """Return f_i, `(B, G)`."""
         pairs = zip(self.convs, self.heads, latents.z, strict=True)
         return torch.cat([head(F.leaky_relu(conv(z), 0.2).mean((2, 3))) for conv, head, z in pairs], dim=1)
 

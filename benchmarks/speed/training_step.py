@@ -74,7 +74,7 @@ def growth(steps: int, repeats: int, chains: int) -> dict[str, dict[int, float]]
 
 
 def peak_memory(steps: int, chains: int) -> float:
-    """MiB that a fresh process held at most in a chain of so many steps."""
+    """Return the peak MiB of a fresh process during a chain."""
     command = [sys.executable, __file__, "--memory-of", str(steps), "--chains", str(chains)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -117,7 +117,7 @@ class Files(ABC):
 
     @staticmethod
     def too_large(size: int) -> bool:
-        """Return whether a file of so many bytes is larger than an image can be."""
+        """Return whether a file of this size, in bytes, is larger than an image can be."""
         return size > LARGEST
 
     @abstractmethod

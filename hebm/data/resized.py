@@ -34,7 +34,7 @@ class Resized(Images):
 
     @property
     def resized(self) -> bool:
-        """Whether the size differs."""
+        """Return whether the images have to be resized."""
         return self.images.shape != self.shape
 
     def __len__(self) -> int:

@@ -81,7 +81,7 @@ class Scorer:
 
     @property
     def has_density(self) -> bool:
-        """Whether f − |u|²/2 is the prior's log density up to a constant: not so for a chain of conditionals."""
+        """Whether f − |u|²/2 is the prior's log density up to a constant; it is not for a chain of conditionals."""
         prior = self.model.prior
         return context_of(prior) is None and prior.density(self.model.generator) is not None
 
@@ -143,7 +143,7 @@ def scan(
         images: any of the model's shape.
         score: of a batch and its noise, `(B, …)`.
         name: of these images, for their noise.
-        unlike: images may be so unlike the training data that their latents overflow: a score that is no number is then
+        unlike: images may be so unlike the training data that their latents overflow: a score that is NaN is then
             −∞, the lowest; one that is infinite stays so.
 
     Raises `NonFiniteError` if a score is not finite, unless `unlike`.

@@ -236,7 +236,7 @@ def check_objective(recipe: BackboneRecipe, images: ImageSpec) -> None:
         loss.total, backbone.named_parameters(), "the objective reaches every parameter", fix, nonzero=False
     )
     attached = [name for name, term in loss.terms.items() if term.requires_grad or term.ndim]
-    promise(not attached, "terms are detached scalars", f"not so: {', '.join(attached)}", "term.detach()")
+    promise(not attached, "terms are detached scalars", f"attached to a graph: {', '.join(attached)}", "term.detach()")
 
 
 def check_folded(recipe: BackboneRecipe, images: ImageSpec) -> None:

@@ -51,7 +51,9 @@ def check_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
         what = f"the loss of stage {stage.name!r} reaches all its parameters"
         expect_gradients(loss.total, stage.module.named_parameters(), what, "use or drop them", nonzero=False)
         attached = [name for name, term in loss.terms.items() if term.requires_grad or term.ndim]
-        promise(not attached, "terms are detached scalars", f"not so: {', '.join(attached)}", "term.detach()")
+        promise(
+            not attached, "terms are detached scalars", f"attached to a graph: {', '.join(attached)}", "term.detach()"
+        )
         if not stage.with_backbone:
             _expect_backbone_untouched(loss, twin)
 

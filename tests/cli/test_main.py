@@ -28,7 +28,7 @@ def failing():
         registry.unregister("hebm_commands", name)
 
 
-def test_an_error_that_the_user_can_mend_is_a_message_and_its_exit_status(failing):
+def test_an_error_that_the_user_can_fix_is_a_message_and_its_exit_status(failing):
     result = invoke("ConfigError")
     assert (result.exit_code, result.stderr, result.stdout) == (2, "error: what: allowed\n", "")
     assert invoke("CheckpointError").exit_code == 1

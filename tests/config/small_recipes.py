@@ -60,7 +60,7 @@ class Net(EnergyRecipe):
 
 @recipe
 class Tilted(PriorRecipe):
-    """A prior whose default sampler is no default Walk."""
+    """A prior whose default sampler differs from a default Walk."""
 
     energy: EnergyRecipe = option(factory=Net, doc="f")
     sampler: Sampler = option(factory=lambda: Walk(steps=7, step_size=0.5), doc="the chain")

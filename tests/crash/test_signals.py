@@ -80,7 +80,7 @@ class Slow(MetricRecipe):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_evaluation_ends_it_and_the_next_run_evaluates_anew(tmp_path, plugin, number):
+def test_a_signal_during_evaluation_ends_it_and_the_next_run_evaluates_again(tmp_path, plugin, number):
     path = plugin("hebm_metrics", "slow", "plug_slow_metric:Slow", SLOW_METRIC)
     config = write_config(tmp_path, tiny(evaluate={"metrics": ["slow"]}))
     process = fork_server().hebm("run", config, "--runs", tmp_path, path=[path])

@@ -17,7 +17,7 @@ STRIDES = {"normal": 1, "down": 2, "up": UP}
 
 
 def build(case, channels):
-    """The layer of a case, for inputs of so many channels."""
+    """Return the layer of a case for inputs with this number of channels."""
     kind, *rest = case.split(".")
     if kind == "op":
         stride = int(rest[1].removeprefix("stride"))

@@ -191,7 +191,7 @@ class CelebADecoder:
 
 
 class CelebAImages(LazyImages):
-    """Faces and their attributes."""
+    """CelebA: faces with 40 attributes."""
 
     def fingerprint(self) -> str:
         """Hash names and images: torchvision verifies the published attributes by their checksum."""

@@ -119,7 +119,7 @@ def test_a_chain_of_an_energy_that_sees_features_is_compiled_as_one_graph():
 
 
 @torch.no_grad()
-def test_the_likelihood_goes_on_where_t_stopped_and_without_features_starts_anew():
+def test_the_likelihood_goes_on_where_t_stopped_and_without_features_starts_again():
     backbone = built()
     latents = backbone.latents(torch.ones(2, backbone.layout.dim, dtype=torch.float64))
     torch.testing.assert_close(backbone.likelihood(latents).mean, backbone.likelihood(latents.detach()).mean)

@@ -44,7 +44,7 @@ class DVPPrior(GaussianPrior):
 
     @property
     def context(self) -> tuple[int, ...] | None:
-        """The shape of c."""
+        """Return the shape of the context c."""
         return self.layout.context
 
     # ------------------------------------------------------------ drawing

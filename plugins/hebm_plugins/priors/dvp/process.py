@@ -67,7 +67,7 @@ class Diffusion(nn.Module):
         return _column(self.schedule.alpha(t)) * c + _column(self.schedule.sigma(t)) * eps
 
     def predicted(self, z: Tensor, t: Tensor, keep: Tensor | None = None) -> Tensor:
-        """ε̂, of z's shape."""
+        """Return the predicted noise ε̂, of z's shape."""
         raw = full_precision(self.net(z, t) if keep is None else self.net(z, t, keep))
         if not self.velocity:
             return raw

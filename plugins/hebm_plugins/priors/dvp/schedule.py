@@ -45,18 +45,18 @@ class Schedule(nn.Module, ABC):
 
     @abstractmethod
     def gamma(self, t: Tensor) -> Tensor:
-        """γ(t), of t's shape."""
+        """Return γ(t), of t's shape."""
 
     @abstractmethod
     def slope(self, t: Tensor) -> Tensor:
-        """γ'(t)."""
+        """Return the derivative γ'(t)."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """α_t."""
+        """Return α_t, the factor of the data at time t."""
         return (-self.gamma(t)).sigmoid().sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """σ_t."""
+        """Return σ_t, the factor of the noise at time t."""
         return self.gamma(t).sigmoid().sqrt()
 
     def continuous_weight(self, t: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Schedule(nn.Module, ABC):
         return 0.5 * steps * (self.gamma(t) - self.gamma(t - 1 / steps)).expm1()
 
     def backwards(self, t: Tensor, s: Tensor) -> Step:
-        """q(z_s | z_t, x)."""
+        """Return q(z_s | z_t, x) for s < t."""
         alpha_t, alpha_s = self.alpha(t), self.alpha(s)
         var_t, var_s = self.sigma(t).square(), self.sigma(s).square()
         alpha = alpha_t / alpha_s
@@ -80,11 +80,11 @@ class LinearSchedule(Schedule):
     """γ(t) = γ_min + (γ_max − γ_min) t."""
 
     def gamma(self, t: Tensor) -> Tensor:
-        """γ(t)."""
+        """Return γ(t)."""
         return self.low + (self.high - self.low) * t
 
     def slope(self, t: Tensor) -> Tensor:
-        """γ_max − γ_min."""
+        """Return γ_max − γ_min."""
         return (self.high - self.low).to(t.dtype).expand_as(t)
 
 
@@ -96,7 +96,7 @@ class CosineSchedule(Schedule):
         return first + (last - first) * t, last - first
 
     def gamma(self, t: Tensor) -> Tensor:
-        """γ(t)."""
+        """Return γ(t)."""
         return 2 * self._angle(t)[0].tan().log()
 
     def slope(self, t: Tensor) -> Tensor:

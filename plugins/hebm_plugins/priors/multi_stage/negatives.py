@@ -121,7 +121,7 @@ class Bank(nn.Module):
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
 
     def turn(self) -> None:
-        """A stage begins: what was recorded is now what the stage before left."""
+        """Start a stage: what was recorded is now what the stage before left."""
         self.previous.copy_(self.recorded)
         self.counts.copy_(torch.stack([torch.zeros_like(self.counts[0]), self.counts[0]]))
 
