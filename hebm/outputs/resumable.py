@@ -141,7 +141,7 @@ class Resumable(Generic[Rows]):
         """Put the whole output into its place. Raises `CheckpointError`."""
         with reporting(f"write {self.target}"):
             self.writer.finish()
-        self._journal.forget()
+        self._journal.end()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._close()

@@ -76,7 +76,7 @@ def test_one_that_was_killed_while_it_was_finished_becomes_the_same(tmp_path, ki
             if moment == "before":
                 monkeypatch.setattr(os, "replace", die)
             else:
-                monkeypatch.setattr(Journal, "forget", die)
+                monkeypatch.setattr(Journal, "end", die)
             output.finish()
             raise KeyboardInterrupt  # a folder needs no renaming at its end
 
