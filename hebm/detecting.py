@@ -71,20 +71,24 @@ class Scoring:
         name = f"test-scores-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
         return self.run.stored.folder.cache / name
 
-    def require_test_images(self) -> None:
-        """Raise `DataError` if neither the run's test images nor their scores can be read."""
-        if read_cached(self._kept) is None:
-            self.run.experiment.data.load("test")
+    def test_images(self) -> Images | None:
+        """Return the run's test images; None if their scores are kept. Raises `DataError` if they cannot be read."""
+        return self.run.experiment.data.load("test") if read_cached(self._kept) is None else None
 
-    def of_test_images(self, listener: Listener) -> Tensor:
+    def of_test_images(self, listener: Listener, images: Images | None = None) -> Tensor:
         """Return the scores of the run's test images, float64 `(M, E)`, each column sorted; computed once.
+
+        Arguments:
+            listener: is told how many are done.
+            images: the test images, if they were loaded already.
 
         Raises `DataError` if they cannot be read.
         """
         path = self._kept
         if (kept := read_cached(path)) is not None:
             return kept[0]["scores"].clone()  # their memory was the file's
-        found = self._scored(self.run.experiment.data.load("test"), listener).sort(0).values
+        loaded = images or self.run.experiment.data.load("test")
+        found = self._scored(loaded, listener).sort(0).values
         write_cached(path, {"scores": found})
         return found
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hebm.data.image_files import FileImages
+    from hebm.data.images import Images
     from hebm.detecting import Scoring
     from hebm.progress import Progress
 
@@ -101,7 +102,8 @@ def command(
     scoring.require_tilt()
     progress = Progress(task="detect")
     found = _images(scoring, images, corrupt == "skip", progress)
-    table = _Table(scoring, found, seed, _ranked(scoring, percentiles, threshold), progress)
+    ranked, test_images = _test_images(scoring, percentiles, threshold)
+    table = _Table(scoring, found, seed, ranked, test_images, progress)
     if output is None:
         beyond = table.to_standard_output(threshold)
     else:
@@ -133,28 +135,38 @@ def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> Fi
     return found
 
 
-def _ranked(scoring: Scoring, percentiles: bool | None, threshold: float | None) -> bool:
-    """Return whether percentiles are given: if they are asked for, or if nothing is said and they can be."""
+def _test_images(scoring: Scoring, percentiles: bool | None, threshold: float | None) -> tuple[bool, Images | None]:
+    """Return whether percentiles are given, if they are asked for, or if nothing is said and they can be.
+
+    The test images come with it, unless their scores are kept.
+    """
     from hebm.errors import DataError
 
     if percentiles is False:
-        return False
+        return False, None
     try:
-        scoring.require_test_images()
+        return True, scoring.test_images()
     except DataError as error:
         if percentiles or threshold is not None:
             raise
         click.echo(f"note: no percentiles, since the run's test images cannot be read: {error}", err=True)
-        return False
-    return True
+        return False, None
 
 
 class _Table:
     """The table of scores, written batch by batch."""
 
-    def __init__(self, scoring: Scoring, images: FileImages, seed: int, percentiles: bool, progress: Progress) -> None:
+    def __init__(
+        self,
+        scoring: Scoring,
+        images: FileImages,
+        seed: int,
+        percentiles: bool,
+        test_images: Images | None,
+        progress: Progress,
+    ) -> None:
         self.scoring, self.images, self.seed, self.progress = scoring, images, seed, progress
-        self.percentiles = percentiles
+        self.percentiles, self.test_images = percentiles, test_images
 
     def to_file(self, output: Path, force: bool) -> None:
         """Write what is missing of a CSV."""
@@ -188,10 +200,12 @@ class _Table:
         from hebm.outputs.tables import csv_bytes
 
         beyond = printed = 0
+        terminal = sys.stdout.isatty()  # text is escaped there; elsewhere names keep their bytes
 
         def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             nonlocal beyond, printed
-            click.echo(csv_bytes(rows if printed else [header, *rows]), nl=False)
+            lines = csv_bytes(rows if printed else [header, *rows])
+            click.echo(lines.decode(errors="backslashreplace") if terminal else lines, nl=False)
             printed += len(rows)
             beyond += sum(_is_beyond(dict(zip(header, row, strict=True)), threshold) for row in rows)
 
@@ -204,7 +218,7 @@ class _Table:
     def _write(self, start: int, write: Callable[[Sequence[str], Sequence[Sequence[Any]]], None]) -> None:
         from hebm.detecting import header, table_rows
 
-        ordered = self.scoring.of_test_images(self.progress) if self.percentiles else None
+        ordered = self.scoring.of_test_images(self.progress, self.test_images) if self.percentiles else None
         number = len(self.images)
         self.progress.counted("images", start, number)
         for scores in self.scoring.batches(self.images, self.seed, start):

@@ -82,13 +82,22 @@ class Journal:
         self._append(json.dumps(place))
 
     def close(self) -> None:
-        """Release the lock; remove the journal if there is no unfinished output."""
+        """Release the lock; remove the journal if it tells of no unfinished output. A second call does nothing."""
+        if self._handle < 0:
+            return
         unused = self.settings is None
         if unused and os.name != "nt":  # before the lock is released, so that nobody else's is removed
             self.path.unlink(missing_ok=True)
         os.close(self._handle)
+        self._handle = -1
         if unused and os.name == "nt":  # there, an open file cannot be removed
             self.path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Remove the journal of an output that is whole, and release the lock. Raises `CheckpointError`."""
+        self.settings = None
+        with reporting(f"remove {self.path}"):
+            self.close()
 
     def _append(self, line: str) -> None:
         with reporting(f"write {self.path}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -47,7 +48,7 @@ class PngFolder(Writer[Tensor]):
 
     def clear(self) -> None:
         """Remove numbered images."""
-        for name in filter(_NUMBERED.fullmatch, self._names()):
+        for name in list(filter(_NUMBERED.fullmatch, self._names())):
             (self.target / name).unlink()
 
     def start(self) -> None:
@@ -57,9 +58,7 @@ class PngFolder(Writer[Tensor]):
     def resume(self, place: Place) -> Place:
         """Return the first image that is missing or empty."""
         self.start()
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.target)}
-        missing = (i for i in range(place.rows) if not sizes.get(_name(i)))
-        return Place(next(missing, place.rows))
+        return Place(next((i for i in range(place.rows) if not self._is_there(i)), place.rows))
 
     def write(self, first: int, rows: Tensor) -> Place:
         """Write a PNG for each row."""
@@ -76,8 +75,15 @@ class PngFolder(Writer[Tensor]):
         """Remove what an interruption left."""
         self._temporary.unlink(missing_ok=True)
 
-    def _names(self) -> list[str]:
-        return os.listdir(self.target) if self.target.is_dir() else []
+    def _is_there(self, i: int) -> bool:
+        path = self.target / _name(i)
+        return path.is_file() and path.stat().st_size > 0
+
+    def _names(self) -> Iterator[str]:
+        """Yield the names of what is in the folder; there may be millions."""
+        if self.target.is_dir():
+            with os.scandir(self.target) as entries:
+                yield from (entry.name for entry in entries)
 
 
 def _name(i: int) -> str:

@@ -7,6 +7,7 @@ what is written depends on the settings in the journal alone, and rows come in b
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +96,9 @@ class Resumable(Generic[Rows]):
         return self._journal.place.rows
 
     def __enter__(self) -> Self:
-        target = self.target
+        target = Path(os.path.abspath(self.target))  # "." has no name, and what it means has one
+        if not target.name:
+            raise DataError(f"-o {self.target}: the root folder is not an output; name another")
         self.writer.require_place()
         with reporting(f"write {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,7 @@ class Resumable(Generic[Rows]):
         """Put the whole output into its place. Raises `CheckpointError`."""
         with reporting(f"write {self.target}"):
             self.writer.finish()
-        self._journal.forget()
+        self._journal.end()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._close()

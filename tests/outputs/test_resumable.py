@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_one_that_was_killed_while_it_was_finished_becomes_the_same(tmp_path, ki
             if moment == "before":
                 monkeypatch.setattr(os, "replace", die)
             else:
-                monkeypatch.setattr(Journal, "forget", die)
+                monkeypatch.setattr(Journal, "end", die)
             output.finish()
             raise KeyboardInterrupt  # a folder needs no renaming at its end
 
@@ -225,3 +226,14 @@ def test_the_journal_says_what_is_drawn(tmp_path):
         write(output, 1)
     lines = (tmp_path / "x.npy.partial.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [SETTINGS, [4, 0]]
+
+
+def test_the_folder_that_one_is_in_can_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with opened(Path()) as output:
+        write(output)
+        output.finish()
+    assert len(os.listdir(tmp_path / "here")) == NUMBER
+    with pytest.raises(DataError, match="the root folder is not an output"), opened(Path("/")):
+        pass
