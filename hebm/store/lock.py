@@ -6,9 +6,11 @@ file of a dead process is simply taken over.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +26,8 @@ from hebm.store.file_locks import try_lock, wait_for_lock
 from hebm.store.json_shapes import ShapeError, parsed, shaped
 
 NAME = "run.lock"
+_OWN_FILE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A lock is overwritten: no link is followed out of the run folder, and no pipe is waited for."""
 
 
 @contextmanager
@@ -61,8 +65,9 @@ class RunLock:
 
     def __enter__(self) -> Self:
         with reporting(f"lock {self.folder}"):
-            handle = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(self.folder / NAME, _OWN_FILE, 0o644)
             try:
+                _require_file(handle, self.folder / NAME)
                 self._take(handle)
             except (OSError, CheckpointError):
                 os.close(handle)
@@ -91,6 +96,11 @@ class RunLock:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def _require_file(handle: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _holder(handle: int) -> str:

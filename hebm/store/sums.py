@@ -166,7 +166,8 @@ def _contents(folder: Path) -> Contents:
             try:
                 contents[name] = read_file(folder / name)
             except FileNotFoundError:
-                continue
+                if os.path.lexists(folder / name):  # a link that leads nowhere is not a file that was removed
+                    raise
     return contents
 
 

@@ -143,3 +143,19 @@ def test_of_many_that_start_at_once_one_wins(tmp_path):
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(CheckpointError, match="cannot lock"), RunLock(tmp_path / "missing"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
+@pytest.mark.parametrize("kind", ["a link to a file", "a link to nothing", "a link to a device", "a pipe"])
+def test_a_lock_that_leads_elsewhere_is_refused_by_name_and_nothing_is_written_there(tmp_path, kind):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    if kind == "a link to a file":
+        outside.write_text("mine")
+    if kind == "a pipe":
+        os.mkfifo(run / "run.lock")
+    else:
+        (run / "run.lock").symlink_to("/dev/null" if kind == "a link to a device" else outside)
+    with pytest.raises(CheckpointError, match=r"cannot lock .*run\.lock"), RunLock(run):
+        pass
+    assert not outside.exists() or outside.read_text() == "mine"

@@ -57,6 +57,15 @@ def test_named_evaluations_are_covered_may_be_removed_and_leave_with_a_change_th
     assert checked(folder).returncode == 0
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "evaluations/k100.json"])
+def test_a_link_that_leads_nowhere_is_named_and_not_taken_for_a_removed_file(folder, name):
+    sums.write(folder, {sums.evaluation_file("k100"): b'{"fd": 2}\n'})
+    (folder / name).unlink()
+    (folder / name).symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match=f"cannot read .*{name}"):
+        sums.read(folder)
+
+
 def test_a_file_that_hebm_did_not_write_among_named_evaluations_is_named(folder):
     (folder / sums.EVALUATIONS).mkdir()
     (folder / sums.EVALUATIONS / "own.json").write_bytes(b"{}")
