@@ -123,6 +123,7 @@ def assemble(
 
     Raises `ConfigError` or `DataError` for what does not fit, `HebmError` for weights of an extractor that are missing.
     """
+    _check_cache(experiment.run)
     written, places = experiment, places or {}
     experiment = located(written, places)
     data = experiment.data
@@ -140,6 +141,15 @@ def assemble(
     plan = assembly.plan
     plan.check_transitions()
     return attrs.evolve(assembly, notes=plan.check()) if measured else assembly
+
+
+def _check_cache(settings: RunSettings) -> None:
+    """Raise `ConfigError` for a cache folder that can be none: a name that is too long, or may not be looked at."""
+    try:
+        Path(settings.cache_folder).expanduser().exists()
+    except (OSError, RuntimeError) as error:  # of `expanduser`: no such user
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"run.cache_folder cannot be {settings.cache_folder!r} ({why}); name another") from error
 
 
 @contextmanager
