@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # notebooks call `hebm`
 
 import reference_pages  # noqa: E402
 from docstring_markup import as_restructured_text  # noqa: E402
@@ -30,9 +32,11 @@ myst_enable_extensions = ["deflist", "dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 
 nb_execution_mode = "cache"
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"
 
 default_role = "literal"
 autodoc_member_order = "bysource"
@@ -50,7 +54,7 @@ def _plain_docstring(app: Any, what: str, name: str, found: Any, options: Any, l
 
 
 def _without_links_to_files(app: Any, path: Path, page: str, content: list[str]) -> None:
-    """In an included file, show links to files of the repository, which are no pages, as their text."""
+    """Show links of an included file that lead to files of the repository, not to pages, as plain code."""
     content[0] = _LINK_TO_FILE.sub(r"`\1`", content[0])
 
 

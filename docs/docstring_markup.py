@@ -19,13 +19,18 @@ def description(text: str | None) -> str:
 
 
 def as_markdown(text: str) -> str:
-    """Return plain text as Markdown: what is not code loses its special characters, indented blocks are code."""
+    """Return plain text as Markdown: what is not code loses its special characters.
+
+    Indented blocks are code, and tables stay tables.
+    """
     blocks = _PARAGRAPH_ENDS.split(inspect.cleandoc(text))
-    return "\n\n".join(block if block.startswith("    ") else _marked(block, r"([*<>\[\]$\\|])") for block in blocks)
+    return "\n\n".join(
+        block if block.startswith(("    ", "| ")) else _marked(block, r"([*<>\[\]$\\|])") for block in blocks
+    )
 
 
 def as_restructured_text(lines: list[str]) -> list[str]:
-    """Return the lines of a docstring as reStructuredText, sections left as they are.
+    """Return the lines of a docstring as reStructuredText; sections keep their form for napoleon.
 
     What is not code loses its special characters. A formula on indented lines, and an example without `>>>`, become
     literal blocks.
@@ -47,10 +52,10 @@ def _converted(rows: list[str], section: str | None) -> list[str]:
     first = rows[0] if rows else ""
     if first.lstrip().startswith(">>>"):
         return rows
-    if first.startswith("    ") and section in (None, "Example:"):
+    if first.startswith("| ") or (first.startswith("    ") and section in (None, "Example:")):
         margin = "" if section is None else "    "
-        return [f"{margin}::", "", *(margin + row for row in rows)]
-    return [_marked(row, r"([*|\\]|_\b)", "``") for row in rows]
+        return [f"{margin}::", "", *(f"{margin}    {row.removeprefix('    ')}" for row in rows)]
+    return [_marked(row, r"([*|\\]|_\b|(?<=\b[A-Z])\.)", "``") for row in rows]
 
 
 def _marked(text: str, special: str, quotes: str = "`") -> str:

@@ -1,4 +1,4 @@
-"""Write the pages of the reference from what is installed: components, commands, tables of a file, Python names.
+"""Write the pages of the reference from what is installed: components, commands, tables of a file, names, skeletons.
 
 `pages` returns them as Markdown and needs nothing but hebm; `write` puts them into a folder, for Sphinx.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
+from string import Template
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +20,7 @@ from docstring_markup import as_markdown, description
 import hebm
 import hebm.interfaces
 from hebm import registry
+from hebm.cli.kinds import KINDS
 from hebm.cli.main import main
 from hebm.cli.plugin_keys import ComponentKey, component_keys
 from hebm.config.experiment import Experiment
@@ -59,7 +62,7 @@ def pages() -> dict[str, str]:
     """Return the text of each page by its file's name."""
     found = {f"{short_group(group)}.md": components(group) for group in GROUPS if group != COMMANDS}
     found |= {"commands.md": commands(), "tables.md": tables()}
-    return found | {"python.md": python_names(), "interfaces.md": interface_names()}
+    return found | {"python.md": python_names(), "interfaces.md": interface_names(), "skeletons.md": skeletons()}
 
 
 def write(folder: Path) -> None:
@@ -273,3 +276,21 @@ def _directives(module: ModuleType, names: list[str]) -> str:
         kind = "autofunction" if inspect.isfunction(found) else "autoexception" if _is_error(found) else "autoclass"
         rows.append(f".. {kind}:: {module.__name__}.{name}" + ("\n   :members:" if inspect.isclass(found) else ""))
     return "```{eval-rst}\n" + "\n\n".join(rows) + "\n```"
+
+
+# ---------------------------------------------------------------- plugins
+
+
+def skeletons() -> str:
+    """Return the page of the smallest component of each kind, as `hebm init --plugin` writes it."""
+    intro = "`hebm init --plugin mine --kind KIND` writes a complete distribution with one of these, and its tests."
+    return "\n\n".join(["# The smallest component of each kind", intro, *map(_skeleton, KINDS)]) + "\n"
+
+
+def _skeleton(kind: str) -> str:
+    about = KINDS[kind]
+    text = resources.files("hebm.cli").joinpath("skeleton", f"{kind}.py.txt").read_text(encoding="utf-8")
+    code = Template(text).substitute(name="mine", class_name="Mine")
+    use = about.use.replace("NAME", "mine")
+    about_it = f"Entry-point group `{about.group}`. The example is {about.does}; use it by `{use}`."
+    return f"(skeleton-{kind})=\n## {about.title.capitalize()}\n\n{about_it}\n\n```python\n{code}```"

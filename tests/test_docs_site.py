@@ -1,6 +1,8 @@
 """The documentation site: the generated reference is complete, and the links of its pages lead somewhere."""
 
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import hebm
 import hebm.interfaces
 from hebm import registry
+from hebm.cli.kinds import KINDS
 from hebm.config.recipes import fields_of
 from hebm.entry_points import short_group
 from hebm.registry import COMMANDS, GROUPS
@@ -19,6 +22,7 @@ sys.path.insert(0, str(DOCS))
 from docstring_markup import as_markdown, as_restructured_text  # noqa: E402
 from reference_pages import label, pages  # noqa: E402
 
+HEBM = [sys.executable, "-m", "hebm.cli.main"]
 GENERATED = DOCS / "reference" / "generated"
 COMPONENTS = [
     (group, name)
@@ -68,6 +72,12 @@ def test_every_name_of_the_interfaces_is_there(generated, name):
 @pytest.mark.parametrize("table", ["file", "train", "evaluate", "run", "slurm"])
 def test_every_table_of_a_file_is_there(generated, table):
     assert section(generated["tables.md"], f"table-{table}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_plugin_is_there_with_code_that_compiles(generated, kind):
+    code = section(generated["skeletons.md"], f"skeleton-{kind}").split("```python\n")[1].split("\n```")[0]
+    compile(code, kind, "exec")
 
 
 def written_pages():
@@ -132,3 +142,20 @@ def test_formulas_and_examples_of_docstrings_become_literal_blocks():
         "",
     ]
     assert as_restructured_text(lines) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.md")), ids=lambda path: path.stem)
+def test_every_cell_of_a_notebook_runs(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = re.findall(r"```\{code-cell\} python\n(.*?)\n```", notebook.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(cells) > 5
+    names = {"command": lambda line: subprocess.run([*HEBM, *shlex.split(line)], check=True)}
+    for cell in cells:
+        exec(as_calls(cell), names)
+
+
+def as_calls(cell):
+    """The code of a cell, with its lines that call the command `hebm` as Python calls."""
+    code = re.sub(r"(?m)^:tags:.*\n", "", cell)
+    return re.sub(r"(?m)^!hebm (.*)$", lambda line: f"command(f{line[1]!r})", code)
