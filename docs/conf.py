@@ -45,12 +45,20 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 napoleon_use_rtype = False
 
+_ATTRS_DEFAULT = re.compile(r"= (attr_dict\['\w+'\]\.default|NOTHING)")
 _LINK_TO_FILE = re.compile(r"(?<!!)\[([^\]`]+)\]\((?!https?:|#)[^)]+\)")
 
 
 def _plain_docstring(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     """Let docstrings be plain text: escape what reStructuredText would read in them."""
     lines[:] = as_restructured_text(lines)
+
+
+def _without_factories(
+    app: Any, what: str, name: str, found: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write `...` for the defaults of recipes, whose values are in the list of their arguments."""
+    return signature and _ATTRS_DEFAULT.sub("= ...", signature), returns
 
 
 def _without_links_to_files(app: Any, path: Path, page: str, content: list[str]) -> None:
@@ -62,4 +70,5 @@ def setup(app: Any) -> None:
     """Write the generated pages, and read docstrings as plain text."""
     reference_pages.write(HERE / "reference" / "generated")
     app.connect("autodoc-process-docstring", _plain_docstring, priority=100)
+    app.connect("autodoc-process-signature", _without_factories)
     app.connect("include-read", _without_links_to_files)

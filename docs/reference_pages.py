@@ -55,6 +55,7 @@ PLACES = {
     "hebm_formats": "`hebm import` and `hebm export`",
     "hebm_analyses": "`hebm analyse RUN NAME`, with keys given as `--set NAME.key=value`",
 }
+_LONG = 150
 _BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 
 
@@ -135,7 +136,12 @@ def _default(key: ComponentKey) -> str:
     if key.required:
         return "; required"
     value = key.default()
-    return "; may be left out" if value is None else f"; default `{inline(value)}`"
+    return "; may be left out" if value is None else f"; default `{_short(inline(value))}`"
+
+
+def _short(value: str) -> str:
+    """Return a value as TOML; of a long table, its type alone, since its keys are listed with the component."""
+    return re.sub(r"(\{ type = \"[\w-]+\"),.*", r"\1, … }", value) if len(value) > _LONG else value
 
 
 def _summary(found: Any) -> str:
@@ -284,7 +290,7 @@ def _directives(module: ModuleType, names: list[str]) -> str:
 def skeletons() -> str:
     """Return the page of the smallest component of each kind, as `hebm init --plugin` writes it."""
     intro = "`hebm init --plugin mine --kind KIND` writes a complete distribution with one of these, and its tests."
-    return "\n\n".join(["# The smallest component of each kind", intro, *map(_skeleton, KINDS)]) + "\n"
+    return "\n\n".join(["# Skeletons of plugins", intro, *map(_skeleton, KINDS)]) + "\n"
 
 
 def _skeleton(kind: str) -> str:

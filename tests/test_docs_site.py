@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,39 @@ def broken_links(text, page, generated):
         if not re.match(r"\w+:", link) and not (there and known):
             found.append(link)
     return found
+
+
+def blocks(language):
+    """The code blocks of a language on all written pages, with the page that each is on."""
+    pattern = rf"^```{language}\n(.*?)^```$"
+    for page in written_pages():
+        yield from ((page.name, code) for code in re.findall(pattern, page.read_text(encoding="utf-8"), re.S | re.M))
+
+
+def test_every_command_on_a_page_has_the_options_that_it_is_given():
+    lines = [(page, line) for page, code in blocks("sh") for line in code.splitlines() if line.startswith("hebm ")]
+    assert len(lines) > 30
+    assert [(page, line) for page, line in lines if unknown_words(line)] == []
+
+
+def unknown_words(line):
+    """The command and the options of a line that hebm does not have."""
+    _, name, *words = shlex.split(line, comments=True)
+    if name not in registry.names(COMMANDS):
+        return [name]
+    options = [option for parameter in registry.find(COMMANDS, name).params for option in parameter.opts]
+    return [word for word in words if word.startswith("-") and word not in (*options, "-")]
+
+
+def test_an_unknown_option_is_found():
+    assert unknown_words("hebm run FILE --extends --set a=-1  # --comment") == ["--extends"]
+
+
+def test_every_block_of_code_on_a_page_can_be_read():
+    for page, code in blocks("toml"):
+        assert tomllib.loads(code), page
+    for page, code in blocks("python"):
+        compile(code, page, "exec")
 
 
 def test_a_broken_link_is_found(generated):
