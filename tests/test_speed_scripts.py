@@ -28,6 +28,7 @@ def test_kernel_prints_and_writes_every_ratio_of_every_model(tmp_path):
     assert result["torch"] in printed
 
 
+@pytest.mark.slow
 def test_training_step_prints_and_writes_growth_and_memory(tmp_path):
     options = ("--models", "default", "--chains", "4", "--memory-chains", "8")
     result, printed = figures("training_step.py", tmp_path, *options)

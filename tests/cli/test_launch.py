@@ -69,6 +69,7 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHILDREN, reason="finds processes in /proc")
 def test_two_processes_survive_signals_and_kills_and_end_as_if_nothing_had_been(tmp_path):
     table = merged(

@@ -67,7 +67,7 @@ def test_it_is_listed_with_its_origin(copy, site):
     assert "sampler" in done.stdout
 
 
-@pytest.mark.parametrize("scheme", ["two-phase", "joint"])
+@pytest.mark.parametrize("scheme", ["two-phase", pytest.param("joint", marks=pytest.mark.slow)])
 def test_a_file_that_names_it_runs(copy, site, tmp_path, scheme):
     # one of the two measures as well
     steps = {

@@ -21,7 +21,7 @@ _COPIES = "more than new images of the data would be: look whether the draws in 
 
 
 @recipe
-class Nearest(MetricRecipe):
+class NearestImages(MetricRecipe):
     """How many draws are as near to a training image as the nearest `quantile` of test images are.
 
     The share is `quantile` for new images of the data's law; a larger one is a reason to look at the pictures on the

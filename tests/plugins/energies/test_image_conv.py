@@ -89,7 +89,9 @@ def test_feature_conv_takes_a_map_and_sends_who_has_none_elsewhere():
     energy = FeatureConv().build(layout, logits=3)
     assert weights(energy) == (64 * 9 * 64 + 64) * 2 + 1024 * 128 + 128 + 3 * 129
     assert energy(layout.zeros(torch.zeros(()))).shape == (1, 1, 3)
-    with pytest.raises(ConfigError, match=r'one of shape \(7,\); use energy\.type = "feature-mlp" or "image-conv"'):
+    with pytest.raises(
+        ConfigError, match=r'one of shape \(7,\); use prior\.energy\.type = "feature-mlp" or "image-conv"'
+    ):
         FeatureConv().build(LatentLayout(((3,),), last_feature=(7,)))
 
 

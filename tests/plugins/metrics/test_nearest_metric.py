@@ -12,7 +12,7 @@ from hebm.latents import LatentLayout
 from hebm.pixel_levels import to_pixels
 from hebm.report.plot_data import read_plots
 from hebm.report.plots import collect_from
-from hebm_plugins.metrics.nearest import Nearest
+from hebm_plugins.metrics.nearest import NearestImages
 
 LAYOUT = LatentLayout(((3,), (6,)))
 
@@ -30,7 +30,7 @@ class Copies(RootPrior):
 
 def measured(tmp_path, prior, **options):
     evaluation = tiny_evaluation(tmp_path, prior=prior, batch_size=64)
-    return evaluation, Nearest(**{"samples": 150, "rows": 3, "neighbours": 4, **options}).compute(evaluation)
+    return evaluation, NearestImages(**{"samples": 150, "rows": 3, "neighbours": 4, **options}).compute(evaluation)
 
 
 def test_copies_of_training_images_are_found(tmp_path):
@@ -66,10 +66,10 @@ def test_what_a_metric_shows_is_kept_with_the_samples(tmp_path):
 
 def test_data_without_test_images_are_refused_before_training(tmp_path):
     plan = plan_of(tiny_evaluation(tmp_path))
-    assert Nearest().check(plan) == []
+    assert NearestImages().check(plan) == []
     few = attrs.evolve(plan, images={**plan.images, "test": range(1)})
     with pytest.raises(ConfigError, match="compares draws with test images, and the data set has fewer than two"):
-        Nearest().check(few)
+        NearestImages().check(few)
 
 
 def test_its_numbers_have_the_names_that_tables_show(tmp_path):

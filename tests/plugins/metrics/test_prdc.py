@@ -103,7 +103,7 @@ def test_a_prior_that_moves_its_draws_to_the_data_is_better_than_the_gaussian(tm
 def test_as_many_draws_are_used_as_the_split_has_images(tmp_path):
     few, more = (
         numbers(PRDC().compute(tiny_evaluation(tmp_path, RootPrior(LatentLayout(((3,), (6,)))), samples=n)))
-        for n in (400, 700)
+        for n in (400, 500)
     )
     assert few == more
 

@@ -44,6 +44,7 @@ def fidelity(tmp_path, weights, evaluation, *options):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_kid_and_inception_score_equal_torch_fidelitys_command(tmp_path, weights):
     metrics = (KID(subsets=4, subset_size=5), InceptionScore(splits=2))
     evaluation = inception_evaluation(tmp_path, weights, samples=6, metrics=metrics)
