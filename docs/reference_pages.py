@@ -19,6 +19,7 @@ from docstring_markup import as_markdown, description
 
 import hebm
 import hebm.interfaces
+import hebm.testing
 from hebm import registry
 from hebm.cli.kinds import KINDS
 from hebm.cli.main import main
@@ -63,7 +64,8 @@ def pages() -> dict[str, str]:
     """Return the text of each page by its file's name."""
     found = {f"{short_group(group)}.md": components(group) for group in GROUPS if group != COMMANDS}
     found |= {"commands.md": commands(), "tables.md": tables()}
-    return found | {"python.md": python_names(), "interfaces.md": interface_names(), "skeletons.md": skeletons()}
+    found |= {"python.md": python_names(), "interfaces.md": interface_names(), "testing.md": testing_names()}
+    return found | {"skeletons.md": skeletons()}
 
 
 def write(folder: Path) -> None:
@@ -255,6 +257,12 @@ def interface_names() -> str:
         "\n\n".join(["# Python: `hebm.interfaces`", intro, _documented(hebm.interfaces, hebm.interfaces.__all__)])
         + "\n"
     )
+
+
+def testing_names() -> str:
+    """Return the page of the names of `hebm.testing`."""
+    intro = "The conformance checks in Python. `pytest --hebm DISTRIBUTION` makes the same checks without code."
+    return "\n\n".join(["# Python: `hebm.testing`", intro, _documented(hebm.testing, hebm.testing.__all__)]) + "\n"
 
 
 def _documented(module: ModuleType, names: list[str]) -> str:

@@ -11,8 +11,10 @@ import pytest
 
 import hebm
 import hebm.interfaces
+import hebm.testing
 from hebm import registry
 from hebm.cli.kinds import KINDS
+from hebm.config.experiment import Experiment
 from hebm.config.recipes import fields_of
 from hebm.entry_points import short_group
 from hebm.registry import COMMANDS, GROUPS
@@ -31,6 +33,9 @@ COMPONENTS = [
     for name in registry.names(group)
     if registry.origin(group, name).distribution == "hebm"
 ]
+EXPERIMENT = {"data": {"type": "digits"}, "backbone": {"type": "two-layer"}, "prior": {"type": "joint"}} | {
+    table: {} for table in ("train", "evaluate", "run")
+}
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
@@ -68,6 +73,11 @@ def test_every_public_name_is_there(generated, name):
 @pytest.mark.parametrize("name", hebm.interfaces.__all__)
 def test_every_name_of_the_interfaces_is_there(generated, name):
     assert re.search(rf"\bhebm\.interfaces\.{name}\b", generated["interfaces.md"])
+
+
+@pytest.mark.parametrize("name", hebm.testing.__all__)
+def test_every_name_of_the_checks_is_there(generated, name):
+    assert re.search(rf"\bhebm\.testing\.{name}\b", generated["testing.md"])
 
 
 @pytest.mark.parametrize("table", ["file", "train", "evaluate", "run", "slurm"])
@@ -137,7 +147,10 @@ def test_an_unknown_option_is_found():
 
 def test_every_block_of_code_on_a_page_can_be_read():
     for page, code in blocks("toml"):
-        assert tomllib.loads(code), page
+        table = tomllib.loads(code)
+        assert table, page
+        if table.keys() <= EXPERIMENT.keys():
+            assert Experiment.from_table({**EXPERIMENT, **table}), page
     for page, code in blocks("python"):
         compile(code, page, "exec")
 
