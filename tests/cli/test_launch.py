@@ -109,6 +109,7 @@ def test_two_processes_survive_signals_and_kills_and_end_as_if_nothing_had_been(
     assert differences(run, tmp_path / "whole") == []
 
 
+@pytest.mark.slow
 def test_accelerate_launch_starts_two_processes_on_a_cpu(tmp_path):
     """Not by --cpu, which starts one whatever is asked for: that is refused rather than trained on half the data."""
     config = write_config(tmp_path, tiny())

@@ -317,6 +317,7 @@ def test_efficientnet_lite0_keeps_its_promises(check):
     check()
 
 
+@pytest.mark.slow
 def test_inception_keeps_its_promises(inception_weights):
     sha256 = hashlib.sha256(inception_weights.read_bytes()).hexdigest()
     check_extractor(find("hebm_extractors", "inception")(weights=str(inception_weights), sha256=sha256))

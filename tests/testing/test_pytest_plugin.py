@@ -245,6 +245,7 @@ def test_the_folders_own_tests_run_too(here):
     assert "failed" not in result.parseoutcomes()
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_checks(here):
     path = os.pathsep.join([str(here.path / "site"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-k", "not stationary", "--hebm", "third-party"]

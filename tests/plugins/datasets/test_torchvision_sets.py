@@ -232,6 +232,7 @@ print(len(images), images.fingerprint())
 """
 
 
+@pytest.mark.slow
 def test_several_processes_download_a_set_once(tmp_path):
     import functools
     import http.server
