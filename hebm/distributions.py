@@ -202,7 +202,7 @@ def _called(one: metadata.Distribution) -> str:
 
 
 def _require_readable(folder: Path) -> None:
-    """Raise `PluginError` if something there is no file to read: reading a pipe, say, would never end."""
+    """Raise `PluginError` if something there is not a regular file: reading a pipe, say, would never end."""
     if folder.suffix == ".dist-info" and not folder.is_dir():
         raise PluginError(f"{folder.name} is not a folder")
     for name in _READ:

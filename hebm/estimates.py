@@ -31,6 +31,8 @@ from hebm.trained import TrainedModel
 from hebm.training.listeners import Listener
 from hebm.training.phases import Phase
 
+BACKBONE = "backbone"
+"""The phase that a run with another run's backbone does not have."""
 STEPS = 5
 """Steps of each phase that a trial takes: the first warms up, the last writes a line of the log."""
 _SLOW, _QUICK = 3.0, 0.5
@@ -59,6 +61,11 @@ class Estimate:
     def seconds(self) -> float:
         """Return the seconds in all."""
         return sum(self.phases.values()) + self.evaluation
+
+    def given_backbone(self) -> Estimate:
+        """Return the estimate of a run that takes a backbone, which has been trained and measured before."""
+        phases = {name: seconds for name, seconds in self.phases.items() if name != BACKBONE}
+        return attrs.evolve(self, phases=phases, evaluation=self.evaluation - self.shared, shared=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields for a program; times are in seconds."""

@@ -20,7 +20,7 @@ def printable(text: str, keep: str = "") -> str:
 
     Arguments:
         text: any.
-        keep: characters that stay as they are, such as `LINES`.
+        keep: characters that are not spelled out, such as `LINES`.
 
     Example:
         >>> printable("class \x1b[31m")
@@ -58,7 +58,7 @@ class PrintableStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each text."""
+        """Write each text, spelled out."""
         for line in lines:
             self.write(line)
 

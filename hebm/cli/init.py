@@ -118,7 +118,7 @@ def _write_copy(path: Path, source: str) -> None:
 
 
 def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple[str, ...]) -> None:
-    from hebm.first_configuration import first_configuration
+    from hebm.cli.first_configuration import first_configuration
 
     _require_new([path])  # before the minute that a trial takes
     settings = _of_data(overrides)

@@ -33,7 +33,7 @@ class ListedFiles(Files):
         self.names = self._paths
 
     def describe(self, name: str) -> str:
-        """Return the path itself."""
+        """Return the path as it was given."""
         return name
 
     def has(self, name: str) -> bool:

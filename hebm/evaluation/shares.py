@@ -53,20 +53,19 @@ class Processes:
             whole[k * size : k * size + len(part)] = part
         return self.gather(whole)[:n]
 
-    def round(self, parts: Sequence[Tensor], empty: Tensor, size: int) -> Tensor:
+    def join_one_each(self, parts: Sequence[Tensor], empty: Tensor, size: int) -> Tensor:
         """Join one batch of every process, in the order of their ranks; a batch that is not full is the last one.
 
         Arguments:
-            parts: this process's batch in pieces, `(rows, *shape)`; none if there is no batch left for it.
+            parts: this process's batch in pieces, `(rows, *shape)`; empty if no batch is left for it.
             empty: `(0, *shape)`.
             size: rows of a full batch.
         """
         mine = torch.cat([empty, *parts])
-        return (
-            mine
-            if self.gather is None
-            else self.gather(torch.cat([mine, mine.new_zeros(size - len(mine), *mine.shape[1:])]))
-        )
+        if self.gather is None:
+            return mine
+        padding = mine.new_zeros(size - len(mine), *mine.shape[1:])
+        return self.gather(torch.cat([mine, padding]))
 
     def total(self, count: int, device: torch.device) -> int:
         """Return the sum of a count over all processes."""

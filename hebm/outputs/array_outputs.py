@@ -18,17 +18,17 @@ from torch import Tensor
 
 from hebm.data.decode import MOST_PIXELS
 from hebm.data.images import to_unit_range
-from hebm.errors import ConfigError, DataError
+from hebm.errors import ConfigError
 from hebm.outputs.drawn import Drawn
 from hebm.outputs.journal import Place
-from hebm.outputs.resumable import Writer
+from hebm.outputs.one_file import OneFile
 from hebm.report.grids import grid, grid_size
 
 _ROWS = 1 << 16
 """Rows of labels that are written at a time."""
 
 
-class ArrayFile(Writer[Tensor]):
+class ArrayFile(OneFile[Tensor]):
     """Writes images to an .npy whose header already says how many there will be.
 
     Arguments:
@@ -44,7 +44,6 @@ class ArrayFile(Writer[Tensor]):
         self.drawn = drawn
         channels, height, width = drawn.shape
         self.shape = (drawn.number, height, width, channels)
-        self._file: IO[bytes] | None = None
 
     @property
     def row(self) -> int:
@@ -56,18 +55,9 @@ class ArrayFile(Writer[Tensor]):
         """The temporary name of what is made of the array."""
         return self.target.with_name(f"{self.target.name}.partial-whole")
 
-    def finished(self) -> str:
-        """Return whether the file exists."""
-        return f"{self.target} exists already" if self.target.exists() else ""
-
-    def require_place(self) -> None:
-        """Refuse a folder of that name."""
-        if self.target.is_dir():
-            raise DataError(f"{self.target} is a folder; name a file, or remove it")
-
     def clear(self) -> None:
-        """Remove the unfinished file. A finished one stays until it is replaced."""
-        self.partial.unlink(missing_ok=True)
+        """Remove the unfinished files. A finished one stays until it is replaced."""
+        super().clear()
         self._whole.unlink(missing_ok=True)
 
     def start(self) -> None:
@@ -115,17 +105,6 @@ class ArrayFile(Writer[Tensor]):
         write(self._whole)
         os.replace(self._whole, self.target)
         self.partial.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open_file(self) -> IO[bytes]:
-        if self._file is None:
-            self._file = self.partial.open("r+b")
-        return self._file
 
     def _header(self) -> bytes:
         return npy_header(self.shape, np.dtype(np.uint8))

@@ -113,7 +113,7 @@ def draw_into(
         mine = first + share.rank * size
         rows = max(0, min(size, number - mine))
         parts = [to_pixels(part) for part in draws.batches(model, mine, rows, diagnose)] if rows else []
-        whole = share.round(parts, torch.empty(0, *shape, dtype=torch.uint8, device=device), size)
+        whole = share.join_one_each(parts, torch.empty(0, *shape, dtype=torch.uint8, device=device), size)
         if output is not None:
             output.write(whole[: number - first].cpu())
         listener.counted("prior", min(number, first + size * share.world), number)

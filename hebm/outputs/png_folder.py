@@ -47,12 +47,12 @@ class PngFolder(Writer[Tensor]):
             )
 
     def clear(self) -> None:
-        """Remove numbered images."""
+        """Remove the numbered images of an earlier output."""
         for name in list(filter(_NUMBERED.fullmatch, self._names())):
             (self.target / name).unlink()
 
     def start(self) -> None:
-        """Make the folder."""
+        """Make the folder if it is missing."""
         self.target.mkdir(parents=True, exist_ok=True)
 
     def resume(self, place: Place) -> Place:

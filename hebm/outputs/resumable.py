@@ -65,7 +65,7 @@ class Writer(ABC, Generic[Rows]):
         """Put the whole output into its place. Doing it twice does no harm. Raises `OSError`."""
 
     def close(self) -> None:
-        """Release open files."""
+        """Release open files; called whether the output is whole or not."""
 
 
 class Resumable(Generic[Rows]):

@@ -7,11 +7,10 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from hebm.errors import DataError
 from hebm.outputs.journal import Place
-from hebm.outputs.resumable import Writer
+from hebm.outputs.one_file import OneFile
 
 TableRows: TypeAlias = Sequence[Sequence[Any]]
 
@@ -23,7 +22,7 @@ def csv_bytes(rows: TableRows) -> bytes:
     return buffer.getvalue().encode(errors="surrogateescape")
 
 
-class CsvFile(Writer[TableRows]):
+class CsvFile(OneFile[TableRows]):
     """Writes a CSV: rows go to a file next to it, which is renamed at the end.
 
     Arguments:
@@ -38,23 +37,9 @@ class CsvFile(Writer[TableRows]):
         super().__init__(target)
         self.number = number
         self.header: Sequence[str] = ()
-        self._file: IO[bytes] | None = None
-
-    def finished(self) -> str:
-        """Return whether the file exists."""
-        return f"{self.target} exists already" if self.target.exists() else ""
-
-    def require_place(self) -> None:
-        """Refuse a folder of that name."""
-        if self.target.is_dir():
-            raise DataError(f"{self.target} is a folder; name a file")
-
-    def clear(self) -> None:
-        """Remove the unfinished file. A finished one stays until it is replaced."""
-        self.partial.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Make an empty file."""
+        """Make the unfinished file, empty."""
         self._file = self.partial.open("w+b")
 
     def resume(self, place: Place) -> Place:
@@ -70,22 +55,15 @@ class CsvFile(Writer[TableRows]):
 
     def write(self, first: int, rows: TableRows) -> Place:
         """Append rows, the header before the first."""
-        if self._file is None:
-            self._file = self.partial.open("r+b")
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(csv_bytes(rows if first else [self.header, *rows]))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return Place(first + len(rows), self._file.tell())
+        file = self._open_file()
+        file.seek(0, os.SEEK_END)
+        file.write(csv_bytes(rows if first else [self.header, *rows]))
+        file.flush()
+        os.fsync(file.fileno())
+        return Place(first + len(rows), file.tell())
 
     def finish(self) -> None:
-        """Rename the file."""
+        """Put the file into its place."""
         self.close()
         if self.partial.exists():
             os.replace(self.partial, self.target)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None

@@ -8,12 +8,8 @@ import attrs
 
 from hebm.config.experiment import Experiment
 from hebm.errors import HebmError
-from hebm.estimates import Estimate
 from hebm.sweeps.planning import PlannedRun
 from hebm.sweeps.stages import Time
-
-BACKBONE_PHASE = "backbone"
-"""The phase that a run with another run's backbone does not have."""
 
 
 @attrs.frozen
@@ -70,18 +66,11 @@ def timed(planned: Sequence[PlannedRun], say: Callable[[str], None]) -> Trials:
     for run in first_of_each(planned):
         say(f"trying a few steps of {run.variant}")
         try:
-            found = check(alone(run)).estimate
+            whole = check(alone(run)).estimate
         except HebmError as error:
             complaints[run.variant] = str(error)
             continue
-        times[run.variant] = _time(found, run)
+        found = whole if run.needs is None else whole.given_backbone()
+        times[run.variant] = Time(sum(found.phases.values()), found.evaluation)
         uncounted += found.uncounted
     return Trials(times, tuple(dict.fromkeys(uncounted)), complaints)
-
-
-def _time(found: Estimate, run: PlannedRun) -> Time:
-    """Return the time of a run; one that takes a backbone neither trains it nor makes its features again."""
-    if run.needs is None:
-        return Time(sum(found.phases.values()), found.evaluation)
-    training = sum(seconds for phase, seconds in found.phases.items() if phase != BACKBONE_PHASE)
-    return Time(training, found.evaluation - found.shared)

@@ -71,6 +71,17 @@ class RootPrior(PriorLearner):
         return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 
 
+class Copies(RootPrior):
+    """Draws the u of the 400 training images."""
+
+    def __init__(self, layout):
+        super().__init__(layout)
+        self.known = 1 + torch.randn(400, layout.dim, generator=torch.Generator().manual_seed(0))
+
+    def sample(self, backbone, n, noise, request=None):
+        return Draw(self.known[(noise.start + torch.arange(n)) % 400])
+
+
 class ShiftedPrior(PriorLearner):
     """Moves every draw of its root by what the data's latents are moved; one row can be made NaN."""
 

@@ -3,26 +3,14 @@
 import pytest
 import torch
 from learned import every_file_is_there, finite
-from tiny_models import RootPrior, ShiftedPrior, TinyData, tiny_evaluation
+from tiny_models import Copies, RootPrior, ShiftedPrior, TinyData, tiny_evaluation
 
 from hebm.data.dataset_recipe import SPLITS
-from hebm.interfaces import Draw
 from hebm.latents import LatentLayout
 from hebm_plugins.analyses.nearest import Nearest
 from hebm_plugins.nearest_images import closer
 
 LAYOUT = LatentLayout(((3,), (6,)))
-
-
-class Copies(RootPrior):
-    """Draws the u of training images."""
-
-    def __init__(self):
-        super().__init__(LAYOUT)
-        self.known = 1 + torch.randn(400, 9, generator=torch.Generator().manual_seed(0))
-
-    def sample(self, backbone, n, noise, request=None):
-        return Draw(self.known[(noise.start + torch.arange(n)) % 400])
 
 
 def section(tmp_path, prior, world=1, rank=0, gather=None, **options):
@@ -34,7 +22,7 @@ def section(tmp_path, prior, world=1, rank=0, gather=None, **options):
 
 @pytest.mark.parametrize("space", ["features", "pixels"])
 def test_copies_of_training_images_are_found_and_shown(tmp_path, space):
-    made = section(tmp_path, Copies(), space=space)
+    made = section(tmp_path, Copies(LAYOUT), space=space)
     assert made.numbers["ratio_of_medians"] < 0.05
     assert [each["share"] for each in made.numbers["closer"]] == [1.0, 1.0]
     assert "look whether" in made.text[0]

@@ -3,11 +3,10 @@
 import attrs
 import pytest
 import torch
-from tiny_models import RootPrior, ShiftedPrior, numbers, plan_of, tiny_evaluation
+from tiny_models import Copies, ShiftedPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.evaluation.kinds import PRIOR
-from hebm.interfaces import Draw
 from hebm.latents import LatentLayout
 from hebm.pixel_levels import to_pixels
 from hebm.report.plot_data import read_plots
@@ -17,24 +16,13 @@ from hebm_plugins.metrics.nearest import NearestImages
 LAYOUT = LatentLayout(((3,), (6,)))
 
 
-class Copies(RootPrior):
-    """Draws the u of training images."""
-
-    def __init__(self):
-        super().__init__(LAYOUT)
-        self.known = 1 + torch.randn(400, 9, generator=torch.Generator().manual_seed(0))
-
-    def sample(self, backbone, n, noise, request=None):
-        return Draw(self.known[(noise.start + torch.arange(n)) % 400])
-
-
 def measured(tmp_path, prior, **options):
     evaluation = tiny_evaluation(tmp_path, prior=prior, batch_size=64)
     return evaluation, NearestImages(**{"samples": 150, "rows": 3, "neighbours": 4, **options}).compute(evaluation)
 
 
 def test_copies_of_training_images_are_found(tmp_path):
-    _, (share, near, test) = measured(tmp_path, Copies())
+    _, (share, near, test) = measured(tmp_path, Copies(LAYOUT))
     assert (share.kind, share.value, share.conditions["draws"]) == (PRIOR, 1.0, 150)
     assert "look whether the draws in the pictures are copies" in share.note
     assert near.value < 0.05 * test.value
@@ -48,7 +36,7 @@ def test_new_images_of_the_datas_law_are_as_near_as_test_images(tmp_path):
 
 
 def test_pictures_show_the_nearest_draws_with_their_training_images(tmp_path):
-    evaluation, _ = measured(tmp_path, Copies())
+    evaluation, _ = measured(tmp_path, Copies(LAYOUT))
     shown = evaluation.illustrations["nearest"]
     assert (shown.columns, len(shown.images)) == (5, 3 * 5)
     for row in shown.images.reshape(3, 5, *shown.images.shape[1:]):
@@ -57,7 +45,7 @@ def test_pictures_show_the_nearest_draws_with_their_training_images(tmp_path):
 
 
 def test_what_a_metric_shows_is_kept_with_the_samples(tmp_path):
-    evaluation, _ = measured(tmp_path, Copies())
+    evaluation, _ = measured(tmp_path, Copies(LAYOUT))
     plots = collect_from(evaluation, tmp_path)
     assert [each.file for each in plots.shown] == ["metric-nearest.png"]
     assert read_plots(tmp_path) == plots

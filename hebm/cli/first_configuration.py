@@ -24,14 +24,14 @@ from hebm.config.experiment import Experiment
 from hebm.config.writing import inline
 from hebm.data.looks import Looks, look
 from hebm.errors import ConfigError, DataError
-from hebm.estimates import duration
+from hebm.estimates import BACKBONE, duration
 
 SIDES = (32, 64, 128)
 """Sides of images, in pixels, that a first run may have."""
 _BATCH = 50
 _FINEST = 16
 """The side of the finest latents."""
-_BACKBONE = 0.65
+_BACKBONE_SHARE = 0.65
 """The share of training that the backbone has."""
 _EVALUATION = 0.25
 """The share of the time that evaluation may take."""
@@ -137,13 +137,13 @@ def _resized(sizes: Sizes, found: Check, seconds: float, sides: Sequence[int]) -
     samples = _within(sizes.samples * _EVALUATION * seconds / max(estimate.evaluation, 1e-3), _FEWEST_SAMPLES)
     samples = min(samples, _MOST_SAMPLES)
     left = seconds - estimate.evaluation * samples / sizes.samples
-    backbone = estimate.phases["backbone"]
+    backbone = estimate.phases[BACKBONE]
     prior = sum(estimate.phases.values()) - backbone
-    steps = _within(sizes.backbone_steps * _BACKBONE * left / backbone, _FEWEST_STEPS)
+    steps = _within(sizes.backbone_steps * _BACKBONE_SHARE * left / backbone, _FEWEST_STEPS)
     larger = [side for side in sides if side > sizes.side and steps * (sizes.side / side) ** 2 > _ENOUGH_STEPS]
     if larger:
         return attrs.evolve(sizes, side=larger[-1])
-    prior_steps = _within(sizes.prior_steps * (1 - _BACKBONE) * left / prior, _FEWEST_STEPS)
+    prior_steps = _within(sizes.prior_steps * (1 - _BACKBONE_SHARE) * left / prior, _FEWEST_STEPS)
     return Sizes(sizes.side, steps, prior_steps, samples)
 
 

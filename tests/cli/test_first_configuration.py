@@ -7,8 +7,8 @@ import tomli
 from click.testing import CliRunner
 from PIL import Image
 
-from hebm import first_configuration
 from hebm.checking import Check
+from hebm.cli import first_configuration
 from hebm.cli.main import main
 from hebm.config.experiment import Experiment
 from hebm.data.looks import look
