@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hebm.data.archives import is_archive, open_files
-from hebm.data.decode import CorruptImage, Decoder, opened
+from hebm.data.corrupt import decoded
+from hebm.data.decode import CorruptImage, Decoder
 from hebm.data.files import Files
 from hebm.errors import DataError
 
@@ -82,14 +83,11 @@ def look(root: Path) -> Looks:
     sizes, coloured, shares, unreadable = [], 0, [], 0
     for files in places:
         few = files.names[:: max(1, -(-total // MOST))]
-        for name, data in files.stream(few):
-            try:
-                picture = opened(data, files.describe(name))
-                pixels = Decoder(channels=3)(picture, files.describe(name))
-            except CorruptImage:
+        for _, pixels in decoded(files, few, Decoder(channels=3)):
+            if isinstance(pixels, CorruptImage):
                 unreadable += 1
                 continue
-            sizes.append(picture.size)
+            sizes.append((pixels.shape[2], pixels.shape[1]))
             coloured += _has_colour(pixels)
             shares.append(_black_or_white(pixels))
     if not sizes:
