@@ -8,14 +8,14 @@ from .draws import FILE, differences, entries, read, write
 
 def main():
     """Compute all entries, say which of them changed, and write the file."""
-    begun, found = time.monotonic(), {}
+    started, found = time.monotonic(), {}
     for case in CASES:
         found |= entries(*case)
     changed = differences(found, read()) if FILE.exists() else []
     write(found)
     print(*changed, sep="\n")
     print(f"{len(found)} entries, {len(changed)} of them changed; {FILE.stat().st_size:,} bytes", end=", ")
-    print(f"{time.monotonic() - begun:.0f} s")
+    print(f"{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

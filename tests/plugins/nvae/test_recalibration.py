@@ -22,16 +22,16 @@ def backbone():
         return recipe.build(ImageSpec(1, 8, 8)).double()
 
 
-def settled(backbone, seed=0, **settings):
+def recalibrated(backbone, seed=0, **settings):
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    recalibrate(backbone, Noise(seed, "settle", dtype=torch.float64), Recalibration(**settings))
+    recalibrate(backbone, Noise(seed, "recalibrate", dtype=torch.float64), Recalibration(**settings))
     after = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     backbone.load_state_dict(before)
     return {name for name in before if not torch.equal(before[name], after[name])}, after
 
 
 def test_every_batch_norm_of_the_decoder_moves_and_nothing_else(backbone):
-    changed, _ = settled(backbone, passes=3, rows=4)
+    changed, _ = recalibrated(backbone, passes=3, rows=4)
     norms = [name for name, module in backbone.named_modules() if isinstance(module, BatchNorm)]
     assert any(name.startswith("encoder.") for name in norms)
     kinds = ("running_mean", "running_var", "num_batches_tracked")
@@ -42,7 +42,7 @@ def test_modes_and_gradients_are_as_before(backbone):
     backbone.eval()
     backbone.decoder.groups[0].train()
     modes = [module.training for module in backbone.modules()]
-    settled(backbone, passes=1)
+    recalibrated(backbone, passes=1)
     assert [module.training for module in backbone.modules()] == modes
     assert all(module.together for module in backbone.modules() if isinstance(module, BatchNorm))
     assert all(p.requires_grad and p.grad is None for p in backbone.parameters())
@@ -57,20 +57,20 @@ def test_modes_are_as_before_after_a_failure(backbone):
 
 def test_it_is_a_function_of_its_noise_and_settings(backbone):
     def after(**settings):
-        return settled(backbone, **settings)[1]["decoder.groups.1.cells.0.ops.0.norm.running_mean"]
+        return recalibrated(backbone, **settings)[1]["decoder.groups.1.cells.0.ops.0.norm.running_mean"]
 
     assert torch.equal(after(passes=2), after(passes=2))
     assert not torch.equal(after(passes=2), after(passes=2, seed=1))
     assert not torch.equal(after(passes=2), after(passes=2, temperature=0.5))
     assert not torch.equal(after(passes=2), after(passes=3))
-    assert settled(backbone)[0] == set()
+    assert recalibrated(backbone)[0] == set()
 
 
 def test_statistics_come_to_those_of_generated_batches(backbone):
     norm = backbone.decoder.groups[1].cells[0].ops[0].norm
     seen = []
     hook = norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
-    _, after = settled(backbone, passes=100, rows=32)
+    _, after = recalibrated(backbone, passes=100, rows=32)
     hook.remove()
     assert len(seen) == 100
     pooled = torch.cat(seen[-40:])

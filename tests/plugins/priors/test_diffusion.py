@@ -338,9 +338,9 @@ def test_without_energy_every_level_has_its_exact_mean_variance_and_rate(backbon
         density = ConditionalPrior(backbone, Tilt(lambda latents: 0 * latents.u), above, *coefficients)
         assert float(density.scale) == pytest.approx(step["eff_step_for_3e_5"], rel=1e-9)
         mean = step["exact_cond_mean_coef"] * above
-        at, beside = (density.value_and_grad(u).grad for u in (mean, mean + 1))
+        at, shifted = (density.value_and_grad(u).grad for u in (mean, mean + 1))
         assert at.abs().max() < 1e-12
-        variance = 1 / (at - beside)[0, 0]
+        variance = 1 / (at - shifted)[0, 0]
         factor = density.factor()
         torch.testing.assert_close(factor.mean.expand_as(mean), mean, rtol=1e-12, atol=0)
         assert float(factor.std[0, 0]) ** 2 == pytest.approx(step["exact_cond_var"], rel=1e-12)

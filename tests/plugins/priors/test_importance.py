@@ -81,9 +81,9 @@ def test_a_sample_with_a_nan_weight_keeps_its_own_particles_and_leaves_the_other
     log_w = log_weights(3)
     spoiled = log_w.clone()
     spoiled[1, 4] = NAN
-    clean, beside = resample(log_w, grid(3)), resample(spoiled, grid(3))
-    assert torch.equal(beside[1], torch.arange(P))
-    assert torch.equal(beside[[0, 2]], clean[[0, 2]])
+    clean, poisoned = resample(log_w, grid(3)), resample(spoiled, grid(3))
+    assert torch.equal(poisoned[1], torch.arange(P))
+    assert torch.equal(poisoned[[0, 2]], clean[[0, 2]])
 
 
 # ---------------------------------------------------------------- choosing one
@@ -99,6 +99,6 @@ def test_of_a_sample_with_a_nan_weight_the_first_is_chosen_and_the_others_as_eve
     log_w = log_weights(3)
     spoiled = log_w.clone()
     spoiled[1, 4] = NAN
-    clean, beside = choose(log_w, grid(3)), choose(spoiled, grid(3))
-    assert beside[1] == 0
-    assert torch.equal(beside[[0, 2]], clean[[0, 2]])
+    clean, poisoned = choose(log_w, grid(3)), choose(spoiled, grid(3))
+    assert poisoned[1] == 0
+    assert torch.equal(poisoned[[0, 2]], clean[[0, 2]])

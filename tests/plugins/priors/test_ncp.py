@@ -138,10 +138,10 @@ def test_a_nan_weight_makes_its_sample_nan_and_leaves_the_others_alone():
         log_w[1, 3] = torch.nan
         return log_w
 
-    clean, beside = (select(weight, 5, 1, 200, noise("sir")) for weight in (log_weight, spoiled))
+    clean, poisoned = (select(weight, 5, 1, 200, noise("sir")) for weight in (log_weight, spoiled))
     keep = [0, 2, 3, 4]
-    assert beside.u[1].isnan().all()
-    assert torch.equal(beside.u[keep], clean.u[keep])
+    assert poisoned.u[1].isnan().all()
+    assert torch.equal(poisoned.u[keep], clean.u[keep])
 
 
 # ---------------------------------------------------------------- exact tilts
@@ -240,10 +240,10 @@ def test_rows_64_to_127_alone_are_those_of_the_whole(backbone, mode):
 def test_a_sample_whose_noise_is_nan_is_nan_and_alone(backbone, mode):
     prior = made(backbone, sampling=mode)
     clean = prior.sample(backbone, ROWS, noise("s")).u
-    beside = prior.sample(backbone, ROWS, PoisonedNoise(0, "s", dtype=torch.float64)).u
-    assert beside.isnan().all(1).tolist() == [False, True, *[False] * 4]
+    poisoned = prior.sample(backbone, ROWS, PoisonedNoise(0, "s", dtype=torch.float64)).u
+    assert poisoned.isnan().all(1).tolist() == [False, True, *[False] * 4]
     keep = [0, 2, 3, 4, 5]
-    torch.testing.assert_close(beside[keep], clean[keep], rtol=0, atol=0)
+    torch.testing.assert_close(poisoned[keep], clean[keep], rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------- effective shares, fixed coordinates
