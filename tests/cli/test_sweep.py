@@ -103,7 +103,7 @@ def test_other_commands_say_what_a_sweep_file_is(tmp_path):
     file = sweep_file(tmp_path)
     result = invoke("run", file)
     assert result.exit_code == 2
-    assert f"error: {file}: is a sweep, a file for several runs; start them with `hebm sweep {file}`" in result.stderr
+    assert f"error: {file}: is a sweep file, for several runs; start them with `hebm sweep {file}`" in result.stderr
     result = invoke("sweep", tmp_path / "experiment.toml")
     assert (result.exit_code, "is not a sweep" in result.stderr) == (2, True)
 
