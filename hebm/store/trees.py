@@ -1,6 +1,6 @@
-"""Trees of plain values and tensors ↔ JSON and named tensors: what is rebuilt is equal, in types and order too.
+"""Convert trees of plain values and tensors to JSON and named tensors and back, with equal types and order.
 
-What an imported file holds besides weights is kept so, until it is exported again.
+This stores the content of an imported file besides weights until it is exported again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hebm.errors import CheckpointError
 _PLAIN = (type(None), bool, int, str)
 _PAIRS: dict[str, type] = {"dict": dict, "ordered": OrderedDict}
 MOST = 10_000_000
-"""Values and collections that a tree may have; a collection counts wherever it is held."""
+"""The maximum number of values and collections in a tree. A shared collection counts each time."""
 _ITEMS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Write a tree as JSON, every tensor, collection and non-finite float an object with one key; and list its tensors.
+    """Return a tree as JSON, with tensors, collections and non-finite floats as objects with one key, and its tensors.
 
-    Raises `CheckpointError`, with the path, for a value that is neither plain, a plain tensor in memory nor a
-    collection of such, for a collection that holds itself, and for a tree of more than `MOST` values.
+    Raises `CheckpointError` with the path for a value that is not plain, not a plain CPU tensor and not a collection of
+    these, for a collection that contains itself, and for a tree of more than `MOST` values.
 
     Example:
         >>> flatten({"steps": (1, 2.5)})[0]
@@ -40,10 +40,10 @@ def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 class _Flattening:
-    """A tree as it becomes JSON.
+    """The state of converting a tree to JSON.
 
     Attributes:
-        tensors: by name; one that is in several places once.
+        tensors: the tensors by name; a tensor in several places appears once.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:
 
 
 def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Rebuild the tree that `flatten` was given. Raises `CheckpointError` for JSON that it did not write."""
+    """Return the tree that `flatten` converted. Raises `CheckpointError` for JSON that it did not write."""
     if type(tree) in (*_PLAIN, float):
         return tree
     try:
