@@ -161,7 +161,7 @@ class InferringBackbone(Backbone):
         """
         posterior = self.infer(batch, noise)
         if posterior.kl is None:
-            raise NotImplementedError(f"{type(self).__name__}.infer gives no KL: override objective")
+            raise NotImplementedError(f"{type(self).__name__}.infer returns no KL; override objective")
         reconstruction = -self.likelihood(posterior.latents).log_prob(batch.target).mean()
         kl = posterior.kl.sum(1).mean()
         loss = reconstruction + kl

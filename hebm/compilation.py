@@ -1,4 +1,4 @@
-"""Compiled sampler steps: T, the energies, the gradient and the update as one graph.
+"""Compile sampler steps: T, the energies, the gradient and the update become one graph.
 
 `Compiled(sampler)` is a sampler, so `hebm.sampling.run` and all priors and schemes accept it. It compiles once for each
 combination of density class, tilt variant and model. New densities, other batch sizes and updated weights reuse the

@@ -232,7 +232,7 @@ class Tempered(LogDensity):
         self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return λ r(u)."""
+        """Return the remainder scaled by the power, λ r(u)."""
         return self.power * self.density.remainder(u)
 
 

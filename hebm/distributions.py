@@ -48,7 +48,7 @@ class Unreadable:
 
     Arguments:
         distribution: its name, from the name of the metadata folder.
-        cause: what is wrong with it.
+        cause: the cause.
         folder: its metadata folder; None for one in an archive.
     """
 

@@ -51,7 +51,7 @@ class Draw:
         return self if fixed is None else attrs.evolve(self, u=fixed.apply(self.u))
 
     def rows(self, few: slice) -> Draw:
-        """Return some of the samples."""
+        """Return the samples in the slice `few`."""
         context = None if self.context is None else self.context[few]
         return Draw(self.u[few], context, {name: values[few] for name, values in self.diagnostics.items()})
 
@@ -80,7 +80,7 @@ class Request:
     start_proposals: int | None = None
 
     def rows(self, few: slice) -> Request:
-        """Return the request for some of the samples."""
+        """Return the request for the samples in the slice `few`."""
         labels, context = (None if given is None else given[few] for given in (self.labels, self.context))
         fixed = None if self.fixed is None else self.fixed.rows(few)
         return attrs.evolve(self, labels=labels, context=context, fixed=fixed)

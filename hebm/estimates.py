@@ -60,7 +60,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Return the total seconds."""
+        """The seconds of training and evaluation together."""
         return sum(self.phases.values()) + self.evaluation
 
     def given_backbone(self) -> Estimate:

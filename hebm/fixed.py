@@ -1,4 +1,4 @@
-"""Fixed coordinates of u."""
+"""Fix coordinates of u, so that a prior draws only the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Fixed:
         return attrs.evolve(self, u=u)
 
     def rows(self, few: slice) -> Fixed:
-        """Return some of the samples."""
+        """Return the samples in the slice `few`."""
         return self.moved(self.u[few])
 
     def repeated(self, times: int) -> Fixed:

@@ -362,7 +362,7 @@ class LearnsByContrast(Protocol):
 
         Arguments:
             backbone: gives T.
-            latents: posterior draws, with what the stage's energies see.
+            latents: posterior draws, with the inputs of the stage's energies.
             noise: row i belongs to image i of the data set.
         """
 

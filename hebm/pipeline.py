@@ -183,7 +183,9 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
         project_config=None if folder is None else ProjectConfiguration(str(folder), str(folder / FOLDER)),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
-        raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
+        raise ConfigError(
+            f'run.device: {accelerator.device} supports a single process; use "cpu", or start one process'
+        )
     return accelerator
 
 
@@ -207,14 +209,16 @@ def _on_cpu(device: str) -> bool:
         raise ConfigError(f'run.device: {device!r} is not available here; use "auto" or "cpu"')
     if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "RANK" not in os.environ:
         raise ConfigError(
-            "accelerate launch started one process where several were asked for, as it does on CPUs; use "
-            "`hebm run --processes N`, or `accelerate launch --multi_gpu --num_processes N`, which is for CPUs too"
+            "accelerate launch started one process although several were requested, as it does on CPUs; use "
+            "`hebm run --processes N`, or `accelerate launch --multi_gpu --num_processes N`, which also works on CPUs"
         )
     if device == "cpu" or not any(available.values()):
         return True
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if available["cuda"] and processes > gpus:
-        raise ConfigError(f'run.device: {processes} processes need as many GPUs, here are {gpus}; or use "cpu"')
+        raise ConfigError(
+            f'run.device: {processes} processes need {processes} GPUs, {gpus} are available; start fewer or use "cpu"'
+        )
     return False
 
 

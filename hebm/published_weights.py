@@ -55,7 +55,7 @@ def _bare(name: str) -> str:
 
 
 def _note(part: str, count: int, of: int) -> str:
-    return f"{count:,} of {of:,} names of weights have the part {part!r} of {WRAPPERS[part]}: read without it"
+    return f"{count:,} of {of:,} names of weights have the part {part!r} of {WRAPPERS[part]}, which was removed"
 
 
 def in_single_precision(state: Mapping[str, Any]) -> tuple[OrderedDict[str, Any], list[str]]:

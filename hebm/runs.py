@@ -157,7 +157,7 @@ class Run:
 
     @property
     def reached(self) -> Reached:
-        """How far training got."""
+        """The phase and step that training reached."""
         return self.stored.reached()
 
     @property
@@ -223,7 +223,9 @@ class Run:
         settings.
         """
         if name is not None and not _NAME.fullmatch(name):
-            raise ConfigError(f'name: {show(name)} may have letters, digits, ".", "_" and "-"; such as "k100"')
+            raise ConfigError(
+                f'name: {show(name)} is not allowed; use letters, digits, ".", "_" and "-", such as "k100"'
+            )
         stored = attrs.evolve(
             self.stored,
             contents=self.stored.folder.read(),

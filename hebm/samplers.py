@@ -52,8 +52,11 @@ class Info(NamedTuple):
 class Sampler(ABC):
     """An MCMC sampler, registered in the group `hebm_samplers`. It is its own recipe: frozen, pure, and free of models.
 
-    The state is a NamedTuple of tensors whose first field is u. All samplers define the step size h by u ← u + (h/2)
-    ∇log p + √h ξ. A density's `scale` multiplies h.
+    The state is a NamedTuple of tensors whose first field is u. All samplers define the step size h as in
+
+        u ← u + (h/2) ∇log p + √h ξ.
+
+    A density's `scale` multiplies h.
 
     Attributes:
         draws: the random numbers of a step, fields of `StepNoise`.

@@ -32,8 +32,7 @@ def _showing(backbone: Backbone) -> ShowsFeatures:
     if not isinstance(backbone, ShowsFeatures):
         raise PluginError(
             f"an energy of this prior sees decoder features, which {type(backbone).__name__} does not show; use "
-            "another "
-            "energy, or a backbone with `decoder_features` and `last_feature`"
+            "another energy, or a backbone with `decoder_features` and `last_feature`"
         )
     return backbone
 

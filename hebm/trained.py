@@ -231,7 +231,7 @@ class TrainedModel:
     def batches(self, n: int) -> Iterator[slice]:
         """Yield the rows of each batch of n samples. Raises `ConfigError` for n < 1."""
         if n < 1:
-            raise ConfigError(f"number of samples: {n} is below the lowest allowed, 1")
+            raise ConfigError(f"number of samples: expected at least 1, got {n}")
         for start in range(0, n, self.rows):
             yield slice(start, min(start + self.rows, n))
 

@@ -101,7 +101,7 @@ def test_a_request_of_several_batches_is_cut_with_them(backbone):
 def test_no_samples_at_all_are_refused(backbone):
     model = model_of(backbone)
     for draw in (model.draw, model.draw_root):
-        with pytest.raises(ConfigError, match="number of samples: 0 is below the lowest allowed, 1"):
+        with pytest.raises(ConfigError, match="number of samples: expected at least 1, got 0"):
             draw(0, model.noise("prior"))
 
 

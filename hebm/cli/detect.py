@@ -96,7 +96,7 @@ def command(
     from hebm.runs import open_run
 
     if threshold is not None and percentiles is False:
-        raise click.UsageError("--threshold is a percentile: leave --no-percentiles out")
+        raise click.UsageError("--threshold needs percentiles; leave out --no-percentiles")
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(True))
     scoring = Scoring(opened, opened.model.to(device), draws, batch_size)
     scoring.require_tilt()

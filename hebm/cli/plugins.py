@@ -63,7 +63,7 @@ def _list(groups: tuple[str, ...], load: bool) -> None:
         click.echo(f"  {one.distribution:{width}}  BROKEN: {one.cause}; reinstall or remove it")
     if registry.blocked():
         click.echo(f"blocked: {', '.join(registry.blocked())}")
-    click.echo(f"The plugin interface has number {INTERFACE}; `hebm plugins NAME` shows keys and defaults.")
+    click.echo(f"Plugin interface {INTERFACE}. `hebm plugins NAME` shows keys and defaults.")
     if not load:
         click.echo("`--load` imports all plugins to find every broken one.")
 

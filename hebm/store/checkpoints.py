@@ -346,5 +346,5 @@ def _stem(name: str) -> str:
     """Return a file's name without its suffix. Raises `CheckpointError` for a name outside of the folder."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
-        raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")
+        raise CheckpointError(f"{MANIFEST} lists {name!r}, which is not a valid name of a file in a checkpoint")
     return stem

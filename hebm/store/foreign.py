@@ -71,8 +71,8 @@ def _refused(path: Path, allowed: tuple[type, ...], error: Exception) -> str:
         names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
         return (
             f"{path} was not opened: it asks to run code ({in_words(asked)}); tensors, plain containers, paths, NumPy "
-            f"values{names} are allowed. Nothing of it was run; download the file again from where it was published, "
-            "or have its author save plain values"
+            f"values{names} are allowed. Nothing of it was run; download the file again from its source, or ask its "
+            "author to save plain values"
         )
     cause = _cause(str(error)) or type(error).__name__
     fix = "a truncated download is the usual reason: compare its size, and fetch it again"

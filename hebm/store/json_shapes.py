@@ -45,7 +45,7 @@ def damaged(path: Path, fix: str) -> Iterator[None]:
     try:
         yield
     except ShapeError as error:
-        raise CheckpointError(f"{path} is damaged, or not of this version: {error}; {fix}") from error
+        raise CheckpointError(f"{path} is damaged, or from another version of hebm: {error}; {fix}") from error
 
 
 def read_json(path: Path, fix: str) -> Any:
@@ -197,7 +197,7 @@ def _fields(
             raise ShapeError(f"{below(key, name)} is missing")
     for name in value:
         if name not in hints and not more:
-            raise ShapeError(f"{below(key, name)} is not a key that hebm knows")
+            raise ShapeError(f"{below(key, name)} is an unknown key")
     return {name: shaped(kind, value[name], below(key, name)) for name, kind in hints.items() if name in value}
 
 

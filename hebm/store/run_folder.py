@@ -197,7 +197,9 @@ class RunFolder:
         ]
         if foreign:
             some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
-            raise CheckpointError(f"{self.path} is not empty and not a run folder (it has {some}); name another folder")
+            raise CheckpointError(
+                f"{self.path} is not empty and not a run folder (it has {some}); choose another folder"
+            )
 
     def _update(
         self,
@@ -212,7 +214,7 @@ class RunFolder:
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
         written: dict[str, bytes | None] = dict(results)
-        if config_text != found.config:  # measurements of other settings must not outlive these
+        if config_text != found.config:  # remove measurements with other settings
             written = {sums.METRICS: None, **results, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)

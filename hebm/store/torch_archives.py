@@ -18,18 +18,20 @@ def require_whole(path: Path) -> list[str]:
     """
     with open(path, "rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            return ["the file has torch's older format without checksums, so damage to its weights would not be seen"]
+            return ["the file has torch's older format without checksums, so damage to its weights cannot be detected"]
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         held, size = sum(part.file_size for part in parts), path.stat().st_size
         if held > _EXPANSION * size:
-            raise ValueError(f"it expands to {held:,} bytes from {size:,}; at most {_EXPANSION} times are read")
+            raise ValueError(
+                f"it expands from {size:,} to {held:,} bytes, but at most {_EXPANSION} times the size is allowed"
+            )
         full = [part for part in parts if part.file_size]
         wrong = [part.filename for part in full if not _matches_its_sum(archive, part)]
     if not wrong:
         return []
     if len(wrong) == len(full):
-        return ["the file was saved without checksums, so damage to its weights would not be seen"]
+        return ["the file was saved without checksums, so damage to its weights cannot be detected"]
     raise ValueError(f"the checksum of {wrong[0]} does not match")
 
 

@@ -36,7 +36,9 @@ def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     try:
         return flattening.of(tree, ""), flattening.tensors
     except RecursionError as error:
-        raise CheckpointError("a collection in it holds itself, or is nested too deep to be kept; remove it") from error
+        raise CheckpointError(
+            "a collection in it contains itself, or is nested too deeply to be stored; remove it"
+        ) from error
 
 
 class _Flattening:
@@ -54,7 +56,7 @@ class _Flattening:
     def of(self, value: Any, path: str) -> Any:
         self._count += 1
         if self._count > MOST:
-            raise CheckpointError(f"it holds more than {MOST:,} values, which are not kept; remove {path}")
+            raise CheckpointError(f"it has more than {MOST:,} values, the most that can be stored; remove {path}")
         if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
             return value
         if type(value) is float:
@@ -77,7 +79,7 @@ class _Flattening:
 
 
 def _unkept(path: str, what: str) -> CheckpointError:
-    return CheckpointError(f"{path or 'it'} is a {what}, which cannot be kept; remove it")
+    return CheckpointError(f"{path or 'it'} is a {what}, which cannot be stored; remove it")
 
 
 def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:
@@ -98,4 +100,6 @@ def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
             return _PAIRS[tag]((rebuild(k, tensors), rebuild(v, tensors)) for k, v in content)
         return _ITEMS[tag](rebuild(item, tensors) for item in content)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"what an import left over is damaged ({error!r}); import the file again") from error
+        raise CheckpointError(
+            f"the stored content of an imported file is damaged ({error!r}); import the file again"
+        ) from error
