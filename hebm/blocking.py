@@ -1,7 +1,8 @@
 """Block plugins: a whole distribution, a component, or a component of one distribution.
 
-my-distribution                 everything that the distribution declares priors:joint                    the prior
-`joint` of any distribution my-distribution/priors:joint    the prior `joint` of this distribution, if two declare one
+my-distribution                 everything that the distribution declares
+priors:joint                    the prior `joint` of any distribution
+my-distribution/priors:joint    the prior `joint` of this distribution, if two declare one
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ evaluate.samples = 5000
 seeds = [0]                       # fewer seeds than the others
 prior = { type = "diffusion", energy.type = "mlp-time" }
 
-[slurm]                           # for `hebm sweep --slurm`: resources of each run partition = "gpu" gpus_per_node = 1
+[slurm]                           # for `hebm sweep --slurm`: the resources of each run
+partition = "gpu"
+gpus_per_node = 1
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write and read checkpoints, which are folders that exist completely or not at all.
 
-    checkpoints/step-00001234/    backbone.safetensors, prior.safetensors, …   tensors by name manifest.json
-                                  format, phase, step, total_step, state, run id, seal of every file manifest.sha256
-                                  the hash of the manifest, in the format of `sha256sum -c`
+    checkpoints/step-00001234/    backbone.safetensors, prior.safetensors, …   tensors by name
+                                  manifest.json      format, phase, step, total_step, state, run id, seal of every file
+                                  manifest.sha256    the hash of the manifest, in the format of `sha256sum -c`
 
 `save` writes to a temporary folder, fsyncs every file and the folder, renames it, fsyncs the parent, and only then
 removes older checkpoints. `load_latest` loads the newest checkpoint whose hashes are correct, and reports skipped ones.

@@ -2,9 +2,11 @@
 
 The tensors are the weights, under "backbone." and "prior."; the file's metadata has one entry, "hebm", a JSON table:
 
-    format      1 experiment  the whole configuration as TOML: the recipes, and how images are read images      shape,
-    classes and attributes of the images plugins     versions of the distributions whose components it uses sha256
-    checksum of all weights, since safetensors does not detect flipped bits
+    format      1
+    experiment  the whole configuration as TOML: the recipes, and how images are read
+    images      shape, classes and attributes of the images
+    plugins     versions of the distributions of its components
+    sha256      checksum of all weights, since safetensors does not detect flipped bits
 """
 
 from __future__ import annotations

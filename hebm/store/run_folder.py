@@ -1,13 +1,19 @@
 """The folder of a run, and the checks that it holds one experiment.
 
-runs/<name>/  config.toml     the resolved configuration manifest.json   format, run id, versions, data fingerprint,
-              machine, history of permitted changes metrics.json    results of evaluation               evaluations/
-              k100.json … results of named evaluations               SHA256SUMS      checksums of these files, written
-              last (`hebm.store.sums`)               run.lock        the process that uses the folder metrics.jsonl the
-              training log checkpoints/ step-00001234/ … samples/        images               analyses/ chains/ …
-              results of `hebm analyse` failures.log tracebacks of metrics that failed               report.html     the
-              report page               cache/          data that can be computed again, such as scores of the test
-              split               imported/       content of an imported file besides the weights
+runs/<name>/  config.toml     the resolved configuration
+              manifest.json   format, run id, versions, data fingerprint, machine, history of permitted changes
+              metrics.json    the results of evaluation
+              evaluations/    k100.json … the results of named evaluations
+              SHA256SUMS      checksums of these files, written last (`hebm.store.sums`)
+              run.lock        the process that uses the folder
+              metrics.jsonl   the training log
+              checkpoints/    step-00001234/ …
+              samples/        images
+              analyses/       chains/ … the results of `hebm analyse`
+              failures.log    tracebacks of failed metrics
+              report.html     the report page
+              cache/          data that can be computed again, such as scores of the test split
+              imported/       content of an imported file besides the weights
 """
 
 from __future__ import annotations
