@@ -1,4 +1,4 @@
-"""The table `[run]`: settings that do not change what an experiment computes."""
+"""The table `[run]`: where and how an experiment is run."""
 
 from __future__ import annotations
 
