@@ -1,7 +1,7 @@
 """Learned priors of hierarchical latent-variable generators.
 
-The names below are loaded on first use, and so is every registered component under its class's name:
-`hebm.Joint` is what `type = "joint"` means in a file. `import hebm` alone imports neither torch nor a plugin.
+The names below are loaded on first use. Every registered component is available under its class name: `hebm.Joint` is
+the component of `type = "joint"` in a file. `import hebm` alone imports neither torch nor plugins.
 
 Example:
     >>> import hebm
@@ -63,7 +63,7 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, or a registered component by its class's name. Raises `AttributeError`, `PluginError`."""
+    """Return a public name, or a registered component by class name. Raises `AttributeError` or `PluginError`."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name[:1].isupper():
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names and the classes of all components; no component is imported for it."""
+    """List the public names and the class names of all components, without importing them."""
     from hebm.class_names import class_names
 
     return sorted({*__all__, *class_names()})

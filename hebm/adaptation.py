@@ -1,11 +1,11 @@
-"""Adapt a chain's step size to a rate of acceptance, after training and before anything is drawn.
+"""Adapt the step size of a chain to a target acceptance rate, after training and before sampling.
 
-On N = 64 chains from a fixed noise, with a_k their mean acceptance in step k and a* the target (Robbins–Monro):
+With a_k the mean acceptance of N = 64 chains in step k, drawn from fixed noise, and a* the target (Robbins–Monro):
 
     log h_{k+1} = log h_k + γ_k (a_k − a*),    γ_k = 4 (k + 1)^−0.6
 
-h is the geometric mean over the second half of the steps. It is a function of the trained weights alone: draws do not
-change it, so sample i still depends on the seed and i.
+h is the geometric mean over the second half of the steps. It depends on the trained weights alone and not on later
+draws, so sample i still depends only on the seed and i.
 
 References:
     Robbins and Monro, A stochastic approximation method, 1951.
@@ -42,21 +42,21 @@ GAIN, DECAY = 4.0, 0.6
 
 
 class Adaptation(NamedTuple):
-    """A step size h that was found, and the acceptance of chains that keep it."""
+    """An adapted step size h, and the acceptance rate of chains that use it."""
 
     step_size: float
     acceptance: float
 
 
 class Known(Generic[Key, Found]):
-    """What was found of one model, such as its adaptations, forgotten when its weights change."""
+    """A cache of values computed from one model, such as its adaptations. It is cleared when the weights change."""
 
     def __init__(self) -> None:
         self._weights: tuple[tuple[int, int], ...] = ()
         self._found: dict[Key, Found] = {}
 
     def of(self, model: nn.Module) -> dict[Key, Found]:
-        """Return what was found for the model at the weights that it has, to be filled."""
+        """Return the mutable cache for the current weights of the model."""
         tensors = model.state_dict(keep_vars=True).values()
         weights = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         if weights != self._weights:
@@ -71,14 +71,14 @@ def adapted(
     known: dict[str, Adaptation],
     noise: Noise,
 ) -> tuple[Transition, ...]:
-    """Return transitions whose chains have the step sizes that reach their targets of acceptance.
+    """Return the transitions with step sizes that reach the target acceptance of each chain.
 
     Arguments:
-        prior: whose transitions they are.
+        prior: the prior of the transitions.
         backbone: gives T.
-        listed: transitions in order; those without a target are returned unchanged.
-        known: what was found before, by name; new findings are added.
-        noise: of the chains that step sizes are tried on, the same whenever the model is used.
+        listed: the transitions in order; those without a target are returned unchanged.
+        known: the adaptations found before, by transition; new ones are added.
+        noise: the noise of the chains that adapt step sizes; pass the same noise each time.
     """
     done: list[Transition] = []
     for transition in listed:
@@ -94,12 +94,12 @@ def adapted(
 
 
 def unknown(listed: Sequence[Transition], known: Mapping[str, Adaptation]) -> bool:
-    """Return whether `adapted` would have to compute anything."""
+    """Return whether `adapted` has to adapt a step size that is not in `known`."""
     return any(has_target(transition) and transition.name not in known for transition in listed)
 
 
 def has_target(transition: Transition) -> TypeGuard[MCMC]:
-    """Return whether a transition is a chain whose step size is adapted."""
+    """Return whether a transition is a chain with a target acceptance."""
     if not isinstance(transition, MCMC):
         return False
     sampler = transition.sampler
@@ -107,7 +107,7 @@ def has_target(transition: Transition) -> TypeGuard[MCMC]:
 
 
 def sweeps_of(chain: MCMC) -> float:
-    """Return how many times as long as drawing 64 samples the adaptation of a chain takes."""
+    """Return the cost of adapting a chain, in units of drawing 64 samples."""
     steps = max(1, chain.sampler.steps)
     return (STEPS + min(steps, STEPS)) / steps
 
@@ -117,7 +117,8 @@ def _adapt(
 ) -> Adaptation:
     """Find the step size of the chain that follows a path.
 
-    Chains start at the end of the path, and again after each `sampler.steps` steps: they see the states that draws see.
+    The chains start again at the end of the path after every `sampler.steps` steps, so they visit the same states as
+    draws.
     """
     *_, (_, start) = walk(prior, backbone, BLOCK, noise.derive("start"), Request(), path)
     searching = _Searching(chain.sampler)
@@ -132,11 +133,11 @@ def _adapt(
 
 
 class _Searching(Sampler):
-    """Another sampler, whose step size follows the acceptance of its steps.
+    """A wrapper of a sampler that adapts the step size to the acceptance of each step.
 
     Arguments:
-        sampler: has a target of acceptance; accelerated samplers are used without their acceleration, which would start
-            again at every step size.
+        sampler: a sampler with a target acceptance. Its acceleration is turned off, since it would compile again for
+            every step size.
     """
 
     def __init__(self, sampler: Any) -> None:
@@ -149,7 +150,7 @@ class _Searching(Sampler):
         return self.sampler.init(density, u)
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """Make a step, and change the step size by its acceptance."""
+        """Make a step, and update the step size by its acceptance."""
         now = self.sampler.with_step_size(self.h)
         state, info = now.step(density, state, noise)
         rate = float(info.accepted.double().mean())
@@ -159,6 +160,6 @@ class _Searching(Sampler):
         return state, info
 
     def found(self) -> float:
-        """Return the geometric mean of the second half, to three digits."""
+        """Return the geometric mean of the second half of the step sizes, rounded to three digits."""
         late = self.sizes[len(self.sizes) // 2 :]
         return float(f"{math.exp(math.fsum(map(math.log, late)) / len(late)):.3g}")

@@ -1,4 +1,4 @@
-"""Check numbers that are passed in Python."""
+"""Check numeric arguments of the Python API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hebm.errors import ConfigError
 
 
 def require_counts(low: int = 1, **numbers: int | None) -> None:
-    """Raise `ConfigError` unless each number is a whole one of at least `low`, or None."""
+    """Raise `ConfigError` unless each number is None or a whole number of at least `low`."""
     for name, number in numbers.items():
         if number is None:
             continue
@@ -15,7 +15,7 @@ def require_counts(low: int = 1, **numbers: int | None) -> None:
 
 
 def require_at_least(low: int, **numbers: float) -> None:
-    """Raise `ConfigError` unless each number is at least `low`; NaN is not."""
+    """Raise `ConfigError` unless each number is at least `low`. NaN raises, too."""
     for name, number in numbers.items():
         if not isinstance(number, (int, float)) or not number >= low:
             raise ConfigError(f"{name}: expected a number of at least {low}, got {number!r}")

@@ -1,4 +1,4 @@
-"""The interface of a backbone, and what it is built for, given and returns."""
+"""The interface of backbones, and the values that they take and return."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ImageSpec:
-    """What a backbone must know of the images.
+    """The properties of images that a backbone depends on.
 
     Arguments:
         channels, height, width: shape of one image.
-        classes: names of the labels, empty when there are none.
-        binary: True when targets are binarised (every pixel −1 or 1).
-        attributes: names of the A binary attributes that images have instead of classes, empty when there are none.
+        classes: names of the labels; empty if the images have no labels.
+        binary: True if the targets are binarised (every pixel −1 or 1).
+        attributes: names of the A binary attributes that images have instead of classes; empty if they have none.
     """
 
     channels: int
@@ -45,11 +45,11 @@ class ImageSpec:
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Images on their path into a model, all in [−1, 1].
+    """A batch of images as models read it; pixels are in [−1, 1].
 
     Arguments:
-        x: what the encoder sees, `(B, C, H, W)`.
-        target: what the likelihood scores (binarised, say), `(B, C, H, W)`.
+        x: input of the encoder, `(B, C, H, W)`.
+        target: the images that the likelihood scores, binarised for binary data, `(B, C, H, W)`.
         labels: class indices `(B,)`, or attributes `(B, A)` in {0, 1}; int64, or None.
         index: position of each image in its data set, `(B,)`.
     """
@@ -62,7 +62,7 @@ class Batch:
 
 @attrs.frozen
 class Progress:
-    """Where training is: at step `step` of `total`.
+    """How far training is: step `step` of `total`.
 
     Arguments:
         step: counted from 0.
@@ -78,14 +78,15 @@ class Progress:
 
 @attrs.frozen(eq=False)
 class Loss:
-    """What a training step minimises.
+    """The loss of a training step.
 
     Arguments:
         total: scalar, differentiable; a mean over the batch.
         terms: scalars to log by name (detached), in nats per image unless the name says otherwise.
-        negative: draws of the prior that the loss was computed on, for a scheme that trains the generator on them too;
-            None if there are none, as in a contrast with the root.
-        posterior: the posterior draw it was computed on, with its graph, for a scheme that adds to it; or None.
+        negative: the draws of the prior that the loss was computed on, for schemes that train the generator on them
+            too; None if the loss uses none.
+        posterior: the posterior draw that the loss was computed on, with its graph, for schemes that add terms; or
+            None.
     """
 
     total: Tensor
@@ -95,16 +96,16 @@ class Loss:
 
     @property
     def kl_of_layers(self) -> dict[str, Tensor]:
-        """Return the mean KL of each layer in nats per image, named "kl_layer_0", …, top first; {} where it is unknown.
+        """Return the mean KL of each layer in nats per image, under the names that are logged; {} if unknown.
 
-        The names are those that it is logged under. A single layer has none: its KL is the sum.
+        The names are "kl_layer_0", …, top first. A model with a single layer gives {}, since its KL is the sum.
         """
         if self.posterior is None or self.posterior.kl is None or self.posterior.kl.shape[1] == 1:
             return {}
         return {f"kl_layer_{i}": kl for i, kl in enumerate(self.posterior.kl.detach().mean(0))}
 
     def plus(self, name: str, term: Tensor | None, weight: float = 1.0) -> Loss:
-        """Return the loss with `weight` times a scalar term added, and the term logged by name; None adds nothing."""
+        """Return the loss plus `weight` times a scalar term, which is logged by name; None adds nothing."""
         if term is None:
             return self
         return attrs.evolve(self, total=self.total + weight * term, terms={**self.terms, name: term.detach()})
@@ -116,19 +117,19 @@ class Loss:
 class Backbone(nn.Module, ABC):
     """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above).
 
-    With an inference model it is an `InferringBackbone`. Rarer abilities are `FitsStatistics`, `Finalizes` and
-    `ShowsFeatures`.
+    A backbone with an inference model is an `InferringBackbone`. `FitsStatistics`, `Finalizes` and `ShowsFeatures` add
+    optional abilities.
     """
 
     layout: LatentLayout
 
     @abstractmethod
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return T(u): u `(B, D)` → z. Each row must depend on its own row alone."""
+        """Return T(u): u `(B, D)` → z. Row i of the result must depend on row i of u alone."""
 
     @abstractmethod
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return T⁻¹(z): z per layer, top first → u. Differentiable in the backbone's parameters (z fixed)."""
+        """Return T⁻¹(z): z per layer, top first → u. It must be differentiable in the backbone's parameters."""
 
     @abstractmethod
     def likelihood(self, latents: Latents) -> PixelDistribution:
@@ -139,28 +140,28 @@ class Backbone(nn.Module, ABC):
         return (self,)
 
     def folded(self) -> Backbone:
-        """Return an equal, cheaper copy of a frozen backbone, for inference and chains (never trained)."""
+        """Return an equal, faster copy of a frozen backbone for inference and chains. The copy is never trained."""
         return self
 
 
 class InferringBackbone(Backbone):
-    """A backbone with an inference model q(z|x), and the objective that trains both.
+    """A backbone with an inference model q(z|x), and the objective that trains both of them.
 
-    Without one, latents are inferred by MCMC.
+    Latents of a backbone without an inference model are inferred by MCMC.
     """
 
     @abstractmethod
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """Draw from q(z|x), reparameterised, with log q and KL per layer."""
+        """Return a reparameterised draw from q(z|x), with log q and KL of each layer."""
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return −ELBO = E_q[−log p(x|z)] + Σ_i KL(q_i ‖ p_i), in nats per image. Override it to anneal or balance.
 
-        With a context, + log r(c|x) is added; −log p(c) is the loss of the root, which is trained with the backbone.
+        With a context, log r(c|x) is added. The root, which is trained in the same phase, adds its loss −log p(c).
         """
         posterior = self.infer(batch, noise)
         if posterior.kl is None:
-            raise NotImplementedError(f"{type(self).__name__}.infer gives no KL: override objective")
+            raise NotImplementedError(f"{type(self).__name__}.infer returns no KL; override objective")
         reconstruction = -self.likelihood(posterior.latents).log_prob(batch.target).mean()
         kl = posterior.kl.sum(1).mean()
         loss = reconstruction + kl
@@ -171,16 +172,16 @@ class InferringBackbone(Backbone):
         return Loss(loss + log_r, {**terms, "log_r": log_r.detach()}, posterior=posterior)
 
     def folded(self) -> InferringBackbone:
-        """Return an equal, cheaper copy of a frozen backbone, which infers alike."""
+        """Return an equal, faster copy of a frozen backbone, with equal inference."""
         return self
 
 
-# ---------------------------------------------------------------- rare abilities, asked for by isinstance
+# ---------------------------------------------------------------- optional abilities, tested by isinstance
 
 
 @runtime_checkable
 class FitsStatistics(Protocol):
-    """A backbone with buffers that depend on the data set."""
+    """A backbone with buffers computed from the data set."""
 
     def fit_statistics(self, images: Images) -> None:
         """Set these buffers from the training images. Schemes call it once, before the first step."""
@@ -188,22 +189,22 @@ class FitsStatistics(Protocol):
 
 @runtime_checkable
 class Finalizes(Protocol):
-    """A backbone with statistics of its final weights."""
+    """A backbone with statistics that are computed from its final weights."""
 
     def finalize(self, noise: Noise) -> None:
-        """Measure statistics on the final weights.
+        """Compute the statistics from the final weights.
 
-        Scheme two-phase calls it once, after the backbone's training or when the backbone comes from another run, and
-        before a prior is trained on it. Averaged weights are finalized too. The result depends on `noise` alone and is
-        the same on every process.
+        The scheme `two-phase` calls it once before a prior is trained: after the backbone's training, or after loading
+        the backbone of another run. It also finalizes averaged weights. The result must depend on `noise` alone and be
+        equal on every process.
         """
 
 
 @runtime_checkable
 class ShowsFeatures(Protocol):
-    """A backbone whose decoder features energies may see.
+    """A backbone that shows its decoder's features to energies.
 
-    Its layout has their shapes, `LatentLayout.features` and `LatentLayout.last_feature`.
+    `LatentLayout.features` and `LatentLayout.last_feature` of its layout have their shapes.
     """
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
@@ -214,10 +215,10 @@ class ShowsFeatures(Protocol):
 
 
 class BackboneRecipe(ABC):
-    """Builds a backbone; registered in the group `hebm_backbones`."""
+    """Builds a backbone. Plugins register it in the group `hebm_backbones`."""
 
     group: ClassVar[str] = "hebm_backbones"
 
     @abstractmethod
     def build(self, images: ImageSpec) -> Backbone:
-        """Build a backbone for images of this shape. Raises `ConfigError` if they do not fit."""
+        """Build a backbone for images of this shape. Raises `ConfigError` if it does not support them."""

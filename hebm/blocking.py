@@ -1,8 +1,8 @@
-"""Leave plugins out: a whole distribution, a component, or a component of one distribution.
+"""Block plugins: a whole distribution, a component, or a component of one distribution.
 
-my-distribution                 everything that it declares
-priors:joint                    the prior `joint`, whoever declares it
-my-distribution/priors:joint    the prior `joint` of that distribution, where two declare one
+my-distribution                 everything that the distribution declares
+priors:joint                    the prior `joint` of any distribution
+my-distribution/priors:joint    the prior `joint` of this distribution, if two declare one
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from hebm.errors import PluginError
 from hebm.suggest import did_you_mean
 
 BLOCK_VARIABLE = "HEBM_BLOCK"
-"""Environment variable: what to leave out, separated by commas."""
+"""Environment variable with the blocks, separated by commas."""
 
 
 @attrs.frozen
 class Block:
-    """What is left out; None stands for any.
+    """One block of plugins; None matches anything.
 
     Arguments:
         distribution: its name, normalised.
-        group: such as `hebm_priors`.
-        name: of the component.
+        group: the group, such as `hebm_priors`.
+        name: the component's name.
     """
 
     distribution: str | None
@@ -39,7 +39,7 @@ class Block:
         return "/".join(filter(None, (self.distribution, component)))
 
     def covers(self, group: str, name: str, distribution: str) -> bool:
-        """Return whether a component of a distribution is left out by this."""
+        """Return whether this block matches a component of a distribution."""
         wanted = (self.distribution, self.group, self.name)
         return all(mine in (None, theirs) for mine, theirs in zip(wanted, (distribution, group, name), strict=True))
 
@@ -68,12 +68,12 @@ def parsed(text: str) -> Block:
 
 
 def from_environment() -> frozenset[Block]:
-    """Return what `HEBM_BLOCK` leaves out. Raises `PluginError` if it cannot be parsed."""
+    """Return the blocks in `HEBM_BLOCK`. Raises `PluginError` if it cannot be parsed."""
     return frozenset(parsed(text) for text in os.environ.get(BLOCK_VARIABLE, "").split(",") if text.strip())
 
 
 def require_installed(block: Block) -> None:
-    """Raise `PluginError` if nothing that is installed is left out by a block: it is mistyped."""
+    """Raise `PluginError` if a block matches nothing that is installed, since its name may be mistyped."""
     groups = GROUPS if block.group is None else (block.group,)
     there = [(group, name, normalised(o.distribution or "")) for group in groups for name, o in installed(group)]
     unreadable = {normalised(one.distribution) for one in installed_distributions().unreadable}
@@ -82,7 +82,7 @@ def require_installed(block: Block) -> None:
     owners = sorted({owner for _, name, owner in there if block.name in (None, name)})
     if block.name is None:
         owner = str(block.distribution)
-        hint = f"{did_you_mean(owner, owners)} (there are {', '.join(owners)}; for one component write GROUP:NAME)"
+        hint = f"{did_you_mean(owner, owners)} (installed: {', '.join(owners)}; for one component write GROUP:NAME)"
         raise PluginError(f"cannot block {owner!r}: no distribution of this name has plugins{hint}")
     if owners:
         raise PluginError(f"cannot block '{block}': {block.name!r} is declared by {' and '.join(owners)} only")

@@ -29,13 +29,13 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def build(experiment: Experiment, images: ImageSpec) -> Model:
-    """Build backbone and prior with initial weights derived from the experiment's seed.
+    """Build backbone and prior, with initial weights derived from the experiment's seed.
 
     Arguments:
-        experiment: says what to build.
+        experiment: the recipes to build, the seed and the floating-point type.
         images: shape and classes of the data.
 
-    Raises `ConfigError` for what does not fit, and for weights that need more memory than there is.
+    Raises `ConfigError` if components do not fit together, or if the weights need more memory than the machine has.
     """
     dtype = DTYPES[experiment.run.dtype]
     fix = f"make them smaller; the largest numbers are {', '.join(_largest_numbers(experiment))}"
@@ -49,9 +49,9 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
 
 
 def _require_memory(experiment: Experiment, images: ImageSpec, fix: str) -> None:
-    """Raise `OutOfMemory` if the weights alone take more memory than this machine has; nothing is allocated.
+    """Raise `OutOfMemory` if the weights alone take more memory than this machine has, without allocating them.
 
-    A system may promise memory that it does not have, and end the process without a word when it is used.
+    A system that overcommits memory would kill the process without a message.
     """
     limit = machine_memory()
     needed = None if limit is None else _bytes_of_weights(experiment, images)
@@ -63,25 +63,25 @@ def _require_memory(experiment: Experiment, images: ImageSpec, fix: str) -> None
 
 
 def _bytes_of_weights(experiment: Experiment, images: ImageSpec) -> int | None:
-    """Return the bytes of all parameters; None for a component that cannot be built without its values."""
+    """Return the bytes of all parameters; None for a component that cannot be built on the meta device."""
     try:
         with torch.random.fork_rng(), torch.device("meta"):
             backbone = experiment.backbone.build(images)
             prior = experiment.prior.build(backbone)
-    except (NotImplementedError, RuntimeError):  # of torch, where a constructor computes with values
+    except (NotImplementedError, RuntimeError):  # raised by torch if a constructor computes with values
         return None
     width = DTYPES[experiment.run.dtype].itemsize
     return sum(parameter.numel() * width for part in (backbone, prior) for parameter in part.parameters())
 
 
 def _largest_numbers(experiment: Experiment, count: int = 3) -> list[str]:
-    """Return the keys of backbone and prior with the largest integers, with their values."""
+    """Return the keys of backbone and prior with the largest integer values, as "key = value"."""
     found = [*_numbers(experiment.backbone, "backbone"), *_numbers(experiment.prior, "prior")]
     return [f"{key} = {value}" for key, value in sorted(found, key=lambda pair: -pair[1])[:count]]
 
 
 def _numbers(recipe: Any, key: str) -> Iterator[tuple[str, int]]:
-    """Yield each integer of a recipe and of the recipes in it, with its key."""
+    """Yield the key and value of each integer in a recipe and its nested recipes."""
     for field in fields_of(type(recipe)):
         value, inner = getattr(recipe, field.name), f"{key}.{field.name}"
         for item in value if isinstance(value, tuple) else (value,):
@@ -95,8 +95,8 @@ def load(path: str | Path) -> Model:
     """Load a model from the file that `Model.save` wrote, on the CPU.
 
     Raises:
-        CheckpointError: if it is not such a file, is damaged, or its weights do not fit what is built now.
-        ConfigError, PluginError: if a component that it names is not installed, or does not have the options it had.
+        CheckpointError: if it is not such a file, is damaged, or its weights do not fit the model that is built now.
+        ConfigError, PluginError: if a component is not installed, or no longer has the options in the file.
 
     Example:
         model = hebm.load("demo.hebm")
@@ -111,7 +111,7 @@ def load(path: str | Path) -> Model:
 
 
 def accelerated(recipe: R, settings: RunSettings) -> R:
-    """Return the recipe of a prior or a scheme with its samplers as `run.compile` and `run.cuda_graphs` ask for."""
+    """Return the recipe of a prior or a scheme with its samplers accelerated by `run.compile` and `run.cuda_graphs`."""
     if settings.compile:
         recipe = compiled(recipe)
     return with_samplers(recipe, Graphed) if settings.cuda_graphs else recipe
@@ -119,7 +119,7 @@ def accelerated(recipe: R, settings: RunSettings) -> R:
 
 @contextmanager
 def seeded(seed: int, table: str) -> Iterator[None]:
-    """Inside, the global generator is seeded from (seed, table), for module constructors; afterwards as before."""
+    """Seed the global generator from (seed, table) inside the context, and restore it afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "init", table) >> 1)
         yield

@@ -27,14 +27,15 @@ from hebm.training.space import require_space
 
 @attrs.frozen
 class Check:
-    """What a check found; `print` shows it.
+    """The result of a check; `print` shows it.
 
     Arguments:
-        lines: components with their files, sizes, losses of the first steps, the estimate, memory.
-        images: what the splits of the data set hold, in words.
-        estimate: how long the run will take.
-        memory: bytes that the process has used at most; None where the system does not say.
-        notes: what will be missing or hard to trust, and other messages.
+        lines: the text of the check: components with their files, sizes, losses of the first steps, estimated time,
+            memory.
+        images: a description of the splits of the data set.
+        estimate: the estimated time of a run.
+        memory: peak memory of the process in bytes; None if the system does not report it.
+        notes: warnings about results that will be missing or unreliable, and other messages.
         phases: number of steps of each phase in a run, by name.
     """
 
@@ -46,7 +47,7 @@ class Check:
     phases: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was found, for a program."""
+        """Return the result as JSON values."""
         found = {
             "notes": list(self.notes),
             "images": self.images,
@@ -60,13 +61,14 @@ class Check:
 
 
 def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None) -> Check:
-    """Build everything that an experiment names, take a few training steps of every phase, draw 64 samples.
+    """Build all parts of an experiment, take a few training steps of every phase, and draw 64 samples.
 
     Arguments:
-        experiment: to check.
-        say: told each line as soon as it is found.
+        experiment: the experiment to check.
+        say: called with each line as soon as it is known.
 
-    Raises what a run would raise: `ConfigError`, `DataError`, `PluginError`, `CheckpointError`, `NonFiniteError`.
+    Raises the errors that a run would raise: `ConfigError`, `DataError`, `PluginError`, `CheckpointError`,
+    `NonFiniteError`.
 
     Example:
         print(hebm.check(experiment))
@@ -101,7 +103,7 @@ class _Checking(Listener):
     """Collects the lines of a check.
 
     Arguments:
-        say: told each line.
+        say: called with each line.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -115,7 +117,7 @@ class _Checking(Listener):
         self.say(line)
 
     def describe(self, recipe: Any) -> None:
-        """Describe a component and the components in its fields, each with the file that defines it."""
+        """Add a line for a component and each of its nested components, with the file that defines it."""
         for part in components(recipe):
             origin = registry.origin(part.group, part.name)
             place = f"{origin.file}:{origin.line}" if origin.file else str(origin)
@@ -132,17 +134,17 @@ class _Checking(Listener):
             self.add(f"{name}: {parameters:,} parameters")
 
     def advise(self, assembly: Assembly) -> None:
-        """Say what energies of single layers are known to do; stages have been started by now."""
+        """Add a note about the known limits of single-layer energies. Stages must have been started."""
         found = advice(single_layer_energies(assembly.model.prior, assembly.model.backbone.layout))
         if found:
             self.said(found)
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Say how long the phase will be."""
+        """Add a line with the number of steps of the phase."""
         self.add(f"phase {phase}: {self.lengths[phase]} steps in a run")
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Give the loss of the step."""
+        """Add a line with the loss of the step."""
         self.add(f"  step {record['step']}: loss {record['loss']:.4g}")
 
     def said(self, message: str) -> None:

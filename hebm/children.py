@@ -1,4 +1,4 @@
-"""Child processes of hebm: they get the signals of their parent, and save and stop if it dies."""
+"""Child processes of hebm, which receive their parent's signals, and save and stop if the parent dies."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import attrs
 from hebm.stopping import handled_by
 
 LIFELINE = "HEBM_LAUNCHER"
-"""Environment variable of a child: the descriptor of a pipe whose other end its parent holds."""
+"""Environment variable of a child with the descriptor of a pipe; its parent holds the other end."""
 
 
 @attrs.frozen
 class Lifeline:
-    """What a parent gives to its children: a pipe that ends when the parent does.
+    """A pipe from a parent to its children that closes when the parent dies.
 
     Arguments:
-        descriptor: that children inherit; None on Windows, where they cannot.
+        descriptor: the descriptor that children inherit; None on Windows, which does not support this.
     """
 
     descriptor: int | None = None
@@ -40,7 +40,7 @@ class Lifeline:
 
 @contextmanager
 def lifeline() -> Iterator[Lifeline]:
-    """Make a pipe whose other end this process holds, and yield what children are given of it."""
+    """Open a pipe, hold one end in this process, and yield the other end for children."""
     if os.name == "nt":
         yield Lifeline()
         return
@@ -53,25 +53,25 @@ def lifeline() -> Iterator[Lifeline]:
 
 
 def stop_with_parent() -> None:
-    """Let this process save and stop when its parent dies, if it has a parent that holds a lifeline."""
+    """Make this process save and stop when its parent dies, if the parent gave it a lifeline."""
     if LIFELINE in os.environ:
         threading.Thread(target=_wait, args=(int(os.environ[LIFELINE]),), daemon=True).start()
 
 
 def _wait(lifeline: int) -> None:
-    """Wait on a pipe that nobody writes to: reading returns when the parent, which holds its other end, is gone."""
+    """Wait until the parent is gone. Nobody writes to the pipe, so reading returns only when its other end closes."""
     os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[Callable[[], int]]:
-    """Send each signal that asks hebm to stop to all children, instead of stopping this process.
+    """Forward each stop signal to all children, instead of stopping this process.
 
     Yields a function that returns the number of the first signal received, or 0.
 
     Arguments:
-        children: may grow meanwhile; those that have ended get nothing.
+        children: the processes; the list may grow later. Processes that have ended receive nothing.
     """
     received: list[int] = []
 

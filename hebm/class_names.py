@@ -1,4 +1,4 @@
-"""Components by the names of their classes: `hebm.Joint` is what `type = "joint"` means."""
+"""Find components by class name: `hebm.Joint` is the component of `type = "joint"`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hebm.suggest import did_you_mean
 
 
 def class_names() -> tuple[str, ...]:
-    """Return the names of all components' classes in alphabetical order. Imports none of them."""
+    """Return the class names of all components in alphabetical order, without importing them."""
     return tuple(sorted(_claims()))
 
 
 def near_class_name(name: str, others: Sequence[str]) -> str:
-    """Return `"; did you mean 'Name'?"` for the class that is registered under a name or has a similar one, or ""."""
+    """Return `"; did you mean 'Name'?"` for a class with this registered name or a similar class name, or ""."""
     registered = name.lower().replace("_", "-")
     found = [cls for cls, claims in _claims().items() if any(registered == own for _, own in claims)]
     return f"; did you mean {found[0]!r}?" if found else did_you_mean(name, (*others, *class_names()))
 
 
 def by_class_name(name: str) -> Any:
-    """Return the component whose class is called `name`, or None.
+    """Return the component whose class is named `name`, or None.
 
-    Raises `PluginError` if several are called so, or if it is broken.
+    Raises `PluginError` if several components have this class name, or if the component is broken.
     """
     claims = _claims().get(name, [])
     if len(claims) > 1:
@@ -36,7 +36,7 @@ def by_class_name(name: str) -> Any:
 
 
 def _claims() -> dict[str, list[tuple[str, str]]]:
-    """Return group and registered name of the components with each class name."""
+    """Return the group and registered name of the components by class name."""
     found: dict[str, list[tuple[str, str]]] = {}
     for group in GROUPS:
         for registered, origins in declared(group).items() if group != COMMANDS else ():

@@ -1,4 +1,4 @@
-"""Compare runs: a value that prints as a table."""
+"""Compare runs in Python; the result prints as a table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hebm.store.run_folder import RunFolder
 
 @attrs.frozen(eq=False, repr=False)
 class Comparison:
-    """Evaluated runs next to each other; `print` shows the table.
+    """A comparison of evaluated runs; `print` shows its table.
 
     Arguments:
-        runs: in the order in which they were given.
-        baseline: the name of a run or variant to take paired differences from.
-        left_out: a line for each evaluation with a name that is not comparable with the others, which says why.
+        runs: the runs, in the given order.
+        baseline: the name of a run or variant; the table shows paired differences from it.
+        left_out: for each named evaluation that is not comparable with the others, a line with the reason.
     """
 
     runs: tuple[ComparedRun, ...]
@@ -38,17 +38,18 @@ class Comparison:
 
     @property
     def table(self) -> ComparedTable:
-        """A row for each run, the best first, and one for mean and deviation of runs that differ only in their seed."""
+        """One row for each run, the best first, and mean and deviation of runs that differ only in their seed."""
         return table(self.runs, baseline=self.baseline)
 
     @property
     def differing(self) -> list[str]:
-        """A line for each condition in which numbers of the same name differ."""
+        """One line for each condition in which numbers of the same name differ."""
         return differing_conditions(self.runs)
 
     def save(self, path: str | Path) -> None:
-        """Write it as .html or .png with samples, as .csv, .json or .md, or as a booktabs table of variants in .tex.
+        """Write the comparison to a file, in the format of its ending.
 
+        .html and .png include samples; .csv, .json and .md hold the table; .tex is a booktabs table of variants.
         NAME.measurements is a folder with a file for each variant, which `against` reads.
 
         Raises `ConfigError` for another ending, `CheckpointError` if the file cannot be written.
@@ -56,21 +57,21 @@ class Comparison:
         write_comparison(self.runs, Path(path), self.baseline)
 
     def against(self, committed: str | Path | Sequence[Row], anyway: bool = False) -> Against:
-        """Hold each variant against what was measured before; print it to see which numbers are outside noise.
+        """Compare each variant with earlier measurements. The printed result shows which numbers differ beyond noise.
 
         Arguments:
-            committed: a folder NAME.measurements that `save` wrote, or a file in it; or the rows that it had.
-            anyway: judge numbers although they were measured under different conditions.
+            committed: a folder NAME.measurements that `save` wrote, a file in it, or its rows.
+            anyway: compare numbers even if they were measured under different conditions.
 
         Raises:
-            ConfigError: if it has no variant in common with these runs, or runs of a variant were measured differently.
-            CheckpointError: for a file of another shape.
+            ConfigError: if no variant is in both, or if runs of a variant were measured differently.
+            CheckpointError: if a file does not have the expected structure.
         """
         rows = read_rows(Path(committed)) if isinstance(committed, (str, Path)) else committed
         return held_against(rows_of(self.runs), rows, anyway)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return what `save` writes to a .json file: a mapping for each run."""
+        """Return one mapping for each run, as `save` writes to a .json file."""
         return as_records(self.runs, self.baseline)
 
     def __str__(self) -> str:
@@ -86,17 +87,19 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run | str | Path], anyway: bool = False, *, baseline: str | None = None) -> Comparison:
-    """Compare evaluated runs, and their evaluations with a name as rows of their own.
+    """Compare evaluated runs; each of their named evaluations is a separate row.
 
     Arguments:
         runs: runs or their folders.
-        anyway: show numbers although they were measured under different conditions.
-        baseline: the name of a run, or of a variant (runs that differ only in their seed; what their names begin with,
-            or the end of that after a hyphen). Every other variant's paired differences from it are shown.
+        anyway: show numbers even if they were measured under different conditions.
+        baseline: the name of a run or variant. A variant is a set of runs that differ only in their seed; its name is
+            the common start of theirs, or the part of that after a hyphen. The table shows the paired differences of
+            all other variants from it.
 
     Raises:
-        ConfigError: with every condition in which the numbers differ, unless `anyway`; for an unknown baseline.
-        CheckpointError, HebmError: if a folder is not a run, was changed or is not evaluated yet.
+        ConfigError: if numbers differ in a condition and `anyway` is False (the error lists all conditions), or if the
+            baseline is unknown.
+        CheckpointError, HebmError: if a folder is not a run, was changed, or is not evaluated yet.
 
     Example:
         print(hebm.compare(["runs/joint", "runs/diffusion"]))
@@ -113,7 +116,7 @@ def compare(runs: Sequence[Run | str | Path], anyway: bool = False, *, baseline:
 
 
 def _with_named(runs: tuple[ComparedRun, ...], anyway: bool) -> tuple[tuple[ComparedRun, ...], tuple[str, ...]]:
-    """Return the runs, each followed by its comparable evaluations with a name, and what is said of the others."""
+    """Return the runs, each followed by its comparable named evaluations, and a line for each that is left out."""
     found: list[ComparedRun] = []
     left_out: list[str] = []
     for run in runs:

@@ -1,11 +1,11 @@
-"""Compiled sampler steps: T, the energies, the gradient and the update as one graph.
+"""Compile sampler steps: T, the energies, the gradient and the update become one graph.
 
-`Compiled(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. It compiles once
-for each class of density, variant of its tilt and model. New densities, other batch sizes and weights after an update
-use the same graph: weights and a density's tensors are its inputs. A step that is not a single graph is an error, never
-a silent return to the slow path.
+`Compiled(sampler)` is a sampler, so `hebm.sampling.run` and all priors and schemes accept it. It compiles once for each
+combination of density class, tilt variant and model. New densities, other batch sizes and updated weights reuse the
+graph, since weights and tensors of the density are its inputs. A step that does not compile to a single graph raises an
+error; it never falls back to the eager step silently.
 
-Values differ from those of the eager step by rounding.
+Its values equal those of the eager step up to rounding.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Step = Callable[[Sampler, LogDensity, Any, StepNoise], tuple[Any, Info]]
 
 
 class Compiled(Sampler):
-    """Another sampler whose step is one compiled graph; its other attributes are that sampler's.
+    """A wrapper that compiles the step of a sampler to one graph, and takes all other attributes from the sampler.
 
     Arguments:
         sampler: makes each step.
-        backend: of `torch.compile`; "inductor" needs a C++ compiler on a CPU.
+        backend: the backend of `torch.compile`; "inductor" needs a C++ compiler on a CPU.
     """
 
     def __init__(self, sampler: Sampler, backend: str = "inductor") -> None:
@@ -42,39 +42,39 @@ class Compiled(Sampler):
         self._steps: dict[tuple[Any, ...], Step] = {}
 
     def __repr__(self) -> str:
-        """Return the sampler's own text, marked as compiled."""
+        """Return the repr of the sampler, marked as compiled."""
         return f"Compiled({self.sampler!r})"
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the sampler, such as `steps`."""
-        if name == "sampler":  # not there yet while this is being copied
+        if name == "sampler":  # not set yet while this object is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
     @property
     def plain(self) -> Sampler:
-        """The sampler itself, whose steps are eager."""
+        """The sampler with eager steps."""
         return self.sampler.plain
 
     def with_step_size(self, h: float) -> Sampler:
-        """Return the sampler with another step size, accelerated in the same way; see `hebm.samplers.Adapts`."""
+        """Return the sampler with another step size, also compiled; see `hebm.samplers.Adapts`."""
         if not isinstance(self.sampler, Adapts):
             raise AttributeError(f"{type(self.sampler).__name__} has no step size to adapt")
         return Compiled(self.sampler.with_step_size(h), self.backend)
 
     def check(self, density: LogDensity) -> None:
-        """Raise `ConfigError` for a density that the sampler cannot move on."""
+        """Raise `ConfigError` if the sampler cannot move on this density."""
         self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """Return the sampler's state at u `(B, D)`; it is not compiled, since it runs once a chain."""
+        """Return the sampler's state at u `(B, D)`. This is not compiled, since it runs once per chain."""
         return self.sampler.init(density, u)
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
         """Make a single step.
 
-        Raises `ConfigError` if it cannot be compiled as one graph, or has too many variants: what changes from
-        chain to chain should be a tensor of the density, not a number.
+        Raises `ConfigError` if the step cannot be compiled to one graph, or has too many variants. Values that change
+        from chain to chain should be tensors of the density, not numbers.
         """
         key = (type(density), density.variant, *map(id, density.modules))
         if key not in self._steps:
@@ -89,16 +89,16 @@ class Compiled(Sampler):
 
 
 def compiled(recipe: R) -> R:
-    """Return the same recipe with every sampler in it, at any depth, compiled; for building, not for writing to a file.
+    """Return the recipe with all samplers in it, at any depth, compiled. Build from it, but do not write it to a file.
 
     Arguments:
-        recipe: of a prior or a scheme, say.
+        recipe: the recipe of a prior or a scheme.
     """
     return with_samplers(recipe, lambda sampler: sampler if isinstance(sampler, Compiled) else Compiled(sampler))
 
 
 def with_samplers(recipe: R, change: Callable[[Sampler], Sampler]) -> R:
-    """Return the same recipe with every sampler in it, at any depth, replaced."""
+    """Return the recipe with all samplers in it, at any depth, replaced by `change`."""
 
     def changed(value: Any) -> Any:
         if isinstance(value, Sampler):
@@ -116,12 +116,12 @@ def _step(sampler: Sampler, density: LogDensity, state: Any, noise: StepNoise) -
 
 
 def _own_step() -> Step:
-    """`_step` with a code object of its own: by that, torch counts a function's variants and stops after eight."""
+    """Return `_step` with a new code object. Torch counts compiled variants by code object, and stops after eight."""
     return types.FunctionType(_step.__code__.replace(), globals())
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:
-    from torch._dynamo import exc  # when asked: it takes seconds to import
+    from torch._dynamo import exc  # imported here: it takes seconds
 
     return tuple(
         value

@@ -1,18 +1,18 @@
-"""Measure a log density ratio on draws that it was not trained on: held-out loss, AUROC and certified nats.
+"""Measure a log density ratio on held-out draws: loss, AUROC and certified nats.
 
-A prior that learns by contrast has a log ratio f, large on draws of q (the posterior draws of images) and small on
-draws of p (the prior before it). Of N held-out draws of each:
+A prior that learns by contrast has a log ratio f, which is large on draws of q (posterior draws of images) and small on
+draws of p (the prior that it improves). With N held-out draws of each:
 
     loss    E_q[softplus(−f)] + E_p[softplus(f)],                               2 log 2 = 1.386 at f = 0
     AUROC   P(f(q) > f(p)) + ½ P(f(q) = f(p)),                                  ½ at f = 0
     nats    E_q[g] − E_p[exp g] + 1 ≤ KL(q‖p),     g = min(f, log N),           0 at f = 0
 
-The third is the bound of Nguyen, Wainwright and Jordan: log t ≤ t − 1 with t = exp(g) p/q gives
-E_q[g] ≤ KL(q‖p) + E_p[exp g] − 1 for every function g. Both means are unbiased: the expected number is at most KL(q‖p).
-The clip depends on N alone, so g does not depend on the draws; it limits what one draw of p takes away to one nat.
-(Donsker and Varadhan's E_q[f] − log E_p[exp f] is tighter, but the logarithm of a mean over draws is too small on
-average, so its estimate certifies nothing.) A negative number says that f is far too large on draws of p. If f was
-chosen by the same images, by stopping early, the number is slightly too high.
+The third is the bound of Nguyen, Wainwright and Jordan: log t ≤ t − 1 with t = exp(g) p/q gives E_q[g] ≤ KL(q‖p) +
+E_p[exp g] − 1 for every function g. Both means are unbiased: the expected number is at most KL(q‖p). The clip depends
+on N alone, so g does not depend on the draws. It limits the loss from one draw of p to one nat. (Donsker and Varadhan's
+E_q[f] − log E_p[exp f] is tighter, but the logarithm of a mean over draws is too small on average, so its estimate
+certifies nothing.) A negative number means that f is far too large on draws of p. If the same images chose f by early
+stopping, the number is slightly too high.
 
 References:
     Estimating divergence functionals and the likelihood ratio by convex risk minimization, Nguyen, Wainwright and
@@ -37,13 +37,13 @@ from hebm.validated import Validated
 
 @attrs.frozen(eq=False)
 class Contrasted(Validated):
-    """Two sets of draws, and the log ratio that tells them apart.
+    """Two sets of draws, and the log ratio that classifies them.
 
     Arguments:
         positive: draws of q.
-        negative: as many draws of p.
-        log_ratio: returns f of points, `(B,)`, or `(B, C)` for C separate contrasts whose losses add up, such as one
-            for each layer given those above it. It reads the current weights in each call.
+        negative: an equal number of draws of p.
+        log_ratio: returns f at points, `(B,)`, or `(B, C)` for C separate contrasts with summed losses, such as one for
+            each layer given the layers above. Each call uses the current weights.
     """
 
     positive: Latents
@@ -58,12 +58,13 @@ class Contrasted(Validated):
 
 @attrs.frozen
 class HeldOut:
-    """How well a log ratio tells held-out draws apart.
+    """How well a log ratio classifies held-out draws.
 
     Arguments:
-        loss: in nats, summed over contrasts.
-        auroc: mean over contrasts.
-        nats: a lower bound on KL(q‖p), summed over contrasts: by the chain rule that of layers given those above.
+        loss: the loss in nats, summed over contrasts.
+        auroc: the AUROC, averaged over contrasts.
+        nats: a lower bound on KL(q‖p) in nats, summed over contrasts. For layers given the layers above, the chain rule
+            makes the sum a bound on the KL of the whole.
     """
 
     loss: float
@@ -72,7 +73,7 @@ class HeldOut:
 
 
 def bce(positive: Tensor, negative: Tensor) -> Tensor:
-    """Return the loss in nats, a mean over the batch, for each column.
+    """Return the mean loss over the batch in nats, for each column.
 
     Arguments:
         positive: log r of draws of q, `(B, …)`.
@@ -104,7 +105,7 @@ def certified_nats_error(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def held_out(contrasts: Sequence[Contrasted]) -> HeldOut:
-    """Return loss, AUROC and certified nats of a log ratio on all draws of several batches; NaN where f is NaN."""
+    """Return loss, AUROC and certified nats of a log ratio on the draws of all batches; NaN if f has a NaN."""
     positive = torch.cat([_columns(each.log_ratio(each.positive)) for each in contrasts])
     negative = torch.cat([_columns(each.log_ratio(each.negative)) for each in contrasts])
     if bool(positive.isnan().any() | negative.isnan().any()):

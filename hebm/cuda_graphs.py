@@ -1,8 +1,8 @@
-"""Replay sampler steps as CUDA graphs: short chains of small nets are bound by launches, and a graph is one launch.
+"""Replay sampler steps as CUDA graphs, so that small nets are not limited by the launch time of kernels.
 
-`Graphed(sampler)` is a sampler, so `hebm.sampling.run` and every prior and scheme take it as it is. Each chain records
-its step once, at its start, and replays it; the numbers are those of the eager step. A step that waits for the GPU
-(`.item()`, a condition on a tensor) cannot be recorded and is an error. On a CPU it is the sampler itself.
+`Graphed(sampler)` is a sampler, so `hebm.sampling.run` and all priors and schemes accept it. Each chain records its
+step once at its start and replays it, with the same numbers as the eager step. A step that waits for the GPU
+(`.item()`, a condition on a tensor) cannot be recorded and raises an error. On a CPU the sampler runs unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WARM_UP = 2
 
 
 class Graphed(Sampler):
-    """Another sampler whose step is replayed from a CUDA graph; its other attributes are that sampler's.
+    """A wrapper that replays the step of a sampler from a CUDA graph, and takes all other attributes from the sampler.
 
     Arguments:
         sampler: makes each step.
@@ -32,32 +32,32 @@ class Graphed(Sampler):
         self.draws, self.needs_factor = sampler.draws, sampler.needs_factor  # type: ignore[misc]
 
     def __repr__(self) -> str:
-        """Return the sampler's own text, marked as recorded."""
+        """Return the repr of the sampler, marked as recorded."""
         return f"Graphed({self.sampler!r})"
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the sampler, such as `steps`."""
-        if name == "sampler":  # not there yet while this is being copied
+        if name == "sampler":  # not set yet while this object is being copied
             raise AttributeError(name)
         return getattr(self.sampler, name)
 
     @property
     def plain(self) -> Sampler:
-        """The sampler itself, whose steps are eager."""
+        """The sampler with eager steps."""
         return self.sampler.plain
 
     def with_step_size(self, h: float) -> Sampler:
-        """Return the sampler with another step size, accelerated in the same way; see `hebm.samplers.Adapts`."""
+        """Return the sampler with another step size, also recorded; see `hebm.samplers.Adapts`."""
         if not isinstance(self.sampler, Adapts):
             raise AttributeError(f"{type(self.sampler).__name__} has no step size to adapt")
         return Graphed(self.sampler.with_step_size(h))
 
     def check(self, density: LogDensity) -> None:
-        """Raise `ConfigError` for a density that the sampler cannot move on."""
+        """Raise `ConfigError` if the sampler cannot move on this density."""
         self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """Return the sampler's state at u `(B, D)`; on a GPU with the recorded step.
+        """Return the sampler's state at u `(B, D)`; on a GPU, it contains the recorded step.
 
         Raises `ConfigError` if the step cannot be recorded.
         """
@@ -75,7 +75,7 @@ class Graphed(Sampler):
             ) from error
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """Make a single step, on the density that the chain started with."""
+        """Make a step on the density that the chain started with."""
         if not isinstance(state, Replayed):
             return self.sampler.step(density, state, noise)
         u, info = state.recording.replay(noise)
@@ -83,12 +83,12 @@ class Graphed(Sampler):
 
 
 class Recording:
-    """One step of one chain, its inputs and outputs at fixed addresses.
+    """The recorded step of one chain, with inputs and outputs at fixed addresses.
 
     Arguments:
         sampler: makes each step.
-        density: what it moves on.
-        state: where the chain starts; copied.
+        density: the density of the chain.
+        state: the start of the chain, which is copied.
     """
 
     def __init__(self, sampler: Sampler, density: LogDensity, state: Any) -> None:
@@ -100,23 +100,23 @@ class Recording:
         kept = [(b, b.clone()) for module in density.modules if module.training for b in module.buffers()]
         side = torch.cuda.Stream(u.device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(u.device))
-        with torch.cuda.stream(side):  # libraries set themselves up outside of the recording
+        with torch.cuda.stream(side):  # libraries initialise outside of the recording
             for _ in range(_WARM_UP):
                 sampler.step(density, self.state, self.noise)
         torch.cuda.current_stream(u.device).wait_stream(side)
-        for buffer, before in kept:  # what advances in training has not taken these steps
+        for buffer, before in kept:  # undo the updates of training buffers in the warm-up
             buffer.copy_(before)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # loaders use the GPU meanwhile
             self.after, self.info = sampler.step(density, self.state, self.noise)
 
     def replay(self, noise: StepNoise) -> tuple[Tensor, Info]:
-        """Make one more step; return copies of u `(B, D)` and its info, since the next step overwrites them."""
+        """Make a step; return copies of u `(B, D)` and the info, since the next step overwrites them."""
         for mine, given in zip(self.noise, noise, strict=True):
             if mine is not None and given is not None:
                 mine.copy_(given)
         self.graph.replay()
-        after = [part.clone() for part in self.after]  # before the state that they may be part of is overwritten
+        after = [part.clone() for part in self.after]  # copy first: they may share memory with the state
         info = Info._make(None if part is None else part.clone() for part in self.info)
         for mine, new in zip(self.state, after, strict=True):
             mine.copy_(new)

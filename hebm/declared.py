@@ -1,4 +1,4 @@
-"""List what one distribution declares. Only metadata is read; no plugin is imported."""
+"""List the components that a distribution declares. It reads only metadata and imports no plugin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_ORDER = (
     "hebm_formats",
     "hebm_commands",
 )
-"""The groups, each after those whose components it uses: the cause of a failure then stands before its effects."""
+"""The groups in order of dependency, so that the cause of a failure is listed before its effects."""
 
 
 @attrs.frozen
@@ -32,8 +32,8 @@ class Declared:
 
     Arguments:
         distribution: its name, normalised.
-        group: such as `hebm_priors`.
-        name: of the component.
+        group: the group, such as `hebm_priors`.
+        name: the component's name.
     """
 
     distribution: str
@@ -45,12 +45,12 @@ class Declared:
 
     @property
     def key(self) -> str:
-        """Return `priors:joint`: the component within its distribution."""
+        """Return the component within its distribution, such as `priors:joint`."""
         return f"{short_group(self.group)}:{self.name}"
 
 
 def everything() -> tuple[Declared, ...]:
-    """List all components that distributions declare, without blocked ones, in the order of groups and of names."""
+    """List all declared components without blocked ones, ordered by group and name."""
     return tuple(
         Declared(owner, group, name)
         for group in IN_ORDER
@@ -60,9 +60,9 @@ def everything() -> tuple[Declared, ...]:
 
 
 def declared_by(what: str) -> tuple[Declared, ...]:
-    """List the components of `DISTRIBUTION`, or the one called `DISTRIBUTION/GROUP:NAME`.
+    """List the components of `DISTRIBUTION`, or the single one `DISTRIBUTION/GROUP:NAME`.
 
-    Raises `PluginError` if no distribution of this name declares components, or this one does not declare it.
+    Raises `PluginError` if no distribution of this name declares components, or if it does not declare this one.
     """
     distribution, _, key = what.strip().partition("/")
     owner, known = normalised(distribution), everything()

@@ -1,7 +1,7 @@
-"""The components that the core uses if a file names none.
+"""The default components, which the core uses if a configuration names none.
 
-This is the only module of `hebm/` that names a plugin (the example that `hebm init` writes names some, too). Each
-default is found when it is needed, so that importing the core imports no plugin.
+No other module of `hebm/` names a plugin, except the example that `hebm init` writes. Defaults are looked up when
+needed, so importing the core imports no plugin.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hebm import registry
 
 @attrs.frozen
 class Default:
-    """A component given by name; calling it finds and makes the component.
+    """A component given by name; a call finds it and makes its recipe.
 
     Arguments:
-        group: of the registry.
-        name: in the group.
-        keys: that differ from the component's own defaults.
+        group: the group in the registry.
+        name: the name in the group.
+        keys: keys that differ from the component's own defaults.
     """
 
     group: str
@@ -29,7 +29,7 @@ class Default:
     keys: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __call__(self) -> Any:
-        """Make the recipe. Raises `PluginError` if it is not available."""
+        """Return the recipe. Raises `PluginError` if the component is not available."""
         return registry.find(self.group, self.name)(**self.keys)
 
 
@@ -37,15 +37,15 @@ TRAIN = Default("hebm_schemes", "two-phase")
 POSTERIOR_SAMPLER = Default("hebm_samplers", "langevin", {"steps": 40, "step_size": 0.1})
 ANNEALED_SAMPLER = Default("hebm_samplers", "pcn-mala", {"steps": 4, "target_acceptance": 0.6})
 EXTRACTORS = (Default("hebm_extractors", "classifier"), Default("hebm_extractors", "efficientnet-lite0"))
-"""The first of them that is suited to the images is used."""
+"""The first extractor that suits the images is the default."""
 DIAGNOSIS = Default("hebm_analyses", "hole")
 METRICS = (Default("hebm_metrics", "fd"), Default("hebm_metrics", "gap-closed"))
 
 
 def metrics() -> tuple[Any, ...]:
-    """Make the default metrics. Raises `PluginError` if one is not available."""
+    """Return the recipes of the default metrics. Raises `PluginError` if one is not available."""
     return tuple(make() for make in METRICS)
 
 
 EXAMPLE = {"[data]": "digits", "[backbone]": "two-layer", "[prior]": "joint"}
-"""The components of the experiment in the example of a new plugin, by table."""
+"""The components in the example experiment of a new plugin, by table."""

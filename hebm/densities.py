@@ -1,7 +1,7 @@
-"""The densities that get sampled, one small class each, formula first.
+"""The log densities that chains sample, one small class each.
 
-Each is a log density over flat u `(B, D)`, up to a constant, rows independent. `value_and_grad` differentiates the
-Gaussian terms by hand and the remainder by one call of autograd on u alone (`remainder_and_grad`).
+Each is a log density over flat u `(B, D)`, up to a constant; rows are independent. `value_and_grad` uses the analytic
+gradient of the Gaussian terms and one call of autograd for the remainder (`remainder_and_grad`).
 
 References:
     Learning Latent Space Energy-Based Prior Model, arXiv 2006.08205.
@@ -49,7 +49,7 @@ def known_factor(density: LogDensity) -> Factor:
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of `modules` requires gradients; afterwards each is as it was."""
+    """Freeze the parameters of `modules` inside the context, and restore `requires_grad` afterwards."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -61,12 +61,12 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 class LogDensity(ABC):
-    """log p(u) = r(u) + log N(u; m, s² I) + const, with r by autograd and the Gaussian term by hand; m = 0, s = 1.
+    """log p(u) = r(u) + log N(u; m, s² I) + const, by default with m = 0 and s = 1.
 
     Attributes:
         scale: a number or `(B, 1)` that multiplies the step size h of every sampler that does not need `factor`.
-        modules: what must not require gradients inside a chain.
-        variant: tells densities of one class and the same modules apart; each has a compiled step of its own.
+        modules: the modules that a chain freezes.
+        variant: distinguishes densities of one class with the same modules. Each variant gets its own compiled step.
     """
 
     scale: float | Tensor = 1.0
@@ -75,13 +75,13 @@ class LogDensity(ABC):
 
     @abstractmethod
     def remainder(self, u: Tensor) -> Tensor:
-        """Return r(u), all but the Gaussian term, `(B,)`, differentiable in u."""
+        """Return the remainder r(u), `(B,)`: log p(u) without the Gaussian term. It must be differentiable in u."""
 
     def factor(self) -> Factor | None:
-        """Return m and s of the Gaussian term; None where it is not known to be N(m, s² I).
+        """Return m and s of the Gaussian term N(m, s² I); None if they are not known.
 
-        A sampler that cannot do without it sets `Sampler.needs_factor`; others may use another proposal for None, such
-        as a random walk accepted on log p(u).
+        Samplers that require it set `Sampler.needs_factor`. Others may use another proposal if it is None, such as a
+        random walk that is accepted on log p(u).
         """
         return Factor() if type(self).gaussian is LogDensity.gaussian else None
 
@@ -90,13 +90,13 @@ class LogDensity(ABC):
         return ValueAndGrad(-0.5 * u.square().sum(1), -u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """Return log p(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
+        """Return log p(u) `(B,)` and its gradient `(B, D)`, both detached; u may be any tensor."""
         remainder, slope = self.remainder_and_grad(u)
         value, quadratic = self.gaussian(u)
         return ValueAndGrad(value + remainder, quadratic + slope)
 
     def remainder_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """Return r(u) `(B,)` and its gradient `(B, D)`; u may be any tensor, the results hold no graph."""
+        """Return r(u) `(B,)` and its gradient `(B, D)`, both detached; u may be any tensor."""
         if torch.compiler.is_compiling():
             return self._functional(u)
         with torch.enable_grad():
@@ -106,7 +106,7 @@ class LogDensity(ABC):
         return ValueAndGrad(remainder.detach(), grad)
 
     def _functional(self, u: Tensor) -> ValueAndGrad:
-        """Return the same by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles forever."""
+        """Compute the same by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles forever."""
 
         def total(point: Tensor) -> tuple[Tensor, Tensor]:
             remainder = self.remainder(point)
@@ -123,8 +123,8 @@ class TiltedPrior(LogDensity):
         backbone: gives T.
         tilt: f.
         context: c, the same along the chain, `(B, *context)`, or None.
-        jacobian: subtract Σ log σ_i(u), as published two-stage code does (its chain targets the z-space formula
-            evaluated in u). Leave it False for the density that the papers derive.
+        jacobian: subtract Σ log σ_i(u), as published two-stage code does: its chain targets the formula of z-space
+            evaluated in u. False gives the density that the papers derive.
     """
 
     def __init__(self, backbone: Backbone, tilt: Tilt, context: Tensor | None = None, jacobian: bool = False) -> None:
@@ -132,7 +132,7 @@ class TiltedPrior(LogDensity):
         self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return f(T(u)), less Σ log σ if `jacobian`."""
+        """Return f(T(u)), minus Σ log σ if `jacobian`."""
         latents = self.backbone.latents(u, self.context)
         f = self.tilt.at(self.backbone, latents).sum(1)
         return f - latents.log_sigma if self.jacobian else f
@@ -145,12 +145,12 @@ class ConditionalPrior(LogDensity):
 
     Arguments:
         backbone: gives T.
-        tilt: f of level t.
+        tilt: f at level t.
         above: u_{t+1}, `(B, D)`.
-        alpha, sigma: of the step from t to t + 1, `(B, 1)`.
-        recovery: m, `(B, 1)`; the paper has 1.
-        energy_scale: b, `(B, 1)`; the paper has 1.
-        scale: of a sampler's step size, `(B, 1)`.
+        alpha, sigma: α and σ of the step from t to t + 1, `(B, 1)`.
+        recovery: m, `(B, 1)`; 1 in the paper.
+        energy_scale: b, `(B, 1)`; 1 in the paper.
+        scale: factor of a sampler's step size, `(B, 1)`.
         context: c, the same along the chain, `(B, *context)`, or None.
     """
 
@@ -172,27 +172,27 @@ class ConditionalPrior(LogDensity):
         self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def factor(self) -> Factor:
-        """Return 1/s² = 1 + α² m/σ² and mean s² α (m/σ²) u_{t+1}."""
+        """Return the factor with 1/s² = 1 + α² m/σ² and mean s² α (m/σ²) u_{t+1}."""
         std = (1 + self.alpha.square() * self.precision).rsqrt()
         return Factor(std.square() * self.alpha * self.precision * self.above, std)
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return the two quadratic terms, and their gradient −u − m α (α u − u_{t+1}) / σ²."""
+        """Return the sum of the two quadratic terms, and its gradient −u − m α (α u − u_{t+1}) / σ²."""
         residual = self.alpha * u - self.above
         value = -0.5 * (u.square() + self.precision * residual.square()).sum(1)
         return ValueAndGrad(value, -u - self.alpha * self.precision * residual)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return f(T(u)) / b."""
+        """Return the log tilt divided by its scale, f(T(u)) / b."""
         latents = self.backbone.latents(u, self.context)
         return self.tilt.at(self.backbone, latents).sum(1) / self.energy_scale.squeeze(1)
 
 
 class Conditioned(LogDensity):
-    """Another log density over the free coordinates of u, given the fixed ones.
+    """The density of the free coordinates of u, given the fixed ones.
 
     Arguments:
-        density: over the whole u `(B, D)`.
+        density: the density of the whole u `(B, D)`.
         fixed: the coordinates that are given.
     """
 
@@ -201,7 +201,7 @@ class Conditioned(LogDensity):
         self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
 
     def factor(self) -> Factor | None:
-        """Return the free coordinates of the whole density's factor."""
+        """Return the factor of the whole density, reduced to the free coordinates."""
         whole = self.density.factor()
         return None if whole is None else Factor(self._free(whole.mean), self._free(whole.std))
 
@@ -210,12 +210,12 @@ class Conditioned(LogDensity):
         return self.fixed.free(part) if varies and isinstance(part, Tensor) else part
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return the whole density's quadratic term at free coordinates u `(B, D − fixed)`."""
+        """Return the quadratic term of the whole density at free coordinates u `(B, D − fixed)`."""
         value, grad = self.density.gaussian(self.fixed.filled(u))
         return ValueAndGrad(value, self.fixed.free(grad))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return the rest of it."""
+        """Return the remainder of the whole density."""
         return self.density.remainder(self.fixed.filled(u))
 
 
@@ -223,7 +223,7 @@ class Tempered(LogDensity):
     """log p(u) = λ r(u) − |u|²/2.
 
     Arguments:
-        density: r(u) − |u|²/2.
+        density: the density r(u) − |u|²/2.
         power: λ.
     """
 
@@ -232,7 +232,7 @@ class Tempered(LogDensity):
         self.scale, self.modules, self.variant = density.scale, density.modules, density.variant
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return the remainder times the power, λ r(u)."""
+        """Return the remainder scaled by the power, λ r(u)."""
         return self.power * self.density.remainder(u)
 
 
@@ -241,7 +241,7 @@ class GeneratorPosterior(LogDensity):
 
     Arguments:
         backbone: gives T and p(x|z).
-        target: x as the likelihood scores it, `(B, C, H, W)`.
+        target: x in the form that the likelihood scores, `(B, C, H, W)`.
         tilt: f, or None for the backbone's own posterior.
         context: c, or None.
     """
@@ -261,10 +261,10 @@ class GeneratorPosterior(LogDensity):
 
 
 class LatentSpace(LogDensity):
-    """log p(z) = f(z) + log p_β(z) [+ log p(x|z)] over flat z: published joint-training chains move z itself.
+    """log p(z) = f(z) + log p_β(z) [+ log p(x|z)] over flat z.
 
-    Use it for comparison with them; its layers have different scales, and a small σ_i makes its chains unstable
-    (h < 4 min σ²).
+    Chains of published joint training move z itself; use this density to compare with them. The layers have different
+    scales, and a small σ_i makes chains unstable unless h < 4 min σ².
 
     Arguments:
         backbone: gives T⁻¹ and p(x|z).
@@ -280,7 +280,7 @@ class LatentSpace(LogDensity):
         self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return 0: in z the root's density is not a fixed Gaussian."""
+        """Return 0, since the root's density over z is not a fixed Gaussian."""
         return ValueAndGrad(u.new_zeros(u.shape[0]), torch.zeros_like(u))
 
     def remainder(self, u: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Score a user's images by a trained run, next to the scores of the run's test images.
+"""Score a user's images with a trained run, and compare them with the scores of the run's test images.
 
-The percentile of a score s among those of M test images is
+The percentile of a score s among the scores t of M test images is
 
     P(s) = 100 · (#{t < s} + ½ #{t = s}) / M
 
-Low is unusual: an image with P = 2 is less like the training data than 98 % of the test images.
+A low percentile is unusual: an image with P = 2 is less similar to the training data than 98 % of the test images.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from hebm.store.cached_tensors import read_cached, write_cached
 from hebm.training.listeners import Listener
 
 _SEED = 0
-"""Of the posterior draws of test images: the scores of a run's test images are the same for all users."""
+"""The seed of posterior draws of test images; it is fixed, so that all users get the same percentiles."""
 PERCENTILE = "percentile_low_is_unusual"
-"""The column of the percentile of the total."""
+"""The name of the column with the percentile of the total score."""
 
 
 @attrs.frozen
 class Scoring:
-    """How images are scored.
+    """A model and settings for scoring images.
 
     Arguments:
-        run: whose model scores.
-        model: on the device that computes.
-        draws: posterior draws that a score is the mean of.
-        batch_size: images at a time; rounded down to whole noise blocks.
+        run: the run of the model.
+        model: the model, on the device that computes.
+        draws: number of posterior draws that a score averages over.
+        batch_size: images at a time, rounded down to whole noise blocks.
     """
 
     run: Run
@@ -50,43 +50,45 @@ class Scoring:
     batch_size: int = attrs.field(default=512, converter=whole_blocks)
 
     def require_tilt(self) -> None:
-        """Raise `ConfigError` for a prior without a tilt, which scores nothing."""
+        """Raise `ConfigError` for a prior without a tilt, since it cannot score."""
         self.model.require_tilt()
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the scores of given images and a seed, by the names that messages use."""
+        """Return everything that scores depend on besides images and seed, by the names used in messages."""
         found = identified(self.model, self.run.stored.identity)
         return {**found, "draws": self.draws, "batch size": self.batch_size}
 
     def batches(self, images: Images, seed: int, start: int = 0) -> Iterator[Tensor]:
-        """Return an iterator over scores of batches, float64 `(B, E)`: the total, then the sums above each layer."""
+        """Return an iterator over the scores of batches, float64 `(B, E)`: the total, then the sum above each layer."""
         found = self.model.score_batches(images, seed, start, draws=self.draws, batch_size=self.batch_size)
         return (scores.above for scores in found)
 
     @property
     def _kept(self) -> Path:
-        """The file of the test images' scores, whose name is a hash of all that decides them."""
-        decides = {name: value for name, value in self.identity().items() if name != "batch size"}  # but for rounding
+        """The file with the scores of test images. Its name is a hash of everything that they depend on."""
+        decides = {
+            name: value for name, value in self.identity().items() if name != "batch size"
+        }  # it changes only rounding
         key = json.dumps([decides, self.run.stored.manifest.get("data")], sort_keys=True)
         name = f"test-scores-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
         return self.run.stored.folder.cache / name
 
     def test_images(self) -> Images | None:
-        """Return the run's test images; None if their scores are kept. Raises `DataError` if they cannot be read."""
+        """Return the run's test images; None if their scores are cached. Raises `DataError` if they cannot be read."""
         return self.run.experiment.data.load("test") if read_cached(self._kept) is None else None
 
     def of_test_images(self, listener: Listener, images: Images | None = None) -> Tensor:
-        """Return the scores of the run's test images, float64 `(M, E)`, each column sorted; computed once.
+        """Return the scores of the run's test images, float64 `(M, E)` with sorted columns. They are cached.
 
         Arguments:
-            listener: is told how many are done.
+            listener: receives the number of images done.
             images: the test images, if they were loaded already.
 
         Raises `DataError` if they cannot be read.
         """
         path = self._kept
         if (kept := read_cached(path)) is not None:
-            return kept[0]["scores"].clone()  # their memory was the file's
+            return kept[0]["scores"].clone()  # not a view of the file
         loaded = images or self.run.experiment.data.load("test")
         found = self._scored(loaded, listener).sort(0).values
         write_cached(path, {"scores": found})
@@ -103,7 +105,7 @@ class Scoring:
 
 
 def percentiles(scores: Tensor, ordered: Tensor) -> Tensor:
-    """Return P(s) of each score `(B, E)` among reference scores `(M, E)` whose columns are sorted.
+    """Return the percentile P(s) of each score `(B, E)` among reference scores `(M, E)` with sorted columns.
 
     Example:
         >>> percentiles(torch.tensor([[1.0], [2.5], [9.0]]), torch.tensor([[1.0], [2.0], [3.0], [4.0]])).T
@@ -116,7 +118,7 @@ def percentiles(scores: Tensor, ordered: Tensor) -> Tensor:
 
 
 def names_digest(names: Sequence[str]) -> str:
-    """Return a hash of the names of images in their order, short enough to be shown."""
+    """Return a short hash of the names of images in order."""
     whole = hashlib.sha256()
     for name in names:
         whole.update(name.encode(errors="surrogateescape") + b"\0")
@@ -124,7 +126,7 @@ def names_digest(names: Sequence[str]) -> str:
 
 
 def header(energies: int, ranked: bool) -> list[str]:
-    """Return the names of the columns of a table of scores.
+    """Return the column names of a table of scores.
 
     Arguments:
         energies: E, the number of scores per image.
@@ -141,9 +143,9 @@ def table_rows(names: Sequence[str], scores: Tensor, ordered: Tensor | None) -> 
     """Return a row for each image: its name, and its scores `(B, E)`, each followed by its percentile.
 
     Arguments:
-        names: of the images.
-        scores: of the images.
-        ordered: the reference scores, `(M, E)` with sorted columns; None leaves percentiles out.
+        names: names of the images.
+        scores: scores of the images.
+        ordered: reference scores `(M, E)` with sorted columns; None omits percentiles.
     """
     columns = scores if ordered is None else torch.stack([scores, percentiles(scores, ordered)], 2).flatten(1)
     return [[name, *row] for name, row in zip(names, columns.tolist(), strict=True)]

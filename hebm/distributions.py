@@ -1,7 +1,7 @@
 """Read the metadata of installed distributions.
 
-A distribution that cannot be read is listed with the cause and hurts no other: its entry points are left out, as if it
-were not installed. `shield` does the same for the code of a plugin.
+A distribution that cannot be read is listed with the cause and does not affect others: its entry points are ignored, as
+if it were not installed. `shield` protects against errors in the code of plugins.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from hebm.errors import HebmError, PluginError
 _PREFIX = "hebm_"
 _POINTS = "entry_points.txt"
 _READ = (_POINTS, "METADATA", "PKG-INFO")
-_UNNAMED = "a distribution without metadata"  # left over by a failed uninstall
+_UNNAMED = "a distribution without metadata"  # remains of a failed uninstall
 _LARGEST = 4 * 2**20
-"""Bytes of a metadata file from which it is not read."""
+"""The largest metadata file that is read, in bytes."""
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Distribution:
     """An installed distribution that declares entry points for hebm.
 
     Arguments:
-        name, version: as its metadata says.
+        name, version: name and version in its metadata.
         points: its entry points in groups that start with `hebm_`.
     """
 
@@ -47,8 +47,8 @@ class Unreadable:
     """An installed distribution whose metadata cannot be read.
 
     Arguments:
-        distribution: its name, as its metadata folder is called.
-        cause: what is wrong with it.
+        distribution: its name, from the name of the metadata folder.
+        cause: the cause.
         folder: its metadata folder; None for one in an archive.
     """
 
@@ -62,7 +62,7 @@ class Unreadable:
 
 @attrs.frozen
 class Found:
-    """What is installed: the distributions that declare something for hebm, and those that cannot be read."""
+    """The installed distributions that declare entry points for hebm, and the unreadable ones."""
 
     declaring: tuple[Distribution, ...]
     unreadable: tuple[Unreadable, ...]
@@ -70,7 +70,7 @@ class Found:
 
 @functools.cache
 def installed_distributions() -> Found:
-    """Read the metadata of everything that is installed, once; of a name that is on the path twice, the first."""
+    """Read the metadata of all installed distributions once. If a name is on the path twice, the first one counts."""
     readable: dict[str, Distribution | None] = {}
     unreadable: dict[str, Unreadable] = {}
     for one in metadata.Distribution.discover():
@@ -85,10 +85,10 @@ def installed_distributions() -> Found:
 
 
 def hide_unreadable() -> None:
-    """Leave distributions that cannot be read out of what `importlib.metadata` lists, in this process.
+    """Hide unreadable distributions from `importlib.metadata` in this process.
 
-    Libraries list all entry points when they are imported, such as torch, triton and networkx, and would fail. Child
-    processes import torch before hebm, so its search for device plugins is turned off for them.
+    Libraries such as torch, triton and networkx list all entry points when they are imported, and would fail. Child
+    processes import torch before hebm, so torch's search for device plugins is turned off for them.
     """
     hidden = {one.folder for one in installed_distributions().unreadable}
 
@@ -101,19 +101,19 @@ def hide_unreadable() -> None:
 
 
 def unreadable_note() -> str:
-    """Return what a message about an unknown name adds: the distributions that cannot be read; "" without any."""
+    """Return a list of unreadable distributions to append to a message about an unknown name; "" if there are none."""
     found = ", ".join(map(str, installed_distributions().unreadable))
     return f"; distributions that cannot be read: {found}" if found else ""
 
 
 def normalised(distribution: str) -> str:
-    """Return the name of a distribution in its one standard spelling."""
+    """Return the name of a distribution in its standard spelling."""
     return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
 @contextmanager
 def shield(what: str) -> Iterator[None]:
-    """Inside, whatever a plugin's code raises becomes a `PluginError` with the cause; Ctrl-C stays what it is.
+    """Turn any error that a plugin raises inside the context into a `PluginError`, except Ctrl-C.
 
     Arguments:
         what: the start of the message, such as "it cannot be imported".
@@ -124,14 +124,14 @@ def shield(what: str) -> Iterator[None]:
         raise
     except HebmError as error:
         raise PluginError(f"{what}: {error}") from error
-    except BaseException as error:  # SystemExit, too, and whatever else a plugin derives from it
+    except BaseException as error:  # includes SystemExit and a plugin's own subclasses
         raise PluginError(f"{what}: {_cause(error)}") from error
 
 
 def _cause(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # its own method may be broken
+    except Exception:  # its __str__ may be broken
         text = ""
     told = f"{type(error).__name__}: {text}".removesuffix(": ")
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -143,7 +143,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _read(one: metadata.Distribution) -> Distribution | None:
-    """Return what a distribution declares for hebm; None for nothing. Raises `PluginError` if it cannot be read."""
+    """Return the entry points of a distribution; None if it has none for hebm. Raises `PluginError` if unreadable."""
     folder = _folder(one)
     if folder is not None:
         _require_readable(folder)
@@ -161,7 +161,7 @@ def _points(one: metadata.Distribution) -> tuple[metadata.EntryPoint, ...]:
 
 
 def _malformed_line(one: metadata.Distribution) -> str:
-    """Return the place of the first line that is neither a section, a comment nor an assignment, or ""."""
+    """Return number and text of the first line that is not a section, a comment or an assignment, or ""."""
     lines = enumerate((one.read_text(_POINTS) or "").splitlines(), 1)
     for number, line in ((number, line.strip()) for number, line in lines):
         if line and "=" not in line and line[0] not in "#[":
@@ -170,12 +170,12 @@ def _malformed_line(one: metadata.Distribution) -> str:
 
 
 def _label(one: metadata.Distribution) -> tuple[str, str]:
-    """Return name and version. Raises `PluginError` if the metadata is there and cannot be read."""
+    """Return name and version. Raises `PluginError` if the metadata exists but cannot be read."""
     try:
         return one.name or _UNNAMED, one.version or ""
     except UnicodeDecodeError as error:
         raise PluginError(_not_utf8("METADATA", error)) from error
-    except (KeyError, TypeError, AttributeError, FileNotFoundError, metadata.PackageNotFoundError):  # there is none
+    except (KeyError, TypeError, AttributeError, FileNotFoundError, metadata.PackageNotFoundError):  # no metadata
         return _UNNAMED, ""
 
 
@@ -185,12 +185,12 @@ def _not_utf8(file: str, error: UnicodeDecodeError) -> str:
 
 def _folder(one: metadata.Distribution) -> Path | None:
     """Return the metadata folder; None for a distribution in an archive or without one."""
-    path = getattr(one, "_path", None)  # there is no public name for it
+    path = getattr(one, "_path", None)  # it has no public name
     return path if isinstance(path, Path) else None
 
 
 def _called(one: metadata.Distribution) -> str:
-    """Return the name of a distribution by its metadata folder, so that no file of it has to be read."""
+    """Return the name of a distribution from its metadata folder, without reading a file."""
     folder = _folder(one)
     if folder is None:
         try:
@@ -202,13 +202,13 @@ def _called(one: metadata.Distribution) -> str:
 
 
 def _require_readable(folder: Path) -> None:
-    """Raise `PluginError` if something there is not a regular file: reading a pipe, say, would never end."""
+    """Raise `PluginError` if a metadata file is not a regular file; reading a pipe, for example, would never end."""
     if folder.suffix == ".dist-info" and not folder.is_dir():
         raise PluginError(f"{folder.name} is not a folder")
     for name in _READ:
         try:
             found = os.stat(folder / name)
-        except (FileNotFoundError, NotADirectoryError):  # a distribution may have none, or be a single file
+        except (FileNotFoundError, NotADirectoryError):  # optional, or the distribution is a single file
             continue
         except OSError as error:
             raise PluginError(f"{name} cannot be read ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""What a prior is asked for, and what it returns."""
+"""The request for draws from a prior, and the draws that it returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hebm.samplers import Info
 Observer = Callable[[str, int, Any, Info], None]
 """Called as `observe(transition, step, state, info)` after each step of a chain.
 
-`transition` is the name of the transition that runs the chain, `step` counts from 0 within it, and `state[0]` is the
+`transition` is the name of the transition that runs the chain. `step` counts from 0 within the chain. `state[0]` is the
 whole u `(n, D)`.
 """
 
@@ -26,8 +26,8 @@ class Draw:
 
     Arguments:
         u: `(n, D)`.
-        context: what they belong to, `(n, *context)`, or None.
-        diagnostics: how they were drawn, by name, one number per sample `(n,)`: an effective sample size, say.
+        context: the context that each sample was drawn in, `(n, *context)`, or None.
+        diagnostics: one number per sample `(n,)` about its drawing, by name, such as an effective sample size.
     """
 
     u: Tensor
@@ -43,32 +43,32 @@ class Draw:
         return cls(torch.cat([part.u for part in parts]), torch.cat(contexts) if contexts else None, diagnostics)
 
     def moved(self, u: Tensor, diagnostics: Mapping[str, Tensor] | None = None) -> Draw:
-        """Return the same samples at another u, with further diagnostics."""
+        """Return the samples moved to another u, with added diagnostics."""
         return Draw(u, self.context, {**self.diagnostics, **(diagnostics or {})})
 
     def fixed_as(self, fixed: Fixed | None) -> Draw:
-        """Return the same samples with the fixed coordinates as given."""
+        """Return the samples with the fixed coordinates set to their given values."""
         return self if fixed is None else attrs.evolve(self, u=fixed.apply(self.u))
 
     def rows(self, few: slice) -> Draw:
-        """Return some of the samples."""
+        """Return the samples in the slice `few`."""
         context = None if self.context is None else self.context[few]
         return Draw(self.u[few], context, {name: values[few] for name, values in self.diagnostics.items()})
 
 
 @attrs.frozen(eq=False)
 class Request:
-    """What draws from a prior should be like. The default asks for the prior as it is.
+    """Settings of draws from a prior. The default changes nothing.
 
     Arguments:
-        labels: class per sample `(n,)`, or attributes `(n, A)`: 1, 0, or −1 for one that may be either. None, and any
-            labels for a prior that is not trained with labels, draws from the marginal.
-        context: c, `(n, *context)`; None lets the root draw it.
-        steps: length of each chain, instead of the sampler's own; 0 leaves draws where chains start.
+        labels: the class of each sample `(n,)`, or its attributes `(n, A)`: 1, 0, or −1 for either. None draws from the
+            marginal. A prior trained without labels ignores them.
+        context: c, `(n, *context)`; None draws it from the root.
+        steps: length of each chain, in place of `sampler.steps`; 0 returns the points where the chains start.
         after: name of the transition to stop after; None draws from the prior itself.
         fixed: coordinates of u that are given.
-        observe: sees every step of every chain.
-        start_proposals: P of every choice of a chain's start, instead of the prior's own; 1 starts at the root's draw.
+        observe: called after every step of every chain.
+        start_proposals: P of every choice of a chain's start, in place of the prior's P; 1 starts at the root's draw.
     """
 
     labels: Tensor | None = None
@@ -80,7 +80,7 @@ class Request:
     start_proposals: int | None = None
 
     def rows(self, few: slice) -> Request:
-        """Return the request for some of the samples."""
+        """Return the request for the samples in the slice `few`."""
         labels, context = (None if given is None else given[few] for given in (self.labels, self.context))
         fixed = None if self.fixed is None else self.fixed.rows(few)
         return attrs.evolve(self, labels=labels, context=context, fixed=fixed)

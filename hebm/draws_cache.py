@@ -1,4 +1,4 @@
-"""The cache of draws that runs share."""
+"""Open the cache of posterior draws that runs share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hebm.store.row_cache import RowCache, Trial
 def draws_cache(
     experiment: Experiment, manifest: Mapping[str, Any], device: torch.device, trial: Trial | None = None
 ) -> RowCache:
-    """Return the cache of draws, bound to all that they depend on besides weights, seed and options of training.
+    """Return the cache of draws for this backbone, data, versions, precision and device.
 
     Arguments:
-        experiment: of the run.
-        manifest: of the run: versions, and the fingerprints of the data.
-        device: that computes the draws.
-        trial: keeps nothing, but checks that there is room and times rows.
+        experiment: the run's experiment.
+        manifest: the run's manifest, with versions and fingerprints of the data.
+        device: the device that computes draws.
+        trial: stores nothing, but checks the free space and times rows.
     """
     run = experiment.run
     identity = {

@@ -1,6 +1,6 @@
-"""Read what distributions declare: the entry points of each group, and the interface they were written for.
+"""Read the entry points of each group, and the interface number that each distribution declares.
 
-Only metadata is read; no plugin is imported.
+This reads only metadata and imports no plugin.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ GROUPS = {
     "hebm_analyses": "hebm.analysis.analysis_recipe:AnalysisRecipe",
     COMMANDS: "click:Command",
 }
-"""The interface of each group: components are subclasses of it, commands are instances."""
+"""The interface of each group. Components are subclasses of it; commands are instances."""
 INTERFACE = 5
-"""Number of these interfaces; it grows when a plugin that worked could stop working. The first releases had 1."""
+"""The version of these interfaces. It increases when a working plugin could break. The first releases had 1."""
 INTERFACE_GROUP = "hebm_interface"
-"""Entry-point group in which a distribution declares, as a name, the number that its plugins were written for."""
+"""Entry-point group in which a distribution declares, as a name, the interface number of its plugins."""
 
 _OWN = "hebm"  # the distribution of the interfaces themselves
 
 
 @attrs.frozen
 class Origin:
-    """Where a name comes from.
+    """The origin of a registered name.
 
     Arguments:
         distribution: the distribution that declares it; None for a name registered by hand.
-        version: of the distribution.
-        module: of the object.
-        attr: its name in the module.
-        file, line: where it is defined, if known.
+        version: the distribution's version.
+        module: the module of the object.
+        attr: the object's name in the module.
+        file, line: where the object is defined, if known.
         interfaces: the interface numbers that the distribution declares.
     """
 
@@ -64,12 +64,12 @@ class Origin:
 
     @property
     def path(self) -> str:
-        """Return `module:attr`, as an entry point spells it."""
+        """Return `module:attr`, the value of the entry point."""
         return f"{self.module}:{self.attr}"
 
     @property
     def outdated(self) -> str | None:
-        """Say which other interface the distribution was written for; None if it is this one or is not declared."""
+        """Return a message if the distribution declares another interface number; None if this one, or none at all."""
         if not self.interfaces or str(INTERFACE) in self.interfaces:
             return None
         return (
@@ -79,7 +79,7 @@ class Origin:
 
     @property
     def undeclared(self) -> str:
-        """Return a hint for a broken plugin whose distribution declares no interface; empty for all others."""
+        """Return a hint for a broken plugin whose distribution declares no interface number; "" for others."""
         if self.interfaces or self.distribution is None or normalised(self.distribution) == _OWN:
             return ""
         return f"; {self.distribution} does not declare which interface it was written for, this hebm has {INTERFACE}"
@@ -91,20 +91,20 @@ def full_group(group: str) -> str:
 
 
 def require_group(group: str) -> str:
-    """Return a group of `GROUPS` as it is. Raises `PluginError` for any other text."""
+    """Return the group unchanged. Raises `PluginError` if it is not in `GROUPS`."""
     if group not in GROUPS:
         raise PluginError(f"unknown group {group!r}{did_you_mean(group, GROUPS)}; groups: {', '.join(GROUPS)}")
     return group
 
 
 def short_group(group: str) -> str:
-    """Return the name of a group as commands show it: `priors` for `hebm_priors`."""
+    """Return the short name of a group, as commands show it: `priors` for `hebm_priors`."""
     return group.removeprefix("hebm_")
 
 
 @functools.cache
 def installed(group: str) -> tuple[tuple[str, Origin], ...]:
-    """List (name, origin) of a group's entry points, without those of distributions that cannot be read."""
+    """List (name, origin) of a group's entry points in readable distributions."""
     return tuple(
         (point.name, _origin(one, point))
         for one in installed_distributions().declaring
@@ -114,7 +114,7 @@ def installed(group: str) -> tuple[tuple[str, Origin], ...]:
 
 
 def reread() -> None:
-    """Read the metadata again when it is next needed: something may have been installed."""
+    """Clear the caches, so that newly installed distributions are found."""
     installed.cache_clear()
     installed_distributions.cache_clear()
     importlib.invalidate_caches()

@@ -1,4 +1,4 @@
-"""What can go wrong for a user: every message says what, where, what is allowed and what to do."""
+"""Errors for users. Each message says what is wrong, where, what is allowed and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ConfigError(HebmError):
 
 
 class NeedsModelError(ConfigError):
-    """A metric or an option that needs a trained model, where only images were given."""
+    """A metric or an option needs a trained model, but only images were given."""
 
 
 class PluginError(HebmError):
@@ -30,7 +30,7 @@ class DataError(HebmError):
 
 
 class DataWarning(UserWarning):
-    """Images that are not used, or may not mean what is assumed. Commands print it as a note."""
+    """Images that are ignored or may be misinterpreted. Commands print it as a note."""
 
 
 class CheckpointError(HebmError):
@@ -38,4 +38,4 @@ class CheckpointError(HebmError):
 
 
 class NonFiniteError(HebmError):
-    """A loss, gradient or sample became NaN or infinite and stayed so."""
+    """A loss, gradient or sample is NaN or infinite and does not recover."""

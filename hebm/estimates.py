@@ -1,12 +1,13 @@
-"""How long a run will take, from a few steps of each phase and a few images of each kind.
+"""Estimate the time of a run from a few steps of each phase and a few images of each kind.
 
-A phase of S steps of which n were taken in a trial, with s̄ the mean seconds of those that were timed:
+For a phase of S steps, of which a trial took n, with s̄ the mean seconds of the timed ones:
 
     seconds = seconds of the trial + (S − n) s̄ + V S / L + rows
 
-V is what the step that writes a line of the log takes longer (a loss on held-out images, for example) and L how many
-steps lie between two of them; `rows` are those that the phase computes once and keeps, at the seconds per row of the
-trial. Evaluation takes the seconds per image of each kind, its decoding and its features, times the number of images.
+V is the extra time of a step that writes a line of the log, for example for a loss on held-out images. Such steps are L
+steps apart. `rows` is the time for rows that the phase computes once and caches, at the trial's seconds per row. The
+time of evaluation is the number of images of each kind times the seconds to draw, decode and extract features of one
+image.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ from hebm.training.listeners import Listener
 from hebm.training.phases import Phase
 
 BACKBONE = "backbone"
-"""The phase that a run with another run's backbone does not have."""
+"""The phase that a run skips if it loads the backbone of another run."""
 STEPS = 5
-"""Steps of each phase that a trial takes: the first warms up, the last writes a line of the log."""
+"""The number of steps of each phase in a trial. The first warms up, the last writes a line of the log."""
 _SLOW, _QUICK = 3.0, 0.5
-"""Seconds of a step after which a trial takes one more; of a small batch under which a whole one is timed too."""
+"""A trial takes only one more step after one of _SLOW seconds, and times a whole batch if a small one is _QUICK."""
 
 
 @attrs.frozen
 class Estimate:
-    """The seconds that a run will take, and what is not counted.
+    """The estimated seconds of a run, and the parts that are not counted.
 
     Arguments:
         phases: seconds of training by phase.
         evaluation: seconds of drawing, decoding and features.
-        shared: those of the evaluation that priors on one backbone share, so that only the first of them takes them.
-        timed: how many steps of each phase were timed, at least.
-        uncounted: what takes further time, such as a metric that does not say what images it needs.
+        shared: the seconds of evaluation that only the first of several priors on one backbone needs.
+        timed: the smallest number of timed steps of a phase.
+        uncounted: parts that take further time, such as a metric that does not declare its images.
     """
 
     phases: Mapping[str, float]
@@ -59,16 +60,16 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Return the seconds in all."""
+        """The seconds of training and evaluation together."""
         return sum(self.phases.values()) + self.evaluation
 
     def given_backbone(self) -> Estimate:
-        """Return the estimate of a run that takes a backbone, which has been trained and measured before."""
+        """Return the estimate for a run that loads a backbone which was trained and measured before."""
         phases = {name: seconds for name, seconds in self.phases.items() if name != BACKBONE}
         return attrs.evolve(self, phases=phases, evaluation=self.evaluation - self.shared, shared=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all fields for a program; times are in seconds."""
+        """Return all fields as JSON values; times are in seconds."""
         parts = {name: round(seconds, 1) for name, seconds in self.phases.items()}
         found = {"seconds": round(self.seconds, 1), "phases": parts, "evaluation": round(self.evaluation, 1)}
         return {**found, "timed_steps": self.timed, "uncounted": list(self.uncounted)}
@@ -100,13 +101,13 @@ def duration(seconds: float | None) -> str:
 
 
 class StepTimes(Listener):
-    """Times the steps of a trial, without the rows that are computed once and kept.
+    """Time the steps of a trial, without the time for cached rows.
 
     Arguments:
-        phases: of the trial; their numbers of steps are cut to `STEPS`.
-        trial: collects what kept rows cost.
-        batch_size: images of a step.
-        log_every: steps between two lines of the log in the run.
+        phases: the phases of the trial; their numbers of steps are reduced to `STEPS`.
+        trial: collects the time of cached rows.
+        batch_size: images per step.
+        log_every: steps between two lines of the run's log.
     """
 
     def __init__(self, phases: Sequence[Phase], trial: Trial, batch_size: int, log_every: int) -> None:
@@ -120,12 +121,12 @@ class StepTimes(Listener):
             phase.steps = min(phase.steps, STEPS)
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Begin to time a phase; what it has opened belongs to it, and so does the time since the phase before."""
+        """Start to time a phase. The tables that it opened and the time since the previous phase belong to it."""
         self._phase, self._marks = phase, [self._marks[-1], self._now()]
         self._tables, self._opened = slice(self._opened, len(self.trial.tables)), len(self.trial.tables)
 
     def stepped(self, loss: float | None) -> None:
-        """Time a step; a phase with slow steps ends after the next one."""
+        """Time a step. After a slow step, the phase takes only one more."""
         self._marks.append(self._now())
         phase, steps = self._phases[self._phase], self._steps
         if len(steps) >= 2 and steps[-1] > _SLOW:
@@ -134,7 +135,7 @@ class StepTimes(Listener):
 
     @property
     def _steps(self) -> list[float]:
-        """The seconds of the steps so far."""
+        """The seconds of each step so far."""
         return [later - earlier for earlier, later in zip(self._marks[1:], self._marks[2:], strict=False)]
 
     def _of_phase(self) -> float:
@@ -155,7 +156,7 @@ class StepTimes(Listener):
 
 @attrs.frozen
 class EvaluationTime:
-    """The seconds of an evaluation, those that priors on one backbone share, and what is not included."""
+    """The seconds of an evaluation, the part that priors on one backbone share, and the parts not counted."""
 
     seconds: float
     shared: float
@@ -163,18 +164,18 @@ class EvaluationTime:
 
 
 def draw_seconds(model: Model) -> float:
-    """Draw 64 samples without adapting step sizes, and return the seconds that it took."""
+    """Return the seconds to draw 64 samples, without adapting step sizes."""
     model.assume_adapted()
     return _timed(lambda: model.sample(BLOCK))
 
 
 def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan, drawing: float) -> EvaluationTime:
-    """Estimate how long an evaluation takes, from a batch of each kind of images.
+    """Estimate the time of an evaluation from a batch of each kind of images.
 
     Arguments:
-        evaluation: of a model that need not be trained.
-        plan: what the metrics say of the images that they need.
-        drawing: the seconds that 64 samples of the learned prior take.
+        evaluation: the evaluation of the model, which may be untrained.
+        plan: the plan, which metrics use to declare the images that they need.
+        drawing: the seconds for 64 samples of the learned prior.
     """
     images: dict[str, int] = {}
     uncounted = []
@@ -195,17 +196,17 @@ def evaluation_time(evaluation: Evaluation, plan: EvaluationPlan, drawing: float
 
 
 def _adaptation(model: TrainedModel, drawing: float) -> float:
-    """Return the seconds that adapting step sizes takes, once for each chain that has a target of acceptance."""
+    """Return the seconds to adapt the step sizes of all chains with a target acceptance."""
     return drawing * sum(sweeps_of(transition) for transition in model.path if has_target(transition))
 
 
 def _drawn(kind: str) -> str:
-    """Return the kind that costs the same; the control is the Gaussian prior at another temperature."""
+    """Return the kind whose cost is measured: GAUSSIAN also stands for the Gaussian prior at another temperature."""
     return GAUSSIAN if kind == SCALED_GAUSSIAN else kind
 
 
 def _seconds_to_draw(evaluation: Evaluation, kind: str, drawing: float) -> float:
-    """Return the seconds in which an image of a kind is read, or drawn and decoded; of slow draws, as it was timed."""
+    """Return the seconds to read, or draw and decode, an image of a kind. Slow draws of the prior use `drawing`."""
     if kind == PRIOR and drawing > 4 * _QUICK:
         return drawing / BLOCK
 
@@ -217,13 +218,13 @@ def _seconds_to_draw(evaluation: Evaluation, kind: str, drawing: float) -> float
 
 
 def _seconds_of_features(evaluation: Evaluation, extractor: Extractor) -> float:
-    """Return the seconds that the features of an image take; they do not depend on what it shows."""
+    """Return the seconds to extract features of an image. They do not depend on its content."""
     most = min(evaluation.settings.rows, evaluation.count(DATA))
     return _seconds_per_image(lambda rows: extractor(evaluation.pixel_batch(DATA, 0, rows).pixels), most)
 
 
 def _seconds_per_image(batch: Callable[[int], object], most: int) -> float:
-    """Time a block of images, and a whole batch if the block is quick: large batches cost less an image."""
+    """Time a block of images, and a whole batch if the block is quick, since large batches cost less per image."""
     few = min(BLOCK, most)
     seconds = _timed(lambda: batch(few))
     if seconds > 4 * _QUICK:

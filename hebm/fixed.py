@@ -1,4 +1,4 @@
-"""Coordinates of u that are given."""
+"""Fix coordinates of u, so that a prior draws only the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 @attrs.frozen(eq=False)
 class Fixed:
-    """Coordinates of u that are given; a prior draws the others given them.
+    """Fixed coordinates of u; a prior draws the free ones given them.
 
     Arguments:
         u: `(n, D)`; its free coordinates are ignored.
         mask: True where a coordinate is fixed, `(D,)`.
-        free_index: positions of the free coordinates, `(D − fixed,)`; found once, because every step of a chain uses
-            them.
+        free_index: positions of the free coordinates, `(D − fixed,)`. They are computed once, because every step of a
+            chain uses them.
     """
 
     u: Tensor
@@ -28,11 +28,11 @@ class Fixed:
 
     @property
     def everything(self) -> bool:
-        """Whether no coordinate is free."""
+        """True if no coordinate is free."""
         return not len(self.free_index)
 
     def apply(self, u: Tensor) -> Tensor:
-        """Return u `(n, D)` with the fixed coordinates as given."""
+        """Return u `(n, D)` with the fixed coordinates at their given values."""
         return torch.where(self.mask, self.u, u)
 
     def free(self, u: Tensor) -> Tensor:
@@ -40,17 +40,17 @@ class Fixed:
         return u.index_select(1, self.free_index)
 
     def filled(self, free: Tensor) -> Tensor:
-        """Return the whole u `(n, D)` around its free coordinates; differentiable in them."""
+        """Return the whole u `(n, D)` from its free coordinates; differentiable in them."""
         return self.u.index_copy(1, self.free_index, free)
 
     def moved(self, u: Tensor) -> Fixed:
-        """Fix the same coordinates at their values in another u."""
+        """Return the same coordinates fixed at their values in another u."""
         return attrs.evolve(self, u=u)
 
     def rows(self, few: slice) -> Fixed:
-        """Return some of the samples."""
+        """Return the samples in the slice `few`."""
         return self.moved(self.u[few])
 
     def repeated(self, times: int) -> Fixed:
-        """Repeat each sample `times` times in a row."""
+        """Return each sample repeated `times` times in a row."""
         return self.moved(self.u.repeat_interleave(times, 0))

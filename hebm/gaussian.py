@@ -1,4 +1,4 @@
-"""The root of all tilts: the backbone's own prior."""
+"""The Gaussian prior: the root that other priors tilt."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hebm.tilts import Tilt
 
 
 class GaussianPrior(PriorLearner):
-    """u ~ N(0, I): z = T(u) has the backbone's own prior. It has nothing to train.
+    """u ~ N(0, I), so that z = T(u) follows the backbone's own prior. It has no parameters.
 
     Arguments:
-        layout: of the backbone.
+        layout: the backbone's layout.
     """
 
     def __init__(self, layout: LatentLayout) -> None:
@@ -25,7 +25,7 @@ class GaussianPrior(PriorLearner):
         self.root, self.layout = None, layout
 
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
-        """Draw u ~ N(0, I), exactly, whatever the context: there is no chain to lengthen or observe."""
+        """Return exact draws u ~ N(0, I), whatever the context. Settings of chains in the request have no effect."""
         return Draw(noise.normal(n, self.layout.dim), request.context).fixed_as(request.fixed)
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity:
@@ -35,7 +35,7 @@ class GaussianPrior(PriorLearner):
 
 @recipe
 class Gaussian(PriorRecipe):
-    """N(0, I) over u: the baseline, and the root that other priors tilt."""
+    """N(0, I) over u: the baseline, and the root of other priors."""
 
     def build(self, backbone: Backbone) -> GaussianPrior:
         """Build the prior. Raises `ConfigError` if the backbone expects a context."""

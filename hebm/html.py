@@ -1,4 +1,4 @@
-"""Small HTML tables, which notebooks show of recipes, models, runs and measurements."""
+"""HTML tables of recipes, models, runs and measurements for notebooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hebm.printable import LINES, printable
 
 
 def html_table(title: str, rows: Iterable[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Return a table; every cell is escaped text, with what is not printable spelled out."""
+    """Return an HTML table. Cells are escaped, and unprintable characters are spelled out."""
     head = "<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in header) + "</tr>" if header else ""
     body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div><strong>{_text(title)}</strong><table>{head}{body}</table></div>"

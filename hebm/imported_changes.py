@@ -1,4 +1,4 @@
-"""Change the configuration of an imported run: what the user says of it that the file does not."""
+"""Apply a user's changes to the configuration of an imported run."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from hebm.errors import ConfigError, DataError
 from hebm.interfaces import ImageSpec
 
 FIXED = ("name", "prior", "train")
-"""Tables that say what the file was trained as."""
+"""Tables that the imported file determines."""
 
 
 def changed(experiment: Experiment, images: ImageSpec, changes: Changes) -> tuple[Experiment, list[str]]:
-    """Return the experiment with other keys, and notes.
+    """Return the experiment with changed keys, and notes.
 
     Arguments:
-        experiment: what the file says.
-        images: those that the weights are for.
+        experiment: the experiment read from the file.
+        images: shape of the images that the weights expect.
         changes: keys and values.
 
-    Raises `ConfigError` for a key that cannot differ from the file, and if the images of `data` have another shape than
-    the weights take. Images that cannot be read here are a note.
+    Raises `ConfigError` for a key that the file determines, and if the images of `data` do not have the shape that the
+    weights expect. Images that cannot be read here only give a note.
     """
     overrides = parse(changes)
     for override in overrides:
         if override.path[0] in FIXED:
             raise ConfigError(
-                f"{override.source}: an imported run is what its file says; set keys of data, backbone, evaluate "
-                "and run"
+                f"{override.source}: the imported file determines this key; only keys of data, backbone, evaluate and "
+                "run can be set"
             )
     if not overrides:
         return experiment, []
@@ -52,7 +52,7 @@ def _compared(data: DatasetRecipe, images: ImageSpec) -> list[str]:
     if found.shape != images.shape:
         wanted, seen = ("x".join(map(str, shape)) for shape in (images.shape, found.shape))
         raise ConfigError(
-            f"data: the images are {seen}, but the weights take {wanted} (channels, height, width); set data.size and "
-            "data.channels"
+            f"data: the images are {seen}, but the weights expect {wanted} (channels, height, width); set data.size "
+            "and data.channels"
         )
     return []

@@ -4,16 +4,17 @@
                                                                       │ sample (MCMC or ancestral)
     image x ◀─decode── latents z ◀──T─── u ◀──────────draw────────────┘
 
-**Sign convention:** f is the *log tilt*: a large f is a likely latent; the energy is −f. A learned prior tilts a
-root:  log p(u) = f(T(u)) + log N(u; 0, I) − log Z.  A root draws u ~ N(0, I), and a context where the backbone has one.
+**Sign convention:** f is the *log tilt*: a large f is a likely latent; the energy is −f. A learned prior tilts a root
+prior: log p(u) = f(T(u)) + log N(u; 0, I) − log Z.  A root draws u ~ N(0, I). If the backbone has a context, the root
+draws it, too.
 
 **Order:** latent layers are listed top first. **Range:** images are in [−1, 1].
 
-What is registered under a name is a *recipe*: a frozen attrs class (`hebm.config.recipes`) whose fields are TOML keys
-and whose `build` makes the live object. Randomness comes in as `Noise`; components read the global generator only to
-initialise parameters.
+A plugin registers a *recipe* under a name: a frozen attrs class (`hebm.config.recipes`) whose fields are TOML keys and
+whose `build` makes the live object. All random numbers come from a `Noise` argument. Components use PyTorch's global
+generator only to initialise parameters.
 
-All that the author of a prior needs can be imported from here.
+The author of a prior can import everything from this module.
 """
 
 from __future__ import annotations
@@ -117,17 +118,18 @@ __all__ = [
 
 
 class EnergyFn(nn.Module, ABC):
-    """Scores latents: the log tilt f, large = likely.
+    """Computes the log tilt f of latents; a large f means a likely latent.
 
-    `sees` names what it needs: "latents" for u, z, σ and the context, "image" for `latents.image` = E[x|z], "features"
-    for `latents.features` and "last-feature" for `latents.last_feature` of a backbone that shows its decoder's features
-    (`ShowsFeatures`). What is decoded is computed once per evaluation of a density, and only if an energy sees it.
+    `sees` names the inputs that the energy reads: "latents" for u, z, σ and the context, "image" for `latents.image` =
+    E[x|z], "features" for `latents.features` and "last-feature" for `latents.last_feature`. The last two need a
+    backbone that exposes its decoder's features (`ShowsFeatures`). The image and the features are computed once per
+    evaluation of a density, and only if an energy sees them.
 
-    The energy itself is deterministic, in train mode too. Put what perturbs it in training into its net as modules of
-    `hebm.perturbations` (`Dropout`, `Shift`, `Rounding`); priors train with `perturbed` and `penalty`.
+    An energy is deterministic, also in train mode. To regularise it, add modules of `hebm.perturbations` (`Dropout`,
+    `Shift`, `Rounding`) to its net. Priors train with `perturbed` and `penalty`.
 
     Attributes:
-        gradient_penalty: weight of `penalty`, 0 for none.
+        gradient_penalty: weight w of `penalty`; 0 turns it off.
     """
 
     sees: tuple[str, ...] = ("latents",)
@@ -135,11 +137,11 @@ class EnergyFn(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, E, K)`: E = L layers, or 1 for a net over all of them; K = 1, or raw logits.
+        """Return log tilts `(B, E, K)`, for E = L layers or E = 1 net over all of them, and K = 1 or K raw logits.
 
         Arguments:
-            latents: B of them.
-            t: the level of noise of each, `(B,)`, for priors that have levels; otherwise None.
+            latents: B points.
+            t: noise level of each point, `(B,)`, for priors with levels; otherwise None.
         """
 
     @torch.no_grad()
@@ -151,28 +153,28 @@ class EnergyFn(nn.Module, ABC):
         return f.shape[1]
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, K)` of energy `layer` alone, 0 the first. Override it if that spares the others."""
+        """Return log tilts `(B, K)` of energy `layer` alone, 0 the first. Override it to compute only this one."""
         f: Tensor = self(latents, t)[:, layer]
         return f
 
     def folded(self, t: Tensor | None = None) -> EnergyFn:
-        """Return an equal, cheaper view for one chain: what depends only on t and the weights is computed once."""
+        """Return an equal view for one chain that computes terms of t and the weights once."""
         return self
 
     def perturbed(self, noise: Noise) -> EnergyFn:
         """Return a view for one step of training whose dropout masks and shifts are drawn from `noise`.
 
-        It has the same parameters. Each forward takes the next draws, so one view gives posterior draws and negatives
-        different masks; row i takes those of the noise's row i, whatever the number of processes. An energy without
-        modules of `hebm.perturbations` is its own view.
+        The view shares the parameters. Each call of `forward` takes the next draws of `noise`, so posterior draws and
+        negatives get different masks. Row i uses row i of the noise, whatever the number of processes. An energy
+        without modules of `hebm.perturbations` returns itself.
         """
         return view(self, noise)
 
     def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor | None:
         """Return the zero-centred gradient penalty R1 = (w/2) E Σ_k |∇_s Σ_e f_ek|² at posterior draws, in nats.
 
-        w is `gradient_penalty`, and s is all that f reads: u, z and what it sees. The loss adds this term; None if
-        w = 0. It costs a second derivative for each logit k (Mescheder et al. 2018, arXiv 1801.04406).
+        w is `gradient_penalty`, and s is every input of f: u, z and what `sees` names. The loss adds this term. Returns
+        None if w = 0. It costs a second derivative for each logit k (Mescheder et al. 2018, arXiv 1801.04406).
         """
         if not self.gradient_penalty:
             return None
@@ -190,28 +192,32 @@ class EnergyFn(nn.Module, ABC):
 
 
 class Stage(NamedTuple):
-    """One thing that a prior trains.
+    """One part of a prior, trained in its own phase.
 
     Arguments:
-        name: unique within the prior; it names the phase, and the transition that draws from the trained stage.
-        module: whose parameters this stage trains.
-        objective: called as `PriorLearner.objective` is.
-        with_backbone: True if it is a term of the backbone's own objective, trained in the same phase.
-        start: called as `start(backbone, noise, cache)` when the stage's training starts or resumes, with the same
-            noise both times, to set up what its steps share (a pool of samples). The result may depend only on the
-            noise and on what is saved. The cache keeps rows that take long to compute (`hebm.store.row_cache`).
-        tilt: the log tilt under which latents are inferred by MCMC while this stage learns; None for the prior's own.
-        recipe: the recipe that `module` was built from, with keys that do not change the meaning of its weights (a
-            dropout rate) at their defaults. `train.backbone_from` reuses the weights of another run only if both
-            recipes are equal. None compares the names and shapes of the weights alone.
-        reads: what the objective reads of posterior draws besides what the module's energies see: "latents" for u, z, σ
-            and the context, "u" for u and the context alone, "posterior" for the other fields of `Posterior`, "q_u" for
-            this one alone. Draws that are stored keep only that, and an objective that reads no z spares itself T(u).
-        contrasted: for a stage that learns a log ratio: called as `LearnsByContrast.contrasted` is, to validate it on
-            held-out images (`data.validation`). None for any other.
-        held_out: for a stage that is validated by a loss: called as `held_out(backbone, posterior, noise)` with draws
-            of held-out images, to return the loss on them. None for a stage whose loss does not measure it, such as
-            a difference of energies under chains.
+        name: unique within the prior; also the name of the phase, and of the transition that draws from the trained
+            stage.
+        module: the module whose parameters this stage trains.
+        objective: computes the loss, with the arguments of `PriorLearner.objective`.
+        with_backbone: True if the objective is a term of the backbone's objective, trained in the same phase.
+        start: sets up state that all steps of the stage share, such as a pool of samples. It is called as
+            `start(backbone, noise, cache)` when training of the stage starts and again when it resumes, with the same
+            noise both times. The result may depend only on the noise and on saved state. The cache stores rows that
+            take long to compute (`hebm.store.row_cache`).
+        tilt: the log tilt of the posterior that MCMC infers latents from while this stage trains; None for the prior's
+            tilt.
+        recipe: the recipe that `module` was built from. Keys that do not change the meaning of the weights, such as a
+            dropout rate, are at their defaults. `train.backbone_from` reuses the weights of another run only if both
+            recipes are equal. None compares only the names and shapes of the weights.
+        reads: the parts of posterior draws that the objective reads, in addition to the inputs of the module's
+            energies: "latents" for u, z, σ and the context, "u" for u and the context, "posterior" for all other fields
+            of `Posterior`, "q_u" for this field alone. Stored draws keep only these parts. If the objective reads no z,
+            T(u) is not computed.
+        contrasted: for a stage that learns a log ratio: validates it on held-out images (`data.validation`), with the
+            arguments of `LearnsByContrast.contrasted`. None for other stages.
+        held_out: for a stage that is validated by its loss: returns the loss on posterior draws of held-out images,
+            called as `held_out(backbone, posterior, noise)`. None if the loss does not measure the quality of the
+            stage, such as a difference of energies under chains.
     """
 
     name: str
@@ -227,21 +233,23 @@ class Stage(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name as part of a noise's key."""
+        """The name in the form used in noise keys."""
         return self.name.replace(" ", "-")
 
 
 class PriorLearner(nn.Module, ABC):
-    """A prior over u. It holds no reference to a backbone: methods are given one.
+    """A prior over u. It holds no reference to a backbone; methods take one as an argument.
 
-    A root overrides `sample`. A tilt of a root has a method `tilt` (`Tilts`), lists its `transitions`, and inherits
-    `sample`, `density` and `stages`. A prior that is drawn by exact or ancestral moves alone may leave out `tilt`: then
-    it has no density and no scores. Rarer abilities are the protocols below.
+    A root overrides `sample`. A prior that tilts a root defines `tilt` (`Tilts`), lists its `transitions`, and inherits
+    `sample`, `density` and `stages`. A prior that uses only exact or ancestral moves may leave out `tilt`; it then has
+    no density and no scores. The protocols below add optional abilities.
 
-    `root` is the prior that it tilts, None for a root. Annotate it, never set it on the class: a class attribute
-    would hide the registered sub-module. `start` is the prior whose draws its chains start at (`starting`), None for
-    the root. `population` says how many particles each sample has. `reads` is what the
-    objective reads of posterior draws, as `Stage.reads` has it.
+    Attributes:
+        root: the prior that this one tilts; None for a root. Annotate it, never set it on the class: a class attribute
+            would hide the registered sub-module.
+        start: the prior whose draws the chains start at (`starting`); None for the root.
+        population: the number of particles of each sample.
+        reads: the parts of posterior draws that the objective reads, as in `Stage.reads`.
     """
 
     root: PriorLearner | None
@@ -253,26 +261,26 @@ class PriorLearner(nn.Module, ABC):
         self.start: PriorLearner | None = None
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List the moves from the root's draw to this prior. Nothing is computed before `hebm.transitions.walk`."""
+        """List the moves from the root's draw to this prior, without running them (`hebm.walking.walk` does)."""
         return ()
 
     def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List the transitions that the trained prior will have, for checks before training.
 
-        Override it if `transitions` leaves out those of stages that are not trained yet.
+        Override it if `transitions` leaves out stages that are not trained yet.
         """
         return self.transitions(backbone)
 
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
-        """Draw n samples of u: walk the transitions from a draw of the root.
+        """Draw n samples of u: apply the transitions to a draw of the root.
 
         Arguments:
             backbone: gives T.
-            n: how many.
-            noise: its rows are the samples' global indices.
-            request: what the draws should be like.
+            n: number of samples.
+            noise: row i belongs to the sample with global index i.
+            request: settings of the draws.
 
-        Raises `ConfigError` if the request stops after a transition that does not exist.
+        Raises `ConfigError` if the request stops after an unknown transition.
         """
         if self.root is None:
             raise NotImplementedError(f"{type(self).__name__} is a root: it must override sample")
@@ -288,9 +296,9 @@ class PriorLearner(nn.Module, ABC):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return the loss of this prior on posterior draws (detached). It does not know which scheme made them.
+        """Return the loss of this prior on posterior draws (detached). It must not depend on the scheme that made them.
 
-        A loss on an energy evaluates `energy.perturbed(noise.derive("energy"))`, and ends with
+        The loss of an energy evaluates `energy.perturbed(noise.derive("energy"))`, and ends with
         `loss.plus("penalty", energy.penalty(posterior.latents))`.
         """
         raise NotImplementedError(f"{type(self).__name__} has nothing to train")
@@ -306,9 +314,9 @@ class PriorLearner(nn.Module, ABC):
         return None if tilt is None else TiltedPrior(backbone, tilt, context)
 
     def stages(self) -> tuple[Stage, ...]:
-        """List what is trained, one after another: `stages_before`, then all of this prior's own sub-modules as one.
+        """List the stages in training order: `stages_before`, then all sub-modules of this prior as one stage.
 
-        Raises `PluginError` for parameters outside of sub-modules, which would not be trained.
+        Raises `PluginError` for parameters outside of sub-modules, since they would not be trained.
         """
         loose = [name for name, _ in self.named_parameters(recurse=False)]
         if loose:
@@ -325,13 +333,13 @@ class PriorLearner(nn.Module, ABC):
         return (*before, Stage("prior", module, self.objective, reads=self.reads, contrasted=contrasted))
 
     def stages_before(self) -> tuple[Stage, ...]:
-        """List the root's stages, then those of the start, whose names begin with "start"."""
+        """List the root's stages, then the stages of `start` with the prefix "start" in their names."""
         root = () if self.root is None else self.root.stages()
         start = () if self.start is None else self.start.stages()
         return (*root, *(stage._replace(name=f"start {stage.name}") for stage in start))
 
 
-# ---------------------------------------------------------------- rare abilities of a prior, asked for by isinstance
+# ---------------------------------------------------------------- optional abilities of a prior, tested by isinstance
 
 
 @runtime_checkable
@@ -339,36 +347,36 @@ class Tilts(Protocol):
     """A prior with a tilt: log p(u) − log N(u; 0, I) up to a constant."""
 
     def tilt(self, latents: Latents) -> Tensor:
-        """Return f per energy, `(B, E)`, for scores, histograms and posterior chains."""
+        """Return f of each energy, `(B, E)`. Scores, histograms and posterior chains use it."""
 
 
 @runtime_checkable
 class LearnsByContrast(Protocol):
-    """A prior that learns a log ratio, by telling posterior draws from draws of another prior."""
+    """A prior that learns a log ratio by classifying posterior draws against draws of another prior."""
 
     def contrasted(self, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
-        """Return posterior draws, as many negatives, and the log ratio that tells them apart, for validation.
+        """Return posterior draws, an equal number of negatives, and the log ratio between them, for validation.
 
-        It is called once for each batch of held-out images, without gradients, and the log ratio many times, in eval
-        mode. Negatives are new draws of `noise`, never those of a pool that is trained on.
+        It is called once for each batch of held-out images, without gradients. The log ratio is called many times, in
+        eval mode. Draw the negatives from `noise`; never take them from a pool used in training.
 
         Arguments:
             backbone: gives T.
-            latents: posterior draws, with what the stage's energies see.
-            noise: its rows are the images' numbers.
+            latents: posterior draws, with the inputs of the stage's energies.
+            noise: row i belongs to image i of the data set.
         """
 
 
 @runtime_checkable
 class TakesLabels(Protocol):
-    """A prior that may be trained with labels."""
+    """A prior that can be trained with labels."""
 
     @property
     def labelled(self) -> bool:
-        """Whether draws depend on the labels of a request."""
+        """True if draws depend on the labels of a request."""
 
     def check(self, images: ImageSpec) -> None:
-        """Raise `ConfigError`, before training, if the labels are not those of the images."""
+        """Raise `ConfigError`, before training, if the prior's labels differ from the labels of the images."""
 
 
 @runtime_checkable
@@ -391,19 +399,19 @@ class DrawsContext(Protocol):
 
 @runtime_checkable
 class Regenerates(Protocol):
-    """A prior with levels of noise, which redraws some coordinates while it moves the others by the lowest level."""
+    """A prior with levels of noise that redraws some coordinates of u and perturbs the others by the lowest level."""
 
     def regenerate(
         self, backbone: Backbone, latents: Latents, fixed: Fixed, noise: Noise, path: tuple[Transition, ...]
     ) -> Tensor:
         """Return u `(B, D)` of `latents` with the free coordinates redrawn given the fixed ones and the context.
 
-        `path` is that of a draw, with its step sizes: the prior's transitions.
+        `path` has the prior's transitions with the step sizes of a draw.
         """
 
 
 def tilt_of(prior: PriorLearner) -> Tilt | None:
-    """Return the log tilt of a prior; None for a root. What its start sees, f does not."""
+    """Return the log tilt of a prior; None for a root. The modules of `prior.start` are not part of it."""
     if not isinstance(prior, Tilts):
         return None
     return Tilt(
@@ -417,9 +425,9 @@ def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Ti
     Arguments:
         prior: any prior.
         backbone: gives the transitions.
-        after: a transition's name, or None for the prior itself. Where transitions have ratios, the tilt is their sum
-            up to this one; one without a ratio makes the start of the next that has one, whose target it shares. Where
-            none has a ratio (a chain of conditionals), the tilt is the prior's own, that of its end.
+        after: a transition's name; None for the prior itself. If transitions have ratios, the tilt is the sum of the
+            ratios up to this one. A transition without a ratio only starts the next one that has a ratio, so both share
+            its target. If no transition has a ratio (a chain of conditionals), the tilt is that of the whole prior.
     """
     listed = prior.transitions(backbone)
     done = len(up_to(listed, after))
@@ -432,11 +440,11 @@ def tilt_after(prior: PriorLearner, backbone: Backbone, after: str | None) -> Ti
     return total(tuple(transition.ratio(None) for transition in listed[:done] if transition.ratio is not None))
 
 
-# ---------------------------------------------------------------- recipes: what is registered
+# ---------------------------------------------------------------- recipes, which plugins register
 
 
 class EnergyRecipe(ABC):
-    """Builds an energy; registered in the group `hebm_energies`."""
+    """Builds an energy. Plugins register it in the group `hebm_energies`."""
 
     group: ClassVar[str] = "hebm_energies"
 
@@ -444,20 +452,20 @@ class EnergyRecipe(ABC):
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
         """Build an energy with K = `logits` outputs, for t in {0, …, levels − 1}.
 
-        The layout has the shapes of what there is to see: latents, context, decoded image, decoder features.
+        The layout has the shapes of all inputs of an energy: latents, context, decoded image, decoder features.
 
         Raises `ConfigError` if the energy does not fit the layout.
         """
 
 
 class PriorRecipe(ABC):
-    """Builds a prior; registered in the group `hebm_priors`."""
+    """Builds a prior. Plugins register it in the group `hebm_priors`."""
 
     group: ClassVar[str] = "hebm_priors"
 
     @abstractmethod
     def build(self, backbone: Backbone) -> PriorLearner:
-        """Build a prior for this backbone's layout. Raises `ConfigError` if it does not fit."""
+        """Build a prior for this backbone's layout. Raises `ConfigError` if the prior does not support it."""
 
 
 def build_energy(
@@ -472,22 +480,22 @@ def build_energy(
     """Build the energy of a prior.
 
     Arguments:
-        recipe: of the energy.
-        layout: of the backbone.
+        recipe: the energy's recipe.
+        layout: the backbone's layout.
         logits: K.
-        levels: how many values t has.
-        sees: what the prior can show to an energy besides z, names in `EnergyFn.sees`.
-        instead: what to use in place of an energy that sees something else, for the error.
-        key: of the energy in the configuration, for errors.
+        levels: the number of values of t.
+        sees: the inputs besides z that the prior provides, by the names in `EnergyFn.sees`.
+        instead: the advice in the error for an energy that sees another input.
+        key: the energy's key in the configuration, for errors.
 
-    Raises `ConfigError` for an energy that sees what the prior cannot show, or what the backbone does not show.
+    Raises `ConfigError` for an energy that sees an input which the prior or the backbone does not provide.
     """
     energy = recipe.build(layout, logits, levels)
     found = sees_of(energy)
     for name in found:
         if name not in sees:
             raise ConfigError(
-                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), which this prior cannot show to it; {instead}"
+                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), which this prior does not provide; {instead}"
             )
     expect_shown(layout, found, key)
     return energy
@@ -496,12 +504,12 @@ def build_energy(
 def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root") -> PriorLearner:
     """Build the root that a prior tilts.
 
-    Raises `ConfigError` unless it is a root, u ~ N(0, I), that draws the context which the backbone expects.
+    Raises `ConfigError` unless it is a root, u ~ N(0, I), with the context that the backbone expects.
     """
     root = recipe.build(backbone)
     if root.root is not None:
         raise ConfigError(
-            f"{key}: {type(root).__name__} tilts a root itself, and f(T(u)) − |u|²/2 would leave its tilt out; use a "
+            f"{key}: {type(root).__name__} tilts a root itself, and f(T(u)) − |u|²/2 would ignore its tilt; use a "
             'root, such as type = "gaussian"'
         )
     check_context(root, backbone.layout, key)
@@ -509,9 +517,9 @@ def build_root(recipe: PriorRecipe, backbone: Backbone, key: str = "prior.root")
 
 
 def build_start(recipe: PriorRecipe | None, backbone: Backbone, key: str = "prior.start") -> PriorLearner | None:
-    """Build the prior whose draws chains start at; None without a recipe.
+    """Build the prior whose draws the chains start at; None without a recipe.
 
-    Raises `ConfigError` unless it draws in the context that the backbone expects, and with fixed step sizes.
+    Raises `ConfigError` if it draws another context than the backbone expects, or adapts step sizes.
     """
     if recipe is None:
         return None
@@ -519,7 +527,7 @@ def build_start(recipe: PriorRecipe | None, backbone: Backbone, key: str = "prio
     check_context(start, backbone.layout, key)
     if any(has_target(transition) for transition in start.planned_transitions(backbone)):
         raise ConfigError(
-            f"{key}: step sizes are adapted for the chains of the prior itself alone; set a step size that fits, and "
+            f"{key}: only the chains of the prior itself can adapt their step size; set a step size that fits, and "
             f"{key}.sampler.target_acceptance = 0"
         )
     return start
@@ -532,7 +540,7 @@ def context_of(prior: PriorLearner) -> tuple[int, ...] | None:
 
 
 def check_context(prior: PriorLearner, layout: LatentLayout, key: str) -> None:
-    """Raise `ConfigError` unless the root of `prior` draws the context that `layout` asks for."""
+    """Raise `ConfigError` unless the root of `prior` draws the context that `layout` expects."""
     drawn = context_of(prior)
     if drawn == layout.context:
         return

@@ -1,7 +1,7 @@
-"""Keeps adapted step sizes in a file of the run, so that a model that is opened again need not adapt.
+"""Store adapted step sizes in a file of the run, so that a reopened model need not adapt again.
 
-They are a function of the weights, the configuration of backbone and prior, the versions and the device: the file has
-the hash of all these, and one with another hash, or a damaged one, is ignored and replaced.
+Adapted step sizes depend on the weights, the configuration of backbone and prior, the versions and the device. The file
+holds a hash of all these. A file that is damaged or has another hash is ignored and replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @attrs.frozen
 class _Kept:
-    """What the file holds: a step size and an acceptance for each transition, and the hash of what they depend on."""
+    """The content of the file: step size and acceptance of each transition, and the hash of what they depend on."""
 
     key: str
     found: Mapping[str, tuple[float, float]]
@@ -39,8 +39,8 @@ class KeptAdaptations:
     """The file with the adaptations of one model.
 
     Arguments:
-        path: of the file.
-        identity: what they depend on besides weights and device: configuration and versions, as JSON values.
+        path: the path of the file.
+        identity: configuration and versions, on which adaptations depend, as JSON values.
     """
 
     path: Path
@@ -49,12 +49,12 @@ class KeptAdaptations:
     def key(
         self, device: torch.device, dtype: torch.dtype, modules: Sequence[nn.Module], listed: Sequence[Transition]
     ) -> str:
-        """Return the hash of all that adaptations depend on.
+        """Return the hash of everything that adaptations depend on.
 
         Arguments:
-            device: of the computation.
-            dtype: of the computation.
-            modules: whose weights count.
+            device: the device that computes.
+            dtype: the floating-point type.
+            modules: the modules with the weights.
             listed: all transitions of the prior.
         """
         weights = [digest(module.state_dict()) for module in modules]
@@ -64,7 +64,7 @@ class KeptAdaptations:
         return hashlib.sha256(whole.encode()).hexdigest()
 
     def read(self, key: str) -> dict[str, Adaptation]:
-        """Return the adaptations that were found under this key, by transition; empty where there are none."""
+        """Return the adaptations that were stored under this key, by transition; empty if none were."""
         try:
             kept: _Kept = shaped(_Kept, parsed(read_file(self.path)))
         except FileNotFoundError:
@@ -75,8 +75,8 @@ class KeptAdaptations:
         return {name: Adaptation(*found) for name, found in kept.found.items()} if kept.key == key else {}
 
     def write(self, key: str, found: Mapping[str, Adaptation]) -> None:
-        """Replace the file. A folder that cannot be written to only costs time."""
+        """Replace the file. If the folder cannot be written, log a warning, since this only costs time."""
         try:
             replace_file(self.path, json.dumps({"key": key, "found": found}, indent=1).encode())
         except OSError as error:
-            logger.warning("adapted step sizes are not kept in %s: %s", self.path, error)
+            logger.warning("adapted step sizes cannot be stored in %s: %s", self.path, error)

@@ -1,4 +1,4 @@
-"""Labels that draws are asked for, and the priors that take them."""
+"""Check requested labels against the prior."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def require_labelled(prior: PriorLearner) -> None:
 
 
 def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:
-    """Raise `ConfigError` for labels that the prior was not trained with, or that are not n."""
+    """Raise `ConfigError` if labels are given and the prior was not trained with labels, or if they are not n."""
     if labels is None:
         return
     require_labelled(prior)
     if len(labels) != n:
-        raise ConfigError(f"labels: {len(labels)} of them for {n} samples; give one per sample")
+        raise ConfigError(f"labels: {len(labels)} labels for {n} samples; give one per sample")

@@ -1,11 +1,11 @@
-"""Latents: one flat standard-normal vector u, its layers, and the z they stand for.
+"""Latents in both coordinates: the flat standard-normal u, and the layers z = T(u).
 
 A hierarchy of L layers, **top first**, has
 
     z_i = μ_i(z_above) + σ_i(z_above) u_i,        u ~ N(0, I),        z = T(u).
 
-u is one tensor `(B, D)`: every layer has the same scale there, so samplers, noise and checkpoints see one
-contiguous tensor. `LatentLayout` gives the per-layer views.
+u is one contiguous tensor `(B, D)`, in which all layers have the same scale. Samplers, noise and checkpoints use it.
+`LatentLayout` gives views of its layers.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class LatentLayout:
     """The shapes of the latent layers, top first, and of the context.
 
     Arguments:
-        shapes: shape of each layer without the batch dimension, top first: `((16,), (32,))` or
+        shapes: the shape of each layer without the batch dimension, top first: `((16,), (32,))` or
             `((20, 4, 4), (20, 8, 8))`.
-        context: shape of the variable drawn before the latents (a pseudo-input), or None.
-        image: shape of the decoded image `(C, H, W)`, for energies that see it; None if the backbone does not say.
-        features: shapes of the L features that p(z_i | z_above) are computed from, top first, for energies that see
+        context: shape of the variable drawn before the latents, such as a pseudo-input; or None.
+        image: shape of the decoded image `(C, H, W)`, for energies that see it; None if the backbone does not state it.
+        features: shapes of the L features from which p(z_i | z_above) is computed, top first, for energies that see
             them; () if the backbone does not show them (`ShowsFeatures`).
-        last_feature: shape of the feature that the image is computed from, or None.
+        last_feature: shape of the feature from which the image is computed, or None.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -46,7 +46,7 @@ class LatentLayout:
 
     @classmethod
     def markov(cls, shapes: tuple[tuple[int, ...], ...], image: tuple[int, int, int]) -> LatentLayout:
-        """Return the layout of a hierarchy whose features are the layers: z_{i+1} of p(z_i | z_{i+1}), 1 at the top."""
+        """Return the layout of a Markov hierarchy, where z_{i+1} is the feature of p(z_i | z_{i+1})."""
         return cls(shapes, image=image, features=((1,), *shapes[:-1]), last_feature=shapes[-1])
 
     @property
@@ -64,22 +64,22 @@ class LatentLayout:
         return len(self.shapes)
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
-        """Views of a flat `(B, D)` tensor, one of shape `(B, *shape_i)` per layer, top first."""
+        """Return views of the layers in a flat `(B, D)` tensor, of shapes `(B, *shape_i)`, top first."""
         parts = torch.split(flat, list(self.sizes), dim=1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def place(self, layer: int) -> slice:
-        """Return where a layer (0 is the top) lies in u."""
+        """Return the slice of u that holds a layer (0 is the top)."""
         first = sum(self.sizes[:layer])
         return slice(first, first + self.sizes[layer])
 
     def fix(self, u: Tensor, layers: Collection[int]) -> Fixed:
-        """Fix chosen layers (0 is the top) at their values in u `(n, D)`."""
+        """Return `layers` (0 is the top) as fixed coordinates, at their values in u `(n, D)`."""
         parts = [torch.full((size,), i in layers, device=u.device) for i, size in enumerate(self.sizes)]
         return Fixed(u, torch.cat(parts))
 
     def zeros(self, like: Tensor) -> Latents:
-        """Return one point on the device and of the type of `like`: all is zero, but σ = 1."""
+        """Return one point of zeros with σ = 1, on the device and with the type of `like`."""
 
         def zero(shape: tuple[int, ...]) -> Tensor:
             return like.new_zeros(1, *shape)
@@ -94,21 +94,21 @@ class LatentLayout:
         return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, shown=shown)
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
-        """The flat `(B, D)` tensor of per-layer tensors `(B, *shape_i)`, top first."""
+        """Return the layers `(B, *shape_i)`, top first, as one flat tensor `(B, D)`."""
         return torch.cat([layer.flatten(1) for layer in layers], dim=1)
 
 
-@dataclass(frozen=True, eq=False, slots=True)  # no attrs class: torch.compile cannot trace its constructor
+@dataclass(frozen=True, eq=False, slots=True)  # not attrs: torch.compile cannot trace its constructor
 class Latents:
-    """A point of latent space, in both coordinates.
+    """B points of latent space, in both coordinates.
 
     Arguments:
         u: standardised latents, flat `(B, D)`.
         z: latents per layer, `(B, *shape_i)`, top first.
         sigma: σ_i per layer, broadcastable to z_i, so that ∂z_i/∂u_i = diag σ_i.
-        context: what was drawn before the latents, `(B, *context)`, or None.
-        carried: what the backbone needs to continue from here to the image; only the backbone reads it.
-        shown: what energies see besides, by the names in `EnergyFn.sees`; `hebm.tilts.shown` adds it.
+        context: the variable drawn before the latents, `(B, *context)`, or None.
+        carried: state that the backbone needs to decode these latents; only the backbone reads it.
+        shown: further inputs of energies, by the names in `EnergyFn.sees`; `hebm.tilts.shown` adds them.
     """
 
     u: Tensor
@@ -126,23 +126,23 @@ class Latents:
 
     @property
     def features(self) -> tuple[Tensor, ...]:
-        """What p(z_i | z_above) is computed from, `(B, *layout.features[i])`, for each layer, top first.
+        """The features from which p(z_i | z_above) is computed, `(B, *layout.features[i])` for layer i, top first.
 
-        Raises `PluginError` if these latents do not show it.
+        Raises `PluginError` if these latents do not show them.
         """
         features: tuple[Tensor, ...] = self._shown("features")
         return features
 
     @property
     def last_feature(self) -> Tensor:
-        """What the image is computed from, `(B, *layout.last_feature)`. Raises `PluginError` if it is not shown."""
+        """The feature that gives the image, `(B, *layout.last_feature)`. Raises `PluginError` if it is not shown."""
         feature: Tensor = self._shown("last-feature")
         return feature
 
     def _shown(self, name: str) -> Any:
         if name not in self.shown:
             raise PluginError(
-                f"these latents do not show {name!r}: put it into the energy's `sees`, and evaluate the energy by "
+                f"these latents do not show {name!r}: add it to the energy's `sees`, and evaluate the energy by "
                 "Tilt.at(backbone, latents), or on hebm.tilts.seen_by(prior, backbone, u, context)"
             )
         return self.shown[name]
@@ -170,20 +170,20 @@ class Latents:
 
     @classmethod
     def joined(cls, parts: Sequence[Latents]) -> Latents:
-        """Return the points of several batches as one, without what was carried and shown."""
+        """Return the points of several batches as one, without `carried` and `shown`."""
         sigma = [tuple(s.expand_as(z) for s, z in zip(part.sigma, part.z, strict=True)) for part in parts]
         u = torch.cat([part.u for part in parts])
         return cls(u, _layers([part.z for part in parts]), _layers(sigma), _joined([part.context for part in parts]))
 
     def detach(self) -> Latents:
-        """Return the same values, outside any graph and without what the backbone carried (it may hold a graph)."""
+        """Return the values detached from any graph, without `carried`, which may hold a graph."""
         context = None if self.context is None else self.context.detach()
         z, sigma = (tuple(part.detach() for part in parts) for parts in (self.z, self.sigma))
         return Latents(self.u.detach(), z, sigma, context, shown={k: _detached(v) for k, v in self.shown.items()})
 
 
 def as_leaves(latents: Latents) -> tuple[Latents, list[Tensor]]:
-    """Return the same values as new leaves that require gradients, and these leaves: u, each z, and what is shown."""
+    """Return the latents with u, each z and all of `shown` as new leaves that require gradients, and these leaves."""
     leaves: list[Tensor] = []
 
     def leaf(part: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ def _detached(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Return tensors one below the other, None where one of them is missing."""
+    """Return the concatenated tensors; None if one of them is missing."""
     found = [part for part in parts if part is not None]
     return torch.cat(found) if len(found) == len(parts) else None
 
@@ -221,12 +221,14 @@ class Posterior:
 
     Arguments:
         latents: the draw.
-        log_q: log q(z_i | ·) per layer, `(B, L)`, or None when drawn by MCMC.
-        kl: KL(q_i ‖ p_i) per layer, analytic where there is a formula, else one-sample, `(B, L)`; or None.
-        log_r: log r(c|x) of the context, `(B,)`, or None where there is none.
-        mean: of q(z_i|·) per layer given what was drawn before it, `(B, *shape_i)`; None where q has no simple one.
-        q_u: q(u_i | x, z_above) per layer where it is Gaussian, `(B, *shape_i)`: q's mean and deviation in units of
-            p(z_i | z_above). None where a layer is inferred from those below it, or q is not Gaussian.
+        log_q: log q(z_i | ·) of each layer, `(B, L)`; None for MCMC draws.
+        kl: KL(q_i ‖ p_i) of each layer, `(B, L)`, analytic if there is a formula, otherwise estimated from this sample;
+            or None.
+        log_r: log r(c|x) of the context, `(B,)`; None without a context.
+        mean: mean of q(z_i|·) of each layer given the layers drawn before it, `(B, *shape_i)`; None if it has no simple
+            form.
+        q_u: q(u_i | x, z_above) of each layer, `(B, *shape_i)`: the mean and deviation of a Gaussian q in units of
+            p(z_i | z_above). None if q is not Gaussian, or if a layer is inferred from the layers below it.
     """
 
     latents: Latents
@@ -243,7 +245,7 @@ class Posterior:
         return f"<posterior draws of {len(self.latents)} images: layers {shapes}, top first; {how}>"
 
     def detach(self) -> Posterior:
-        """Return the same values outside any graph; the latents lose what was carried, see `Latents.detach`."""
+        """Return the values detached from any graph; the latents lose `carried`, see `Latents.detach`."""
         log_q, kl, log_r = (None if part is None else part.detach() for part in (self.log_q, self.kl, self.log_r))
         mean = None if self.mean is None else tuple(part.detach() for part in self.mean)
         q_u = None if self.q_u is None else tuple(Normal(*(part.detach() for part in q)) for q in self.q_u)
@@ -251,7 +253,7 @@ class Posterior:
 
     @classmethod
     def joined(cls, parts: Sequence[Posterior]) -> Posterior:
-        """Return the draws of several batches as one; latents lose what was carried and shown."""
+        """Return the draws of several batches as one; the latents lose `carried` and `shown`."""
         log_q, kl, log_r = (_joined([getattr(part, name) for part in parts]) for name in ("log_q", "kl", "log_r"))
         means = [part.mean for part in parts if part.mean is not None]
         mean = _layers(means) if len(means) == len(parts) else None

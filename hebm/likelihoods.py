@@ -1,7 +1,7 @@
-"""Distributions of an image given latents, over pixels in [−1, 1], with batch shape `(B,)`.
+"""Distributions p(x|z) of an image given latents, over pixels in [−1, 1], with batch shape `(B,)`.
 
-They are `torch.distributions.Distribution` objects (`log_prob`, `mean`), made without argument checks (those
-synchronise a GPU), with `draw(noise)` in place of `sample()`, which reads the global generator.
+They are `torch.distributions.Distribution` objects with `log_prob` and `mean`. They skip argument checks, which would
+synchronise a GPU, and have `draw(noise)` in place of `sample()`, which would read the global generator.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ CONTINUOUS = "density of continuous x in [-1, 1]: not bits per dimension of 8-bi
 
 
 class PixelDistribution(Distribution, ABC):
-    """p(x|z) over images `(C, H, W)` in [−1, 1], batch shape `(B,)`.
+    """A distribution p(x|z) over images `(C, H, W)` in [−1, 1], with batch shape `(B,)`.
 
-    Say in `scale` what a log-probability is of: numbers are compared only where that agrees.
+    Describe in `scale` what `log_prob` measures. Numbers are compared only if their scales agree.
 
     Arguments:
         parameters: a tensor `(B, C, H, W)` that gives batch and image shape.
@@ -32,17 +32,16 @@ class PixelDistribution(Distribution, ABC):
 
     arg_constraints = {}
     discrete: ClassVar[bool] = False
-    """Whether pixels have finitely many values and `log_prob` is of a probability: only then are there bits per
-    dimension."""
+    """True if `log_prob` is the log of a probability over finitely many pixel values, as bits per dimension require."""
     binary: ClassVar[bool] = False
-    """Whether only images of −1 and 1 have a likelihood; the score of a grey one is then a cross-entropy."""
+    """True if only images of −1 and 1 have a likelihood. The score of a grey image is then a cross-entropy."""
 
     def __init__(self, parameters: Tensor) -> None:
         super().__init__(parameters.shape[:1], parameters.shape[1:], validate_args=False)
 
     @property
     def scale(self) -> str:
-        """Say what a log-probability is of, for results. Override it by a property or a class attribute."""
+        """Describe what `log_prob` measures, for results. Override it by a property or a class attribute."""
         return UNKNOWN
 
     @property
@@ -52,7 +51,7 @@ class PixelDistribution(Distribution, ABC):
 
     @abstractmethod
     def draw(self, noise: Noise) -> Tensor:
-        """Draw x ~ p(x|z), `(B, C, H, W)` in [−1, 1], from derived noise."""
+        """Return a draw x ~ p(x|z), `(B, C, H, W)` in [−1, 1]."""
 
 
 class GaussianPixels(PixelDistribution):
@@ -71,11 +70,11 @@ class GaussianPixels(PixelDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Return μ(z), the mean."""
+        """Return the mean μ(z), which is in [−1, 1]."""
         return self._mean
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return Σ_pixels log N(x; μ, s²) with its constant, `(B,)`."""
+        """Return Σ_pixels log N(x; μ, s²), including the constant, `(B,)`."""
         error = (value - self._mean).square().flatten(1).sum(1)
         constant = self._mean[0].numel() * (math.log(self.std) + 0.5 * math.log(2 * math.pi))
         return -error / (2 * self.std**2) - constant
@@ -88,7 +87,7 @@ class GaussianPixels(PixelDistribution):
 class BernoulliPixels(PixelDistribution):
     """p(x|z) = Π Bernoulli((x+1)/2; sigmoid(l(z))).
 
-    A grey target is scored by the same formula (its cross-entropy), which is a likelihood for binarised images only.
+    For a grey target the same formula gives a cross-entropy; it is a likelihood for binarised images only.
 
     Arguments:
         logits: l(z), `(B, C, H, W)`.
@@ -108,11 +107,11 @@ class BernoulliPixels(PixelDistribution):
         return 2 * self.logits.sigmoid() - 1
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return Σ_pixels of b l − softplus(l), with b = (x+1)/2, `(B,)`."""
+        """Return Σ_pixels b l − softplus(l) with b = (x+1)/2, `(B,)`."""
         terms = 0.5 * (value + 1) * self.logits - F.softplus(self.logits)
         return terms.flatten(1).sum(1)
 
     def draw(self, noise: Noise) -> Tensor:
-        """Draw ±1 for every pixel."""
+        """Return a draw of ±1 for every pixel."""
         bits = noise.uniform(*self.logits.shape) < self.logits.sigmoid()
         return 2 * bits.to(self.logits.dtype) - torch.ones_like(self.logits)

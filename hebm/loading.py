@@ -18,9 +18,9 @@ def load_component(group: str, origin: Origin, title: str) -> Any:
     """Import a component that a distribution declares.
 
     Arguments:
-        group: that it is declared in.
-        origin: where it is.
-        title: what messages call it.
+        group: the group of the component.
+        origin: where the component is declared.
+        title: the component's name in messages.
 
     Raises `PluginError` if it was written for another interface, cannot be imported or does not fit the group.
     """
@@ -54,14 +54,14 @@ def interface(group: str) -> type:
 
 
 def unfit(group: str, found: Any) -> str | None:
-    """Return why an object may not be registered in a group, or None."""
+    """Return the reason why an object cannot be registered in a group, or None."""
     if group == COMMANDS:
         return None if isinstance(found, click.Command) else "it is not a click command"
     base = interface(group)
     if not isinstance(found, type) or not issubclass(found, base):
         return f"it is not a subclass of {GROUPS[group].replace(':', '.')}"
     if inspect.isabstract(found):
-        return f"it leaves abstract: {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
+        return f"it does not implement: {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}"
     if not is_recipe(found):
         return "it is not decorated with hebm.config.recipes.recipe"
     try:
@@ -71,7 +71,7 @@ def unfit(group: str, found: Any) -> str | None:
 
 
 def _lacking(interface: type, found: type) -> str | None:
-    """Return a complaint about an attribute that an interface annotates and a class lacks, or None."""
+    """Return a message if a class lacks an attribute that the interface annotates, or None."""
     known = {field.name for field in fields_of(found)}
     annotated = [
         name for name, kind in vars(interface).get("__annotations__", {}).items() if "ClassVar" not in str(kind)

@@ -1,4 +1,4 @@
-"""Hold a run folder while its run is trained or measured: start, resume or extend it, or reopen it when finished."""
+"""Lock a run folder to start, resume or extend its run, or to reopen it when finished."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hebm.training.saved_state import saved_state
 T = TypeVar("T")
 
 RunStage = Literal["untrained", "trained", "measured"]
-"""How far a run is when it is opened for training."""
+"""The stage of a run that is opened for training."""
 
 
 @contextmanager
@@ -40,19 +40,20 @@ def locked_for_training(
     extend: Callable[[str], None] | None = None,
     measures: bool = False,
 ) -> Iterator[tuple[str, RunStage]]:
-    """Start or resume a run, its folder held by the main process; yield its id and what is left to do.
+    """Start or resume a run while the main process locks its folder; yield its id and stage.
 
-    A run whose training is over is left as it is: its measurements stay until there are others.
+    A run whose training is finished does not change; its measurements stay until new ones replace them.
 
     Arguments:
-        folder: of the run.
-        assembly: what is to be trained.
+        folder: the run folder.
+        assembly: the experiment to train.
         accelerator: devices and processes.
-        allow: go on although configuration, data or versions changed.
-        extend: more steps are asked for; told from where training goes on.
-        measures: the run is measured afterwards, which records what changed together with the new measurements.
+        allow: continue even if configuration, data or versions changed.
+        extend: train with more steps; called with a message about where training continues. None resumes without more
+            steps.
+        measures: the run is measured afterwards, which records changes together with the new measurements.
 
-    Raises on every process what the main process met.
+    An error of the main process is raised on every process.
     """
 
     def identify() -> tuple[str, RunStage]:
@@ -66,7 +67,7 @@ def locked_for_training(
 
 @contextmanager
 def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T]) -> Iterator[T]:
-    """Hold the folder on the main process; yield what `prepare` returned there, or raise what it raised, on all."""
+    """Lock the folder on the main process and call `prepare` there; yield its result, or raise its error, on all."""
     lock = RunLock(folder.path)
     answer: list[Any] = [None, None]
     if accelerator.is_main_process:
@@ -91,15 +92,15 @@ def _held(folder: RunFolder, accelerator: Accelerator, prepare: Callable[[], T])
 
 
 def _finished(folder: RunFolder, assembly: Assembly, allow: bool, changed_too: bool) -> tuple[str, RunStage] | None:
-    """Return the id of a run that has nothing left to train, and whether it is measured; None for any other run.
+    """Return id and stage of a run that has nothing left to train; None for any other run.
 
-    Nothing is written, so its measurements stay.
+    It writes nothing, so measurements stay.
 
     Arguments:
-        folder: of the run.
-        assembly: what is asked for.
-        allow: go on although configuration, data or versions changed.
-        changed_too: also a run whose configuration changed, if it has all the steps that are asked for now.
+        folder: the run folder.
+        assembly: the requested experiment.
+        allow: continue even if configuration, data or versions changed.
+        changed_too: include a run whose configuration changed, if it has all steps of the requested experiment.
 
     Raises `CheckpointError` for changes that are not allowed.
     """
@@ -116,7 +117,7 @@ def _finished(folder: RunFolder, assembly: Assembly, allow: bool, changed_too: b
 
 
 def _has_all_steps(run: StoredRun, assembly: Assembly) -> bool:
-    """Return whether the newest checkpoint is the end of the phases that are asked for."""
+    """Return whether the newest checkpoint is the end of the requested phases."""
     newest, plan = newest_head(run.folder.checkpoints, run.run_id), planned(assembly.phases)
     return newest is not None and list(plan) == list(run.plan) and reached(plan, newest).finished
 
@@ -124,7 +125,7 @@ def _has_all_steps(run: StoredRun, assembly: Assembly) -> bool:
 def _started(
     folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
 ) -> tuple[str, RunStage]:
-    """Start a run, or open one that will be trained further: what was measured of it before is removed."""
+    """Start a run, or open one for further training, and remove its earlier measurements."""
     if extend is not None:
         allow |= _extend(folder, assembly, extend)
     run_id: str = folder.create_or_open(dumps(assembly.written), assembly.manifest, allow)["run_id"]
@@ -139,9 +140,9 @@ class FinishedRun:
     """A trained run with its data.
 
     Arguments:
-        assembly: its model has the final weights, or those of an unfinished run that was allowed.
-        seconds: how long training took.
-        unfinished: the place that training has reached, if it is not over.
+        assembly: the experiment with the final weights, or with the newest weights of an unfinished run if allowed.
+        seconds: the time of training.
+        unfinished: how far training got, if it is not finished.
     """
 
     assembly: Assembly
@@ -153,13 +154,13 @@ class FinishedRun:
 def locked_when_finished(
     run: StoredRun, accelerator: Accelerator, allow: bool = False, measured: bool = True
 ) -> Iterator[FinishedRun]:
-    """Hold a trained run with its data and its weights, under the folder's lock. Nothing is written.
+    """Open a trained run with its data and weights while its folder is locked. It writes nothing.
 
     Arguments:
-        run: with the changes that are wanted; it says whether it may be unfinished.
+        run: the run with the requested changes and whether it may be unfinished.
         accelerator: devices and processes.
-        allow: go on although the data or a plugin changed.
-        measured: whether its metrics will be computed, and are checked.
+        allow: continue even if the data or a plugin changed.
+        measured: check the metrics, since they will be computed.
 
     Raises `CheckpointError` if training is not complete, or for changes that are not allowed.
     """
@@ -171,16 +172,16 @@ def locked_when_finished(
 
 
 def _require_same(run: StoredRun, assembly: Assembly, allow: bool) -> None:
-    """Raise `CheckpointError` with what differs from the run in the folder, unless that is allowed."""
+    """Raise `CheckpointError` with the differences from the run in the folder, unless they are allowed."""
     changes = run.folder.changes(run.contents, dumps(assembly.written), assembly.manifest)
     if changes and not allow:
         raise CheckpointError(differences_error(run.folder.path, changes))
 
 
 def _extend(folder: RunFolder, assembly: Assembly, say: Callable[[str], None]) -> bool:
-    """Go back to the last checkpoint from which the longer run would be the same; return whether only steps differ.
+    """Go back to the last checkpoint that the longer run would also reach; return whether only steps differ.
 
-    Raises `ConfigError` that names the key which forbids it, `CheckpointError` for other differences.
+    Raises `ConfigError` with the key that forbids it, and `CheckpointError` for other differences.
     """
     run = read_run(folder.path)
     changes = folder.changes(run.contents, dumps(assembly.written), assembly.manifest)

@@ -1,4 +1,4 @@
-"""What was measured of a run or of images, as a value that prints."""
+"""The measurements of a run or of images, in Python."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hebm.store.run_folder import RunFolder
 
 @attrs.frozen(repr=False)
 class Measurements:
-    """The measurements of a run or of images: `print` shows them as a table, with what they must be read with.
+    """The measurements of a run or of images. `print` shows them as a table with their conditions.
 
     Arguments:
-        name: of the run or of the images.
-        results: the measurements, their conditions, and the seconds that they took.
-        folder: of the run; None for images that no run made.
+        name: the name of the run or of the images.
+        results: the measurements, their conditions and computation time.
+        folder: the run folder; None for images that no run made.
 
     Example:
         found = hebm.open_run("runs/quickstart").measurements
@@ -49,9 +49,9 @@ class Measurements:
         """Return a measurement, or None.
 
         Arguments:
-            name: such as "fd".
-            kind: which images it is about, such as "prior".
-            part: which of several, such as "layer 1".
+            name: the name, such as "fd".
+            kind: the kind of images, such as "prior".
+            part: one of several parts, such as "layer 1".
         """
         return self.results.get(name, kind, part)
 

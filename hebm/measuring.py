@@ -1,4 +1,4 @@
-"""Measure images that no run made, with the metrics that need no model."""
+"""Measure images that no run made, with metrics that need no model."""
 
 from __future__ import annotations
 
@@ -39,24 +39,25 @@ def measure(
     save_stats: str | Path | None = None,
     progress: bool | Listener = True,
 ) -> Measurements:
-    """Measure images against a data set: all of the given ones, and `evaluate.samples` of the data's.
+    """Measure all given images against `evaluate.samples` images of a data set.
 
-    A metric that fails is among `results.failures` with its reason, and the others are measured.
+    If a metric fails, `results.failures` lists it with its reason, and the other metrics are measured.
 
     Arguments:
         images: a folder, a `.zip`, a `.tar`, or an `.npz` with uint8 pixels as `arr_0` or `images`; or a tensor or
             array `(N, C, H, W)`, uint8 or floats in [−1, 1].
-        data: the data set, or the file of a run, whose `[data]`, `[evaluate]`, `seed` and `[run]` are used.
-        evaluate: what is measured, instead of the file's; its metrics must need no model. Where neither names metrics,
-            the default ones that need no model are used.
-        changes: of keys of the file, as for `Experiment.load`.
-        stats: a file of pytorch-fid's format that replaces the reference images: only the Fréchet distance in the first
-            extractor is measured, which must be the network that the file was made with.
+        data: the data set, or the configuration of a run, of which `[data]`, `[evaluate]`, `seed` and `[run]` are used.
+        evaluate: the settings of the measurement, in place of the file's. No metric may need a model. If neither names
+            metrics, the default metrics that need no model are used.
+        changes: changes of keys of the file, as for `Experiment.load`.
+        stats: a file in pytorch-fid's format that replaces the reference images. Only the Fréchet distance in the first
+            extractor is measured, which must be the network that made the file.
         save_stats: write the images' moments in the first extractor to this file, in pytorch-fid's format.
-        progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
+        progress: True shows the number of images done where that takes long; False shows nothing. Or pass your own
+            listener.
 
-    Raises `NeedsModelError` (a `ConfigError`) for a metric that needs a model, `DataError` for images that do not fit
-    the data.
+    Raises `NeedsModelError` (a `ConfigError`) for a metric that needs a model, and `DataError` for images that do not
+    fit the data.
 
     Example:
         print(hebm.measure("samples.npz", data="benchmarks/cifar-small.toml"))
@@ -84,12 +85,12 @@ def _reference(data: DatasetRecipe | str | Path, changes: Changes) -> tuple[Refe
     if isinstance(data, (str, Path)):
         return Reference.load(data, changes)
     if changes:
-        raise ConfigError("changes: they are of a file's keys, and `data` is a data set; change the data set itself")
+        raise ConfigError("changes: these change keys of a file, but `data` is a data set; change the data set itself")
     return Reference(data=data), False
 
 
 def _evaluation(images: Any, reference: Reference, listener: Listener) -> GivenImages:
-    """Load the data and the images, and say what is left out. Every image is decoded, so that none fails later."""
+    """Load the data and the images, and report ignored files. All images are decoded, so that none fails later."""
     splits, run = Splits(reference.data, reference.data.splits()), reference.run
     device = pipeline.make_accelerator(run).device
     samples = read_samples(images, splits["train"].shape)
@@ -106,9 +107,9 @@ def _check(evaluation: GivenImages, named: bool, listener: Listener) -> None:
     """Check the metrics.
 
     Arguments:
-        evaluation: of the images.
-        named: whether someone chose the metrics; of the default ones, those that need a model are left out.
-        listener: is told the notes of the metrics.
+        evaluation: the evaluation of the images.
+        named: True if the user chose the metrics. Otherwise default metrics that need a model are left out.
+        listener: receives the notes of the metrics.
     """
     plan = evaluation.plan
     if not named:
@@ -119,7 +120,7 @@ def _check(evaluation: GivenImages, named: bool, listener: Listener) -> None:
 
 
 def _against(evaluation: GivenImages, stats: Path) -> Results:
-    """Return the Fréchet distance to stored moments, in the first extractor."""
+    """Return the Fréchet distance to stored moments in the first extractor."""
     extractor, n = evaluation.extractor(), len(evaluation.given)
     width = extractor.widths["features"]
     reference, features = read_statistics(stats, width, extractor.name), evaluation.features(SAMPLES)

@@ -1,4 +1,4 @@
-"""Turn "out of memory" into an error that says what was being done and which keys need less."""
+"""Turn "out of memory" into an error that says what was computed and which keys reduce memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ALLOCATORS = (
 
 
 class OutOfMemory(ConfigError):
-    """Something needs more memory than there is."""
+    """A computation needs more memory than is available."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -36,17 +36,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type."""
+    """Return the first line of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
 def explaining_memory(doing: str, fix: str) -> Iterator[None]:
-    """Inside, running out of memory raises `OutOfMemory`.
+    """Raise `OutOfMemory` with an explanation if the code in the context runs out of memory.
 
     Arguments:
-        doing: what is being done, as in "while …".
-        fix: what to change, such as "use a smaller data.batch_size than 64".
+        doing: completes "out of memory while …".
+        fix: the advice, such as "use a smaller data.batch_size than 64".
     """
     try:
         yield
@@ -59,7 +59,7 @@ def explaining_memory(doing: str, fix: str) -> Iterator[None]:
 
 
 def machine_memory() -> int | None:
-    """Return the bytes of memory that this process may have at most; None where the system does not say."""
+    """Return the memory limit of this process in bytes; None if the system does not report it."""
     found = [limit for limit in (_physical(), _of_the_process(), _of_the_container()) if limit is not None]
     return min(found, default=None)
 
@@ -70,7 +70,7 @@ def _physical() -> int | None:
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of memory that this process has had so far; None where the system does not say."""
+    """Return the peak memory of this process in bytes; None if the system does not report it."""
     if not _HAS_RESOURCE:
         return None
     import resource
@@ -80,7 +80,7 @@ def peak_memory() -> int | None:
 
 
 def _of_the_process() -> int | None:
-    """Return the limit that `ulimit -v` sets."""
+    """Return the limit set by `ulimit -v`, in bytes."""
     if not _HAS_RESOURCE:
         return None
     import resource
@@ -90,10 +90,10 @@ def _of_the_process() -> int | None:
 
 
 def _of_the_container() -> int | None:
-    """Return the limit of this control group, such as a container's."""
+    """Return the limit of this control group, such as a container, in bytes."""
     file = Path("/sys/fs/cgroup/memory.max")
     try:
         text = file.read_text().strip() if file.is_file() else "max"
-    except OSError:  # it may not be read here
+    except OSError:  # no permission to read it
         return None
     return int(text) if text.isdecimal() else None

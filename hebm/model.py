@@ -1,4 +1,4 @@
-"""A backbone and a prior, as one generative model."""
+"""A backbone and a prior as one generative model."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ Diagnose = Callable[[Mapping[str, Tensor]], None]
 
 PARTS = ("backbone", "prior")
 ROWS = 8 * BLOCK
-"""Images at a time, unless asked for otherwise."""
+"""The default batch size of `Model`, in images."""
 
 
 class Model(nn.Module):
-    """p(x) = ∫ p(x|T(u)) p(u) du: draws images, and says what it makes of given ones.
+    """The generative model p(x) = ∫ p(x|T(u)) p(u) du: draws images, and infers, reconstructs and scores given ones.
 
-    Every method computes in eval mode, without a graph, on the model's device, `batch_size` images at a time. Given
-    images are `(N, C, H, W)`, uint8 or floats in [−1, 1]; others are a `DataError` that says what to do.
+    All methods compute in eval mode, without gradients, on the model's device, `batch_size` images at a time. Methods
+    that take images expect `(N, C, H, W)`, uint8 or floats in [−1, 1], and raise `DataError` for others.
 
     Arguments:
         backbone: gives T and p(x|z).
         prior: gives p(u).
-        recipes: what both were built from; without it, a model cannot be saved or preprocess images, and knows no names
-            of classes.
+        recipes: the recipes that both were built from. Without them, a model cannot be saved or preprocess images, and
+            does not know the names of classes.
 
     Example:
         model = hebm.open_run("runs/quickstart").model
@@ -88,17 +88,18 @@ class Model(nn.Module):
         """Return n images `(n, C, H, W)` in [−1, 1].
 
         Arguments:
-            n: how many.
-            seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch's size.
-            start: number of the first sample.
-            label: the class of all images by name or number, or one for each of them.
-            attributes: names, as in "male,-eyeglasses", "-" being without; or 1, 0 and −1 (either), `(n, A)`.
+            n: number of images.
+            seed: sample i is a function of (seed, i) alone, up to rounding that depends on the batch size.
+            start: index of the first sample.
+            label: the class of all images, by name or number, or one class for each image.
+            attributes: a text such as "male,-eyeglasses", where "-" means without; or values `(n, A)`: 1, 0, or −1 for
+                either.
             after: the transition of the prior to stop after, such as "stage 1"; "root" draws from the root.
-            steps: length of the chains, instead of the prior's own; 0 draws where chains start.
-            start_proposals: P of each chain's start, instead of the prior's own; 1 starts at a draw of the root.
-            decode: "mean" is E[x|z], "sample" a draw from p(x|z).
-            temperature: τ scales the u that the prior drew, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
-            batch_size: how many at a time.
+            steps: length of the chains, in place of the prior's setting; 0 returns the points where the chains start.
+            start_proposals: P of each chain's start, in place of the prior's setting; 1 starts at a draw of the root.
+            decode: "mean" returns E[x|z], "sample" a draw from p(x|z).
+            temperature: τ; it scales the drawn u, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
+            batch_size: images at a time.
             diagnose: called with `Draw.diagnostics` of each batch, such as effective sample sizes.
 
         Raises:
@@ -137,7 +138,7 @@ class Model(nn.Module):
         batch_size: int = ROWS,
         diagnose: Diagnose | None = None,
     ) -> Iterator[Tensor]:
-        """Return an iterator over batches of images, which together are those of `sample`. Arguments as there."""
+        """Return an iterator over the images of `sample`, in batches. The arguments are those of `sample`."""
         require_counts(n=n, batch_size=batch_size, start_proposals=start_proposals)
         require_counts(0, steps=steps)
         require_at_least(0, seed=seed, start=start, temperature=temperature)
@@ -166,11 +167,11 @@ class Model(nn.Module):
 
     @property
     def adaptations(self) -> Mapping[str, Adaptation]:
-        """Step size and acceptance of each chain that was adapted so far, by transition."""
+        """Step size and acceptance of each chain that was adapted so far, by the name of its transition."""
         return dict(self._adaptations.of(self))
 
     def assume_adapted(self) -> None:
-        """Draw with the step sizes of the configuration, not with adapted ones, until the weights change."""
+        """Use the step sizes of the configuration in place of adapted ones, until the weights change."""
         found = self._adaptations.of(self)
         for transition in filter(has_target, self.prior.transitions(self.backbone)):
             sampler: Any = transition.sampler
@@ -183,28 +184,28 @@ class Model(nn.Module):
 
         Arguments:
             images: `(N, C, H, W)`.
-            seed: of the draws.
+            seed: seed of the draws.
             batch_size: images at a time.
 
-        Raises `ConfigError` if there is neither an inference model nor a scheme that infers without one.
+        Raises `ConfigError` if the backbone has no inference model and no training scheme is known.
         """
         model = self._trained(seed, batch_size)
         return Posterior.joined([*self._of_images(images, model, model.infer, "infer")])
 
     def reconstruct(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Tensor:
-        """Return E[x|z] of a posterior draw for each image, `(N, C, H, W)` in [−1, 1]. Arguments as for `infer`."""
+        """Return E[x|z] of one posterior draw of each image, `(N, C, H, W)` in [−1, 1]; arguments as for `infer`."""
         model = self._trained(seed, batch_size)
         found = torch.cat([*self._of_images(images, model, model.reconstructed, RECONSTRUCTION)])
         return finite(found, "reconstructions", WEIGHTS)
 
     def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Scores:
-        """Return the log tilt f of each image's latents: high is like the training data.
+        """Return the log tilt f of each image's latents; a high score means similar to the training data.
 
         Arguments:
-            images: `(N, C, H, W)`, or a data set of the model's shape.
-            seed: of the posterior draws.
-            draws: posterior draws that a score is the mean of.
-            batch_size: images at a time; it changes no score, up to rounding.
+            images: `(N, C, H, W)`, or a data set with the model's image shape.
+            seed: seed of the posterior draws.
+            draws: number of posterior draws that a score averages over.
+            batch_size: images at a time; scores do not depend on it, up to rounding.
 
         Raises `ConfigError` for a prior without a tilt, `NonFiniteError` if a score is not finite.
         """
@@ -214,24 +215,24 @@ class Model(nn.Module):
     def score_batches(
         self, images: Tensor | Images, seed: int = 0, start: int = 0, *, draws: int = 1, batch_size: int = ROWS
     ) -> Iterator[Scores]:
-        """Return an iterator over the scores of batches of images, which together are those of `score`.
+        """Return an iterator over the scores of `score`, in batches.
 
         Arguments:
-            images: as for `score`, as are all others.
-            seed: of the posterior draws.
-            start: number of the first image to score; those before it are not read.
-            draws: posterior draws that a score is the mean of.
+            images: as for `score`.
+            seed: seed of the posterior draws.
+            start: index of the first image to score; images before it are not read.
+            draws: number of posterior draws that a score averages over.
             batch_size: images at a time.
 
-        Raises `ConfigError` for a prior without a tilt at once, `NonFiniteError` for a batch with a score that is not
-        finite.
+        Raises `ConfigError` immediately for a prior without a tilt, and `NonFiniteError` during iteration for a batch
+        with a score that is not finite.
         """
         require_at_least(0, start=start)
         layers = len(self.backbone.layout)
         return (Scores.of(tilts.double(), layers) for tilts in self._tilts(images, seed, draws, batch_size, start))
 
     def require_tilt(self) -> None:
-        """Raise `ConfigError` for a prior without a tilt, which scores nothing."""
+        """Raise `ConfigError` for a prior without a tilt, since it cannot score."""
         Scorer(self._trained(0, ROWS)).require_tilt()
 
     def _tilts(
@@ -246,17 +247,18 @@ class Model(nn.Module):
     def elbo(
         self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS, learned: Annealing | None = None
     ) -> Elbo:
-        """Return the ELBO of each image, in nats: under the root that the prior tilts, or under the learned prior.
+        """Return the ELBO of each image in nats, under the root or under the learned prior.
 
         Arguments:
             images: `(N, C, H, W)`.
-            seed: of the posterior draws.
-            draws: posterior draws of each image that the bound is averaged over.
+            seed: seed of the posterior draws.
+            draws: number of posterior draws of each image that the bound averages over.
             batch_size: images at a time.
-            learned: how `log_z` is estimated, such as `hebm.Annealing()`, for the bound of the learned prior,
-                ELBO + E_q[f] − log Ẑ. It is too high on average, since log Ẑ is too low. None for that of the root.
+            learned: the settings of `log_z`, such as `hebm.Annealing()`, for the bound under the learned prior, ELBO +
+                E_q[f] − log Ẑ. This bound is too high on average, since log Ẑ is too low. None computes the bound under
+                the root.
 
-        Raises `ConfigError` where latents are inferred by MCMC, or where `log_z` does.
+        Raises `ConfigError` if latents are inferred by MCMC, and in the same cases as `log_z`.
         """
         require_counts(draws=draws)
         model, log_z = self._trained(seed, batch_size), None if learned is None else self.log_z(learned, batch_size)
@@ -264,13 +266,14 @@ class Model(nn.Module):
         return Elbo.joined([*self._of_images(images, model, bound, "elbo")])
 
     def log_z(self, annealing: Annealing | None = None, batch_size: int = ROWS) -> LogZ:
-        """Estimate log Z of the learned prior by sequential Monte Carlo from the root, once for these weights.
+        """Estimate log Z of the learned prior by sequential Monte Carlo from the root. The result is cached.
 
         Arguments:
-            annealing: how; None for `hebm.Annealing()`.
+            annealing: settings; None means `hebm.Annealing()`.
             batch_size: particles at a time.
 
-        Raises `ConfigError` for a root, a context, and a prior without a density, such as a chain of conditionals.
+        Raises `ConfigError` for a root, for a prior with a context, and for one without a density, such as a chain of
+        conditionals.
         """
         how, found = annealing or Annealing(), self._log_z.of(self)
         if how not in found:
@@ -278,7 +281,7 @@ class Model(nn.Module):
         return found[how]
 
     def preprocess(self, images: Picture | str | Path | Sequence[Picture | str | Path]) -> Tensor:
-        """Convert PIL images or image files as the run's data set does its own; `(N, C, H, W)` in [−1, 1].
+        """Convert PIL images or image files as the run's data set does; return `(N, C, H, W)` in [−1, 1].
 
         Raises `DataError` for an image that cannot be converted to the model's shape.
         """
@@ -286,17 +289,17 @@ class Model(nn.Module):
         return converted_images(images, recipes.experiment.data.decoder(recipes.images.shape), recipes.images.shape)
 
     def show(self, images: Tensor, columns: int = 8) -> Picture:
-        """Draw images `(N, C, H, W)` as a grid, which a notebook displays; `.save("grid.png")` writes it to a file."""
+        """Arrange images `(N, C, H, W)` in a grid. A notebook displays it; `.save("grid.png")` writes it to a file."""
         return grid(to_unit_range(given_images(images, None).pixels), columns)
 
     # ------------------------------------------------------------ files and display
 
     def save(self, path: str | Path) -> None:
-        """Write weights, recipes, image shape and preprocessing to one safetensors file, which `hebm.load` reads.
+        """Write weights, recipes, image shape and preprocessing to a safetensors file, which `hebm.load` reads.
 
         An existing file is replaced.
 
-        Raises `ConfigError` for a model that was not built from recipes, `CheckpointError` if it cannot be written.
+        Raises `ConfigError` for a model that was not built from recipes, and `CheckpointError` if writing fails.
         """
         recipes = self._recipes("be saved")
         weights = {
@@ -313,16 +316,16 @@ class Model(nn.Module):
         return f"<model: {'; '.join(sizes)}; {len(layout)} latent layers, D = {layout.dim}>"
 
     def _repr_html_(self) -> str:
-        """Show the layers with their shapes, and the numbers of parameters, in a notebook."""
+        """Show the layers with their shapes and the numbers of parameters in a notebook."""
         return model_html(self.backbone, self.prior)
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ internals
 
     def _recipes(self, what: str) -> Recipes:
         if self.recipes is None:
             raise ConfigError(
-                f"this model cannot {what}: it was put together from modules, and only recipes say how images are read "
-                "and modules are built; use the model of a run, or hebm.building.build(experiment, images)"
+                f"this model cannot {what}: it was put together from modules, without the recipes that say how to "
+                "build modules and read images; use the model of a run, or hebm.building.build(experiment, images)"
             )
         return self.recipes
 
@@ -342,6 +345,6 @@ class Model(nn.Module):
 
 
 def _cause(model: TrainedModel, noise: Noise) -> str:
-    """Return what is to blame for samples that are not finite: the backbone, if draws of its root are not either."""
+    """Return the cause of samples that are not finite: the backbone, if draws of the root are not finite either."""
     starts = model.draw(BLOCK, noise, Request(after=ROOT))
     return WEIGHTS if count_nonfinite(model.images(starts, noise)) else CHAINS

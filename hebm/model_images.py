@@ -1,4 +1,4 @@
-"""Images that a user gives to a model, shown to it batch by batch; and the recipes that say how."""
+"""Pass a user's images to a model in batches, prepared as the model's recipes say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Recipes:
-    """What a model was built from.
+    """The recipes that a model was built from.
 
     Arguments:
         experiment: the recipes of backbone, prior, training scheme and data.
@@ -42,16 +42,16 @@ def each_batch(
     kind: str,
     first: int = 0,
 ) -> Iterator[T]:
-    """Return an iterator over a function of each batch of given images and of the noise of that kind.
+    """Return an iterator over `function(batch, noise)` for all batches of the given images.
 
     Arguments:
         images: `(N, C, H, W)`, uint8 or floats in [−1, 1], or a data set.
-        shape: `(C, H, W)` that they must have; None if it is not known.
-        data: prepares images outside of training; None uses them unchanged.
-        model: shows them `model.rows` at a time.
-        function: of a batch and its noise.
-        kind: of the noise.
-        first: number of the image to start at.
+        shape: the required shape `(C, H, W)`; None if it is not known.
+        data: prepares images as outside of training; None uses them unchanged.
+        model: gives noise and batch size, `model.rows`.
+        function: the function of a batch and its noise.
+        kind: the kind of noise.
+        first: index of the first image.
 
     Raises `DataError` for images that do not fit.
     """
@@ -69,13 +69,13 @@ def _each(
     kind: str,
 ) -> Iterator[T]:
     for few in spans:
-        with evaluating(model.backbone, model.prior):  # not around a yield: the caller's modes are not ours
+        with evaluating(model.backbone, model.prior):  # not around the yield, which would change modes for the caller
             found = function(_batch(images, few, data, model), model.noise(kind, few.start))
         yield found
 
 
 def _batch(images: Images, few: slice, data: DatasetRecipe | None, model: TrainedModel) -> Batch:
-    """Return images as the model is shown them outside of training."""
+    """Return a batch of images, prepared as outside of training."""
     if data is None:
         index = torch.arange(few.start, few.stop)
         x = images.read(index).to(model.device, model.dtype)

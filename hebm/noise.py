@@ -1,8 +1,8 @@
-"""Derived noise: every random draw is a function of (run seed, path, draw, row), and of nothing else.
+"""Derived noise: every random number is a function of (run seed, path, draw, row) alone.
 
-A `Noise` is a key with a counter. `noise.derive("chain", step)` is another key. Rows come in blocks of 64
-consecutive samples, each with a seed of its own, so that row i gets the same numbers whatever the batch size or
-the number of processes, and a resumed run needs no generator state. No global generator is read or written.
+A `Noise` is a key with a counter of its draws. `noise.derive("chain", step)` returns a noise with another key. Each
+block of 64 consecutive rows has its own seed. So row i gets the same numbers whatever the batch size or the number of
+processes, and a resumed run needs no generator state. Global generators are neither read nor changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MASK = (1 << 64) - 1
 
 
 def whole_blocks(rows: int) -> int:
-    """Round a batch size down to whole noise blocks, at least one."""
+    """Round a batch size down to a multiple of the noise block, but at least one block."""
     return max(1, rows // BLOCK) * BLOCK
 
 
@@ -29,7 +29,7 @@ def derive_seed(*path: int | str) -> int:
 
 
 def _mix(key: int, draw: int, block: int) -> int:
-    """Mix (key, draw, block) by SplitMix64's finaliser: independent seeds at a fraction of a hash's cost."""
+    """Mix (key, draw, block) into a seed by the finaliser of SplitMix64, which is much cheaper than a hash."""
     x = (key + 0x9E3779B97F4A7C15 * (draw + 1) + 0xD1B54A32D192ED03 * (block + 1)) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -37,18 +37,18 @@ def _mix(key: int, draw: int, block: int) -> int:
 
 
 class Noise:
-    """A source of derived random tensors whose first dimension is the sample.
+    """A source of derived random tensors; the first dimension is the sample.
 
-    The k-th draw of a `Noise` is a function of (seed, path, k, row): a new `Noise` with the same key repeats its draws.
+    Draw k of a `Noise` is a function of (seed, path, k, row). A new `Noise` with the same key repeats its draws.
 
     Arguments:
         seed: the run's seed.
-        path: what the noise is for, such as `("prior-chain", step)`.
+        path: the purpose of the noise, such as `("prior-chain", step)`.
         start: global index of the first row drawn.
-        device: where tensors are made. Different kinds of device give different numbers.
-        dtype: their floating-point type.
-        block: how many consecutive samples share one generator.
-        group: rows per sample: with G of them, a request for n · G rows is one for n samples of `(G, …)` each.
+        device: the device of the tensors. CPU and GPU give different numbers.
+        dtype: the floating-point type of the tensors.
+        block: number of consecutive samples that share one seed.
+        group: number G of rows per sample: drawing n · G rows draws `(G, …)` numbers for each of n samples.
 
     Example:
         >>> whole = Noise(0, "sample").normal(128, 3)
@@ -78,19 +78,19 @@ class Noise:
         return f"Noise(seed={self.seed}, path={self.path}, start={self.start})"
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return the same key, from its first draw on."""
+        """Return a noise with the same key, at its first draw."""
         return self._copy(self.path, self.start, self.group)
 
     def derive(self, *path: int | str) -> Self:
-        """Return the noise of a longer path, independent of how much was drawn from this one."""
+        """Return the noise with `path` appended to this path; earlier draws from this noise do not change it."""
         return self._copy(self.path + path, self.start, self.group)
 
     def at(self, start: int) -> Self:
-        """Return the same key with its first row at global sample `start`."""
+        """Return a noise with the same key whose first row is global sample `start`."""
         return self._copy(self.path, start, self.group)
 
     def grouped(self, group: int) -> Self:
-        """Return the same key for G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
+        """Return a noise with the same key and G = `group` rows per sample: row j belongs to sample start + ⌊j / G⌋."""
         return self._copy(self.path, self.start, group)
 
     def _copy(self, path: tuple[int | str, ...], start: int, group: int) -> Self:

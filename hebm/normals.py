@@ -1,4 +1,4 @@
-"""Diagonal normals: what latent layers are made of, for prior and posterior alike."""
+"""Diagonal normal distributions, which prior and posterior of latent layers use."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ class Normal(NamedTuple):
         return terms.flatten(1).sum(1)
 
     def kl(self, other: Normal) -> Tensor:
-        """KL(self ‖ other) = Σ ½ ((μ − μ')/σ')² + ½ (σ/σ')² − ½ − log(σ/σ'), `(B,)`. `self` has the full shape."""
+        """Return KL(self ‖ other) = Σ ½ ((μ − μ')/σ')² + ½ (σ/σ')² − ½ − log(σ/σ'), `(B,)`.
+
+        The parameters of `self` must have the full shape.
+        """
         shift, ratio = self.in_units_of(other)
         return (0.5 * (shift.square() + ratio.square() - 1) - ratio.log()).flatten(1).sum(1)

@@ -1,8 +1,8 @@
-"""Weighted particles: P per sample, and choosing among them.
+"""Weighted particles, P per sample: resampling and choice.
 
-Weights are w_j = exp(log w_j), up to a factor per sample. A sample's particles are its own, so samples stay
-independent of each other. A sample with a NaN weight, or whose weights are all 0, is *spoiled*: nothing can be chosen
-among its particles, and what is drawn from it is NaN.
+Weights w_j = exp(log w_j) are defined up to a factor per sample. Samples do not share particles, so they stay
+independent. A sample with a NaN weight, or with all weights 0, is *spoiled*: none of its particles can be chosen, and
+draws from it are NaN.
 
 References:
     Sampling importance resampling: Rubin 1987.
@@ -21,7 +21,7 @@ from torch import Tensor
 from hebm.noise import Noise
 
 _BLOCK = 128
-"""Proposals at a time; a constant, since it decides which numbers a sample gets."""
+"""The number of proposals computed at a time. It is a constant, since the random numbers of a sample depend on it."""
 
 
 # ---------------------------------------------------------------- weights
@@ -38,7 +38,7 @@ def effective_share(log_weights: Tensor) -> Tensor:
 
 
 def resample(log_weights: Tensor, uniform: Tensor) -> Tensor:
-    """Return indices of P particles of each sample, particle j about P w_j / Σ w times (systematic), `(n, P)`.
+    """Return indices `(n, P)` by systematic resampling: particle j occurs about P w_j / Σ w times.
 
     A spoiled sample keeps its own particles.
 
@@ -55,7 +55,7 @@ def resample(log_weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def choose(log_weights: Tensor, uniform: Tensor) -> Tensor:
-    """Return the index of one particle of each sample, j with probability w_j / Σ w, `(n,)`; 0 for a spoiled sample.
+    """Return the index `(n,)` of one particle of each sample: j with probability w_j / Σ w, or 0 if spoiled.
 
     Arguments:
         log_weights: `(n, P)`.
@@ -76,7 +76,7 @@ class Particles(NamedTuple):
     Arguments:
         u: `(n, P, D)`.
         log_weights: `(n, P)`.
-        share: the lowest ESS / P that the weights had before they were resampled, `(n,)`.
+        share: the lowest ESS / P before a resampling so far, `(n,)`.
     """
 
     u: Tensor
@@ -89,10 +89,10 @@ class Particles(NamedTuple):
         return cls(u, torch.zeros_like(u[..., 0]), torch.ones_like(u[:, 0, 0]))
 
     def reweighted(self, log_ratio: Tensor, threshold: float, noise: Noise) -> Particles:
-        """Multiply each weight by its ratio, and resample the samples whose ESS / P is below the threshold.
+        """Multiply each weight by its ratio, and resample samples whose ESS / P is below the threshold.
 
         Arguments:
-            log_ratio: of each particle, `(n, P)`.
+            log_ratio: the log ratio of each particle, `(n, P)`.
             threshold: 1 always resamples.
             noise: a row per sample.
         """
@@ -109,7 +109,7 @@ class Particles(NamedTuple):
         return Particles(u, equal, torch.minimum(self.share, share))
 
     def moved(self, u: Tensor) -> Particles:
-        """Return the same weights at another u `(n · P, D)`."""
+        """Return the particles moved to another u `(n · P, D)`, with the same weights."""
         return self._replace(u=u.view_as(self.u))
 
     def chosen(self, noise: Noise) -> Tensor:
@@ -123,10 +123,10 @@ class Particles(NamedTuple):
 
 
 class Selected(NamedTuple):
-    """One proposal of each sample.
+    """The chosen proposal of each sample.
 
     Arguments:
-        u: `(n, d)`; NaN where a weight was NaN or infinite, or all were 0.
+        u: `(n, d)`; NaN if a weight was NaN or infinite, or if all weights were 0.
         share: ESS / P, `(n,)`.
     """
 
@@ -144,12 +144,12 @@ def select(
 ) -> Selected:
     """Choose one of P proposals u_j ~ N(0, I) for each of n samples, with probability w_j / Σ w.
 
-    The choice is the largest of log w_j + g_j with standard Gumbel numbers g_j, so no weight has to be kept and
-    proposals come a block at a time.
+    It chooses the largest log w_j + g_j with standard Gumbel numbers g_j. So it need not store weights, and processes
+    proposals in blocks.
 
     Arguments:
         log_weight: proposals `(n, C, d)` → log w `(n, C)`.
-        n: samples.
+        n: number of samples.
         dim: d.
         proposals: P.
         noise: a row per sample.

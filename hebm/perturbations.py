@@ -1,7 +1,8 @@
-"""What training does to an energy's input and features: dropout, shifts and rounding, drawn from a `Noise`.
+"""Perturbations of an energy's input and features in training: dropout, shifts and rounding.
 
 A `Perturbation` is a module that returns its input unchanged. `EnergyFn.perturbed(noise)` returns a view of an energy
-in which it perturbs instead: training uses the view, and chains, scores and evaluation use the energy itself.
+in which these modules perturb, with random numbers from `noise`. Training uses the view; chains, scores and evaluation
+use the energy itself.
 
 References:
     Dropout: Srivastava et al. 2014.
@@ -23,7 +24,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Perturbation(nn.Module, ABC):
-    """The identity, except in a training view of an energy, which gives it a noise."""
+    """A module that is the identity, except in a training view of an energy, which sets its `noise`."""
 
     noise: Noise | None = None
 
@@ -33,11 +34,11 @@ class Perturbation(nn.Module, ABC):
 
     @abstractmethod
     def perturb(self, x: Tensor, noise: Noise) -> Tensor:
-        """Return x perturbed. Row i takes the numbers of the noise's row i, so every draw is `noise.…(len(x), …)`."""
+        """Return perturbed x. Draw by `noise.…(len(x), …)` only, so that row i uses row i of the noise."""
 
 
 class Dropout(Perturbation):
-    """x m / (1 − p), with masks m ~ Bernoulli(1 − p) of its own for every element.
+    """x m / (1 − p) with an independent mask m ~ Bernoulli(1 − p) for every element.
 
     Arguments:
         rate: p, in [0, 1).
@@ -48,7 +49,7 @@ class Dropout(Perturbation):
         self.rate = rate
 
     def perturb(self, x: Tensor, noise: Noise) -> Tensor:
-        """Return x with elements dropped and the others scaled up."""
+        """Return x with some elements dropped and the others scaled up."""
         if not self.rate:
             return x
         kept = noise.uniform(*x.shape) >= self.rate
@@ -56,7 +57,7 @@ class Dropout(Perturbation):
 
 
 class Shift(Perturbation):
-    """Moves each row's map by its own number of pixels in each direction, uniform on {−s, …, s}; edges are repeated.
+    """Shift the map of each row in both directions by random numbers of pixels in {−s, …, s}, and repeat its edges.
 
     Arguments:
         pixels: s.
@@ -84,9 +85,9 @@ def _moved(x: Tensor, by: Tensor, dim: int) -> Tensor:
 
 
 class Rounding(Perturbation):
-    """Rounds images to 8-bit levels, x = v/127.5 − 1 with v ∈ {0, …, 255}; gradients pass through.
+    """Round images to 8-bit levels, x = v/127.5 − 1 with v ∈ {0, …, 255}; gradients pass unchanged.
 
-    Stored draws are kept as 8-bit images. Without rounding, the others would be told apart by it.
+    Stored draws are 8-bit images. Without rounding, an energy could tell new draws from stored ones.
     """
 
     def perturb(self, x: Tensor, noise: Noise) -> Tensor:
@@ -95,7 +96,7 @@ class Rounding(Perturbation):
 
 
 def view(module: M, noise: Noise) -> M:
-    """Return a copy of a module, with the same parameters and buffers, whose perturbations draw from `noise`."""
+    """Return a copy of a module that shares parameters and buffers, and whose perturbations draw from `noise`."""
     if not any(isinstance(part, Perturbation) for part in module.modules()):
         return module
     twin = copy.copy(module)

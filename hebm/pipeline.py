@@ -1,4 +1,4 @@
-"""One run from its configuration to its metrics: train, evaluate, picture, report."""
+"""The stages of a run: assemble, train, evaluate and report."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ from hebm.training.trackers import FOLDER, Trackers, require_installed
 
 @attrs.frozen(eq=False, slots=False)
 class Assembly:
-    """Everything that a configuration names, built.
+    """Everything built from a configuration.
 
     Arguments:
-        experiment: the configuration, its paths as they were found.
-        written: the same with its paths as written.
-        places: what the paths meant when the run started, if it has: `hebm.config.paths`.
-        images: splits "train" and "test", and "validation" if a part of "train" is held out.
-        spec: what the backbone knows of them.
-        model: backbone and prior, initial weights.
-        phases: what will be trained.
-        notes: what its metrics say before training.
+        experiment: the configuration, with paths where the files were found.
+        written: the configuration with its paths as written.
+        places: what the paths meant when the run started (`hebm.config.paths`); empty before the start.
+        images: the splits "train" and "test", and "validation" if a part of "train" is held out.
+        spec: properties of the images for the backbone.
+        model: backbone and prior with initial weights.
+        phases: the phases of training.
+        notes: notes of the metrics before training.
     """
 
     experiment: Experiment
@@ -86,13 +86,13 @@ class Assembly:
 
     @property
     def plan(self) -> EvaluationPlan:
-        """What its metrics may know before training."""
+        """The information that metrics may use before training."""
         settings = self.experiment.evaluate.suited_to(self.images["train"])
         return EvaluationPlan(self.images, self.spec, settings, self.model.backbone, self.model.prior)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """The manifest of a run that starts here and now. All images may be read for it."""
+        """The manifest of a run that starts now. Computing it may read all images."""
         fingerprints = {split: images.fingerprint() for split, images in self.images.items()}
         return {
             **describe_run(distributions(self.experiment), fingerprints),
@@ -103,7 +103,7 @@ class Assembly:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """The most bytes of tensors in a checkpoint."""
+        """The largest number of bytes of tensors in a checkpoint."""
         return checkpoint_bytes((self.model.backbone, self.model.prior), self.phases)
 
 
@@ -113,15 +113,16 @@ def assemble(
     places: Places | None = None,
     measured: bool = True,
 ) -> Assembly:
-    """Load the data, build the model, list the phases.
+    """Load the data, build the model and list the phases.
 
     Arguments:
         experiment: the configuration.
-        device: of the model.
+        device: the model's device.
         places: what the configuration's paths meant when the run started; None for a new run.
-        measured: whether its metrics will be computed, and are checked.
+        measured: check the metrics, since they will be computed.
 
-    Raises `ConfigError` or `DataError` for what does not fit, `HebmError` for weights of an extractor that are missing.
+    Raises `ConfigError` or `DataError` if parts do not fit together, and `HebmError` if weights of an extractor are
+    missing.
     """
     _check_cache(experiment.run)
     written, places = experiment, places or {}
@@ -136,7 +137,9 @@ def assemble(
     phases = accelerated(experiment.train, experiment.run).phases(model.backbone, model.prior)
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
-        raise ConfigError(f"prior: phases need names of their own, these are {names}; a prior's stages share a name")
+        raise ConfigError(
+            f"prior: names of phases must be unique, but they are {names}; give each stage of the prior its own name"
+        )
     assembly = Assembly(experiment, written, places, images, image_spec, model, phases)
     plan = assembly.plan
     plan.check_transitions()
@@ -144,17 +147,19 @@ def assemble(
 
 
 def _check_cache(settings: RunSettings) -> None:
-    """Raise `ConfigError` for a cache folder that can be none: a name that is too long, or may not be looked at."""
+    """Raise `ConfigError` for an impossible cache folder: its name is too long, or access is denied."""
     try:
         Path(settings.cache_folder).expanduser().exists()
-    except (OSError, RuntimeError) as error:  # of `expanduser`: no such user
+    except (OSError, RuntimeError) as error:  # `expanduser` raises it for an unknown user
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"run.cache_folder cannot be {settings.cache_folder!r} ({why}); name another") from error
+        raise ConfigError(
+            f"run.cache_folder cannot be {settings.cache_folder!r} ({why}); set another folder"
+        ) from error
 
 
 @contextmanager
 def _saying_where(experiment: Experiment, places: Places) -> Iterator[None]:
-    """Add to an error inside which files and folders of the configuration do not exist, and where they were before."""
+    """Add to errors which files and folders of the configuration do not exist, and where they were before."""
     try:
         yield
     except (DataError, CheckpointError) as error:
@@ -162,7 +167,7 @@ def _saying_where(experiment: Experiment, places: Places) -> Iterator[None]:
 
 
 def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
-    """Devices, processes, precision and trackers of the `[run]` table. Raises `ConfigError` for what is not there."""
+    """Set up devices, processes, precision and trackers of `[run]`. Raises `ConfigError` for unavailable ones."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     cpu = _on_cpu(settings.device)
@@ -172,20 +177,22 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=settings.mixed_precision,
-        # a plugin: it outranks the environment variable that `accelerate launch` sets
+        # as a plugin, it overrides the environment variable that `accelerate launch` sets
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=settings.gradient_accumulation),
         log_with=list(settings.trackers) if settings.trackers and folder is not None else None,
         project_config=None if folder is None else ProjectConfiguration(str(folder), str(folder / FOLDER)),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
-        raise ConfigError(f'run.device: {accelerator.device} is for one process; use "cpu", or one process')
+        raise ConfigError(
+            f'run.device: {accelerator.device} supports a single process; use "cpu", or start one process'
+        )
     return accelerator
 
 
 def _forget_other_settings(cpu: bool, mixed_precision: str) -> None:
-    """Let a process that had another device or precision before have this one: accelerate keeps the first it was given.
+    """Reset accelerate if this process used another device or precision before, since it keeps the first one.
 
-    Several processes have one device and precision until they end.
+    With several processes, device and precision cannot change.
     """
     before: dict[str, Any] = AcceleratorState._shared_state
     if not before or "RANK" in os.environ:
@@ -196,20 +203,22 @@ def _forget_other_settings(cpu: bool, mixed_precision: str) -> None:
 
 
 def _on_cpu(device: str) -> bool:
-    """Whether a run computes on the CPU. Raises `ConfigError` for a device that is not here, or not often enough."""
+    """Return whether a run computes on the CPU. Raises `ConfigError` for unavailable devices or too few GPUs."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device, True):
         raise ConfigError(f'run.device: {device!r} is not available here; use "auto" or "cpu"')
     if "ACCELERATE_USE_CPU" in os.environ and "MASTER_PORT" in os.environ and "RANK" not in os.environ:
         raise ConfigError(
-            "accelerate launch started one process where several were asked for, as it does on CPUs; use "
-            "`hebm run --processes N`, or `accelerate launch --multi_gpu --num_processes N`, which is for CPUs too"
+            "accelerate launch started one process although several were requested, as it does on CPUs; use "
+            "`hebm run --processes N`, or `accelerate launch --multi_gpu --num_processes N`, which also works on CPUs"
         )
     if device == "cpu" or not any(available.values()):
         return True
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if available["cuda"] and processes > gpus:
-        raise ConfigError(f'run.device: {processes} processes need as many GPUs, here are {gpus}; or use "cpu"')
+        raise ConfigError(
+            f'run.device: {processes} processes need {processes} GPUs, {gpus} are available; start fewer or use "cpu"'
+        )
     return False
 
 
@@ -222,14 +231,14 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
 
 
 def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: Listener | None = None) -> Evaluation:
-    """Return what metrics see of a model, each process taking its share; features are kept in the cache folder.
+    """Return the evaluation of a model, shared between processes. Features are stored in the cache folder.
 
     Arguments:
-        assembly: trained.
+        assembly: the assembly with trained weights.
         accelerator: devices and processes.
-        listener: is told by the main process how many images are done.
+        listener: receives the number of images done from the main process.
 
-    Raises `ConfigError` for draws that the prior does not have: see `EvaluateSettings.request`.
+    Raises `ConfigError` for settings of draws that the prior does not support; see `EvaluateSettings.request`.
     """
     experiment, settings, world = assembly.experiment, assembly.experiment.evaluate, accelerator.num_processes
     model = TrainedModel(
@@ -259,7 +268,7 @@ def train(
     stop: Callable[[], int] = lambda: 0,
     trial: Trial | None = None,
 ) -> float:
-    """Train to the end from the newest checkpoint, and return the seconds in all. A trial writes into the folder alone.
+    """Train from the newest checkpoint to the end; return the total seconds. A trial writes only to the folder.
 
     Raises `Stopped` if asked to stop.
     """
@@ -297,20 +306,20 @@ def measure(
     name: str | None = None,
     listener: Listener | None = None,
 ) -> Results:
-    """Evaluate, write metrics.json and the report, and return the results, which say what metrics failed.
+    """Evaluate the model, write metrics.json and the report, and return the results, including failed metrics.
 
-    Nothing is written before everything is measured; the configuration then becomes what was measured.
+    It writes nothing before all measurements are done. It then also stores the configuration that was measured.
 
     Arguments:
-        assembly: trained.
-        folder: of the run.
+        assembly: the assembly with trained weights.
+        folder: the run folder.
         accelerator: devices and processes.
-        training: the seconds that training took, for the record.
-        unfinished: the place that training has reached, if it is not over.
-        name: of the evaluation; its results are then kept next to those of metrics.json, and no pictures are drawn.
-        listener: is told by the main process how many images are done.
+        training: the seconds of training, which are recorded.
+        unfinished: how far training got, if it is not finished.
+        name: the evaluation's name. With a name, the results are stored next to metrics.json, without pictures.
+        listener: receives the number of images done from the main process.
 
-    Raises `HebmError` if every metric failed and the run has measurements from before, which are kept.
+    Raises `HebmError` if all metrics fail and the run has earlier measurements, which are kept.
     """
     listener = listener or Listener()
     evaluation = make_evaluation(assembly, accelerator, listener)
@@ -332,7 +341,7 @@ def measure(
 
 
 def _tell_trackers(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, results: Results) -> None:
-    """Pass measurements and grids on to the run's trackers."""
+    """Pass measurements and grids to the run's trackers."""
     trackers = Trackers(accelerator, assembly.experiment, folder, folder.read().manifest["run_id"])
     named = {"-".join(str(part) for part in found.key if part): found.value for found in results.measurements}
     plots = read_plots(folder.samples)

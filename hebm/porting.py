@@ -1,7 +1,7 @@
-"""Run folders from the checkpoints of published code, and back: what `hebm import` and `hebm export` do.
+"""Convert checkpoints of published code to run folders and back, for `hebm import` and `hebm export`.
 
-An imported folder is a run whose training is over: it is sampled, evaluated and built upon like any other. What the
-file held besides the weights stays in `imported/`, so that exporting gives back the same content.
+An imported folder is a finished run, which can be sampled, evaluated and used as a backbone like any other. Other
+content of the file stays in `imported/`, so that exporting gives back the same content.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from hebm.training.reached import planned
 from hebm.training.state import averaged_weights, load_module
 
 PHASE = "backbone"
-"""The phase of scheme two-phase whose end an imported checkpoint is."""
+"""The phase of scheme `two-phase` that an imported checkpoint is the end of."""
 
 MOMENTS = f"optimizer-{PHASE}"
 LEFTOVERS = "leftovers"
@@ -46,17 +46,17 @@ LEFTOVERS = "leftovers"
 
 @attrs.frozen(eq=False)
 class ConvertedCheckpoint:
-    """A trained backbone as it is converted from the checkpoint of another code, or to it.
+    """A trained backbone, converted from the checkpoint of another code, or to be converted to one.
 
     Arguments:
-        experiment: what it was trained as, as far as that can be said here; its name does not count.
-        images: shape of the images it was trained on; their classes are unknown.
-        backbone: its state dict; entries that the other code does not have keep their initial values.
-        moments: the optimiser's state, `"<parameter>/<moment>"`; empty if it is not known.
-        step: training steps that were taken.
-        leftovers: all else that the file holds, so that it can be written back: plain values and tensors, in
-            collections; None for a run that came from no file.
-        notes: what a user should know, a line each.
+        experiment: the settings of its training, as far as hebm can express them; the name is ignored.
+        images: shape of the training images; their classes are unknown.
+        backbone: its state dict. Entries that the other code lacks keep their initial values.
+        moments: the optimiser's state by `"<parameter>/<moment>"`; empty if unknown.
+        step: number of training steps.
+        leftovers: all other content of the file, for export: plain values and tensors in collections. None for a run
+            that was not imported.
+        notes: notes for users, one line each.
     """
 
     experiment: Experiment
@@ -69,34 +69,34 @@ class ConvertedCheckpoint:
 
 
 class CheckpointFormat(ABC):
-    """Group `hebm_formats`: the checkpoints of a published code. It never touches files."""
+    """The checkpoint format of a published code, registered in the group `hebm_formats`. It never accesses files."""
 
     group: ClassVar[str] = "hebm_formats"
     allowed: ClassVar[tuple[type, ...]] = ()
-    """Classes besides tensors and plain containers that its files hold; they must be harmless to construct."""
+    """Classes in its files besides tensors and plain containers. Constructing them must be harmless."""
 
     @abstractmethod
     def read(self, content: Any) -> ConvertedCheckpoint:
-        """Convert a file's content to this project's terms. Raises `CheckpointError` listing all that does not fit."""
+        """Convert a file's content to a hebm backbone. Raises `CheckpointError` with a list of all mismatches."""
 
     @abstractmethod
     def write(self, converted: ConvertedCheckpoint) -> Any:
-        """Convert a run to the other code's terms: given what `read` gave, the same content, bit for bit.
+        """Convert a backbone to the content of a file. It must invert `read` bit for bit.
 
-        Raises `CheckpointError` for what the other code cannot express.
+        Raises `CheckpointError` if the format cannot express the backbone.
         """
 
     def example(self) -> tuple[Experiment, ImageSpec] | None:
-        """Return a small experiment that the other code can express, and the images it is trained on.
+        """Return a small experiment that the format can express, and the shape of its images.
 
-        `hebm.testing` builds its backbone, writes it in this format and reads it back.
+        `hebm.testing` builds this backbone, writes it in this format and reads it back.
         """
         return None
 
 
 @attrs.frozen(eq=False)
 class Imported:
-    """What an import made: the folder, the model it holds, and what was read."""
+    """The result of an import: the run folder, the model in it, and the converted checkpoint."""
 
     folder: RunFolder
     model: Model
@@ -104,17 +104,17 @@ class Imported:
 
 
 def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = ()) -> Imported:
-    """Make a run folder of a published checkpoint; nothing is written unless everything fits.
+    """Make a run folder from a published checkpoint. It writes nothing unless everything fits.
 
     Arguments:
-        name: of the format, in group `hebm_formats`.
-        source: the file.
+        name: the format's name in the group `hebm_formats`.
+        source: the checkpoint file.
         target: the run folder, which must not exist; its last part names the run.
-        changes: keys of the run's configuration that are other than the file says, such as `data.root`; as `--set`.
+        changes: changes of the run's configuration, such as `data.root`, as for `--set`.
 
-    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format and for one whose
-    experiments do not end where the file does, `ConfigError` for a folder's name that no run may have and for changes
-    that do not fit the weights.
+    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format or one whose experiment
+    has another number of steps than the file, and `ConfigError` for an invalid folder name or changes that do not fit
+    the weights.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
     if os.path.lexists(target):
@@ -146,12 +146,12 @@ def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = 
 
 
 def require_trained(name: str, converted: ConvertedCheckpoint, model: Model) -> None:
-    """Raise `PluginError` unless the experiment's training is over at the step of the file.
+    """Raise `PluginError` unless the experiment's training ends at the step of the file.
 
     Arguments:
-        name: of the format.
-        converted: what the format read.
-        model: built from its experiment.
+        name: the format's name.
+        converted: the result of the format's `read`.
+        model: the model of the experiment.
     """
     plan = planned(converted.experiment.train.phases(model.backbone, model.prior))
     if plan != {PHASE: converted.step}:
@@ -162,7 +162,7 @@ def require_trained(name: str, converted: ConvertedCheckpoint, model: Model) -> 
 
 
 def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add the initial values of buffers that the other code does not have."""
+    """Return the tensors with initial values added for buffers that the other code lacks."""
     parameters = dict(backbone.named_parameters())
     initial = {name: value for name, value in backbone.state_dict().items() if name not in parameters}
     return {**initial, **tensors}
@@ -173,7 +173,7 @@ def _write(
 ) -> None:
     experiment, images = converted.experiment, converted.images
     manifest = {
-        **describe_run(distributions(experiment) | _owner(name), None),  # null: no images have been seen
+        **describe_run(distributions(experiment) | _owner(name), None),  # None: no images were read
         "images": describe_images(images),
         "phases": planned(experiment.train.phases(model.backbone, model.prior)),
     }
@@ -205,15 +205,15 @@ def _owner(name: str) -> set[str]:
 def export_checkpoint(
     name: str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None
 ) -> ConvertedCheckpoint:
-    """Write a run's backbone as the checkpoint of a published code; averaged weights where the run keeps them.
+    """Write a run's backbone as a checkpoint of a published code, with averaged weights if the run keeps them.
 
     Arguments:
-        name: of the format, in group `hebm_formats`.
-        run: the run folder, imported or trained here.
+        name: the format's name in the group `hebm_formats`.
+        run: the run folder, imported or trained by hebm.
         target: the file, which must not exist.
-        warn: told of damaged checkpoints that were passed over.
+        warn: called with a message about each damaged checkpoint that was skipped.
 
-    Raises `CheckpointError` if there is no usable checkpoint or the format cannot express the run.
+    Raises `CheckpointError` if the run has no usable checkpoint or the format cannot express it.
     """
     kind: CheckpointFormat = registry.find("hebm_formats", name)()
     opened = read_run(run, warn=warn, allow_unfinished=True)
@@ -231,7 +231,7 @@ def export_checkpoint(
 
 
 def _leftovers(run: StoredRun, name: str) -> Any:
-    """Return what an import in this format left over, or None."""
+    """Return the leftovers of an import in this format, or None."""
     kept = checkpoints.load_latest(run.folder.imported, run.run_id, run.warn)
     if kept is None or kept.state["format"] != name:
         return None

@@ -1,7 +1,7 @@
-r"""Text from outside (names of files, docstrings, values of configurations), fit for a terminal, a page and a plot.
+r"""Make text from outside (file names, docstrings, values of configurations) safe for terminals, pages and plots.
 
-A file name may have characters that move the cursor, set colours, or reverse the direction of what follows. They are
-spelled out, such as `\x1b` or `\u202e`.
+Such text may contain characters that move the cursor, set colours, or reverse the direction of text. They are spelled
+out, as in `\x1b` or `\u202e`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
 LINES = "\n\t"
-"""Characters that text of several lines keeps."""
+"""Characters to keep in text of several lines."""
 
 
 def printable(text: str, keep: str = "") -> str:
     r"""Return text with control characters, direction marks and lone surrogates spelled out.
 
     Arguments:
-        text: any.
+        text: the text.
         keep: characters that are not spelled out, such as `LINES`.
 
     Example:
@@ -32,13 +32,13 @@ def printable(text: str, keep: str = "") -> str:
 
 
 class PrintableStream:
-    r"""A text stream that spells out what is not printable, and passes everything else on.
+    r"""A text stream that spells out unprintable characters.
 
-    Newlines and tabs stay, and so does a carriage return that starts a text, by which a progress bar draws itself
-    again. What the encoding of the stream lacks is spelled out, too.
+    It keeps newlines, tabs, and a carriage return at the start of a text, which progress bars use to redraw themselves.
+    Characters that the stream's encoding lacks are spelled out, too.
 
     Arguments:
-        stream: such as `sys.stdout`.
+        stream: the stream to write to, such as `sys.stdout`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -46,7 +46,7 @@ class PrintableStream:
 
     @property
     def encoding(self) -> str:
-        """Return an encoding that has every character, as nothing is written that cannot be encoded."""
+        """Return "utf-8": the stream accepts every character, since it spells out those that cannot be encoded."""
         return "utf-8"
 
     def write(self, text: str) -> int:
@@ -67,8 +67,8 @@ class PrintableStream:
 
 
 def print_escaped() -> None:
-    """Spell out what is not printable in everything that this process prints from now on."""
-    os.environ.setdefault("PYTHON_COLORS", "0")  # else Python 3.13 writes colours into tracebacks, which are escaped
+    """Spell out unprintable characters in everything that this process prints from now on."""
+    os.environ.setdefault("PYTHON_COLORS", "0")  # Python 3.13 colours tracebacks by control characters
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, PrintableStream):

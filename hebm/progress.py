@@ -13,15 +13,15 @@ from hebm.errors import ConfigError
 from hebm.training.listeners import Listener
 
 _AFTER, _EVERY = 5.0, 10.0
-"""Seconds before a computation over images is shown at all, and between two of its lines."""
+"""Seconds until the progress of a computation over images is shown, and between two of its lines."""
 
 
 class Progress(Listener):
-    """Shows phase, step, loss and speed of training, and how many images are done, on the error stream.
+    """Show phase, step, loss and speed of training, and the number of images done, on the error stream.
 
     Arguments:
-        quiet: show nothing but messages.
-        task: what images are computed for, the first word of lines about them.
+        quiet: show only messages.
+        task: the first word of lines about images.
     """
 
     def __init__(self, quiet: bool = False, task: str = "evaluate") -> None:
@@ -31,7 +31,7 @@ class Progress(Listener):
         self.steps = self.tenth = 0
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Open a bar on a terminal or in a notebook, say a line elsewhere."""
+        """Open a bar on a terminal or in a notebook; print a line elsewhere."""
         self.ended()
         self.steps, self.tenth = steps, step * 10 // max(steps, 1)
         if self.quiet:
@@ -50,7 +50,7 @@ class Progress(Listener):
                 self.bar.set_postfix(loss=f"{loss:.4g}")
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Print about ten lines a phase, unless a bar is shown."""
+        """Print about ten lines per phase, unless a bar is shown."""
         step = record["step"]
         tenth, before = step * 10 // max(self.steps, 1), self.tenth
         self.tenth = tenth
@@ -60,7 +60,7 @@ class Progress(Listener):
             _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g}{_held_out(record)} ({rate})")
 
     def counted(self, what: str, done: int, total: int) -> None:
-        """Show how many images are done, if it takes more than some seconds."""
+        """Show the number of images done, if the computation takes more than a few seconds."""
         title = f"{self.task}: {what}"
         if self._count is None or self._count.title != title or done <= self._count.done:
             self.ended()
@@ -75,7 +75,7 @@ class Progress(Listener):
         _say(f"note: {message}")
 
     def ended(self) -> None:
-        """Close the bar of training, or of images."""
+        """Close the bar of training or of images."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -85,11 +85,11 @@ class Progress(Listener):
 
 
 class _Count:
-    """Shows how many images of one computation are done.
+    """Show the number of images done in one computation.
 
     Arguments:
-        title: of the computation.
-        done: images that were done before.
+        title: the title of the computation.
+        done: number of images done before.
         total: number of images.
     """
 
@@ -102,7 +102,7 @@ class _Count:
         self._bar = bar(total=total, initial=done, desc=title, **options) if bar is not None and done < total else None
 
     def moved(self, done: int) -> None:
-        """Move the bar, or print a line if the last one was printed some seconds ago."""
+        """Move the bar, or print a line if enough time has passed since the last one."""
         if self._bar is not None:
             self._bar.update(done - self.done)
         self.done, now = done, time.monotonic()
@@ -119,7 +119,7 @@ class _Count:
 
 
 def listener_of(progress: bool | Listener) -> Listener:
-    """Return who follows a computation: a bar for True, nothing but messages for False.
+    """Return the listener for `progress`: True shows a bar, False shows only messages.
 
     Raises `ConfigError` for anything else.
     """
@@ -131,13 +131,13 @@ def listener_of(progress: bool | Listener) -> Listener:
 
 
 def _held_out(record: Mapping[str, Any]) -> str:
-    """Return the validation loss of a line of metrics.jsonl, if it has one."""
+    """Return the text about the validation loss of a line of metrics.jsonl, or ""."""
     loss = record.get("validation_loss")
     return "" if loss is None else f", validation loss {loss:.4g}"
 
 
 def _bar_class() -> Any:
-    """Return tqdm's bar for a notebook or a terminal; None where a moving bar cannot be shown."""
+    """Return tqdm's bar for a notebook or a terminal; None if no bar can be shown."""
     if _in_notebook():
         if find_spec("ipywidgets") is not None:
             from tqdm.notebook import tqdm as notebook_bar
@@ -151,12 +151,12 @@ def _bar_class() -> Any:
 
 
 def _in_notebook() -> bool:
-    """Return whether this is a Jupyter kernel: its output can be moved by carriage returns or widgets."""
+    """Return whether this is a Jupyter kernel, which can show a moving bar."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal or the pipe is gone: training goes on, or saves and stops, without words
+    with suppress(OSError):  # the terminal or pipe is gone; training goes on
         print(line, file=sys.stderr, flush=True)

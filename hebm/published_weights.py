@@ -1,6 +1,6 @@
-"""Published weights as people have them, turned into what a format expects: names without wrappers, single precision.
+"""Normalise published weights for a format: remove wrappers from names, and convert to single precision.
 
-A format calls these functions in its `read`, and passes the notes on in `ConvertedCheckpoint.notes`.
+A format calls these functions in `read`, and returns the notes in `ConvertedCheckpoint.notes`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ WRAPPERS: dict[str, str] = {
     "_fsdp_wrapped_module": "FSDP",
     "_checkpoint_wrapped_module": "activation checkpointing",
 }
-"""Parts of a name that a wrapper around a module adds, and what the wrapper is."""
+"""Parts that wrappers of modules add to names, and the wrappers that add them."""
 
 
 def unwrapped(state: Mapping[Any, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
-    """Return a state dict whose names have no parts that wrappers added, in the same order; and a note for each part.
+    """Return a state dict with wrapper parts removed from its names, in the same order, and a note for each part.
 
     Example:
         >>> unwrapped({"module._orig_mod.stem.bias": 0})[0]
         OrderedDict([('stem.bias', 0)])
 
-    A name stays as it is if there is one without the parts too.
+    A name is not changed if the state dict also has the shorter name.
     """
     names = [str(name) for name in state]
     taken, plain = set(names), OrderedDict[str, Any]()
@@ -43,7 +43,7 @@ def unwrapped(state: Mapping[Any, Any]) -> tuple[OrderedDict[str, Any], list[str
         for part in WRAPPERS:
             counts[part] += part in name.split(".")
     versions = getattr(state, "_metadata", None)
-    if isinstance(versions, dict):  # of the outermost module of each name
+    if isinstance(versions, dict):  # the version of the outermost module wins
         own = {_bare(str(name)): versions[name] for name in reversed(versions)}
         plain._metadata = OrderedDict(reversed(own.items()))  # type: ignore[attr-defined]
     notes = [_note(part, count, len(state)) for part, count in counts.items() if count]
@@ -55,13 +55,13 @@ def _bare(name: str) -> str:
 
 
 def _note(part: str, count: int, of: int) -> str:
-    return f"{count:,} of {of:,} names of weights have the part {part!r} of {WRAPPERS[part]}: read without it"
+    return f"{count:,} of {of:,} names of weights have the part {part!r} of {WRAPPERS[part]}, which was removed"
 
 
 def in_single_precision(state: Mapping[str, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
-    """Return a state dict with its floating-point tensors as float32, and a note for each other precision.
+    """Return a state dict with floating-point tensors as float32, and a note for each other precision.
 
-    Two names of one tensor stay one tensor.
+    Names that share a tensor share the converted tensor.
     """
     found: dict[torch.dtype, int] = {}
     done: dict[tuple[Any, ...], Tensor] = {}
@@ -92,7 +92,7 @@ def _all_or(count: int, state: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> Any:
-    """Return a tensor of one element as a number; anything else as it is."""
+    """Return a tensor of one element as a number, and anything else unchanged."""
     if isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu":
         return value.item() if value.numel() == 1 else value
     return value

@@ -1,7 +1,7 @@
 """`pytest --hebm DISTRIBUTION`: run the conformance checks of every component that a distribution declares.
 
-pytest imports this module in every session where hebm is installed. So it imports nothing else of hebm, and without
-the option it does nothing. `hebm.testing.pytest_items` makes the tests.
+pytest imports this module in every session where hebm is installed. So it imports no other module of hebm, and does
+nothing without the option. `hebm.testing.pytest_items` makes the tests.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ HELP = (
 
 
 class Hooks:
-    """What a conftest.py may define, or a module given by `-p`, which may belong to the distribution itself."""
+    """Hooks that a conftest.py may define, or a module given by `-p`, which may belong to the distribution."""
 
     def pytest_hebm_subjects(self) -> Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]:
-        """Return what components are checked with, by "GROUP:NAME": arguments of `hebm.testing.cases`, by name.
+        """Return arguments of `hebm.testing.cases` for components, by "GROUP:NAME".
 
-        A list of such mappings checks a component several times, an empty list not at all. Components that are left
-        out are checked with their defaults.
+        A list of such mappings checks a component several times; an empty list skips it. Components that are not listed
+        are checked with their defaults.
 
         Example:
             def pytest_hebm_subjects():
@@ -40,12 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Declare what a conftest.py may define for these tests."""
+    """Declare the hooks that a conftest.py may define."""
     pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a distribution that declares no components, before anything is collected."""
+    """Raise an error for a distribution that declares no components, before tests are collected."""
     if config.getoption("hebm"):
         from hebm.declared import declared_by
         from hebm.errors import PluginError
@@ -57,9 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--hebm: {error}") from None
 
 
-@pytest.hookimpl(hookwrapper=True)  # the form that old versions of pytest know too
+@pytest.hookimpl(hookwrapper=True)  # old versions of pytest support this form, too
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
-    """Append the tests of `--hebm` to what the session collects."""
+    """Append the tests of `--hebm` to those that the session collects."""
     outcome = yield
     if isinstance(collector, pytest.Session) and collector.config.getoption("hebm"):
         report = outcome.get_result()

@@ -1,9 +1,9 @@
-"""Find components by name: the only file that knows `catalogue`.
+"""Find components by name. This is the only file that uses `catalogue`.
 
 A plugin is a distribution that declares entry points in one of `GROUPS`. A listing reads their metadata and imports
-nothing; `find` imports only the component it is asked for. So a broken plugin affects only runs that use it, and a
-name that two distributions declare is an error only for those who ask for it. `catalogue` stores what this process
-has loaded or registered by hand.
+nothing; `find` imports only the requested component. So a broken plugin affects only runs that use it, and a name that
+two distributions declare raises an error only when it is used. `catalogue` stores the components that this process
+loaded or registered by hand.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Entry:
-    """One line of a listing: a name, who declares it, its first line of documentation, what is wrong with it."""
+    """One line of a listing: a name, the distributions that declare it, its summary, and its error, if any."""
 
     name: str
     origins: tuple[Origin, ...]
@@ -71,35 +71,35 @@ _BY_HAND: dict[tuple[str, str], Origin] = {}
 _BLOCKED: set[Block] = set()
 
 
-# ---------------------------------------------------------------- what is declared
+# ---------------------------------------------------------------- declared names
 
 
 def names(group: str) -> tuple[str, ...]:
-    """Return the names of a group in alphabetical order, broken and ambiguous ones included. Imports nothing."""
+    """Return the names of a group in alphabetical order, including broken and ambiguous ones. It imports nothing."""
     return tuple(sorted(declared(group)))
 
 
 def block(what: str) -> None:
-    """Leave plugins out in this process: `DISTRIBUTION`, `GROUP:NAME` or `DISTRIBUTION/GROUP:NAME`.
+    """Block plugins in this process: `DISTRIBUTION`, `GROUP:NAME` or `DISTRIBUTION/GROUP:NAME`.
 
-    Raises `PluginError` if that is malformed, or if nothing installed is left out by it.
+    Raises `PluginError` if the text is malformed, or if it matches nothing that is installed.
     """
     require_installed(found := parsed(what))
     _BLOCKED.add(found)
 
 
 def blocked() -> tuple[str, ...]:
-    """Return what is left out by `block` and by the environment variable `HEBM_BLOCK`, in alphabetical order."""
+    """Return what `block` and the environment variable `HEBM_BLOCK` block, in alphabetical order."""
     return tuple(sorted(map(str, _BLOCKED | from_environment())))
 
 
 def declared(group: str) -> dict[str, tuple[Origin, ...]]:
-    """Return who declares each name of a group: several origins are an ambiguity."""
+    """Return the origins of each name of a group. A name with several origins is ambiguous."""
     out = _BLOCKED | from_environment()
     found: dict[str, tuple[Origin, ...]] = {}
     for name, origin in installed(require_group(group)):
         left_out = any(one.covers(group, name, normalised(origin.distribution or "")) for one in out)
-        if not left_out and origin not in found.get(name, ()):  # an editable install may be there twice
+        if not left_out and origin not in found.get(name, ()):  # an editable install may appear twice
             found[name] = (*found.get(name, ()), origin)
     for (owner, name), origin in _BY_HAND.items():
         if owner == group:
@@ -107,14 +107,14 @@ def declared(group: str) -> dict[str, tuple[Origin, ...]]:
     return found
 
 
-# ---------------------------------------------------------------- what is asked for
+# ---------------------------------------------------------------- finding components
 
 
 def find(group: str, name: str) -> Any:
-    """Return the recipe class of a name (of `hebm_commands`, the click command); import it if necessary.
+    """Return the recipe class of a name (a click command in `hebm_commands`), and import it if necessary.
 
-    Raises `PluginError` if the name is unknown, is declared twice, was written for another interface, cannot be
-    imported or is of the wrong kind.
+    Raises `PluginError` if the name is unknown or declared twice, or if the component was written for another
+    interface, cannot be imported or is of the wrong kind.
     """
     origin = _only(group, name)
     store, key = _store(group), _key(name, origin)
@@ -140,7 +140,7 @@ def _title(group: str, name: str) -> str:
 
 def _only(group: str, name: str) -> Origin:
     if name not in declared(group):
-        reread()  # it may have been installed since
+        reread()  # it may have been installed after the first reading
     found = declared(group)
     if name not in found:
         raise PluginError(_unknown(group, name, found))
@@ -159,12 +159,12 @@ def _ambiguity(group: str, name: str, origins: tuple[Origin, ...]) -> str:
     claims = " and ".join(f"{origin} ({origin.path})" for origin in origins)
     owner = normalised(origins[-1].distribution or "DISTRIBUTION")
     return (
-        f"ambiguous: declared by {claims}; uninstall one of them, or leave one out, such as "
+        f"ambiguous: declared by {claims}; uninstall one of them, or block one, for example by "
         f"{BLOCK_VARIABLE}={owner}/{short_group(group)}:{name}"
     )
 
 
-# ---------------------------------------------------------------- what is registered by hand
+# ---------------------------------------------------------------- registering by hand
 
 
 @overload
@@ -172,9 +172,10 @@ def register(group: str, name: str) -> Callable[[T], T]: ...
 @overload
 def register(group: str, name: str, found: T) -> T: ...
 def register(group: str, name: str, found: Any = None) -> Any:
-    """Register a class for this process, such as in a notebook; also a decorator. Registering again replaces it.
+    """Register a class in this process, for example in a notebook; also usable as a decorator.
 
-    Raises `PluginError` if a distribution declares the name, or the class does not fit the group.
+    Registering a name again replaces its class. Raises `PluginError` if a distribution declares the name, or if the
+    class does not fit the group.
 
     Example:
         >>> from hebm import MLP, recipe
@@ -190,7 +191,9 @@ def register(group: str, name: str, found: Any = None) -> Any:
         return functools.partial(register, group, name)
     installed = [origin for origin in declared(group).get(name, ()) if origin.distribution]
     if installed:
-        raise PluginError(f"{_title(group, name)} is the name of a plugin of {installed[0]}; choose another")
+        raise PluginError(
+            f"{_title(group, name)} is already the name of a plugin of {installed[0]}; choose another name"
+        )
     complaint = unfit(group, found)
     if complaint:
         raise PluginError(f"{_title(group, name)} cannot be {found!r}: {complaint}")
@@ -202,20 +205,20 @@ def register(group: str, name: str, found: Any = None) -> Any:
 
 
 def unregister(group: str, name: str) -> None:
-    """Forget a name registered by hand; do nothing if there is none."""
+    """Remove a name that was registered by hand; do nothing if it is not registered."""
     _BY_HAND.pop((group, name), None)
 
 
-# ---------------------------------------------------------------- what is known of a name
+# ---------------------------------------------------------------- information about names
 
 
 def name_of(recipe: Any) -> str:
-    """Return the name under which a recipe, or its class, is registered. Raises `PluginError` if there is none."""
+    """Return the registered name of a recipe or its class. Raises `PluginError` if it is not registered."""
     cls = recipe if isinstance(recipe, type) else type(recipe)
     group = getattr(cls, "group", None)
     known = declared(group) if isinstance(group, str) else {}
     direct = [name for name, origins in known.items() if any(_is_at(cls, origin) for origin in origins)]
-    for name in (*_loaded_as(str(group), cls, known), *direct, *known):  # other plugins are imported last
+    for name in (*_loaded_as(str(group), cls, known), *direct, *known):  # the last resort imports other plugins
         if _finds(str(group), name, cls):
             return name
     raise PluginError(
@@ -225,7 +228,7 @@ def name_of(recipe: Any) -> str:
 
 
 def _loaded_as(group: str, cls: type, known: dict[str, tuple[Origin, ...]]) -> list[str]:
-    """Return the names of a group under which this process has already found a class."""
+    """Return the names under which this process has already loaded a class."""
     store: Any = _store(group) if known else {}
     keys = ((name, _key(name, origin)) for name, origins in known.items() for origin in origins)
     return [name for name, key in keys if key in store and store.get(key) is cls]
@@ -236,7 +239,7 @@ def _is_at(cls: type, origin: Origin) -> bool:
 
 
 def _finds(group: str, name: str, cls: type) -> bool:
-    """Return whether a name finds this very class; a broken name finds nothing."""
+    """Return whether a name refers to this class; False if it is broken."""
     try:
         return find(group, name) is cls
     except PluginError:
@@ -244,7 +247,7 @@ def _finds(group: str, name: str, cls: type) -> bool:
 
 
 def origin(group: str, name: str) -> Origin:
-    """Return who declares a name, with its file and line: of the object if it is loaded, else from its source.
+    """Return the origin of a name with file and line, from the loaded object or else from its source.
 
     Raises `PluginError` if the name is unknown or ambiguous.
     """
@@ -258,7 +261,7 @@ def origin(group: str, name: str) -> Origin:
 
 
 def _body(found: Any) -> Any:
-    """Return what has a source: a class itself, or the function that a command calls."""
+    """Return the object with the source: the class, or the function that a command calls."""
     return found.callback if isinstance(found, click.Command) else found
 
 
@@ -266,17 +269,17 @@ def _where(found: Any) -> tuple[str | None, int | None]:
     body = _body(found)
     try:
         return inspect.getsourcefile(body), inspect.getsourcelines(body)[1]
-    except Exception:  # typed into an interpreter, or a source that cannot be parsed
+    except Exception:  # defined in an interpreter, or the source cannot be parsed
         return None, None
 
 
 def status(group: str, load: bool = False) -> tuple[Entry, ...]:
-    """List every name of a group, with what is wrong with it.
+    """List all names of a group with their errors.
 
     Arguments:
         group: one of `GROUPS`.
-        load: import each, to find all errors; otherwise nothing is imported, and only errors that its metadata or
-            source shows are found.
+        load: import each component to find all errors. Otherwise nothing is imported, and only errors visible in
+            metadata or source are found.
     """
     return tuple(_entry(group, name, origins, load) for name, origins in sorted(declared(group).items()))
 

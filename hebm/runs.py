@@ -1,4 +1,4 @@
-"""A run as its user handles it: train one, open one, measure it, look at it."""
+"""Train, open, measure and analyse runs from Python."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ def train(
     allow_changes: bool = False,
     extend: bool = False,
 ) -> Run:
-    """Train an experiment, or resume it where it stopped; nothing is measured.
+    """Train an experiment, or resume it where it stopped, without measuring it.
 
-    The folder, its checkpoints and every bit in them are those of `hebm run`, which can go on with them, and the other
-    way round. Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it. SIGTERM, SIGHUP,
-    SIGUSR1 and SIGUSR2 save a checkpoint and end the program.
+    The run folder and its checkpoints equal those of `hebm run` bit for bit, and each can resume a run of the other.
+    Ctrl-C saves a checkpoint and returns the unfinished run; the next call resumes it. SIGTERM, SIGHUP, SIGUSR1 and
+    SIGUSR2 save a checkpoint and end the program.
 
     Arguments:
-        experiment: what to train; it takes the folder's name.
-        folder: the run folder; `runs/NAME` when left out.
-        progress: True shows a bar in a terminal and in a notebook, and lines elsewhere; False shows nothing but
-            messages; or a listener of your own.
-        allow_changes: resume although the configuration, the data or a plugin changed since the run started.
-        extend: train a run further, with more steps than it had.
+        experiment: the experiment to train; its name becomes that of the folder.
+        folder: the run folder; `runs/NAME` by default.
+        progress: True shows a bar in a terminal or notebook, and lines elsewhere; False shows only messages. Or pass
+            your own listener.
+        allow_changes: resume even if the configuration, the data or a plugin changed since the run started.
+        extend: train the run further, with more steps than it had.
 
     Raises:
-        ConfigError: if something does not fit.
+        ConfigError: if parts of the experiment do not fit together, or an argument is wrong.
         DataError: if images cannot be read.
         CheckpointError: if the folder holds another experiment, is in use or cannot be written.
-        NonFiniteError: after several steps in a row whose loss or gradient is not finite.
+        NonFiniteError: if the loss or gradient is not finite for several steps in a row.
 
     Example:
         run = hebm.train(hebm.Experiment.load("benchmarks/quickstart.toml"), "runs/demo")
@@ -78,7 +78,7 @@ def train(
     store = RunFolder(Path("runs") / experiment.name if folder is None else Path(folder))
     experiment = attrs.evolve(experiment, name=store.path.resolve().name)  # type: ignore[misc]
     if extend and not store.started:
-        raise ConfigError(f"extend: {store.path} has no run to extend yet; train one without it first")
+        raise ConfigError(f"extend: {store.path} has no run to extend yet; train one without extend first")
     accelerator = pipeline.make_accelerator(experiment.run, store.path)
     places = read_run(store.path).places if store.started else None
     assembly = pipeline.assemble(experiment, accelerator.device, places, measured=False)
@@ -96,7 +96,7 @@ def train(
 
 
 def _stored(path: Path, experiment: Experiment) -> StoredRun:
-    """Return the run that was trained here, with the images that came from Python and the settings to measure it by."""
+    """Return the trained run, with images given in Python and this experiment's settings for measuring."""
     stored = read_run(path, warn=listener_of(False).said)
     settings = {name: getattr(experiment, name) for name in ("evaluate", "run")}
     changes = {name: value for name, value in settings.items() if getattr(stored.written, name) != value}
@@ -115,13 +115,14 @@ def open_run(
 
     Arguments:
         path: the folder.
-        data: the images of a run whose images came from Python, such as `hebm.Tensors(train)`; they are needed to
-            measure and analyse it, not to draw samples.
-        allow_unfinished: open a run whose training is not over, with the weights of its newest checkpoint.
-        warn: told of damaged checkpoints that were passed over; printed to the error stream when left out.
+        data: the images of a run that was trained on images given in Python, such as `hebm.Tensors(train)`. They are
+            needed to measure and analyse the run, not to draw samples.
+        allow_unfinished: open a run that is not finished, with the weights of its newest checkpoint.
+        warn: called with a message about each damaged checkpoint that was skipped; prints to the error stream by
+            default.
 
-    Raises `CheckpointError` if it is not a run folder of this format, one of its files was changed or damaged, or its
-    training is not over. Raises `DataError` for images that are not the run's.
+    Raises `CheckpointError` if it is not a run folder of this format, if a file in it was changed or damaged, or if its
+    training is not finished. Raises `DataError` if `data` differs from the images of the run.
 
     Example:
         model = hebm.open_run("runs/quickstart").model
@@ -130,15 +131,15 @@ def open_run(
     stored.require_finished()
     if data is not None:
         stored = attrs.evolve(stored, data=data)
-        _ = stored.written  # other images are an error now
+        _ = stored.written  # raises now if the images differ
     return Run(stored)
 
 
 class Run:
-    """A run folder: its experiment, its log, what was measured of it, and its model.
+    """A run folder: its experiment, log, measurements and model.
 
     Arguments:
-        stored: the folder as it was read.
+        stored: the contents of the folder.
     """
 
     def __init__(self, stored: StoredRun) -> None:
@@ -151,33 +152,33 @@ class Run:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment; its paths lead to where the files are now. Raises `ConfigError` for a missing component."""
+        """The experiment, with paths to where files are now. Raises `ConfigError` for a missing component."""
         return self.stored.experiment
 
     @property
     def reached(self) -> Reached:
-        """How far training has come."""
+        """The phase and step that training reached."""
         return self.stored.reached()
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What training logged: a row for each logged step, such as {"phase": "prior", "step": 50, "loss": 1.2}."""
+        """The training log: a row for each logged step, such as {"phase": "prior", "step": 50, "loss": 1.2}."""
         return MetricsLog(self.stored.folder.metrics_log).read()
 
     @property
     def measurements(self) -> Measurements | None:
-        """What was measured of it; None before an evaluation."""
+        """The measurements of the run; None before an evaluation."""
         results = self.stored.results
         return None if results is None else Measurements.of_run(self.stored.folder, results)
 
     @property
     def evaluations(self) -> dict[str, Measurements]:
-        """What evaluations with a name found, by name."""
+        """The measurements of named evaluations, by name."""
         return {name: Measurements.of_run(self.stored.folder, found) for name, found in self.stored.evaluations.items()}
 
     @property
     def report(self) -> Path | None:
-        """The path of its page, report.html; None before an evaluation."""
+        """The path of its report.html; None before an evaluation."""
         page = self.stored.folder.report
         return page if page.exists() else None
 
@@ -185,7 +186,7 @@ class Run:
     def model(self) -> Model:
         """The model with the weights of the newest checkpoint, on the CPU; `.to("cuda")` moves it.
 
-        Raises `CheckpointError` if there is no usable checkpoint.
+        Raises `CheckpointError` if the run has no usable checkpoint.
         """
         return self.stored.build_model()
 
@@ -200,27 +201,31 @@ class Run:
         allow_changes: bool = False,
         allow_unfinished: bool = False,
     ) -> Measurements:
-        """Measure the run, as `hebm evaluate` does; its metrics.json and report.html are written again.
+        """Measure the run like `hebm evaluate`, and write its metrics.json and report.html again.
 
-        With a name the results go to evaluations/NAME.json instead, and metrics.json and the configuration stay.
+        With a name, the results go to evaluations/NAME.json; metrics.json and the configuration do not change.
 
-        A metric that fails is among `results.failures` with its reason, and the others are measured. If all fail, or it
-        is interrupted, the measurements before it and the configuration stay as they were; the next call goes on from
+        If a metric fails, `results.failures` lists it with its reason, and the other metrics are measured. If all fail,
+        or the evaluation is interrupted, earlier measurements and the configuration do not change. The next call reuses
         the features that were computed.
 
         Arguments:
-            changes: values by dotted key, such as `{"evaluate.samples": 50000}`; keys of `evaluate` and `run`, which
-                did not decide the weights. They become part of the run's configuration, unless there is a name.
-            name: of this evaluation; letters, digits, ".", "_" and "-".
-            progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
-            allow_changes: go on although the data or a plugin changed since the run started.
-            allow_unfinished: measure a run whose training is not over; its measurements say so.
+            changes: values by dotted key, such as `{"evaluate.samples": 50000}`. Only keys of `evaluate` and `run` are
+                allowed, since they did not affect the weights. Without `name`, they become part of the run's
+                configuration.
+            name: the name of this evaluation, of letters, digits, ".", "_" and "-".
+            progress: True shows the number of images done where that takes long; False shows nothing. Or pass your own
+                listener.
+            allow_changes: continue even if the data or a plugin changed since the run started.
+            allow_unfinished: measure a run that is not finished; its measurements say so.
 
-        Raises `CheckpointError` for an unfinished run and for changes that are not allowed, `ConfigError` for what does
-        not fit.
+        Raises `CheckpointError` for an unfinished run and for changes that are not allowed, and `ConfigError` for wrong
+        settings.
         """
         if name is not None and not _NAME.fullmatch(name):
-            raise ConfigError(f'name: {show(name)} may have letters, digits, ".", "_" and "-"; such as "k100"')
+            raise ConfigError(
+                f'name: {show(name)} is not allowed; use letters, digits, ".", "_" and "-", such as "k100"'
+            )
         stored = attrs.evolve(
             self.stored,
             contents=self.stored.folder.read(),
@@ -240,14 +245,15 @@ class Run:
     def analyse(
         self, name: str, changes: Changes = (), *, progress: bool | Listener = True, allow_changes: bool = False
     ) -> Section:
-        """Run an analysis, as `hebm analyse` does, into `analyses/NAME`; report.html is written again.
+        """Run an analysis like `hebm analyse`, into `analyses/NAME`, and write report.html again.
 
         Arguments:
-            name: of the analysis; `hebm plugins --group analyses` lists them.
+            name: the analysis; `hebm plugins --group analyses` lists all.
             changes: values by dotted key: options of the analysis after its name, such as `{"ood.images": 500}`, and
                 keys of `evaluate` and `run`.
-            progress: True shows how many images are done where that takes long; False shows nothing; or a listener.
-            allow_changes: go on although the data or a plugin changed since the run started.
+            progress: True shows the number of images done where that takes long; False shows nothing. Or pass your own
+                listener.
+            allow_changes: continue even if the data or a plugin changed since the run started.
 
         Raises `ConfigError` if the analysis does not support this run.
         """
@@ -262,7 +268,7 @@ class Run:
     # ------------------------------------------------------------ display
 
     def show(self) -> Picture:
-        """Draw data, reconstructions and samples next to each other; of a run that was not evaluated, its samples."""
+        """Return a picture of data, reconstructions and samples side by side; before an evaluation, of samples only."""
         return sample_pictures(self.stored.folder) or self.model.show(self.model.sample(_SHOWN))
 
     def __repr__(self) -> str:
@@ -270,7 +276,7 @@ class Run:
         return f"<run {self.path}: {'finished' if state.finished else f'unfinished, at {state}'}>"
 
     def _repr_html_(self) -> str:
-        """Show what the run is, how far it is and what was measured, in a notebook."""
+        """Show components, training progress and measurements of the run in a notebook."""
         table, state, found = self.stored.contents.table, self.reached, self.measurements
         what = [(key, component(table, key)) for key in ("data", "backbone", "prior", "train")]
         what.append(("seed", str(table.get("seed"))))

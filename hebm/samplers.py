@@ -1,4 +1,4 @@
-"""The interface of samplers: a pure step under a log density, and what an observer sees of it."""
+"""The interface of samplers: a pure step on a log density, and the information that it gives to observers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StepNoise(NamedTuple):
-    """The random numbers of one sampler step: those that the sampler lists in `Sampler.draws`.
+    """The random numbers of one sampler step. A field is None unless the sampler lists it in `Sampler.draws`.
 
     Arguments:
         normal: ξ ~ N(0, I), `(B, D)`.
@@ -26,21 +26,21 @@ class StepNoise(NamedTuple):
 
 
 def drawn(numbers: Tensor | None) -> Tensor:
-    """Return one field of a `StepNoise`. Raises `PluginError` if the sampler does not name it in `draws`."""
+    """Return a field of a `StepNoise`. Raises `PluginError` if the sampler does not list it in `draws`."""
     if numbers is None:
         raise PluginError(
-            "a sampler's step uses random numbers that it does not ask for: name them in its `draws`, "
+            "a sampler's step uses random numbers that it does not declare: list them in its `draws`, "
             'such as draws = ("normal", "uniform")'
         )
     return numbers
 
 
 class Info(NamedTuple):
-    """What an observer may want to know of a step; the step computes it anyway.
+    """Values that a step computes anyway, for observers.
 
     Arguments:
-        value: log density up to a constant, `(B,)`: at the point whose gradient was used, or where the step ended.
-        grad: its gradient there, `(B, D)`; None for a sampler that uses no gradient.
+        value: log density up to a constant, `(B,)`, at the point whose gradient the step used, or where the step ended.
+        grad: the gradient at that point, `(B, D)`; None for a sampler that uses no gradient.
         accepted: 1 where a proposal was accepted, `(B,)`; None for unadjusted samplers.
     """
 
@@ -50,15 +50,18 @@ class Info(NamedTuple):
 
 
 class Sampler(ABC):
-    """Group `hebm_samplers`. A sampler's recipe is the sampler: frozen, pure, knowing nothing of models.
+    """An MCMC sampler, registered in the group `hebm_samplers`. It is its own recipe: frozen, pure, and free of models.
 
-    Its state is a NamedTuple of tensors whose first field is u. `h` is the one unit of step size:
-    u ← u + (h/2) ∇log p + √h ξ; a density's `scale` multiplies it.
+    The state is a NamedTuple of tensors whose first field is u. All samplers define the step size h as in
+
+        u ← u + (h/2) ∇log p + √h ξ.
+
+    A density's `scale` multiplies h.
 
     Attributes:
-        draws: the random numbers of a step.
-        needs_factor: True for a sampler that proposes from the Gaussian factor N(m, s² I) of a density and cannot move
-            on a density without one. Its h is in units of s², so a density's `scale` does not apply.
+        draws: the random numbers of a step, fields of `StepNoise`.
+        needs_factor: True if the sampler proposes from the Gaussian factor N(m, s² I) of a density, so that it cannot
+            move on a density without one. Its h is in units of s², so a density's `scale` does not apply.
     """
 
     group: ClassVar[str] = "hebm_samplers"
@@ -68,18 +71,18 @@ class Sampler(ABC):
 
     @property
     def plain(self) -> Sampler:
-        """The sampler without acceleration, such as compiled steps."""
+        """The same sampler without acceleration, such as compiled steps."""
         return self
 
     def check(self, density: LogDensity) -> None:
         """Raise `ConfigError` for a density that this sampler cannot move on.
 
-        It is asked before training, for every density that a run will sample, and again when a chain starts.
+        It is called before training, for every density that a run will sample, and again when a chain starts.
         """
         if self.needs_factor and density.factor() is None:
             raise ConfigError(
-                f"sampler: {type(self).__name__} proposes from the Gaussian factor N(m, s² I) of a density, and that "
-                f"of {type(density).__name__} is not known; use a sampler without that need, such as ula or mala"
+                f"sampler: {type(self).__name__} proposes from the Gaussian factor N(m, s² I) of a density, and "
+                f"{type(density).__name__} has no known one; use a sampler that needs none, such as ula or mala"
             )
 
     @abstractmethod
@@ -88,24 +91,24 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
-        """Make a single step; return the new state and what an observer may want to know."""
+        """Make one step; return the new state and the information for observers."""
 
 
 @runtime_checkable
 class Adapts(Protocol):
-    """A sampler whose step size can be adapted to a rate of acceptance after training (`hebm.adaptation`)."""
+    """A sampler whose step size can be adapted to a target acceptance rate after training (`hebm.adaptation`)."""
 
     steps: int
     step_size: float
     target_acceptance: float
-    """Mean acceptance that the step size is adapted to; 0 leaves it as it is."""
+    """Mean acceptance that the step size is adapted to; 0 turns adaptation off."""
 
     def with_step_size(self, h: float) -> Sampler:
-        """Return the same sampler with step size h, or with the largest that it allows."""
+        """Return the same sampler with step size h, or with the largest step size that it allows."""
 
 
 TARGET = (
     "mean acceptance, from 0 to 1, that the step size is adapted to after training, on at most 96 steps of 64 chains; "
     "training itself uses step_size. 0: no adaptation"
 )
-"""What the option `target_acceptance` of a sampler means."""
+"""The description of a sampler's option `target_acceptance`."""

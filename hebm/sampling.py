@@ -1,7 +1,7 @@
-"""The one MCMC loop.
+"""The MCMC loop that runs all chains.
 
-`run` draws the noise, calls the sampler's `step`, and shows each step to an observer if there is one. It repairs
-nothing: a chain that becomes NaN stays NaN, does not touch any other chain, and is counted.
+`run` draws the noise, calls the sampler's `step`, and passes each step to the observer, if any. It does not repair NaN:
+a chain that becomes NaN stays NaN, does not affect other chains, and is counted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from hebm.samplers import Info, Sampler, StepNoise
 
 
 class Chain(NamedTuple):
-    """The end of a run.
+    """The result of `run`.
 
     Arguments:
         u: last state of each chain, `(B, D)`.
-        nonfinite: how many chains ended with a NaN or an infinity, a scalar tensor.
+        nonfinite: number of chains that ended with a NaN or an infinity, a scalar tensor.
     """
 
     u: Tensor
@@ -32,7 +32,7 @@ class Chain(NamedTuple):
 
 
 def step_sizes(h: float, scale: float | Tensor) -> tuple[float | Tensor, float | Tensor]:
-    """Return h times a density's scale, and its square root: numbers, or `(B, 1)` where the scale is."""
+    """Return h times a density's scale, and its square root: numbers, or tensors `(B, 1)` if the scale is one."""
     if isinstance(scale, Tensor):
         return h * scale, (h * scale).sqrt()
     return h * scale, math.sqrt(h * scale)
@@ -56,19 +56,19 @@ def run(
     fixed: Fixed | None = None,
     name: str = "chain",
 ) -> Chain:
-    """Run a chain from each row of u `(B, D)`.
+    """Run one chain from each row of u `(B, D)`.
 
     Arguments:
         sampler: makes each step.
-        density: what the chain leaves invariant, up to the sampler's discretisation.
-        u: where to start.
-        noise: the k-th step takes its k-th draws.
-        steps: how many, instead of `sampler.steps`; 0 evaluates nothing.
-        observe: called after each step with the whole u; a gradient is 0 at fixed coordinates.
-        fixed: coordinates of u that are given; the chain moves the others alone.
-        name: what the observer is told of this chain.
+        density: the density that the chain leaves invariant, up to the discretisation of the sampler.
+        u: starting points.
+        noise: step k takes its k-th draws.
+        steps: number of steps, in place of `sampler.steps`; 0 evaluates nothing.
+        observe: called after each step with the whole u; the gradient is 0 at fixed coordinates.
+        fixed: coordinates of u that are given; the chain moves only the others.
+        name: the name of the chain, for the observer.
 
-    Raises `ConfigError` for a density that the sampler cannot move on.
+    Raises `ConfigError` if the sampler cannot move on this density.
     """
     if fixed is not None:
         density, u = Conditioned(density, fixed), fixed.free(u)
@@ -85,7 +85,7 @@ def run(
 
 
 def _whole(state: Any, info: Info, fixed: Fixed | None) -> tuple[Any, Info]:
-    """Return state and info over all of u `(B, D)`."""
+    """Return the state and info of the whole u `(B, D)`, including fixed coordinates."""
     if fixed is None:
         return state, info
     if info.grad is not None:
@@ -94,7 +94,7 @@ def _whole(state: Any, info: Info, fixed: Fixed | None) -> tuple[Any, Info]:
 
 
 class Trace:
-    """An observer that keeps the log density of every step, and gradient norm and acceptance where it reports them.
+    """An observer that records the log density of every step, and its gradient norm and acceptance if reported.
 
     Example:
         >>> trace = Trace()
@@ -108,7 +108,7 @@ class Trace:
         self.accepted: list[Tensor] = []
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
-        """Keep this step's value, gradient norm and acceptance, each `(B,)`."""
+        """Record the value, gradient norm and acceptance of this step, each `(B,)`."""
         self.values.append(info.value)
         if info.grad is not None:
             self.grad_norms.append(torch.linalg.vector_norm(info.grad, dim=1))
@@ -117,10 +117,10 @@ class Trace:
 
 
 class States:
-    """An observer that keeps u after chosen steps, for images along the chain.
+    """An observer that records u at regular steps, for images along the chain.
 
     Arguments:
-        every: keep each `every`-th step, the first included.
+        every: record steps 0, `every`, 2 · `every`, …
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -128,6 +128,6 @@ class States:
         self.u: list[Tensor] = []
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
-        """Keep a copy of u `(B, D)`."""
+        """Record a copy of u `(B, D)`."""
         if step % self.every == 0:
             self.u.append(state[0].clone())

@@ -1,7 +1,7 @@
-"""Recognise a prior whose energies each see a single layer of a deep hierarchy, and say how to find out what it can do.
+"""Detect priors whose energies each see a single layer of a deep hierarchy, and advise users about them.
 
-Such energies cannot see how a layer depends on the layers above it, and the prior hole of a deep backbone can be there.
-What is said is a hint for users and never an error.
+Such energies cannot see how a layer depends on the layers above it, where the prior hole of a deep backbone can be. The
+advice is a note, never an error.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from hebm.latents import LatentLayout
 from hebm.trained import evaluating
 
 SHALLOW = 3
-"""Number of layers up to which such energies closed a part of the gap where this project measured them."""
+"""The largest number of layers for which such energies closed a part of the gap in this project's measurements."""
 
 
 def single_layer_energies(prior: PriorLearner, layout: LatentLayout) -> int:
-    """Return L if the prior's tilt sees latents alone and has one energy for each of the L layers, else 0."""
+    """Return L if the prior's tilt sees only latents and has one energy for each of the L layers, else 0."""
     tilt = tilt_of(prior)
     if tilt is None or tilt.sees:
         return 0
@@ -28,11 +28,11 @@ def single_layer_energies(prior: PriorLearner, layout: LatentLayout) -> int:
 
 
 def advice(layers: int) -> str:
-    """Return a hint about a prior with an energy for each of several layers; "" where there is nothing to say."""
+    """Return advice about a prior with one energy for each of `layers` layers; "" if none is needed."""
     if layers <= SHALLOW:
         return ""
     return (
-        f"Each energy of this prior sees one of {layers} layers; on the small NVAEs measured here such energies closed "
-        f"nothing of the gap, and hebm analyse RUN {defaults.DIAGNOSIS.name} shows what they can close on a run with "
+        f"Each energy of this prior sees one of {layers} layers; on small NVAEs such energies closed "
+        f"nothing of the gap. hebm analyse RUN {defaults.DIAGNOSIS.name} shows what they can close on a run with "
         "this backbone."
     )

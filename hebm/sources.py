@@ -1,7 +1,7 @@
-"""Read what a plugin's source says of it, without importing it.
+"""Read information about a plugin from its source, without importing it.
 
-That is where it is, its first line of documentation, and why it cannot be imported if that is plain to see. So a
-listing of all plugins takes milliseconds, not the seconds of `import torch`.
+This gives its location, the first line of its docstring, and obvious reasons why it cannot be imported. So a listing of
+all plugins takes milliseconds, not the seconds of `import torch`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import attrs
 from hebm.suggest import did_you_mean
 
 _LARGEST = 2**20
-"""Bytes of a source from which a listing does not read it."""
+"""The largest source that a listing reads, in bytes."""
 
 
 @attrs.frozen
 class Glance:
-    """What can be seen of an object without importing it.
+    """Information about an object that was not imported.
 
     Arguments:
-        file: its source, None if unknown.
-        line: where it is defined or named.
+        file: its source file; None if unknown.
+        line: the line that defines or names it.
         summary: the first line of its docstring.
-        problem: why it cannot be imported; None does not promise that it can.
+        problem: the reason why it cannot be imported. None does not promise that it can.
     """
 
     file: str | None = None
@@ -41,13 +41,13 @@ class Glance:
 
 
 def glance(module: str, name: str) -> Glance:
-    """Report what the source of `module` says of the object called `name` in it."""
+    """Return information about the object `name` from the source of `module`."""
     try:
         spec = _find(module)
-    except Exception:  # third-party code may look for modules, too
+    except Exception:  # finders of third parties may raise anything
         return Glance()
     if spec is None:
-        return Glance(problem=f"there is no module {module!r}")
+        return Glance(problem=f"module {module!r} not found")
     if spec.origin is None or not spec.origin.endswith(".py"):
         return Glance(file=spec.origin)
     if not _is_read(Path(spec.origin)):
@@ -67,16 +67,16 @@ def glance(module: str, name: str) -> Glance:
 
 
 def _is_read(source: Path) -> bool:
-    """Return whether a listing reads a source: reading a pipe would never end, and a huge file takes long."""
+    """Return whether a listing may read a source. Reading a pipe would never end, and a huge file takes long."""
     try:
         found = source.stat()
     except OSError:
-        return True  # reading it says why not
+        return True  # reading it will raise the reason
     return stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
 
 
 def _find(module: str) -> ModuleSpec | None:
-    """Find the spec of a module; unlike `importlib.util.find_spec` it imports no parent package."""
+    """Return the spec of a module. Unlike `importlib.util.find_spec`, it imports no parent package."""
     top, *rest = module.split(".")
     spec, name = importlib.util.find_spec(top), top
     for part in rest:
@@ -102,7 +102,7 @@ def _look(tree: ast.Module, file: str, name: str) -> Glance:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Return the top-level packages that a module imports unconditionally."""
+    """Yield the top-level packages that a module imports unconditionally."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -113,15 +113,15 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except Exception:  # third-party code may look for modules, too
+    except Exception:  # finders of third parties may raise anything
         return True
 
 
 def _names(tree: ast.Module) -> dict[str, Any]:
-    """Yield the nodes that bind the names of a module, those inside `if`, `try` and `with` included."""
+    """Return the nodes that bind the names of a module, including those inside `if`, `try` and `with`."""
     names: dict[str, Any] = {}
     pending: list[ast.AST] = list(tree.body)
-    for node in pending:  # grows on the way
+    for node in pending:  # grows in the loop
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             names.setdefault(node.name, node)
         elif isinstance(node, ast.alias):

@@ -1,6 +1,6 @@
-"""Where the chains of a prior start: at the root's draw, at a draw of another prior, or at the best of several draws.
+"""Choose where chains of a prior start: at the root's draw, at a draw of another prior, or at one of several draws.
 
-A start changes what a chain of finite length draws, not the density that it leaves invariant.
+The start affects draws of a chain of finite length, but not the density that the chain leaves invariant.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ def starting(
     from_root: bool = False,
     key: tuple[int | str, ...] | None = None,
 ) -> tuple[Transition, ...]:
-    """List the move to where a chain of this prior starts; nothing if it starts at the draw that it is given.
+    """List the transition to the start of a chain; () if the chain starts at the draw that it is given.
 
     Arguments:
-        prior: whose chain it is; `prior.start` gives the draws, the density's Gaussian factor where it is None.
+        prior: the prior of the chain. Proposals are draws of `prior.start`, or of the density's Gaussian factor if it
+            is None.
         backbone: gives T.
-        density: of the chain.
-        proposals: P; above 1 the chain starts at one of P draws, chosen by exp f.
-        name: of the transition.
+        density: returns the density of the chain.
+        proposals: P; above 1 the chain starts at one of P draws, chosen with probability ∝ exp f.
+        name: the transition's name.
         from_root: see `Transition`.
-        key: of its noise; by default the name.
+        key: the key of its noise; the name by default.
     """
     if prior.start is None and proposals == 1:
         return ()
@@ -47,9 +48,9 @@ def starting(
 
 
 def draws_of(prior: PriorLearner, backbone: Backbone) -> Offer:
-    """Return an offer of draws of a prior, in the context, with the labels and fixed coordinates that are asked for.
+    """Return an offer that draws from a prior, with the context, labels and fixed coordinates of the request.
 
-    What a request says of chains (steps, observers, starts) is meant for those that follow, and not passed on.
+    Settings of chains in the request (steps, observers, starts) apply to the later chains and are not passed on.
     """
 
     def offer(at: Draw, request: Request, count: int, noise: Noise) -> Tensor:

@@ -12,8 +12,7 @@ from typing import Any
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 STOPPING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""Signals that ask a run to save and stop, where the system has them: a cluster warns by SIGUSR1 or SIGUSR2, and a
-terminal that is closed sends SIGHUP."""
+"""Signals that make a run save and stop. Clusters warn by SIGUSR1 or SIGUSR2; a closing terminal sends SIGHUP."""
 
 _HANGUP: int | None = getattr(signal, "SIGHUP", None)
 _OUTPUT = (1, 2)
@@ -23,10 +22,10 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def handled_by(handler: Handler) -> Iterator[None]:
-    """Give the signals of `STOPPING` to a handler for a while.
+    """Call `handler` for the signals of `STOPPING` inside the context.
 
-    SIGHUP stays ignored where it is, as under `nohup`. Outside of the main thread, which alone receives signals,
-    nothing is changed.
+    SIGHUP stays ignored if it already is, as under `nohup`. Outside of the main thread, which alone receives signals,
+    this changes nothing.
     """
     terminals = [stream for stream in _OUTPUT if _is_terminal(stream)]
 
@@ -57,7 +56,7 @@ def _is_terminal(stream: int) -> bool:
 
 
 def _leave(terminals: Sequence[int]) -> None:
-    """Send output to nowhere that went to a terminal which is gone: writing there would be an error."""
+    """Redirect output from terminals that are gone to the null device, since writing to them would raise an error."""
     for stream in terminals:
         if not _is_terminal(stream):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -67,9 +66,9 @@ def _leave(terminals: Sequence[int]) -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], int]]:
-    """Make the first signal of `STOPPING` ask training to save and stop; a second one does what it usually does.
+    """Make the first signal of `STOPPING` request that training saves and stops; a second one has its usual effect.
 
-    Only SIGHUP may come again: a terminal that is closed often sends it twice.
+    A second SIGHUP has no effect, since a closing terminal often sends it twice.
 
     Yields a function that returns the number of the signal received, or 0.
     """
@@ -86,7 +85,7 @@ def stop_on_signals() -> Iterator[Callable[[], int]]:
 
 
 class Interrupted(BaseException):
-    """A signal of `STOPPING` arrived. Not an `Exception`: nothing that handles errors may keep it.
+    """A signal of `STOPPING` arrived. It is not an `Exception`, so that error handlers do not catch it.
 
     Arguments:
         signal: its number.
@@ -99,15 +98,15 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Raise `Interrupted` inside at the first signal of `STOPPING`; a second one does what it usually does.
+    """Raise `Interrupted` in the context at the first signal of `STOPPING`; a second one has its usual effect.
 
-    For work whose results are safe on the disk at any moment. A second SIGHUP changes nothing.
+    Use it for work whose results are safe on disk at any moment. A second SIGHUP has no effect.
     """
     usual = {number: signal.getsignal(number) for number in STOPPING}
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if received:  # only SIGHUP comes here twice
+        if received:  # only a second SIGHUP gets here
             return
         received.append(number)
         for other in STOPPING:

@@ -1,4 +1,4 @@
-"""Read a run folder: the one way to what a run is, what it has learned and what was measured of it."""
+"""Read a run folder: configuration, weights and measurements of a run."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ Warn = Callable[[str], None]
 def read_run(
     path: str | Path, changes: Changes = (), warn: Warn = lambda _: None, allow_unfinished: bool = False
 ) -> StoredRun:
-    """Read a run folder. Its `config.toml`, `manifest.json` and `metrics.json` are read and verified once.
+    """Read a run folder, and verify its `config.toml`, `manifest.json` and `metrics.json` once.
 
     Arguments:
         path: the folder.
-        changes: values by dotted key, or `--set` texts; only keys that did not decide the weights may be changed.
-        warn: told of damaged checkpoints that were passed over.
-        allow_unfinished: give the weights of a run whose training is not over.
+        changes: values by dotted key, or `--set` texts. Keys that affected the weights cannot be changed.
+        warn: called with a message about each damaged checkpoint that was skipped.
+        allow_unfinished: accept a run whose training is not finished.
 
     Raises `CheckpointError` if it is not a run folder of this format, or one of these files was changed or damaged.
     """
     folder = RunFolder(Path(path))
     run = StoredRun(folder, folder.read(), changes, warn, allow_unfinished)
-    _ = run.results, run.evaluations  # a file of another shape is an error here, not when it is shown
+    _ = run.results, run.evaluations  # raises here if a file has another structure
     return run
 
 
 @attrs.frozen(eq=False, slots=False)
 class StoredRun:
-    """A run folder as it was read by `read_run`. Nothing is built or loaded before it is asked for.
+    """A run folder read by `read_run`. Models and weights are built and loaded only when needed.
 
     Arguments:
-        folder: where it is.
-        contents: what its files say.
-        changes: of its configuration.
-        warn: told of damaged checkpoints that were passed over.
-        allow_unfinished: give the weights of a run whose training is not over.
-        data: has the images of a run whose images came from Python.
+        folder: the run folder.
+        contents: the contents of its files.
+        changes: changes of its configuration.
+        warn: called with a message about each damaged checkpoint that was skipped.
+        allow_unfinished: accept a run whose training is not finished.
+        data: the images of a run that was trained on images given in Python.
     """
 
     folder: RunFolder
@@ -78,50 +78,50 @@ class StoredRun:
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """Versions, data fingerprint, machine, history."""
+        """The manifest: versions, data fingerprint, machine and history."""
         return self.contents.manifest
 
     @property
     def run_id(self) -> str:
-        """The identity that checkpoints carry."""
+        """The identity of the run, which its checkpoints store."""
         return str(self.manifest["run_id"])
 
     @cached_property
     def results(self) -> Results | None:
-        """What evaluation found, None before it. Raises `CheckpointError` for a file of another schema or shape."""
+        """The results of evaluation; None before it. Raises `CheckpointError` for a file with another schema."""
         found = self.contents.metrics
         return None if found is None else from_json(found, self.folder.metrics)
 
     @cached_property
     def evaluations(self) -> Mapping[str, Results]:
-        """What evaluations with a name found. Raises `CheckpointError` for a file of another schema or shape."""
+        """The results of named evaluations. Raises `CheckpointError` for a file with another schema."""
         path = self.folder.path
         found = self.contents.evaluations.items()
         return {name: from_json(read, path / sums.evaluation_file(name)) for name, read in found}
 
     @cached_property
     def images(self) -> ImageSpec:
-        """What the model knows of its images. Raises `CheckpointError` for a manifest that does not say it."""
+        """The properties of the images. Raises `CheckpointError` if the manifest does not state them."""
         with damaged(self.folder.manifest, "put back a good copy"):
             return images_of(self.manifest)
 
     @cached_property
     def written(self) -> Experiment:
-        """The configuration with the changes, its paths as written.
+        """The configuration with the changes, and with paths as written.
 
-        Raises `ConfigError` for a change of a key that decided the weights, or a component that is not installed.
+        Raises `ConfigError` for a change of a key that affected the weights, or a component that is not installed.
         """
         name = str(self.folder.config)
         experiment = Experiment.from_toml(self.contents.config, name, self.changes)
         if self.changes:
             before = Experiment.from_toml(self.contents.config, name)
             if differing := config_changes(dumps(before), dumps(experiment)):
-                what = f"these keys decided what {self.folder.path} was trained to be, and cannot be changed"
+                what = f"these keys affected the training of {self.folder.path} and cannot be changed"
                 raise ConfigError(f"{what}; train another run: {'; '.join(differing)}")
         return experiment if self.data is None else self._with_images(experiment, self.data)
 
     def _with_images(self, experiment: Experiment, data: DatasetRecipe) -> Experiment:
-        """Return the experiment with images that came from Python. Raises `DataError` if they are not this run's."""
+        """Return the experiment with images given in Python. Raises `DataError` if they are not the run's images."""
         if not live_fields(type(experiment.data)) or type(data) is not type(experiment.data):
             ours, given = type(experiment.data).__name__, type(data).__name__
             raise DataError(f"data: this run's images are {ours}, not {given}; pass the data that it was trained on")
@@ -129,43 +129,43 @@ class StoredRun:
 
     @property
     def places(self) -> Places:
-        """The files and folders that the configuration names: as written, and the absolute paths that they meant."""
+        """The files and folders in the configuration: the paths as written, and the absolute paths at the start."""
         places: Places = self.manifest.get("paths", {})
         return places
 
     @property
     def backbone_from(self) -> Path | None:
-        """Where the run was whose backbone this one took over; None if it trained its own."""
+        """The folder of the run whose backbone this run loaded; None if it trained its own backbone."""
         given = self.contents.table.get("train", {}).get("backbone_from")
         return None if given is None else Path(self.places.get("train.backbone_from", {}).get(ABSOLUTE, given))
 
     @property
     def experiment(self) -> Experiment:
-        """The configuration with the changes; its paths lead to where the files are now. Raises `ConfigError`."""
+        """The configuration with the changes, and with paths to where files are now. Raises `ConfigError`."""
         found: Experiment = located(self.written, self.places)
         return found
 
-    # ------------------------------------------------------------ what it has learned
+    # ------------------------------------------------------------ training and weights
 
     def reached(self, passed_over: Warn = lambda _: None) -> Reached:
-        """Return how far training has come. Raises `CheckpointError` if the folder does not say it.
+        """Return how far training got. Raises `CheckpointError` if the folder does not state it.
 
         Arguments:
-            passed_over: told of newer checkpoints that are damaged.
+            passed_over: called with a message about each newer checkpoint that is damaged.
         """
         return reached(self.plan, newest_head(self.folder.checkpoints, self.run_id, passed_over))
 
     @property
     def plan(self) -> Mapping[str, int]:
-        """The greatest number of steps of each phase by name; empty where the folder does not say it."""
+        """The maximum number of steps of each phase, by name; empty if the folder does not state it."""
         plan: Mapping[str, int] = self.manifest.get("phases", {})
         return plan
 
     def require_finished(self, checkpoint: Checkpoint | None = None) -> None:
-        """Raise `CheckpointError` with the step that training has reached, unless it is over or need not be.
+        """Raise `CheckpointError` if training is not finished, unless unfinished runs are accepted.
 
         Arguments:
-            checkpoint: whose weights are used; the newest one when left out.
+            checkpoint: the checkpoint whose weights are used; the newest by default.
         """
         damaged: list[str] = []
         newest = self.reached(damaged.append)
@@ -177,13 +177,13 @@ class StoredRun:
         if not state.total:
             raise CheckpointError(f"{self.folder.path} has no checkpoint yet{lost}; {fix}")
         raise CheckpointError(
-            f"{self.folder.path} is unfinished: it is at {state}{lost}; {fix}, or use the weights that it has: "
+            f"{self.folder.path} is unfinished: it is at {state}{lost}; {fix}, or use its current weights: "
             "allow_unfinished=True in Python, --allow-unfinished on the command line, train.allow_unfinished = true "
             "next to train.backbone_from"
         )
 
     def checkpoint(self) -> Checkpoint:
-        """Read the newest checkpoint that verifies. Raises `CheckpointError` if there is none, or it is unfinished."""
+        """Return the newest intact checkpoint. Raises `CheckpointError` if there is none, or if it is unfinished."""
         found = load_latest(self.folder.checkpoints, self.run_id, self.warn)
         if found is None:
             raise CheckpointError(f"{self.folder.path} has no checkpoint yet; start it with hebm run")
@@ -191,16 +191,16 @@ class StoredRun:
         return found
 
     def weights(self) -> Tensors:
-        """Read the state dicts "backbone" and "prior", averaged where the run keeps averages.
+        """Return the state dicts "backbone" and "prior", averaged if the run keeps averages.
 
         Raises `CheckpointError` without a usable checkpoint.
         """
         return _weights(self.checkpoint())
 
     def build_model(self, device: str = "cpu") -> Model:
-        """Build the model with its newest weights, on a device.
+        """Return the model with its newest weights, on a device.
 
-        Raises `CheckpointError` without a usable checkpoint, `ConfigError` if the model cannot be built.
+        Raises `CheckpointError` without a usable checkpoint, and `ConfigError` if the model cannot be built.
         """
         model = build(self.experiment, self.images)
         _load(model, self.weights())
@@ -208,10 +208,10 @@ class StoredRun:
         return model.to(device)
 
     def restore(self, model: Model) -> Checkpoint:
-        """Give a model of this run its newest weights; return the checkpoint that they come from.
+        """Load the newest weights into a model of this run; return their checkpoint.
 
         Arguments:
-            model: built from this run's configuration.
+            model: a model built from this run's configuration.
 
         Raises `CheckpointError` without a usable checkpoint.
         """
@@ -221,18 +221,18 @@ class StoredRun:
         return checkpoint
 
     def _kept(self) -> KeptAdaptations:
-        """Return the file of adapted step sizes, bound to all that they depend on besides the weights."""
+        """Return the file of adapted step sizes, for this configuration and versions."""
         return KeptAdaptations(self.folder.adaptations, self.identity)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides what the model computes, besides its weights: its configuration and versions, for JSON."""
+        """Everything besides weights that the model's results depend on, as JSON values: configuration and versions."""
         written = self.written
         versions = {"hebm": hebm.__version__, **versions_of(distributions(written))}
         return {"backbone": to_table(written.backbone), "prior": to_table(written.prior), "versions": versions}
 
     def unfinished(self, checkpoint: Checkpoint) -> str:
-        """Return the place of a checkpoint in training, or "" if it is the end."""
+        """Return the phase and step of a checkpoint, or "" if it is the end of training."""
         state = reached(self.plan, checkpoint)
         return "" if state.finished else str(state)
 

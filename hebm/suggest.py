@@ -1,4 +1,4 @@
-"""Suggest a near name for a mistyped one."""
+"""Suggest the closest name for a mistyped one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return `"; did you mean 'near'?"` for the nearest of `choices`, or an empty string.
+    """Return `"; did you mean 'near'?"` for the closest of `choices`, or an empty string.
 
     Example:
         >>> did_you_mean("stpes", ["steps", "step_size"])

@@ -1,4 +1,4 @@
-"""Log tilts as values: f, the modules it uses, and what its energies see of the latents."""
+"""Log tilts as values: f, the modules that it uses, and the inputs that its energies see."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hebm.latents import LatentLayout, Latents
 
 
 class Sight(NamedTuple):
-    """Something that energies can see of latents besides u, z, σ and the context.
+    """An input of energies besides u, z, σ and the context.
 
     Arguments:
-        what: it is, for error messages.
-        compute: it for latents of a backbone.
-        shape: of it in a layout, without the batch dimension; None or () if the backbone does not show it.
+        what: the description in error messages.
+        compute: computes the input from latents of a backbone.
+        shape: returns its shape in a layout, without the batch dimension; None or () if the backbone does not show it.
     """
 
     what: str
@@ -31,14 +31,14 @@ class Sight(NamedTuple):
 def _showing(backbone: Backbone) -> ShowsFeatures:
     if not isinstance(backbone, ShowsFeatures):
         raise PluginError(
-            f"an energy of this prior sees decoder features, and {type(backbone).__name__} shows none; use another "
-            "energy, or a backbone with `decoder_features` and `last_feature`"
+            f"an energy of this prior sees decoder features, which {type(backbone).__name__} does not show; use "
+            "another energy, or a backbone with `decoder_features` and `last_feature`"
         )
     return backbone
 
 
 LATENTS = "latents"
-"""The name in `EnergyFn.sees` of u, z, σ and the context."""
+"""The name that stands for u, z, σ and the context in `EnergyFn.sees`."""
 
 SHOWN: dict[str, Sight] = {
     "image": Sight(
@@ -57,15 +57,15 @@ SHOWN: dict[str, Sight] = {
         lambda layout: layout.last_feature,
     ),
 }
-"""What energies can see besides z, by name: the decoded mean E[x|z], and features of the decoder."""
+"""The inputs of energies besides z, by name: the decoded mean E[x|z], and features of the decoder."""
 
 
 def expect_shown(layout: LatentLayout, sees: Iterable[str], key: str = "prior.energy") -> None:
-    """Raise `ConfigError` if an energy at `key` of the configuration sees what the backbone does not show."""
+    """Raise `ConfigError` if the energy at `key` of the configuration sees inputs that the backbone does not show."""
     for name in sees:
         if name != LATENTS and not SHOWN[name].shape(layout):
             raise ConfigError(
-                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), and the backbone does not show it; use an "
+                f"{key}: this energy sees {SHOWN[name].what} ({name!r}), which the backbone does not show; use an "
                 "energy of the latents alone, or a backbone that shows it"
             )
 
@@ -76,19 +76,19 @@ def sees_latents(*modules: nn.Module) -> bool:
 
 
 def sees_of(*modules: nn.Module) -> tuple[str, ...]:
-    """Return what the energies among these modules and their sub-modules see besides the latents: `EnergyFn.sees`.
+    """Return the inputs besides the latents that energies among these modules and their sub-modules see.
 
-    Raises `PluginError` for a name that is not in `SHOWN`.
+    Raises `PluginError` for a name in `EnergyFn.sees` that is not in `SHOWN`.
     """
     found = {name for module in modules for part in module.modules() for name in getattr(part, "sees", ())} - {LATENTS}
     if not found <= SHOWN.keys():
         allowed, unknown = (", ".join(map(repr, names)) for names in ((LATENTS, *SHOWN), sorted(found - SHOWN.keys())))
-        raise PluginError(f"an energy of this prior sees {unknown}; what energies can see: {allowed}")
+        raise PluginError(f"an energy of this prior sees {unknown}, which is not known; energies can see {allowed}")
     return tuple(sorted(found))
 
 
 def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latents:
-    """Return latents with what an energy sees besides z, each computed once."""
+    """Return latents with the inputs in `sees` added; those that are already there are not computed again."""
     missing = [name for name in sees if name not in latents.shown]
     if not missing:
         return latents
@@ -97,19 +97,20 @@ def shown(backbone: Backbone, latents: Latents, sees: tuple[str, ...]) -> Latent
 
 
 def seen_by(module: nn.Module, backbone: Backbone, u: Tensor, context: Tensor | None = None) -> Latents:
-    """Return T(u; c) with all that the energies in `module` see."""
+    """Return T(u; c) with all inputs that the energies in `module` see."""
     return shown(backbone, backbone.latents(u, context), sees_of(module))
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # not attrs: torch.compile cannot trace its constructor
 class Tilt:
-    """A log tilt f, and what it is computed with.
+    """A log tilt f with the modules that compute it.
 
     Arguments:
-        f: log tilts per energy, `(B, E)`, of latents; their sum over E is f.
-        modules: the live modules that f uses; a chain freezes their parameters.
-        variant: tells tilts of the same modules apart, such as a layer's number: each has a compiled step of its own.
-        sees: what f needs of latents besides z, from the modules' energies.
+        f: returns the log tilt of each energy at latents, `(B, E)`; the sum over E is f.
+        modules: the modules that f uses; a chain freezes their parameters.
+        variant: distinguishes tilts with the same modules, for example by a layer's number. Each variant gets its own
+            compiled step.
+        sees: the inputs of f besides z, collected from the energies in `modules`.
     """
 
     f: Callable[[Latents], Tensor]
@@ -118,16 +119,16 @@ class Tilt:
     sees: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Ask the modules what their energies see."""
+        """Collect the inputs that the energies in the modules see."""
         object.__setattr__(self, "sees", sees_of(*self.modules))
 
     def at(self, backbone: Backbone, latents: Latents) -> Tensor:
-        """Return f per energy at latents of this backbone, `(B, E)`."""
+        """Return f of each energy at latents of this backbone, `(B, E)`."""
         return self.f(shown(backbone, latents, self.sees))
 
 
 def total(tilts: tuple[Tilt, ...]) -> Tilt:
-    """Return the sum of tilts with as many energies each."""
+    """Return the sum of tilts that have equal numbers of energies."""
     modules = tuple(dict.fromkeys(module for tilt in tilts for module in tilt.modules))
     variant = tuple(tilt.variant for tilt in tilts)
     return Tilt(lambda latents: torch.stack([tilt.f(latents) for tilt in tilts]).sum(0), modules, variant)

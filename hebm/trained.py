@@ -1,12 +1,13 @@
-"""A trained model in use: the one object that draws, decodes and infers.
+"""A trained model in use: one object that draws, decodes and infers.
 
-Evaluation, report, analyses, `Model.sample` and the commands go through it, and so see the same samples:
+Evaluation, reports, analyses, `Model.sample` and the commands all use it, so they see the same samples:
 
-* **Noise.** Sample i of a kind is a function of (seed, kind, i), whatever the batch size or the number of processes.
-* **Batches** are of whole noise blocks.
-* **Modes.** Everything runs in eval mode and without gradients; afterwards every module is in the mode it was in. The
-  prior's chains and the decoding of its draws run on the backbone's folded copy.
-* **NaN.** A sample that is not finite stays so and is counted; `finite` turns the count into an error.
+* **Noise.** Sample i of a kind is a function of (seed, kind, i). It does not depend on the batch size or the number of
+  processes.
+* **Batches.** A batch consists of whole noise blocks.
+* **Modes.** Everything runs in eval mode and without gradients; afterwards every module returns to its previous mode.
+  Chains of the prior and the decoding of its draws run on the backbone's folded copy.
+* **NaN.** Samples that are not finite are kept and counted; `finite` turns the count into an error.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from hebm.walking import root_of, walk
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Inside, modules are in eval mode and no graph is kept; afterwards each part is as it was."""
+    """Put modules in eval mode and disable gradients inside the context; restore each module's mode afterwards."""
     training = [part for module in modules for part in module.modules() if part.training]
     for part in training:
         part.training = False
@@ -50,17 +51,17 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @attrs.frozen(eq=False, slots=False)
 class TrainedModel:
-    """A backbone and a prior that are not trained any more.
+    """A backbone and a prior after training.
 
     Arguments:
-        backbone, prior: on one device.
-        scheme: how latents of given images are inferred; None infers by q(z|x).
-        seed: of all draws.
-        request: what draws should be like: chain lengths, and the transition to stop after.
-        rows: samples at a time, whole noise blocks.
+        backbone, prior: the trained modules, on one device.
+        scheme: the training scheme, which infers latents of given images; None infers by q(z|x).
+        seed: seed of all draws.
+        request: settings of draws, such as chain lengths and the transition to stop after.
+        rows: batch size in samples, a multiple of the noise block.
         decoding: the image of a latent: "mean" is E[x|z], "sample" a draw from p(x|z).
-        adaptations: what is known of chains whose step size is adapted, by transition; filled when it is needed.
-        kept: the file where they are kept; None keeps them in memory alone.
+        adaptations: the adapted step sizes found so far, by transition; filled when needed.
+        kept: the file that stores adaptations; None keeps them in memory only.
     """
 
     backbone: Backbone
@@ -75,19 +76,19 @@ class TrainedModel:
 
     @cached_property
     def generator(self) -> Backbone:
-        """The backbone's folded copy, which is equal: chains and decoding run on it."""
+        """The folded, equal copy of the backbone, which chains and decoding use."""
         with evaluating(self.backbone):
             return self.backbone.folded()
 
     @cached_property
     def tilt(self) -> Tilt | None:
-        """The log tilt of the prior after `request.after`; None for a root."""
+        """The log tilt of the prior after the transition `request.after`; None at the root."""
         return tilt_after(self.prior, self.generator, self.request.after)
 
     def check_request(self) -> None:
-        """Raise `ConfigError` if the prior cannot follow the request; nothing is computed.
+        """Raise `ConfigError` if the prior cannot satisfy the request. It computes nothing.
 
-        No transition is called `request.after`, or none chooses among start proposals.
+        This is the case if no transition is named `request.after`, or if none chooses among start proposals.
         """
         listed = self.prior.transitions(self.generator)
         up_to(listed, self.request.after)
@@ -97,17 +98,17 @@ class TrainedModel:
     def path(self) -> tuple[Transition, ...]:
         """The transitions that a draw runs, with adapted step sizes.
 
-        Raises `ConfigError` if none is called `request.after`.
+        Raises `ConfigError` if no transition is named `request.after`.
         """
         return self.path_to(self.request.after)
 
     @cached_property
     def transitions(self) -> tuple[Transition, ...]:
-        """All transitions up to `request.after`, also those that a draw does not need, with adapted step sizes."""
+        """All transitions up to `request.after`, with adapted step sizes, including those that a draw skips."""
         return self._adapted(up_to(self.prior.transitions(self.generator), self.request.after))
 
     def path_to(self, after: str | None) -> tuple[Transition, ...]:
-        """Return the transitions of a draw that stops after one of them, with adapted step sizes; see `path`."""
+        """Return the transitions of a draw that stops after transition `after`, with adapted step sizes; see `path`."""
         return self._adapted(path_to(self.prior.transitions(self.generator), after))
 
     def _adapted(self, listed: tuple[Transition, ...]) -> tuple[Transition, ...]:
@@ -126,34 +127,34 @@ class TrainedModel:
 
     @property
     def route(self) -> tuple[Transition, ...]:
-        """The transitions of `path` with their configured step sizes: nothing is computed."""
+        """The transitions of `path` with their configured step sizes, which need no computation."""
         return path_to(self.prior.transitions(self.generator), self.request.after)
 
     @property
     def chain_lengths(self) -> dict[str, int]:
-        """The steps of each chain that a draw runs, by its transition's name; chains of no step are left out."""
+        """The number of steps of each chain that a draw runs, by transition, without chains of 0 steps."""
         asked = self.request.steps
         lengths = {chain.name: chain.steps if asked is None else asked for chain in self.route if chain.steps}
         return {name: steps for name, steps in lengths.items() if steps}
 
     @property
     def device(self) -> torch.device:
-        """The device of the parameters; the CPU if there are none."""
+        """The device of the parameters; the CPU for a backbone without parameters."""
         parameter = next(self.backbone.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating-point type it computes in."""
+        """The floating-point type of the parameters; float32 for a backbone without parameters."""
         parameter = next(self.backbone.parameters(), None)
         return torch.float32 if parameter is None else parameter.dtype
 
     def noise(self, kind: str, start: int = 0) -> Noise:
-        """Return the noise of a kind of samples ("prior", "gaussian", …) from number `start` on."""
+        """Return the noise of a kind of samples ("prior", "gaussian", …), from sample `start` on."""
         return Noise(self.seed, "sample", kind, start=start, device=self.device, dtype=self.dtype)
 
     def changed(self, request: Request | None = None, rows: int | None = None, decoding: str = "") -> TrainedModel:
-        """Return the same model with other settings; the folded copy is shared."""
+        """Return the model with other settings; it shares the folded copy."""
         other = TrainedModel(
             self.backbone,
             self.prior,
@@ -176,33 +177,33 @@ class TrainedModel:
         """Yield one batch of n draws at the root and after each transition, with their names.
 
         Arguments:
-            n: how many.
-            noise: its rows are the samples' global indices.
-            request: instead of the model's own.
-            path: transitions, instead of those that the request needs.
+            n: number of draws.
+            noise: row i belongs to the sample with global index i.
+            request: replaces the model's request.
+            path: the transitions to apply, in place of those that the request needs.
         """
         wanted = request or self.request
         route = self.path_to(wanted.after) if path is None else path
         walked = walk(self.prior, self.generator, n, noise, wanted, route)
         while True:
-            with self._evaluating():  # not around a yield: the caller's modes are not ours
+            with self._evaluating():  # not around the yield, which would change modes for the caller
                 step = next(walked, None)
             if step is None:
                 return
             yield step
 
     def draw(self, n: int, noise: Noise, request: Request | None = None) -> Draw:
-        """Return n draws of the prior, a batch at a time; its rows are the samples' global indices.
+        """Return n draws of the prior, computed in batches.
 
         Arguments:
-            n: how many.
-            noise: of the first one on.
-            request: instead of the model's own.
+            n: number of draws.
+            noise: the noise of the first draw; row i belongs to the sample with global index i.
+            request: replaces the model's request.
 
-        Raises `ConfigError` if the request stops after a transition that does not exist.
+        Raises `ConfigError` if the request stops after an unknown transition.
         """
         wanted, parts = request or self.request, []
-        path = self.path_to(wanted.after)  # a root would ignore a wrong name
+        path = self.path_to(wanted.after)  # checks the name, which a root would ignore
         with self._evaluating():
             for few in self.batches(n):
                 at, rows = noise.at(noise.start + few.start), few.stop - few.start
@@ -210,14 +211,14 @@ class TrainedModel:
         return Draw.joined(parts)
 
     def _sampled(self, n: int, noise: Noise, request: Request, path: tuple[Transition, ...]) -> Draw:
-        """Return one batch of draws: by the adapted path, or by a prior's own `sample`."""
+        """Return one batch of draws: by `path`, or by `sample` of a prior that overrides it."""
         if type(self.prior).sample is not PriorLearner.sample:
             return self.prior.sample(self.generator, n, noise, request)
         *_, (_, end) = walk(self.prior, self.generator, n, noise, request, path)
         return end
 
     def draw_root(self, n: int, noise: Noise) -> Draw:
-        """Return n draws of the root itself, the backbone's own prior; see `draw`."""
+        """Return n draws of the root, the backbone's own prior; see `draw`."""
         with self._evaluating():
             root = root_of(self.prior)
             return Draw.joined(
@@ -230,12 +231,12 @@ class TrainedModel:
     def batches(self, n: int) -> Iterator[slice]:
         """Yield the rows of each batch of n samples. Raises `ConfigError` for n < 1."""
         if n < 1:
-            raise ConfigError(f"number of samples: {n} is below the lowest allowed, 1")
+            raise ConfigError(f"number of samples: expected at least 1, got {n}")
         for start in range(0, n, self.rows):
             yield slice(start, min(start + self.rows, n))
 
     def of_latents(self, draw: Draw, function: Callable[[Latents], Tensor]) -> Tensor:
-        """Return a function of T(u; c), `(n, …)`, of n draws, a batch at a time."""
+        """Return `function` of T(u; c) for n draws, `(n, …)`, computed in batches."""
         parts = []
         with self._evaluating():
             for few in map(draw.rows, self.batches(len(draw.u))):
@@ -248,8 +249,8 @@ class TrainedModel:
         """Return the image of each draw, `(n, C, H, W)` in [−1, 1].
 
         Arguments:
-            draw: n of them.
-            noise: for decoding "sample"; None decodes to the mean.
+            draw: n draws.
+            noise: the noise for decoding "sample"; None returns the mean.
         """
         parts = []
         with self._evaluating():
@@ -260,7 +261,7 @@ class TrainedModel:
         return torch.cat(parts)
 
     def decoded(self, likelihood: PixelDistribution, noise: Noise | None) -> Tensor:
-        """Return E[x|z], or a draw from p(x|z) where `decoding` is "sample" and there is noise."""
+        """Return E[x|z], or a draw from p(x|z) if `decoding` is "sample" and noise is given."""
         if self.decoding == "mean" or noise is None:
             return likelihood.mean
         draw = getattr(likelihood, "draw", None)
@@ -272,9 +273,9 @@ class TrainedModel:
     # ------------------------------------------------------------ inference
 
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """Return a posterior draw for each image, as the training scheme infers latents.
+        """Return a posterior draw of each image, inferred as in training.
 
-        Raises `ConfigError` if there is neither a scheme nor an inference model.
+        Raises `ConfigError` if the model has neither a scheme nor an inference model.
         """
         with self._evaluating():
             if self.scheme is not None:
@@ -287,7 +288,7 @@ class TrainedModel:
         )
 
     def reconstructed(self, batch: Batch, noise: Noise) -> Tensor:
-        """Return the image of a posterior draw for each image, `(B, C, H, W)`."""
+        """Return the decoded posterior draw of each image, `(B, C, H, W)`."""
         with self._evaluating():
             return self.decoded(self.backbone.likelihood(self.infer(batch, noise).latents), noise)
 
@@ -307,18 +308,18 @@ def count_nonfinite(images: Tensor) -> int:
 
 
 CHAINS = "their chains diverged; lower prior.sampler.step_size"
-WEIGHTS = "the backbone's weights give no finite image; lower train.backbone.learning_rate"
+WEIGHTS = "the backbone's weights give images that are not finite; lower train.backbone.learning_rate"
 
 
 def finite(images: Tensor, what: str = "samples", cause: str = CHAINS) -> Tensor:
-    """Return images `(n, …)` unchanged.
+    """Return images `(n, …)` unchanged, after checking that they are finite.
 
     Arguments:
-        images: to check.
-        what: they are.
-        cause: what is wrong if some are not finite, and what to do.
+        images: the images to check.
+        what: their name in the error.
+        cause: the cause and the remedy, for the error.
 
-    Raises `NonFiniteError` if one of them has NaN or infinite values.
+    Raises `NonFiniteError` if one of them has a NaN or an infinite value.
     """
     bad = count_nonfinite(images)
     if bad:

@@ -1,9 +1,9 @@
-"""The way from a root to a prior: a list of transitions.
+"""Transitions: the moves that turn a draw of the root into a draw of the prior.
 
-A prior lists its transitions, `PriorLearner.transitions(backbone)`; `hebm.walking.walk` draws from the root and applies
-them in order. (Code that looks into single moves, such as `Regenerates`, may replay a list by hand.) Every transition
-moves a draw to a draw and has a name: "prior", "level 2", "stage 1", "layer 0". Observers are told the name,
-`Request.after` gives the one to stop after, and analyses show it.
+A prior lists its transitions in `PriorLearner.transitions(backbone)`. `hebm.walking.walk` draws from the root and
+applies them in order. (Code that inspects single moves, such as `Regenerates`, may apply them itself.) Every transition
+has a name, such as "prior", "level 2", "stage 1" or "layer 0". Observers receive this name, analyses show it, and
+`Request.after` names the transition to stop after.
 
     root ──▶ transition ──▶ transition ──▶ … ──▶ prior
 """
@@ -33,13 +33,13 @@ ROOT = "root"
 
 @attrs.frozen(eq=False, kw_only=True)
 class Transition(ABC):
-    """One move of a draw on its way from the root to the prior.
+    """One move of a draw from the root towards the prior.
 
     Arguments:
         name: unique among the prior's transitions.
-        from_root: start at the root's draw, not where the transition before ended.
-        ratio: labels → log p_after − log p_before as a tilt: the weight of a particle before the move, and the score
-            of a stage by itself. None where the densities before and after are not known.
+        from_root: start at the root's draw, not at the end of the previous transition.
+        ratio: labels → log p_after − log p_before, as a tilt. It weights particles before the move and scores a stage
+            on its own. None if one of the two densities is not known.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Transition(ABC):
     @property
     @abstractmethod
     def steps(self) -> int:
-        """The length of the chain, 0 if the move is exact."""
+        """The length of the chain; 0 for an exact move."""
 
     @property
     def length(self) -> int:
-        """The steps that `Request.steps` replaces: those of a chain; 0 if the move has no steps."""
+        """The number of steps that `Request.steps` can replace; 0 if the move has no steps."""
         return self.steps
 
     @property
     def start_proposals(self) -> int:
-        """The P that `Request.start_proposals` replaces; 0 unless the move chooses where a chain starts."""
+        """The P that `Request.start_proposals` can replace; 0 unless the move chooses the start of a chain."""
         return 0
 
-    def check(self, at: Draw) -> None:  # noqa: B027 most moves can be made from any draw
-        """Raise `ConfigError` if the move cannot be made from draws like this one. Asked before training."""
+    def check(self, at: Draw) -> None:  # noqa: B027 most moves accept any draw
+        """Raise `ConfigError` if the move does not accept draws like this one. It is called before training."""
 
     @abstractmethod
     def move(self, at: Draw, noise: Noise, request: Request) -> Draw:
@@ -70,8 +70,8 @@ class Transition(ABC):
 
         Arguments:
             at: where the transition starts.
-            noise: of the whole draw: derive from it by a key of your own, never draw from it.
-            request: has a row for each row of `at`; its fixed coordinates are given.
+            noise: the noise of the whole draw. Derive from it by a key of your own; never draw from it.
+            request: has one row for each row of `at`; the move keeps its fixed coordinates.
         """
 
 
@@ -80,10 +80,10 @@ class Exact(Transition):
     """A move without a chain: exact or ancestral sampling, or a choice among proposals, which may be approximate.
 
     Arguments:
-        apply: moves a draw, given noise of its own and the request.
-        key: of that noise; by default the transition's name.
-        length: steps of an ancestral move that are as many as `Request.steps` asks for.
-        start_proposals: P of a choice among as many proposals as `Request.start_proposals` asks for; see `best_of`.
+        apply: moves a draw, given derived noise and the request.
+        key: the key that the noise is derived by; the transition's name by default.
+        length: number of steps of an ancestral move, if `Request.steps` can replace it.
+        start_proposals: P of a choice among proposals, if `Request.start_proposals` can replace it; see `best_of`.
     """
 
     apply: Callable[[Draw, Noise, Request], Draw]
@@ -111,15 +111,15 @@ def _as_requested(at: Draw, noise: Noise, fixed: Fixed | None) -> Fixed | None:
 
 @attrs.frozen(eq=False, kw_only=True)
 class MCMC(Transition):
-    """A chain on a density.
+    """An MCMC chain on a density.
 
     Arguments:
         sampler: makes each step.
-        density: what the chain leaves invariant, given where it starts and the request. It is built when the chain
-            starts, so listing transitions costs nothing.
-        key: of the chain's noise.
-        fixed: what the chain keeps fixed, given where it starts, noise, and what the request fixes; by default what the
-            request fixes.
+        density: returns the density that the chain leaves invariant, given the start of the chain and the request. It
+            is called when the chain starts, so listing transitions costs nothing.
+        key: the key that the chain's noise is derived by.
+        fixed: returns the coordinates that the chain keeps fixed, given its start, noise, and the coordinates that the
+            request fixes; by default the latter.
     """
 
     sampler: Sampler
@@ -129,7 +129,7 @@ class MCMC(Transition):
 
     @property
     def steps(self) -> int:
-        """The steps that the sampler was built with."""
+        """The number of steps that the sampler was built with."""
         return self.sampler.steps
 
     def check(self, at: Draw) -> None:
@@ -159,23 +159,25 @@ def best_of(
     key: tuple[int | str, ...] | None = None,
     offer: Offer | None = None,
 ) -> Exact:
-    """Return a start for a chain: one of P proposals, chosen with probability ∝ exp remainder (SIR).
+    """Return a move to the start of a chain: one of P proposals, chosen with probability ∝ exp remainder (SIR).
 
-    Proposals come from the density's Gaussian factor, or from `offer`. The weights leave out the density that an offer
-    draws from: what is chosen is a place to start a chain at, not a weighted draw of the target.
+    Proposals come from the density's Gaussian factor, or from `offer`. The weights ignore the density that an offer
+    draws from, so the result is a starting point, not a draw from the target.
 
-    Of the draw it starts from only the context counts. The diagnostic `ess_<name>` is ESS / P of the weights. A request
-    for another P is followed. With P = 1 the draw stays where it is, or moves to the one proposal of the offer.
+    The result depends on the previous draw only through its context. The diagnostic `ess_<name>` is ESS / P of the
+    weights. A request can replace P. With P = 1 the draw stays where it is, or moves to the single proposal of the
+    offer.
 
     Arguments:
-        name: of the transition.
-        proposals: P, unless a request says otherwise; each evaluates the remainder once, without a gradient.
-        density: log N(u; m, s² I) + remainder(u), given the draw and the request.
+        name: the transition's name.
+        proposals: P, which a request can replace; each proposal costs one evaluation of the remainder without gradient.
+        density: returns log N(u; m, s² I) + remainder(u), given the draw and the request.
         from_root: see `Transition`.
-        key: of the noise of proposals and choice; by default the name.
+        key: the key of the noise for proposals and choice; the name by default.
         offer: makes the proposals; None for the Gaussian factor.
 
-    When the transition moves a draw, it raises `ConfigError` if proposals need a Gaussian factor that is not there.
+    The transition raises `ConfigError` when it moves a draw, if proposals need a Gaussian factor and the density has
+    none.
     """
 
     def apply(at: Draw, noise: Noise, request: Request) -> Draw:
@@ -199,11 +201,11 @@ def best_of(
 
 
 def _factor_offer(name: str, density: LogDensity) -> Offer:
-    """Return an offer of draws of the density's Gaussian factor. Raises `ConfigError` if it has none."""
+    """Return an offer that draws from the density's Gaussian factor. Raises `ConfigError` if it has none."""
     factor = density.factor()
     if factor is None:
         raise ConfigError(
-            f"{name}: proposals need a density with a Gaussian factor, {type(density).__name__} has none; "
+            f"{name}: proposals need a density with a Gaussian factor, and {type(density).__name__} has none; "
             "use 1 proposal"
         )
 
@@ -222,9 +224,9 @@ def up_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Tra
 
     Arguments:
         listed: all transitions of a prior.
-        after: a name among them, "root" for none of them, or None for all.
+        after: the name of one of them, "root" for none, or None for all.
 
-    Raises `ConfigError` for another name.
+    Raises `ConfigError` for an unknown name.
     """
     names = [transition.name for transition in listed]
     if after is not None and after not in (ROOT, *names):
@@ -234,7 +236,7 @@ def up_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Tra
 
 
 def path_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[Transition, ...]:
-    """Return the transitions that a draw runs: those up to `after`, from the last one that starts at the root.
+    """Return the transitions that a draw runs: from the last one that starts at the root, up to `after`.
 
     See `up_to` for the arguments.
     """
@@ -244,15 +246,15 @@ def path_to(listed: tuple[Transition, ...], after: str | None = None) -> tuple[T
 
 
 def require_start(listed: tuple[Transition, ...], asked: int | None, key: str = "start_proposals") -> None:
-    """Raise `ConfigError` if a number of start proposals is asked for and no transition chooses among any.
+    """Raise `ConfigError` if a number of start proposals is requested but no transition uses start proposals.
 
     Arguments:
         listed: all transitions of a prior.
         asked: `Request.start_proposals`.
-        key: what the number is called where it was given.
+        key: the option's name, for the error.
     """
     if asked is not None and not any(transition.start_proposals for transition in listed):
         raise ConfigError(
-            f"{key}: the chains of this prior do not start at one of several draws; leave it out, or set "
+            f"{key}: the chains of this prior do not choose among start proposals; leave it out, or set "
             "prior.start_proposals above 1 where the prior has this key"
         )

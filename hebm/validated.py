@@ -1,4 +1,4 @@
-"""What a stage is validated by: draws of held-out images, made once and measured at the current weights."""
+"""Validation of a stage on draws of held-out images, which are made once and measured at the current weights."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hebm.backbone import Loss
 
 
 class Validated(ABC):
-    """Draws of one batch of held-out images, and how the current weights are measured on them."""
+    """Draws of one batch of held-out images, on which the current weights are measured."""
 
     @classmethod
     @abstractmethod
     def metrics(cls, batches: Sequence[Self]) -> dict[str, float]:
-        """Return metrics of all batches together. `patience` watches the one called "loss"."""
+        """Return the metrics over all batches. `patience` watches the metric "loss"."""
 
 
 @attrs.frozen(eq=False)
 class HeldOutLoss(Validated):
-    """A loss of one batch, for a stage whose loss falls as the stage improves.
+    """The loss on one batch, for a stage whose loss falls as the stage improves.
 
     Arguments:
-        rows: images in the batch.
+        rows: number of images in the batch.
         loss: returns the mean over the batch at the current weights, with the same noise in each call.
     """
 

@@ -1,7 +1,7 @@
 """The walk from a root along the transitions of a prior.
 
-With a `Population` of P > 1, each sample has P particles: before a transition moves them, they are weighted by its
-`ratio` and resampled where few of them carry the weight (sequential Monte Carlo, `hebm.particles`).
+With a `Population` of P > 1, each sample has P particles (sequential Monte Carlo, `hebm.particles`). Before each
+transition moves them, its `ratio` weights them, and samples with a small effective sample size are resampled.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Population:
-    """Particles of each sample.
+    """The particles of each sample.
 
-    With more than one, each sample's root draw is the first of P; without any transition it is a single draw.
+    If P > 1, the root draw of a sample is that of its first particle. A draw without any transition uses one particle.
 
     Arguments:
         count: P.
-        threshold: ESS / P below which they are resampled; 1 always does.
+        threshold: ESS / P below which particles are resampled; 1 always resamples.
     """
 
     count: int = 1
@@ -50,18 +50,18 @@ def walk(
     request: Request = Request(),
     path: tuple[Transition, ...] | None = None,
 ) -> Iterator[tuple[str, Draw]]:
-    """Yield the root's draw and the draw after each transition, with their names.
+    """Yield the root's draw and the draw after each transition, as pairs of name and draw.
 
-    Fixed coordinates are shown as given after each transition; inside, a transition may move them (a diffusion prior
-    adds a level's noise).
+    Fixed coordinates of the yielded draws have their given values. A transition may move them internally: a diffusion
+    prior adds the noise of a level.
 
     Arguments:
-        prior: whose transitions are walked.
+        prior: the prior whose transitions are applied.
         backbone: gives T.
-        n: how many samples.
-        noise: its rows are the samples' global indices.
-        request: what the draws should be like.
-        path: transitions to walk, instead of the route to `request.after`.
+        n: number of samples.
+        noise: row i belongs to the sample with global index i.
+        request: settings of the draws.
+        path: transitions to apply, in place of those up to `request.after`.
     """
     path = path_to(prior.transitions(backbone), request.after) if path is None else path
     if prior.population.count > 1 and path:
@@ -75,7 +75,7 @@ def walk(
 
 
 def root_of(prior: PriorLearner) -> PriorLearner:
-    """Return the root that a prior tilts, itself for a root."""
+    """Return the root that a prior tilts; a root returns itself."""
     return prior if prior.root is None else prior.root
 
 
@@ -86,7 +86,7 @@ def _root_draw(prior: PriorLearner, backbone: Backbone, n: int, noise: Noise, re
 def _weighted(
     prior: PriorLearner, path: tuple[Transition, ...], backbone: Backbone, n: int, noise: Noise, request: Request
 ) -> Iterator[tuple[str, Draw]]:
-    """Walk with P particles of each sample: w_j ← w_j r_s(u_j), resample, move; yield one particle chosen by weight.
+    """Walk with P particles of each sample: w_j ← w_j r_s(u_j), resample, move. Yield one particle drawn by weight.
 
     Raises `ConfigError` for a transition without a ratio, or one that starts at the root.
     """
@@ -110,7 +110,7 @@ def _weighted(
 
 
 def _log_ratio(transition: Transition, backbone: Backbone, at: Draw, request: Request) -> Tensor:
-    """Return log p_after − log p_before of each row."""
+    """Return log p_after − log p_before of each row, `(n,)`."""
     ratio = _require_ratio(transition)(request.labels)
     return ratio.at(backbone, backbone.latents(at.u, at.context)).sum(1)
 
@@ -118,14 +118,14 @@ def _log_ratio(transition: Transition, backbone: Backbone, at: Draw, request: Re
 def _require_ratio(transition: Transition) -> Callable[[Tensor | None], Tilt]:
     if transition.ratio is None or transition.from_root:
         raise ConfigError(
-            f"prior.population: particles are weighted by a transition's ratio, and {transition.name!r} "
-            f"{'starts from the root' if transition.from_root else 'has none'}; draw with one particle per sample"
+            f"prior.population: a transition's ratio weights its particles, and {transition.name!r} "
+            f"{'starts from the root' if transition.from_root else 'has no ratio'}; draw with one particle per sample"
         )
     return transition.ratio
 
 
 def _first_of(observe: Observer | None, count: int) -> Observer | None:
-    """Return an observer that sees the first particle of each sample."""
+    """Return an observer of the first particle of each sample."""
     if observe is None:
         return None
 

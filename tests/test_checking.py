@@ -33,7 +33,7 @@ def test_a_chain_that_cannot_run_on_its_density_is_an_error_before_training(prio
     """Also one of a stage that is not trained yet: every density here has lost its factor."""
     monkeypatch.setattr(hebm.interfaces.TiltedPrior, "factor", lambda self: None)
     found = with_prior(**prior, sampler={"type": "pcn", "steps": 2})
-    with pytest.raises(ConfigError, match=r"sampler: PCN proposes from .* TiltedPrior is not known"):
+    with pytest.raises(ConfigError, match=r"sampler: PCN proposes from .* TiltedPrior has no known one"):
         assemble(found)
 
 
@@ -41,7 +41,7 @@ def test_the_posterior_chains_of_scheme_joint_are_checked_too(monkeypatch):
     found = hebm.Experiment.from_table(tiny("joint", train={"posterior_sampler": {"type": "pcn-mala", "steps": 2}}))
     assemble(found)
     monkeypatch.setattr(GeneratorPosterior, "factor", lambda self: None)
-    with pytest.raises(ConfigError, match=r"sampler: PCNMALA proposes from .* GeneratorPosterior is not known"):
+    with pytest.raises(ConfigError, match=r"sampler: PCNMALA proposes from .* GeneratorPosterior has no known one"):
         assemble(found)
 
 

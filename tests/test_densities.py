@@ -238,11 +238,11 @@ def test_what_an_energy_sees_has_a_name_that_is_known(backbone, u):
         sees = ("image", "pixels")
 
     with pytest.raises(
-        PluginError, match="sees 'pixels'; what energies can see: 'latents', 'image', 'features', 'last-feature'"
+        PluginError, match="sees 'pixels', which is not known; energies can see 'latents', 'image', 'features'"
     ):
         Tilt(SeesMore(), (SeesMore(),))
     silent = Silent()
-    with pytest.raises(PluginError, match="sees decoder features, and Silent shows none"):
+    with pytest.raises(PluginError, match="sees decoder features, which Silent does not show"):
         shown(silent, silent.latents(torch.zeros(2, silent.layout.dim)), ("features",))
     with pytest.raises(PluginError, match="these latents do not show 'features'"):
         _ = backbone.latents(u).features

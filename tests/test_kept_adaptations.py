@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_written_to_only_costs_time(tmp_path, counted, c
     for _ in range(2):
         assert model_of(tmp_path / "none").path
     assert len(counted) == 2
-    assert "are not kept" in caplog.text
+    assert "cannot be stored" in caplog.text
 
 
 def test_a_model_without_an_adapted_chain_leaves_no_file(tmp_path):

@@ -144,7 +144,7 @@ def test_metrics_of_images_measure_them_and_those_of_models_are_refused_with_the
 
 
 def test_a_change_of_what_is_not_used_is_refused(samples, run_file):
-    with pytest.raises(ConfigError, match=r"prior\.energy.*without a model; set keys of data"):
+    with pytest.raises(ConfigError, match=r"prior\.energy.*without a model; set only keys of data"):
         hebm.measure(samples, run_file, changes=["prior.energy=mlp"])
 
 

@@ -165,7 +165,7 @@ def test_labels_are_refused_where_the_prior_takes_none_and_where_they_are_too_fe
     assert not isinstance(model.prior, TakesLabels)
     with pytest.raises(ConfigError, match="was not trained with labels; leave the labels out, or train a prior"):
         model.sample(2, label=[1, 2])
-    with pytest.raises(ConfigError, match="1 of them for 2 samples"):
+    with pytest.raises(ConfigError, match="1 labels for 2 samples"):
         Model(model.backbone, Labelled(8)).sample(2, label=[1])
 
 

@@ -21,7 +21,7 @@ def test_stages_that_share_a_name_are_refused(monkeypatch):
     registry.register("hebm_priors", "two-tilts", TwoTilts)
     monkeypatch.setattr("two_tilts.TwoTiltsPrior.stages", lambda self: (super(type(self), self).stages()[0],) * 2)
     try:
-        with pytest.raises(ConfigError, match="phases need names of their own"):
+        with pytest.raises(ConfigError, match="names of phases must be unique"):
             pipeline.assemble(Experiment.from_table({**tiny(), "prior": {"type": "two-tilts"}}))
     finally:
         registry.unregister("hebm_priors", "two-tilts")

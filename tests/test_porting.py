@@ -121,7 +121,7 @@ def test_keys_of_the_configuration_may_be_set_at_import(file, images, tmp_path):
 
 def test_images_of_another_shape_than_the_weights_are_an_error_that_says_both(file, images, tmp_path):
     changes = {"data.type": "image-folder", "data.root": str(images(9))}
-    with pytest.raises(ConfigError, match=r"the images are 3x9x9, but the weights take 1x8x8 .*data\.size"):
+    with pytest.raises(ConfigError, match=r"the images are 3x9x9, but the weights expect 1x8x8 .*data\.size"):
         import_checkpoint("plain", file(), tmp_path / "mine", changes)
     assert not (tmp_path / "mine").exists()
 
@@ -135,7 +135,7 @@ def test_images_that_are_elsewhere_are_a_note(file, tmp_path):
 
 @pytest.mark.parametrize("change", ["prior.type=joint", "train.backbone.steps=7", "name=x"])
 def test_what_the_file_decides_cannot_be_set(change, file, tmp_path):
-    with pytest.raises(ConfigError, match="an imported run is what its file says"):
+    with pytest.raises(ConfigError, match="the imported file determines this key"):
         import_checkpoint("plain", file(), tmp_path / "mine", (change,))
 
 

@@ -35,7 +35,7 @@ def test_names_without_wrappers_stay_as_they_are():
 def test_a_name_that_exists_without_the_wrapper_too_is_kept_whole():
     state, notes = unwrapped({"module.a": 1, "a": 2, "module.b": 3, "_orig_mod.b": 4})
     assert state == {"module.a": 1, "a": 2, "b": 3, "_orig_mod.b": 4}
-    assert notes == ["1 of 4 names of weights have the part 'module' of DataParallel or DDP: read without it"]
+    assert notes == ["1 of 4 names of weights have the part 'module' of DataParallel or DDP, which was removed"]
 
 
 def test_versions_of_modules_lose_the_wrapper_too():

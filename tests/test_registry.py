@@ -45,7 +45,7 @@ BROKEN = {
     "wrong-base": ("class Fine: pass", "not a subclass of hebm.interfaces.PriorRecipe"),
     "other-group": (FINE.replace("PriorRecipe", "EnergyRecipe"), "not a subclass of hebm.interfaces.PriorRecipe"),
     "no-class": ("def Fine(): pass", "not a subclass of hebm.interfaces.PriorRecipe"),
-    "abstract": (FINE.replace("def build", "def construct"), "abstract: build"),
+    "abstract": (FINE.replace("def build", "def construct"), "not implement: build"),
     "undecorated": (FINE.replace("@recipe\n", ""), "not decorated with hebm.config.recipes.recipe"),
     "bad-field": (FINE.replace("int = option(3,", "dict = option({},"), "no TOML key can hold"),
     "unresolved": (FINE.replace("width: int", "width: 'Nowhere'"), "Nowhere"),
@@ -154,7 +154,7 @@ def test_what_the_source_plainly_shows_is_listed_as_broken_without_an_import(sit
 def test_a_module_that_is_not_there_is_broken(site):
     site("d-gone", {"hebm_priors": {"gone": "plug_gone.deeper:Fine", "odd": "not a module"}})
     status = {entry.name: entry.error for entry in registry.status("hebm_priors")}
-    assert "no module 'plug_gone.deeper'" in status["gone"]
+    assert "module 'plug_gone.deeper' not found" in status["gone"]
     for name in ("gone", "odd"):
         with pytest.raises(PluginError, match="cannot be imported"):
             registry.find("hebm_priors", name)

@@ -80,4 +80,4 @@ def test_a_pipe_in_the_place_of_a_source_is_not_read(module, tmp_path):
     (source,) = tmp_path.glob("*/part.py")
     source.unlink()
     os.mkfifo(source)
-    assert "there is no module" in glance(name, "A").problem
+    assert "not found" in glance(name, "A").problem

@@ -198,7 +198,7 @@ def test_a_chain_goes_on_from_the_chosen_start(backbone):
 def test_proposals_need_a_density_with_a_gaussian_factor(backbone):
     flat = lambda at, request: LatentSpace(backbone, Tilt(lambda latents: 0 * latents.u))  # noqa: E731
     with pytest.raises(
-        ConfigError, match="start: proposals need a density with a Gaussian factor, LatentSpace has none"
+        ConfigError, match="start: proposals need a density with a Gaussian factor, and LatentSpace has none"
     ):
         Listed(backbone, lambda _: best_of("start", 5, flat)).sample(backbone, ROWS, noise("s"))
 
@@ -224,7 +224,7 @@ def test_particles_are_weighed_resampled_and_chosen_from(backbone):
 
 
 def test_a_population_needs_a_ratio_of_every_transition(backbone):
-    for made, message in ((shifted("a", 1), "'a' has none"), (weighed("a", 1, from_root=True), "starts from the root")):
+    for made, message in ((shifted("a", 1), "'a' has no"), (weighed("a", 1, from_root=True), "starts from the root")):
         prior = Listed(backbone, made, population=Population(4))
         with pytest.raises(ConfigError, match=f"prior.population: .*{message}"):
             prior.sample(backbone, ROWS, noise("s"))

@@ -1,4 +1,4 @@
-"""The option `--against`, which holds runs against measurements that are kept in files."""
+"""The option `--against`, which compares runs with measurements in files."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ against_option = click.option(
     "--against",
     metavar="PATH",
     type=UserPath(exists=True),
-    help="A folder NAME.measurements, or a file in it: hold the runs against these earlier measurements. The exit "
-    "status is 1 if a number is outside noise, 2 if numbers are not comparable.",
+    help="Compare the runs with earlier measurements: a folder NAME.measurements, or a file in it. The exit "
+    "status is 1 if a number differs beyond noise, 2 if numbers are not comparable.",
 )
 
 
 def show_against(found: Against) -> None:
-    """Show the table and its notes."""
+    """Print the table and its notes."""
     click.echo(f"\n{found}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
 
 
 def end_against(found: Against) -> None:
-    """End with status 1 if a number is outside noise.
+    """Exit with status 1 if a number differs beyond noise.
 
     Raises `ConfigError` if numbers are not comparable.
     """
     if found.not_comparable:
         listed = "".join(f"\n  {line}" for line in found.not_comparable)
         raise ConfigError(
-            f"these numbers are not comparable with those committed:{listed}\n"
-            "measure them alike (hebm evaluate RUN --set evaluate.samples=…), or judge them with hebm compare "
+            f"these numbers are not comparable with the committed ones:{listed}\n"
+            "measure them alike (hebm evaluate RUN --set evaluate.samples=…), or compare them with hebm compare "
             "--anyway; an extractor that is trained on the data, such as classifier, may have other weights on "
             "another machine"
         )

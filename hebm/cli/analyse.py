@@ -1,4 +1,4 @@
-"""`hebm analyse`: look into a trained run."""
+"""`hebm analyse`: run analyses of a trained run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @set_option
 @allow_option
 def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow_changes: bool) -> None:
-    """Analyse the trained RUN; `hebm plugins --group analyses` lists every NAME.
+    """Analyse the trained RUN; `hebm plugins --group analyses` lists the NAMEs.
 
-    Without names, all that this run can be analysed by. Options of an analysis are set by its name: --set
-    ood.data.type=svhn. Each writes RUN/analyses/NAME, and report.html shows them all.
+    Without names, all analyses that support this run. Set options of an analysis by its name: --set ood.data.type=svhn.
+    Each analysis writes RUN/analyses/NAME, and report.html shows all of them.
     """
     from hebm.analysis.running import available, choose, opened, split_changes
     from hebm.errors import HebmError
@@ -58,7 +58,7 @@ def _able(run: Opened, recipes: Mapping[str, AnalysisRecipe], asked_for: bool) -
 
 
 def _problem(run: Opened, name: str, recipe: AnalysisRecipe) -> str | None:
-    """Run one; what went wrong, if something did: the others are run all the same."""
+    """Run one analysis; return its error, or None. Other analyses run after an error, too."""
     from hebm.analysis.running import analyse
     from hebm.errors import HebmError
 

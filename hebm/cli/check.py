@@ -1,4 +1,4 @@
-"""`hebm check`: build everything, take a few steps, report what would stop a run and how long it will take."""
+"""`hebm check`: build everything, take a few steps, report problems and estimate the time of a run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from hebm.errors import DataWarning, HebmError
 @set_option
 @json_option
 def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Build everything that CONFIG names, take a few training steps of every phase, draw 64 samples.
+    """Build all parts of CONFIG, take a few training steps of every phase, and draw 64 samples.
 
-    Estimates how long the run will take on this machine. Writes nothing. Exits with 0 if the run can start. Of a sweep,
-    a run of each variant is checked.
+    Estimates the time of the run on this machine. Writes nothing. Exits with 0 if the run can start. For a sweep file,
+    it checks one run of each variant.
 
-    With --json: `config`, `ready` (whether the run can start), `errors` and `notes`, both lists of text, and where it
-    is ready `images` (what the splits hold), `phases` (steps by name), `estimate` (`seconds`, `phases` and `evaluation`
-    in seconds, `timed_steps`, `uncounted`) and `memory_mib`; of a sweep these four by variant, under `variants`.
+    With --json: `config`, `ready` (whether the run can start), and `errors` and `notes`, both lists of strings. If it
+    is ready, also `images` (a description of the splits), `phases` (steps by name), `estimate` (`seconds`, `phases` and
+    `evaluation` in seconds, `timed_steps`, `uncounted`) and `memory_mib`; for a sweep, these four by variant under
+    `variants`.
     """
     if not as_json:
         _checked(config, overrides, echo=True)
@@ -46,7 +47,7 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 def _checked(config: Path, overrides: tuple[str, ...], echo: bool) -> Mapping[str, Any]:
-    """Check a run or a sweep, and return what was found. Raises what `check` raises."""
+    """Check a run or a sweep, and return the result. Raises the same errors as `check`."""
     from hebm.config.sweep_file import Sweep, is_sweep_file
 
     if is_sweep_file(config):
@@ -59,7 +60,7 @@ def _checked(config: Path, overrides: tuple[str, ...], echo: bool) -> Mapping[st
         return {"notes": notes, "variants": {variant: found.to_json() for variant, found in checks.items()}}
     from hebm.config.experiment import Experiment
 
-    experiment = Experiment.load(config, overrides)  # the heavy imports wait until the file is read
+    experiment = Experiment.load(config, overrides)  # slow imports follow once the file is valid
     from hebm.checking import check
 
     found = check(experiment, click.echo if echo else _silent)
@@ -69,4 +70,4 @@ def _checked(config: Path, overrides: tuple[str, ...], echo: bool) -> Mapping[st
 
 
 def _silent(line: str) -> None:
-    """Drop a line: the output is one JSON object."""
+    """Ignore a line, since the output is one JSON object."""

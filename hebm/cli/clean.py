@@ -1,4 +1,4 @@
-"""`hebm clean`: list and remove what runs keep for each other."""
+"""`hebm clean`: list and delete cache entries that runs share."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _DAY = 86400
 
 @click.command()
 @click.argument("folder", default=CACHE_FOLDER, type=UserPath())
-@click.option("--kind", help="Only this kind, such as draws or extractors.")
-@click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only what was not written to for DAYS.")
-@click.option("--remove", is_flag=True, help="Delete what is listed.")
-@click.option("--json", "as_json", is_flag=True, help="Print what is listed as JSON.")
+@click.option("--kind", help="Only entries of this kind, such as draws or extractors.")
+@click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only entries that were not written for DAYS.")
+@click.option("--remove", is_flag=True, help="Delete the listed entries.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def command(folder: Path, kind: str | None, days: float | None, remove: bool, as_json: bool) -> None:
-    """List what the cache FOLDER keeps for the next runs, and delete it with --remove.
+    """List the entries of the cache FOLDER, and delete them with --remove.
 
-    FOLDER is `run.cache_folder`, ~/.cache/hebm if left out. Everything in it is made again when a run needs it; runs
-    that are finished do not need it.
+    FOLDER is `run.cache_folder`, by default ~/.cache/hebm. Runs compute missing entries again when they need them;
+    finished runs do not need them.
     """
     from hebm.store.caches import entries
 

@@ -17,27 +17,28 @@ from hebm.cli.options import UserPath
     "--output",
     multiple=True,
     type=UserPath(),
-    help="FILE.html, .png, .md, .tex, .csv or .json, or FOLDER.measurements for --against. Repeatable.",
+    help="Write FILE.html, .png, .md, .tex, .csv or .json, or FOLDER.measurements for --against. Repeatable.",
 )
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="A run, or a variant by what the names of its runs begin with: show paired differences from it.",
+    help="Show paired differences from this run, or from the variant whose runs have names that start like this.",
 )
 @against_option
-@click.option("--anyway", is_flag=True, help="Show numbers although they were measured differently.")
+@click.option("--anyway", is_flag=True, help="Show numbers even if they were measured differently.")
 def command(
     runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | None, against: Path | None, anyway: bool
 ) -> None:
-    """Compare the finished run folders RUNS: a table, and with -o FILE.html or FILE.png a picture of their samples.
+    """Compare the finished run folders RUNS in a table; -o FILE.html and -o FILE.png include samples.
 
-    The best runs come first, by gap closed where it was measured. Runs that differ only in their seed are one variant:
-    they also get a row with mean and standard deviation. Evaluations with a name are rows of their own. Numbers that
-    were measured under different conditions, such as extractor, number of images, split or data set, are refused.
+    The best runs come first, ordered by gap closed if it was measured. Runs that differ only in their seed are one
+    variant, with an additional row for mean and standard deviation. Named evaluations have their own rows. Numbers that
+    were measured under different conditions, such as extractor, number of images, split or data set, give an error.
 
     `-o NAME.measurements` writes a folder with a JSON file for each variant: its seeds, every number with its standard
-    error, extractor, N, split, versions and machine. `--against NAME.measurements` holds runs against it: new and
-    committed number, difference, and whether that is more than the noise of seeds and standard errors.
+    error, extractor, N, split, versions and machine. `--against NAME.measurements` compares runs with such a folder: it
+    shows the new and the committed number, their difference, and whether this exceeds the noise of seeds and standard
+    errors.
     """
     from hebm.comparing import compare
 

@@ -1,4 +1,4 @@
-"""`hebm detect`: score your own images by a trained run."""
+"""`hebm detect`: score your own images with a trained run."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
     from hebm.progress import Progress
 
 BEYOND = 3
-"""The exit status if an image lies beyond --threshold."""
+"""The exit status if an image is below --threshold."""
 
 
 @click.command()
 @run_argument
 @click.argument("images")
-@click.option("-o", "--output", type=UserPath(), help="The CSV to write; left out: the standard output.")
+@click.option("-o", "--output", type=UserPath(), help="The CSV file to write.  [default: the standard output]")
 @force_option
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 100),
     metavar="P",
-    help="End with exit status 3 if an image has a total below the P-th percentile of the test images' (P = 1, say).",
+    help="Exit with status 3 if the total of an image is below the P-th percentile of the test images, such as P = 1.",
 )
 @click.option(
     "--percentiles/--no-percentiles",
     default=None,
-    help="Give percentiles among the scores of the run's test images; left out: where its data set can be read.",
+    help="Write percentiles among the scores of the run's test images.  [default: if its data set can be read]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the posterior's draws.")
-@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Draws a score is the mean of.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the posterior draws.")
+@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Posterior draws per score.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
 @click.option(
     "--corrupt",
     type=click.Choice(("stop", "skip")),
     default="stop",
     show_default=True,
-    help="What to do with files that are not images; all of them are named.",
+    help="How to handle files that are not images; all of them are listed.",
 )
 @click.option(
     "--device",
     type=click.Choice(("cpu", "cuda", "mps")),
     default="cpu",
     show_default=True,
-    help="Where to compute.",
+    help="Device of the computation.",
 )
 @unfinished_option
 def command(
@@ -74,29 +74,29 @@ def command(
     device: str,
     allow_unfinished: bool,
 ) -> None:
-    """Score IMAGES by the trained RUN: how like its training data they are. Low is unusual.
+    """Score how similar IMAGES are to the training data of the trained RUN. A low score is unusual.
 
-    IMAGES is an image file, a folder (its sub-folders included), a .zip or .tar archive, or - for paths on the standard
-    input, one a line. Files are read as the run's data set reads its own (data.crop, data.size), and converted to the
+    IMAGES is an image file, a folder (including sub-folders), a .zip or .tar archive, or - for paths on the standard
+    input, one per line. Files are read like those of the run's data set (data.crop, data.size), and converted to the
     run's channels and size.
 
-    A line of the CSV for each file: its path; `total`, the log tilt f summed over all layers; and L>k, its sum over the
-    layers above the k-th from the bottom. Each is followed by its percentile among the scores of the run's test images,
-    from 0 to 100: 2 means that the image is less like the training data than 98 % of the test images. The scores of the
-    test images are computed once and kept in the run's folder. Where the test images cannot be read, a note says so,
-    and there are no percentiles.
+    The CSV has a line for each file with its path, `total` (the log tilt f summed over all layers) and L>k (the sum
+    over the layers above the k-th from the bottom). Each score is followed by its percentile among the scores of the
+    run's test images, from 0 to 100: 2 means that the image is less similar to the training data than 98 % of the test
+    images. The scores of the test images are computed once and stored in the run's folder. If the test images cannot be
+    read, a note says so, and percentiles are omitted.
 
-    Each batch is written at once. After an interruption the same command goes on where it stopped. An existing CSV, or
-    an unfinished one of other options, is replaced only with --force.
+    Each batch is written immediately. After an interruption, the same command resumes where it stopped. An existing
+    CSV, or an unfinished one from other options, is replaced only with --force.
 
-    The exit status is 0, or 3 if an image lies beyond --threshold; 1 and 2 are errors.
+    The exit status is 0, or 3 if an image is below --threshold; 1 and 2 are errors.
     """
     from hebm.detecting import Scoring
     from hebm.progress import Progress
     from hebm.runs import open_run
 
     if threshold is not None and percentiles is False:
-        raise click.UsageError("--threshold is a percentile: leave --no-percentiles out")
+        raise click.UsageError("--threshold needs percentiles; leave out --no-percentiles")
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(True))
     scoring = Scoring(opened, opened.model.to(device), draws, batch_size)
     scoring.require_tilt()
@@ -117,7 +117,7 @@ def command(
 
 
 def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> FileImages:
-    """Find the images, and say which files are left out."""
+    """Return the images, and print which files are ignored."""
     from hebm.data.files import left_out_lines
     from hebm.data.image_files import FileImages
     from hebm.data.listed_files import given_files
@@ -136,9 +136,9 @@ def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> Fi
 
 
 def _test_images(scoring: Scoring, percentiles: bool | None, threshold: float | None) -> tuple[bool, Images | None]:
-    """Return whether percentiles are given, if they are asked for, or if nothing is said and they can be.
+    """Return whether to write percentiles: if the user requests them, or by default if test images can be read.
 
-    The test images come with it, unless their scores are kept.
+    Also return the test images, unless their scores are cached.
     """
     from hebm.errors import DataError
 
@@ -169,7 +169,7 @@ class _Table:
         self.percentiles, self.test_images = percentiles, test_images
 
     def to_file(self, output: Path, force: bool) -> None:
-        """Write what is missing of a CSV."""
+        """Write the missing rows of a CSV."""
         from hebm.detecting import names_digest
         from hebm.outputs.resumable import Resumable
         from hebm.outputs.tables import CsvFile
@@ -196,11 +196,11 @@ class _Table:
             target.finish()
 
     def to_standard_output(self, threshold: float | None) -> int:
-        """Print the table; return how many images are beyond a threshold."""
+        """Print the table; return the number of images below the threshold."""
         from hebm.outputs.tables import csv_bytes
 
         beyond = printed = 0
-        terminal = sys.stdout.isatty()  # text is escaped there; elsewhere names keep their bytes
+        terminal = sys.stdout.isatty()  # terminals get escaped text; elsewhere names keep their bytes
 
         def write(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
             nonlocal beyond, printed
@@ -229,7 +229,7 @@ class _Table:
 
 
 def _beyond_in(path: Path, threshold: float) -> int:
-    """Return how many rows of a CSV are beyond a threshold."""
+    """Return the number of rows of a CSV below the threshold."""
     import csv
 
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

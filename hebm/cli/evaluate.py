@@ -1,4 +1,4 @@
-"""`hebm evaluate`: measure a trained run again, with other settings if given."""
+"""`hebm evaluate`: measure a trained run again, optionally with other settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hebm.cli.options import (
 @processes_option
 @allow_option
 @unfinished_option
-@click.option("--name", metavar="NAME", help="Keep the results next to metrics.json, as RUN/evaluations/NAME.json.")
+@click.option("--name", metavar="NAME", help="Store the results in RUN/evaluations/NAME.json, and keep metrics.json.")
 @json_option
 @one_voice()
 def command(
@@ -39,16 +39,16 @@ def command(
 ) -> None:
     """Evaluate the trained RUN: `hebm evaluate runs/x --set evaluate.samples=50000`.
 
-    Rewrites its metrics.json and report.html. Keys other than evaluate.…, run.… and data.root are refused. With --name
-    the page and `hebm compare` show the results next to those of metrics.json, which stays as it is. A metric that
-    fails is listed with its reason, the others are measured, and the exit status is 1.
+    Rewrites its metrics.json and report.html. Only keys of evaluate and run, and data.root, can be set. With --name,
+    metrics.json does not change, and the page and `hebm compare` show the new results next to it. If a metric fails, it
+    is listed with its reason, the others are measured, and the exit status is 1.
 
     With --json: `run`, `name` and all of metrics.json: `measurements` (name, kind, part, value, error, unit, better,
     conditions and so on), `conditions`, `failures` (metric, reason, again), `seconds` and `seconds_training`.
     """
     from hebm.stored_runs import read_run
 
-    _ = read_run(run, overrides).written  # a mistake is told before several processes are started
+    _ = read_run(run, overrides).written  # raises errors before several processes start
     if launched(processes):
         return
     from hebm.runs import open_run

@@ -14,7 +14,7 @@ from hebm.cli.options import UserPath, run_argument, warner
 @run_argument
 @click.option("-o", "--output", type=UserPath(), required=True, help="The file to write, such as checkpoint.pt.")
 def command(format: str, run: Path, output: Path) -> None:
-    """Write the backbone of RUN as a checkpoint in FORMAT; of an imported run, the very content that was imported."""
+    """Write the backbone of RUN as a checkpoint in FORMAT. An imported run gives exactly the content of its file."""
     from hebm.porting import export_checkpoint
 
     converted = export_checkpoint(format, run, output, warner(True))

@@ -1,11 +1,11 @@
-"""A first configuration for one's own images that takes a stated time, from a look at the images and a trial.
+"""Write a first configuration for a user's images that takes a given time, by inspecting the images and a trial.
 
-Training takes a part of the time that is proportional to its steps, so that a trial of a few steps tells how many fit:
+The time of training is proportional to its steps, so a trial of a few steps shows how many fit:
 
     steps = share · (seconds in all − seconds of evaluation) · steps of the trial / its estimated seconds
 
-with 65 % for the backbone and 35 % for the prior. The result is tried in turn, since the prior's phase also infers its
-images once, however many steps it takes.
+with 65 % for the backbone and 35 % for the prior. The result is tried again, since the prior's phase also infers its
+images once, whatever its number of steps.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from hebm.errors import ConfigError, DataError
 from hebm.estimates import BACKBONE, duration
 
 SIDES = (32, 64, 128)
-"""Sides of images, in pixels, that a first run may have."""
+"""Allowed sides of images in a first run, in pixels."""
 _BATCH = 50
 _FINEST = 16
 """The side of the finest latents."""
 _BACKBONE_SHARE = 0.65
-"""The share of training that the backbone has."""
+"""The backbone's share of training time."""
 _EVALUATION = 0.25
-"""The share of the time that evaluation may take."""
+"""The evaluation's share of the total time."""
 _FEWEST_STEPS, _FEWEST_SAMPLES, _MOST_SAMPLES = 100, 500, 10_000
 _ENOUGH_STEPS = 4000
-"""Steps of the backbone from which larger images are worth more than further steps."""
+"""Number of backbone steps from which larger images help more than further steps."""
 _TRIALS = 3
 _COMMENT: dict[str, Any] = {"initial_indent": "# ", "subsequent_indent": "#   "}
 _FEW_IMAGES = 2000
-"""Images of the first trial, which need not wait for all of them to be decoded."""
+"""Number of images in the first trial, so that it need not decode all of them."""
 
 
 @attrs.frozen
 class Sizes:
-    """What the time decides.
+    """The sizes that depend on the available time.
 
     Arguments:
-        side: of an image, in pixels.
-        backbone_steps: of phase 1.
-        prior_steps: of phase 2.
-        samples: that are measured.
+        side: side of an image, in pixels.
+        backbone_steps: number of steps of phase 1.
+        prior_steps: number of steps of phase 2.
+        samples: number of samples to measure.
     """
 
     side: int
@@ -70,9 +70,9 @@ class Starter:
     """A first configuration.
 
     Arguments:
-        text: the file.
-        looks: what the images look like.
-        check: what a trial of it found.
+        text: the text of the file.
+        looks: the properties of the images.
+        check: the result of a trial.
     """
 
     text: str
@@ -92,26 +92,28 @@ def first_configuration(
 
     Arguments:
         root: the folder or archive.
-        minutes: for training and evaluation.
-        file: the name that the file will have.
-        name: of the run.
+        minutes: time for training and evaluation.
+        file: the name of the file.
+        name: the name of the run.
         settings: further keys of the table `data`.
-        say: told what was seen and what is being tried.
+        say: called with messages about the images and the trials.
 
-    Raises what `hebm.check` raises, `DataError` if there are no images or they are too small, and `ConfigError` if
-    even the smallest run takes far longer.
+    Raises the errors of `hebm.check`, `DataError` if the folder has no images or they are too small, and `ConfigError`
+    if even the smallest run takes far longer.
     """
     looks = look(root)
     say(str(looks))
     if looks.side < min(SIDES) // 2:
-        raise DataError(f"{root}: the images have {looks.side} pixels; a starter needs {min(SIDES) // 2} or more")
+        raise DataError(
+            f"{root}: the images have a side of {looks.side} pixels, but at least {min(SIDES) // 2} are needed"
+        )
     draft = _Draft(root, looks, file, name, settings)
     seconds = 60 * minutes
     sizes, found = _fitted(draft, seconds, say)
     if found.estimate.seconds > 2 * seconds:
         raise ConfigError(
             f"--minutes {minutes:g}: the smallest run of these images takes about {duration(found.estimate.seconds)} "
-            "on this machine; give more time, or fewer images by --set data.limit=N"
+            "on this machine; give more time, or use fewer images by --set data.limit=N"
         )
     return Starter(draft.text(sizes, found), looks, found)
 
@@ -132,7 +134,7 @@ def _fitted(draft: _Draft, seconds: float, say: Callable[[str], None]) -> tuple[
 
 
 def _resized(sizes: Sizes, found: Check, seconds: float, sides: Sequence[int]) -> Sizes:
-    """Return sizes that take this many seconds, judged by a trial of others."""
+    """Return sizes that should take this many seconds, extrapolated from a trial of other sizes."""
     estimate = found.estimate
     samples = _within(sizes.samples * _EVALUATION * seconds / max(estimate.evaluation, 1e-3), _FEWEST_SAMPLES)
     samples = min(samples, _MOST_SAMPLES)
@@ -148,19 +150,19 @@ def _resized(sizes: Sizes, found: Check, seconds: float, sides: Sequence[int]) -
 
 
 def _within(value: float, low: int) -> int:
-    """Return a number with two digits, at least `low`."""
+    """Return the value rounded to two digits, but at least `low`."""
     return max(low, int(float(f"{max(value, 1):.1e}")))
 
 
 @attrs.frozen
 class _Draft:
-    """A configuration whose sizes are still open.
+    """A configuration without sizes.
 
     Arguments:
         root: the folder or archive.
-        looks: what the images look like.
+        looks: the properties of the images.
         file: the name of the file.
-        name: of the run.
+        name: the name of the run.
         settings: further keys of the table `data`.
     """
 
@@ -172,23 +174,23 @@ class _Draft:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Return the sides that images may have: up to their own, or the one that is asked for."""
+        """The possible sides of images: those up to their own side, or the requested one."""
         asked = self.settings.get("size")
         if asked is None:
             return tuple(side for side in SIDES if side <= max(self.looks.side, SIDES[0]))
         if asked not in SIDES:
             raise ConfigError(
-                f"data.size = {asked!r}: here it can be {', '.join(map(str, SIDES))}; edit the file for others"
+                f"data.size = {asked!r}: --data allows {', '.join(map(str, SIDES))}; edit the file for other sizes"
             )
         return (asked,)
 
     def tried(self, sizes: Sizes, few: bool = False) -> Check:
-        """Try the configuration of these sizes, on few images if that is enough."""
+        """Return the check of the configuration with these sizes, on few images if `few`."""
         limit = {} if "limit" in self.settings or not few else {"data.limit": _FEW_IMAGES}
         return check(Experiment.from_toml(self.text(sizes), self.file, limit))
 
     def text(self, sizes: Sizes, found: Check | None = None) -> str:
-        """Return the file's text, with the time that a trial found."""
+        """Return the text of the file, with the estimated time of a trial."""
         template = Template((resources.files("hebm.cli") / "skeleton" / "images.toml").read_text(encoding="utf-8"))
         blocks = (sizes.side // _FINEST).bit_length() - 1
         seen = [str(self.looks)] if found is None else [str(self.looks), found.images, f"time: {found.estimate}"]

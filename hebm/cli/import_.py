@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=UserPath(), required=True, help="The run folder to make, such as runs/NAME.")
 @set_option
 def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, ...]) -> None:
-    """Make a run folder of a published CHECKPOINT; `hebm plugins --group formats` lists every FORMAT.
+    """Make a run folder from a published CHECKPOINT; `hebm plugins --group formats` lists the FORMATs.
 
-    The file is read without running anything in it: one that asks to run code is refused. Nothing is written unless
-    everything fits. What was assumed or converted (names with `module.`, half precision, paths among the arguments) is
-    a note.
+    Reading never runs code in the file; a file that requests it gives an error. Nothing is written unless everything
+    fits. Notes list assumptions and conversions (names with `module.`, half precision, paths among the arguments).
 
-    If the model was trained on your own images, say where they are: --set data.root=PATH for a folder or archive of
-    images, or --set data.type=TYPE and the keys of that type. The shape of the images is that of the weights.
+    If the model was trained on your own images, set their place: --set data.root=PATH for a folder or archive of
+    images, or --set data.type=TYPE and the keys of that type. The images must have the shape that the weights expect.
     """
     from hebm.porting import import_checkpoint
 

@@ -1,4 +1,4 @@
-"""`hebm info`: what a bug report needs to say of this machine and this installation."""
+"""`hebm info`: print the facts about machine and installation for a bug report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hebm.cli.json_output import json_option, only_json, print_json
 @click.command("info")
 @json_option
 def command(as_json: bool) -> None:
-    """Print versions, hardware and installed plugins, as a bug report needs them.
+    """Print versions, hardware and installed plugins for a bug report.
 
-    With --json: `hebm`, `torch`, `torchvision`, `accelerate`, `python`, `platform`, `hardware`, `memory_gib` (null
-    where the system does not say), `cache`, `plugins` (versions by distribution) and `unreadable` (distributions that
-    cannot be read, with the cause).
+    With --json: `hebm`, `torch`, `torchvision`, `accelerate`, `python`, `platform`, `hardware`, `memory_gib` (null if
+    the system does not report it), `cache`, `plugins` (versions by distribution) and `unreadable` (causes by unreadable
+    distribution).
     """
     with only_json(as_json):
         found = _found()
@@ -52,7 +52,7 @@ def _found() -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Return a value on one line, tables as `key value`."""
+    """Return a value as text on one line; a table becomes `key value, …`."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {text}" for key, text in value.items()) or "none"
     return "unknown" if value is None else str(value)

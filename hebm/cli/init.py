@@ -1,4 +1,4 @@
-"""`hebm init`: write a configuration to start from, or the skeleton of a plugin."""
+"""`hebm init`: write a starter configuration, or the skeleton of a plugin."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
     "images",
     metavar="FOLDER",
     type=UserPath(),
-    help="Look at these images, and write a file for them.",
+    help="Inspect these images, and write a configuration for them.",
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=1),
-    help="With --data: how long training and evaluation may take here.  [default: 30]",
+    help="With --data: time for training and evaluation on this machine.  [default: 30]",
 )
 @click.option(
     "--set",
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="With --data: a key of the table data, such as --set data.labels=labels.csv. Repeatable.",
+    help="With --data: set a key of [data], such as --set data.labels=labels.csv. Repeatable.",
 )
 @click.option(
     "--from",
@@ -53,8 +53,8 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
     metavar="NAME",
     help="Copy a configuration that comes with hebm, such as quickstart or nvae/cifar10.",
 )
-@click.option("--plugin", metavar="NAME", help="Write a plugin with a component called NAME, into the folder PATH.")
-@click.option("--kind", metavar="KIND", help=f"Which component the plugin has: {', '.join(KINDS)}. Default: prior.")
+@click.option("--plugin", metavar="NAME", help="Write a plugin with a component named NAME into the folder PATH.")
+@click.option("--kind", metavar="KIND", help=f"The kind of the component: {', '.join(KINDS)}.  [default: prior]")
 def command(
     path: Path | None,
     images: Path | None,
@@ -66,18 +66,18 @@ def command(
 ) -> None:
     """Write a commented configuration to PATH (experiment.toml), or a plugin's skeleton.
 
-    With --data FOLDER (or .zip, .tar) it looks at the images, their number, sizes, colours and labels, takes a few
+    With --data FOLDER (or .zip, .tar) it inspects the number, sizes, colours and labels of the images, takes a few
     training steps on them, and writes the configuration of a small NVAE with a learned prior that takes about --minutes
     on this machine.
     """
     if plugin is None:
         if kind is not None:
-            raise ConfigError(f"--kind {kind} goes with --plugin NAME")
+            raise ConfigError(f"--kind {kind} needs --plugin NAME")
         if images is None and (minutes is not None or overrides):
-            raise ConfigError(f"{'--minutes' if minutes is not None else '--set'} goes with --data FOLDER")
+            raise ConfigError(f"{'--minutes' if minutes is not None else '--set'} needs --data FOLDER")
         target = _target(path or Path("experiment.toml"))
         if source is not None and images is not None:
-            raise ConfigError("--from: leave it out with --data")
+            raise ConfigError("--from cannot be combined with --data; leave one out")
         if source is not None:
             _write_copy(target, source)
         elif images is None:
@@ -87,7 +87,9 @@ def command(
         click.echo(f"wrote {target}\nnext: hebm check {target}, then hebm run {target}")
         return
     if images is not None or source is not None:
-        raise ConfigError(f"{'--data' if images is not None else '--from'}: leave it out with --plugin")
+        raise ConfigError(
+            f"{'--data' if images is not None else '--from'} cannot be combined with --plugin; leave one out"
+        )
     folder = _write_plugin(plugin, kind or "prior", path or Path(f"hebm-{plugin}"))
     click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then pytest in {folder}; see {folder}/README.md")
 
@@ -97,7 +99,7 @@ def _target(path: Path) -> Path:
 
 
 def _run_name(path: Path) -> str:
-    """Return a name of a run that is like a file's."""
+    """Return a valid run name derived from a file name."""
     name = re.sub(r"[^\w.+-]", "-", path.stem)
     return (name if re.match(r"\w", name) else f"run{name}")[:100]
 
@@ -107,12 +109,12 @@ def _write_starter(path: Path) -> None:
 
 
 def _write_copy(path: Path, source: str) -> None:
-    """Copy a configuration that comes with hebm. Raises `ConfigError` for a sweep, which needs its base file."""
+    """Copy a configuration that comes with hebm. Raises `ConfigError` for a sweep file, which needs its base file."""
     found = named(source, f"--from {source}: no configuration of this name comes with hebm")
     text = found.read_text(encoding="utf-8")
     if is_sweep(tomllib.loads(text)):
         raise ConfigError(
-            f"--from {source}: is a sweep, whose base file lies next to it; run it by `hebm sweep {source}`"
+            f"--from {source}: is a sweep file, which needs the base file next to it; run it by `hebm sweep {source}`"
         )
     _write({path: text})
 
@@ -120,7 +122,7 @@ def _write_copy(path: Path, source: str) -> None:
 def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple[str, ...]) -> None:
     from hebm.cli.first_configuration import first_configuration
 
-    _require_new([path])  # before the minute that a trial takes
+    _require_new([path])  # before the trial, which takes a minute
     settings = _of_data(overrides)
     found = first_configuration(
         images, minutes, path.name, _run_name(path), settings, lambda line: click.echo(line, err=True)
@@ -130,11 +132,11 @@ def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple
 
 
 def _of_data(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Return the changes of keys of the table `data`. Raises `ConfigError` for others."""
+    """Return the changes of keys of the table `data`. Raises `ConfigError` for other keys."""
     found = parse(overrides)
     for override in found:
         if len(override.path) != 2 or override.path[0] != "data":
-            raise ConfigError(f"{override.source}: with --data only keys of [data]; edit the others in the file")
+            raise ConfigError(f"{override.source}: --data allows only keys of [data]; edit other keys in the file")
     return {override.path[1]: override.value for override in found}
 
 
@@ -160,7 +162,7 @@ def _write_plugin(name: str, kind: str, folder: Path) -> Path:
 
 
 def _words(name: str, kind: str) -> dict[str, str]:
-    """Return what the skeleton's placeholders stand for."""
+    """Return the values of the skeleton's placeholders."""
     about = KINDS[kind]
     class_name = "".join(word.capitalize() for word in name.split("-"))
     return {
@@ -181,26 +183,26 @@ def _words(name: str, kind: str) -> dict[str, str]:
 
 
 def _check_name(name: str, kind: Kind) -> None:
-    """Raise `ConfigError` for a name that is malformed or taken."""
+    """Raise `ConfigError` for a name that is malformed or already used."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--plugin {name}: a name is lower-case words joined by hyphens, such as score-matching")
     taken = registry.declared(kind.group).get(name)
     if taken:
         owners = " and ".join(map(str, taken))
-        raise ConfigError(f"--plugin {name}: {owners} has a {kind.title} of this name already")
+        raise ConfigError(f"--plugin {name}: {owners} already has a {kind.title} of this name; choose another name")
 
 
 def _check_class_name(name: str, class_name: str, source: str) -> None:
-    """Raise `ConfigError` if a class of this name cannot be in the source, or another component's class has it."""
+    """Raise `ConfigError` if the class name is invalid in the source, or used by another component."""
     if class_name in class_names():
-        raise ConfigError(f"--plugin {name}: a component has a class {class_name} already; give another name")
+        raise ConfigError(f"--plugin {name}: another component already has a class {class_name}; choose another name")
     try:
         tree = ast.parse(source)
     except SyntaxError:  # a keyword, such as True
-        raise ConfigError(f"--plugin {name}: a class cannot be called {class_name}; give another name") from None
+        raise ConfigError(f"--plugin {name}: {class_name} is not a valid class name; choose another name") from None
     imports = (node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     if class_name in [alias.name for node in imports for alias in node.names]:
-        raise ConfigError(f"--plugin {name}: {class_name} is the name of a class of hebm; give another name")
+        raise ConfigError(f"--plugin {name}: {class_name} is already the name of a class of hebm; choose another name")
 
 
 def _render(source: str, **words: str) -> str:
@@ -209,7 +211,7 @@ def _render(source: str, **words: str) -> str:
 
 
 def _write(files: dict[Path, str]) -> None:
-    """Write all files, or none if one of them exists already."""
+    """Write all files, or none if one of them already exists."""
     _require_new(files)
     try:
         for path, text in files.items():
@@ -221,7 +223,7 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _require_new(paths: Iterable[Path]) -> None:
-    """Raise `ConfigError` if one of the files exists already."""
+    """Raise `ConfigError` if one of the files already exists."""
     existing = [str(path) for path in paths if path.exists()]
     if existing:
         raise ConfigError(f"refusing to overwrite {', '.join(existing)}; give another path")

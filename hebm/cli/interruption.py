@@ -1,4 +1,4 @@
-"""End a command that writes an output batch by batch: say what is kept, and the command that goes on."""
+"""End a command that writes its output in batches: report the finished part, and the command that resumes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def going_on(output: Resumable[Any] | None, total: int, what: str) -> Iterator[None]:
-    """Inside, a signal that asks to stop ends the command with 128 + its number, and an error says what is kept.
+    """Exit with status 128 + n after stop signal n inside the context; after any error, report the finished part.
 
     Arguments:
-        output: that is written; None in processes that write nothing, which say nothing.
+        output: the output; None in processes that do not write and so report nothing.
         total: the number of rows of the whole output.
-        what: the rows are, such as "images".
+        what: the name of the rows, such as "images".
     """
     from hebm.stopping import Interrupted, interrupted_by_signals
 
@@ -41,5 +41,5 @@ def going_on(output: Resumable[Any] | None, total: int, what: str) -> Iterator[N
 def _say(output: Resumable[Any] | None, total: int, what: str, how: str) -> None:
     if output is not None and (how or output.done):
         command = shlex.join(("hebm", *sys.argv[1:]))
-        kept = f"{how}{output.done:,} of {total:,} {what} are kept for {output.target}"
-        click.echo(f"note: {kept}; go on with: {command}", err=True)
+        kept = f"{how}{output.done:,} of {total:,} {what} are saved for {output.target}"
+        click.echo(f"note: {kept}; continue with: {command}", err=True)

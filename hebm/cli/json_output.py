@@ -1,4 +1,4 @@
-"""The option `--json` of commands: one JSON object on the standard output, and nothing else there."""
+"""The option `--json` of commands: print one JSON object on the standard output, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ import click
 
 from hebm.store.metrics import finite
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text, and nothing else."
-)
-"""The flag `--json`; the command gets it as `as_json`."""
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of text.")
+"""The flag `--json`, which commands receive as `as_json`."""
 
 
 def print_json(found: Mapping[str, Any]) -> None:
-    """Print one object on the standard output; NaN and infinities become null.
+    """Print one JSON object on the standard output; NaN and infinities become null.
 
     Arguments:
-        found: what a command found; its keys are in snake_case.
+        found: the result of a command, with keys in snake_case.
     """
     click.echo(json.dumps(finite(found), indent=2, allow_nan=False))
 
 
 @contextlib.contextmanager
 def only_json(as_json: bool) -> Iterator[None]:
-    """Send everything that is printed meanwhile to the error stream, such as what a download says of itself.
+    """Redirect text that is printed inside the context, such as messages of a download, to the error stream.
 
     Arguments:
-        as_json: whether the standard output is for one object; otherwise nothing changes.
+        as_json: False changes nothing.
     """
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         yield

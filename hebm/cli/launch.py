@@ -1,8 +1,8 @@
-"""Run several processes of one command on this machine: start, signal and end them together, and report an error once.
+"""Run several processes of a command on this machine; start, signal and stop them together, and report errors once.
 
-The launcher hands signals on and waits. Once a process fails, the others have a moment to end by
-themselves and are then ended; the launcher's exit status is that of the first to fail. If the launcher dies, its
-processes are told to save and stop.
+The launcher forwards signals and waits. If a process fails, the others get a few seconds to end before they are
+terminated. The launcher's exit status is that of the first process that failed. If the launcher dies, its processes
+save and stop.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hebm.children import handing_on, lifeline, stop_with_parent
 from hebm.errors import HebmError
 
 GRACE = 5.0
-"""Seconds between a failure, SIGTERM and SIGKILL for those that are left."""
+"""Seconds from a failure to SIGTERM, and from SIGTERM to SIGKILL, for the remaining processes."""
 
 
 def launched(processes: int) -> bool:
-    """Start this very command again in several processes and wait for them. False if there is nothing to start.
+    """Start this command in several processes and wait for them; return False if this process should run it itself.
 
     Raises `click.exceptions.Exit` with the status of the first process that failed.
     """
@@ -41,10 +41,10 @@ def launched(processes: int) -> bool:
 def _run(command: list[str], processes: int) -> int:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    # where the processes meet; held here, so that its port is surely free
+    # rendezvous of the processes; this process holds it, so that its port is free
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
-        # one thread each unless told otherwise: processes that share a machine's cores slow each other down
+        # one thread each by default: processes that share cores slow each other down
         "OMP_NUM_THREADS": "1",
         **os.environ,
         "WORLD_SIZE": str(processes),
@@ -57,14 +57,14 @@ def _run(command: list[str], processes: int) -> int:
     with lifeline() as held, handing_on(children):
         for rank in range(processes):
             environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), **held.variables}
-            # a session of their own: Ctrl-C reaches them through the launcher alone, once
+            # a new session, so that Ctrl-C reaches them only once, through the launcher
             child = subprocess.Popen(command, env=environment, pass_fds=held.descriptors, start_new_session=True)
             children.append(child)
         return _wait(children)
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all; return 0, or the exit status of the first that failed (128 + n if a signal n ended it)."""
+    """Wait for all; return 0, or the exit status of the first that failed (128 + n after signal n)."""
     first, failed_at = 0, 0.0
     while any(child.poll() is None for child in children):
         if not first:
@@ -78,7 +78,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _failure(children: list[subprocess.Popen[bytes]]) -> int:
-    """Return 0, or the most telling status: a signal, or else the highest (losing another process also gives 1)."""
+    """Return 0, or the most informative status: a signal, or else the highest (1 can mean that another one died)."""
     codes = [child.returncode for child in children if child.returncode]
     if not codes:
         return 0
@@ -95,16 +95,16 @@ def _without_processes(arguments: list[str]) -> list[str]:
     return kept
 
 
-# ---------------------------------------------------------------- one voice
+# ---------------------------------------------------------------- reporting errors once
 
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Let only the first process of a launch that meets an error report it; the others end silently."""
+    """Let only the first process with an error report it; the others end silently."""
     try:
         yield
         _part()
-    except click.exceptions.Exit:  # an orderly end of all processes, such as after a signal, though a RuntimeError
+    except click.exceptions.Exit:  # a regular end, such as after a signal, although it is a RuntimeError
         _part()
         raise
     except click.Abort:
@@ -120,7 +120,7 @@ def one_voice() -> Iterator[None]:
 
 
 def _part() -> None:
-    """Leave the other processes in good order: threads of theirs that are still there when Python ends abort it."""
+    """Leave the process group, since its threads would abort Python at exit."""
     if "WORLD_SIZE" not in os.environ:
         return
     import torch.distributed as dist
@@ -136,7 +136,7 @@ def _first_to_say() -> bool:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=GRACE))
         return store.add("hebm-error", 1) == 1
-    except (KeyError, RuntimeError):  # no meeting point any more: rather twice than not at all
+    except (KeyError, RuntimeError):  # the store is gone: report twice rather than never
         return True
 
 

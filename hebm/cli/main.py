@@ -1,4 +1,4 @@
-"""The command `hebm`: a group whose commands are plugins, each imported only when it is called."""
+"""The command `hebm`: a group of commands, which are plugins and imported only when called."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hebm.suggest import did_you_mean
 
 
 class Commands(click.Group):
-    """The commands of the entry-point group `hebm_commands`. A broken one affects only those who call it."""
+    """The commands of the entry-point group `hebm_commands`. A broken command only fails when it is called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Before anything is printed, escape what will be; refuse a mistyped `HEBM_BLOCK` before anything is listed."""
+        """Escape unprintable characters in all output, and check `HEBM_BLOCK`, before parsing arguments."""
         print_escaped()
         try:
             for block in from_environment():
@@ -34,11 +34,11 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List their names without importing them."""
+        """List the names of the commands without importing them."""
         return list(registry.names(COMMANDS))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of a name. Raises `PluginError` if it is broken."""
+        """Import and return a command. Raises `PluginError` if it is broken."""
         if cmd_name not in registry.names(COMMANDS):
             return None
         command: click.Command = registry.find(COMMANDS, cmd_name)
@@ -47,7 +47,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look the command up; suggest a near name for an unknown one."""
+        """Look up the command; suggest a similar name for an unknown one."""
         known = registry.names(COMMANDS)
         if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(args[0], known)
@@ -57,21 +57,21 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with their first line of documentation, read without importing them."""
+        """List the commands with the first line of their docstrings, without importing them."""
         entries = registry.status(COMMANDS)
         rows = [(entry.name, f"(broken: {entry.error})" if entry.error else entry.summary) for entry in entries]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete names without importing the commands."""
+        """Complete names of commands without importing them."""
         names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; show warnings about data as notes, and errors that the user can fix as messages with an exit status.
+        """Run the command; print warnings about data as notes, and errors that users can fix as messages.
 
-        A file or folder that the operating system does not give is such an error too.
+        This includes errors of the operating system about a file or folder. Errors set the exit status.
         """
         hide_unreadable()
         try:
@@ -96,7 +96,7 @@ def _as_note(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Show a warning: one about data as a note, once for all processes of a run, any other as Python does."""
+    """Print a warning about data as a note, once for all processes of a run; print others as Python does."""
     if not issubclass(category, DataWarning):
         click.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
     elif os.environ.get("RANK", "0") == "0":
@@ -112,7 +112,7 @@ def _block(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
-"""With `color`, click passes on what looks like a colour in text from outside; it is then spelled out."""
+"""With `color`, click does not strip colour codes in text from outside, so that they are spelled out."""
 
 
 @click.group(cls=Commands, context_settings=_SETTINGS)
@@ -123,7 +123,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
     multiple=True,
     expose_value=False,
     callback=_block,
-    help="Leave plugins out: DISTRIBUTION, GROUP:NAME (such as priors:joint) or DISTRIBUTION/GROUP:NAME. Repeatable; "
+    help="Block plugins: DISTRIBUTION, GROUP:NAME (such as priors:joint) or DISTRIBUTION/GROUP:NAME. Repeatable; "
     f"the environment variable {registry.BLOCK_VARIABLE} takes a list with commas.",
 )
 def main() -> None:

@@ -18,14 +18,14 @@ from hebm.cli.options import UserPath, set_option
     required=True,
     type=UserPath(exists=True, dir_okay=False),
     metavar="FILE.toml",
-    help="A run's file, or one with [data] and [evaluate] alone.",
+    help="The file of a run, or one with only [data] and [evaluate].",
 )
 @set_option
-@click.option("-o", "--output", type=UserPath(dir_okay=False), help="FILE.json for the measurements.")
+@click.option("-o", "--output", type=UserPath(dir_okay=False), help="Write the measurements to this .json file.")
 @click.option(
     "--stats",
     type=UserPath(exists=True, dir_okay=False),
-    help="Compare with the moments in this .npz (pytorch-fid's format) instead of the data's images.",
+    help="Compare with the moments in this .npz (pytorch-fid's format) in place of the data's images.",
 )
 @click.option(
     "--save-stats",
@@ -44,13 +44,13 @@ def command(
 ) -> None:
     """Measure IMAGES (a folder, .zip, .tar or .npz) against a data set: `hebm measure samples.npz --data run.toml`.
 
-    All of IMAGES are used, and evaluate.samples reference images. A metric that needs a trained model is an error;
-    without evaluate.metrics, the default ones that need no model are computed. A metric that fails is listed with its
+    Uses all IMAGES and evaluate.samples reference images. A metric that needs a trained model is an error. Without
+    evaluate.metrics, the default metrics that need no model are computed. If a metric fails, it is listed with its
     reason, the others are measured, and the exit status is 1.
 
-    pytorch-fid's statistics are of its Inception: use them with --set 'evaluate.extractors=["inception"]'.
+    Statistics of pytorch-fid come from its Inception network: use them with --set 'evaluate.extractors=["inception"]'.
 
-    With --json: `images`, and what metrics.json of a run has: `measurements`, `conditions`, `failures` and so on.
+    With --json: `images` and the keys of a run's metrics.json: `measurements`, `conditions`, `failures` and so on.
     """
     from hebm.measuring import measure
     from hebm.store.durable import replace_file, reporting

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hebm.config.shipped import found
 
 
 class UserPath(click.Path):
-    """A path in which `~` and `$VARIABLE` are replaced, as in files: shells leave `--option=~/x` as it is.
+    """A path in which `~` and `$VARIABLE` are replaced, since shells do not expand `--option=~/x`.
 
-    What is wrong with a relative path is told with the place that was looked at.
+    Errors about a relative path also show the absolute path.
     """
 
     def __init__(self, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
@@ -32,10 +32,10 @@ class UserPath(click.Path):
 
 
 class ConfigPath(UserPath):
-    """A configuration's path, or the name of one that comes with hebm, such as `quickstart`."""
+    """The path of a configuration, or the name of one that comes with hebm, such as `quickstart`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path. Raises `ConfigError` for a name that no configuration has."""
+        """Return the path. Raises `ConfigError` for an unknown name."""
         return found(Path(super().convert(value, param, ctx)))
 
 
@@ -56,17 +56,19 @@ processes_option = click.option(
     help="Number of processes to start on this machine.",
 )
 allow_option = click.option(
-    "--allow-changes", is_flag=True, help="Go on although configuration, data or versions changed since it started."
+    "--allow-changes",
+    is_flag=True,
+    help="Continue even if configuration, data or versions changed since the run started.",
 )
 
 force_option = click.option(
-    "--force", is_flag=True, help="Replace an existing output, and an unfinished one of other options."
+    "--force", is_flag=True, help="Replace an existing output, or an unfinished one from other options."
 )
 unfinished_option = click.option(
-    "--allow-unfinished", is_flag=True, help="Use the weights of a run whose training is not over."
+    "--allow-unfinished", is_flag=True, help="Accept a run whose training is not finished."
 )
 
 
 def warner(main: bool) -> Callable[[str], None]:
-    """Return a function that shows notes to the user; in other processes than the main one it does nothing."""
+    """Return a function that prints notes for the user in the main process, and does nothing in others."""
     return lambda message: click.echo(f"note: {message}", err=True) if main else None

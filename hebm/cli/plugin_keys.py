@@ -1,4 +1,4 @@
-"""The keys of a component: what `hebm plugins NAME` says of each, as text and for programs."""
+"""Describe the keys of a component for `hebm plugins NAME`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ComponentKey:
     """A key of a component.
 
     Arguments:
-        name: with dots where it is in a table inside the component's.
-        field: of the recipe.
-        base: the recipe that the key's table has by default; None if the class's own defaults count.
-        table: whether the key holds a table, whose keys follow.
+        name: the key, with dots if it is in a nested table.
+        field: the field of the recipe.
+        base: the default recipe of the key's table; None for the class's own defaults.
+        table: True if the value is a table, whose keys follow.
     """
 
     name: str
@@ -34,47 +34,47 @@ class ComponentKey:
 
     @property
     def type(self) -> str:
-        """Return what values it takes, in a user's words."""
+        """The allowed values, in words for users."""
         choices = self.field.metadata.get("choices")
         return f"one of {', '.join(map(repr, choices))}" if choices else describe(self.field.type)
 
     @property
     def doc(self) -> str:
-        """Return what the recipe says of it."""
+        """The meaning of the key."""
         return str(self.field.metadata.get("doc", ""))
 
     @property
     def required(self) -> bool:
-        """Whether a file must have it."""
+        """True if a file must set the key."""
         return self.field.default is attrs.NOTHING and self.base is None
 
     def default(self) -> Any:
-        """Return its value when it is left out; None if that is allowed or if it is required.
+        """Return the default; None if the key is optional without a default, or required.
 
-        Raises `HebmError` for a default that cannot be made, such as another plugin, itself broken.
+        Raises `HebmError` for a default that cannot be made, such as a broken plugin.
         """
         with shield("it cannot be made"):
             return default_of(self.field) if self.base is None else getattr(self.base, self.field.name)
 
     def as_text(self) -> str:
-        """Describe it on one line."""
+        """Return a description on one line."""
         limits = [form.format(self.field.metadata[key]) for key, form in _BOUNDS.items() if key in self.field.metadata]
         about = ", ".join([self.type, *limits]) + ("" if self.table else f"; {self._default_as_text()}")
         return f"{about}. {self.doc}".rstrip()
 
     def _default_as_text(self) -> str:
-        from hebm.config.writing import inline  # only here: a listing needs no TOML
+        from hebm.config.writing import inline  # imported here: a listing needs no TOML
 
         if self.required:
             return "required"
         try:
             value = self.default()
-            return "may be left out" if value is None else f"default {inline(value)}"
+            return "optional" if value is None else f"default {inline(value)}"
         except HebmError as error:
             return f"default unavailable ({error})"
 
     def to_json(self) -> dict[str, Any]:
-        """Return name, type, required, default, doc, and the bounds that it has: low, above, high, unit, choices."""
+        """Return name, type, required, default, doc, and its bounds: low, above, high, unit, choices."""
         from hebm.config.writing import plain
 
         found: dict[str, Any] = {"name": self.name, "type": self.type, "required": self.required, "doc": self.doc}
@@ -87,7 +87,7 @@ class ComponentKey:
 
 
 def component_keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[ComponentKey]:
-    """Yield each key of a recipe's class; the keys of a table inside it follow, dotted, with their defaults there."""
+    """Yield each key of a recipe class. The keys of a nested table follow, with dots and their defaults there."""
     for field in fields_of(cls):
         settings = _settings_class(field.type)
         key = ComponentKey(prefix + field.name, field, base, settings is not None)

@@ -1,4 +1,4 @@
-"""`hebm plugins`: list what is installed; show the keys of a component."""
+"""`hebm plugins`: list the installed components; describe one of them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SHORT = {short_group(group): group for group in GROUPS}
 @click.command("plugins")
 @click.argument("name", required=False)
 @click.option("--group", type=click.Choice([*_SHORT, *GROUPS]), metavar="GROUP", help=f"One of {', '.join(_SHORT)}.")
-@click.option("--load", is_flag=True, help="Import every plugin, to find all that are broken (seconds).")
+@click.option("--load", is_flag=True, help="Import every plugin to find all broken ones (takes seconds).")
 @json_option
 def command(name: str | None, group: str | None, load: bool, as_json: bool) -> None:
-    """List the installed components, or describe the one called NAME: its keys, types, defaults and origin.
+    """List the installed components, or describe NAME with its keys, types, defaults and origin.
 
-    With --json: `interface`, `blocked`, `unreadable` (distributions that cannot be read: `distribution` and `error` of
-    each) and `plugins`, a list. Each has `group`, `name`, `origins` (distribution,
-    version, path), `summary` and `error` (null if none was found); with NAME it has `origin` (also file and line),
-    `documentation` and `keys` (name, type, required, default, doc, and low, above, high, unit or choices).
+    With --json: `interface`, `blocked`, `unreadable` (unreadable distributions, each with `distribution` and `error`)
+    and `plugins`, a list. Each plugin has `group`, `name`, `origins` (distribution, version, path), `summary` and
+    `error` (null if none was found). With NAME, it has `origin` (also file and line), `documentation` and `keys` (name,
+    type, required, default, doc, and low, above, high, unit or choices).
     """
     groups = tuple(GROUPS) if group is None else (_SHORT.get(group, group),)
     if as_json:
@@ -58,14 +58,14 @@ def _list(groups: tuple[str, ...], load: bool) -> None:
             about = " ".join(f"BROKEN: {entry.error}".split()) if entry.error else entry.summary
             click.echo(f"  {entry.name:{width}}  {origins:12}  {about}".rstrip())
     if unreadable := installed_distributions().unreadable:
-        click.echo("distributions that cannot be read, as if they were not installed")
+        click.echo("unreadable distributions, which are ignored")
     for one in unreadable:
         click.echo(f"  {one.distribution:{width}}  BROKEN: {one.cause}; reinstall or remove it")
     if registry.blocked():
         click.echo(f"blocked: {', '.join(registry.blocked())}")
-    click.echo(f"The plugin interface has number {INTERFACE}; `hebm plugins NAME` shows keys and defaults.")
+    click.echo(f"Plugin interface {INTERFACE}. `hebm plugins NAME` shows keys and defaults.")
     if not load:
-        click.echo("`--load` imports all plugins, to find every one that is broken.")
+        click.echo("`--load` imports all plugins to find every broken one.")
 
 
 def _listed(groups: tuple[str, ...], load: bool) -> list[dict[str, Any]]:
@@ -94,12 +94,12 @@ def _origin(origin: registry.Origin) -> dict[str, Any]:
 
 
 def _having(groups: tuple[str, ...], name: str) -> list[str]:
-    """Return the groups that have a name. Raises `PluginError` if there are none."""
+    """Return the groups that contain the name. Raises `PluginError` if none does."""
     having = [group for group in groups if name in registry.names(group)]
     if not having:
         known = {known for group in groups for known in registry.names(group)}
         raise PluginError(
-            f"there is no plugin {name!r}{did_you_mean(name, known)}; `hebm plugins` lists them{unreadable_note()}"
+            f"no plugin {name!r} is installed{did_you_mean(name, known)}; `hebm plugins` lists all{unreadable_note()}"
         )
     return having
 
@@ -139,7 +139,7 @@ def _parameters(found: click.Command) -> list[tuple[str, str]]:
 
 
 def _described(groups: tuple[str, ...], name: str) -> list[dict[str, Any]]:
-    """Return what is known of a name in each group that has it. Raises `PluginError` if one of them is broken."""
+    """Return the description of a name in each group that has it. Raises `PluginError` if one is broken."""
     return [_plain(group, name) for group in _having(groups, name)]
 
 

@@ -1,4 +1,4 @@
-"""`hebm report`: write the page of a run again."""
+"""`hebm report`: write the report of a run again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hebm.cli.options import UserPath
 @click.command()
 @click.argument("run", type=UserPath())
 def command(run: Path) -> None:
-    """Draw report.html of the run folder RUN again, from the files in it: no model, no data."""
-    from hebm.report.page import write_report  # only when called: plotting takes a second to import
+    """Write report.html of the run folder RUN again from its files, without model and data."""
+    from hebm.report.page import write_report  # imported here: plotting takes a second to import
     from hebm.store.run_folder import RunFolder
 
     click.echo(write_report(RunFolder(run)))

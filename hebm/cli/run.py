@@ -1,4 +1,4 @@
-"""`hebm run`: train, sample, evaluate, report; resume if the run was interrupted."""
+"""`hebm run`: train, sample, evaluate and report; resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 @click.option(
     "--runs",
     type=UserPath(),
-    help="Where runs live: NAME is a folder there.  [default: runs, or where CONFIG is a run's own config.toml]",
+    help="The folder of runs, in which NAME is created.  [default: runs, or that of the run whose file CONFIG is]",
 )
 @processes_option
 @allow_option
 @click.option(
     "--extend",
     is_flag=True,
-    help="Train a run further with more steps: exactly as if it had had them from the start, or not at all.",
+    help="Train a run further with more steps, with exactly the result of a longer run, or fail if this is impossible.",
 )
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="Do not show progress.")
 @one_voice()
 def command(
     config: Path,
@@ -44,13 +44,12 @@ def command(
     extend: bool,
     quiet: bool,
 ) -> None:
-    """Train, sample, evaluate and report the experiment CONFIG; started again, it resumes.
+    """Train, sample, evaluate and report the experiment CONFIG, or resume it.
 
-    Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. CONFIG may be a run's
-    own config.toml: then it is that run which goes on. If a metric fails, all else is measured and the exit
-    status is 1.
+    Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. If CONFIG is the
+    config.toml of a run, that run resumes. If a metric fails, the others are measured and the exit status is 1.
     """
-    from hebm.config.experiment import Experiment  # the heavy imports wait until a run is certain
+    from hebm.config.experiment import Experiment  # slow imports follow once the configuration is valid
 
     _verify(config)
     experiment = Experiment.load(config, overrides)
@@ -88,7 +87,7 @@ def command(
 
 
 def _verify(config: Path) -> None:
-    """Open the run whose own config.toml this is, if it is one: a changed file must not be read as a new experiment."""
+    """If this is a run's config.toml, open the run, so that a changed file is not read as a new experiment."""
     from hebm.store.run_folder import RunFolder
     from hebm.stored_runs import read_run
 
@@ -98,7 +97,7 @@ def _verify(config: Path) -> None:
 
 
 def _place(config: Path, runs: Path | None, name: str) -> Path:
-    """Return where the run is: the folder that a run's own config.toml is in, or NAME among the runs."""
+    """Return the run folder: the folder of a run's config.toml, or NAME in the folder of runs."""
     from hebm.store.run_folder import RunFolder
 
     home = RunFolder(config.parent)
@@ -108,7 +107,7 @@ def _place(config: Path, runs: Path | None, name: str) -> Path:
 
 
 def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> float:
-    """Train to the end, in how many seconds; asked to stop by signal n, exit with 128 + n once everything is saved."""
+    """Train to the end and return the seconds; after stop signal n, save and exit with status 128 + n."""
     from hebm import pipeline
     from hebm.progress import Progress
     from hebm.stopping import stop_on_signals
@@ -124,7 +123,7 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
 
 
 def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float, quiet: bool) -> None:
-    """Evaluate; a Ctrl-C leaves the trained run to be evaluated next time."""
+    """Evaluate the run. After Ctrl-C, the next start evaluates it."""
     from hebm import pipeline
     from hebm.progress import Progress
 

@@ -1,4 +1,4 @@
-"""`hebm sample`: images from a trained run."""
+"""`hebm sample`: draw images from a trained run."""
 
 from __future__ import annotations
 
@@ -24,41 +24,51 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="How many images.")
+@click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Number of images.")
 @click.option(
     "-o",
     "--output",
     type=UserPath(),
     required=True,
-    help="A folder for PNGs, FILE.npz, FILE.npy, or GRID.png for one picture of all.",
+    help="A folder for PNGs, or FILE.npz, FILE.npy, or GRID.png for one picture of all images.",
 )
 @click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True, help="Images per row of GRID.png.")
 @force_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Sample i depends on it and i.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed; sample i depends only on it and i."
+)
 @click.option(
     "--label",
     "labels",
     metavar="CLASS",
     multiple=True,
-    help="All images of this class: its name, or its number from 0. Repeated: of these classes in turn.",
+    help="Draw images of this class, by name or by number from 0. Repeat to draw from several classes in turn.",
 )
 @click.option(
-    "--attributes", metavar="NAMES", help='All images with these, as in "male,smiling,-eyeglasses": - is without.'
+    "--attributes",
+    metavar="NAMES",
+    help='Draw images with these attributes, such as "male,smiling,-eyeglasses", where - means without.',
 )
 @click.option("--after", help="Stop after this transition of the prior, such as 'stage 1' or 'level 2'.")
 @click.option(
-    "--steps", type=click.IntRange(min=0), help="Length of the chains, instead of the prior's own; 0: where they start."
+    "--steps",
+    type=click.IntRange(min=0),
+    help="Length of the chains, in place of the prior's setting; 0 draws the points where chains start.",
 )
 @click.option(
     "--start-proposals",
     type=click.IntRange(min=1),
-    help="Draws that each chain's start is chosen among, instead of the prior's own.",
+    help="Number of proposals for each chain's start, in place of the prior's setting.",
 )
 @click.option(
-    "--decode", type=click.Choice(("mean", "sample")), default="mean", show_default=True, help="E[x|z] or a draw."
+    "--decode",
+    type=click.Choice(("mean", "sample")),
+    default="mean",
+    show_default=True,
+    help="mean: E[x|z]; sample: a draw from p(x|z).",
 )
 @click.option(
-    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Scales the prior's u."
+    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Factor of the drawn u."
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
 @click.option(
@@ -66,7 +76,7 @@ if TYPE_CHECKING:
     type=click.Choice(("auto", "cpu", "cuda", "mps")),
     default="cpu",
     show_default=True,
-    help="Where to compute.",
+    help="Device of the computation.",
 )
 @processes_option
 @unfinished_option
@@ -90,14 +100,13 @@ def command(
     processes: int,
     allow_unfinished: bool,
 ) -> None:
-    """Draw images from the trained RUN: the i-th is the same for any number of processes.
+    """Draw images from the trained RUN. Image i does not depend on the number of processes.
 
-    A folder gets 000000.png, …; FILE.npy holds the images, uint8 (N, H, W, C); FILE.npz holds them as `images`, and
-    where classes or attributes were asked for, `labels` with their names in `classes` or `attributes`.
+    A folder gets 000000.png, …; FILE.npy holds the images, uint8 (N, H, W, C); FILE.npz holds them as `images` and, if
+    classes or attributes are given, `labels` with their names in `classes` or `attributes`.
 
-    Each batch is written at once. After an interruption the same command goes on where it stopped, and the files are
-    those of an uninterrupted one. An existing output, or an unfinished one of other options, is replaced only with
-    --force.
+    Each batch is written immediately. After an interruption, the same command resumes where it stopped, with the same
+    result. An existing output, or an unfinished one from other options, is replaced only with --force.
     """
     if launched(processes):
         return
@@ -141,7 +150,7 @@ def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, ac
 
 
 class Means:
-    """The mean of each diagnostic over the images that were drawn."""
+    """The mean of each diagnostic over the drawn images."""
 
     def __init__(self) -> None:
         self.sums: dict[str, tuple[float, int]] = {}
@@ -154,7 +163,7 @@ class Means:
 
 
 def _how(means: Means, adaptations: Mapping[str, Adaptation]) -> Iterator[str]:
-    """Yield a line for each diagnostic of the draws, and for each chain whose step size was adapted."""
+    """Yield a line for each diagnostic of the draws and for each chain with an adapted step size."""
     from hebm.report.numbers import percent, significant
 
     for name, (total, count) in means.sums.items():

@@ -1,4 +1,4 @@
-"""`hebm sweep`: many runs from one file, one table."""
+"""`hebm sweep`: run variants of an experiment with several seeds, and compare them in a table."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=ConfigPath())
 @set_option
-@click.option("--runs", type=UserPath(), default=Path("runs"), show_default=True, help="Where runs live.")
+@click.option("--runs", type=UserPath(), default=Path("runs"), show_default=True, help="The folder of runs.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="How many runs at a time on this machine, each on a GPU of its own where there are several.  [default: 1]",
+    help="Number of parallel runs on this machine, each on its own GPU if there are several.  [default: 1]",
 )
-@click.option("--slurm", is_flag=True, help="Submit a job for each run to a SLURM cluster, and end.")
+@click.option("--slurm", is_flag=True, help="Submit a job for each run to a SLURM cluster, and exit.")
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="List the runs, what each needs and how long it will take, told by finished runs or a few steps.",
+    help="List the runs with their dependencies and times, estimated from finished runs or a few steps.",
 )
-@click.option("--table", is_flag=True, help="Show the table of the runs that are finished; run nothing.")
+@click.option("--table", is_flag=True, help="Only show the table of finished runs.")
 @against_option
 @json_option
 def command(
@@ -47,30 +47,30 @@ def command(
     against: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the sweep FILE: variants of one run, with several seeds; started again, it goes on.
+    """Run the sweep FILE, which has variants of one run and several seeds, or resume it.
 
     A sweep file has `base` (the file of a run, next to it), `seeds` and, for each variant, a table [variants.NAME] with
-    changes of keys. Each run is a `hebm run` with a folder of its own, RUNS/SWEEP-VARIANT-SEED. Variants take the
-    backbone that the base file's run has trained with the same seed, unless they change it. Finished runs are not run
-    again, and a run that fails does not stop the others. The end is the table of `hebm compare`, RUNS/SWEEP.html, and
-    RUNS/SWEEP.measurements for --against. The exit status is 1 if a run failed.
+    changes of keys. Each run is a `hebm run` in its own folder, RUNS/SWEEP-VARIANT-SEED. Variants use the backbone that
+    the base file's run trained with the same seed, unless they change it. Finished runs are not repeated, and a run
+    that fails does not stop the others. At the end, the command shows the table of `hebm compare`, and writes
+    RUNS/SWEEP.html and RUNS/SWEEP.measurements for --against. The exit status is 1 if a run failed.
 
-    With --slurm each run is a job: those that train a backbone, those that wait for it, and one for the table, which is
-    then in RUNS/SWEEP.slurm/table. A job that is near its time limit saves and requeues. Started again, the command
-    submits what is neither finished nor queued. The table [slurm] of FILE, or --set slurm.KEY=VALUE, says what a job
-    asks for: partition, account, qos, constraint, nodelist, exclude, gres, cpus_per_task, gpus_per_node, mem_gb,
-    timeout_min, signal_delay_s, max_num_timeout, setup (shell commands), options (others of sbatch).
+    With --slurm, each run is a job. Jobs wait for the job that trains their backbone, and a last job writes the table
+    to RUNS/SWEEP.slurm/table. A job near its time limit saves and returns to the queue. Started again, the command
+    submits the runs that are neither finished nor queued. The table [slurm] of FILE, or --set slurm.KEY=VALUE, sets the
+    resources of a job: partition, account, qos, constraint, nodelist, exclude, gres, cpus_per_task, gpus_per_node,
+    mem_gb, timeout_min, signal_delay_s, max_num_timeout, setup (shell commands), options (other options of sbatch).
 
-    With --json: `sweep` and `runs`, each with `name`, `variant`, `seed`, `folder`, `needs` and `state`; of --dry-run
-    also `seconds` (null if unknown), of --slurm `job`, otherwise `reason` and `log`, and next to `runs` what `hebm
-    compare -o FILE.json` writes (`comparison`), `page`, `measurements` and, of --against, `against`.
+    With --json: `sweep` and `runs`, each with `name`, `variant`, `seed`, `folder`, `needs` and `state`. With --dry-run,
+    each also has `seconds` (null if unknown); with --slurm, `job`; otherwise `reason` and `log`, and the object has
+    `comparison` (as `hebm compare -o FILE.json` writes it), `page`, `measurements` and, with --against, `against`.
     """
     _require_one_way(slurm, jobs, dry_run, table)
     from hebm.config.sweep_file import Sweep
     from hebm.report.measured_rows import read_rows
     from hebm.sweeps.running import SweepPlan
 
-    committed = None if against is None else read_rows(against)  # before this sweep's own are written
+    committed = None if against is None else read_rows(against)  # before this sweep writes its own
     plan = SweepPlan.of(Sweep.load(file, overrides), runs)
     if committed is not None:
         plan.require_common(committed)
@@ -89,9 +89,9 @@ def command(
 def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) -> None:
     """Raise `ConfigError` for options that exclude each other."""
     if slurm and jobs is not None:
-        raise ConfigError("--jobs: is for runs on this machine; on a cluster SLURM decides how many run at a time")
+        raise ConfigError("--jobs applies to runs on this machine; on a cluster, SLURM decides how many run at a time")
     if table and (slurm or dry_run):
-        raise ConfigError(f"--table: runs nothing; leave out {'--slurm' if slurm else '--dry-run'}")
+        raise ConfigError(f"--table runs nothing; leave out {'--slurm' if slurm else '--dry-run'}")
 
 
 def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
@@ -107,11 +107,11 @@ def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
     print_json({"sweep": plan.sweep.name, "jobs": jobs, "runs": runs})
 
 
-# ---------------------------------------------------------------- the end
+# ---------------------------------------------------------------- the result
 
 
 def _show(result: SweepResult, committed: Sequence[Row] | None, as_json: bool) -> None:
-    """Show the table, what was written and what failed; end with the status that says the outcome."""
+    """Show the table, the written files and the failures; exit with the status of the result."""
     plan, comparison = result.plan, result.comparison
     shown = comparison if not result.stopped else None
     if shown is not None and not as_json:
@@ -160,7 +160,7 @@ def _on_slurm(
     else:
         found = submitted(plan, lambda line: click.echo(line, err=True), against)
     if not found.finished and not plan.sweep.slurm.asks_for_gpu:
-        click.echo("note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one", err=True)
+        click.echo("note: the jobs request no GPU; set slurm.gpus_per_node = 1 to request one", err=True)
     if found.finished and not dry_run:
         _show(plan.seen(), committed, as_json)
     elif as_json:

@@ -1,4 +1,4 @@
-"""`hebm verify`: check that a run folder is what hebm wrote."""
+"""`hebm verify`: check the files of a run folder against their checksums."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hebm.cli.options import run_argument
 
 @click.command()
 @run_argument
-@click.option("--accept", is_flag=True, help="Accept the present config.toml, manifest.json and metrics.json.")
+@click.option("--accept", is_flag=True, help="Accept the current config.toml, manifest.json and metrics.json.")
 def command(run: Path, accept: bool) -> None:
-    """Check every file of RUN that has a checksum: its own three files and all checkpoints.
+    """Check the configuration, manifest, measurements and checkpoints of RUN against their checksums.
 
-    `sha256sum -c SHA256SUMS` in the folder checks all but the checkpoints too.
+    `sha256sum -c SHA256SUMS` in the folder checks the same files except the checkpoints.
     """
     from hebm.errors import CheckpointError
     from hebm.store.checkpoints import list_checkpoints, verify

@@ -1,1 +1,1 @@
-"""Read TOML files as recipes: strictly, reporting all errors at once, each with its place."""
+"""Read TOML files as recipes, strictly, with all errors reported at once and located."""

@@ -1,4 +1,4 @@
-"""The components that a recipe names, at any depth."""
+"""List the components in a recipe, at any depth."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hebm.config.recipes import fields_of, group_of
 
 @attrs.frozen(eq=False)
 class Component:
-    """A registered component that a recipe names.
+    """A registered component in a recipe.
 
     Arguments:
-        group: of the registry, such as "hebm_priors".
-        name: as registered.
+        group: the group in the registry, such as "hebm_priors".
+        name: the registered name.
         recipe: its recipe.
-        depth: how many components it is nested in.
+        depth: the number of components that it is nested in.
     """
 
     group: str
@@ -29,7 +29,7 @@ class Component:
 
 
 def components(recipe: Any, depth: int = 0) -> Iterator[Component]:
-    """Yield the component that a recipe is, if it is one, then those in its fields."""
+    """Yield the recipe itself, if it is a component, then the components in its fields."""
     group = group_of(type(recipe))
     if group:
         yield Component(group, registry.name_of(type(recipe)), recipe, depth)
@@ -41,6 +41,6 @@ def components(recipe: Any, depth: int = 0) -> Iterator[Component]:
 
 
 def distributions(recipe: Any) -> set[str]:
-    """Return the distributions whose components a recipe names, at any depth."""
+    """Return the distributions of the components in a recipe, at any depth."""
     found = (registry.origin(component.group, component.name).distribution for component in components(recipe))
     return {distribution for distribution in found if distribution}

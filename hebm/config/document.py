@@ -1,4 +1,4 @@
-"""A TOML file with its overrides, and where each key is written."""
+"""A TOML file with its overrides, and the place of each key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hebm.errors import ConfigError
 
 
 def dotted(path: Path) -> str:
-    """Return a path as a user writes it.
+    """Return a path in the notation of users.
 
     Example:
         >>> dotted(("evaluate", "metrics", 1, "two words"))
@@ -39,11 +39,11 @@ class Document:
     """A configuration file with its overrides.
 
     Arguments:
-        name: the file, for messages.
-        text: its content.
+        name: the file's name in messages.
+        text: the file's content.
         overrides: changes of its keys, in order.
         table: the parsed content with the overrides applied.
-        retyped: tables whose `type` was changed by an override.
+        retyped: the tables whose `type` an override changed.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Document:
     retyped: set[Path] = attrs.field(factory=set)
 
     def stale(self, path: Path) -> bool:
-        """Return whether a key belongs to the `type` that its table had before an override changed it."""
+        """Return whether a key belongs to the former `type` of its table, which an override changed."""
         return path[:-1] in self.retyped and not any(path == override.path[: len(path)] for override in self.overrides)
 
     def place(self, path: Path) -> str:
-        """Return where a key is set: the change that sets it, or `file:line` of the key or of the table around it."""
+        """Return where a key is set: the override that sets it, or `file:line` of the key or of its table."""
         for override in reversed(self.overrides):
             if path[: len(override.path)] == override.path:
                 return override.source
@@ -66,12 +66,12 @@ class Document:
             if line is not None:
                 return f"{self.name}:{line}"
             for override in reversed(self.overrides):
-                if override.path[:depth] == path[:depth]:  # a table that an override alone has made
+                if override.path[:depth] == path[:depth]:  # a table that exists only by an override
                     return override.source
         return self.name
 
     def written(self, path: Path) -> str | None:
-        """Return what the command line has for a key, as it was written there; None if it does not set the key."""
+        """Return the text of a key's value on the command line; None if the command line does not set it."""
         return next((override.text for override in reversed(self.overrides) if override.path == path), None)
 
     def _line(self, path: Path) -> int | None:
@@ -84,15 +84,16 @@ class Document:
 
 
 def read(path: str | FilePath, overrides: Sequence[Override] = ()) -> Document:
-    """Read a file and change some of its keys.
+    """Read a file and apply overrides.
 
-    Raises `ConfigError` if the file cannot be read, is not TOML (with its line), or a change goes through a value.
+    Raises `ConfigError` if the file cannot be read, is not TOML (with the line), or if an override treats a value as a
+    table.
     """
     return read_text(_text(path), str(path), overrides)
 
 
 def read_text(text: str, name: str, overrides: Sequence[Override] = ()) -> Document:
-    """Return the document of a file's text with some keys changed. Raises `ConfigError` as `read` does."""
+    """Return the document of a text with overrides applied. Raises `ConfigError` like `read`."""
     document = Document(name, text, tuple(overrides))
     document.table = _parsed(document)
     for override in document.overrides:
@@ -119,16 +120,16 @@ def _text(path: str | FilePath) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """Decode UTF-8, or what editors and shells on Windows mark as UTF-8 or UTF-16 by the first bytes."""
+    """Decode UTF-8, or UTF-8 or UTF-16 with a byte-order mark, as editors and shells on Windows write it."""
     return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def _of_a_folder(folder: FilePath) -> str:
-    """Return what to do instead of reading a folder as a file."""
+    """Return the advice for a folder that was given as a file."""
     own = folder / "config.toml"
     if own.is_file():
         return (
-            f"the configuration of this run is {own}: `hebm run {own}` goes on with it, `hebm report`, `evaluate` and "
+            f"the configuration of this run is {own}: `hebm run {own}` resumes it; `hebm report`, `evaluate` and "
             "`sample` take the folder"
         )
     return "give a TOML file; `hebm init` writes one to start from"

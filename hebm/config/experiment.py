@@ -1,4 +1,4 @@
-"""A whole experiment: what one TOML file says, or recipes put together in Python."""
+"""A whole experiment, read from one TOML file or put together from recipes in Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FOLDER_NAME = r"\w[\w.+-]{0,99}"
 
 @recipe
 class Experiment:
-    """What is trained on what, and how it is trained and measured.
+    """The data, backbone and prior of a run, and how it is trained and measured.
 
     Example:
         >>> import hebm
@@ -44,15 +44,15 @@ class Experiment:
 
     name: str = option(
         _UNNAMED,
-        doc="the run's folder; the file's name when left out; at most 100 letters, digits and . _ + -",
+        doc="name of the run and its folder, by default the file's name; at most 100 letters, digits and . _ + -",
         pattern=_FOLDER_NAME,
     )
-    seed: int = option(0, low=0, high=2**63 - 1, doc="every random number is derived from it")
-    data: DatasetRecipe = option(doc="the images")
+    seed: int = option(0, low=0, high=2**63 - 1, doc="seed of all random numbers")
+    data: DatasetRecipe = option(doc="the data set of images")
     backbone: BackboneRecipe = option(doc="the top-down generator")
     prior: PriorRecipe = option(doc="the prior over its latents")
-    train: SchemeRecipe = option(factory=defaults.TRAIN, doc="the training scheme; two-phase when left out")
-    evaluate: EvaluateSettings = option(factory=EvaluateSettings, doc="what is measured, and how")
+    train: SchemeRecipe = option(factory=defaults.TRAIN, doc="the training scheme; two-phase by default")
+    evaluate: EvaluateSettings = option(factory=EvaluateSettings, doc="metrics and settings of evaluation")
     run: RunSettings = option(factory=RunSettings, doc="device, precision, checkpoints, logging")
 
     @classmethod
@@ -60,12 +60,12 @@ class Experiment:
         """Read the experiment of a TOML file.
 
         Arguments:
-            path: the file; its stem is the experiment's name unless it gives one.
-            changes: values by dotted key, such as `{"seed": 1, "prior.sampler": hebm.ULA(steps=10)}`: what TOML can
-                hold, recipes, or None, which leaves a key out. `--set` texts do as well. A change of a `type` drops the
-                keys of its table in the file that the new type does not have.
+            path: the file. Its stem is the experiment's name unless the file sets one.
+            changes: values by dotted key, such as `{"seed": 1, "prior.sampler": hebm.ULA(steps=10)}`: TOML values,
+                recipes, or None, which removes a key; or `--set` texts. A change of a `type` drops the file's keys of
+                this table that the new type does not have.
 
-        Raises `ConfigError` with every problem of the file, each with its place, key and what is allowed.
+        Raises `ConfigError` with all problems of the file, each with its place, its key and the allowed values.
 
         Example:
             experiment = hebm.Experiment.load("benchmarks/quickstart.toml", {"seed": 1})
@@ -74,7 +74,7 @@ class Experiment:
         document = read(path, in_toml(overrides))
         if is_sweep(document.table):
             raise ConfigError(
-                f"{path}: is a sweep, a file for several runs; start them with `hebm sweep {path}`, list them with "
+                f"{path}: is a sweep file, for several runs; start them with `hebm sweep {path}`, list them with "
                 f"`hebm sweep {path} --dry-run`, check them with `hebm check {path}`"
             )
         document.table.setdefault("name", Path(path).stem)
@@ -82,39 +82,39 @@ class Experiment:
 
     @classmethod
     def from_toml(cls, text: str, name: str, changes: Changes = ()) -> Self:
-        """Return the experiment of a resolved configuration's text.
+        """Return the experiment of a run's configuration.
 
         Arguments:
             text: the content of a run's `config.toml`.
-            name: what to call it in messages.
+            name: its name in messages.
             changes: as for `load`.
 
-        Raises `ConfigError` as `load` does.
+        Raises `ConfigError` like `load`.
         """
         overrides = parse(changes)
         return _with_recipes(structure(cls, read_text(text, name, in_toml(overrides))), overrides)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Self:
-        """Read the experiment of a table in memory. Raises `ConfigError` as `load` does, without line numbers."""
+        """Return the experiment of a table in memory. Raises `ConfigError` like `load`, without line numbers."""
         return structure(cls, Document("table", "", table=table))
 
     def __str__(self) -> str:
         return self.to_toml()
 
     def to_toml(self) -> str:
-        """Return the whole experiment as TOML, defaults included; reading it back gives an equal one.
+        """Return the whole experiment as TOML, including defaults. Reading it back gives an equal experiment.
 
         Raises `ConfigError` for a value that TOML cannot hold.
         """
         return dumps(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the experiment as a TOML file; an existing file is replaced.
+        """Write the experiment to a TOML file. An existing file is replaced.
 
-        An experiment that was given no name takes the file's.
+        An experiment without a name takes the name of the file.
 
-        Raises `ConfigError` for a value that TOML cannot hold, `CheckpointError` if the file cannot be written.
+        Raises `ConfigError` for a value that TOML cannot hold, and `CheckpointError` if the file cannot be written.
         """
         file = Path(os.path.abspath(path))
         named: Any = attrs.evolve(self, name=file.stem) if self.name == _UNNAMED else self  # type: ignore[misc]
@@ -125,7 +125,7 @@ class Experiment:
 
 
 def require_experiment(value: Any) -> Experiment:
-    """Return a value that is an experiment. Raises `ConfigError` for anything else, a file's name for example."""
+    """Return the value if it is an experiment. Raises `ConfigError` for anything else, such as a file name."""
     if isinstance(value, Experiment):
         return value
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""Carry live Python values (`hebm.config.recipes.live`) from one recipe to another that was read from a file."""
+"""Copy live Python values (`hebm.config.recipes.live`) from one recipe to another that was read from a file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 def with_live(recipe: T, given: Any) -> T:
-    """Return a recipe with the live values of another one of the same class; keys keep their values.
+    """Return a recipe with the live values of another recipe of the same class; keys keep their values.
 
-    Recipes inside recipes get the live values of those in the same place. Where the classes differ, nothing is
-    carried. The recipe's own checks run again: a fingerprint that does not belong to the values is an error.
+    Nested recipes get the live values of the recipes in the same place. If the classes differ, nothing is copied. The
+    recipe's checks run again, so a fingerprint that does not match the values raises an error.
 
     Arguments:
-        recipe: usually read from a file, and so without live values; an `Experiment`, say.
-        given: has the live values.
+        recipe: a recipe without live values, usually read from a file, such as an `Experiment`.
+        given: the recipe with the live values.
 
-    Raises `HebmError` where the values do not fit the keys.
+    Raises `HebmError` if the values do not fit the keys.
     """
     if type(recipe) is not type(given) or not is_recipe(type(recipe)):
         return recipe
@@ -35,12 +35,12 @@ def with_live(recipe: T, given: Any) -> T:
 
 
 def with_recipe(recipe: T, path: tuple[str, ...], given: Any) -> T:
-    """Return a recipe with the live values of another one that was given for a key inside it.
+    """Return a recipe with the live values of a recipe that was given for a key inside it.
 
     Arguments:
-        recipe: read from a table in which the given recipe was written.
+        recipe: the recipe read from the table that contains the given recipe.
         path: the key.
-        given: the value of the key; anything but a recipe changes nothing.
+        given: the value of the key; values other than recipes change nothing.
     """
     if not is_recipe(type(given)):
         return recipe

@@ -1,7 +1,7 @@
 """Changes of single keys: `--set a.b.c=value` on the command line, `{"a.b.c": value}` in Python.
 
-On the command line the right side is parsed as TOML; a bare word that is not valid TOML (`image-folder`, `/some/path`)
-is a string. In Python it is a value that TOML can hold, a recipe, or None, which leaves the key out.
+On the command line, the value is parsed as TOML; a bare word that is not valid TOML (`image-folder`, `/some/path`) is a
+string. In Python, it is a TOML value, a recipe, or None, which removes the key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hebm.config.values import show
 from hebm.errors import ConfigError
 
 Path = tuple[str | int, ...]
-"""Where a value stands in a document: keys of tables, positions in lists."""
+"""The path of a value in a document: keys of tables and positions in lists."""
 
 _QUOTING = frozenset("\"'[]{}\n\r")
 
@@ -26,10 +26,10 @@ class Override:
     """A change of one key.
 
     Arguments:
-        source: the change as its author wrote it, for messages.
+        source: the change as the user wrote it, for messages.
         path: the key.
-        value: its new value; None leaves the key out.
-        text: the value as it was written on the command line, which a key that holds text takes as it is.
+        value: the new value; None removes the key.
+        text: the text of the value on the command line. Keys of type string use it unchanged.
     """
 
     source: str
@@ -43,7 +43,7 @@ Changes: TypeAlias = Mapping[str, Any] | Sequence[str | Override]
 
 
 def parse(changes: Changes) -> tuple[Override, ...]:
-    """Parse changes of keys. Raises `ConfigError` with everything that is malformed."""
+    """Parse changes of keys. Raises `ConfigError` with all malformed ones."""
     if isinstance(changes, str):
         raise ConfigError(f'changes: {changes!r} is one text; give a mapping, such as {{"seed": 1}}')
     every: Iterable[Any] = _flat(changes) if isinstance(changes, Mapping) else changes
@@ -59,7 +59,7 @@ def parse(changes: Changes) -> tuple[Override, ...]:
 
 
 def _flat(changes: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[Any, Any]]:
-    """Yield key and value of each change; a table inside the mapping changes its own keys alone."""
+    """Yield key and value of each change. A nested mapping changes only its own keys."""
     for key, value in changes.items():
         whole = f"{prefix}{key}" if isinstance(key, str) else key
         if isinstance(value, Mapping):
@@ -118,10 +118,10 @@ def _value(value: str, source: str) -> Any:
 
 
 def assign(table: dict[str, Any], override: Override) -> bool:
-    """Set or remove one key of `table`, making tables on the way; a bare name there becomes a table with that `type`.
+    """Set or remove one key of `table`, creating tables on the way; a bare name becomes a table with that `type`.
 
-    Returns whether the key is a `type` that was another one before, or none. Raises `ConfigError` where the path
-    goes through something that has no keys.
+    Returns whether the key is a `type` and its value changes. Raises `ConfigError` if the path goes through a value
+    that is not a table.
     """
     *parents, last = override.path
     for depth, key in enumerate(parents, 1):

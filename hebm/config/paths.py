@@ -1,7 +1,7 @@
-"""Keys that name files and folders, and what a run stores of them so that it can be opened from elsewhere.
+"""Keys that name files and folders. A run stores their absolute paths, so that it can be opened from elsewhere.
 
-A field made by `option(path=True)` names a file or folder relative to the folder that hebm was started in. A run keeps
-the text as written, and next to it the absolute path that it meant.
+A field made by `option(path=True)` names a file or folder relative to the folder where hebm is started. A run stores
+the text as written and the absolute path that it meant.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hebm.errors import ConfigError
 
 WRITTEN, ABSOLUTE = "written", "absolute"
 Places = Mapping[str, Mapping[str, str]]
-"""By key: the text as written, and the absolute path that it meant."""
+"""For each key: the text as written, and the absolute path that it meant."""
 
 
 def paths_of(recipe: Any, prefix: str = "") -> dict[str, str]:
-    """Return the texts of the keys of a recipe, and of the recipes in it, that name files or folders."""
+    """Return the values of all keys that name files or folders, in a recipe and its nested recipes."""
     found: dict[str, str] = {}
     for field in fields_of(type(recipe)):
         value, key = getattr(recipe, field.name), prefix + field.name
@@ -47,25 +47,25 @@ def expanded(text: str) -> str:
 
 
 def absolute(text: str) -> str:
-    """Return the absolute path that a text means when hebm is started here."""
+    """Return the absolute path of a text, relative to the current folder."""
     return str(Path(expanded(text)).absolute())
 
 
 def described(written: Any, located: Any) -> dict[str, dict[str, str]]:
-    """Return what a run writes down of its paths.
+    """Return the paths that a run stores.
 
     Arguments:
         written: the experiment with paths as written.
-        located: the same with paths as they were found.
+        located: the experiment with paths where the files were found.
     """
     found = paths_of(located)
     return {key: {WRITTEN: text, ABSOLUTE: absolute(found[key])} for key, text in paths_of(written).items()}
 
 
 def located(recipe: Any, places: Places) -> Any:
-    """Return the recipe with its paths resolved: `~` replaced, and in a run's places where they are there.
+    """Return the recipe with resolved paths: with `~` replaced, or at the run's stored places.
 
-    A path of a run is the absolute one that it meant when the run started, if its text is unchanged and it exists.
+    The stored absolute path is used if the text did not change and the path exists.
     """
     for key, text in paths_of(recipe).items():
         place = places.get(key, {})
@@ -81,11 +81,11 @@ def _changed(recipe: Any, keys: list[str], value: str) -> Any:
 
 
 def missing(recipe: Any, places: Places) -> str:
-    """Return a line for each path that does not exist: as written, what that means here, and what it meant before."""
+    """Return a line for each missing path, with its text, its current meaning and its former meaning."""
     lines = []
     for key, text in paths_of(recipe).items():
         here, before = absolute(text), places.get(key, {}).get(ABSOLUTE)
-        if not os.path.exists(here):  # False, too, for a name that is too long for any file
+        if not os.path.exists(here):  # also False for a name that is too long
             now = "" if here == text else f" is {here} here"
             was = f", and was {before} when the run started" if before not in (None, here) else ""
             lines.append(f"\n  {key} = {text!r}{now}{was}: not found; set it with --set {key}=PATH")

@@ -1,4 +1,4 @@
-"""Find keys in a table, and the line of each in its text, in time that is proportional to the text."""
+"""Find keys in a table and their lines in its text, in time proportional to the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hebm.config.overrides import Path
 
 
 def lines_of_keys(text: str) -> dict[Path, int]:
-    """Return the line, from 1, of the statement that first sets each key or list position.
+    """Return the line number, from 1, of the statement that first sets each key or list position.
 
     Arguments:
         text: valid TOML.
@@ -31,7 +31,7 @@ def lines_of_keys(text: str) -> dict[Path, int]:
 
 
 def has(value: Any, path: Path) -> bool:
-    """Return whether a table has a key, or a list inside it a position, at this path."""
+    """Return whether a table has a key or list position at this path."""
     for part in path:
         if isinstance(part, str) and isinstance(value, dict) and part in value:
             value = value[part]
@@ -43,9 +43,9 @@ def has(value: Any, path: Path) -> bool:
 
 
 def _statements(lines: Sequence[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield the first line, text and table of each header and each key with its value.
+    """Yield line number, text and parsed table of each header and each assignment.
 
-    A value of many lines is tried as TOML when its brackets are even, or after 1, 2, 4, 8 … lines.
+    A value of many lines is parsed when its brackets balance, or after 1, 2, 4, 8 … lines.
     """
     start, brackets = 0, 0
     for end, last in enumerate(lines, 1):
@@ -67,9 +67,9 @@ def _opened(table: dict[str, Any], counts: dict[Path, int], array: bool) -> Path
     """Return the path of the table that a header opens.
 
     Arguments:
-        table: the header, parsed.
-        counts: how many tables each list of tables has so far; updated.
-        array: whether the header is of the form `[[name]]`.
+        table: the parsed header.
+        counts: number of tables that each list of tables has so far; updated.
+        array: True for a header of the form `[[name]]`.
     """
     path: Path = ()
     while isinstance(table, dict) and table:

@@ -1,4 +1,4 @@
-"""Recipes: frozen attrs classes whose fields are TOML keys, validated the same way from a file and from Python."""
+"""Recipes: frozen attrs classes whose fields are TOML keys, with the same validation from a file and from Python."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ def option(
     """Declare a field of a recipe.
 
     Arguments:
-        default: its value when the key is left out; without one the key is required.
-        doc: what it means, for `hebm plugins NAME`.
-        factory: makes a new default each time, for values that cannot be shared.
-        low: the least allowed number; applies to every element of a tuple.
+        default: the value if the key is left out; without a default the key is required.
+        doc: the meaning of the key, for `hebm plugins NAME`.
+        factory: returns a new default each time, for values that cannot be shared.
+        low: the least allowed number; it applies to every element of a tuple.
         above: a number that the value must exceed.
         high: the greatest allowed number.
         choices: the allowed values.
-        pattern: a regular expression that the whole string must match; say in `doc` what it allows.
+        pattern: a regular expression that the whole string must match; describe in `doc` what it allows.
         unit: the unit of a number, such as "nats".
-        path: the value names a file or folder, relative to where hebm is started; or whether it does, of the recipe.
-        renamed_from: former places of the key, one or several. A file that still has one is refused with the key's
-            new name. Places are written like paths of files, seen from the table that the field is in:
-            "old" was in the same table, "../old" in the table around it, "nested/old" in a table inside it,
-            "/evaluate/old" is counted from the top of the file.
+        path: True if the value names a file or folder, relative to the folder where hebm is started; or a function of
+            the recipe that returns this.
+        renamed_from: one or several former places of the key. A file that still uses one gives an error with the new
+            name. Places are written like file paths relative to the table of the field: "old" was in the same table,
+            "../old" in the table around it, "nested/old" in a table inside it, "/evaluate/old" is counted from the top
+            of the file.
     """
     bounds = {
         "doc": doc,
@@ -75,13 +76,13 @@ def option(
 def live(default: Any = None, *, doc: str) -> Any:
     """Declare a field of a recipe that holds a live Python value, such as a tensor.
 
-    A live field is not a TOML key: it is neither written nor compared nor checked, and `fields_of` leaves it out. In
-    the constructor it may be given by position. A recipe that is read from a file has the default. To let files tell
-    such recipes apart, give the recipe an option with a fingerprint of its live values.
+    A live field is not a TOML key: it is not written, compared or checked, and `fields_of` omits it. The constructor
+    also accepts it by position. A recipe that is read from a file has the default. To distinguish such recipes in
+    files, add an option with a fingerprint of the live values.
 
     Arguments:
-        default: its value when it is not passed.
-        doc: what it means.
+        default: the value if it is not passed.
+        doc: the meaning of the field.
     """
     return attrs.field(default=default, eq=False, repr=False, metadata={"doc": doc, _LIVE: True})
 
@@ -95,7 +96,7 @@ def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
 
 
 def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
-    """Return a complaint, in the words of Python, about a value where one recipe is expected; else None."""
+    """Return a message, for users of Python, if a value is not the expected recipe; else None."""
     annotation, arguments = field.type, typing.get_args(field.type)
     if typing.get_origin(annotation) is tuple and isinstance(value, tuple) and is_variadic(arguments):
         annotation = arguments[0]
@@ -108,7 +109,7 @@ def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
     group = group_of(wanted)
     if group is None:
         return f"expected {wanted.__name__}(…), got {show(value)}"
-    from hebm.registry import declared  # it knows recipes
+    from hebm.registry import declared  # imported here, since it imports recipes
 
     found = declared(group).get(value, ()) if isinstance(value, str) else ()
     example = (
@@ -118,7 +119,7 @@ def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
 
 
 def _recipe_class(annotation: Any) -> Any:
-    """Return the class of recipes that an annotation asks for, or None."""
+    """Return the recipe class of an annotation, or None."""
     classes = typing.get_args(annotation) if is_union(annotation) else (annotation,)
     return next((cls for cls in classes if group_of(cls) or is_recipe(cls)), None)
 
@@ -137,13 +138,13 @@ def _with_validators(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(attrs.field,))
 def recipe(cls: type[T]) -> type[T]:
-    """Make a class a recipe: frozen, keyword-only, compared by value, every field checked against its annotation.
+    """Make a class a recipe: frozen, keyword-only, compared by value, with every field checked against its annotation.
 
-    Fields are made by `option`, and by `live` for what no file can hold. An option may be bool, int, float, str, a
-    `Literal`, a tuple of such, a union of such, another recipe (annotated by its abstract class), or a settings class
-    (made by `recipe`, registered nowhere: a table without `type`).
+    Declare fields by `option`, or by `live` for values that no file can hold. An option may be bool, int, float, str, a
+    `Literal`, a tuple or union of these, another recipe (annotated by its abstract class), or a settings class (made by
+    `recipe` but not registered, so that its table has no `type`).
 
-    Raises `ConfigError` at construction for a wrong type or a value out of range; nothing is coerced.
+    The constructor raises `ConfigError` for a wrong type or a value out of range. It coerces nothing.
     """
     made: Any = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
     setattr(made, _MARK, True)
@@ -154,7 +155,7 @@ def recipe(cls: type[T]) -> type[T]:
 
 
 def _strict(cls: Any) -> Callable[..., None]:
-    """Return the constructor of a recipe, which names a mistyped key and suggests the right one."""
+    """Return the constructor of a recipe, which reports a mistyped key with a suggestion."""
     init, known = cls.__init__, [field.name for field in attrs.fields(cls) if field.init]
 
     @functools.wraps(init)
@@ -169,7 +170,7 @@ def _strict(cls: Any) -> Callable[..., None]:
 
 
 def _with_keys(cls: Any) -> str | None:
-    """Return the documentation of a recipe with the meaning of its keys; unchanged if it explains arguments itself."""
+    """Return the docstring of a recipe with the meaning of its keys added, unless it already has arguments."""
     text = inspect.getdoc(cls)
     own = vars(cls).get("__doc__")
     fields = [field for field in attrs.fields(cls) if field.init and field.metadata.get("doc")]
@@ -184,7 +185,7 @@ def _meaning(field: attrs.Attribute[Any]) -> str:
 
 
 def _html(recipe: Any) -> str:
-    """Show a recipe in a notebook: a row for each key, with its meaning; those of nested recipes have dotted keys."""
+    """Show a recipe in a notebook, with a row for each key and dotted keys for nested recipes."""
     return html_table(type(recipe).__name__, _rows(recipe), ("key", "value", "meaning"))
 
 
@@ -199,7 +200,7 @@ def _rows(recipe: Any, prefix: str = "") -> list[tuple[str, str, str]]:
 
 
 def is_recipe(cls: Any) -> bool:
-    """Whether a class itself (not only a parent of it) was made by `recipe`."""
+    """Return whether this class itself, not only a base class, was made by `recipe`."""
     return isinstance(cls, type) and _MARK in vars(cls)
 
 
@@ -210,9 +211,9 @@ def group_of(annotation: Any) -> str | None:
 
 
 def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
-    """Return the fields of a recipe that are keys, with their types resolved.
+    """Return the fields of a recipe that are TOML keys, with their types resolved.
 
-    Raises `PluginError` where an annotation names something that its module does not import.
+    Raises `PluginError` if an annotation uses a name that its module does not import.
     """
     try:
         attrs.resolve_types(cls)
@@ -230,24 +231,24 @@ def live_fields(cls: type) -> tuple[attrs.Attribute[Any], ...]:
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
-    """Return the value of a field whose key is left out, None if it is required."""
+    """Return the default of a field; None if it is required."""
     if isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
         return field.default.factory()  # type: ignore[union-attr]
     return None if field.default is attrs.NOTHING else field.default
 
 
 def unfit_field(cls: type) -> str | None:
-    """Return a complaint about the first field that no TOML key could set or write back, or None."""
+    """Return a message about the first field that cannot be stored as a TOML key, or None."""
     names = {field.name for field in fields_of(cls)}
     for field in fields_of(cls):
         if field.name == "type" or field.name.startswith("_"):
-            return f"a field may not be called {field.name!r}"
+            return f"a field may not have the name {field.name!r}"
         if not _in_toml(field.type):
             return f"field {field.name!r} has the type {field.type}, which no TOML key can hold"
         if types.NoneType in typing.get_args(field.type) and field.default is not None:
-            return f"field {field.name!r} may be None, which TOML writes as a key left out: its default must be None"
+            return f"field {field.name!r} may be None, which TOML writes as a key left out; its default must be None"
         if names.intersection(field.metadata.get("renamed_from", ())):
-            return f"field {field.name!r} says that it was renamed from a key that is still a field"
+            return f"field {field.name!r} was renamed from a key that is still a field"
     return None
 
 

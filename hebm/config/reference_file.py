@@ -1,4 +1,4 @@
-"""The part of a run's file that images can be measured by: its data, `[evaluate]`, and where to compute."""
+"""The part of a run's file that measuring images needs: data, `[evaluate]`, and where to compute."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from hebm.evaluation.settings import EvaluateSettings
 
 @recipe
 class Reference:
-    """The data that images are compared with, and how."""
+    """The data that images are compared with, and the settings of the comparison."""
 
-    seed: int = option(0, low=0, high=2**63 - 1, doc="of what metrics draw themselves, such as subsets")
-    data: DatasetRecipe = option(doc="the images that others are compared with")
-    evaluate: EvaluateSettings = option(factory=EvaluateSettings, doc="what is measured, and how")
-    run: RunSettings = option(factory=RunSettings, doc="device and cache_folder; the rest is not used")
+    seed: int = option(0, low=0, high=2**63 - 1, doc="seed of the random numbers of metrics, such as subsets")
+    data: DatasetRecipe = option(doc="the data set that images are compared with")
+    evaluate: EvaluateSettings = option(factory=EvaluateSettings, doc="metrics and settings of evaluation")
+    run: RunSettings = option(factory=RunSettings, doc="device and cache_folder; other keys are ignored")
 
     @classmethod
     def load(cls, path: str | Path, changes: Changes = ()) -> tuple[Self, bool]:
-        """Return the reference that a run's file describes, and whether it names metrics; other tables are not read.
+        """Return the reference in a run's file, and whether the file names metrics. Other tables are not read.
 
         Arguments:
-            path: a run's file, or one with `[data]` and perhaps `[evaluate]` alone.
-            changes: as for `Experiment.load`, of keys in these tables.
+            path: a run's file, or one with `[data]` and optionally `[evaluate]`.
+            changes: as for `Experiment.load`, for keys in these tables.
 
-        Raises `ConfigError` with every problem of these tables, and for a change of another table.
+        Raises `ConfigError` with all problems of these tables, and for a change of another table.
         """
         overrides = parse(changes)
         own = {field.name for field in fields_of(cls)}
@@ -45,12 +45,10 @@ class Reference:
         for override in overrides:
             if override.path[0] in unused:
                 allowed = ", ".join(sorted(own))
-                raise ConfigError(
-                    f"{override.source}: images are measured without a model; set keys of {allowed} alone"
-                )
+                raise ConfigError(f"{override.source}: images are measured without a model; set only keys of {allowed}")
         document = read(path, in_toml(overrides))
         if is_sweep(document.table):
-            raise ConfigError(f"{path}: is a sweep; name the file of a run, or one with [data] and [evaluate]")
+            raise ConfigError(f"{path}: is a sweep file; give the file of a run, or one with [data] and [evaluate]")
         document.table = {key: value for key, value in document.table.items() if key not in unused}
         found = structure(cls, document)
         for override in overrides:

@@ -1,6 +1,6 @@
-"""Explain keys of an older file: `option(…, renamed_from=…)` says where a field's key was before.
+"""Explain keys of older files, using the former places in `option(…, renamed_from=…)`.
 
-An unknown key whose old place is declared by some field becomes "this key is now …", and the complaint that the new
+An unknown key that is the former place of a field gives the message "this key is now …", and the message that the new
 key is missing is dropped.
 """
 
@@ -25,7 +25,7 @@ class Problem:
 
     Arguments:
         path: the key.
-        text: what is wrong with it, and what is allowed.
+        text: the problem, and the allowed values.
         kind: "unknown" for an unknown key, "missing" for a required one, "value" for everything else.
     """
 
@@ -41,7 +41,7 @@ class Filled:
     Arguments:
         cls: the recipe's class.
         path: the table.
-        base: the recipe that gives the keys left out; None for the class's own defaults.
+        base: the recipe that gives the defaults; None for the class's own defaults.
     """
 
     cls: type
@@ -50,11 +50,11 @@ class Filled:
 
 
 def explained(problems: Sequence[Problem], filled: Sequence[Filled], table: Mapping[str, Any]) -> list[Problem]:
-    """Return the problems with every unknown key that was renamed explained.
+    """Return the problems, with explanations for unknown keys that were renamed.
 
     Arguments:
-        problems: all that were found.
-        filled: every table that was read.
+        problems: all problems found.
+        filled: all tables that were read as recipes.
         table: the whole document.
     """
     if all(problem.kind != "unknown" for problem in problems):
@@ -70,7 +70,7 @@ def explained(problems: Sequence[Problem], filled: Sequence[Filled], table: Mapp
 
 
 def _renames(filled: Sequence[Filled]) -> Iterator[tuple[Path, Path]]:
-    """Yield (old path, new path) of every renamed key; what a nested table says comes after what is around it."""
+    """Yield (old path, new path) of every renamed key, outer tables before nested ones."""
     seen = {one.path for one in filled}
     for one in sorted((part for top in filled for part in _with_defaults(top, seen)), key=lambda part: len(part.path)):
         for field in fields_of(one.cls):
@@ -79,7 +79,7 @@ def _renames(filled: Sequence[Filled]) -> Iterator[tuple[Path, Path]]:
 
 
 def _with_defaults(top: Filled, seen: Iterable[Path]) -> Iterator[Filled]:
-    """Yield a table, then its nested tables that the file leaves out: a key may have moved into one of them."""
+    """Yield a table, then its nested tables that are not in the file, since a key may have moved into one of them."""
     yield top
     for field in fields_of(top.cls):
         path = (*top.path, field.name)
@@ -92,7 +92,7 @@ def _nested(field: attrs.Attribute[Any], base: Any) -> tuple[type, Any] | None:
     """Return the recipe class and the default of a field that is a table, or None."""
     try:
         default = default_of(field) if base is None else getattr(base, field.name)
-    except (HebmError, TypeError, ValueError, ArithmeticError, LookupError):  # a plugin's own code
+    except (HebmError, TypeError, ValueError, ArithmeticError, LookupError):  # raised by a plugin's code
         default = None
     if is_recipe(type(default)):
         return type(default), default
@@ -102,7 +102,7 @@ def _nested(field: attrs.Attribute[Any], base: Any) -> tuple[type, Any] | None:
 
 
 def _resolved(table: Path, old: str) -> Path:
-    """Return the path that a `renamed_from` means for a field of `table`.
+    """Return the path of a `renamed_from` entry for a field of `table`.
 
     Example:
         >>> _resolved(("prior", "drawing"), "../particles")
@@ -115,7 +115,7 @@ def _resolved(table: Path, old: str) -> Path:
 
 
 def _around(path: Path) -> Path:
-    """Return the table around a table; positions in lists do not count."""
+    """Return the path of the parent table, ignoring positions in lists."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     return path[:-1]

@@ -1,4 +1,4 @@
-"""The table `[run]`: how an experiment is run, not what it computes."""
+"""The table `[run]`: where and how an experiment is run."""
 
 from __future__ import annotations
 
@@ -13,34 +13,39 @@ CACHE_FOLDER = "~/.cache/hebm"
 class RunSettings:
     """Device, precision, checkpoints and logging."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", doc="where to compute; auto takes a GPU if any")
+    device: Literal["auto", "cpu", "cuda", "mps"] = option(
+        "auto", doc="device of the computation; auto uses a GPU if available"
+    )
     dtype: Literal["float32", "float64"] = option("float32", doc="floating-point type of parameters and latents")
-    mixed_precision: Literal["no", "bf16"] = option("no", doc="type of matrix products under autocast")
+    mixed_precision: Literal["no", "bf16"] = option("no", doc="precision of matrix products under autocast")
     compile: bool = option(
         False, doc="compile each sampler step (T, energies, gradient, update) as one graph; a CPU needs a C++ compiler"
     )
     cuda_graphs: bool = option(
-        False, doc="record each chain's step as a CUDA graph and replay it: short chains of small nets on a GPU"
+        False,
+        doc="record each chain's step as a CUDA graph and replay it; speeds up short chains of small nets on a GPU",
     )
-    threads: int | None = option(None, low=1, high=4096, doc="CPU threads per process; left out: the machine's setting")
-    gradient_accumulation: int = option(1, low=1, doc="micro-batches that each batch is cut into")
+    threads: int | None = option(
+        None, low=1, high=4096, doc="CPU threads per process; by default the machine's setting"
+    )
+    gradient_accumulation: int = option(1, low=1, doc="number of micro-batches per batch")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")
-    project: str = option("hebm", doc="the project that trackers file the run under")
+    project: str = option("hebm", doc="name of the project in trackers")
     cache_folder: str = option(
         CACHE_FOLDER,
-        doc="where caches of any kind are kept, such as trained extractors; not a part of any run",
+        doc="folder of all caches, such as trained extractors, shared by runs",
         renamed_from="/evaluate/cache",
     )
     cache_limit: float = option(
         20.0,
-        doc="GiB that stored draws may take in it, and kept features as well; of features, the latest are kept",
+        doc="disk space in cache_folder for stored draws, and again for features, of which the oldest are deleted",
         above=0,
         unit="GiB",
     )
-    keep: int = option(2, low=2, doc="how many checkpoints to keep")
-    checkpoint_every: int = option(500, low=1, unit="steps", doc="how often to save a checkpoint")
-    log_every: int = option(50, low=1, unit="steps", doc="how often to write a line of metrics.jsonl")
-    sample_every: int = option(0, low=0, unit="steps", doc="how often to draw a grid of samples; 0 is never")
+    keep: int = option(2, low=2, doc="number of checkpoints to keep")
+    checkpoint_every: int = option(500, low=1, unit="steps", doc="steps between checkpoints")
+    log_every: int = option(50, low=1, unit="steps", doc="steps between lines of metrics.jsonl")
+    sample_every: int = option(0, low=0, unit="steps", doc="steps between grids of samples; 0 draws none")
     max_skipped: int = option(
-        5, low=1, doc="stop after this number of successive steps whose loss or gradient is not finite"
+        5, low=1, doc="stop after this number of successive steps with a loss or gradient that is not finite"
     )

@@ -10,22 +10,22 @@ from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
 
 _PLACES = (Path(hebm.__file__).parent / "benchmarks", Path(hebm.__file__).parents[1] / "benchmarks")
-"""Where they are in an installed wheel, and in a checkout."""
+"""Their folders in an installed wheel and in a checkout."""
 
 
 def shipped() -> dict[str, Path]:
-    """Return every configuration by name, such as `quickstart`, `nvae/cifar10` or `sweeps/priors-mnist`."""
+    """Return all configurations by name, such as `quickstart`, `nvae/cifar10` or `sweeps/priors-mnist`."""
     root = next((place for place in _PLACES if place.is_dir()), None)
     paths = [] if root is None else sorted(root.rglob("*.toml"))
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in paths if root is not None}
 
 
 def found(path: Path) -> Path:
-    """Return a path that exists, or else the configuration that comes with hebm under this name.
+    """Return the path if it exists, else the path of the configuration with this name that comes with hebm.
 
-    A path that is neither is returned unchanged: whoever reads it says what is wrong.
+    A missing path with a suffix is returned unchanged, and reading it raises the error.
 
-    Raises `ConfigError` for something without a suffix that is neither a file nor the name of a configuration.
+    Raises `ConfigError` for a path without a suffix that is neither a file nor the name of a configuration.
     """
     if path.exists() or path.suffix:
         return path
@@ -33,11 +33,11 @@ def found(path: Path) -> Path:
 
 
 def named(name: str, complaint: str) -> Path:
-    """Return the configuration of a name. Raises `ConfigError` with a complaint and near names."""
+    """Return the path of the configuration `name`. Raises `ConfigError` with `complaint` and similar names."""
     known = shipped()
     if name not in known:
         folders = Counter(other.partition("/")[0] for other in known if "/" in other)
         tops = sorted(other for other in known if "/" not in other)
         listed = ", ".join([*tops, *(f"{folder}/ ({count})" for folder, count in folders.items())])
-        raise ConfigError(f"{complaint}{did_you_mean(name, known)} (there are: {listed})")
+        raise ConfigError(f"{complaint}{did_you_mean(name, known)} (available: {listed})")
     return known[name]

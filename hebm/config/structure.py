@@ -1,4 +1,4 @@
-"""Make recipes from tables, strictly, and report all problems at once.
+"""Make recipes from tables strictly, and report all problems at once.
 
 A nested table without `type`, or with the `type` of its default, changes that default. A bare name stands for a table
 with only `type`. Lists become tuples. Nothing is coerced.
@@ -25,11 +25,11 @@ from hebm.suggest import did_you_mean
 T = TypeVar("T")
 
 INVALID: Any = object()
-"""The result for a value whose problem is already noted."""
+"""The result for a value whose problem is already recorded."""
 
 
 def structure(cls: type[T], document: Document) -> T:
-    """Make the recipe that a document describes. Raises `ConfigError` with every problem and its place."""
+    """Return the recipe that a document describes. Raises `ConfigError` with all problems and their places."""
     reading = Reading(document.stale, document.written)
     made = reading.fill(cls, document.table, ())
     reading.require_none(document)
@@ -37,14 +37,14 @@ def structure(cls: type[T], document: Document) -> T:
 
 
 def structure_components(interface: Any, tables: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    """Make a component for each name of a table of tables.
+    """Return a component for each entry of a table of tables.
 
     Arguments:
-        interface: the class of all of them, such as `MetricRecipe`.
-        tables: each component's table, with its `type`, by name.
-        document: the file or command line that the tables come from.
+        interface: the class of the components, such as `MetricRecipe`.
+        tables: the tables of the components by name, each with its `type`.
+        document: the file or command line of the tables.
 
-    Raises `ConfigError` with every problem and its place.
+    Raises `ConfigError` with all problems and their places.
     """
     reading = Reading(document.stale, document.written)
     made = {name: reading.value(interface, table, (name,)) for name, table in tables.items()}
@@ -53,11 +53,11 @@ def structure_components(interface: Any, tables: Mapping[str, Any], document: Do
 
 
 class Reading:
-    """One walk through a table.
+    """The state of reading one table: problems and tables found so far.
 
     Arguments:
-        stale: returns whether an unknown key is dropped because an override changed the `type` it belongs to.
-        text: returns how the command line wrote the value of a key: `--set name=2024` is the text 2024.
+        stale: returns whether to ignore an unknown key because an override changed the `type` that it belongs to.
+        text: returns the text of a key's value on the command line: `--set name=2024` gives the text 2024.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Reading:
         return INVALID
 
     def require_none(self, document: Document) -> None:
-        """Raise `ConfigError` with every problem noted, each with its place in the document."""
+        """Raise `ConfigError` with all recorded problems and their places in the document, if there are any."""
         if not self.problems:
             return
         problems = explained(self.problems, self.filled, document.table)
@@ -85,7 +85,7 @@ class Reading:
         raise ConfigError("\n  ".join(lines))
 
     def value(self, annotation: Any, raw: Any, path: Path, default: Callable[[], Any] = lambda: None) -> Any:
-        """Read `raw` as an annotation says; return INVALID, its problems noted, where it does not fit."""
+        """Return `raw` converted to the annotated type; if it does not fit, record problems and return INVALID."""
         if is_union(annotation):
             return self._union(annotation, raw, path, default)
         if group_of(annotation):
@@ -138,7 +138,7 @@ class Reading:
         return self._untyped(annotation, table, path, default)
 
     def _named(self, annotation: type, name: Any, path: Path) -> Any:
-        """Find the class registered under a name."""
+        """Return the class registered under a name."""
         group = group_of(annotation)
         if not isinstance(name, str) or group is None:
             return self._unexpected(str, name, path)
@@ -149,7 +149,7 @@ class Reading:
         return cls if issubclass(cls, annotation) else self.problem(path, f"{name!r} is not a {annotation.__name__}")
 
     def _untyped(self, annotation: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
-        """Read a table without `type`, which changes the default; without a default, its `type` is missing."""
+        """Read a table without `type` as changes of the default. Without a default, the `type` is missing."""
         base = self._attempt(path, default)
         if base is INVALID:
             return INVALID
@@ -160,14 +160,14 @@ class Reading:
         return self.fill(cls, table, path, base)
 
     def _changed(self, cls: type, table: dict[str, Any], path: Path, default: Callable[[], Any]) -> Any:
-        """Read a table of a known class, which changes the default if that has the same class."""
+        """Read a table of a known class, as changes of the default if that has the same class."""
         base = self._attempt(path, default)
         if base is INVALID:
             return INVALID
         return self.fill(cls, table, path, base if type(base) is cls else None)
 
     def fill(self, cls: type, table: dict[str, Any], path: Path, base: Any = None) -> Any:
-        """Make a recipe from the keys of its table; the others come from `base` or from the class's defaults."""
+        """Return a recipe from the keys of its table; other keys come from `base` or from the class's defaults."""
         self.filled.append(Filled(cls, path, base))
         fields = {field.name: field for field in fields_of(cls)}
         for key in table:
@@ -191,7 +191,7 @@ class Reading:
         return self.problem(path, complaint) if complaint else value
 
     def _attempt(self, path: Path, make: Callable[[], Any]) -> Any:
-        """Call `make`; return INVALID, the problem noted, where a component's own check or a look-up fails."""
+        """Call `make`; if a component's check or a look-up fails, record the problem and return INVALID."""
         try:
             return make()
         except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -199,7 +199,7 @@ class Reading:
 
 
 def _unknown(cls: type, key: str, fields: Mapping[str, Any]) -> str:
-    """Return the complaint about a key that a recipe's class does not have."""
+    """Return the message about a key that a recipe's class does not have."""
     allowed = f"(allowed: {', '.join(fields) or 'none'})"
     if key in {field.name for field in live_fields(cls)}:
         return f"is a Python value, which no file can hold; pass it in Python, {cls.__name__}({key}=…) {allowed}"
@@ -207,7 +207,7 @@ def _unknown(cls: type, key: str, fields: Mapping[str, Any]) -> str:
 
 
 def _plausible(member: Any, raw: Any) -> bool:
-    """Return whether a member of a union could be meant, judged by the kind of value alone."""
+    """Return whether a value could be of this member of a union, judged by its kind alone."""
     component, table = group_of(member) is not None, is_recipe(member)
     if isinstance(raw, dict):
         return component or table

@@ -1,4 +1,4 @@
-"""A sweep file: a run's file, seeds, and variants of it, each a name and changes of keys.
+"""A sweep file: the file of a run, seeds, and variants, each with a name and changes of keys.
 
 base = "quickstart.toml"          # next to the sweep file
 seeds = [0, 1, 2]
@@ -12,7 +12,7 @@ evaluate.samples = 5000
 seeds = [0]                       # fewer seeds than the others
 prior = { type = "diffusion", energy.type = "mlp-time" }
 
-[slurm]                           # for `hebm sweep --slurm`: what each run asks of the cluster
+[slurm]                           # for `hebm sweep --slurm`: the resources of each run
 partition = "gpu"
 gpus_per_node = 1
 """
@@ -41,12 +41,12 @@ _OWN = {"name": "the sweep names its runs", "seed": "the sweep has a list, `seed
 
 
 def is_sweep(table: Mapping[str, Any]) -> bool:
-    """Return whether the content of a file is that of a sweep rather than of a run."""
+    """Return whether a table is the content of a sweep file and not of a run's file."""
     return any(key in table for key in _OF_SWEEPS) and not any(key in table for key in _OF_RUNS)
 
 
 def is_sweep_file(path: str | Path) -> bool:
-    """Return whether a file is that of a sweep. Raises `ConfigError` if it cannot be read."""
+    """Return whether a file is a sweep file. Raises `ConfigError` if it cannot be read."""
     return is_sweep(read(path).table)
 
 
@@ -55,8 +55,8 @@ class Variant:
     """A variant of the base file.
 
     Arguments:
-        name: a part of the names of its runs.
-        seeds: of its runs.
+        name: its name, which is a part of the names of its runs.
+        seeds: the seeds of its runs.
         overrides: changes of the base file's keys.
     """
 
@@ -67,16 +67,16 @@ class Variant:
 
 @attrs.frozen
 class Sweep:
-    """What a sweep file says.
+    """The content of a sweep file.
 
     Arguments:
         file: the sweep file, for messages.
-        name: the start of the names of its runs.
+        name: its name, which starts the names of its runs.
         base: the file of the run that the variants change.
-        variants: in the order of the file.
-        shared: changes of every run, made before those of a variant.
-        changes: changes of every run, made after those of a variant.
-        slurm: what each run asks of a SLURM cluster.
+        variants: the variants in the order of the file.
+        shared: changes of every run, applied before those of a variant.
+        changes: changes of every run, applied after those of a variant.
+        slurm: the resources that each run requests from a SLURM cluster.
     """
 
     file: str
@@ -89,7 +89,7 @@ class Sweep:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Return the seeds of all variants, in their order."""
+        """The seeds of all variants, in order."""
         return tuple(dict.fromkeys(seed for variant in self.variants for seed in variant.seeds))
 
     @classmethod
@@ -97,11 +97,11 @@ class Sweep:
         """Read a sweep file.
 
         Arguments:
-            path: the file; its stem is the sweep's name unless it gives one.
-            changes: of every run: values by dotted key, or `--set` texts. They come after those of the file. Keys that
-                start with `slurm.` change the file's table of this name instead.
+            path: the file. Its stem is the sweep's name unless the file sets one.
+            changes: changes of every run: values by dotted key, or `--set` texts. They are applied after those of the
+                file. Keys that start with `slurm.` change the file's table `[slurm]`.
 
-        Raises `ConfigError` with every problem, each with its place, key and what is allowed.
+        Raises `ConfigError` with all problems, each with its place, its key and the allowed values.
         """
         every = in_toml(parse(changes))
         of_cluster = [change for change in every if change.path[0] == _SLURM]
@@ -109,8 +109,8 @@ class Sweep:
         document = read(path, of_cluster)
         if not is_sweep(document.table):
             raise ConfigError(
-                f"{path}: is not a sweep: it needs the keys `base`, `seeds` and `variants`; "
-                f"a file for a single run is started with `hebm run {path}`"
+                f"{path}: is not a sweep file, which needs the keys `base`, `seeds` and `variants`; "
+                f"start a single run with `hebm run {path}`"
             )
         if complaints := [f"{change.source}: {text}" for change in last if (text := _complaint(change))]:
             raise ConfigError("\n".join(complaints))
@@ -120,7 +120,7 @@ class Sweep:
 
 
 class _Reader:
-    """Reads the table of a sweep file, and notes every problem.
+    """Reads the table of a sweep file and records all problems.
 
     Arguments:
         document: the file.
@@ -130,7 +130,7 @@ class _Reader:
         self.document, self.table, self.reading = document, document.table, Reading()
 
     def values(self, path: Path) -> tuple[str, str, Path, tuple[Variant, ...], tuple[Override, ...]]:
-        """Return the values of a sweep but its changes, in order. Raises `ConfigError` with every problem."""
+        """Return the fields of `Sweep` before `changes`, in order. Raises `ConfigError` with all problems."""
         for key in self.table:
             if key not in _KEYS:
                 allowed = f"{did_you_mean(key, _KEYS)} (allowed: {', '.join(_KEYS)})"
@@ -139,12 +139,12 @@ class _Reader:
         seeds, shared = self._seeds(("seeds",), self.table.get("seeds")), self._overrides(("set",))
         variants = self._variants(() if seeds is INVALID else seeds)
         if base is not INVALID and not (path.parent / base).is_file():
-            self.reading.problem(("base",), f"{path.parent / base} not found; it is looked for next to this file")
+            self.reading.problem(("base",), f"{path.parent / base} not found; the path is relative to this file")
         self.reading.require_none(self.document)
         return str(path), name, path.parent / base, variants, shared
 
     def slurm(self) -> SlurmSettings:
-        """Return what the table `slurm` says; its problems are noted for `values`."""
+        """Return the settings in the table `slurm`; `values` raises its problems."""
         found = self.reading.value(SlurmSettings, self.table.get(_SLURM, {}), (_SLURM,))
         return SlurmSettings() if found is INVALID else found
 
@@ -159,7 +159,7 @@ class _Reader:
             return self.reading.problem(path, "missing; expected a list of integers, such as [0, 1, 2]", "missing")
         found = self.reading.value(tuple[int, ...], raw, path)
         if found is not INVALID and (not found or len(set(found)) < len(found)):
-            return self.reading.problem(path, f"expected one seed or more, each once, got {raw}")
+            return self.reading.problem(path, f"expected at least one seed, and each only once, got {raw}")
         return found
 
     def _variants(self, seeds: tuple[int, ...]) -> tuple[Variant, ...]:
@@ -177,7 +177,7 @@ class _Reader:
         return INVALID if own is INVALID else Variant(name, own, self._overrides(path, leave="seeds"))
 
     def _overrides(self, path: tuple[str, ...], leave: str = "") -> tuple[Override, ...]:
-        """Return the changes of keys in a table; each says where the file has it."""
+        """Return the changes of keys in a table, each with its place in the file."""
         table: Any = self.table
         for part in path:
             table = table.get(part, {})
@@ -199,7 +199,7 @@ class _Reader:
 
 
 def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield each value of a table that is not a table itself, with its keys."""
+    """Yield the path and value of each entry that is not a table."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*path, key))
@@ -208,7 +208,7 @@ def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def _complaint(override: Override) -> str | None:
-    """Return a complaint about a change of what the sweep itself decides, or one that no `--set` can make; or None."""
+    """Return a message about a change that the sweep itself makes, or that `--set` cannot make; or None."""
     key = override.path[0]
     if len(override.path) == 1 and key in _OWN:
         return f"{key}: {_OWN[key]}; leave this key out"

@@ -24,7 +24,7 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 
 
 def check(value: Any, field: attrs.Attribute[Any]) -> str | None:
-    """Return a complaint about `value` for this field, or None. The field's type must be resolved."""
+    """Return a message if `value` does not fit this field, or None. The field's type must be resolved."""
     if isinstance(value, list) and fits(tuple(value), field.type):
         return f"expected a tuple, {show(tuple(value))}, got the list {show(value)}"
     if not fits(value, field.type):
@@ -33,7 +33,7 @@ def check(value: Any, field: attrs.Attribute[Any]) -> str | None:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Return whether a value has the annotated type: 1 is a float; True is not a number, NaN and ±∞ are not floats."""
+    """Return whether a value has the annotated type. 1 is a float, True is not a number, NaN and ±∞ are not floats."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if is_union(annotation):
         return any(fits(value, argument) for argument in arguments)
@@ -59,12 +59,12 @@ def _fits_tuple(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
 
 
 def is_union(annotation: Any) -> bool:
-    """Whether an annotation is `A | B` or `Optional[A]`."""
+    """Return whether an annotation is `A | B` or `Optional[A]`."""
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def is_variadic(arguments: tuple[Any, ...]) -> bool:
-    """Whether a tuple's type arguments are those of `tuple[X, ...]`."""
+    """Return whether type arguments are those of `tuple[X, ...]`."""
     return len(arguments) == 2 and arguments[1] is ...
 
 
@@ -73,7 +73,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Return False for lone surrogates (a file name that is not UTF-8), which could not be written to a file."""
+    """Return False for text with lone surrogates (a file name that is not UTF-8), which cannot be written to a file."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -82,7 +82,7 @@ def _is_text(value: str) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """Describe an annotation in a user's words.
+    """Describe an annotation in words for users.
 
     Example:
         >>> describe(int | tuple[int, ...])
@@ -109,7 +109,7 @@ def _describe_tuple(arguments: tuple[Any, ...]) -> str:
 
 
 def show(value: Any) -> str:
-    """Show a value in a message: short, without ever raising (Python cannot print integers of thousands of digits)."""
+    """Return a short text for a value in a message. It never raises, even for integers that Python cannot print."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, bool):
@@ -121,7 +121,7 @@ def show(value: Any) -> str:
 
 
 def out_of_bounds(value: Any, bounds: Mapping[str, Any]) -> str | None:
-    """Return a complaint about a value, or an element of it, that breaks one of its field's bounds; or None."""
+    """Return a message about a value, or an element of it, outside of the field's bounds; or None."""
     if isinstance(value, tuple):
         return next((c for c in (out_of_bounds(item, bounds) for item in value) if c), None)
     if "choices" in bounds and value is not None and value not in bounds["choices"]:

@@ -1,4 +1,4 @@
-"""Write recipes as TOML, such that reading it back gives equal recipes."""
+"""Write recipes as TOML, so that reading it back gives equal recipes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hebm.errors import ConfigError
 
 
 def to_table(recipe: Any) -> dict[str, Any]:
-    """Return a recipe as a TOML table: components with their `type`, tuples as lists, without values that are None.
+    """Return a recipe as a TOML table: components with their `type`, tuples as lists, without None values.
 
-    Raises `PluginError` for a component that is registered under no name.
+    Raises `PluginError` for a component that is not registered.
     """
     cls = type(recipe)
     table: dict[str, Any] = {"type": registry.name_of(cls)} if group_of(cls) else {}
@@ -32,7 +32,7 @@ def to_table(recipe: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value in TOML's own types: recipes as tables, tuples as lists, paths as text."""
+    """Return a value in TOML types: recipes as tables, tuples as lists, paths as strings."""
     if attrs.has(type(value)):
         return to_table(value)
     if isinstance(value, PurePath):
@@ -41,28 +41,28 @@ def plain(value: Any) -> Any:
 
 
 def in_toml(overrides: Sequence[Override]) -> tuple[Override, ...]:
-    """Return changes of keys with their values in TOML's own types."""
+    """Return changes of keys with their values in TOML types."""
     return tuple(attrs.evolve(override, value=plain(override.value)) for override in overrides)
 
 
 def dumps(recipe: Any) -> str:
-    """Write an experiment or any settings class as complete TOML: reading it back gives an equal object.
+    """Return an experiment or settings as complete TOML. Reading it back gives an equal object.
 
-    Raises `ConfigError` where that is impossible: a None, set in Python, where the default of a nested component
-    has another value (TOML has no None).
+    Raises `ConfigError` if this is impossible: TOML has no None, so a None set in Python is lost if the default of a
+    nested component is another value.
     """
     table = to_table(recipe)
     text = "\n".join(_lines(table)) + "\n"
     again = structure(type(recipe), Document("resolved configuration", text, table=table))
     for path, value, read in differences(recipe, again):
         raise ConfigError(
-            f"{path}: {value!r} cannot be written to TOML, it would be read as {read!r}; set another value"
+            f"{path}: {value!r} cannot be written to TOML, since it would be read as {read!r}; set another value"
         )
     return text
 
 
 def _lines(table: dict[str, Any], path: Path = ()) -> Iterator[str]:
-    """Yield one line per key, then the nested tables; tomli_w alone would give every list element a line."""
+    """Yield one line per key, then the nested tables. (tomli_w would write each list element on its own line.)"""
     yield from (f"{key} = {inline(value)}" for key, value in table.items() if not isinstance(value, dict))
     for key, value in table.items():
         if isinstance(value, dict):
@@ -70,7 +70,7 @@ def _lines(table: dict[str, Any], path: Path = ()) -> Iterator[str]:
 
 
 def inline(value: Any) -> str:
-    """Write a value on one line, as TOML, for listings and messages."""
+    """Return a value as TOML on one line, for listings and messages."""
     if attrs.has(type(value)):
         value = to_table(value)
     if isinstance(value, dict):
@@ -81,7 +81,7 @@ def inline(value: Any) -> str:
 
 
 def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    """List where two recipes differ: (the key's path, its value in `a`, its value in `b`), None for a key left out."""
+    """List differences of two recipes as (key path, value in `a`, value in `b`), with None for a missing key."""
     ours, theirs = dict(_leaves(to_table(a))), dict(_leaves(to_table(b)))
     paths = [*ours, *(path for path in theirs if path not in ours)]
     differing = [path for path in paths if ours.get(path) != theirs.get(path)]
@@ -89,7 +89,7 @@ def differences(a: Any, b: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield each value that is neither a table nor a list of tables, with its path."""
+    """Yield the path and value of each entry that is neither a table nor a list of tables."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, (*path, key))

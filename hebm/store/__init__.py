@@ -1,1 +1,1 @@
-"""The run folder: checkpoints, metrics, manifest, lock."""
+"""The run folder: checkpoints, metrics, manifest and lock."""

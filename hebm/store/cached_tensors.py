@@ -1,4 +1,4 @@
-"""Files of tensors that can be made again. Each has the hash of its content, and a damaged one counts as missing."""
+"""Cache files of tensors. Each holds a hash of its content, and damaged files count as missing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SHA256 = "sha256"
 
 
 def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> bool:
-    """Write tensors with notes and the hash of both, under a temporary name first; return whether that worked.
+    """Write tensors, notes and a hash of both to a file in one step; return whether this succeeded.
 
-    A folder that cannot be written to costs time and nothing else: the tensors are made again.
+    If the folder cannot be written, this logs a warning, since the tensors can be computed again.
     """
     notes = notes or {}
     content = encode(tensors, {**notes, _SHA256: _hash(tensors, notes)})
@@ -30,26 +30,26 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content, sync=False)
     except OSError as error:
-        logger.warning("%s is not kept and will be made again: %s", path, error)
+        logger.warning("%s cannot be stored and will be computed again: %s", path, error)
         return False
     return True
 
 
 def read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """Return the tensors and the notes of a file; None if it is missing or damaged."""
+    """Return tensors and notes of a file; None if it is missing or damaged."""
     try:
         if not path.is_file():
             return None
         with safetensors.safe_open(str(path), framework="pt") as file:
             notes = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except FileNotFoundError:  # another process has just removed it
+    except FileNotFoundError:  # another process just removed it
         return None
     except (OSError, safetensors.SafetensorError) as error:
-        logger.warning("%s is damaged and is made again: %s", path, error)
+        logger.warning("%s is damaged and will be computed again: %s", path, error)
         return None
     if notes.pop(_SHA256, None) != _hash(tensors, notes):
-        logger.warning("%s is damaged and is made again: its content does not fit its hash", path)
+        logger.warning("%s is damaged and will be computed again: its content does not fit its hash", path)
         return None
     return tensors, notes
 

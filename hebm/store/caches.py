@@ -1,7 +1,7 @@
-"""What a cache folder keeps: draws, weights of extractors and whatever else runs share, to list and to remove.
+"""List and remove entries of a cache folder, such as draws and weights of extractors, which runs share.
 
-A cache folder has a folder for each kind, with an entry for each thing that is kept: a folder or a file. Every entry
-can be made again, and a run that uses one makes what is missing.
+A cache folder has a folder for each kind, in which each entry is a folder or a file. Every entry can be computed again,
+and runs compute missing entries.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hebm.store.file_locks import free
 
 @attrs.frozen
 class Entry:
-    """One thing that is kept.
+    """One entry of a cache folder.
 
     Arguments:
-        kind: the folder that it is in, such as "draws".
-        path: of the folder or file.
-        size: its bytes on the disk.
-        changed: when it was last written to, in seconds since 1970.
+        kind: the name of its parent folder, such as "draws".
+        path: the path of the folder or file.
+        size: bytes on disk.
+        changed: time of the last change, in seconds since 1970.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Entry:
     changed: float
 
     def remove(self) -> None:
-        """Delete it. Raises `CheckpointError` if a process writes to it at this moment, or if it cannot be deleted."""
+        """Delete the entry. Raises `CheckpointError` if a process is writing to it, or if it cannot be deleted."""
         with reporting(f"open {self.path}"):
             written = not all(free(lock) for lock in self.path.glob("lock"))
         if written:
@@ -47,7 +47,7 @@ class Entry:
 
 
 def entries(cache: Path) -> list[Entry]:
-    """Return what a cache folder keeps, the oldest first by last change; an empty list if the folder is missing.
+    """Return the entries of a cache folder, ordered by last change; an empty list if the folder is missing.
 
     Raises `CheckpointError` if it cannot be read.
     """
@@ -64,6 +64,6 @@ def _entry(kind: str, path: Path) -> Entry:
 
 
 def _taken(file: os.stat_result) -> int:
-    """Return the bytes that a file takes: files with holes take less than their size, where the system says so."""
+    """Return the bytes that a file takes on disk, which are fewer than its size for a sparse file."""
     blocks: int | None = getattr(file, "st_blocks", None)
     return file.st_size if blocks is None else min(file.st_size, 512 * blocks)

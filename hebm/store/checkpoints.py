@@ -1,13 +1,13 @@
-"""Checkpoints: folders that are whole or not there.
+"""Write and read checkpoints, which are folders that exist completely or not at all.
 
     checkpoints/step-00001234/    backbone.safetensors, prior.safetensors, …   tensors by name
                                   manifest.json      format, phase, step, total_step, state, run id, seal of every file
-                                  manifest.sha256    the manifest's own hash, as `sha256sum -c` reads it
+                                  manifest.sha256    the hash of the manifest, in the format of `sha256sum -c`
 
-`save` writes to a temporary folder, fsyncs every file and the folder, renames, fsyncs the parent, and only then
-removes older ones. `load_latest` takes the newest whose hashes all verify and says so when it had to step back.
-No pickle is written or read. A step saved again (the first step of a phase is the last of the one before) gets a
-suffix, `step-00001234-1`, which counts as newer: nothing that is whole is ever replaced in place.
+`save` writes to a temporary folder, fsyncs every file and the folder, renames it, fsyncs the parent, and only then
+removes older checkpoints. `load_latest` loads the newest checkpoint whose hashes are correct, and reports skipped ones.
+Pickles are neither written nor read. A step that is saved again (the last step of a phase is the first of the next)
+gets a suffix, `step-00001234-1`, and counts as newer. So an intact checkpoint is never replaced in place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
 DAMAGED = "damaged-"
-"""Prefix of a checkpoint that a run set aside because it does not verify."""
+"""Prefix of a damaged checkpoint that a run set aside."""
 
 _FOLDER = re.compile(r"step-(\d{8,})(?:-(\d+))?")
 _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -50,15 +50,15 @@ _STEM = re.compile(r"\w[\w.-]*", re.ASCII)
 
 @attrs.frozen(eq=False)
 class Checkpoint:
-    """All that a run needs to go on bit for bit.
+    """All that a run needs to resume bit for bit.
 
     Arguments:
         phase: name of the training phase.
         step: steps completed in this phase.
-        total_step: steps completed over all phases; it names the folder.
-        tensors: by file name without suffix ("backbone", "prior-ema", "optimizer-backbone"), then by name.
-        state: small things that JSON gives back unchanged: string keys, lists (no tuples), finite numbers.
-        path: where it was loaded from.
+        total_step: steps completed over all phases; the name of the folder contains it.
+        tensors: the tensors by file name without suffix ("backbone", "prior-ema", "optimizer-backbone"), then by name.
+        state: small values that JSON preserves: string keys, lists (no tuples), finite numbers.
+        path: the folder that it was loaded from.
     """
 
     phase: str
@@ -71,7 +71,7 @@ class Checkpoint:
 
 @attrs.frozen
 class _Manifest:
-    """What `manifest.json` of a checkpoint holds."""
+    """The content of a checkpoint's `manifest.json`."""
 
     format: int
     run_id: str
@@ -89,16 +89,16 @@ class _Manifest:
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep: int, run_id: str) -> Path:
-    """Write a checkpoint durably, then remove older ones. Only for who holds the run's lock.
+    """Write a checkpoint durably, then remove older ones. The caller must hold the run's lock.
 
     Arguments:
-        folder: the run's `checkpoints` folder; made if it is missing.
-        checkpoint: what to save. Tensors may share memory, have any stride and live on any device.
-        keep: how many checkpoints to leave, the new one included; at least 2.
+        folder: the run's `checkpoints` folder; it is created if missing.
+        checkpoint: the checkpoint to save. Tensors may share memory, have any stride and be on any device.
+        keep: number of checkpoints to keep, including the new one; at least 2.
         run_id: the run's identity, from its manifest.
 
-    Returns the new folder. Raises `CheckpointError` if it cannot be written (disk full, read-only, …) or holds what
-    safetensors or JSON cannot; the checkpoints before it are then untouched.
+    Returns the new folder. Raises `CheckpointError` if it cannot be written (disk full, read-only, …) or contains
+    values that safetensors or JSON cannot hold. Earlier checkpoints are then unchanged.
     """
     if keep < 2:
         raise CheckpointError(f"at least 2 checkpoints must be kept, got keep = {keep}")
@@ -165,7 +165,7 @@ def _digest(manifest: bytes) -> bytes:
 
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Remove old checkpoints, each after one rename: a kill in between leaves no half-removed checkpoint."""
+    """Remove old checkpoints. Each is renamed first, so that a kill leaves no half-removed checkpoint."""
     older = [path for path in list_checkpoints(folder) if _order(path) < _order(newest)]
     for path in older[: -(keep - 1)]:
         doomed = folder / f"{TEMPORARY}pruned-{path.name}"
@@ -177,7 +177,7 @@ def _prune(folder: Path, newest: Path, keep: int) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the folders of a run's checkpoints, oldest first, damaged ones included. Raises `OSError`."""
+    """List the folders of a run's checkpoints, oldest first, including damaged ones. Raises `OSError`."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def _order(path: Path) -> tuple[int, int]:
-    """Return (total step, how often that step had been saved before)."""
+    """Return the total step and the number of times that it was saved before."""
     match = _FOLDER.fullmatch(path.name)
     return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
 
@@ -194,18 +194,18 @@ def _order(path: Path) -> tuple[int, int]:
 def load_latest(
     folder: Path, run_id: str | None, warn: Callable[[str], None], set_aside: bool = False
 ) -> Checkpoint | None:
-    """Load the newest checkpoint whose hashes verify; return None if none was ever saved.
+    """Load the newest intact checkpoint; return None if none was ever saved.
 
     Arguments:
         folder: the run's `checkpoints` folder.
-        run_id: only checkpoints of this run are taken; None takes any.
-        warn: told of every newer checkpoint that had to be passed over, with the file and what is wrong with it.
-        set_aside: rename those to `damaged-…`, so that they are not counted among those to keep. Only for the run
-            that holds the lock.
+        run_id: load only checkpoints of this run; None loads any.
+        warn: called with a message about each newer checkpoint that was skipped, with the file and the problem.
+        set_aside: rename skipped checkpoints to `damaged-…`, so that they do not count among those to keep. The caller
+            must then hold the lock.
 
-    Raises `CheckpointError`, listing what is wrong with each, if there are checkpoints but none can be used: a run
-    never starts from scratch by itself. A file that may be whole but cannot be read, without permission for example, is
-    an `UnreadableError`: nothing older is used in its place.
+    Raises `CheckpointError` with the problems of all checkpoints if none of them can be used, since a run must not
+    silently start from scratch. Raises `UnreadableError` for a file that may be intact but cannot be read, for example
+    without permission; an older checkpoint is not used in its place.
     """
     with reporting(f"read {folder}"):
         paths = list_checkpoints(folder)
@@ -217,7 +217,7 @@ def load_latest(
             fix = f"make it readable, or remove {path} to go back to the checkpoint before it"
             raise UnreadableError(f"{error}; {fix}") from error
         except CheckpointError as error:
-            if os.path.lexists(path):  # else a run at work has just pruned it: gone, not damaged
+            if os.path.lexists(path):  # otherwise a running process just removed it
                 rejected[path] = error
             continue
         _step_back(rejected, path, warn, set_aside)
@@ -253,12 +253,13 @@ def _none_usable(folder: Path, rejected: Mapping[Path, CheckpointError]) -> str:
 
 
 def newest_head(folder: Path, run_id: str, passed_over: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
-    """Return the newest checkpoint of a run, or None; its manifest alone is read and verified, no tensors.
+    """Return the newest checkpoint of a run, or None. Only its manifest is read and verified, not its tensors.
 
     Arguments:
         folder: the run's `checkpoints` folder.
-        run_id: of the run.
-        passed_over: told of every newer checkpoint whose manifest is damaged; whoever loads the weights is told too.
+        run_id: the run's identity.
+        passed_over: called with a message about each newer checkpoint with a damaged manifest. Loading the weights
+            reports these, too.
 
     Raises `CheckpointError` if the folder cannot be read.
     """
@@ -276,7 +277,7 @@ def newest_head(folder: Path, run_id: str, passed_over: Callable[[str], None] = 
 
 
 def load(path: Path, run_id: str | None = None) -> Checkpoint:
-    """Load one checkpoint, its tensors on the CPU. Raises `CheckpointError` with all that is wrong with it."""
+    """Load one checkpoint, with tensors on the CPU. Raises `CheckpointError` with all its problems."""
     try:
         checkpoint, complaints = _inspect(path, run_id)
     except UnreadableError as error:
@@ -287,7 +288,7 @@ def load(path: Path, run_id: str | None = None) -> Checkpoint:
 
 
 def verify(path: Path, run_id: str | None = None) -> list[str]:
-    """Return what is wrong with a checkpoint folder, naming the files; empty if nothing is."""
+    """Return the problems of a checkpoint folder, with file names; empty if it is intact."""
     try:
         return _inspect(path, run_id)[1]
     except UnreadableError as error:
@@ -295,13 +296,13 @@ def verify(path: Path, run_id: str | None = None) -> list[str]:
 
 
 def _inspect(path: Path, run_id: str | None) -> tuple[Checkpoint | None, list[str]]:
-    """Return a checkpoint, or None and what is wrong with it. Raises `UnreadableError`."""
+    """Return a checkpoint, or None and its problems. Raises `UnreadableError`."""
     try:
         manifest = _read_manifest(path)
         complaints = _misplaced(path, manifest, run_id)
         tensors: dict[str, dict[str, Tensor]] = {}
         for name, expected in manifest.files.items():
-            stem = _stem(name)  # before anything is opened by that name
+            stem = _stem(name)  # checked before opening a file of this name
             try:
                 tensors[stem] = decode(path / name, expected)
             except UnreadableError:
@@ -342,8 +343,8 @@ def _misplaced(path: Path, manifest: _Manifest, run_id: str | None) -> list[str]
 
 
 def _stem(name: str) -> str:
-    """Return a file's name without its suffix. Raises `CheckpointError` for a name that leads out of the folder."""
+    """Return a file's name without its suffix. Raises `CheckpointError` for a name outside of the folder."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
-        raise CheckpointError(f"{MANIFEST} names {name!r}; no file of a checkpoint has such a name")
+        raise CheckpointError(f"{MANIFEST} lists {name!r}, which is not a valid name of a file in a checkpoint")
     return stem

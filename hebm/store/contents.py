@@ -1,4 +1,4 @@
-"""What the covered files of a run (`hebm.store.sums`) must hold, and the run format."""
+"""Read the covered files of a run (`hebm.store.sums`), and check their structure and format."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hebm.store import sums
 from hebm.store.json_shapes import ShapeError, damaged, parsed, shaped
 
 FORMAT = 1
-"""The run format. It is raised when a run folder, or what a resumed run computes, would no longer mean the same."""
+"""The version of the run format. It increases if run folders, or results of a resumed run, change their meaning."""
 
 _FIX = "put back a good copy"
 
 
 @attrs.frozen
 class _Manifest:
-    """What `manifest.json` must hold, besides the format."""
+    """The required content of `manifest.json`, besides the format."""
 
     MORE_KEYS: ClassVar[bool] = True
 
@@ -41,7 +41,7 @@ class _Manifest:
 
 @attrs.frozen
 class _Training:
-    """What `config.toml` must hold of its table `train`."""
+    """The required content of the table `train` in `config.toml`."""
 
     MORE_KEYS: ClassVar[bool] = True
 
@@ -50,7 +50,7 @@ class _Training:
 
 @attrs.frozen
 class _Configuration:
-    """What `config.toml` must hold for its run to be opened; the recipes check the rest when they are built."""
+    """The required content of `config.toml` for opening a run. The recipes check the rest when they are built."""
 
     MORE_KEYS: ClassVar[bool] = True
 
@@ -66,11 +66,11 @@ class _Configuration:
 
 @attrs.frozen(eq=False)
 class Contents:
-    """What the covered files of a run say, verified.
+    """The verified content of the covered files of a run.
 
     Arguments:
         config: the text of `config.toml`.
-        table: the same as a table.
+        table: the configuration as a table.
         manifest: the content of `manifest.json`.
         metrics: the content of `metrics.json`, or None before evaluation.
         evaluations: the content of `evaluations/NAME.json` by name.
@@ -84,7 +84,7 @@ class Contents:
 
 
 def contents_of(path: Path, files: Mapping[str, bytes]) -> Contents:
-    """Return what the files of a run say. Raises `CheckpointError` naming a file that does not hold what it must."""
+    """Return the content of the files of a run. Raises `CheckpointError` with the file that does not fit."""
     for name in (sums.CONFIG, sums.MANIFEST):
         if name not in files:
             raise CheckpointError(f"{path / name} is missing; put back a good copy")
@@ -111,9 +111,7 @@ def _manifest(path: Path, data: bytes) -> dict[str, Any]:
     manifest = _object(path, data)
     if manifest.get("format") != FORMAT:
         written = manifest.get("format", 0)
-        fix = (
-            "use the version of hebm that wrote it (its manifest.json says which), or start the run under another name"
-        )
+        fix = "use the version of hebm that wrote it (see manifest.json), or start the run under another name"
         raise CheckpointError(f"{path} has run format {written!r}, this hebm reads format {FORMAT}; {fix}")
     with damaged(path, _FIX):
         shaped(_Manifest, manifest)
@@ -127,18 +125,18 @@ def _object(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def without_sums(path: Path, manifest: bytes) -> str:
-    """Return why a folder with a manifest but without sums cannot be opened."""
+    """Return the error message for a folder with a manifest but without checksums."""
     try:
         written = shaped(dict[str, Any], parsed(manifest)).get("format", 0)
     except ShapeError:
         written = None
     if written == 0:
         return (
-            f"{path} has run format 0: hebm wrote no {sums.SUMS} then, so a changed file cannot be told from a good "
-            f"one; this hebm reads format {FORMAT}. Start the run under another name (its config.toml still says "
-            "what it was), or use the version of hebm that wrote it (manifest.json says which)"
+            f"{path} has run format 0: it has no {sums.SUMS}, so changed files cannot be detected; this hebm reads "
+            f"format {FORMAT}. Start the run again under another name from its config.toml, or use the version of hebm "
+            "that wrote it (see manifest.json)"
         )
     return (
         f"{path / sums.SUMS} is missing, so config.toml, manifest.json and metrics.json cannot be verified; put back "
-        f"a good copy, or accept the present files with `hebm verify {path} --accept`"
+        f"a good copy, or accept the current files with `hebm verify {path} --accept`"
     )

@@ -1,6 +1,6 @@
-"""Files that survive a crash: written whole, fsynced, renamed into place.
+"""Write files that survive a crash: written as a whole, fsynced, and renamed into place.
 
-A reader sees the old file or the new one, never a part of one; after a power cut the same holds.
+Readers see either the old or the new file, never a part of one, also after a power cut.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ADVICE = {
 
 @contextmanager
 def reporting(action: str) -> Iterator[None]:
-    """Turn an `OSError` inside into a `CheckpointError`: "cannot <action>: <cause>; <what to do>"."""
+    """Turn an `OSError` in the context into a `CheckpointError`: "cannot <action>: <cause>; <what to do>"."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def reporting(action: str) -> Iterator[None]:
 
 
 def denied(error: OSError) -> str:
-    """Return the message for a file or folder that the operating system does not give: its path, why, what to do."""
+    """Return the message for a file or folder that cannot be accessed: its path, the cause, and what to do."""
     paths = " and ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
     return f"cannot use {paths}: {_cause(error)}"
 
@@ -56,27 +56,27 @@ def _cause(error: OSError) -> str:
 
 
 class UnreadableError(CheckpointError):
-    """A file that is there and may be whole, but that the operating system does not give."""
+    """A file that exists and may be intact, but cannot be read."""
 
 
 _NOT_A_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
-"""Errors of a file that is missing, or of something else in its place."""
+"""Errors for a missing file, or for something else in its place."""
 
 
 def not_read(error: OSError, path: Path) -> CheckpointError:
-    """Return the error of a file that could not be read; an `UnreadableError` if it may be whole nevertheless."""
+    """Return the error for a file that could not be read; an `UnreadableError` if it may be intact."""
     kind = CheckpointError if error.errno in _NOT_A_FILE else UnreadableError
     return kind(f"{path.name} cannot be read ({error.strerror or error})")
 
 
 def read_file(path: Path) -> bytes:
-    """Read a regular file. Raises `OSError`, for a pipe or a device too: reading one might never end."""
+    """Read a regular file. Raises `OSError`, also for a pipe or a device, since reading one might never end."""
     with open_file(path) as file:
         return file.read()
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file. Raises `OSError`, for a pipe or a device too, and does not wait for one."""
+    """Open a regular file. Raises `OSError`, also for a pipe or a device, without waiting for it."""
     file = open(path, "rb", opener=_without_waiting)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -89,7 +89,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing if it does not exist. Raises `OSError` if it cannot be read."""
+    """Return the sorted entries of a folder; [] if it does not exist. Raises `OSError` if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError:
@@ -114,27 +114,27 @@ def write_file(path: Path, data: bytes, sync: bool = True) -> None:
 
 def sync_folder(path: Path) -> None:
     """Wait until a folder's entries (new names, renames) are on the disk. Raises `OSError`."""
-    if os.name == "nt":  # folders cannot be opened there; renames are journalled
+    if os.name == "nt":  # Windows cannot open folders, but journals renames
         return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no fsync for folders
+        if error.errno != errno.EINVAL:  # the file system has no fsync for folders
             raise
     finally:
         os.close(handle)
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a file or replace it in one step; remove what killed processes left of earlier attempts.
+    """Write or replace a file in one step; remove unfinished files of killed processes.
 
     Arguments:
         path: of the file.
         data: its content.
         sync: wait until it is on the disk.
 
-    Raises `OSError`, the old file then being whole.
+    Raises `OSError`; the old file is then unchanged.
     """
     temporary = temporary_for(path)
     try:
@@ -148,9 +148,9 @@ def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
 
 
 def temporary_for(path: Path) -> Path:
-    """Return the path that a file or folder is written to first, in the same folder.
+    """Return a temporary path in the same folder, to which a file or folder is written first.
 
-    What killed processes left of earlier attempts is removed. Raises `OSError`.
+    This removes unfinished files of killed processes. Raises `OSError`.
     """
     attempt = re.compile(re.escape(f"{TEMPORARY}{path.name}-") + r"\d+")
     own = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
@@ -161,43 +161,43 @@ def temporary_for(path: Path) -> Path:
 
 
 def hold(handle: int) -> None:
-    """Lock an open temporary file while it is written, so that no other process takes it for abandoned."""
-    with suppress(OSError):  # a file system without locks: what a kill leaves there stays
+    """Lock an open temporary file while writing it, so that no other process considers it abandoned."""
+    with suppress(OSError):  # without locks, unfinished files of killed processes stay
         try_lock(handle)
 
 
 def _abandoned(path: Path) -> bool:
-    """Return whether nobody writes a temporary file or folder any more: nobody holds its lock, if it has one."""
+    """Return whether a temporary file or folder is abandoned, that is, no process holds its lock."""
     locks = [*path.glob("*.lock")] if path.is_dir() else [path]
     try:
         return all(free(lock) for lock in locks)
-    except FileNotFoundError:  # it has just been renamed into place
+    except FileNotFoundError:  # it was just renamed into place
         return False
-    except OSError:  # it belongs to someone else
+    except OSError:  # it belongs to another user
         return False
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder as far as possible, after a failure that is being reported."""
+    """Remove a file or folder as far as possible, after another failure."""
     try:
         remove(path)
-    except OSError:  # the failure under report has the same cause; the next save removes what is left
+    except OSError:  # the first failure is reported; the next save removes the rest
         return
 
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a whole folder. Raises `OSError`."""
     if path.is_dir() and not path.is_symlink():
-        with suppress(FileNotFoundError):  # another process removes it too
+        with suppress(FileNotFoundError):  # another process also removes it
             shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder. Raises `OSError`. Only for who holds the lock.
+    """Remove unfinished files of killed processes in a folder. The caller must hold the lock. Raises `OSError`.
 
-    A file stays if a process is writing it: readers hold no lock, and write a run's page or its step sizes.
+    Files that a process is writing stay, since processes without the lock may write a run's page or step sizes.
     """
     for path in listed(folder):
         if path.name.startswith(TEMPORARY) and (path.is_dir() or not path.is_file() or _abandoned(path)):

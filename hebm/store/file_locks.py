@@ -1,4 +1,4 @@
-"""Locks on open files that the kernel releases when their holder dies, on every operating system."""
+"""Locks on open files, which the kernel releases when their holder dies, for every operating system."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def _flock() -> Callable[[int], None]:
-    """Return the lock of POSIX systems."""
+    """Return the lock function of POSIX systems."""
     import fcntl
 
     return lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _windows() -> Callable[[int], None]:
-    """Return the lock of Windows, on one byte far behind the content, which others must be able to read."""
+    """Return the lock function of Windows. It locks one byte far behind the content, so that others can read that."""
     msvcrt: Any = importlib.import_module("msvcrt")
 
     def lock(handle: int) -> None:
@@ -34,12 +34,12 @@ def _windows() -> Callable[[int], None]:
 
 
 def _lockf() -> Callable[[int], None]:
-    """Return the lock of a Python that was built without `fcntl`; it keeps out other processes alone."""
+    """Return the lock function for Python without `fcntl`. It does not exclude other threads of this process."""
 
     def lock(handle: int) -> None:
         try:
             os.lockf(handle, os.F_TLOCK, 0)
-        except PermissionError as error:  # some systems say this instead
+        except PermissionError as error:  # raised by some systems
             raise BlockingIOError from error
 
     return lock
@@ -69,7 +69,7 @@ def wait_for_lock(handle: int) -> None:
 
 
 def free(path: os.PathLike[str]) -> bool:
-    """Return whether no process holds the lock on an existing file. Raises `OSError`."""
+    """Return True if no process holds the lock on an existing file. Raises `OSError`."""
     handle = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
     try:
         try_lock(handle)

@@ -1,8 +1,8 @@
-"""Read and write `.pt` files of other codes: the only place where a pickle is read or written.
+"""Read and write `.pt` files of other code. No other module reads or writes pickles.
 
-A file is read with `weights_only=True`: tensors, plain containers, and the few harmless classes that its format names.
-Paths, NumPy's values, devices and element types become plain values (`hebm.store.stand_ins`). Anything else that a
-pickle asks for, such as a call, is refused before it happens.
+Files are read with `weights_only=True`: tensors, plain containers, and the few harmless classes that the format allows.
+Paths, NumPy values, devices and dtypes become plain values (`hebm.store.stand_ins`). Any other request of a pickle,
+such as a call, raises an error before it runs.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from hebm.store.torch_archives import require_whole
 _DAMAGE: tuple[type[Exception], ...] = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 _DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, OSError, SyntaxError, struct.error)
 _DAMAGE = (*_DAMAGE, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
-"""What reading an arbitrary file as a checkpoint may raise."""
+"""The errors that reading an arbitrary file as a checkpoint can raise."""
 
 _REPEATED, _SPARE = 4, 1 << 24
-"""Times a file's size, and bytes more, that its tensors may claim: some are in a file under two names."""
+"""Tensors may claim _REPEATED times the file's size plus _SPARE bytes, since some are in a file under two names."""
 
 
 def load(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = lambda _: None) -> Any:
@@ -39,10 +39,10 @@ def load(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = la
 
     Arguments:
         path: the file.
-        allowed: classes besides tensors and plain containers that it may hold.
-        note: told what is in the content in a plainer form than in the file.
+        allowed: classes besides tensors and plain containers that it may contain.
+        note: called with notes about content that was converted to plain values.
 
-    Raises `CheckpointError` for a file that is missing or damaged, is not a checkpoint, or holds anything else.
+    Raises `CheckpointError` for a file that is missing or damaged, is not a checkpoint, or contains anything else.
     """
     with reporting(f"read {path}"):
         open_file(path).close()
@@ -59,20 +59,20 @@ def load(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = la
 
 def _unpickled(path: Path, allowed: tuple[type, ...]) -> Any:
     with warnings.catch_warnings(), torch.serialization.safe_globals([*allowed, *STAND_INS]):
-        warnings.simplefilter("ignore", UserWarning)  # of protocols that it may not know; then it raises
+        warnings.simplefilter("ignore", UserWarning)  # about unknown protocols, which then raise an error
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _refused(path: Path, allowed: tuple[type, ...], error: Exception) -> str:
-    """Return the message for a file that was not read: whether it asks to run code, or is damaged."""
+    """Return the message for a rejected file, which either requests to run code or is damaged."""
     harmless = [f"{kind.__module__}.{kind.__qualname__}" for kind in (*allowed, *STAND_INS)]
     asked = asked_for(path, error, harmless)
     if asked:
         names = "".join(f" and {kind.__module__}.{kind.__qualname__}" for kind in allowed)
         return (
             f"{path} was not opened: it asks to run code ({in_words(asked)}); tensors, plain containers, paths, NumPy "
-            f"values{names} are allowed. Nothing of it was run; download the file again from where it was published, "
-            "or have its author save plain values"
+            f"values{names} are allowed. Nothing of it was run; download the file again from its source, or ask its "
+            "author to save plain values"
         )
     cause = _cause(str(error)) or type(error).__name__
     fix = "a truncated download is the usual reason: compare its size, and fetch it again"
@@ -80,7 +80,7 @@ def _refused(path: Path, allowed: tuple[type, ...], error: Exception) -> str:
 
 
 def _cause(message: str) -> str:
-    """Return the line of torch's message that says what is wrong, without its advice to run what is in the file."""
+    """Return the line of torch's message with the cause, without its advice to run the code in the file."""
     lines = message.strip().splitlines() or [""]
     line = next((line for line in lines if "nsupported" in line or "can only" in line.lower()), lines[0])
     for advice in (" Please use ", " In PyTorch 2.6", " Re-running "):
@@ -89,9 +89,9 @@ def _cause(message: str) -> str:
 
 
 def save(content: Any, path: Path) -> None:
-    """Write a `.pt` file that other code reads; durable, and whole or not there.
+    """Write a `.pt` file for other code, durably and in one step.
 
-    Raises `CheckpointError` if there is one already, or it cannot be written.
+    Raises `CheckpointError` if the file exists, or if it cannot be written.
     """
     with reporting(f"write {path}"):
         if os.path.lexists(path):

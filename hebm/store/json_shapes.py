@@ -1,11 +1,11 @@
-"""Check JSON against annotations: what a file must hold is a type, and an error names the key that does not fit it.
+"""Check JSON against type annotations. Errors name the key that does not fit.
 
     shaped(str, value)                     a text
     shaped(Mapping[str, float], value)     a table of numbers
     shaped(Failure, value)                 a table with the fields of an attrs class; defaults may be missing
 
-Numbers are finite, true and false are not numbers, and a whole number is one without a decimal point. A class with
-`MORE_KEYS = True` allows keys that it does not know; all others refuse them.
+Numbers must be finite, true and false are not numbers, and whole numbers have no decimal point. A class with
+`MORE_KEYS = True` allows unknown keys; for others they are an error.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _SHOWN = 60
 
 
 class ShapeError(ValueError):
-    """JSON of another shape: the message starts with the key."""
+    """JSON that does not fit the annotation. The message starts with the key."""
 
 
 @contextmanager
 def damaged(path: Path, fix: str) -> Iterator[None]:
-    """Turn a `ShapeError` inside into a `CheckpointError` that names the file.
+    """Turn a `ShapeError` in the context into a `CheckpointError` that names the file.
 
     Arguments:
-        path: of the file.
-        fix: what to do about it.
+        path: the path of the file.
+        fix: the advice for the user.
     """
     try:
         yield
     except ShapeError as error:
-        raise CheckpointError(f"{path} is damaged, or not of this version: {error}; {fix}") from error
+        raise CheckpointError(f"{path} is damaged, or from another version of hebm: {error}; {fix}") from error
 
 
 def read_json(path: Path, fix: str) -> Any:
@@ -57,7 +57,7 @@ def read_json(path: Path, fix: str) -> Any:
 
 
 def parsed(data: bytes | str) -> Any:
-    """Parse JSON. Raises `ShapeError` for anything else, NaN and infinities included."""
+    """Parse JSON. Raises `ShapeError` for anything else, including NaN and infinities."""
     try:
         return json.loads(data, parse_constant=_refused)
     except RecursionError as error:
@@ -71,13 +71,13 @@ def _refused(constant: str) -> NoReturn:
 
 
 def shaped(kind: Any, value: Any, key: str = "") -> Any:
-    """Return a parsed JSON value as the type that an annotation names. Raises `ShapeError` with the key.
+    """Return a parsed JSON value converted to an annotated type. Raises `ShapeError` with the key.
 
     Arguments:
-        kind: text, number, bool, None, Any, a Literal, a union, a list, tuple or mapping of these, a TypedDict or an
-            attrs class.
-        value: from JSON.
-        key: where the value is in its file, such as "measurements[3]".
+        kind: the type: text, number, bool, None, Any, a Literal, a union, a list, tuple or mapping of these, a
+            TypedDict or an attrs class.
+        value: the value from JSON.
+        key: the place of the value in its file, such as "measurements[3]".
 
     Example:
         >>> shaped(tuple[float, ...], [1, 2.5])
@@ -119,7 +119,7 @@ def _scalar(kind: Any, value: Any, key: str) -> Any:
 def _any_of(kinds: Sequence[Any], value: Any, key: str) -> Any:
     fitting = [kind for kind in kinds if not _is_plain(kind) and _may_be(kind, value)]
     if len(fitting) == 1:
-        return shaped(fitting[0], value, key)  # the error is then about what is inside
+        return shaped(fitting[0], value, key)  # so that the error is about the inner value
     for kind in kinds:
         try:
             return shaped(kind, value, key)
@@ -134,7 +134,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _may_be(kind: Any, value: Any) -> bool:
-    """Return whether a value is a list or a table, as a kind is."""
+    """Return whether value and kind are both lists or both tables."""
     is_list = (get_origin(kind) or kind) in _LISTS
     return isinstance(value, list) if is_list else isinstance(value, dict) and get_origin(kind) is not Literal
 
@@ -176,9 +176,9 @@ def _instance(cls: Any, value: Any, key: str) -> Any:
 
 @functools.cache
 def _fields_of(cls: Any) -> tuple[Mapping[str, Any], frozenset[str], Mapping[str, str]]:
-    """Return the types of a class's arguments by the names of its fields, those without a default, and their names.
+    """Return the argument types of a class by field, its required fields, and its argument names by field.
 
-    A field with a converter has the type that the converter takes.
+    The type of a field with a converter is the type that the converter accepts.
     """
     found = [field for field in attrs.fields(cls) if field.init]
     hints = get_type_hints(cls.__init__, vars(sys.modules[cls.__module__]))
@@ -197,7 +197,7 @@ def _fields(
             raise ShapeError(f"{below(key, name)} is missing")
     for name in value:
         if name not in hints and not more:
-            raise ShapeError(f"{below(key, name)} is not a key that hebm knows")
+            raise ShapeError(f"{below(key, name)} is an unknown key")
     return {name: shaped(kind, value[name], below(key, name)) for name, kind in hints.items() if name in value}
 
 
@@ -215,7 +215,7 @@ def _wrong(kind: Any, value: Any, key: str) -> NoReturn:
 
 
 def _described(kind: Any) -> str:
-    """Return what a type is called in JSON.
+    """Return the name of a type in terms of JSON.
 
     Example:
         >>> _described(str | None), _described(Literal["lower", "higher"]), _described(list[int])

@@ -1,7 +1,7 @@
-"""Locks on files that the kernel releases when their holder dies: one process per run folder, one writer per file.
+"""Locks on files, for one process per run folder and one writer per file. The kernel releases them if a holder dies.
 
-The content of a run's lock (pid, host, time) only serves the message; what counts is the lock on the open file, so the
-file of a dead process is simply taken over.
+The content of a run's lock (pid, host, time) is only used in messages. The lock itself is on the open file, so another
+process can take over the file of a dead one.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from hebm.store.json_shapes import ShapeError, parsed, shaped
 
 NAME = "run.lock"
 _OWN_FILE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""A lock is overwritten: no link is followed out of the run folder, and no pipe is waited for."""
+"""Flags for opening a lock, which is overwritten: do not follow links, and do not wait for pipes."""
 
 
 @contextmanager
 def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on a file, created if it is missing; wait while another process holds it. Raises `OSError`."""
+    """Hold the lock on a file, and wait while another process holds it. Creates the file. Raises `OSError`."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         wait_for_lock(handle)
@@ -43,7 +43,7 @@ def waiting_lock(path: Path) -> Iterator[None]:
 
 @attrs.frozen
 class _Holder:
-    """Who holds a lock: process id, name of the machine, since when."""
+    """The holder of a lock: process id, host name, and start time."""
 
     pid: int
     host: str
@@ -51,12 +51,12 @@ class _Holder:
 
 
 class RunLock:
-    """Hold a run folder: `with RunLock(folder): …`.
+    """The lock of a run folder, for `with RunLock(folder): …`.
 
     Arguments:
         folder: an existing run folder.
 
-    Raises `CheckpointError` on entering, naming the holder, if another process (or this one) has it.
+    Raises `CheckpointError` on entering, with the holder, if another process or this one holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +74,7 @@ class RunLock:
                 raise
         self._handle = handle
         if hasattr(os, "register_at_fork"):
-            # A forked data-loading worker inherits the lock and would keep it after this process was killed.
+            # A forked data-loading worker inherits the lock and would hold it after this process is killed.
             os.register_at_fork(after_in_child=self._close)
         return self
 
@@ -92,7 +92,7 @@ class RunLock:
         self._close()
 
     def _close(self) -> None:
-        """Release the lock and keep the file: without it two processes could lock two files of one name."""
+        """Release the lock, but keep the file: otherwise two processes could lock two files of the same name."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
@@ -107,6 +107,6 @@ def _holder(handle: int) -> str:
     try:
         holder = shaped(_Holder, parsed(os.read(handle, 4096)))
         who = f"process {holder.pid} on {holder.host}, since {holder.since}"
-    except (OSError, ShapeError):  # it has just started and not yet written who it is
+    except (OSError, ShapeError):  # it has just started and written nothing yet
         who = "a process that has just started"
     return f"{who}. Wait for it, stop it, or give this run another name"

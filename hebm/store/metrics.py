@@ -1,6 +1,6 @@
-"""Log metrics: one JSON object per line, appended; and small JSON files written in one step.
+"""Log metrics as one JSON object per line, and write small JSON files in one step.
 
-NaN and infinities are written as null: they are not JSON, and other languages' readers refuse them.
+NaN and infinities are written as null, since they are not valid JSON.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hebm.store.durable import read_file, replace_file, reporting
 from hebm.store.json_shapes import ShapeError, below, parsed, shaped
 
 STEP = "total_step"
-"""Key that every record of a log has: the steps completed over all phases."""
+"""The key of every record with the number of steps completed over all phases."""
 
 _KINDS: Mapping[str, type] = {STEP: int, "step": int, "phase": str}
 
 
 def finite(value: Any) -> Any:
-    """Return the same value with null for every NaN or infinity, tuples as lists, keys as strings."""
+    """Return the value with None for NaN and infinities, lists for tuples, and strings as keys."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -34,48 +34,48 @@ def finite(value: Any) -> Any:
 
 
 def write_json_atomic(path: Path, obj: Any) -> None:
-    """Write or replace a JSON file: a reader sees the old one or the new one. Raises `CheckpointError`."""
+    """Write or replace a JSON file in one step. Raises `CheckpointError`."""
     with reporting(f"write {path}"):
         replace_file(path, json_bytes(obj))
 
 
 def json_bytes(obj: Any) -> bytes:
-    """Return a value as the JSON that hebm writes to files."""
+    """Return a value as JSON in the format of hebm's files."""
     return (json.dumps(finite(obj), indent=2, allow_nan=False) + "\n").encode()
 
 
 class MetricsLog:
-    """`metrics.jsonl`: a record per logged step, in the order of training.
+    """The log `metrics.jsonl`, with one record per logged step in the order of training.
 
-    After a resume the log equals an uninterrupted run's: call `truncate_after` with the checkpoint's step before the
-    first `append`.
+    After a resume, call `truncate_after` with the checkpoint's step before the first `append`, so that the log equals
+    that of an uninterrupted run.
 
     Arguments:
-        path: the file; made by the first `append`.
+        path: the file; the first `append` creates it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record and hand it to the system at once: a kill loses no earlier one.
+        """Append a record and write it immediately, so that a kill loses no earlier record.
 
-        Raises `ValueError` for a record without `total_step`, or with anything but text as its phase and numbers;
-        `CheckpointError` if it cannot be written.
+        Raises `ValueError` for a record without `total_step`, or with values other than numbers and a text as phase,
+        and `CheckpointError` if it cannot be written.
         """
         line = json.dumps(_record(finite(record)), allow_nan=False) + "\n"
         with reporting(f"write {self.path}"), open(self.path, "ab") as file:
             file.write(line.encode())
 
     def sync(self) -> None:
-        """Wait until the log is on the disk, as a checkpoint is: for a power cut right after saving one."""
+        """Wait until the log is on disk, so that it survives a power cut like a checkpoint."""
         with reporting(f"write {self.path}"):
             if self.path.exists():
                 with open(self.path, "ab") as file:
                     os.fsync(file.fileno())
 
     def truncate_after(self, total_step: int) -> None:
-        """Drop the records of later steps and a half-written last line; the file is replaced in one step."""
+        """Remove records of later steps and an unfinished last line, in one step."""
         kept = [record for record in self.read() if record[STEP] <= total_step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         with reporting(f"write {self.path}"):
@@ -83,14 +83,15 @@ class MetricsLog:
                 replace_file(self.path, text.encode())
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all records, without a half-written one that a kill left at the end.
+        """Return all records, without an unfinished one at the end.
 
-        Raises `CheckpointError` naming line and key of a record of another shape, or of a damaged one before good ones.
+        Raises `CheckpointError` with line and key of a record that does not fit, or of a damaged record before good
+        ones.
         """
         with reporting(f"read {self.path}"):
             lines = read_file(self.path).split(b"\n") if os.path.lexists(self.path) else []
-        whole = lines[:-1]  # behind the last newline there is nothing, or a half-written line
-        while whole and not _is_json(whole[-1]):  # a power cut may leave zeros there
+        whole = lines[:-1]  # after the last newline is nothing, or an unfinished line
+        while whole and not _is_json(whole[-1]):  # a power cut may leave zeros
             whole.pop()
         return [self._parsed(number, line) for number, line in enumerate(whole, 1)]
 
@@ -111,9 +112,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _record(value: Any) -> dict[str, Any]:
-    """Return a record. Raises `ShapeError` unless steps are whole, the phase is text and the rest are numbers or null.
+    """Return the record. Raises `ShapeError` for steps that are not integers or other values of the wrong type.
 
-    Numbers are not converted, so that a log that is written again is the same, byte for byte.
+    The phase must be text, and all other values numbers or null. Numbers are not converted, so that rewriting a log
+    does not change a byte.
     """
     record: dict[str, Any] = shaped(dict[str, Any], value)
     if STEP not in record:

@@ -1,12 +1,12 @@
-"""A trained model as one safetensors file.
+"""Read and write a trained model as one safetensors file.
 
 The tensors are the weights, under "backbone." and "prior."; the file's metadata has one entry, "hebm", a JSON table:
 
     format      1
     experiment  the whole configuration as TOML: the recipes, and how images are read
     images      shape, classes and attributes of the images
-    plugins     versions of the distributions whose components it uses
-    sha256      of all weights: safetensors itself does not notice a flipped bit
+    plugins     versions of the distributions of its components
+    sha256      checksum of all weights, since safetensors does not detect flipped bits
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from hebm.store.provenance import describe_images, versions_of
 from hebm.store.tensor_files import encode
 
 FORMAT = 1
-"""The format of the file. It is raised when a file, or the model that it is read to, would no longer mean the same."""
+"""The version of the format. It increases if the meaning of a file, or of the model read from it, changes."""
 
 _KEY = "hebm"
 
 
 @attrs.frozen(eq=False)
 class ModelFile:
-    """The content of a model's file.
+    """The content of a model file.
 
     Arguments:
         experiment: the configuration as TOML.
         images: shape and classes of the images.
-        weights: by name, "backbone.…" and "prior.…".
-        plugins: the distributions whose components are used.
+        weights: the weights by name, "backbone.…" and "prior.…".
+        plugins: the distributions of the model's components.
     """
 
     experiment: str
@@ -56,7 +56,7 @@ class ModelFile:
 
 @attrs.frozen
 class _Metadata:
-    """What the table in a file's metadata holds."""
+    """The table in a file's metadata."""
 
     format: int
     experiment: str
@@ -66,7 +66,7 @@ class _Metadata:
 
 
 def write_model_file(path: Path, content: ModelFile) -> None:
-    """Write or replace the file in one step. Raises `CheckpointError` if it cannot be written."""
+    """Write or replace a model file in one step. Raises `CheckpointError` if it cannot be written."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in content.weights.items()}
     table = {
         "format": FORMAT,
@@ -82,7 +82,7 @@ def write_model_file(path: Path, content: ModelFile) -> None:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read the file. Raises `CheckpointError` if it is not a model's, is damaged, or has another format."""
+    """Read a model file. Raises `CheckpointError` if it is not one, is damaged, or has another format."""
     with reporting(f"read {path}"):
         _require_file(path)
     try:
@@ -127,7 +127,7 @@ def _require_file(path: Path) -> None:
 
 
 def _digest(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, types, shapes and bytes, in the order of the names."""
+    """Return the SHA-256 of names, types, shapes and bytes of the weights, sorted by name."""
     sha = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].contiguous()

@@ -1,4 +1,4 @@
-"""JSON files that hold their own checksum: one flipped digit is noticed where `SHA256SUMS` does not reach."""
+"""JSON files that contain their own checksum, for files that `SHA256SUMS` does not cover."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from hebm.store.json_shapes import ShapeError
 from hebm.store.metrics import finite, json_bytes, write_json_atomic
 
 KEY = "sha256"
-"""Key of the sum: of the file as it is without this key."""
+"""The key of the checksum, which covers the content without this key."""
 
 
 def write_summed(path: Path, table: Mapping[str, Any]) -> None:
-    """Write or replace a JSON file with its own sum. Raises `CheckpointError`."""
+    """Write or replace a JSON file with its checksum. Raises `CheckpointError`."""
     content = finite(table)
     write_json_atomic(path, {**content, KEY: _sum(content)})
 
 
 def without_sum(table: Any) -> Any:
-    """Return what a file holds besides its sum."""
+    """Return the content of a file without its checksum."""
     return {key: value for key, value in table.items() if key != KEY} if isinstance(table, dict) else table
 
 
 def require_own_sum(table: dict[str, Any]) -> None:
-    """Raise `ShapeError` for a file whose content is not that of its sum. A file without one is not checked."""
+    """Raise `ShapeError` if the content does not match its checksum. A file without one is not checked."""
     given = table.get(KEY)
     if given is not None and given != _sum(without_sum(table)):
         raise ShapeError(f"its content differs from its {KEY}")

@@ -1,4 +1,4 @@
-"""Find what a `.pt` file that was refused asks to run."""
+"""Find the names that a rejected `.pt` file requests to run."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _TORCH += ("torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.
 _TORCH += ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "torch.FloatStorage")
 _TORCH += ("torch.LongStorage", "torch.HalfStorage", "torch.DoubleStorage", "torch.BFloat16Storage")
 _TORCHS = re.compile(r"torch\.(\w*Storage|_utils\._rebuild_\w+|[a-z]+\d\w*|bool|half|float|double|int|long)")
-"""What torch reads of itself, as far as it is common; and how its names of storages, builders and types look."""
+"""Common names that torch itself reads, and a pattern for its storages, rebuild functions and types."""
 _RENAMED = {"builtins.long": "builtins.int", "builtins.unicode": "builtins.str"}
-"""Older names, which older pickles use."""
+"""Former names, which old pickles use."""
 _PICKLES = 5
-"""Pickles that one file may consist of: older ones have a header, and one for the sizes."""
+"""The maximum number of pickles in one file: the old format has a header and a pickle of sizes."""
 _BLOCK = 64 << 20
-"""Bytes that are looked through; they are in memory, as a reader of files allocates whatever size a pickle claims."""
+"""Bytes that are searched, in memory: reading from a file would allocate any size that a pickle claims."""
 
 
 def asked_for(path: Path, error: Exception, harmless: Sequence[str]) -> list[str]:
-    """Return the names that a refused file looks up and that are not harmless; none if it is merely damaged.
+    """Return the names that a rejected file looks up and that are not harmless; none if it is only damaged.
 
     Arguments:
         path: the file.
-        error: why torch refused it.
+        error: torch's error.
         harmless: names that may be looked up.
 
-    A name that is harmless but for a letter is damage.
+    A name that differs from a harmless one by a letter counts as damage.
     """
     said = re.search(r"GLOBAL (\S+)", str(error))
     found = [said[1]] if said else []
-    if "nsupported operand" in str(error):  # an instruction of a newer pickle, which torch does not read
+    if "nsupported operand" in str(error):  # an instruction of newer pickles, which torch does not support
         found = sorted(set(_names(path)))
     known = [*harmless, *_TORCH]
     foreign = [name for name in found if name not in known and not _TORCHS.fullmatch(name)]
@@ -46,13 +46,13 @@ def asked_for(path: Path, error: Exception, harmless: Sequence[str]) -> list[str
 
 
 def in_words(names: Sequence[str]) -> str:
-    """List names for a message, the first three of them."""
+    """Return the first three names as text for a message."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(name[:100] for name in names[:3]) + more
 
 
 def _names(path: Path) -> Iterator[str]:
-    """Yield the names that the pickles of a file look up, as far as it can be read."""
+    """Yield the names that the pickles of a file look up, as far as the file can be read."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -69,7 +69,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _looked_up(file: IO[bytes]) -> Iterator[str]:
-    """Yield the names that a pickle looks up; newer ones push module and name as texts, perhaps from the memo."""
+    """Yield the names that a pickle looks up. Newer pickles push them as strings, or get them from the memo."""
     pushed: list[str | None] = [None, None]
     memo: dict[int, str | None] = {}
     for operation, argument, _ in pickletools.genops(file):

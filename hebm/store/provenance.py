@@ -1,4 +1,4 @@
-"""What a run was made with: versions, data, machine. It goes into the run folder's `manifest.json`."""
+"""Describe the versions, data and machine of a run for its `manifest.json`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _UNKNOWN_CODE = os.urandom(32)
 
 
 def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
-    """Return the manifest of a run that starts here and now.
+    """Return the manifest of a run that starts now.
 
-    hebm's own version is recorded, but not as a plugin's: the run format says what a resumed run needs of hebm.
+    The version of hebm is recorded, but not as a plugin's, since the run format determines which hebm can resume a run.
 
     Arguments:
         plugins: names of the distributions whose components the run uses.
-        data: the data set's fingerprint, anything JSON can hold.
+        data: the data set's fingerprint, as JSON values.
 
     Raises `importlib.metadata.PackageNotFoundError` for a distribution that is not installed.
     """
@@ -44,7 +44,7 @@ def describe_run(plugins: Iterable[str], data: Any) -> dict[str, Any]:
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:
-    """Return the versions of distributions besides hebm's own, by name.
+    """Return the versions of distributions except hebm, by name.
 
     Raises `importlib.metadata.PackageNotFoundError` for one that is not installed.
     """
@@ -52,10 +52,10 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
 
 
 def code_digest(classes: Iterable[type]) -> str:
-    """Return the SHA-256 of the Python files of hebm and of the packages that some classes come from.
+    """Return the SHA-256 of the Python files of hebm and of the packages of `classes`.
 
-    Versions do not tell apart the states of a package that somebody works on. A class that is in no file, as in a
-    notebook, has another digest in each process.
+    Versions do not distinguish states of a package under development. A class without a file, as in a notebook, gives
+    another digest in each process.
     """
     whole = hashlib.sha256()
     for package in sorted({"hebm", *(cls.__module__.partition(".")[0] for cls in classes)}):
@@ -76,12 +76,12 @@ def _python_files(package: str) -> list[Path]:
 
 
 def describe_images(images: ImageSpec) -> dict[str, Any]:
-    """Return the manifest's entry "images", in JSON's own types."""
+    """Return the manifest's entry "images", as JSON values."""
     return {**attrs.asdict(images), "classes": list(images.classes), "attributes": list(images.attributes)}
 
 
 def images_of(manifest: Mapping[str, Any]) -> ImageSpec:
-    """Return what `describe_images` wrote into a manifest. Raises `ShapeError` for an entry of another shape."""
+    """Return the properties of the images in a manifest. Raises `ShapeError` for an entry that does not fit."""
     images: ImageSpec = shaped(ImageSpec, manifest.get("images"), "images")
     return images
 

@@ -1,4 +1,4 @@
-"""A cache of rows that are computed once, in memory or in a folder that any number of processes and runs share."""
+"""A cache of computed rows, in memory or in a folder that processes and runs share."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MIB, GIB = 2**20, 2**30
 
 @attrs.define
 class TableTime:
-    """What the rows of some tables cost in a trial.
+    """The time for rows of a group of tables in a trial.
 
     Arguments:
-        rows: of all tables.
-        made: how many of them were computed.
-        seconds: that these took.
+        rows: number of rows of all tables.
+        made: number of rows that were computed.
+        seconds: time for these rows.
     """
 
     rows: int
@@ -36,27 +36,27 @@ class TableTime:
     seconds: float = 0.0
 
     def seconds_of(self, most: int) -> float:
-        """Return the seconds that all rows take, or `most` of them where they are more."""
+        """Return the estimated seconds for all rows, but for at most `most` rows."""
         return min(self.rows, most) * self.seconds / self.made if self.made else 0.0
 
 
 @attrs.frozen(eq=False)
 class Trial:
-    """Collects what rows cost while training is tried.
+    """Collect the time for rows while training is tried.
 
     Arguments:
-        tables: those that were opened, in order.
+        tables: the opened groups of tables, in order.
     """
 
     tables: list[TableTime] = attrs.field(factory=list)
 
     @property
     def seconds(self) -> float:
-        """Return the seconds spent on rows so far."""
+        """The seconds spent on rows so far."""
         return sum(table.seconds for table in self.tables)
 
     def timing(self, table: Table, makes: Mapping[str, Make]) -> dict[str, Make]:
-        """Return functions that compute the same rows and are timed."""
+        """Return functions that compute the same rows and record their time."""
         self.tables.append(found := TableTime(len(makes) * table.rows))
 
         def timed(make: Make) -> Make:
@@ -73,14 +73,14 @@ class Trial:
 
 @attrs.frozen
 class RowCache:
-    """Opens tables of rows that are computed once.
+    """Open tables of rows that are computed once.
 
     Arguments:
-        folder: shared by all runs; None keeps rows in memory.
-        limit: GiB that the folder may take.
-        identity: what all rows depend on, in JSON's types.
-        say: is told of rows that will be computed and kept.
-        trial: checks that there is room, keeps rows in memory, and times them.
+        folder: the folder, which runs share; None stores rows in memory.
+        limit: maximum size of the folder in GiB.
+        identity: everything that all rows depend on, as JSON values.
+        say: called with a message about rows that will be stored.
+        trial: checks the free space, stores rows in memory, and times them.
     """
 
     folder: Path | None = None
@@ -90,20 +90,20 @@ class RowCache:
     trial: Trial | None = None
 
     def bound(self, identity: Mapping[str, Any]) -> RowCache:
-        """Return the cache for rows that depend on something more."""
+        """Return the cache for rows that also depend on `identity`."""
         return attrs.evolve(self, identity={**self.identity, **identity})
 
     def open(self, what: str, table: Table, makes: Mapping[str, Make], fewer: str) -> tuple[KeptRows, ...]:
-        """Open some tables of one form.
+        """Open tables of the same layout.
 
         Arguments:
-            what: is kept; the first part of the folders' names.
-            table: the form.
-            makes: how each table's rows are computed, by a name of its own.
-            fewer: the key of the configuration that lets less be kept, for errors.
+            what: the name of the content, which starts the names of the folders.
+            table: the layout.
+            makes: the function that computes the rows of each table, by a unique name.
+            fewer: the configuration key that reduces the stored data, for errors.
 
         Raises:
-            ConfigError: if the tables need more than the limit, or than the disk has left.
+            ConfigError: if the tables need more space than the limit, or than is free on the disk.
             CheckpointError: if the folder cannot be written.
         """
         if self.folder is None:
@@ -119,11 +119,11 @@ class RowCache:
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
 
     def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
-        """Return the folder of rows that depend on what a text says, and the text."""
+        """Return the folder of rows with this identity text, and the text."""
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
     def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
-        """Say what will be stored. Raises `ConfigError` if new tables need more room than is left."""
+        """Report what will be stored. Raises `ConfigError` if new tables need more space than is left."""
         folder = Path(self.folder or "")
         sizes = missing * table.bytes, _size(folder), shutil.disk_usage(_existing(folder)).free
         need, kept, free = (size / GIB for size in sizes)
@@ -140,10 +140,10 @@ class RowCache:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or its closest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder, as if nothing in them were left out."""
+    """Return the total size of all files below a folder, ignoring holes in sparse files."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,13 +1,13 @@
-"""Rows of tensors in memory-mapped files.
+"""Store rows of tensors in memory-mapped files.
 
     <folder>/  about.json   what the rows depend on
                <name>.bin   the rows of one tensor
                blocks       a 128-bit BLAKE2b of each block that is kept
                lock         held by the process that computes a block
 
-A block counts only if its sum is that of its bytes, which every process checks when it first uses the block. So a
-block that a killed process left unfinished, or that was damaged later, is computed again. The folder can be deleted
-whenever no run uses it.
+A block is valid only if its hash matches its bytes, which every process checks when it first uses the block. So a block
+that a killed process left unfinished, or that was damaged later, is computed again. The folder can be deleted while no
+run uses it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ ABOUT, _BLOCKS, _LOCK = "about.json", "blocks", "lock"
 
 
 class InFiles(Place):
-    """The files of one table. Raises `OSError` if they cannot be made.
+    """The files of one table. Raises `OSError` if they cannot be created.
 
-    Rows are written by `pwrite`, which reports a full disk; writing to the mapping would end the process.
+    Rows are written through files, which report a full disk; writing to the mapping would kill the process.
     """
 
     def __init__(self, folder: Path, about: bytes, table: Table) -> None:
@@ -46,7 +46,7 @@ class InFiles(Place):
         self.tensors = {name: self._mapped(name, column) for name, column in table.columns.items()}
 
     def _create(self, about: bytes) -> None:
-        """Make files of the right sizes, filled with zeros where nothing was kept: no block then has its sum."""
+        """Create files of the right sizes. New parts are zeros, so that their blocks are not valid."""
         for name, column in self.table.columns.items():
             _sized(self._path(name), self.table.rows * column.bytes)
         _sized(self.folder / _BLOCKS, self.table.blocks * _SUM)
@@ -62,7 +62,7 @@ class InFiles(Place):
         return mapped.view(self.table.rows, *column.shape)
 
     def holds(self, block: int) -> bool:
-        """Return whether a block is kept, undamaged."""
+        """Return whether a block is stored and intact."""
         with reporting(f"read {self.folder}"), open(self.folder / _BLOCKS, "rb") as file:
             file.seek(block * _SUM)
             kept = file.read(_SUM)
@@ -72,7 +72,7 @@ class InFiles(Place):
         return kept == _sum({name: tensor[first : first + count] for name, tensor in self.tensors.items()})
 
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
-        """Write the rows of a block, then its sum."""
+        """Write the rows of a block, then its hash."""
         first, _ = self.table.span(block)
         plain = {name: rows[name].cpu().contiguous() for name in self.tensors}
         with reporting(f"write {self.folder}"):
@@ -86,7 +86,7 @@ class InFiles(Place):
 
 
 def about(identity: Mapping[str, Any], table: Table) -> bytes:
-    """Return the content of about.json, from which the key is made."""
+    """Return the content of about.json, which determines the folder's name."""
     columns = {name: [list(column.shape), str(column.dtype)] for name, column in table.columns.items()}
     whole = {"format": _FORMAT, "rows": table.rows, "block": table.block, "columns": columns, "identity": identity}
     return json.dumps(whole, indent=1, sort_keys=True).encode()
@@ -110,7 +110,7 @@ def _write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
 
 
 def _sized(path: Path, size: int) -> None:
-    """Make a file, or cut or lengthen it, to this size."""
+    """Create a file of this size, or cut or extend it to this size."""
     with open(path, "ab") as file:
         if file.tell() != size:
             file.truncate(size)

@@ -1,4 +1,4 @@
-"""Rows of tensors that are computed once: a block at a time, when first asked for, and then kept."""
+"""Rows of tensors that are computed in blocks when first needed, and then stored."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from torch import Tensor
 from hebm.noise import BLOCK
 
 Make: TypeAlias = Callable[[int, int], Mapping[str, Tensor]]
-"""Computes rows by name, given the first row's number and how many: a function of these two numbers alone."""
+"""Computes rows by name from the index of the first row and the number of rows, and nothing else."""
 
 
 @attrs.frozen
 class Column:
-    """One tensor of each row: its shape and its type."""
+    """The shape and type of one named tensor of a row."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
     @property
     def bytes(self) -> int:
-        """The size of one row."""
+        """The size of one row, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @attrs.frozen
 class Table:
-    """What is kept: N rows of named tensors, in blocks.
+    """The layout of a table: N rows of named tensors, in blocks.
 
     Arguments:
-        columns: by name; a name is a file's.
+        columns: the columns by name, which is also the file name.
         rows: N.
-        block: rows that are computed together.
+        block: number of rows that are computed together.
     """
 
     columns: Mapping[str, Column]
@@ -52,44 +52,44 @@ class Table:
 
     @property
     def bytes(self) -> int:
-        """The size of all rows."""
+        """The size of all rows, in bytes."""
         return self.rows * sum(column.bytes for column in self.columns.values())
 
     def span(self, block: int) -> tuple[int, int]:
-        """Return the first row of a block, and how many it has."""
+        """Return the first row of a block and its number of rows."""
         first = block * self.block
         return first, min(self.block, self.rows - first)
 
 
 class Place(ABC):
-    """Where the rows of a table are kept.
+    """The storage of the rows of a table.
 
     Attributes:
-        tensors: the rows by name, `(N, …)`; those of a block that is not kept are not to be read.
+        tensors: the rows by name, `(N, …)`. Rows of blocks that are not stored must not be read.
     """
 
     tensors: Mapping[str, Tensor]
 
     @abstractmethod
     def holds(self, block: int) -> bool:
-        """Return whether a block is kept, undamaged."""
+        """Return whether a block is stored and intact."""
 
     @abstractmethod
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
-        """Keep the rows of a block."""
+        """Store the rows of a block."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Inside, no other process computes a block of this table."""
+        """Prevent other processes from computing blocks of this table inside the context."""
         return nullcontext()
 
 
 class KeptRows:
-    """The rows of a table, computed when first asked for.
+    """The rows of a table, which are computed when first needed.
 
     Arguments:
-        table: their number and columns.
-        place: where they are kept.
-        make: computes them.
+        table: number of rows and columns.
+        place: the storage of the rows.
+        make: computes rows.
     """
 
     def __init__(self, table: Table, place: Place, make: Make) -> None:
@@ -97,7 +97,7 @@ class KeptRows:
         self._ready: set[int] = set()
 
     def take(self, index: Tensor) -> dict[str, Tensor]:
-        """Return rows by name, `(n, …)`, on the CPU; `index` `(n,)` are their numbers."""
+        """Return the rows with indices `index` `(n,)` by name, `(n, …)`, on the CPU."""
         for block in torch.unique(index.cpu() // self.table.block).tolist():
             if block not in self._ready:
                 self._require(block)
@@ -106,13 +106,13 @@ class KeptRows:
     def _require(self, block: int) -> None:
         if not self._place.holds(block):
             with self._place.writing():
-                if not self._place.holds(block):  # no other process has made it in the meantime
+                if not self._place.holds(block):  # another process may have computed it in the meantime
                     self._place.write(block, self.make(*self.table.span(block)))
         self._ready.add(block)
 
 
 class InMemory(Place):
-    """Rows in memory, lost with the process."""
+    """Storage of rows in memory, which is lost when the process ends."""
 
     def __init__(self, table: Table) -> None:
         self.table, self._held = table, set[int]()
@@ -125,7 +125,7 @@ class InMemory(Place):
         return block in self._held
 
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
-        """Keep the rows of a block."""
+        """Store the rows of a block."""
         first, count = self.table.span(block)
         for name, tensor in self.tensors.items():
             tensor[first : first + count] = rows[name]

@@ -1,19 +1,19 @@
-"""The folder of one run, and the promise that it holds one experiment.
+"""The folder of a run, and the checks that it holds one experiment.
 
 runs/<name>/  config.toml     the resolved configuration
               manifest.json   format, run id, versions, data fingerprint, machine, history of permitted changes
-              metrics.json    what evaluation found
-              evaluations/    k100.json … what evaluations with a name found
-              SHA256SUMS      the sums of all these, written last (`hebm.store.sums`)
-              run.lock        who is at work
-              metrics.jsonl   what training logged
+              metrics.json    the results of evaluation
+              evaluations/    k100.json … the results of named evaluations
+              SHA256SUMS      checksums of these files, written last (`hebm.store.sums`)
+              run.lock        the process that uses the folder
+              metrics.jsonl   the training log
               checkpoints/    step-00001234/ …
               samples/        images
-              analyses/       chains/ … what `hebm analyse` found
-              failures.log    tracebacks of metrics that failed
-              report.html     the page
-              cache/          what can be made again: scores of the test split
-              imported/       of an imported run: what its file held besides the weights
+              analyses/       chains/ … the results of `hebm analyse`
+              failures.log    tracebacks of failed metrics
+              report.html     the report page
+              cache/          data that can be computed again, such as scores of the test split
+              imported/       content of an imported file besides the weights
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _OWN_FOLDERS = ("checkpoints", "samples", "analyses", sums.EVALUATIONS)
 _OWN_NAMES = (*sums.COVERED, sums.SUMS, sums.PENDING, LOCK, "metrics.jsonl", *_OWN_FOLDERS)
 _NOTHING: Mapping[str, bytes] = {}
 _LOGS = (".log", ".out", ".err", ".txt")
-"""Endings of files that a user's shell or queue may have put into a folder before its run starts."""
+"""Endings of files that a shell or queue may write into the folder before the run starts."""
 
 
 @attrs.frozen
 class RunFolder:
-    """Paths of a run, its identity, and the check that it is resumed as what it was.
+    """The paths and identity of a run, with the check that it is resumed as the same experiment.
 
     Arguments:
         path: the folder; it need not exist yet.
@@ -53,77 +53,77 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Return the path of the resolved configuration."""
+        """The path of the resolved configuration."""
         return self.path / sums.CONFIG
 
     @property
     def manifest(self) -> Path:
-        """Return the path of the manifest: versions, data fingerprint, machine, run id."""
+        """The path of the manifest: versions, data fingerprint, machine, run id."""
         return self.path / sums.MANIFEST
 
     @property
     def metrics_log(self) -> Path:
-        """Return the path of the training log, one record a line."""
+        """The path of the training log, with one record per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """Return the path of what evaluation found; the file exists only after evaluation."""
+        """The path of the results of evaluation; the file exists only after an evaluation."""
         return self.path / sums.METRICS
 
     @property
     def checkpoints(self) -> Path:
-        """Return the path of the folder of checkpoints."""
+        """The path of the folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def imported(self) -> Path:
-        """Return the path of a checkpoint with what the file of an imported run held besides its weights."""
+        """The path of a checkpoint with the content of an imported file besides its weights."""
         return self.path / "imported"
 
     @property
     def samples(self) -> Path:
-        """Return the path of the folder of images."""
+        """The path of the folder of images."""
         return self.path / "samples"
 
     @property
     def analyses(self) -> Path:
-        """Return the path of what `hebm analyse` found, a folder for each analysis."""
+        """The path of the results of `hebm analyse`, with a folder for each analysis."""
         return self.path / "analyses"
 
     @property
     def failures_log(self) -> Path:
-        """Return the path of the tracebacks of metrics that failed; the file exists only where some did."""
+        """The path of the tracebacks of failed metrics; the file exists only if one failed."""
         return self.path / "failures.log"
 
     @property
     def adaptations(self) -> Path:
-        """Return the path of the step sizes that were adapted to the weights; the file exists only where they are."""
+        """The path of the adapted step sizes; the file exists only if step sizes were adapted."""
         return self.path / "adaptations.json"
 
     @property
     def cache(self) -> Path:
-        """Return the path of what can be made again, such as scores of the test split."""
+        """The path of data that can be computed again, such as scores of the test split."""
         return self.path / "cache"
 
     @property
     def report(self) -> Path:
-        """Return the path of the report page."""
+        """The path of the report page."""
         return self.path / "report.html"
 
     @property
     def started(self) -> bool:
-        """Whether a run has been started here: its sums were written."""
+        """True if a run was started here, that is, its checksums were written."""
         with reporting(f"read {self.path}"):
             return (self.path / sums.SUMS).exists()
 
     # ------------------------------------------------------------ reading
 
     def read(self) -> Contents:
-        """Read and verify what the run says of itself.
+        """Read and verify the files of the run.
 
-        Raises `CheckpointError` if this is not a run folder, if its format is another one, or if one of its files was
-        changed or damaged.
+        Raises `CheckpointError` if this is not a run folder, if it has another format, or if a file was changed or
+        damaged.
         """
         self._require_run()
         return contents_of(self.path, sums.read(self.path))
@@ -142,26 +142,26 @@ class RunFolder:
     # ------------------------------------------------------------ writing
 
     def create(self) -> None:
-        """Make the folder itself, for the lock to lie in. Raises `CheckpointError`."""
+        """Create the folder, so that it can be locked. Raises `CheckpointError`."""
         with reporting(f"make {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
 
     def tidy(self) -> None:
-        """Remove what killed processes left half-written. Only for the holder of the lock. Raises `CheckpointError`."""
+        """Remove unfinished files of killed processes. The caller must hold the lock. Raises `CheckpointError`."""
         with reporting(f"tidy {self.path}"):
             for folder in (self.path, *(self.path / name for name in _OWN_FOLDERS), self.imported):
                 remove_unfinished(folder)
 
     def create_or_open(self, config_text: str, manifest: Mapping[str, Any], allow: bool = False) -> dict[str, Any]:
-        """Start a run here, or make sure that the one here is the same experiment. Take the lock first.
+        """Start a run here, or check that the run here is the same experiment. The caller must hold the lock.
 
         Arguments:
-            config_text: the resolved configuration, TOML.
-            manifest: what `hebm.store.provenance.describe_run` says.
-            allow: continue in spite of differences; they are recorded in the manifest's `history`.
+            config_text: the resolved configuration as TOML.
+            manifest: the result of `hebm.store.provenance.describe_run`.
+            allow: continue despite differences, and record them in the manifest's `history`.
 
-        Returns the manifest as it now stands, with `run_id`. Raises `CheckpointError` with every differing key (old →
-        new) if the configuration's training keys, the data or a plugin's version changed.
+        Returns the updated manifest, with `run_id`. Raises `CheckpointError` with all differing keys (old → new) if the
+        configuration's training keys, the data or a plugin's version changed.
         """
         self.create()
         self.tidy()
@@ -176,7 +176,7 @@ class RunFolder:
         return self._update(found, old, config_text, manifest, changes)
 
     def changes(self, found: Contents, config_text: str, manifest: Mapping[str, Any]) -> list[str]:
-        """Return what makes this another experiment than the one found here: a line "key: old → new" each."""
+        """Return the differences from the experiment found here, as lines "key: old → new"."""
         old = adopted(found.manifest, manifest)
         changes = config_changes(_resolved(found.config), config_text)
         changes += differing(identity(old), identity(manifest))
@@ -195,7 +195,7 @@ class RunFolder:
         return started
 
     def _require_own(self) -> None:
-        """Raise `CheckpointError` if the folder has files that hebm does not write: a run would be mixed with them."""
+        """Raise `CheckpointError` if the folder has files that hebm does not write, since a run would mix with them."""
         with reporting(f"read {self.path}"):
             found = sorted(path.name for path in self.path.iterdir())
         foreign = [
@@ -203,7 +203,9 @@ class RunFolder:
         ]
         if foreign:
             some = ", ".join(foreign[:3]) + (", …" if len(foreign) > 3 else "")
-            raise CheckpointError(f"{self.path} is not empty and not a run folder (it has {some}); name another folder")
+            raise CheckpointError(
+                f"{self.path} is not empty and not a run folder (it has {some}); choose another folder"
+            )
 
     def _update(
         self,
@@ -218,7 +220,7 @@ class RunFolder:
         changes = [*changes, *(change for change in free if change not in changes)]
         new = {**old, **manifest, "history": [*old["history"], changes]} if changes else old
         written: dict[str, bytes | None] = dict(results)
-        if config_text != found.config:  # measurements of other settings must not outlive these
+        if config_text != found.config:  # remove measurements with other settings
             written = {sums.METRICS: None, **results, sums.CONFIG: config_text.encode()}
         if new != found.manifest:
             written[sums.MANIFEST] = json_bytes(new)
@@ -229,11 +231,11 @@ class RunFolder:
     def record(
         self, config_text: str, manifest: Mapping[str, Any], metrics: Mapping[str, Any], name: str | None = None
     ) -> None:
-        """Write what evaluation found together with the configuration and the manifest that it was found with.
+        """Write results of an evaluation together with its configuration and manifest.
 
-        A named evaluation changes neither the configuration nor `metrics.json`; its settings are in its own file.
+        A named evaluation changes neither the configuration nor `metrics.json`; its file holds its settings.
 
-        Only for the holder of the lock, who has made sure that it is the same experiment. Raises `CheckpointError`.
+        The caller must hold the lock and have checked that it is the same experiment. Raises `CheckpointError`.
         """
         found = self.read()
         changes = self.changes(found, config_text, manifest)
@@ -244,21 +246,21 @@ class RunFolder:
         self._update(found, adopted(found.manifest, manifest), config, manifest, changes, {file: json_bytes(content)})
 
     def forget_results(self) -> None:
-        """Remove what every evaluation found: the weights change. Only for the holder of the lock."""
+        """Remove the results of all evaluations, since the weights change. The caller must hold the lock."""
         found = self.read()
         results = {sums.evaluation_file(name): None for name in found.evaluations}
         if found.metrics is not None or results:
             sums.write(self.path, {sums.METRICS: None, **results})
 
     def write_metrics(self, metrics: Mapping[str, Any] | None) -> None:
-        """Write what evaluation found, or remove it. Only for the holder of the lock. Raises `CheckpointError`."""
+        """Write or remove the results of evaluation. The caller must hold the lock. Raises `CheckpointError`."""
         sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
     def accept(self) -> list[str]:
-        """Accept the covered files in their present state, and record in the history which of them had been changed.
+        """Accept the covered files in their current state, and record the changed ones in the history.
 
-        Only for the holder of the lock. Returns their names. Raises `CheckpointError` for a file that is missing or
-        does not hold what it must.
+        The caller must hold the lock. Returns the names of the changed files. Raises `CheckpointError` for a file that
+        is missing or does not have the expected structure.
         """
         found, changed = sums.read_unverified(self.path), sums.changed(self.path)
         manifest = contents_of(self.path, found).manifest
@@ -270,8 +272,8 @@ class RunFolder:
 
 
 def _resolved(text: str) -> str:
-    """Return a resolved configuration with the defaults of newer keys; as it is where it cannot be read now."""
-    from hebm.config.experiment import Experiment  # it lists schemes, which know this module
+    """Return a resolved configuration with defaults for newer keys; unchanged if this hebm cannot read it."""
+    from hebm.config.experiment import Experiment  # imported here: it imports schemes, which import this module
     from hebm.config.writing import dumps
 
     try:
@@ -281,7 +283,7 @@ def _resolved(text: str) -> str:
 
 
 def differences_error(path: Path, changes: list[str]) -> str:
-    """Return the error for a folder with another experiment."""
+    """Return the error message for a folder with another experiment."""
     listed = "".join(f"\n  {change}" for change in changes)
     steps = all(change.startswith("train.") and change.partition(":")[0].endswith("steps") for change in changes)
     further = "train it further with --extend (extend=True in Python), " if steps else ""

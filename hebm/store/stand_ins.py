@@ -1,7 +1,7 @@
-"""Read harmless objects of a pickle as plain values: paths, times, NumPy's numbers and arrays, devices, types.
+"""Read harmless objects of a pickle as plain values: paths, times, NumPy numbers and arrays, devices, types.
 
-torch's restricted unpickler looks up a class by its full name. A stand-in has the name of such a class and only keeps
-what it is given, so no code of the class itself runs. `plain` then puts a plain value in the place of each object.
+torch's restricted unpickler looks up classes by full name. A stand-in has the name of such a class and only stores its
+arguments, so no code of the real class runs. `plain` then replaces each stand-in by a plain value.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 
 
 class StandIn:
-    """An object of a pickle: what it was called with, and the state that it was given.
+    """An object of a pickle, with its arguments and state.
 
     Attributes:
-        full_name: of the class that it stands for.
+        full_name: the full name of the class that it stands for.
     """
 
     full_name: ClassVar[str]
@@ -34,11 +34,11 @@ class StandIn:
         self.state = state
 
     def plain(self) -> Any:
-        """Return the plain value. Raises `ValueError` or `TypeError` if there is none."""
+        """Return the plain value. Raises `ValueError` or `TypeError` if it has none."""
         raise ValueError(f"calls {self.full_name}")
 
     def shown(self) -> str:
-        """Return what to call it in a note."""
+        """Return its name for notes."""
         return self.full_name
 
 
@@ -63,13 +63,13 @@ class _Attributes(StandIn):
 
 
 class _ElementType(StandIn):
-    """NumPy's dtype: a kind with its width in bytes, and the byte order in its state."""
+    """A NumPy dtype: its kind and width in bytes as arguments, and its byte order in the state."""
 
     def plain(self) -> str:
         return self.dtype().name
 
     def dtype(self) -> np.dtype[Any]:
-        """Return the type. Raises `ValueError` or `TypeError` for one whose values are not plain."""
+        """Return the dtype. Raises `ValueError` or `TypeError` if its values are not plain."""
         found = np.dtype(str(self.arguments[0]))
         if found.kind not in "biufSU":
             raise ValueError(f"NumPy values of type {found} are not supported")
@@ -115,14 +115,14 @@ def _standing_for(full_name: str, base: type[StandIn]) -> type[StandIn]:
 
 
 def _default_dict(*_: Any) -> dict[Any, Any]:
-    """Return what takes the entries of a `defaultdict`; its factory is not kept."""
+    """Return a dict for the entries of a `defaultdict`, without its factory."""
     return {}
 
 
 _default_dict.__module__, _default_dict.__qualname__ = "collections", "defaultdict"
 
 _KINDS: dict[str, type[StandIn]] = {"numpy.dtype": _ElementType, "numpy.ndarray": StandIn}
-for _pathlib in ("pathlib", "pathlib._local"):  # the latter in Python 3.13
+for _pathlib in ("pathlib", "pathlib._local"):  # pathlib._local in Python 3.13
     _KINDS |= {f"{_pathlib}.{name}": _Path for name in ("PosixPath", "PurePosixPath")}
     _KINDS |= {f"{_pathlib}.{name}": _WindowsPath for name in ("WindowsPath", "PureWindowsPath")}
 _KINDS |= {f"numpy.{core}.multiarray.scalar": _Scalar for core in ("core", "_core")}
@@ -134,37 +134,37 @@ _KINDS |= {f"numpy.{name}": StandIn for name in ("bool_", "float16", "float32", 
 
 STAND_INS: tuple[Any, ...] = (_default_dict,)
 STAND_INS += tuple(_standing_for(name, base) for name, base in _KINDS.items())
-"""What may be looked up in any file, by `__module__` and `__qualname__`."""
+"""The classes that any file may look up, by `__module__` and `__qualname__`."""
 
 
 def plain(content: Any, most: int) -> tuple[Any, list[str]]:
-    """Return a content in which plain values stand for harmless objects, and the names of the classes of these.
+    """Return the content with harmless objects replaced by plain values, and the names of their classes.
 
     Arguments:
-        content: what was read; dicts and lists in it are changed in place.
-        most: bytes that its tensors may have together.
+        content: the content of a file. Its dicts and lists are changed in place.
+        most: maximum total bytes of its tensors.
 
-    Raises `ValueError` or `TypeError` for an object that has no plain value, and for tensors that claim more, as those
-    do that repeat their storage.
+    Raises `ValueError` or `TypeError` for an object without a plain value, and for tensors that claim more bytes, for
+    example by repeating their storage.
     """
     walk = _Walk(most)
     return walk.plain(content), list(walk.said)
 
 
 class _Walk:
-    """A walk through a content that visits each object once.
+    """The state of a walk that visits each object of the content once.
 
     Arguments:
         most: bytes that its tensors may have together.
 
     Attributes:
-        said: names of the classes that were replaced, in order.
+        said: names of the replaced classes, in order.
     """
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes = most, 0
         self.said: dict[str, None] = {}
-        self._done: dict[int, tuple[Any, Any]] = {}  # the objects, too: an id is not used again while its object lives
+        self._done: dict[int, tuple[Any, Any]] = {}  # keeps the objects alive, so that their ids stay unique
 
     def plain(self, value: Any) -> Any:
         if id(value) not in self._done:
@@ -191,7 +191,7 @@ class _Walk:
         return value
 
     def _fill(self, value: Any) -> None:
-        """Put plain values into a dict, a list, or the attributes of an object."""
+        """Replace the values in a dict, in a list, or in the attributes of an object by plain ones."""
         if hasattr(value, "__dict__") and not isinstance(value, type):
             self.plain(vars(value))
         if isinstance(value, dict):
@@ -202,7 +202,7 @@ class _Walk:
             value[:] = map(self.plain, value)
 
     def _counted(self, tensor: Tensor) -> Tensor:
-        """Return a tensor without its history."""
+        """Return a tensor detached from its graph, and count its bytes."""
         self._bytes += tensor.numel() * tensor.element_size()
         if self._bytes > self._most:
             raise ValueError(f"its tensors claim more than {self._most:,} bytes, which the file does not hold")

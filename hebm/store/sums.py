@@ -1,13 +1,13 @@
-"""`SHA256SUMS`: what `config.toml`, `manifest.json`, `metrics.json` and `evaluations/*.json` of a run must contain.
+"""`SHA256SUMS`: checksums of `config.toml`, `manifest.json`, `metrics.json` and `evaluations/*.json` of a run.
 
-`sha256sum -c SHA256SUMS` in the run folder checks the same files. A change of the files goes in three steps:
+`sha256sum -c SHA256SUMS` in the run folder checks the same files. Files are changed in three steps:
 
     1. write SHA256SUMS.pending    the sums that will hold after the change
     2. write or remove each file, each in one step
     3. rename SHA256SUMS.pending to SHA256SUMS
 
-While there is a `SHA256SUMS.pending`, a file may have either sum: after a kill at any moment each file has its old or
-its new content, and neither looks like damage. A folder whose `SHA256SUMS` was never written is not a run yet.
+While `SHA256SUMS.pending` exists, a file may have either sum. So after a kill at any moment, each file has its old or
+its new content, and neither counts as damage. A folder without `SHA256SUMS` is not a run yet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PENDING = "SHA256SUMS.pending"
 CONFIG, MANIFEST, METRICS = COVERED = ("config.toml", "manifest.json", "metrics.json")
 
 EVALUATIONS = "evaluations"
-"""Folder of named evaluations: each is a covered file, `evaluations/NAME.json`."""
+"""The folder of named evaluations. Each of its files, `evaluations/NAME.json`, is covered."""
 
 Contents: TypeAlias = dict[str, bytes]
 """The content of each covered file that exists, by name."""
@@ -37,9 +37,9 @@ _TRIES = 5
 
 
 def read(folder: Path) -> Contents:
-    """Read the covered files of a run; what was hashed is what is returned.
+    """Read and verify the covered files of a run; return exactly the verified bytes.
 
-    Raises `CheckpointError` that names each file whose content is not the one that hebm wrote, and says what to do.
+    Raises `CheckpointError` with each file that differs from what hebm wrote, and what to do.
     """
     contents, changed = _inspect(folder)
     if changed:
@@ -48,13 +48,13 @@ def read(folder: Path) -> Contents:
 
 
 def changed(folder: Path) -> list[str]:
-    """Return the names of covered files whose content is not the one that hebm wrote. Raises `CheckpointError`."""
+    """Return the names of covered files that differ from what hebm wrote. Raises `CheckpointError`."""
     return _inspect(folder)[1]
 
 
 def _inspect(folder: Path) -> tuple[Contents, list[str]]:
-    """Return the contents and the names that do not fit; looks again if another process has just written."""
-    for _ in range(_TRIES):  # readers hold no lock
+    """Return the contents and the names that do not match their sums; retry if another process has just written."""
+    for _ in range(_TRIES):  # readers do not lock
         accepted, contents = _accepted(folder), _contents(folder)
         names = [name for name in _ordered({*COVERED, *contents}) if not _fits(name, contents, accepted)]
         if not names or _accepted(folder) == accepted:
@@ -63,13 +63,13 @@ def _inspect(folder: Path) -> tuple[Contents, list[str]]:
 
 
 def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
-    """Write covered files, or remove those given as None, and then their sums. Only for the holder of the lock.
+    """Write covered files, or remove those given as None, then write their sums. The caller must hold the lock.
 
     Arguments:
         folder: the run folder.
         changes: new contents by name, written in this order.
 
-    Raises `CheckpointError` if a file cannot be written, or if one of the others was changed by someone else.
+    Raises `CheckpointError` if a file cannot be written, or if another covered file was changed.
     """
     before: Contents = {}
     if (folder / SUMS).exists():
@@ -90,13 +90,13 @@ def write(folder: Path, changes: Mapping[str, bytes | None]) -> None:
 
 
 def finish_pending(folder: Path) -> None:
-    """Finish what a killed process left pending. Only for the holder of the lock. Raises `CheckpointError`."""
+    """Finish the change of a killed process. The caller must hold the lock. Raises `CheckpointError`."""
     if (folder / PENDING).exists():
         accept(folder, read(folder))
 
 
 def accept(folder: Path, contents: Contents) -> None:
-    """Write the sums of these contents, whatever the sums were before. Raises `CheckpointError`."""
+    """Write the sums of these contents, whatever the previous sums. Raises `CheckpointError`."""
     with reporting(f"write {folder / SUMS}"):
         replace_file(folder / SUMS, _text(contents))
         (folder / PENDING).unlink(missing_ok=True)
@@ -104,24 +104,24 @@ def accept(folder: Path, contents: Contents) -> None:
 
 
 def read_unverified(folder: Path) -> Contents:
-    """Read the covered files without comparing sums, to accept a change. Raises `CheckpointError`."""
+    """Read the covered files without verifying them, to accept a change. Raises `CheckpointError`."""
     return _contents(folder)
 
 
 def digest(data: bytes) -> str:
-    """Return the SHA-256 of some bytes in lower-case hex."""
+    """Return the SHA-256 of bytes in lower-case hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _fits(name: str, contents: Contents, accepted: tuple[Mapping[str, str], ...]) -> bool:
-    """Return whether a file's content, or its absence, is one that hebm wrote. Results may always be removed."""
+    """Return whether a file, or its absence, matches the sums. Results may always be removed."""
     if name not in contents:
         return _is_result(name) or any(name not in sums for sums in accepted)
     return any(sums.get(name) == digest(contents[name]) for sums in accepted)
 
 
 def _accepted(folder: Path) -> tuple[Mapping[str, str], ...]:
-    """Return the sums that count: those that hold, and those of a change under way."""
+    """Return the accepted sums: the current ones, and those of a pending change."""
     found = [_sums(folder / name) for name in (PENDING, SUMS)]
     return tuple(sums for sums in found if sums is not None)
 
@@ -146,13 +146,13 @@ def evaluation_file(name: str) -> str:
 
 
 def evaluation_names(names: Iterable[str]) -> dict[str, str]:
-    """Return which of some covered files are named evaluations: file by name of the evaluation, sorted."""
+    """Return the named evaluations among covered files, sorted: file by name of the evaluation."""
     found = (name for name in sorted(names) if name.startswith(f"{EVALUATIONS}/"))
     return {name.removeprefix(f"{EVALUATIONS}/").removesuffix(".json"): name for name in found}
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
-    """Return names of covered files in the order of their lines: the three first, then named evaluations."""
+    """Return names of covered files in the order of their lines: the three main files, then named evaluations."""
     every = set(names)
     return [*(name for name in COVERED if name in every), *sorted(every - {*COVERED})]
 
@@ -166,7 +166,7 @@ def _contents(folder: Path) -> Contents:
             try:
                 contents[name] = read_file(folder / name)
             except FileNotFoundError:
-                if os.path.lexists(folder / name):  # a link that leads nowhere is not a file that was removed
+                if os.path.lexists(folder / name):  # a broken link is not a removed file
                     raise
     return contents
 

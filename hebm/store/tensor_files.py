@@ -1,7 +1,7 @@
-"""One file of tensors: safetensors bytes with their size and SHA-256.
+"""Read and write files of tensors: safetensors bytes with their size and SHA-256.
 
-safetensors notices a damaged header but not a flipped bit in the data: only the hash does. What is hashed and what
-is parsed are the same bytes, read once, so nothing can change between the two.
+safetensors detects a damaged header, but only the hash detects flipped bits in the data. A file is read once, and the
+same bytes are hashed and parsed, so the file cannot change in between.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from hebm.store.durable import not_read, read_file
 
 
 class Seal(TypedDict):
-    """What a manifest says of a file: its size in bytes and its SHA-256 in lower-case hex."""
+    """A manifest's entry about a file: its size in bytes and its SHA-256 in lower-case hex."""
 
     size: int
     sha256: str
 
 
 def seal(data: bytes) -> Seal:
-    """Compute the seal of these bytes."""
+    """Return the seal of these bytes."""
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Encode named tensors of any shape, device and stride as safetensors bytes, with no memory shared between them.
+    """Return named tensors of any shape, device and stride as safetensors bytes. Tensors may share memory.
 
     Arguments:
-        tensors: by name.
+        tensors: the tensors by name.
         metadata: texts by key, stored in the file's header.
 
-    Raises `CheckpointError` for what safetensors cannot hold: sparse, quantised, meta and complex128 tensors.
+    Raises `CheckpointError` for tensors that safetensors cannot hold: sparse, quantised, meta and complex128 ones.
     """
     seen: set[int] = set()
     plain = {name: _plain(tensor, seen) for name, tensor in tensors.items()}
@@ -53,7 +53,7 @@ def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
 
 
 def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
-    """Return the tensor on the CPU, contiguous; copied if a tensor before it lives in the same memory."""
+    """Return the tensor contiguous and on the CPU, copied if an earlier tensor uses the same memory."""
     try:
         plain = tensor.detach().cpu().contiguous()
         memory = plain.untyped_storage().data_ptr()
@@ -66,7 +66,7 @@ def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
 
 
 def read(path: Path, expected: Seal) -> bytes:
-    """Read the bytes of a file, and check that they are what was written. Raises `CheckpointError` naming the file."""
+    """Read and verify the bytes of a file. Raises `CheckpointError` with the file name."""
     try:
         data = read_file(path)
     except OSError as error:
@@ -79,7 +79,7 @@ def read(path: Path, expected: Seal) -> bytes:
 
 
 def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
-    """Decode the tensors of a file, on the CPU. Raises `CheckpointError` naming the file unless its hash verifies."""
+    """Return the tensors of a file, on the CPU. Raises `CheckpointError` with the file name if it is damaged."""
     data = read(path, expected)
     try:
         return safetensors.torch.load(data)
@@ -88,7 +88,7 @@ def decode(path: Path, expected: Seal) -> dict[str, Tensor]:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256, in lower-case hex, of the tensors' names, shapes, types and values."""
+    """Return the SHA-256 of the tensors' names, shapes, types and values in lower-case hex."""
     whole = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())

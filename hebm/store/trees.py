@@ -1,6 +1,6 @@
-"""Trees of plain values and tensors ↔ JSON and named tensors: what is rebuilt is equal, in types and order too.
+"""Convert trees of plain values and tensors to JSON and named tensors and back, with equal types and order.
 
-What an imported file holds besides weights is kept so, until it is exported again.
+This stores the content of an imported file besides weights until it is exported again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hebm.errors import CheckpointError
 _PLAIN = (type(None), bool, int, str)
 _PAIRS: dict[str, type] = {"dict": dict, "ordered": OrderedDict}
 MOST = 10_000_000
-"""Values and collections that a tree may have; a collection counts wherever it is held."""
+"""The maximum number of values and collections in a tree. A shared collection counts each time."""
 _ITEMS: dict[str, type] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
-    """Write a tree as JSON, every tensor, collection and non-finite float an object with one key; and list its tensors.
+    """Return a tree as JSON, with tensors, collections and non-finite floats as objects with one key, and its tensors.
 
-    Raises `CheckpointError`, with the path, for a value that is neither plain, a plain tensor in memory nor a
-    collection of such, for a collection that holds itself, and for a tree of more than `MOST` values.
+    Raises `CheckpointError` with the path for a value that is not plain, not a plain CPU tensor and not a collection of
+    these, for a collection that contains itself, and for a tree of more than `MOST` values.
 
     Example:
         >>> flatten({"steps": (1, 2.5)})[0]
@@ -36,14 +36,16 @@ def flatten(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     try:
         return flattening.of(tree, ""), flattening.tensors
     except RecursionError as error:
-        raise CheckpointError("a collection in it holds itself, or is nested too deep to be kept; remove it") from error
+        raise CheckpointError(
+            "a collection in it contains itself, or is nested too deeply to be stored; remove it"
+        ) from error
 
 
 class _Flattening:
-    """A tree as it becomes JSON.
+    """The state of converting a tree to JSON.
 
     Attributes:
-        tensors: by name; one that is in several places once.
+        tensors: the tensors by name; a tensor in several places appears once.
     """
 
     def __init__(self) -> None:
@@ -54,7 +56,7 @@ class _Flattening:
     def of(self, value: Any, path: str) -> Any:
         self._count += 1
         if self._count > MOST:
-            raise CheckpointError(f"it holds more than {MOST:,} values, which are not kept; remove {path}")
+            raise CheckpointError(f"it has more than {MOST:,} values, the most that can be stored; remove {path}")
         if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
             return value
         if type(value) is float:
@@ -77,7 +79,7 @@ class _Flattening:
 
 
 def _unkept(path: str, what: str) -> CheckpointError:
-    return CheckpointError(f"{path or 'it'} is a {what}, which cannot be kept; remove it")
+    return CheckpointError(f"{path or 'it'} is a {what}, which cannot be stored; remove it")
 
 
 def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:
@@ -85,7 +87,7 @@ def _tag(kind: type, kinds: Mapping[str, type]) -> str | None:
 
 
 def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Rebuild the tree that `flatten` was given. Raises `CheckpointError` for JSON that it did not write."""
+    """Return the tree that `flatten` converted. Raises `CheckpointError` for JSON that it did not write."""
     if type(tree) in (*_PLAIN, float):
         return tree
     try:
@@ -98,4 +100,6 @@ def rebuild(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
             return _PAIRS[tag]((rebuild(k, tensors), rebuild(v, tensors)) for k, v in content)
         return _ITEMS[tag](rebuild(item, tensors) for item in content)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"what an import left over is damaged ({error!r}); import the file again") from error
+        raise CheckpointError(
+            f"the stored content of an imported file is damaged ({error!r}); import the file again"
+        ) from error

@@ -138,7 +138,7 @@ def test_percentiles_may_be_left_out(run, folder, tmp_path):
     assert rows[0] == ["file", "total", "L>1"]
     process = hebm("detect", run, folder, "--no-percentiles", "--threshold", 1)
     assert process.status == 2
-    assert "--threshold is a percentile" in process.stderr
+    assert "--threshold needs percentiles" in process.stderr
 
 
 # ---------------------------------------------------------------- what is scored

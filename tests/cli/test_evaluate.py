@@ -46,7 +46,7 @@ def test_a_named_evaluation_is_kept_next_to_the_one_without_a_name(run):
     assert hebm("compare", run).stdout.count("tiny") == 2
     (refused,) = [hebm("evaluate", run, "--name", "../k3")]
     assert refused.status == 2
-    assert "may have letters" in refused.stderr
+    assert "is not allowed; use letters" in refused.stderr
 
 
 def test_the_measurements_are_printed_as_one_json_object(run):

@@ -154,11 +154,11 @@ train.backbone.steps = 9999
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--minutes", "5"), "--minutes goes with --data FOLDER"),
-        (("--set", "data.size=32"), "--set goes with --data FOLDER"),
-        (("--data", "photos", "--set", "seed=1"), "with --data only keys of [data]; edit the others in the file"),
-        (("--data", "photos", "--set", "data.size=40"), "here it can be 32, 64, 128; edit the file for others"),
-        (("--data", "photos", "--plugin", "x"), "--data: leave it out with --plugin"),
+        (("--minutes", "5"), "--minutes needs --data FOLDER"),
+        (("--set", "data.size=32"), "--set needs --data FOLDER"),
+        (("--data", "photos", "--set", "seed=1"), "--data allows only keys of [data]; edit other keys in the file"),
+        (("--data", "photos", "--set", "data.size=40"), "--data allows 32, 64, 128; edit the file for other sizes"),
+        (("--data", "photos", "--plugin", "x"), "--data cannot be combined with --plugin"),
         (("--data", "missing"), "no such folder or archive"),
     ],
 )
@@ -172,7 +172,9 @@ def test_options_that_do_not_fit_are_refused(photographs, tmp_path, monkeypatch,
 
 def test_images_that_are_too_small_are_refused(tmp_path):
     save(tmp_path / "tiny" / "a.png", np.zeros((8, 8), np.uint8))
-    with pytest.raises((ConfigError, DataError), match="the images have 8 pixels; a starter needs 16 or more"):
+    with pytest.raises(
+        (ConfigError, DataError), match="the images have a side of 8 pixels, but at least 16 are needed"
+    ):
         first_configuration.first_configuration(tmp_path / "tiny", 5, "a.toml", "a", {})
 
 

@@ -122,7 +122,7 @@ def test_accelerate_launch_starts_two_processes_on_a_cpu(tmp_path):
     assert differences(tmp_path / "tiny", tmp_path / "whole") == []
     ran = hebm(*command[2:], ACCELERATE_USE_CPU="True", MASTER_PORT="29500")
     assert ran.status == 2
-    assert "error: accelerate launch started one process where several were asked for" in ran.stderr
+    assert "error: accelerate launch started one process although several were requested" in ran.stderr
 
 
 def test_samples_of_two_processes_are_bit_equal_to_those_of_one(tmp_path):

@@ -87,7 +87,7 @@ def test_an_interrupted_command_keeps_what_it_drew_and_goes_on(run, tmp_path, na
     wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 2, 60, process)
     process.send(signal.SIGTERM)
     assert process.end() == 128 + signal.SIGTERM
-    kept = re.search(rf"note: stopped: ([\d,]+) of 4,000 images are kept for {name}; go on with: hebm", process.stderr)
+    kept = re.search(rf"note: stopped: ([\d,]+) of 4,000 images are saved for {name}; continue with: ", process.stderr)
     assert 128 <= int(kept[1].replace(",", "")) < 4000
     refused = hebm("sample", run, "-o", name, *options, "--seed", "7")
     assert refused.status == 1

@@ -124,11 +124,11 @@ def test_a_plugin_without_a_kind_is_a_prior(tmp_path, monkeypatch):
     [
         (["--plugin", "own", "--kind", "metrics"], "did you mean 'metric'? (kinds: backbone, energy, prior,"),
         (["--plugin", "own", "--kind", "data-set"], "did you mean 'dataset'?"),
-        (["--kind", "metric"], "--kind metric goes with --plugin NAME"),
-        (["--plugin", "digits", "--kind", "dataset"], "has a data set of this name already"),
-        (["--plugin", "joint", "--kind", "energy"], "has a class Joint already"),
-        (["--plugin", "tensor"], "Tensor is the name of a class of hebm"),
-        (["--plugin", "none", "--kind", "metric"], "a class cannot be called None"),
+        (["--kind", "metric"], "--kind metric needs --plugin NAME"),
+        (["--plugin", "digits", "--kind", "dataset"], "already has a data set of this name"),
+        (["--plugin", "joint", "--kind", "energy"], "already has a class Joint"),
+        (["--plugin", "tensor"], "Tensor is already the name of a class of hebm"),
+        (["--plugin", "none", "--kind", "metric"], "None is not a valid class name"),
     ],
 )
 def test_kinds_and_names_that_do_not_fit_are_errors_that_say_what_fits(tmp_path, monkeypatch, arguments, message):

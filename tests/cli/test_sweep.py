@@ -103,7 +103,7 @@ def test_other_commands_say_what_a_sweep_file_is(tmp_path):
     file = sweep_file(tmp_path)
     result = invoke("run", file)
     assert result.exit_code == 2
-    assert f"error: {file}: is a sweep, a file for several runs; start them with `hebm sweep {file}`" in result.stderr
+    assert f"error: {file}: is a sweep file, for several runs; start them with `hebm sweep {file}`" in result.stderr
     result = invoke("sweep", tmp_path / "experiment.toml")
     assert (result.exit_code, "is not a sweep" in result.stderr) == (2, True)
 
@@ -195,8 +195,8 @@ def test_the_table_of_a_sweep_that_is_not_over_says_which_runs_are_missing_and_w
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--slurm", "--jobs", "2"], "--jobs: is for runs on this machine"),
-        (["--slurm", "--table"], "--table: runs nothing; leave out --slurm"),
+        (["--slurm", "--jobs", "2"], "--jobs applies to runs on this machine"),
+        (["--slurm", "--table"], "--table runs nothing; leave out --slurm"),
     ],
 )
 def test_options_that_exclude_each_other_are_an_error(tmp_path, options, complaint):
@@ -209,7 +209,7 @@ def test_on_a_cluster_every_run_is_submitted_and_listed_with_its_job(tmp_path, m
     file, runs = sweep_file(tmp_path), tmp_path / "runs"
     listed = invoke("sweep", file, "--runs", runs, "--slurm", "--dry-run")
     assert listed.stdout.splitlines()[2].split() == ["small-gaussian-0", "small-joint-0", "to", "submit", "–"]
-    assert "note: no GPU is asked for; slurm.gpus_per_node = 1 asks for one" in listed.stderr
+    assert "note: the jobs request no GPU; set slurm.gpus_per_node = 1 to request one" in listed.stderr
     result = invoke("sweep", file, "--runs", runs, "--slurm", "--set", "slurm.gpus_per_node=1", "--json")
     found = json.loads(result.stdout)
     assert [(run["state"], run["job"]) for run in found["runs"][:2]] == [("submitted", "101"), ("submitted", "102")]

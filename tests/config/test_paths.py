@@ -21,5 +21,5 @@ def test_a_path_that_cannot_be_is_named_with_its_key(text, tmp_path, monkeypatch
 @pytest.mark.parametrize("folder", ["x" * 300, "~no-such-user-at-all/cache"])
 def test_a_cache_folder_that_cannot_be_is_refused_by_its_key(folder):
     table = {"data": "digits", "backbone": "two-layer", "prior": "gaussian", "run": {"cache_folder": folder}}
-    with pytest.raises(ConfigError, match=r"^run\.cache_folder cannot be '.*' \(.+\); name another$"):
+    with pytest.raises(ConfigError, match=r"^run\.cache_folder cannot be '.*' \(.+\); set another folder$"):
         pipeline.assemble(Experiment.from_table(table))

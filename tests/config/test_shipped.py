@@ -31,7 +31,7 @@ def test_an_unknown_name_is_an_error_with_near_names_and_the_folders():
     with pytest.raises(ConfigError) as caught:
         named("quikstart", "quikstart: no such file")
     said = str(caught.value)
-    assert said.startswith("quikstart: no such file; did you mean 'quickstart'? (there are: cifar, ")
+    assert said.startswith("quikstart: no such file; did you mean 'quickstart'? (available: cifar, ")
     assert "sweeps/ (4)" in said
     assert "nvae/cifar10" not in said
 
@@ -39,7 +39,7 @@ def test_an_unknown_name_is_an_error_with_near_names_and_the_folders():
 def test_a_command_takes_the_name_and_refuses_a_sweep_by_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["run", "sweeps/priors-mnist"])
-    assert (result.exit_code, "is a sweep, a file for several runs" in result.stderr) == (2, True)
+    assert (result.exit_code, "is a sweep file, for several runs" in result.stderr) == (2, True)
     result = CliRunner().invoke(main, ["sweep", "quickstart"])
     assert (result.exit_code, "is not a sweep" in result.stderr) == (2, True)
 

@@ -51,9 +51,9 @@ def test_a_sweep_has_a_base_seeds_and_variants_with_the_place_of_each_change(tmp
     [
         ("seeds = [0, 1]\n\n", "seads = [0, 1]\n\n", r"priors\.toml:2: seads: unknown key; did you mean 'seeds'\?"),
         ("seeds = [0, 1]\n\n", "\n", "seeds: missing; expected a list of integers"),
-        ("seeds = [0, 1]\n\n", "seeds = [0, 0]\n\n", "seeds: expected one seed or more, each once"),
-        ("seeds = [1]", "seeds = []", r"priors\.toml:10: variants\.diffusion\.seeds: expected one seed or more"),
-        ("base.toml", "bass.toml", r"priors\.toml:1: base: .*bass\.toml not found; it is looked for next to this file"),
+        ("seeds = [0, 1]\n\n", "seeds = [0, 0]\n\n", "seeds: expected at least one seed, and each only once"),
+        ("seeds = [1]", "seeds = []", r"priors\.toml:10: variants\.diffusion\.seeds: expected at least one seed"),
+        ("base.toml", "bass.toml", r"priors\.toml:1: base: .*bass\.toml not found; the path is relative to this file"),
         ("[variants.diffusion]", "[variants.joint]", r"priors\.toml:9: is not valid TOML"),
         ("seeds = [1]", "seed = 1", r"priors\.toml:10: variants\.diffusion\.seed: .*list, `seeds`"),
         ("seeds = [1]", 'name = "x"', r"variants\.diffusion\.name: .*the sweep names its runs"),
@@ -79,7 +79,7 @@ def test_a_change_on_the_command_line_may_not_name_the_runs_either(tmp_path):
 
 def test_a_sweep_and_a_run_are_told_apart_both_ways(tmp_path):
     load(tmp_path)
-    with pytest.raises(ConfigError, match=r"priors\.toml: is a sweep, a file for several runs; start .*hebm sweep"):
+    with pytest.raises(ConfigError, match=r"priors\.toml: is a sweep file, for several runs; start .*hebm sweep"):
         Experiment.load(tmp_path / "priors.toml")
-    with pytest.raises(ConfigError, match=r"is not a sweep: it needs the keys `base`.*hebm run"):
+    with pytest.raises(ConfigError, match=r"is not a sweep file, which needs the keys `base`.*hebm run"):
         load(tmp_path, '[prior]\ntype = "joint"\n')

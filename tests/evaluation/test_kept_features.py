@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written_to_costs_time_alone(tmp_path, caplog):
     (tmp_path / "features").write_text("a file")
     evaluation = measuring(tmp_path)
     assert torch.equal(evaluation.features("prior"), measuring(tmp_path / "other").features("prior"))
-    assert "is not kept and will be made again" in caplog.text
+    assert "cannot be stored and will be computed again" in caplog.text
 
 
 def batch(value):

@@ -199,7 +199,7 @@ def test_a_density_without_a_known_gaussian_factor_is_refused_when_the_chain_sta
     density = LatentSpace(backbone, Tilt(lambda latents: latents.u))
     for sampler in (PCN(), PCNMALA()):
         name = type(sampler).__name__
-        with pytest.raises(ConfigError, match=f"sampler: {name} proposes from .* of LatentSpace is not known; use"):
+        with pytest.raises(ConfigError, match=f"sampler: {name} proposes from .* LatentSpace has no known one; use"):
             run(sampler, density, points(4, backbone.layout.dim), Noise(0, "chain"))
 
 

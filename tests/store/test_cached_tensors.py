@@ -32,10 +32,10 @@ def test_a_changed_byte_anywhere_is_noticed(tmp_path, caplog, change):
     assert change[0] in data
     path.write_bytes(data.replace(*change))
     assert read_cached(path) is None
-    assert "is damaged and is made again" in caplog.text
+    assert "is damaged and will be computed again" in caplog.text
 
 
 def test_a_place_that_cannot_be_written_to_is_told_and_no_error(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert not write_cached(tmp_path / "file" / "x.safetensors", TENSORS)
-    assert "is not kept and will be made again" in caplog.text
+    assert "cannot be stored and will be computed again" in caplog.text

@@ -167,14 +167,14 @@ def test_a_file_that_was_saved_without_sums_is_read_with_a_note(file):
         data = data.replace(crc, b"\x01\x02\x03\x04")
     notes = []
     assert foreign.load(file(bytes(data)), NAMESPACE, notes.append)["w"].sum() == 9
-    assert notes == ["the file was saved without checksums, so damage to its weights would not be seen"]
+    assert notes == ["the file was saved without checksums, so damage to its weights cannot be detected"]
 
 
 def test_an_archive_that_is_larger_inside_than_outside_is_refused_before_it_is_read(file):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (50 << 20))
-    with pytest.raises(CheckpointError, match=r"expands to 52,428,800 bytes from \d\d,\d\d\d; at most 100 times"):
+    with pytest.raises(CheckpointError, match=r"expands from \d\d,\d\d\d to 52,428,800 bytes, but at most 100 times"):
         foreign.load(file(buffer.getvalue()), NAMESPACE)
 
 

@@ -74,7 +74,7 @@ def test_what_fits_becomes_the_type(kind, value, found):
         (Literal["lower", "higher"], "best", "it must be 'lower' or 'higher', not 'best'"),
         (Seal, {"size": 1}, "sha256 is missing"),
         (Point, [], "it must be a table, not a list"),
-        (Point, {"x": 1, "colour": "red"}, "colour is not a key that hebm knows"),
+        (Point, {"x": 1, "colour": "red"}, "colour is an unknown key"),
         (Point, {"x": -1}, "it: x must not be negative"),
         (Open, {"points": [{"x": 1}, {"x": 1, "tags": [3]}]}, "points[1].tags[0] must be text, not 3"),
         (Open, {"best": {"label": "a"}}, "best.x is missing"),
@@ -94,7 +94,9 @@ def test_what_does_not_fit_is_named_by_its_key(kind, value, message):
 def test_what_is_not_json_is_an_error_that_names_the_file(tmp_path, data):
     path = tmp_path / "x.json"
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"x\.json is damaged, or not of this version: it is .*; make it again"):
+    with pytest.raises(
+        CheckpointError, match=r"x\.json is damaged, or from another version of hebm: it is .*; make it"
+    ):
         read_json(path, "make it again")
 
 
@@ -102,5 +104,6 @@ def test_an_error_names_file_key_and_remedy():
     with pytest.raises(CheckpointError) as caught, damaged(Path("runs/a/metrics.json"), "make it again"):
         shaped(Open, parsed('{"points": [{"x": null}]}'))
     assert str(caught.value) == (
-        "runs/a/metrics.json is damaged, or not of this version: points[0].x must be a number, not null; make it again"
+        "runs/a/metrics.json is damaged, or from another version of hebm: points[0].x must be a number, not null; "
+        "make it again"
     )

@@ -76,7 +76,7 @@ def test_a_tensor_in_several_places_is_kept_once():
 
 @pytest.mark.parametrize("value", [torch.ones(2).to_sparse(), torch.ones(2, device="meta")])
 def test_a_tensor_that_no_file_can_hold_is_an_error_with_its_path(value):
-    with pytest.raises(CheckpointError, match=r"/a/0 is a .* tensor on (cpu|meta), which cannot be kept"):
+    with pytest.raises(CheckpointError, match=r"/a/0 is a .* tensor on (cpu|meta), which cannot be stored"):
         flatten({"a": [value]})
 
 
@@ -91,14 +91,14 @@ def test_a_small_tree_that_would_become_a_huge_text_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("value", [Namespace(a=1), b"x", 1j, torch.float32, object()])
 def test_what_cannot_be_kept_is_an_error_with_its_path(value):
-    with pytest.raises(CheckpointError, match=r"/args/1 is a .*cannot be kept"):
+    with pytest.raises(CheckpointError, match=r"/args/1 is a .*cannot be stored"):
         flatten({"args": [0, value]})
 
 
 def test_a_collection_that_holds_itself_is_an_error():
     ring = [1]
     ring.append({"again": ring})
-    with pytest.raises(CheckpointError, match="holds itself"):
+    with pytest.raises(CheckpointError, match="contains itself"):
         flatten({"ring": ring})
 
 
@@ -106,5 +106,5 @@ def test_a_collection_that_holds_itself_is_an_error():
     "tree", [{"a": 1, "b": 2}, {"nothing": []}, {"tensor": "9"}, {"dict": [1]}, [1], {"float": "x"}]
 )
 def test_json_of_another_origin_is_an_error(tree):
-    with pytest.raises(CheckpointError, match="left over is damaged"):
+    with pytest.raises(CheckpointError, match="stored content of an imported file is damaged"):
         rebuild(tree, {})

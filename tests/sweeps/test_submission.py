@@ -152,7 +152,7 @@ def test_without_submitit_or_slurm_it_is_said_what_to_install_and_where_to_start
         ("slurm.partitoin=gpu", r"--set slurm.partitoin=gpu: slurm.partitoin: unknown key; did you mean 'partition'"),
         ("slurm.timeout_min=1h", "slurm.timeout_min: expected an integer, got '1h'"),
         ("slurm.gpus_per_node=4", "slurm.gpus_per_node: must be at most 1, got 4"),
-        ('slurm.options=["--reservation=x"]', "is not allowed .*without dashes"),
+        ('slurm.options=["--reservation=x"]', "is not allowed .*without leading dashes"),
     ],
 )
 def test_keys_that_a_job_cannot_have_are_errors_before_anything_is_submitted(tmp_path, change, complaint):

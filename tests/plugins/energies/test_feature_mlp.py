@@ -144,5 +144,5 @@ def test_with_levels_the_diffusion_prior_sees_the_features_of_each_levels_latent
 
 
 def test_a_backbone_that_shows_no_features_is_refused():
-    with pytest.raises(ConfigError, match=r"sees the decoder's features at each layer .* does not show it; use an"):
+    with pytest.raises(ConfigError, match=r"sees the decoder's features at each layer .* does not show; use an"):
         FeatureMLP().build(LatentLayout(((3,), (4,)), image=(1, 8, 8)))

@@ -56,7 +56,7 @@ def test_a_backbone_that_does_not_show_what_is_seen_is_refused(prior, energy):
     backbone = seeded(ReferenceBackbone)
     prior(energy=energy).build(backbone)
     backbone.layout = LatentLayout(backbone.layout.shapes)
-    with pytest.raises(ConfigError, match=r"prior\.energy: this energy sees .* the backbone does not show it; use"):
+    with pytest.raises(ConfigError, match=r"prior\.energy: this energy sees .* the backbone does not show; use"):
         prior(energy=energy).build(backbone)
 
 
