@@ -1,8 +1,8 @@
-"""Noise-contrastive estimation: a density ratio is what tells two sets of draws apart.
+"""Noise-contrastive estimation: learn a density ratio by classifying two sets of draws.
 
     loss = −E_q[log σ(log r)] − E_p[log(1 − σ(log r))] = E_q[softplus(−log r)] + E_p[softplus(log r)]
 
-Its optimum is log r = log q − log p, where it is 2 log 2 − 2 JS(q, p); at r = 1 it is 2 log 2 = 1.386.
+The optimum is log r = log q − log p, with loss 2 log 2 − 2 JS(q, p). At r = 1 the loss is 2 log 2 = 1.386.
 
 References:
     Noise-contrastive estimation: Gutmann and Hyvärinen 2010.
@@ -18,7 +18,7 @@ from hebm.contrasts import bce
 
 
 def contrast_terms(positive: Tensor, negative: Tensor) -> Mapping[str, Tensor]:
-    """What to log of log ratios per energy `(B, E)`: the loss of their sum, of each alone, and their means."""
+    """Return metrics of log ratios `(B, E)`: the loss of their sum, the loss of each energy, and their means."""
     positive, negative = positive.detach(), negative.detach()
     return {
         "bce": bce(positive.sum(1), negative.sum(1)),

@@ -1,4 +1,4 @@
-"""Contrastive priors for deep hierarchies: one density ratio, of the decoded image or of the feature before it."""
+"""Contrastive priors for deep hierarchies: one density ratio of the decoded image, or of the decoder's last feature."""
 
 from __future__ import annotations
 
@@ -15,30 +15,50 @@ from hebm_plugins.samplers.pcn_mala import PCNMALA
 class ImageContrast(MultiStage):
     """log p(u) = f(E[x | T(u)]) + log N(u; 0, I) − log Z: `multi-stage` with one stage whose energy sees the image.
 
-    f is a convolutional net that tells reconstructions of training images from decoded draws of the root; no chain is
-    run in training. In a deep hierarchy the prior hole lies in how a layer depends on the layers above it: the decoded
-    image shows that, a sum of energies of one layer each cannot (`hebm analyse RUN hole`). A draw starts at one of 8
-    draws of the root, chosen by exp f, and moves by pCN-MALA, whose acceptance does not fall with the number of
-    coordinates that the decoder ignores. The step size is adapted to an acceptance of one half.
+    f is a convolutional net, trained to separate reconstructions of training images from decoded draws of the root.
+    Training runs no chains. In a deep hierarchy the prior hole is in the dependence of a layer on the layers above it.
+    The decoded image shows this dependence; a sum of energies of single layers cannot (`hebm analyse RUN hole`).
 
-    Set `train.posterior_draws`, so that images are inferred and decoded once. Not from a paper: noise-contrastive
-    estimation (Gutmann and Hyvärinen 2010) as `multi-stage` has it, with the sampler of Cotter et al. 2013.
+    A draw starts at one of 8 draws of the root, chosen with weights exp f, and moves by pCN-MALA, whose acceptance does
+    not fall with the number of coordinates that the decoder ignores. The step size is adapted to an acceptance of one
+    half. Set `train.posterior_draws` to infer and decode each training image only once.
+
+    This prior is not from a paper. It combines noise-contrastive estimation (Gutmann and Hyvärinen 2010), as in
+    `multi-stage`, with the sampler of Cotter et al. 2013.
+
+    Example:
+        >>> from hebm import ImageSpec, Noise, NVAETiny
+        >>> backbone = NVAETiny().build(ImageSpec(1, 32, 32))
+        >>> prior = ImageContrast(start_proposals=4).build(backbone)
+        >>> [transition.name for transition in prior.planned_transitions(backbone)]
+        ['start stage 1', 'stage 1']
     """
 
-    stages: int = option(1, doc="M, ratios learned one after another", low=1, high=100)
-    energy: EnergyRecipe = option(factory=ImageConv, doc="log r of a stage; should start at 0")
+    stages: int = option(1, doc="M, the number of ratios, learned one after another", low=1, high=100)
+    energy: EnergyRecipe = option(factory=ImageConv, doc="log r of a stage; it should start at 0")
     sampler: Sampler = option(
-        factory=lambda: PCNMALA(steps=30, step_size=0.3, target_acceptance=0.5), doc="chains after training"
+        factory=lambda: PCNMALA(steps=30, step_size=0.3, target_acceptance=0.5),
+        doc="the chain of each stage, after training",
     )
-    contrast: Contrast = option(factory=lambda: Contrast(negatives="pool", pool=24_000), doc="how ratios are learned")
+    contrast: Contrast = option(
+        factory=lambda: Contrast(negatives="pool", pool=24_000), doc="settings for learning the ratios"
+    )
     start_proposals: int = option(8, doc=START_PROPOSALS, low=1)
 
 
 @recipe
 class FeatureContrast(ImageContrast):
-    """log p(u) = f(d(u)) + log N(u; 0, I) − log Z, where d is the decoder's last feature map: else `image-contrast`.
+    """log p(u) = f(d(u)) + log N(u; 0, I) − log Z, where d is the decoder's last feature map.
 
-    The image is computed from d, so f sees no less than `image-contrast` does, and a chain need not run the image head.
+    The rest is as in `image-contrast`. The image is computed from d, so f sees at least as much as in `image-contrast`,
+    and chains do not run the image head.
+
+    Example:
+        >>> from hebm import ImageSpec, Noise, NVAETiny
+        >>> backbone = NVAETiny().build(ImageSpec(1, 32, 32))
+        >>> prior = FeatureContrast().build(backbone)
+        >>> prior.sample(backbone, 4, Noise(0)).u.shape[0]
+        4
     """
 
-    energy: EnergyRecipe = option(factory=FeatureConv, doc="log r of a stage; should start at 0")
+    energy: EnergyRecipe = option(factory=FeatureConv, doc="log r of a stage; it should start at 0")

@@ -1,4 +1,4 @@
-"""The joint latent-space energy-based prior, by maximum likelihood with short-run chains."""
+"""The joint latent-space energy-based prior, learned by maximum likelihood with short-run chains."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class JointPrior(PriorLearner):
     """log p(u) = f(T(u)) − |u|²/2 − log Z, f = Σ_i f_i.
 
     Arguments:
-        root: draws the start of every chain, and the context.
+        root: draws the context, and by default the start of every chain.
         energy: f, with one output per energy.
-        sampler: the short-run chain, in training and after it: the model is what this chain draws.
-        official_target: subtract Σ log σ(u) in the chain's target, as the published two-stage code does.
-        start_proposals: P; above 1 a chain starts at one of P draws of the start, chosen by exp f.
-        start: the prior whose draws chains start at; None for the root.
+        sampler: runs the short chain, in training and after it. The learned f fits this chain.
+        official_target: subtract Σ log σ(u) from the chain's target, as the published two-stage code does.
+        start_proposals: P; if above 1, a chain starts at one of P draws, chosen with weights exp f.
+        start: the prior whose draws are the starts of chains; None for the root.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class JointPrior(PriorLearner):
         return f
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
-        """Return f(T(u)) − |u|²/2, less Σ log σ(u) for the official target."""
+        """Return the density f(T(u)) − |u|²/2, minus Σ log σ(u) for the official target."""
         return TiltedPrior(backbone, Tilt(self.tilt, (self.energy,)), context, jacobian=self.official_target)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List one chain on the density, and where it starts."""
+        """List the choice of the chain's start, if there is one, and the chain on the density."""
         target = lambda at, request: self.density(backbone, at.context)  # noqa: E731
         chain = MCMC(name="prior", sampler=self.sampler, density=target)
         return *starting(self, backbone, target, self.start_proposals), chain
@@ -79,7 +79,10 @@ class JointPrior(PriorLearner):
     def objective(
         self, backbone: Backbone, posterior: Posterior, noise: Noise, progress: Progress, labels: Tensor | None = None
     ) -> Loss:
-        """Return E[f(z⁻)] − E[f(z⁺)], whose gradient is that of −log likelihood; z⁻ is drawn in the context of z⁺."""
+        """Return E[f(z⁻)] − E[f(z⁺)], whose gradient is that of the negative log likelihood.
+
+        z⁺ are posterior draws, and z⁻ are draws of the prior with the contexts of z⁺.
+        """
         positive = posterior.latents
         draw = self.sample(backbone, len(positive), noise, Request(context=positive.context))
         with torch.no_grad():
@@ -96,24 +99,34 @@ class JointPrior(PriorLearner):
 
 @recipe
 class Joint(PriorRecipe):
-    """The joint EBM prior (arXiv 2306.06323): energies of all layers, one short-run chain over all of them.
+    """log p(u) = f(T(u)) + log N(u; 0, I) − log Z, f = Σ_i f_i: the joint EBM prior (arXiv 2306.06323).
 
-    Where paper and published two-stage code disagree: `target = "exact"` is the density in u that the papers derive
-    (arXiv 2405.13910, Eq. 8); `target = "official"` evaluates the z-space log density in u, keeping its −Σ log σ.
-    The published two-stage settings are `steps = 10, step_size = 1e-5`; with them a chain hardly moves.
+    f is learned by maximum likelihood, with one short-run chain over all layers. The papers and the published two-stage
+    code differ in the chain's target. `target = "exact"` is the density in u of the papers (arXiv 2405.13910, Eq. 8).
+    `target = "official"` is the log density of z evaluated in u, which keeps the term −Σ log σ. The published two-stage
+    settings are `steps = 10, step_size = 1e-5`, with which a chain hardly moves.
+
+    Example:
+        >>> from hebm import ImageSpec, Noise, TwoLayer
+        >>> backbone = TwoLayer(z_dims=(2, 8)).build(ImageSpec(1, 28, 28))
+        >>> prior = Joint(sampler=ULA(steps=5)).build(backbone)
+        >>> prior.sample(backbone, 4, Noise(0)).u.shape
+        torch.Size([4, 10])
     """
 
     energy: EnergyRecipe = option(factory=MLP, doc="f, the log tilt")
-    sampler: Sampler = option(factory=lambda: ULA(steps=40, step_size=0.1), doc="the short-run chain")
-    root: PriorRecipe = option(
-        factory=Gaussian, doc="the root that is tilted: it draws where chains start", renamed_from="base"
+    sampler: Sampler = option(
+        factory=lambda: ULA(steps=40, step_size=0.1), doc="the short-run chain, in training and after it"
     )
-    target: str = option("exact", doc="density of the chain", choices=("exact", "official"))
+    root: PriorRecipe = option(
+        factory=Gaussian, doc="the prior that is tilted; its draws are the starts of chains", renamed_from="base"
+    )
+    target: str = option("exact", doc="target density of the chain", choices=("exact", "official"))
     start: PriorRecipe | None = option(None, doc=START)
     start_proposals: int = option(1, doc=START_PROPOSALS, low=1)
 
     def build(self, backbone: Backbone) -> JointPrior:
-        """Build the prior. Raises `ConfigError` if root, energy or start do not fit the backbone."""
+        """Build the prior. Raises `ConfigError` if the root, energy or start does not fit the backbone."""
         root, energy = build_root(self.root, backbone), build_energy(self.energy, backbone.layout)
         start, official = build_start(self.start, backbone), self.target == "official"
         return JointPrior(root, energy, self.sampler, official, self.start_proposals, start)

@@ -1,8 +1,9 @@
-"""Labels coupled to energies: a layer's logits are energies of its label's classes (arXiv 2405.13910, section 3.3).
+"""Label-conditional energies: a layer's logits are the energies of the classes (arXiv 2405.13910, section 3.3).
 
 f_i(z_i) = b log Σ_y exp(l_iy(z_i) / b),     p(y | z_i) = exp((l_iy − f_i) / b),     f_i(z_i | y) = l_iy(z_i)
 
-b is what divides f in the density: 1 in the paper, b_t at the published code's scale. All are then one model.
+b divides f in the density: it is 1 in the paper, and b_t at the scale of the published code. With this b, the three
+are consistent.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from torch.nn import functional as F
 from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
 
+ATTRIBUTES = "the number of binary attributes of the data, one at each of as many layers; 0 for none"
+LABEL_LAYERS = "layers that carry labels, 0 being the top; empty: all layers, or the top ones, one per attribute"
+
 UNASKED = -1
-"""In place of a class: any."""
+"""The label of a sample without a requested class."""
 
 
 @attrs.frozen
 class Coupling:
-    """Which label each energy carries.
+    """Assign a label to each energy.
 
     Arguments:
-        columns: per energy, the label's column, or None; () couples nothing.
-        logits: how many each energy has, K.
-        attributes: how many binary attributes; 0 for one label of K classes.
+        columns: the label's column for each energy, or None for no label; () if no energy has a label.
+        logits: K, the number of logits of each energy.
+        attributes: the number of binary attributes; 0 for one label with K classes.
     """
 
     columns: tuple[int | None, ...] = ()
@@ -49,12 +53,12 @@ class Coupling:
             )
 
     def tilt(self, logits: Tensor, scale: Tensor, labels: Tensor | None = None) -> Tensor:
-        """f_i, or f_i(·|y) where a label is asked for, `(B, E)`.
+        """Return f_i, or f_i(·|y) for samples with a label y, `(B, E)`.
 
         Arguments:
             logits: l, `(B, E, K)`.
             scale: b, `(B, 1)`.
-            labels: `(B,)`, or `(B, A)` with one column per label; −1 asks for none.
+            labels: `(B,)`, or `(B, A)` with one column per attribute; −1 for no label.
         """
         if not self.labelled:
             return logits[..., 0]
@@ -62,7 +66,7 @@ class Coupling:
         return torch.stack(parts, dim=1)
 
     def _one(self, logits: Tensor, column: int | None, scale: Tensor, labels: Tensor | None) -> Tensor:
-        """Of one energy `(B, K)`."""
+        """Return `tilt` of one energy, `(B,)`, for its logits `(B, K)`."""
         if column is None:
             return logits[:, 0]
         marginal = scale.squeeze(1) * (logits / scale).logsumexp(1)
@@ -91,48 +95,50 @@ class Coupling:
 
 
 def as_columns(labels: Tensor) -> Tensor:
-    """Labels `(B, A)`; class labels `(B,)` become one column."""
+    """Return labels as columns, `(B, A)`. Class labels `(B,)` become one column."""
     return labels.unsqueeze(1) if labels.ndim == 1 else labels
 
 
 def logits_of(classes: int, attributes: int) -> int:
-    """K, outputs per energy: one per class, two for attributes, 1 without labels.
+    """Return K, the number of outputs per energy: one per class, two for attributes, 1 without labels.
 
     Raises `ConfigError` for both kinds at once, or a single class.
     """
     if classes and attributes:
         raise ConfigError("prior.classes and prior.attributes: a prior carries class labels or attributes, not both")
     if classes == 1:
-        raise ConfigError("prior.classes = 1: one class says nothing; leave it at 0")
+        raise ConfigError("prior.classes = 1: labels need at least two classes; leave it at 0 for no labels")
     return classes or (2 if attributes else 1)
 
 
 def couple(classes: int, attributes: int, layers: tuple[int, ...], energies: int) -> Coupling:
-    """Which energy carries what: one class label at all of `layers`, or attribute j at layer `layers[j]`.
+    """Assign labels to energies: the class label to all of `layers`, or attribute j to layer `layers[j]`.
 
     Arguments:
-        classes: how many, 0 for no class label.
-        attributes: how many binary attributes, 0 for none.
-        layers: 0 is the top; () for all, or for the uppermost as many as there are attributes.
-        energies: how many the net has: `EnergyFn.count`.
+        classes: the number of classes, 0 for no class label.
+        attributes: the number of binary attributes, 0 for none.
+        layers: numbers of layers, 0 being the top. () stands for all layers, or for one layer per attribute from the
+            top.
+        energies: the number of energies, `EnergyFn.count`.
 
-    Raises `ConfigError` for both kinds at once, a layer that is not there, or two attributes at one layer.
+    Raises `ConfigError` for classes and attributes at once, a layer that does not exist, or two attributes at one
+    layer.
     """
     logits = logits_of(classes, attributes)
     if not classes and not attributes:
         return Coupling()
     if attributes > energies:
         raise ConfigError(
-            f"prior.attributes = {attributes}: each needs a layer of its own, and there are {energies} energies; "
-            "name fewer in data.attributes, or use a backbone of more layers"
+            f"prior.attributes = {attributes}: each attribute needs a different layer, and there are {energies} "
+            "energies; name fewer in data.attributes, or use a backbone with more layers"
         )
     chosen = layers or tuple(range(attributes or energies))
     wrong = [layer for layer in chosen if not 0 <= layer < energies]
     if wrong:
-        raise ConfigError(f"prior.label_layers: {wrong} not among the {energies} energies (0 is the top layer's)")
-    if attributes and (len(chosen) != attributes or len(set(chosen)) != attributes):
         raise ConfigError(
-            f"prior.label_layers = {list(chosen)}: {attributes} attributes need {attributes} layers of their own"
+            f"prior.label_layers: {wrong} is not among the {energies} energies; use 0 (the top layer) to {energies - 1}"
         )
+    if attributes and (len(chosen) != attributes or len(set(chosen)) != attributes):
+        raise ConfigError(f"prior.label_layers = {list(chosen)}: name {attributes} different layers, one per attribute")
     column = {layer: j if attributes else 0 for j, layer in enumerate(chosen)}
     return Coupling(tuple(column.get(e) for e in range(energies)), logits, attributes)

@@ -1,7 +1,7 @@
-"""Flat priors of the literature: priors of hierarchies that take all layers for one vector.
+"""Flat priors of the literature: one net over the concatenation of all z_i.
 
-With one layer of latents (L = 1) they are the papers' models; on a hierarchy they are the baselines that its papers
-compare with, one net over the concatenation of all z_i.
+With one latent layer (L = 1) they are the papers' models. On a hierarchy they are the baselines that papers on
+hierarchical priors compare with.
 """
 
 from __future__ import annotations
@@ -15,33 +15,45 @@ from hebm_plugins.samplers.langevin import Langevin
 
 
 def _flat(width: int) -> MLPConcat:
-    """Two hidden layers, as published."""
+    """Return the published net, which has two hidden layers."""
     return MLPConcat(width=width, depth=2, activation="leaky-relu")
 
 
 @recipe
 class LEBM(Joint):
-    """The latent space EBM prior (arXiv 2006.08205): `joint` with one net of 2 × 200 and chains of 60 steps, s = 0.4.
+    """log p(u) = f(T(u)) + log N(u; 0, I) − log Z: the latent space EBM prior (arXiv 2006.08205).
 
-    The published nets start at PyTorch's initialisation (`energy.zero_init = false`); their default activation is
-    GELU, the experiments use leaky ReLU. Published training is scheme joint.
+    This is `joint` with one net of two hidden layers of 200 units, and chains of 60 steps with s = 0.4. The published
+    nets keep PyTorch's initial weights (`energy.zero_init = false`). The published code's default activation is GELU;
+    its experiments use leaky ReLU. The paper trains with scheme joint.
+
+    Example:
+        >>> LEBM().sampler.h == 0.4**2
+        True
     """
 
     energy: EnergyRecipe = option(factory=lambda: _flat(200), doc="f, the log tilt")
     sampler: Sampler = option(
-        factory=lambda: Langevin(steps=60, step_size=0.4, convention="std"), doc="the short-run chain"
+        factory=lambda: Langevin(steps=60, step_size=0.4, convention="std"),
+        doc="the short-run chain, in training and after it",
     )
 
 
 @recipe
 class AdaptiveCE(MultiStage):
-    """Adaptive multi-stage density ratio estimation (arXiv 2209.08739): `multi-stage` with one net over all z.
+    """p_M(u) ∝ Π_{s ≤ M} r_s(T(u)) N(u; 0, I) by adaptive multi-stage density ratio estimation (arXiv 2209.08739).
 
-    The paper is flat and learns jointly; `negatives = "posterior"` is its trick of taking the previous stage's
-    posterior draws for those of p_{m−1}, for scheme joint. Settings are LEBM's: no source for its own is at hand.
+    This is `multi-stage` with one net over all z. The paper has one latent layer and trains with scheme joint. There,
+    `contrast.negatives = "posterior"` uses the previous stage's posterior draws as draws of p_{m−1}, as in the paper.
+    Net and sampler have the settings of `lebm`, since the paper's are not available.
+
+    Example:
+        >>> AdaptiveCE().stages
+        3
     """
 
     energy: EnergyRecipe = option(factory=lambda: _flat(200), doc="log r of a stage")
     sampler: Sampler = option(
-        factory=lambda: Langevin(steps=60, step_size=0.4, convention="std"), doc="chains, in training and after it"
+        factory=lambda: Langevin(steps=60, step_size=0.4, convention="std"),
+        doc="the chain of each stage, in training and after it",
     )

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import attrs
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity, known_factor
@@ -28,7 +29,7 @@ from hebm.samplers import TARGET, drawn
 
 
 class Sloped(NamedTuple):
-    """u `(B, D)`, the remainder −Φ `(B,)` and its gradient in u: a rejected chain evaluates nothing again."""
+    """u `(B, D)`, the remainder −Φ `(B,)` and its gradient in u, kept so that a rejection needs no new evaluation."""
 
     u: Tensor
     remainder: Tensor
@@ -39,10 +40,14 @@ class Sloped(NamedTuple):
 class PCNMALA(Sampler):
     """Propose v' = [(2 − δ) v + 2δ s ∇r(u) + √(8δ) ξ] / (2 + δ), v = (u − m)/s, δ = h/2; accept or reject it.
 
-    m and s are those of the density's Gaussian factor, r is its remainder (an energy, say). Where r is flat the
-    proposal leaves the factor unchanged and is always accepted, so acceptance does not fall with the number of
-    coordinates that r ignores. For a small h it is a step of Langevin in units of s. A proposal with a NaN anywhere is
-    rejected.
+    m and s are the mean and standard deviation of the density's Gaussian factor, and r is the remainder, such as an
+    energy. Where r is constant, the proposal leaves the Gaussian factor invariant and is always accepted. Acceptance
+    therefore does not fall with the number of coordinates that r ignores. For small h it is a Langevin step in units
+    of s. A proposal with a NaN is rejected. Source: Cotter, Roberts, Stuart and White 2013, section 4.3.
+
+    Example:
+        >>> PCNMALA(target_acceptance=0.5).with_step_size(9.0).step_size
+        4.0
     """
 
     draws = ("normal", "uniform")
@@ -56,12 +61,12 @@ class PCNMALA(Sampler):
         """Return the same sampler with step size h, at most 4."""
         return attrs.evolve(self, step_size=min(h, 4.0))  # type: ignore[misc]
 
+    @override
     def init(self, density: LogDensity, u: Tensor) -> Sloped:
-        """Return the point with its remainder and the remainder's gradient."""
         return Sloped(u, *density.remainder_and_grad(u))
 
+    @override
     def step(self, density: LogDensity, state: Sloped, noise: StepNoise) -> tuple[Sloped, Info]:
-        """Make one proposal; accept or reject it."""
         (mean, std), xi, uniform = known_factor(density), drawn(noise.normal), drawn(noise.uniform)
         delta = self.step_size / 2
         v, g = (state.u - mean) / std, -std * state.slope

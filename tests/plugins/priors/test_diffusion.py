@@ -235,11 +235,11 @@ def test_attributes_are_carried_by_layers_of_their_own():
     ("arguments", "message"),
     [
         ((10, 2, ()), "not both"),
-        ((10, 0, (3,)), r"prior.label_layers: \[3\] not among the 3"),
-        ((0, 4, ()), r"prior.attributes = 4: each needs a layer of its own, and there are 3"),
+        ((10, 0, (3,)), r"prior.label_layers: \[3\] is not among the 3"),
+        ((0, 4, ()), r"prior.attributes = 4: each attribute needs a different layer, and there are 3"),
         ((0, 2**31 - 1, ()), r"prior.attributes = 2147483647: each needs"),
-        ((0, 2, (1,)), "2 attributes need 2 layers of their own"),
-        ((0, 2, (1, 1)), "2 attributes need 2 layers of their own"),
+        ((0, 2, (1,)), "name 2 different layers"),
+        ((0, 2, (1, 1)), "name 2 different layers"),
     ],
 )
 def test_couplings_that_do_not_fit_are_errors(arguments, message):

@@ -271,7 +271,7 @@ def test_draws_of_the_composition_have_the_roots_contexts_and_chains_keep_a_give
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 24}, "prior.channels = 24: give a multiple of 16"),
+        ({"channels": 24}, "prior.channels = 24 is not a multiple of 16"),
         ({"gamma_min": 7.0}, "prior.gamma_min = 7.0 must be below gamma_max = 7.0"),
     ],
 )

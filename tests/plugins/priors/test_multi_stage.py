@@ -515,7 +515,9 @@ def test_one_net_over_all_layers_carries_a_label_and_no_second_attribute(backbon
     prior = made(backbone, 1, classes=3, energy=MLPConcat(width=8))
     assert prior.coupling.columns == (0,)
     assert loss_of(prior, 1, backbone, LABELS).terms["cross_entropy"] > 0
-    with pytest.raises(ConfigError, match=r"attributes = 2: each needs a layer of its own, and there are 1 ener"):
+    with pytest.raises(
+        ConfigError, match=r"attributes = 2: each attribute needs a different layer, and there are 1 ener"
+    ):
         made(backbone, 1, attributes=2, energy=MLPConcat(width=8))
 
 
@@ -541,13 +543,13 @@ def test_negatives_are_drawn_given_the_context_of_the_positives(mode):
 def test_kept_negatives_are_refused_where_they_belong_to_a_context(negatives):
     contextual = ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))
     recipe = changed(SMALL, negatives=negatives)
-    with pytest.raises(ConfigError, match=r'without the context that they belong to.*use "chain"'):
+    with pytest.raises(ConfigError, match=r'without their context.*use "chain"'):
         recipe._check_pool(contextual.layout)
 
 
 def test_a_pool_is_refused_on_a_backbone_that_moves(backbone):
     prior = made(backbone, negatives="pool")
-    with pytest.raises(ConfigError, match=r'keeps draws of a fixed backbone.*use "chain" or "posterior"'):
+    with pytest.raises(ConfigError, match=r'stores draws of a frozen backbone.*use "chain" or "posterior"'):
         prior.stages()[0].start(seeded(ReferenceBackbone), noise("begin"))
 
 

@@ -34,7 +34,7 @@ from hebm_plugins.priors.labels import Coupling
 
 
 class Pair(NamedTuple):
-    """Neighbouring levels of the forward process, `(B, D)` each."""
+    """u_t and u_{t+1}, two successive levels of the forward process, `(B, D)` each."""
 
     u: Tensor
     above: Tensor
@@ -42,14 +42,14 @@ class Pair(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Levels:
-    """What depends on the level t alone, each `(T,)`.
+    """The coefficients of each level t, `(T,)` each.
 
     Arguments:
-        forward: of the forward process from u_0.
-        alpha, sigma: of the step from t to t + 1.
-        recovery: weight of the localising term.
+        forward: the noise schedule of the forward process from u_0.
+        alpha, sigma: α_{t+1} and σ_{t+1}, coefficients of the step from t to t + 1.
+        recovery: m_t, the weight of the localising term.
         energy_scale: b_t, which divides f in the density and in the loss.
-        scale: of the sampler's step size.
+        scale: factor of the sampler's step size.
     """
 
     forward: Schedule
@@ -60,7 +60,7 @@ class Levels:
     scale: Tensor
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        """Return one of them at levels t `(B,)`, as `(B, 1)` on the device and of the type of `like`."""
+        """Return the coefficient `name` at levels t `(B,)`, as `(B, 1)` with the device and type of `like`."""
         coefficient: Tensor = getattr(self, name)
         return coefficient.to(like)[t].unsqueeze(1)
 
@@ -70,14 +70,14 @@ class DiffusionPrior(PriorLearner):
     t = T − 1 … 0, from u_T of the root (arXiv 2405.13910, Eq. 13).
 
     Arguments:
-        root: draws u_T, and the context.
+        root: draws u_T and the context.
         energy: f, with T levels.
-        sampler: the short-run chain of each level.
-        levels: the coefficients.
-        coupling: labels and energies.
-        every_level: labels guide every level, not level 0 alone.
-        label_weight: of the cross-entropy.
-        fold: compute what depends only on weights and t once a chain.
+        sampler: runs the short chain of each level.
+        levels: the coefficients of the levels.
+        coupling: assigns labels to energies.
+        every_level: whether labels guide every level, or only level 0.
+        label_weight: weight of the labels' cross-entropy in the loss.
+        fold: compute what depends only on weights and t once per chain.
     """
 
     root: PriorLearner
@@ -100,11 +100,11 @@ class DiffusionPrior(PriorLearner):
 
     @property
     def labelled(self) -> bool:
-        """Whether labels are coupled to an energy."""
+        """Whether any energy carries a label."""
         return self.coupling.labelled
 
     def check(self, images: ImageSpec) -> None:
-        """Raise `ConfigError` unless the images have as many classes or attributes as the prior was made for."""
+        """Raise `ConfigError` unless the images have as many classes or attributes as the prior."""
         self.coupling.check(images)
 
     def tilt(self, latents: Latents) -> Tensor:
@@ -113,14 +113,14 @@ class DiffusionPrior(PriorLearner):
         return self.coupling.tilt(self.energy(latents, t), self.levels.at("energy_scale", t, latents.u))
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Return None: a chain of conditionals has no unnormalised marginal."""
+        """Return None: the marginal of a chain of conditionals is not known, even up to a constant."""
 
     # ------------------------------------------------------------ the reverse process
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List a chain at each level t = T − 1 … 0, from u_{t+1}.
+        """List one chain per level t = T − 1 … 0, each from u_{t+1}.
 
-        Coordinates that are fixed are, at level t, their own noisy version u_t.
+        At level t, fixed coordinates have the noise of that level: they are set to u_t of the forward process.
         """
         return tuple(self._transition(backbone, t) for t in reversed(range(self.levels.forward.levels)))
 
@@ -147,7 +147,7 @@ class DiffusionPrior(PriorLearner):
         return ConditionalPrior(backbone, tilt, above, alpha, sigma, recovery, scale, size, context)
 
     def _guiding(self, t: Tensor, labels: Tensor | None) -> Tensor | None:
-        """Return the labels that guide level t: at level 0, or at every level."""
+        """Return the labels where they guide level t, and −1 (any) elsewhere; None without labels."""
         if labels is None or not self.labelled:
             return None
         guided = (t == 0) | torch.full_like(t, self.every_level, dtype=torch.bool)
@@ -159,8 +159,8 @@ class DiffusionPrior(PriorLearner):
     ) -> Tensor:
         """Redraw the free coordinates of latents.
 
-        The forward process moves fixed coordinates to level 1, the reverse process draws the others there, and one
-        reverse level takes all of them to level 0 (arXiv 2405.13910, section 5.3).
+        The forward process moves the fixed coordinates to level 1, and the reverse process draws the other coordinates
+        at that level. The last reverse level then moves all coordinates to level 0 (arXiv 2405.13910, section 5.3).
         """
         *above, last = path
         given = Request(context=latents.context)
@@ -173,13 +173,13 @@ class DiffusionPrior(PriorLearner):
     # ------------------------------------------------------------ the forward process and the loss
 
     def diffused(self, u: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """Return u_t = ᾱ_t u_0 + σ̄_t ε, `(B, D)`; t `(B,)`."""
+        """Return u_t = ᾱ_t u_0 + σ̄_t ε, `(B, D)`, at levels t `(B,)`."""
         forward = self.levels.forward
         alpha, sigma = (c.to(u)[t].unsqueeze(1) for c in (forward.alpha_cum, forward.sigma_cum))
         return alpha * u + sigma * noise.normal(*u.shape)
 
     def pair(self, u: Tensor, t: Tensor, noise: Noise) -> Pair:
-        """Return u_t, and u_{t+1} = α_{t+1} u_t + σ_{t+1} ε', of posterior draws u `(B, D)`."""
+        """Return u_t and u_{t+1} = α_{t+1} u_t + σ_{t+1} ε' for posterior draws u `(B, D)`."""
         low = self.diffused(u, t, noise)
         pick = self.levels.at
         return Pair(low, pick("alpha", t, u) * low + pick("sigma", t, u) * noise.normal(*u.shape))
@@ -192,7 +192,7 @@ class DiffusionPrior(PriorLearner):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return E_t[(f(z_t⁻, t) − f(z_t⁺, t)) / b_t], t uniform per sample, z_t⁻ from a chain started at u_{t+1}.
+        """Return E_t[(f(z_t⁻, t) − f(z_t⁺, t)) / b_t], t uniform, z_t⁻ from a chain that starts at u_{t+1}.
 
         With labels, their cross-entropy on z_t⁺ is added at the levels that they guide.
         """
@@ -221,7 +221,7 @@ class DiffusionPrior(PriorLearner):
         return whole.plus("cross_entropy", self._cross_entropy(logits, scale, t, labels), self.label_weight)
 
     def _cross_entropy(self, logits: Tensor, scale: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """Return its mean over the batch, at the levels that labels guide."""
+        """Return the mean cross-entropy of the labels over the batch, at the levels that they guide."""
         labels = self._guiding(t, labels)
         return self.coupling.cross_entropy(logits, scale, labels).mean()
 

@@ -11,43 +11,65 @@ from hebm.interfaces import Backbone, EnergyRecipe, PriorRecipe, Sampler, build_
 from hebm_plugins.energies.mlp_time import MLPTime
 from hebm_plugins.priors.diffusion.prior import DiffusionPrior, Levels
 from hebm_plugins.priors.diffusion.schedule import Schedule, schedule
-from hebm_plugins.priors.labels import couple, logits_of
+from hebm_plugins.priors.labels import ATTRIBUTES, LABEL_LAYERS, couple, logits_of
 from hebm_plugins.samplers.ula import ULA
 
 
 @recipe
 class Diffusion(PriorRecipe):
-    """The diffusion-learned EBM prior (arXiv 2405.13910): T conditional energies, from noise to the posterior.
+    """p(u_0) = ∫ Π_t p(u_t | u_{t+1}) p(u_T): the diffusion-learned EBM prior (arXiv 2405.13910, Eq. 13).
 
-    Where the paper and its published code disagree, the default is the code's:
+        log p(u_t | u_{t+1}) = f(T(u_t), t) / b_t − |u_t|²/2 − |α_{t+1} u_t − u_{t+1}|² / (2σ²_{t+1}) − log Z
+
+    The paper and its published code differ. By default hebm follows the code:
 
     | key | official | paper |
     |---|---|---|
-    | `energy_scale` | f / b_t in density and loss, b_t = step_size (σ̄_t / σ̄_0) σ²_{t+1}; step b_t | f; step σ²_{t+1} |
-    | `last_level` | no localising term at t = T − 1 | it is kept |
-    | `first_level` | level 0 is the posterior's u with noise 0.01 | it is clean |
+    | `energy_scale` | f / b_t, b_t = step_size (σ̄_t / σ̄_0) σ²_{t+1}; a chain's step is b_t | f; the step is σ²_{t+1} |
+    | `last_level` | no localising term at t = T − 1 | with this term |
+    | `first_level` | level 0 is the posterior's u with noise 0.01 | level 0 is the posterior's u |
 
-    `sampler.step_size` is in units of these steps: 1 is the published one, about 0.2 suits `energy_scale = "paper"`.
-    With labels (`classes`, or `attributes`) a layer's net has a logit per class, f_i being their logsumexp (at the
-    scale of the density), and the cross-entropy of the labels is added to the loss; sampling with labels takes the
-    logits asked for.
+    `sampler.step_size` is in units of this step: 1 is the published value, and about 0.2 suits `energy_scale =
+    "paper"`.
+
+    With labels (`classes` or `attributes`) a layer's net has one logit per class. f_i is their logsumexp at the scale
+    of the density, and the labels' cross-entropy is added to the loss. Draws with a label use the logit of its class.
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> backbone = TwoLayer(z_dims=(2, 8)).build(ImageSpec(1, 28, 28))
+        >>> prior = Diffusion(levels=3).build(backbone)
+        >>> [transition.name for transition in prior.transitions(backbone)]
+        ['level 2', 'level 1', 'level 0']
     """
 
-    levels: int = option(3, doc="T, conditional models from noise to the posterior", low=1, high=1000)
-    energy: EnergyRecipe = option(factory=MLPTime, doc="f, of all levels")
+    levels: int = option(3, doc="T, the number of conditional models from noise to the posterior", low=1, high=1000)
+    energy: EnergyRecipe = option(factory=MLPTime, doc="f, one energy for all levels")
     sampler: Sampler = option(factory=lambda: ULA(steps=50, step_size=1.0), doc="the short-run chain of each level")
-    step_size: float = option(3e-5, doc="of which b_t is a multiple, in energy_scale = official", above=0)
-    energy_scale: str = option("official", doc="what divides f", choices=("official", "paper"))
-    last_level: str = option("official", doc="the localising term at t = T - 1", choices=("official", "paper"))
-    first_level: str = option("official", doc="noise of level 0", choices=("official", "paper"))
-    root: PriorRecipe = option(factory=Gaussian, doc="draws u_T", renamed_from="base")
-    classes: int = option(0, doc="of the data's label; 0 = no class labels", low=0)
-    attributes: int = option(0, doc="of the data, each at a layer of its own; 0 = none", low=0)
-    label_layers: tuple[int, ...] = option((), doc="that carry labels, 0 = top; empty: all, or the uppermost", low=0)
-    label_levels: str = option("first", doc="that labels guide: t = 0 (paper) or all", choices=("first", "every"))
-    label_weight: float = option(1.0, doc="of the labels' cross-entropy", low=0)
+    step_size: float = option(3e-5, doc='factor of b_t with energy_scale = "official"', above=0)
+    energy_scale: str = option(
+        "official", doc="divide f by b_t (official) or by nothing (paper)", choices=("official", "paper")
+    )
+    last_level: str = option(
+        "official",
+        doc="leave out the localising term at t = T - 1 (official) or keep it",
+        choices=("official", "paper"),
+    )
+    first_level: str = option(
+        "official", doc="add noise of 0.01 at level 0 (official) or none (paper)", choices=("official", "paper")
+    )
+    root: PriorRecipe = option(factory=Gaussian, doc="the prior that draws u_T", renamed_from="base")
+    classes: int = option(0, doc="the number of classes of the data; 0 for no class labels", low=0)
+    attributes: int = option(0, doc=ATTRIBUTES, low=0)
+    label_layers: tuple[int, ...] = option((), doc=LABEL_LAYERS, low=0)
+    label_levels: str = option(
+        "first", doc="levels that labels guide: only t = 0 (paper), or every level", choices=("first", "every")
+    )
+    label_weight: float = option(1.0, doc="weight of the labels' cross-entropy in the loss", low=0)
     folded_chains: bool = option(
-        True, doc="spectral norm and time embedding once a chain; the published code: at every step, in training too"
+        True,
+        doc="compute spectral norms and time embeddings once per chain; the published code does so at every step, "
+        "in training too",
     )
 
     def build(self, backbone: Backbone) -> DiffusionPrior:
@@ -76,12 +98,12 @@ class Diffusion(PriorRecipe):
         )
 
     def _check_sampler(self) -> None:
-        """Raise `ConfigError` for steps in units of the conditionals' width where f / b_t is far steeper than that."""
+        """Raise `ConfigError` for proposals as wide as the conditionals if f / b_t is much steeper than these."""
         if self.sampler.needs_factor and self.energy_scale == "official":
             raise ConfigError(
                 f'prior.sampler: its proposals are as wide as the conditionals, and energy_scale = "official" divides '
-                f"f by b_t, of the order of step_size = {self.step_size:g}: none would be accepted; use "
-                'prior.energy_scale = "paper"'
+                f"f by b_t, which is of the order of step_size = {self.step_size:g}, so no proposal would be accepted; "
+                'use prior.energy_scale = "paper"'
             )
 
     def _levels(self, noised: Schedule) -> Levels:

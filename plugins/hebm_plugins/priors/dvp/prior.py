@@ -1,4 +1,4 @@
-"""A root that draws a context by diffusion: c ~ p(c), u ~ N(0, I) given it."""
+"""A root prior that draws its context from a diffusion model: c ~ p(c), and u ~ N(0, I) given c."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ STAGE = "context"
 
 
 class DVPPrior(GaussianPrior):
-    """p(u, c) = N(u; 0, I) p(c), p(c) a variational diffusion model: in DVP-VAE's terms its VampPrior, amortised.
+    """p(u, c) = N(u; 0, I) p(c), where p(c) is a variational diffusion model (DVP-VAE's amortised VampPrior).
 
     Arguments:
-        layout: of the backbone.
+        layout: the backbone's latent layout.
         diffusion: p(c).
-        stable: strata of times for a batch, instead of independent ones.
-        temperature: of the diffusion's draws; 1 is the model.
-        recipe: what the diffusion was built from, for `Stage.recipe`.
+        stable: draw the times of a batch from strata instead of independently.
+        temperature: factor of the noise in draws of c; 1 draws from the model.
+        recipe: the recipe of the diffusion, for `Stage.recipe`.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class DVPPrior(GaussianPrior):
     # ------------------------------------------------------------ drawing
 
     def sample(self, backbone: Backbone, n: int, noise: Noise, request: Request = Request()) -> Draw:
-        """Draw c by ancestral sampling, unless it is given, and u ~ N(0, I). `steps` is ignored: T is fixed."""
+        """Draw c by ancestral sampling, unless the request has a context, and u ~ N(0, I).
+
+        The request's `steps` are ignored: the number of diffusion steps T is fixed.
+        """
         if request.context is None:
             request = attrs.evolve(request, context=self._context(n, noise.derive("context")))
         return super().sample(backbone, n, noise.derive("latents"), request)
@@ -74,7 +77,10 @@ class DVPPrior(GaussianPrior):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return −log p̂(c), the bound at one time, on the draw's context; its gradient reaches what made that draw."""
+        """Return −log p̂(c), the bound at one time per row, for the context c of the posterior draw.
+
+        c is not detached: the gradient reaches the modules that computed it.
+        """
         c = _given(posterior.latents.context)
         times = self._times(len(c), noise.derive("time"), progress.rows)
         terms = self._terms(c, times, noise)
@@ -100,22 +106,25 @@ class DVPPrior(GaussianPrior):
         return noise.uniform(rows, net.masks, net.channels, *self._shape[1:])
 
     def stages(self) -> tuple[Stage, ...]:
-        """List the diffusion, a term of the ELBO."""
+        """Return the one stage, the diffusion. Its loss is a term of the ELBO and is trained with the backbone."""
         return (Stage(STAGE, self.diffusion, self.objective, with_backbone=True, recipe=self.recipe),)
 
     # ------------------------------------------------------------ log p(c)
 
     def context_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """Return −(L0 + Lt + L1) at one time per row, `(B,)`; its mean over noise is the bound that is trained."""
+        """Return −(L0 + Lt + L1) at one random time per row, `(B,)`; its mean over noise is the training bound."""
         times = noise.derive("time").uniform(len(context))
         return self._terms(context, times, noise).log_prob
 
     def context_weight(self, context: Tensor, noise: Noise) -> Tensor:
-        """Return the log importance weight of a trajectory, `(B,)`; its exponential has mean p(c) of the chain."""
+        """Return the log importance weight of a trajectory, `(B,)`; the mean of its exponential is the chain's p(c)."""
         return self.diffusion.trajectory_weight(context, partial(_noise, noise.derive("trajectory"), context))
 
     def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
-        """Return the published evaluation's log p̂(c), `(B,)`: T steps, the weight of training. It is not a bound."""
+        """Return log p̂(c) as the published evaluation computes it, `(B,)`: T steps with the training weight.
+
+        It is not a bound on log p(c).
+        """
         return self._summed(context, noise, self.diffusion.weight)
 
     def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
@@ -131,7 +140,7 @@ class DVPPrior(GaussianPrior):
 def _given(context: Tensor | None) -> Tensor:
     if context is None:
         raise ConfigError(
-            'prior: "dvp" learns p(c) of a context, and these latents have none; use backbone.type = "dvp" with a '
+            'prior: "dvp" models a context c, and these latents have no context; use backbone.type = "dvp" with a '
             'pseudo_input, or prior.type = "gaussian"'
         )
     return context

@@ -15,36 +15,49 @@ from hebm_plugins.priors.dvp.unet import GROUPS, UNet
 
 @recipe
 class DVPDiffusion(PriorRecipe):
-    """The root that draws a pseudo-input by diffusion (DVP-VAE, arXiv 2412.01373, §3; VDM, arXiv 2107.00630).
+    """p(u, c) = N(u; 0, I) p(c), p(c) a diffusion over the pseudo-input c of DVP-VAE (arXiv 2412.01373, section 3).
 
-    It is a term of the ELBO: it learns together with the backbone (scheme two-phase, phase 1). Other priors can have it
-    as their root. It is sampled by a chain of `steps`; the continuous-time bound belongs to another model, T → ∞.
-    Every step of a draw clips x̂ to [−1, 1], the range of the pseudo-inputs dct and downsample; linear may leave it.
+    z_t = α_t c + σ_t ε with γ(t) = −log SNR(t), as in VDM (arXiv 2107.00630). The loss is a term of the ELBO, so the
+    diffusion is trained together with the backbone (scheme two-phase, phase 1). Other priors can have it as their root.
+
+    Draws are a chain of `steps` steps. The bound in continuous time belongs to a different model, T → ∞. Every step of
+    a draw clips x̂ to [−1, 1], the range of the pseudo-inputs `dct` and `downsample`; `linear` may exceed it.
+
+    Example:
+        >>> from hebm import DVP, ImageSpec, Noise
+        >>> backbone = DVP().build(ImageSpec(1, 28, 28))
+        >>> prior = DVPDiffusion(steps=5).build(backbone)
+        >>> prior.sample(backbone, 2, Noise(0)).context.shape
+        torch.Size([2, 1, 7, 7])
     """
 
-    steps: int = option(25, doc="T, of draws and of the chain's bound", low=1)
-    schedule: str = option("linear", doc="γ(t)", choices=tuple(SCHEDULES))
+    steps: int = option(25, doc="T, the number of steps of a draw and of the chain's bound", low=1)
+    schedule: str = option("linear", doc="form of γ(t) between gamma_min and gamma_max", choices=tuple(SCHEDULES))
     gamma_min: float = option(-6.0, doc="γ(0) = −log SNR of z_0")
-    gamma_max: float = option(7.0, doc="γ(1)")
-    learn_gamma_min: bool = option(False, doc="train γ_min")
-    time: str = option("continuous", doc="what is trained: t uniform, or t = k/T", choices=("continuous", "discrete"))
-    prediction: str = option("noise", doc="what the net gives, ε̂ or v̂", choices=("noise", "velocity"))
-    stable: bool = option(False, doc="times of a batch in strata: t_i = frac(u + i/B)")
-    temperature: float = option(1.0, doc="factor of the noise of a draw's steps", low=0)
-    channels: int = option(16, doc="of the net's features, a multiple of 16", low=GROUPS)
+    gamma_max: float = option(7.0, doc="γ(1) = −log SNR of z_1")
+    learn_gamma_min: bool = option(False, doc="train γ(0)")
+    time: str = option(
+        "continuous",
+        doc="times in training: uniform on [0, 1], or multiples of 1/T",
+        choices=("continuous", "discrete"),
+    )
+    prediction: str = option("noise", doc="output of the net, ε̂ or v̂", choices=("noise", "velocity"))
+    stable: bool = option(False, doc="stratify the times of a batch: t_i = frac(u + i/B)")
+    temperature: float = option(1.0, doc="factor of the noise that each step of a draw adds", low=0)
+    channels: int = option(16, doc="channels of the net's features, a multiple of 16", low=GROUPS)
     blocks: int = option(2, doc="residual blocks on each side of the net", low=1, high=1000)
-    dropout: float = option(0.0, doc="of the net's features in training", low=0, high=0.99)
+    dropout: float = option(0.0, doc="dropout rate of the net's features in training", low=0, high=0.99)
 
     def build(self, backbone: Backbone) -> DVPPrior:
-        """Raises `ConfigError` for a backbone without a context of three dimensions, and sizes that do not fit."""
+        """Build the prior. Raises `ConfigError` if the backbone's context is not `(C, S, S)`, or sizes do not fit."""
         context = backbone.layout.context
         if context is None or len(context) != 3:
             raise ConfigError(
-                f'prior: "dvp" draws a context (C, S, S), the backbone expects {context}; use backbone.type = "dvp" '
-                'with a pseudo_input, or prior.type = "gaussian"'
+                f'prior: "dvp" draws a context of shape (C, S, S), and the backbone expects {context}; use '
+                'backbone.type = "dvp" with a pseudo_input, or prior.type = "gaussian"'
             )
         if self.channels % GROUPS:
-            raise ConfigError(f"prior.channels = {self.channels}: give a multiple of {GROUPS}")
+            raise ConfigError(f"prior.channels = {self.channels} is not a multiple of {GROUPS}; use one")
         if self.gamma_min >= self.gamma_max:
             raise ConfigError(f"prior.gamma_min = {self.gamma_min} must be below gamma_max = {self.gamma_max}")
         net = UNet(context[0], self.channels, self.blocks, self.dropout)
@@ -53,8 +66,8 @@ class DVPDiffusion(PriorRecipe):
         return DVPPrior(backbone.layout, diffusion, self.stable, self.temperature, self._of_diffusion())
 
     def _of_diffusion(self) -> DVPDiffusion:
-        """Return this recipe with every key at its default that does not change what the diffusion's weights mean.
+        """Return this recipe with the keys that do not affect the trained weights' meaning at their defaults.
 
-        `stable` and `dropout` matter in training only, `temperature` in a draw only.
+        `stable` and `dropout` apply only in training, `temperature` only in draws.
         """
         return attrs.evolve(self, stable=False, dropout=0.0, temperature=1.0)  # type: ignore[misc]  # recipes are attrs classes

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class Step(NamedTuple):
-    """Coefficients of q(z_s | z_t, x) = N(a z_t + b x, v²), s < t, of the shape of t.
+    """Coefficients of q(z_s | z_t, x) = N(a z_t + b x, v²), s < t, with the shape of t.
 
     Arguments:
         z, x: a and b.
@@ -52,23 +53,26 @@ class Schedule(nn.Module, ABC):
         """Return the derivative γ'(t)."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Return α_t, the factor of the data at time t."""
+        """Return α_t, the factor of the data, of t's shape."""
         return (-self.gamma(t)).sigmoid().sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return σ_t, the factor of the noise at time t."""
+        """Return σ_t, the factor of the noise, of t's shape."""
         return self.gamma(t).sigmoid().sqrt()
 
     def continuous_weight(self, t: Tensor) -> Tensor:
-        """w(t) = ½ γ'(t), of (ε̂ − ε)² in continuous time."""
+        """Return w(t) = ½ γ'(t), the weight of (ε̂ − ε)² in continuous time."""
         return 0.5 * self.slope(t)
 
     def discrete_weight(self, t: Tensor, steps: int) -> Tensor:
-        """w(t) = ½ T expm1(γ_t − γ_s), s = t − 1/T, of (ε̂ − ε)² in a chain of T steps: larger than ½ γ'(t)."""
+        """Return w(t) = ½ T expm1(γ_t − γ_s), s = t − 1/T, the weight of (ε̂ − ε)² in a chain of T steps.
+
+        It is larger than ½ γ'(t).
+        """
         return 0.5 * steps * (self.gamma(t) - self.gamma(t - 1 / steps)).expm1()
 
     def backwards(self, t: Tensor, s: Tensor) -> Step:
-        """Return q(z_s | z_t, x) for s < t."""
+        """Return the coefficients of q(z_s | z_t, x), s < t."""
         alpha_t, alpha_s = self.alpha(t), self.alpha(s)
         var_t, var_s = self.sigma(t).square(), self.sigma(s).square()
         alpha = alpha_t / alpha_s
@@ -79,12 +83,12 @@ class Schedule(nn.Module, ABC):
 class LinearSchedule(Schedule):
     """γ(t) = γ_min + (γ_max − γ_min) t."""
 
+    @override
     def gamma(self, t: Tensor) -> Tensor:
-        """Return γ(t)."""
         return self.low + (self.high - self.low) * t
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """Return γ_max − γ_min."""
         return (self.high - self.low).to(t.dtype).expand_as(t)
 
 
@@ -95,12 +99,13 @@ class CosineSchedule(Schedule):
         first, last = ((end / 2).exp().atan() for end in (self.low, self.high))
         return first + (last - first) * t, last - first
 
+    @override
     def gamma(self, t: Tensor) -> Tensor:
-        """Return γ(t)."""
         return 2 * self._angle(t)[0].tan().log()
 
+    @override
     def slope(self, t: Tensor) -> Tensor:
-        """γ'(t) = 4 (θ_max − θ_min) / sin 2θ(t)."""
+        """Return γ'(t) = 4 (θ_max − θ_min) / sin 2θ(t)."""
         angle, span = self._angle(t)
         return 4 * span / (2 * angle).sin()
 

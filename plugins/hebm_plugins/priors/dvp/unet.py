@@ -1,4 +1,4 @@
-"""The noise predictor ε̂(z_t, t): a U-net that stays at one resolution (after arXiv 2102.09672)."""
+"""The noise predictor ε̂(z_t, t): a U-net at a single resolution (after arXiv 2102.09672)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ GROUPS = 16
 
 
 class TimeEmbedding(nn.Module):
-    """[cos(t f_i), sin(t f_i)], f_i = 10000^(−i / (ch/2)), then two linear layers; t ∈ [0, 1] as it is.
+    """[cos(t f_i), sin(t f_i)], f_i = 10000^(−i / (ch/2)), then two linear layers; t ∈ [0, 1] is not rescaled.
 
     Arguments:
-        channels: ch, even.
+        channels: ch, an even number.
     """
 
     frequencies: Tensor
@@ -25,7 +25,7 @@ class TimeEmbedding(nn.Module):
         self.first, self.second = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def sinusoid(self, t: Tensor) -> Tensor:
-        """Embed t `(B,)` as `(B, ch)`."""
+        """Return the sinusoids `(B, ch)` of t `(B,)`."""
         angle = t.unsqueeze(1) * self.frequencies
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
@@ -36,11 +36,13 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """h + conv(dropout(silu(GN(conv(silu(GN(h)))) (1 + a) + b))), [a, b] linear in the embedded time; ends at 0.
+    """h + conv(dropout(silu(GN(conv(silu(GN(h)))) (1 + a) + b))), [a, b] linear in the embedded time.
+
+    The last convolution starts at 0.
 
     Arguments:
-        inputs, channels: of h, and of what it gives.
-        dropout: of the features before the last convolution.
+        inputs, channels: channels of h, and of the output.
+        dropout: dropout rate of the features before the last convolution.
     """
 
     def __init__(self, inputs: int, channels: int, dropout: float) -> None:
@@ -58,7 +60,7 @@ class ResidualBlock(nn.Module):
         Arguments:
             h: `(B, inputs, S, S)`.
             embedded: the embedded time, `(B, channels)`.
-            keep: uniform numbers of the features' shape, for dropout; None for no dropout.
+            keep: uniform numbers for dropout, with the shape of the features; None for no dropout.
         """
         y = self.conv1(F.silu(self.norm1(h)))
         a, b = self.film(F.silu(embedded))[:, :, None, None].chunk(2, dim=1)
@@ -70,7 +72,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over the S² positions, softmax(q·k / √ch) v; starts at 0.
+    """h + W softmax(q·k / √ch) v, one attention head over the S² positions; W starts at 0.
 
     Arguments:
         channels: ch.
@@ -91,15 +93,15 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Stem, n blocks down, block–attention–block, n + 1 blocks up, each joined with the features that it mirrors.
+    """A stem, n blocks, block–attention–block, and n + 1 blocks that also see the features of the first half.
 
-    Starts at ε̂ = 0.
+    The net starts at ε̂ = 0.
 
     Arguments:
         colours: channels of z_t.
-        channels: of features, a multiple of 16.
+        channels: channels of the features, a multiple of 16.
         blocks: n.
-        dropout: in training.
+        dropout: dropout rate in training.
     """
 
     def __init__(self, colours: int, channels: int, blocks: int, dropout: float = 0.0) -> None:
@@ -115,16 +117,16 @@ class UNet(nn.Module):
 
     @property
     def masks(self) -> int:
-        """Return the number of blocks that drop features."""
+        """Return the number of blocks with dropout."""
         return len(self.down) + len(self.middle) + len(self.up)
 
     def forward(self, z: Tensor, t: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return ε̂, of z's shape.
+        """Return ε̂, with the shape of z.
 
         Arguments:
             z: z_t, `(B, C, S, S)`.
-            t: `(B,)` in [0, 1].
-            keep: uniform numbers `(B, masks, ch, S, S)` for dropout; None for none.
+            t: times `(B,)` in [0, 1].
+            keep: uniform numbers `(B, masks, ch, S, S)` for dropout; None for no dropout.
         """
         masks = iter([None] * self.masks if keep is None else keep.unbind(1))
         embedded = self.time(t)

@@ -1,4 +1,4 @@
-"""What a stage is trained against: draws of the stages before it, computed once and kept."""
+"""Negatives of a stage: draws of the previous stages that are computed once and kept."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from hebm.tilts import LATENTS
 from hebm.training.kept_latents import Kept, columns_of
 
 _ROWS = 512
-"""Draws at a time: chains of small nets take as long for a few."""
+"""Draws computed at a time. With small nets, chains of fewer draws take as long."""
 
 
 def require_fixed(backbone: Backbone) -> None:
-    """Raise `ConfigError` for a backbone that is trained too: draws of it cannot be kept."""
+    """Raise `ConfigError` if the backbone is still being trained: stored draws of it would be outdated."""
     if any(p.requires_grad for p in backbone.parameters()):
         raise ConfigError(
-            'prior.contrast.negatives: a "pool" keeps draws of a fixed backbone, and this scheme trains it too; '
-            'use "chain" or "posterior", or train.type = "two-phase"'
+            'prior.contrast.negatives: a "pool" stores draws of a frozen backbone, and this scheme trains the '
+            'backbone too; use "chain" or "posterior", or train.type = "two-phase"'
         )
 
 
 def bound_to(cache: RowCache, root: PriorLearner, ratios: Sequence[EnergyFn], chain: tuple[object, ...]) -> RowCache:
-    """Return the cache for draws that depend on a root, on trained ratios, and on the settings of a chain."""
+    """Return the cache bound to all that draws depend on: a root, trained ratios and the settings of a chain."""
     parts = nn.ModuleDict({"root": root, **{f"stage-{s}": ratio for s, ratio in enumerate(ratios, 1)}})
     return cache.bound({"before": digest(parts.state_dict()), "stages": len(ratios), "chain": repr(chain)})
 
 
 class Pool:
-    """Draws of a prior that are made once, and what an energy sees of them. A training step takes the next ones.
+    """A fixed set of draws of a prior, computed once, from which training steps take consecutive batches.
 
-    Step s takes draws s·B … (s+1)·B − 1, B being the batch size, and starts over at the end. Draw i is a function of
-    the noise, of i and of frozen weights.
+    Step s takes draws s·B … (s+1)·B − 1, where B is the batch size, modulo the size of the pool. Draw i depends only on
+    the noise, i and frozen weights.
 
     Arguments:
-        backbone: frozen, gives T.
-        draw: `draw(n, noise)` returns n draws; it is only called for those that are not kept yet.
-        kept: what is kept of a draw.
-        size: how many draws.
-        refresh: training steps after which they are drawn again; 0 for never.
-        noise: of the draws.
-        cache: keeps them; it is bound to the weights that `draw` uses. Draws that are drawn again stay in memory.
+        backbone: the frozen backbone, which defines T.
+        draw: `draw(n, noise)` returns n draws. It is called only for draws that are not stored yet.
+        kept: what to store of a draw: what the energies see.
+        size: the number of draws.
+        refresh: training steps after which the pool is drawn again; 0 for never.
+        noise: the noise of the draws.
+        cache: stores the draws, bound to the weights that `draw` uses. With `refresh`, draws stay in memory instead.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class Pool:
 
     @property
     def keeps_latents(self) -> bool:
-        """Whether draws have their latents, not only what is decoded of them."""
+        """Whether the pool stores latents, not only what is decoded from them."""
         return LATENTS in self.kept.reads
 
     def __deepcopy__(self, memo: object) -> Pool:
-        """Return the pool itself: a copy of the prior has the same draws."""
+        """Return the pool itself: copies of the prior share its draws."""
         return self
 
     def take(self, noise: Noise, progress: Progress, like: Tensor) -> Latents:
-        """Return the draws of a step, with what the energies see of them.
+        """Return the draws of a training step, with all that the energies see.
 
         Arguments:
-            noise: its first row's number in the step.
-            progress: the number of the step.
-            like: a row for each draw that is wanted, `(B, …)`.
+            noise: `noise.start` is the number of the first row within the step.
+            progress: the number of the step, and of its rows over all processes.
+            like: a tensor with one row for each draw, `(B, …)`, that gives their type and device.
         """
         turn = progress.step // self.refresh if self.refresh else 0
         if turn != self._turn:
@@ -101,13 +101,13 @@ class Pool:
 
 
 class Bank(nn.Module):
-    """The last posterior draws of a stage, which the next stage uses as draws of its root; saved with the prior.
+    """The last posterior draws of a stage, which the next stage uses as negatives. They are saved with the prior.
 
-    With several processes each records its own rows, and all go on with those of the first.
+    With several processes, each records its own rows, and a resumed run uses the rows of the first process.
 
     Arguments:
-        size: how many.
-        dim: D.
+        size: the number of draws.
+        dim: D, the dimension of z.
     """
 
     recorded: Tensor
@@ -121,19 +121,19 @@ class Bank(nn.Module):
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
 
     def turn(self) -> None:
-        """Start a stage: what was recorded is now what the stage before left."""
+        """Start a stage: the recorded draws become those of the previous stage, and recording starts again."""
         self.previous.copy_(self.recorded)
         self.counts.copy_(torch.stack([torch.zeros_like(self.counts[0]), self.counts[0]]))
 
     @torch.no_grad()
     def record(self, z: Tensor) -> None:
-        """Keep draws z `(B, D)`, the last ones if they are too many, over the oldest ones; none that is not finite."""
+        """Record the finite rows of z `(B, D)` over the oldest draws; only the last rows if there are too many."""
         z = z[z.isfinite().all(1)][-len(self.recorded) :]
         at = (self.counts[0] + torch.arange(len(z), device=z.device)) % len(self.recorded)
         self.recorded[at] = z
         self.counts[0] += len(z)
 
     def take(self, noise: Noise, rows: int) -> Tensor | None:
-        """z `(rows, D)` that the stage before left, with replacement; None if it left none."""
+        """Return z `(rows, D)`, sampled with replacement from the previous stage's draws, or None without any."""
         kept = min(int(self.counts[1]), len(self.previous))
         return self.previous[noise.integers(kept, rows)] if kept else None

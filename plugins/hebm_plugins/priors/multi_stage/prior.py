@@ -1,4 +1,4 @@
-"""A product of density ratios over u, each learned by contrast with the product of those before it."""
+"""A product of density ratios over u, each learned by contrast with draws of the product of the previous ones."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class MultiStagePrior(PriorLearner):
     """log p_M(u) = Σ_{s ≤ M} log r_s(T(u)) − |u|²/2 − log Z,   log r_s(z) = Σ_i f_{s,i}(z_i).
 
     Arguments:
-        root: p_0, and the context.
-        ratios: an energy for each stage.
-        sampler: of the chains, in training and after it: a product belongs to the chain it was learned with.
-        coupling: labels and energies; with labels a net has one logit more, of the negatives.
-        drawing: how draws are made.
-        contrast: how ratios are learned.
-        dim: D.
-        start_proposals: P; above 1 a chain from the root starts at one of P draws of the start, chosen by exp f.
-        start: the prior whose draws chains from the root start at; None for the root.
+        root: p_0, which also draws the context.
+        ratios: one energy per stage.
+        sampler: runs the chains, in training and after it. A ratio is learned against draws of this sampler.
+        coupling: assigns labels to energies; with labels, a net has one more logit, for the negatives.
+        drawing: settings for drawing from the product.
+        contrast: settings for learning the ratios.
+        dim: D, the dimension of u.
+        start_proposals: P; if above 1, a chain from the root starts at one of P draws, chosen with weights exp f.
+        start: the prior whose draws are the starts of chains; None for the root.
 
-    Only the ratios of the stages whose training has started count, `trained_stages` of them; the others are 1.
+    `trained_stages` counts the stages whose training has started. The ratios of later stages are 1.
     """
 
     root: PriorLearner
@@ -89,20 +89,20 @@ class MultiStagePrior(PriorLearner):
         self.register_buffer("label_shift", torch.tensor(shifts, dtype=torch.float64), persistent=False)
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of trained stages, to be saved with the weights."""
+        """Return the number of trained stages, which is saved with the weights."""
         return torch.tensor(self.trained_stages)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the number of trained stages that the loaded weights have."""
+        """Set the number of trained stages to that of the loaded weights."""
         self.trained_stages = int(state)
 
     @property
     def labelled(self) -> bool:
-        """Whether labels are coupled to an energy."""
+        """Whether any energy carries a label."""
         return self.coupling.labelled
 
     def check(self, images: ImageSpec) -> None:
-        """Raise `ConfigError` unless the images have as many classes or attributes as the prior was made for."""
+        """Raise `ConfigError` unless the images have as many classes or attributes as the prior."""
         self.coupling.check(images)
 
     # ------------------------------------------------------------ the density
@@ -112,13 +112,13 @@ class MultiStagePrior(PriorLearner):
         return self.product(self.trained_stages).f(latents)
 
     def product(self, stages: int) -> Tilt:
-        """Return Σ_{s ≤ stages} f_{s,i}(z_i); 0 for no stage."""
+        """Return the tilt Σ_{s ≤ stages} f_{s,i}(z_i), which is 0 for `stages` = 0."""
         return self._tilt(range(stages))
 
     def _tilt(self, stages: Sequence[int], labels: Tensor | None = None, fold: bool = False) -> Tilt:
-        """Return the sum of log ratios number `stages`, the first being 0; the last one's given labels, if any.
+        """Return the sum of the log ratios of some stages, counted from 0. Labels apply to the last of them alone.
 
-        Each stage has learned p(y|z) for itself: the labels of all of them together would count it M times.
+        Each stage has learned p(y|z) on its own, so labels in every stage would count p(y|z) several times.
         """
         energies = [self.ratios[s].folded() if fold else self.ratios[s] for s in stages]
 
@@ -132,9 +132,9 @@ class MultiStagePrior(PriorLearner):
         return Tilt(f, (self.ratios,), (*stages, labels is None))
 
     def _weight(self, s: int, labels: Tensor | None) -> Tilt:
-        """Return what stage number `s` adds: its chain's target over that of the stage before.
+        """Return the log ratio of the chain's target at stage number `s` to that of the previous stage.
 
-        With a label y the stage before ends in l_{s−1,y}, and the chain of stage s counts f_{s−1} in its place:
+        With a label y, the previous target has l_{s−1,y} where the target of stage s has f_{s−1}, so the ratio is
         l_{s,y} + f_{s−1} − l_{s−1,y}.
         """
         here = self._tilt((s,), labels, fold=True)
@@ -144,9 +144,10 @@ class MultiStagePrior(PriorLearner):
         return Tilt(lambda latents: here.f(latents) + marginal.f(latents) - labelled.f(latents), (self.ratios,))
 
     def _log_ratio(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return f_i `(B, E)` of logits l `(B, E, K)`; with labels log Σ_y exp(l_y) / K − l_{K+1}, or that of one y.
+        """Return f_i `(B, E)` of logits l `(B, E, K)`.
 
-        The division by K lets a net of zeros be r = 1.
+        A prior with labels has K + 1 logits: f_i = log Σ_y exp(l_y) / K − l_{K+1}, or the term of y alone for given
+        labels. With the division by K, a net with zero output has r = 1.
         """
         relative = self._relative(logits)
         return self.coupling.tilt(relative, torch.ones_like(relative[:, 0, :1]), labels)
@@ -166,21 +167,22 @@ class MultiStagePrior(PriorLearner):
     # ------------------------------------------------------------ drawing
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List a chain for each trained stage.
+        """List one chain per trained stage.
 
-        In mode joint each stage's chain starts at the root: drawing from a product takes its own chain alone.
+        In mode joint every stage's chain starts at the root, so a draw from a product runs only the chain of that
+        product.
         """
         return self._transitions(backbone, self.trained_stages)
 
     def planned_transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List a chain for every stage."""
+        """List one chain per stage, trained or not."""
         return self._transitions(backbone, len(self.ratios))
 
     def _transitions(self, backbone: Backbone, stages: int) -> tuple[Transition, ...]:
         return tuple(transition for s in range(stages) for transition in self._stage_transitions(backbone, s))
 
     def _stage_transitions(self, backbone: Backbone, s: int) -> tuple[Transition, ...]:
-        """List the chain of stage number `s`, after the choice of its start if it starts from several draws."""
+        """List the transitions of stage number `s`: the choice of its start, if there is one, and its chain."""
         mode, single = self.drawing.mode, self.drawing.factors == "single"
         again = mode == "joint"
         climbed = range(s if mode == "progressive" and single else 0, s + 1)
@@ -208,7 +210,7 @@ class MultiStagePrior(PriorLearner):
     # ------------------------------------------------------------ learning
 
     def stages(self) -> tuple[Stage, ...]:
-        """List the stages of root and start, then every ratio against the product of those before it."""
+        """List the stages of the root and the start, then one stage per ratio."""
         return (*self.stages_before(), *(self._stage(m) for m in range(1, len(self.ratios) + 1)))
 
     def _stage(self, m: int) -> Stage:
@@ -223,7 +225,7 @@ class MultiStagePrior(PriorLearner):
         )
 
     def _start(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
-        """Start or resume stage m: the ratios before it are fixed."""
+        """Start or resume stage m, with the previous ratios in evaluation mode."""
         if self.bank is not None and self.trained_stages != m:
             self.bank.turn()
         self.trained_stages = m
@@ -232,7 +234,10 @@ class MultiStagePrior(PriorLearner):
         self.pool = self._pool(m, backbone, noise.derive("pool"), cache)
 
     def _pool(self, m: int, backbone: Backbone, noise: Noise, cache: RowCache) -> Pool | None:
-        """Return draws of p_{m−1} that are kept, or None. New draws of the root cost nothing if nothing is decoded."""
+        """Return the pool of draws of p_{m−1}, or None.
+
+        Stage 1 needs no pool if the energies see only latents: new draws of the root are then cheap.
+        """
         if self.contrast.negatives != "pool":
             return None
         require_fixed(backbone)
@@ -241,7 +246,7 @@ class MultiStagePrior(PriorLearner):
         chain = () if m == 1 else (self.sampler, self.drawing, self.start_proposals)
         bound = bound_to(cache, self.root, [self.ratios[s] for s in range(m - 1)], chain)
         if m > 1 and self.start is not None:
-            bound = RowCache()  # a start's settings are not in its weights: draws of its chains stay in memory
+            bound = RowCache()  # a start's settings are not part of its weights, so its draws stay in memory
         kept, size, refresh = Kept.of(self.ratios[m - 1]), self.contrast.pool, self.contrast.refresh
         return Pool(backbone, partial(self._before, m, backbone), kept, size, refresh, noise, bound)
 
@@ -256,7 +261,8 @@ class MultiStagePrior(PriorLearner):
     ) -> Loss:
         """Return −E_q[log σ(log r_m)] − E_{p_{m−1}}[log(1 − σ(log r_m))], which is 2 log 2 at r_m = 1.
 
-        With labels their cross-entropy is added: together that of K + 1 classes, the last being "drawn from p_{m−1}".
+        With labels, their cross-entropy is added. The sum is the cross-entropy of K + 1 classes, where the last class
+        is "drawn from p_{m−1}".
         """
         positive = posterior.latents
         negative, drawn = self._negative(m, backbone, positive, noise, progress)
@@ -280,10 +286,10 @@ class MultiStagePrior(PriorLearner):
     def _negative(
         self, m: int, backbone: Backbone, positive: Latents, noise: Noise, progress: Progress
     ) -> tuple[Latents, Latents | None]:
-        """Return latents of p_{m−1} with the context of the positives, twice.
+        """Return latents of p_{m−1} with the context of the positives, and what `Loss` gets of them.
 
-        The second is None unless they are draws of the prior under which latents are inferred: then a scheme may use
-        them for its normaliser.
+        The second value is the same latents if they are draws of the prior under which latents are inferred, so that a
+        scheme can use them for its normaliser. Otherwise it is None.
         """
         rows = len(positive)
         if self.bank is not None and (z := self.bank.take(noise.derive("bank"), rows)) is not None:

@@ -1,4 +1,4 @@
-"""How a product of ratios is learned, and how it is drawn from: `[prior.contrast]` and `[prior.drawing]`."""
+"""Settings for learning a product of ratios and drawing from it: `[prior.contrast]` and `[prior.drawing]`."""
 
 from __future__ import annotations
 
@@ -7,55 +7,70 @@ from hebm.config.recipes import option, recipe
 
 @recipe
 class Drawing:
-    """How draws of a product of ratios are made.
+    """Settings for drawing from a product of ratios.
 
-    `joint` runs one chain on the product (section 5.4.2); `progressive` one chain for each stage, from where the last
-    one ended; `smc`, which is not the paper's, weights and resamples particles from stage to stage. A progressive stage
-    climbs the product up to it, or its `single` factor, as the paper's text says.
+    | `mode` | a draw |
+    |---|---|
+    | `joint` | one chain on the whole product (section 5.4.2) |
+    | `progressive` | one chain per stage, each from the end of the previous one |
+    | `smc` | weighted particles, resampled and moved from stage to stage (not in the paper) |
+
+    The target of a progressive stage is the product up to it, or with `factors = "single"` its own factor alone, as
+    the paper's text says.
     """
 
     mode: str = option(
         "joint",
-        doc="how the product is drawn from",
+        doc="method of drawing from the product",
         choices=("joint", "progressive", "smc"),
         renamed_from="../sampling",
     )
     factors: str = option(
         "product", doc="target of a progressive stage", choices=("product", "single"), renamed_from="../factors"
     )
-    particles: int = option(16, doc="of each sample, for smc", low=2, renamed_from="../particles")
+    particles: int = option(16, doc='particles for each sample, with mode = "smc"', low=2, renamed_from="../particles")
     threshold: float = option(
-        0.5, doc="ESS / particles below which smc resamples", low=0, high=1, renamed_from="../threshold"
+        0.5, doc="smc resamples if ESS / particles is below this", low=0, high=1, renamed_from="../threshold"
     )
 
 
 @recipe
 class Contrast:
-    """How ratios are learned.
+    """Settings for learning the ratios.
 
-    | key | default | instead |
+    | key | default | alternative |
     |---|---|---|
-    | `loss` | one logit Σ_i f_i, the only unbiased one | a logit per layer (Figs 7 and 8), biased where layers depend |
-    | `negatives` | `chain`: new draws of p_{m−1} at every step | `pool`: kept draws; `posterior` |
-    | `infer_under` | posterior chains under p_{m−1}, scheme joint | under the product that is being learned |
+    | `loss` | `joint`: one logit Σ_i f_i, unbiased | `per-layer` (Figs 7 and 8): biased if layers depend on others |
+    | `negatives` | `chain`: new draws of p_{m−1} at every step | `pool`: stored draws; `posterior` |
+    | `infer_under` | `previous`: posterior chains under p_{m−1} (scheme joint) | `current`: the product being learned |
 
-    `negatives = "pool"` saves the chains of most steps, for a fixed backbone (scheme two-phase); later stages overfit a
-    small pool, which degrades the product. `negatives = "posterior"` uses the previous stage's posterior draws in
-    place of draws of p_{m−1} (adaptive CE, arXiv 2209.08739). It is for scheme joint: in two-phase these are draws of
-    the target, and later stages learn nothing.
+    `negatives = "pool"` saves the chains of most steps and needs a frozen backbone (scheme two-phase). Later stages
+    overfit a small pool, which degrades the product. `negatives = "posterior"` uses the previous stage's posterior
+    draws in place of draws of p_{m−1} (adaptive CE, arXiv 2209.08739). It is for scheme joint: in scheme two-phase
+    these are draws of the target, and later stages learn nothing.
     """
 
     loss: str = option(
-        "joint", doc="a logit for all layers or for each", choices=("joint", "per-layer"), renamed_from="../loss"
+        "joint",
+        doc="one logit for all layers, or one per layer",
+        choices=("joint", "per-layer"),
+        renamed_from="../loss",
     )
     negatives: str = option(
-        "chain", doc="draws of p_{m-1} in training", choices=("chain", "pool", "posterior"), renamed_from="../negatives"
+        "chain",
+        doc="source of the draws of p_{m-1} in training",
+        choices=("chain", "pool", "posterior"),
+        renamed_from="../negatives",
     )
-    pool: int = option(20_000, doc="draws kept, for negatives pool and posterior", low=1, renamed_from="../pool")
+    pool: int = option(
+        20_000, doc='stored draws, with negatives = "pool" or "posterior"', low=1, renamed_from="../pool"
+    )
     refresh: int = option(
-        0, doc="steps after which the pool is drawn again; 0 = never", low=0, unit="steps", renamed_from="../refresh"
+        0, doc="steps after which the pool is drawn again; 0 for never", low=0, unit="steps", renamed_from="../refresh"
     )
     infer_under: str = option(
-        "previous", doc="prior of posterior chains", choices=("previous", "current"), renamed_from="../infer_under"
+        "previous", doc="the prior of posterior chains", choices=("previous", "current"), renamed_from="../infer_under"
     )
-    label_weight: float = option(1.0, doc="of the labels' cross-entropy", low=0, renamed_from="../label_weight")
+    label_weight: float = option(
+        1.0, doc="weight of the labels' cross-entropy in the loss", low=0, renamed_from="../label_weight"
+    )

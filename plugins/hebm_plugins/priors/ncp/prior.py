@@ -1,4 +1,4 @@
-"""Ratios of each layer against the root's conditional, learned in parallel and drawn from layer by layer."""
+"""The noise-contrastive prior: one density ratio per layer, learned in parallel and sampled layer by layer."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from hebm.particles import select
 from hebm_plugins.priors.contrast import contrast_terms
 
 _NUMBERS = 2**25
-"""How many numbers of repeated latents and features are held at a time: 128 MiB in float32."""
+"""The most numbers of repeated latents and features in memory at a time: 128 MiB in float32."""
 
 
 @attrs.frozen
 class LayerDrawing:
-    """How a layer is drawn given those above it.
+    """Settings for drawing a layer given the layers above it.
 
     Arguments:
         mode: "sir" or "langevin".
-        proposals: P, for sir.
-        sampler: the chain, for langevin.
+        proposals: P, the number of proposals for "sir".
+        sampler: runs the chain for "langevin".
     """
 
     mode: str
@@ -57,10 +57,10 @@ class NCPPrior(PriorLearner):
     """p(z) = Π_i r_i(z_i; z_above) p_β(z_i|z_above),   r_i = exp f_i,   each factor normalised at the optimum.
 
     Arguments:
-        root: draws the context; in u its conditionals are N(0, I).
-        energy: f_i, of z_i, and of z_above through μ_i and σ_i, or the decoder's feature, alone.
-        layout: of the backbone.
-        drawing: how a layer is drawn.
+        root: draws the context. Its conditionals in u are N(0, I).
+        energy: f_i(z_i; z_above). It may depend on z_above only through μ_i and σ_i or the decoder's feature.
+        layout: the backbone's latent layout.
+        drawing: settings for drawing a layer.
     """
 
     def __init__(self, root: PriorLearner, energy: EnergyFn, layout: LatentLayout, drawing: LayerDrawing) -> None:
@@ -76,12 +76,12 @@ class NCPPrior(PriorLearner):
     # ------------------------------------------------------------ drawing
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List the layers from the top, each drawn given those above it. SIR reports ESS / P of each layer."""
+        """List one transition per layer, top first, each given the layers above. SIR reports ESS / P of each layer."""
         layer = self._chain if self.drawing.mode == "langevin" else self._choice
         return tuple(layer(i, backbone) for i in range(len(self.layout)))
 
     def _choice(self, i: int, backbone: Backbone) -> Transition:
-        """Return the choice of layer i among P proposals."""
+        """Return the transition that chooses layer i among P proposals."""
 
         def chosen(at: Draw, noise: Noise, request: Request) -> Draw:
             found = _Selection(self, i, backbone, at.fixed_as(request.fixed), request.fixed)
@@ -90,7 +90,7 @@ class NCPPrior(PriorLearner):
         return Exact(name=f"layer {i}", apply=chosen, key=("layer", i))
 
     def _chain(self, i: int, backbone: Backbone) -> Transition:
-        """Return a chain on f_i(T(u)) − |u_i|²/2 that moves layer i alone."""
+        """Return a chain on f_i(T(u)) − |u_i|²/2 that moves only layer i."""
         others = torch.ones(self.layout.dim, dtype=torch.bool)
         others[self.layout.place(i)] = False
 
@@ -106,13 +106,13 @@ class NCPPrior(PriorLearner):
         return MCMC(name=f"layer {i}", sampler=self.drawing.sampler, density=density, key=key, fixed=fixed)
 
     def _relevant(self, i: int, below: list[int]) -> Callable[[Latents], Tensor]:
-        """Return what layer i is drawn by: f_i, and f_j of the layers below it with fixed coordinates."""
+        """Return the log ratios in the target of layer i: f_i, and f_j of each layer below with fixed coordinates."""
         if not below:
             return lambda latents: self.energy.of_layer(latents, i)
         return lambda latents: self.tilt(latents)[:, [i, *below]]
 
     def below(self, i: int, fixed: Fixed | None) -> list[int]:
-        """List the layers below layer i with fixed coordinates: their f_j says how well layer i fits these."""
+        """List the layers below layer i with fixed coordinates. Their f_j measure how well layer i fits them."""
         if fixed is None:
             return []
         return [j for j in range(i + 1, len(self.layout)) if bool(fixed.mask[self.layout.place(j)].any())]
@@ -127,10 +127,10 @@ class NCPPrior(PriorLearner):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return Σ_i BCE of layer i, z_i⁺ of the posterior against z_i⁻ = z_i⁺ + σ_i(z_above⁺) (ε_i − u_i⁺).
+        """Return Σ_i BCE_i, the loss of posterior draws z_i⁺ against z_i⁻ = z_i⁺ + σ_i(z_above⁺) (ε_i − u_i⁺).
 
-        All layers learn at once and without chains. A layer's negatives lie below posterior draws, so they are not
-        draws of a prior.
+        All layers learn at once and without chains. The layers above each z_i⁻ are posterior draws, so z⁻ as a whole
+        is not a draw from a prior.
         """
         positive = posterior.latents
         negative = self._redrawn(positive, noise)
@@ -140,25 +140,25 @@ class NCPPrior(PriorLearner):
         return loss.plus("penalty", self.energy.penalty(positive))
 
     def contrasted(self, backbone: Backbone, latents: Latents, noise: Noise) -> Contrasted:
-        """Return z⁺, z⁻ and f_i, a contrast for each layer given those above it, as in `objective`."""
+        """Return z⁺, z⁻ and f_i: one contrast for each layer given the layers above it, as in `objective`."""
         return Contrasted(latents, self._redrawn(latents, noise), self.tilt)
 
     def _redrawn(self, positive: Latents, noise: Noise) -> Latents:
-        """Return z_i⁻ = z_i⁺ + σ_i(z_above⁺) (ε_i − u_i⁺), every layer below the same posterior draws."""
+        """Return z_i⁻ = z_i⁺ + σ_i(z_above⁺) (ε_i − u_i⁺), each layer redrawn below the same posterior draws."""
         fresh = self.layout.split(noise.derive("negative").normal(*positive.u.shape))
         return redrawn(positive, self.layout, {i: part.flatten(1) for i, part in enumerate(fresh)})
 
 
 @attrs.frozen(eq=False)
 class _Selection:
-    """The choice of layer i among proposals: every proposal is a point of its own below the same layers above.
+    """Choose layer i among proposals, given the layers above.
 
     Arguments:
-        prior: whose ratios weigh.
+        prior: its ratios are the weights.
         layer: i.
-        backbone: gives T.
-        at: the draw so far, fixed coordinates as given.
-        fixed: the coordinates that are given, or None.
+        backbone: defines T.
+        at: the draw so far, with the fixed coordinates at their given values.
+        fixed: the fixed coordinates, or None.
     """
 
     prior: NCPPrior
@@ -168,7 +168,7 @@ class _Selection:
     fixed: Fixed | None
 
     def draw(self, proposals: int, noise: Noise) -> Draw:
-        """Return u with layer i chosen, and ESS / P as a diagnostic."""
+        """Return the draw with layer i chosen, and ESS / P as a diagnostic."""
         here, u = self.prior.layout.place(self.layer), self.at.u
         latents = seen_by(self.prior.energy, self.backbone, u, self.at.context)
         found = select(
@@ -179,20 +179,20 @@ class _Selection:
         return self.at.moved(moved, {f"ess_layer_{self.layer}": found.share})
 
     def _placed(self, offered: Tensor) -> Tensor:
-        """Return proposals `(n, C, d)` with fixed coordinates as given."""
+        """Set the fixed coordinates of proposals `(n, C, d)` to their given values."""
         if self.fixed is None:
             return offered
         here = self.prior.layout.place(self.layer)
         return torch.where(self.fixed.mask[here], self.fixed.u[:, None, here], offered)
 
     def _log_weight(self, latents: Latents, offered: Tensor) -> Tensor:
-        """Return log r of proposals `(n, C, d)`, `(n, C)`, for a few samples at a time: each is repeated C times."""
+        """Return log r `(n, C)` of proposals `(n, C, d)`. A few samples at a time, since each is repeated C times."""
         placed, size = self._placed(offered), max(1, _NUMBERS // (offered.shape[1] * _numbers(latents)))
         starts = range(0, len(latents), size)
         return torch.cat([self._few(latents, slice(start, start + size), placed) for start in starts])
 
     def _few(self, latents: Latents, few: slice, placed: Tensor) -> Tensor:
-        """Return log r of the proposals of some of the samples."""
+        """Return log r of the proposals of the samples in the slice `few`."""
         count, layer = placed.shape[1], placed[few].flatten(0, 1)
         rows, below = _repeated(latents, few, count), self.prior.below(self.layer, self.fixed)
         if below:
@@ -207,15 +207,14 @@ class _Selection:
 
 
 def redrawn(latents: Latents, layout: LatentLayout, fresh: dict[int, Tensor]) -> Latents:
-    """Return latents with another u_i for some layers, given the layers above as they were: z_i + σ_i (u_i' − u_i).
+    """Return latents with a new u_i' in some layers, z_i' = z_i + σ_i (u_i' − u_i), given the original layers above.
 
-    A redrawn layer does not see what was redrawn above it, and its decoder feature is that of the layers above as they
-    were.
+    A redrawn layer does not depend on other redrawn layers: σ_i and the decoder's features are the original ones.
 
     Arguments:
         latents: B points.
-        layout: of them.
-        fresh: u_i' `(B, d_i)` by layer.
+        layout: the backbone's latent layout.
+        fresh: u_i' `(B, d_i)` by layer number.
     """
     old, z = layout.split(latents.u), list(latents.z)
     u = list(old)
@@ -226,13 +225,13 @@ def redrawn(latents: Latents, layout: LatentLayout, fresh: dict[int, Tensor]) ->
 
 
 def _numbers(latents: Latents) -> int:
-    """Return how many numbers one row has, decoder features included."""
+    """Return the number of elements of one row, including decoder features."""
     features: list[Tensor] = [part for parts in latents.shown.values() for part in parts]
     return latents.u.shape[1] * 3 + sum(part[:1].numel() for part in features)
 
 
 def _repeated(latents: Latents, few: slice, count: int) -> Latents:
-    """Repeat each of some rows `count` times in a row."""
+    """Repeat each row of the slice `few` `count` times; the copies of a row are consecutive."""
 
     def rows(part: Tensor) -> Tensor:
         return part[few].repeat_interleave(count, 0)

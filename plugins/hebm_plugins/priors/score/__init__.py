@@ -1,1 +1,1 @@
-"""Conditional denoising of each layer given the decoder's feature there."""
+"""The score prior: a denoiser of each layer, given the decoder's feature at that layer."""

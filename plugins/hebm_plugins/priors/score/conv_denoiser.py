@@ -1,15 +1,15 @@
-"""The denoiser of a layer that is a map: a small U-net whose weights are the same at every position.
+"""The denoiser of a spatial layer: a small U-net.
 
     x_0 = C u_t + h,  h = W v + P
     x_{k+1} = C x_k with stride 2,            until the longer side is at most 4
-    y = `blocks` residual blocks with kernel 5 on the smallest map: there each position sees nearly all others
-    y ← R(x_k + C' y), C' with stride 2 transposed, R a residual block with kernel 3, back to x_0
+    y = `blocks` residual blocks with kernel 5 on the smallest map, where each position sees nearly all others
+    y ← R(x_k + C' y), from the smallest map back to x_0, R a residual block with kernel 3
     n = C silu(y), which starts at 0
 
-v is the standardised feature and P a learned map. A feature that is a map of the layer's sides goes in position by
-position (W is a 1×1 convolution); any other goes in through a linear layer that gives a whole map.
+C is a convolution, C' a transposed convolution with stride 2, v the standardised feature and P a learned map. If the
+feature is a map with the layer's height and width, W is a 1×1 convolution; otherwise it is a linear layer onto a map.
 
-A perceptron on flattened maps has 20 times the weights and soon memorises the training images.
+A perceptron on flattened maps would have 20 times the weights, and memorises the training images quickly.
 
 References:
     U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 1505.04597.
@@ -32,18 +32,18 @@ from hebm_plugins.priors.score.mlp_denoiser import EvenLinear
 
 _TIME_WIDTH = 64
 _SMALL, _WIDE = 3, 5
-"""Kernels of residual blocks: on larger maps, and on the smallest."""
+"""Kernel sizes of residual blocks: on the larger maps, and on the smallest map."""
 _START = 0.3
-"""Residual branches start this much smaller: blocks are close to the identity, without normalisation."""
+"""Factor of the initial weights of residual branches, so that blocks without normalisation start near the identity."""
 
 
 class TimeBlock(nn.Module):
     """x + C_2 dropout(silu((1 + a) C_1 silu(x) + b)), [a, b] linear in the embedded time.
 
     Arguments:
-        channels: of x.
-        kernel: of both convolutions, odd.
-        dropout: in training.
+        channels: channels of x.
+        kernel: kernel size of both convolutions, an odd number.
+        dropout: dropout rate in training.
     """
 
     def __init__(self, channels: int, kernel: int, dropout: float) -> None:
@@ -56,7 +56,7 @@ class TimeBlock(nn.Module):
             self.second.weight.mul_(_START)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """Return maps `(B, channels, h, w)` of x and the embedded time `(B, 64)`, or one row for all."""
+        """Return maps `(B, channels, h, w)`, given x and the embedded time e, `(B, 64)` or one row for all."""
         a, b = self.time(e)[:, :, None, None].chunk(2, dim=1)
         y = F.silu((1 + a) * self.first(F.silu(x)) + b)
         out: Tensor = x + self.second(self.dropout(y))
@@ -68,8 +68,8 @@ class FeatureMap(nn.Module):
 
     Arguments:
         feature: shape of v.
-        channels: of h.
-        sides: of the layer.
+        channels: channels of h.
+        sides: height and width of the layer.
     """
 
     def __init__(self, feature: Shape, channels: int, sides: Shape) -> None:
@@ -88,14 +88,14 @@ class FeatureMap(nn.Module):
 
 
 class ConvDenoiser(Denoiser):
-    """n(u_t, t; feature) by a U-net; see the module.
+    """n(u_t, t; feature) as a U-net; see the module's description.
 
     Arguments:
-        shape: of the layer, `(c, h, w)`.
+        shape: shape of the layer, `(c, h, w)`.
         feature: shape of the feature.
-        channels: of every convolution.
-        blocks: on the smallest map.
-        dropout: in every residual block in training.
+        channels: channels of every convolution.
+        blocks: number of residual blocks on the smallest map.
+        dropout: dropout rate of every residual block in training.
     """
 
     def __init__(self, shape: Shape, feature: Shape, channels: int, blocks: int, dropout: float) -> None:

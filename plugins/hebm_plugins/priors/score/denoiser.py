@@ -1,4 +1,4 @@
-"""What the denoisers of the score prior have in common: one net per layer, on u_t, the time and the feature there."""
+"""The interface of the score prior's denoisers: one net per layer, given u_t, the time and the decoder's feature."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hebm_plugins.module_lists import ModuleList
 Shape = tuple[int, ...]
 
 TICKS = 1000.0
-"""Sinusoids are of TICKS · t: their longest wave is 2π · 10000."""
+"""Sinusoids are functions of TICKS · t; their longest wavelength is 2π · 10000."""
 _LEAST_STD = 1e-3
 
 
 class Denoiser(nn.Module, ABC):
     """n(u_t, t; feature) of one layer.
 
-    What is computed from the feature alone, h, does not depend on t, so a draw computes it once.
+    The part that is computed from the feature alone, h, does not depend on t. A draw computes it once.
 
     Arguments:
         feature: shape of the feature.
@@ -45,12 +45,12 @@ class Denoiser(nn.Module, ABC):
 
     @torch.no_grad()
     def standardise(self, feature: Tensor) -> None:
-        """Set the mean and deviation that features are standardised by to those of `feature` `(n, …)`."""
+        """Standardise later features by the mean and standard deviation of `feature`, `(n, …)`."""
         self.mean.copy_(feature.mean(0))
         self.std.copy_(feature.std(0).clamp(min=_LEAST_STD))
 
     def standardised(self, feature: Tensor) -> Tensor:
-        """Return v = (feature − mean) / std, element by element."""
+        """Return v = (feature − mean) / std, elementwise."""
         return (feature - self.mean) / self.std
 
     @staticmethod
@@ -73,6 +73,6 @@ class Denoisers(nn.Module):
         self.layers = ModuleList(layers)
 
     def standardise(self, features: Sequence[Tensor]) -> None:
-        """Standardise the features of each layer by those given, `(n, …)`, top first."""
+        """Set the statistics of each layer from its features `(n, …)`, top first."""
         for layer, feature in zip(self.layers, features, strict=True):
             layer.standardise(feature)

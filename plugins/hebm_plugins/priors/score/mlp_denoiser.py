@@ -15,12 +15,13 @@ from hebm_plugins.priors.score.denoiser import Denoiser, Shape
 
 
 class EvenLinear(nn.Module):
-    """W c v + b, c = √(outputs / inputs), at most 1; W starts larger by 1/c.
+    """W c v + b, c = min(1, √(outputs / inputs)); the initial W is larger by the factor 1/c.
 
-    Without c, a step of Adam would change the result in proportion to the thousands of elements of a feature map.
+    Without c, one step of Adam would change the output in proportion to the number of inputs, which is in the thousands
+    for a feature map.
 
     Arguments:
-        inputs, outputs: numbers of elements.
+        inputs, outputs: number of elements of the input and the output.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -30,7 +31,7 @@ class EvenLinear(nn.Module):
             self.linear.weight.div_(self.scale)
 
     def forward(self, v: Tensor) -> Tensor:
-        """Return the map of v `(B, …)`, `(B, outputs)`."""
+        """Return W c v + b, `(B, outputs)`, of v `(B, …)`."""
         y: Tensor = self.linear(self.scale * v.flatten(1))
         return y
 
@@ -39,11 +40,11 @@ class MLPDenoiser(Denoiser):
     """`MLPTimeNet` on [u_t, h], with h = a(W c v + b) and v the standardised feature. The last layer starts at 0.
 
     Arguments:
-        size: d, elements of the layer.
+        size: d, the number of elements of the layer.
         feature: shape of the feature.
-        width, depth: of the perceptron; h has `width` elements too.
-        activation: a, by name.
-        dropout: of h and every hidden layer in training.
+        width, depth: units and number of the hidden layers; h has `width` elements too.
+        activation: the name of a.
+        dropout: dropout rate of h and of every hidden layer in training.
     """
 
     def __init__(self, size: int, feature: Shape, width: int, depth: int, activation: str, dropout: float) -> None:

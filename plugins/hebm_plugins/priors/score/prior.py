@@ -1,4 +1,4 @@
-"""The layer-wise score prior: each layer is denoised given the decoder's feature there."""
+"""The layer-wise score prior: each layer is denoised given the decoder's feature at that layer."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from hebm_plugins.priors.score.denoiser import Denoisers
 from hebm_plugins.priors.score.process import Level, gain, residual_of_normal, residual_of_point, stepped
 
 STATISTICS_FROM = 512
-"""Draws of the root whose features give the statistics that features are standardised by."""
+"""Number of root draws from which the mean and standard deviation of the features are estimated."""
 HELD_OUT_LEVELS = 4
-"""Noise levels of each held-out image that the held-out gain is a mean over."""
+"""Number of noise levels per held-out image over which the held-out gain is averaged."""
 
 
 class ScorePrior(PriorLearner):
     """p(u) = Π_i p(u_i | feature_i(z_above)), each factor a diffusion from N(0, I); see `process`.
 
-    It has no density and no tilt: draws are ancestral.
+    It has neither a density nor a tilt: draws are ancestral.
 
     Arguments:
-        root: draws the context; in u its conditionals are N(0, I).
+        root: draws the context. Its conditionals in u are N(0, I).
         nets: n_i of each layer.
-        layout: of the backbone.
-        steps: T of each layer in a draw, unless a request says otherwise.
+        layout: the backbone's latent layout.
+        steps: T, the number of steps per layer of a draw; a request may set another number.
     """
 
     root: PriorLearner
@@ -58,7 +58,7 @@ class ScorePrior(PriorLearner):
     # ------------------------------------------------------------ drawing
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List the layers from the top, each drawn given those above it by T steps from the root's draw."""
+        """List one transition per layer, top first: T denoising steps from the root's draw, given the layers above."""
         return tuple(self._transition(i, backbone) for i in range(len(self.layout)))
 
     def _transition(self, i: int, backbone: Backbone) -> Transition:
@@ -73,7 +73,7 @@ class ScorePrior(PriorLearner):
 
     @torch.no_grad()
     def _denoised(self, i: int, feature: Tensor, start: Tensor, noise: Noise, request: Request) -> Tensor:
-        """Return u_i `(n, d)` after T steps from u_1 = `start`; fixed coordinates follow the forward process."""
+        """Return u_i `(n, d)` after T steps from `start`; fixed coordinates follow the forward process."""
         net, u = self.nets.layers[i], start
         encoded, steps = net.encoded(feature), self.steps if request.steps is None else request.steps
         for k in range(steps, 0, -1):
@@ -84,7 +84,7 @@ class ScorePrior(PriorLearner):
         return u
 
     def _held(self, u: Tensor, i: int, level: Level, noise: Noise, fixed: Fixed | None) -> Tensor:
-        """Return u_t of layer i with each fixed coordinate at its own noisy version."""
+        """Return u_t of layer i with the fixed coordinates at their given values plus the noise of this level."""
         place = self.layout.place(i)
         if fixed is None or not bool(fixed.mask[place].any()):
             return u
@@ -93,12 +93,12 @@ class ScorePrior(PriorLearner):
     # ------------------------------------------------------------ learning
 
     def stages(self) -> tuple[Stage, ...]:
-        """List the root's stages, then the nets of all layers, which learn at once."""
+        """List the root's stages, then one stage for the nets of all layers."""
         own = Stage("prior", self.nets, self.objective, start=self._start, reads=self.reads, held_out=self._held_out)
         return *self.root.stages(), own
 
     def _start(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
-        """Standardise features by their mean and deviation on draws of the root."""
+        """Set the mean and standard deviation of the features from draws of the root."""
         with torch.no_grad():
             draw = self.root.sample(backbone, STATISTICS_FROM, noise)
             self.nets.standardise(seen_by(self.nets, backbone, draw.u, draw.context).features)
@@ -111,14 +111,15 @@ class ScorePrior(PriorLearner):
         progress: Progress,
         labels: Tensor | None = None,
     ) -> Loss:
-        """Return −Σ_i E_t[w_t (2 ⟨n_i, n_i*⟩ − |n_i|²)], in nats, t uniform per sample; 0 is N(0, I).
+        """Return −Σ_i E_t[w_t (2 ⟨n_i, n_i*⟩ − |n_i|²)], in nats, with t uniform per sample. It is 0 for N(0, I).
 
-        n_i* is E[n_i* | x], where the backbone gives q(u_i | x, z_above): its variance is lower than that of u_0.
+        If the backbone has q(u_i | x, z_above) in closed form, n_i* is replaced by E[n_i* | x], which has a lower
+        variance than n_i* at the drawn u_0.
         """
         return self._loss(view(self.nets, noise.derive("nets")), posterior, noise)
 
     def _held_out(self, backbone: Backbone, posterior: Posterior, noise: Noise) -> HeldOutLoss:
-        """Return the loss on held-out images, without dropout, at several levels of noise for each."""
+        """Return the loss on held-out images, without dropout, at several noise levels per image."""
 
         def loss() -> Loss:
             found = [self._loss(self.nets, posterior, noise.derive("level", k)) for k in range(HELD_OUT_LEVELS)]
@@ -141,7 +142,7 @@ class ScorePrior(PriorLearner):
         return Loss(-torch.stack(gains).sum(), terms)
 
     def _targets(self, posterior: Posterior, noised: Tensor, level: Level) -> Iterator[Tensor]:
-        """Yield n_i* of each layer, `(B, d)`: from q's mean and deviation where they are known, else from u_0."""
+        """Yield n_i* `(B, d)` of each layer, computed from q's mean and deviation if they are known, or from u_0."""
         for i in range(len(self.layout)):
             place = self.layout.place(i)
             if posterior.q_u is None:

@@ -1,8 +1,8 @@
-"""The diffusion of one layer, in terms of how it differs from that of N(0, I).
+"""The diffusion of one layer, as the difference from the diffusion of N(0, I).
 
     u_t = α_t u_0 + σ_t ε,   α_t = cos(πt/2),   σ_t = sin(πt/2),   0 ≤ t ≤ 1
 
-u_1 is N(0, I). A net n predicts the residual of the denoised mean, and with it that of the score:
+u_1 is N(0, I). A net n predicts the residual of the denoised mean, and thereby the residual of the score:
 
     E[u_0 | u_t] = α_t u_t + σ_t² n(u_t, t),   ∇ log p(u_t) = −u_t + α_t n(u_t, t)
 
@@ -10,7 +10,7 @@ Under N(0, I) both residuals are 0. Compared with N(0, I), n lowers the bound on
 
     E_t[w_t (2 ⟨n, n*⟩ − |n|²)] nats,   w_t = (π/2) α_t σ_t,   t uniform on [0, 1],
 
-where n* is the residual of q, or anything of that conditional mean. The loss is the negative of this gain.
+where n* is the residual of q, or any quantity whose conditional mean is this residual. The loss is minus this gain.
 
 References:
     Score-based Generative Modeling in Latent Space, arXiv 2106.05931 (the residual of a normal prior's score).
@@ -47,7 +47,7 @@ class Level(NamedTuple):
 
     @property
     def weight(self) -> Tensor | float:
-        """w_t = (π/2) α_t σ_t."""
+        """Return w_t = (π/2) α_t σ_t."""
         return 0.5 * math.pi * self.alpha * self.sigma
 
     def noised(self, u: Tensor, eps: Tensor) -> Tensor:
@@ -68,21 +68,21 @@ def residual_of_normal(noised: Tensor, q: Normal, level: Level) -> Tensor:
 
 
 def residual_of_point(noised: Tensor, u: Tensor, level: Level) -> Tensor:
-    """Return (u_0 − α_t u_t) / σ_t² for a known u_0 `(B, d)`: n* without knowledge of q, with more variance."""
+    """Return (u_0 − α_t u_t) / σ_t² for a draw u_0 `(B, d)`: an estimate of n* without q, with a larger variance."""
     return (u - level.alpha * noised) / level.sigma**2
 
 
 def stepped(noised: Tensor, residual: Tensor, here: Level, below: Level, xi: Tensor) -> Tensor:
     """Return u_s = a u_t + α_s (1 − a²) n + √(1 − a²) ξ, a = α_t / α_s, for s < t.
 
-    This is the mean of q(u_s | u_t, u_0) at the predicted u_0, with the larger of the two usual variances, 1 − a²: that
-    of N(0, I). For n = 0 each step leaves N(0, I) as it is, whatever its size.
+    This is the mean of q(u_s | u_t, u_0) at the predicted u_0, with the larger of the two usual variances, 1 − a². For
+    n = 0, a step of any size leaves N(0, I) unchanged.
 
     Arguments:
         noised: u_t, `(B, d)`.
         residual: n, `(B, d)`.
-        here: the level t.
-        below: the level s.
+        here: α_t and σ_t.
+        below: α_s and σ_s.
         xi: ξ, `(B, d)`.
     """
     a = here.alpha / below.alpha
