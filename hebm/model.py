@@ -56,8 +56,16 @@ class Model(nn.Module):
             does not know the names of classes.
 
     Example:
-        model = hebm.open_run("runs/quickstart").model
-        model.show(model.sample(16))
+        >>> import hebm
+        >>> backbone = hebm.TwoLayer(z_dims=(4, 8)).build(hebm.ImageSpec(channels=1, height=8, width=8))
+        >>> model = hebm.Model(backbone, hebm.Joint().build(backbone))  # untrained; hebm.open_run(RUN).model is trained
+        >>> images = model.sample(3, seed=0)
+        >>> images.shape, model.reconstruct(images).shape
+        (torch.Size([3, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
+        >>> model.infer(images).latents.u.shape
+        torch.Size([3, 12])
+        >>> model.score(images).total.shape, model.elbo(images).value.shape
+        (torch.Size([3]), torch.Size([3]))
     """
 
     def __init__(self, backbone: Backbone, prior: PriorLearner, recipes: Recipes | None = None) -> None:

@@ -55,6 +55,8 @@ def option(
             name. Places are written like file paths relative to the table of the field: "old" was in the same table,
             "../old" in the table around it, "nested/old" in a table inside it, "/evaluate/old" is counted from the top
             of the file.
+
+    Example: see `recipe`.
     """
     bounds = {
         "doc": doc,
@@ -83,6 +85,15 @@ def live(default: Any = None, *, doc: str) -> Any:
     Arguments:
         default: the value if it is not passed.
         doc: the meaning of the field.
+
+    Example:
+        >>> import hebm
+        >>> @hebm.recipe
+        ... class InMemory:
+        ...     images: object = live(doc="the images, (N, C, H, W)")
+        ...     fingerprint: str = option("", doc="SHA-256 of the images")
+        >>> InMemory(images=[0, 1], fingerprint="ab") == InMemory(images=None, fingerprint="ab")
+        True
     """
     return attrs.field(default=default, eq=False, repr=False, metadata={"doc": doc, _LIVE: True})
 
@@ -145,6 +156,17 @@ def recipe(cls: type[T]) -> type[T]:
     `recipe` but not registered, so that its table has no `type`).
 
     The constructor raises `ConfigError` for a wrong type or a value out of range. It coerces nothing.
+
+    Example:
+        >>> import hebm
+        >>> @hebm.recipe
+        ... class Blur:
+        ...     sigma: float = hebm.option(1.0, doc="width of the kernel", above=0, unit="pixels")
+        >>> Blur(sigma=2.0)
+        Blur(sigma=2.0)
+        >>> Blur(sigma=-1.0)
+        Traceback (most recent call last):
+        hebm.errors.ConfigError: Blur.sigma: must be more than 0, got -1.0
     """
     made: Any = attrs.define(cls, frozen=True, kw_only=True, slots=False, field_transformer=_with_validators)
     setattr(made, _MARK, True)
