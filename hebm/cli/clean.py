@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.json_output import json_option
 from hebm.cli.options import UserPath
 from hebm.config.settings import CACHE_FOLDER
 
@@ -19,7 +20,7 @@ _DAY = 86400
 @click.option("--kind", help="Only this kind, such as draws or extractors.")
 @click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only what was not written to for DAYS.")
 @click.option("--remove", is_flag=True, help="Delete what is listed.")
-@click.option("--json", "as_json", is_flag=True, help="Print what is listed as JSON.")
+@json_option
 def command(folder: Path, kind: str | None, days: float | None, remove: bool, as_json: bool) -> None:
     """List what the cache FOLDER keeps for the next runs, and delete it with --remove.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hebm import messages
 from hebm.cli.against import against_option, end_against, show_against
 from hebm.cli.options import UserPath
 
@@ -44,9 +45,9 @@ def command(
     found = compare(runs, anyway, baseline=baseline)
     click.echo(str(found))
     for line in found.differing:
-        click.echo(f"note: measured differently: {line}", err=True)
+        messages.note(f"measured differently: {line}")
     for line in found.left_out:
-        click.echo(f"note: {line}", err=True)
+        messages.note(line)
     held = None if against is None else found.against(against, anyway)
     if held is not None:
         show_against(held)

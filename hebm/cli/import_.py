@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm import messages
 from hebm.cli.options import UserPath, set_option
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, .
 
     imported = import_checkpoint(format, checkpoint, output, overrides)
     for note in imported.converted.notes:
-        click.echo(f"note: {note}", err=True)
+        messages.note(note)
     for line in _summary(imported):
         click.echo(line)
 

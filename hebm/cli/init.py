@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from hebm import registry
+from hebm import messages, registry
 from hebm.class_names import class_names
 from hebm.cli.kinds import KINDS, Kind, example, tries
 from hebm.cli.options import UserPath
@@ -122,9 +122,7 @@ def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple
 
     _require_new([path])  # before the minute that a trial takes
     settings = _of_data(overrides)
-    found = first_configuration(
-        images, minutes, path.name, _run_name(path), settings, lambda line: click.echo(line, err=True)
-    )
+    found = first_configuration(images, minutes, path.name, _run_name(path), settings, messages.progress)
     _write({path: found.text})
     click.echo(f"time of a run: {found.check.estimate}")
 

@@ -10,10 +10,22 @@ from typing import Any
 
 import click
 
+from hebm.printable import print_plain
 from hebm.store.metrics import finite
 
+
+def _plain(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        print_plain()
+    return value
+
+
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text, and nothing else."
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_plain,
+    help="Print one JSON object instead of text, and nothing else.",
 )
 """The flag `--json`; the command gets it as `as_json`."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hebm import messages
 from hebm.config.paths import expanded
 from hebm.config.shipped import found
 
@@ -69,4 +70,8 @@ unfinished_option = click.option(
 
 def warner(main: bool) -> Callable[[str], None]:
     """Return a function that shows notes to the user; in other processes than the main one it does nothing."""
-    return lambda message: click.echo(f"note: {message}", err=True) if main else None
+    return messages.note if main else _silent
+
+
+def _silent(message: str) -> None:
+    """Drop a note: the main process shows it."""
