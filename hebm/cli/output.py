@@ -80,6 +80,6 @@ def with_output_options(command: click.Command) -> click.Command:
 
 
 def logging_packages() -> set[str]:
-    """Return the packages whose log is printed: hebm, and each that a distribution declares components in."""
+    """Return the packages whose log is printed: hebm, and those in which distributions declare components."""
     points = [point for one in installed_distributions().declaring for point in one.points]
-    return {"hebm", "hebm_plugins", *(point.value.partition(":")[0].partition(".")[0].strip() for point in points)}
+    return {"hebm", *(point.value.partition(":")[0].partition(".")[0].strip() for point in points)}
