@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hebm import messages
+from hebm.cli.completion import components_of
 from hebm.cli.options import allow_option, run_argument, set_option, warner
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=components_of(["hebm_analyses"]))
 @set_option
 @allow_option
 def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow_changes: bool) -> None:

@@ -8,11 +8,11 @@ import click
 
 from hebm import messages
 from hebm.cli.against import against_option, end_against, show_against
-from hebm.cli.options import UserPath
+from hebm.cli.options import RunPath, UserPath
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=UserPath())
+@click.argument("runs", nargs=-1, required=True, type=RunPath())
 @click.option(
     "-o",
     "--output",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hebm import messages
+from hebm.cli.completion import components_of
 from hebm.cli.options import UserPath, set_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("format", metavar="FORMAT")
+@click.argument("format", metavar="FORMAT", shell_complete=components_of(["hebm_formats"]))
 @click.argument("checkpoint", type=UserPath(exists=True, dir_okay=False))
 @click.option("-o", "--output", type=UserPath(), required=True, help="The run folder to make, such as runs/NAME.")
 @set_option
