@@ -23,6 +23,7 @@ import hebm.testing
 from hebm import registry
 from hebm.cli.kinds import KINDS
 from hebm.cli.main import main
+from hebm.cli.output import OPTIONS
 from hebm.cli.plugin_keys import ComponentKey, component_keys
 from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
@@ -169,7 +170,10 @@ def commands() -> str:
     top = click.Context(main, info_name="hebm")
     names = main.list_commands(top)
     listing = "\n".join(f"* [`hebm {name}`](#command-{name}): {_line(top, name)}" for name in names)
-    intro = "`hebm COMMAND --help` shows the same. These options come before the command:\n\n" + _options(main, top)
+    intro = "`hebm COMMAND --help` shows the same. These options come before the command:\n\n"
+    intro += _options(main, top, common=False) + "\n\n"
+    intro += "These come before the command or after it, and every command takes them:\n\n"
+    intro += _options(main, top, common=True)
     return "\n\n".join(["# Commands", listing, intro, *(_command(top, name) for name in names)]) + "\n"
 
 
@@ -189,11 +193,13 @@ def _command(top: click.Context, name: str) -> str:
     context = click.Context(command, info_name=name, parent=top)
     usage = "```text\nhebm " + " ".join([name, *command.collect_usage_pieces(context)]) + "\n```"
     about = as_markdown((command.help or "").replace("\b\n", ""))
-    return "\n\n".join([f"(command-{name})=\n## `hebm {name}`", usage, about, _options(command, context)])
+    return "\n\n".join([f"(command-{name})=\n## `hebm {name}`", usage, about, _options(command, context, common=False)])
 
 
-def _options(command: click.Command, context: click.Context) -> str:
-    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+def _options(command: click.Command, context: click.Context, common: bool) -> str:
+    """Return the options of a command: those that every command takes, or the others."""
+    parameters = [one for one in command.get_params(context) if (one in OPTIONS) == common]
+    records = [parameter.get_help_record(context) for parameter in parameters]
     rows = [(flags, about) for flags, about in filter(None, records) if flags.startswith("-")]
     return "\n\n".join(f"`{flags}`\n: {as_markdown(about)}" for flags, about in rows)
 

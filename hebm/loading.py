@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from hebm.config.recipes import fields_of, is_recipe, unfit_field
 from hebm.distributions import shield
 from hebm.entry_points import COMMANDS, GROUPS, Origin
 from hebm.errors import PluginError
+
+logger = logging.getLogger(__name__)
 
 
 def load_component(group: str, origin: Origin, title: str) -> Any:
@@ -36,6 +39,7 @@ def load_component(group: str, origin: Origin, title: str) -> Any:
         raise PluginError(f"{where}: {error}{origin.undeclared}") from error.__cause__
     if complaint:
         raise PluginError(f"{where}: {complaint}{origin.undeclared}")
+    logger.debug("imported %s of %s (%s)", title, origin, origin.path)
     return loaded
 
 

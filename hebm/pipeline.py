@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,8 @@ from hebm.training.phases import Phase
 from hebm.training.reached import planned
 from hebm.training.space import checkpoint_bytes, require_space
 from hebm.training.trackers import FOLDER, Trackers, require_installed
+
+logger = logging.getLogger(__name__)
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -186,6 +189,12 @@ def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accel
         raise ConfigError(
             f'run.device: {accelerator.device} supports a single process; use "cpu", or start one process'
         )
+    logger.debug(
+        "device %s, %d processes, mixed precision %s",
+        accelerator.device,
+        accelerator.num_processes,
+        settings.mixed_precision,
+    )
     return accelerator
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from hebm import messages
 from hebm.errors import ConfigError
 from hebm.training.listeners import Listener
 
@@ -25,7 +25,7 @@ class Progress(Listener):
     """
 
     def __init__(self, quiet: bool = False, task: str = "evaluate") -> None:
-        self.quiet, self.task = quiet, task
+        self.quiet, self.task = quiet or messages.is_quiet(), task
         self.bar: Any = None
         self._count: _Count | None = None
         self.steps = self.tenth = 0
@@ -34,12 +34,9 @@ class Progress(Listener):
         """Open a bar on a terminal or in a notebook; print a line elsewhere."""
         self.ended()
         self.steps, self.tenth = steps, step * 10 // max(steps, 1)
-        if self.quiet:
-            return
-        bar = _bar_class()
-        if bar is None:
-            _say(f"{phase}: step {step} of {steps}")
-        else:
+        bar = None if self.quiet else _bar_class()
+        messages.progress(f"{phase}: step {step} of {steps}", shown=bar is None and not self.quiet)
+        if bar is not None:
             self.bar = bar(total=steps, initial=step, desc=phase, unit="step", dynamic_ncols=True)
 
     def stepped(self, loss: float | None) -> None:
@@ -54,10 +51,11 @@ class Progress(Listener):
         step = record["step"]
         tenth, before = step * 10 // max(self.steps, 1), self.tenth
         self.tenth = tenth
-        if self.bar is None and not self.quiet and tenth > before:
+        if tenth > before:
             eta = (self.steps - step) / max(record["steps_per_second"], 1e-9)
             rate = f"{record['steps_per_second']:.3g} steps/s, {eta:.0f} s left"
-            _say(f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g}{_held_out(record)} ({rate})")
+            line = f"{record['phase']} {step}/{self.steps} loss {record['loss']:.4g}{_held_out(record)} ({rate})"
+            messages.progress(line, shown=self.bar is None and not self.quiet)
 
     def counted(self, what: str, done: int, total: int) -> None:
         """Show the number of images done, if the computation takes more than a few seconds."""
@@ -71,8 +69,8 @@ class Progress(Listener):
             self.ended()
 
     def said(self, message: str) -> None:
-        """Print a message on the error stream."""
-        _say(f"note: {message}")
+        """Print a message on the error stream, unless notes are hidden."""
+        messages.note(message)
 
     def ended(self) -> None:
         """Close the bar of training or of images."""
@@ -110,7 +108,7 @@ class _Count:
             self._next = now + _EVERY
             rate = (done - self._before) / (now - self._started)
             left = (self.total - done) / rate
-            _say(f"{self.title} {done:,}/{self.total:,} images ({rate:.3g} images/s, {left:.0f} s left)")
+            messages.progress(f"{self.title} {done:,}/{self.total:,} images ({rate:.3g} images/s, {left:.0f} s left)")
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -155,8 +153,3 @@ def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal or pipe is gone; training goes on
-        print(line, file=sys.stderr, flush=True)

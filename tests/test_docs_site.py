@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import hebm
@@ -14,6 +15,7 @@ import hebm.interfaces
 import hebm.testing
 from hebm import registry
 from hebm.cli.kinds import KINDS
+from hebm.cli.main import main
 from hebm.config.experiment import Experiment
 from hebm.config.recipes import fields_of
 from hebm.entry_points import short_group
@@ -137,7 +139,8 @@ def unknown_words(line):
     _, name, *words = shlex.split(line, comments=True)
     if name not in registry.names(COMMANDS):
         return [name]
-    options = [option for parameter in registry.find(COMMANDS, name).params for option in parameter.opts]
+    command = main.get_command(click.Context(main), name)
+    options = [option for parameter in command.params for option in parameter.opts]
     return [word for word in words if word.startswith("-") and word not in (*options, "-")]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm import messages
 from hebm.cli.options import UserPath
 from hebm.errors import ConfigError
 
@@ -25,7 +26,7 @@ def show_against(found: Against) -> None:
     """Print the table and its notes."""
     click.echo(f"\n{found}")
     for note in found.notes:
-        click.echo(f"note: {note}", err=True)
+        messages.note(note)
 
 
 def end_against(found: Against) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm import messages
+from hebm.cli.completion import components_of
 from hebm.cli.options import allow_option, run_argument, set_option, warner
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=components_of(["hebm_analyses"]))
 @set_option
 @allow_option
 def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow_changes: bool) -> None:
@@ -35,7 +37,7 @@ def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow
     of_run, of_analyses = split_changes(overrides)
     found, broken = (choose(names, of_analyses), {}) if names else available(of_analyses)
     for name, cause in broken.items():
-        click.echo(f"note: {name}: {cause}", err=True)
+        messages.note(f"{name}: {cause}")
     with opened(read_run(run, warn=warner(True)), of_run, allow_changes, Progress(task="analyse")) as whole:
         able = _able(whole, found, asked_for=bool(names))
         failed = [problem for name, recipe in able.items() if (problem := _problem(whole, name, recipe))]

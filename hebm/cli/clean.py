@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.json_output import json_option
 from hebm.cli.options import UserPath
 from hebm.config.settings import CACHE_FOLDER
 
@@ -19,7 +20,7 @@ _DAY = 86400
 @click.option("--kind", help="Only entries of this kind, such as draws or extractors.")
 @click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only entries that were not written for DAYS.")
 @click.option("--remove", is_flag=True, help="Delete the listed entries.")
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@json_option
 def command(folder: Path, kind: str | None, days: float | None, remove: bool, as_json: bool) -> None:
     """List the entries of the cache FOLDER, and delete them with --remove.
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from hebm import messages
 from hebm.cli.against import against_option, end_against, show_against
-from hebm.cli.options import UserPath
+from hebm.cli.options import RunPath, UserPath
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=UserPath())
+@click.argument("runs", nargs=-1, required=True, type=RunPath())
 @click.option(
     "-o",
     "--output",
@@ -45,9 +46,9 @@ def command(
     found = compare(runs, anyway, baseline=baseline)
     click.echo(str(found))
     for line in found.differing:
-        click.echo(f"note: measured differently: {line}", err=True)
+        messages.note(f"measured differently: {line}")
     for line in found.left_out:
-        click.echo(f"note: {line}", err=True)
+        messages.note(line)
     held = None if against is None else found.against(against, anyway)
     if held is not None:
         show_against(held)

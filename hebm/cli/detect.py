@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hebm import messages
 from hebm.cli.interruption import going_on
 from hebm.cli.options import UserPath, force_option, run_argument, unfinished_option, warner
 
@@ -111,7 +112,7 @@ def command(
         beyond = 0 if threshold is None else _beyond_in(output, threshold)
         click.echo(f"{len(found)} images in {output}")
     if threshold is not None:
-        click.echo(f"note: {beyond:,} of {len(found):,} images are below percentile {threshold:g}", err=True)
+        messages.note(f"{beyond:,} of {len(found):,} images are below percentile {threshold:g}")
     if beyond:
         raise click.exceptions.Exit(BEYOND)
 
@@ -131,7 +132,7 @@ def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> Fi
         progress.ended()
     for line in (*left_out_lines(files), found.note):
         if line:
-            click.echo(f"note: {line}", err=True)
+            messages.note(line)
     return found
 
 
@@ -149,7 +150,7 @@ def _test_images(scoring: Scoring, percentiles: bool | None, threshold: float | 
     except DataError as error:
         if percentiles or threshold is not None:
             raise
-        click.echo(f"note: no percentiles, since the run's test images cannot be read: {error}", err=True)
+        messages.note(f"no percentiles, since the run's test images cannot be read: {error}")
         return False, None
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.completion import components_of
 from hebm.cli.options import UserPath, run_argument, warner
 
 
 @click.command("export")
-@click.argument("format", metavar="FORMAT")
+@click.argument("format", metavar="FORMAT", shell_complete=components_of(["hebm_formats"]))
 @run_argument
 @click.option("-o", "--output", type=UserPath(), required=True, help="The file to write, such as checkpoint.pt.")
 def command(format: str, run: Path, output: Path) -> None:

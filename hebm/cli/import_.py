@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm import messages
+from hebm.cli.completion import components_of
 from hebm.cli.options import UserPath, set_option
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@click.argument("format", metavar="FORMAT")
+@click.argument("format", metavar="FORMAT", shell_complete=components_of(["hebm_formats"]))
 @click.argument("checkpoint", type=UserPath(exists=True, dir_okay=False))
 @click.option("-o", "--output", type=UserPath(), required=True, help="The run folder to make, such as runs/NAME.")
 @set_option
@@ -33,7 +35,7 @@ def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, .
 
     imported = import_checkpoint(format, checkpoint, output, overrides)
     for note in imported.converted.notes:
-        click.echo(f"note: {note}", err=True)
+        messages.note(note)
     for line in _summary(imported):
         click.echo(line)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import click
 
-from hebm import registry
+from hebm import messages, registry
 from hebm.class_names import class_names
+from hebm.cli.completion import words_of
 from hebm.cli.kinds import KINDS, Kind, example, tries
 from hebm.cli.options import UserPath
 from hebm.config.overrides import parse
-from hebm.config.shipped import named
+from hebm.config.shipped import named, shipped
 from hebm.config.sweep_file import is_sweep
 from hebm.errors import ConfigError
 from hebm.suggest import did_you_mean
@@ -51,10 +52,16 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
     "--from",
     "source",
     metavar="NAME",
+    shell_complete=words_of(shipped),
     help="Copy a configuration that comes with hebm, such as quickstart or nvae/cifar10.",
 )
 @click.option("--plugin", metavar="NAME", help="Write a plugin with a component named NAME into the folder PATH.")
-@click.option("--kind", metavar="KIND", help=f"The kind of the component: {', '.join(KINDS)}.  [default: prior]")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    shell_complete=words_of(lambda: KINDS),
+    help=f"The kind of the component: {', '.join(KINDS)}.  [default: prior]",
+)
 def command(
     path: Path | None,
     images: Path | None,
@@ -124,9 +131,7 @@ def _write_for_images(path: Path, images: Path, minutes: float, overrides: tuple
 
     _require_new([path])  # before the trial, which takes a minute
     settings = _of_data(overrides)
-    found = first_configuration(
-        images, minutes, path.name, _run_name(path), settings, lambda line: click.echo(line, err=True)
-    )
+    found = first_configuration(images, minutes, path.name, _run_name(path), settings, messages.progress)
     _write({path: found.text})
     click.echo(f"time of a run: {found.check.estimate}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hebm import messages
 from hebm.errors import HebmError
 
 if TYPE_CHECKING:
@@ -42,4 +43,4 @@ def _say(output: Resumable[Any] | None, total: int, what: str, how: str) -> None
     if output is not None and (how or output.done):
         command = shlex.join(("hebm", *sys.argv[1:]))
         kept = f"{how}{output.done:,} of {total:,} {what} are saved for {output.target}"
-        click.echo(f"note: {kept}; continue with: {command}", err=True)
+        messages.note(f"{kept}; continue with: {command}")

@@ -10,9 +10,23 @@ from typing import Any
 
 import click
 
+from hebm.printable import print_plain
 from hebm.store.metrics import finite
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object in place of text.")
+
+def _plain(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        print_plain()
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_plain,
+    help="Print one JSON object in place of text.",
+)
 """The flag `--json`, which commands receive as `as_json`."""
 
 

@@ -10,10 +10,11 @@ import click
 from click.shell_completion import CompletionItem
 
 import hebm
-from hebm import registry
+from hebm import messages, registry
 from hebm.blocking import from_environment, require_installed
+from hebm.cli.output import OPTIONS, logging_packages, with_output_options
 from hebm.distributions import hide_unreadable, unreadable_note
-from hebm.errors import CheckpointError, DataWarning, HebmError, PluginError
+from hebm.errors import CheckpointError, ConfigError, DataWarning, HebmError, PluginError
 from hebm.printable import print_escaped
 from hebm.registry import COMMANDS
 from hebm.store.durable import denied
@@ -26,23 +27,28 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Escape unprintable characters in all output, and check `HEBM_BLOCK`, before parsing arguments."""
         print_escaped()
+        messages.reset()
+        ctx.call_on_close(messages.reset)
         try:
             for block in from_environment():
                 require_installed(block)
         except PluginError as error:
             raise click.UsageError(f"{registry.BLOCK_VARIABLE}: {error}", ctx) from None
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except ConfigError as error:
+            raise click.UsageError(str(error), ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the names of the commands without importing them."""
         return list(registry.names(COMMANDS))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command. Raises `PluginError` if it is broken."""
+        """Import a command, and add the options that every command takes. Raises `PluginError` if it is broken."""
         if cmd_name not in registry.names(COMMANDS):
             return None
         command: click.Command = registry.find(COMMANDS, cmd_name)
-        return command
+        return with_output_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -75,17 +81,30 @@ class Commands(click.Group):
         """
         hide_unreadable()
         try:
-            with warnings.catch_warnings():
+            with messages.shown_logs(logging_packages()), warnings.catch_warnings():
                 warnings.showwarning = _as_note
                 return super().invoke(ctx)
         except HebmError as error:
-            click.echo(f"error: {error}", err=True)
+            messages.error(str(error), error)
             ctx.exit(error.exit_status)
+        except click.ClickException as error:
+            messages.keep_error(error.format_message())
+            raise
         except OSError as error:
             if error.filename is None:
+                _keep_bug(error)
                 raise
-            click.echo(f"error: {denied(error)}", err=True)
+            messages.error(str(denied(error)), error)
             ctx.exit(CheckpointError.exit_status)
+        except Exception as error:
+            _keep_bug(error)
+            raise
+
+
+def _keep_bug(error: Exception) -> None:
+    """Write an error that ends hebm with a traceback to the log files, too."""
+    if not isinstance(error, (click.exceptions.Exit, click.Abort)):
+        messages.keep_error(type(error).__name__, error)
 
 
 def _as_note(
@@ -98,9 +117,9 @@ def _as_note(
 ) -> None:
     """Print a warning about data as a note, once for all processes of a run; print others as Python does."""
     if not issubclass(category, DataWarning):
-        click.echo(warnings.formatwarning(message, category, filename, lineno), err=True, nl=False)
+        messages.progress(warnings.formatwarning(message, category, filename, lineno).rstrip("\n"))
     elif os.environ.get("RANK", "0") == "0":
-        click.echo(f"note: {message}", err=True)
+        messages.note(str(message))
 
 
 def _block(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
@@ -128,6 +147,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
 )
 def main() -> None:
     """Train, sample and compare learned priors of hierarchical latent-variable generators."""
+
+
+main.params += OPTIONS
 
 
 if __name__ == "__main__":

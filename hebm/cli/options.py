@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from hebm import messages
+from hebm.cli.completion import path_starts_with, run_folders, starting_with
 from hebm.config.paths import expanded
-from hebm.config.shipped import found
+from hebm.config.shipped import found, shipped
 
 
 class UserPath(click.Path):
@@ -31,6 +34,14 @@ class UserPath(click.Path):
             raise click.BadParameter(f"{error.message}{tried}", ctx, param) from error
 
 
+class RunPath(UserPath):
+    """A run folder; a shell completes those in the current folder and in `runs`."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the run folders; without any, let the shell complete paths: in bash it can do only one of both."""
+        return run_folders(incomplete) or [CompletionItem(incomplete, type="dir")]
+
+
 class ConfigPath(UserPath):
     """The path of a configuration, or the name of one that comes with hebm, such as `quickstart`."""
 
@@ -38,9 +49,14 @@ class ConfigPath(UserPath):
         """Return the path. Raises `ConfigError` for an unknown name."""
         return found(Path(super().convert(value, param, ctx)))
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return names of configurations that come with hebm; where a path fits, let the shell complete it."""
+        names = [] if path_starts_with(incomplete) else starting_with(incomplete, shipped())
+        return names or [CompletionItem(incomplete, type="file")]
+
 
 config_argument = click.argument("config", type=ConfigPath())
-run_argument = click.argument("run", type=UserPath(exists=True, file_okay=False))
+run_argument = click.argument("run", type=RunPath(exists=True, file_okay=False))
 set_option = click.option(
     "--set",
     "overrides",
@@ -71,4 +87,8 @@ unfinished_option = click.option(
 
 def warner(main: bool) -> Callable[[str], None]:
     """Return a function that prints notes for the user in the main process, and does nothing in others."""
-    return lambda message: click.echo(f"note: {message}", err=True) if main else None
+    return messages.note if main else _silent
+
+
+def _silent(message: str) -> None:
+    """Drop a note: the main process prints it."""

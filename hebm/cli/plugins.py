@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hebm import registry
+from hebm.cli.completion import components_of
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.plugin_keys import component_keys
 from hebm.distributions import installed_distributions, unreadable_note
@@ -21,7 +22,7 @@ _SHORT = {short_group(group): group for group in GROUPS}
 
 
 @click.command("plugins")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=components_of(GROUPS))
 @click.option("--group", type=click.Choice([*_SHORT, *GROUPS]), metavar="GROUP", help=f"One of {', '.join(_SHORT)}.")
 @click.option("--load", is_flag=True, help="Import every plugin to find all broken ones (takes seconds).")
 @json_option

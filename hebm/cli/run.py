@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hebm import messages
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import UserPath, allow_option, config_argument, processes_option, set_option, warner
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Train a run further with more steps, with exactly the result of a longer run, or fail if this is impossible.",
 )
-@click.option("--quiet", is_flag=True, help="Do not show progress.")
 @one_voice()
 def command(
     config: Path,
@@ -42,7 +42,6 @@ def command(
     processes: int,
     allow_changes: bool,
     extend: bool,
-    quiet: bool,
 ) -> None:
     """Train, sample, evaluate and report the experiment CONFIG, or resume it.
 
@@ -74,12 +73,11 @@ def command(
     held = locked_runs.locked_for_training(folder, assembly, accelerator, allow_changes, extended, measures=True)
     with held as (run_id, stage):
         if stage != "measured":
-            if not quiet:
-                say(described(assembly.images))
+            say(described(assembly.images))
             for note in assembly.notes:
                 say(note)
-            seconds = _train(assembly, folder, run_id, accelerator, quiet)
-            _measure(assembly, folder, accelerator, seconds, quiet)
+            seconds = _train(assembly, folder, run_id, accelerator)
+            _measure(assembly, folder, accelerator, seconds)
         if accelerator.is_main_process:
             results = read_run(folder.path).results or Results()
             click.echo(metrics_table(folder.path.name, results, folder))
@@ -106,7 +104,7 @@ def _place(config: Path, runs: Path | None, name: str) -> Path:
     return (runs or Path("runs")) / name
 
 
-def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator, quiet: bool) -> float:
+def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Accelerator) -> float:
     """Train to the end and return the seconds; after stop signal n, save and exit with status 128 + n."""
     from hebm import pipeline
     from hebm.progress import Progress
@@ -115,21 +113,21 @@ def _train(assembly: Assembly, folder: RunFolder, run_id: str, accelerator: Acce
 
     try:
         with stop_on_signals() as stop:
-            return pipeline.train(assembly, folder, run_id, accelerator, Progress(quiet), stop)
+            return pipeline.train(assembly, folder, run_id, accelerator, Progress(), stop)
     except Stopped as stopped:
         if accelerator.is_main_process:
-            click.echo(f"note: {stopped}", err=True)
+            messages.note(str(stopped))
         raise click.exceptions.Exit(128 + stopped.signal) from None
 
 
-def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float, quiet: bool) -> None:
+def _measure(assembly: Assembly, folder: RunFolder, accelerator: Accelerator, seconds: float) -> None:
     """Evaluate the run. After Ctrl-C, the next start evaluates it."""
     from hebm import pipeline
     from hebm.progress import Progress
 
     try:
-        pipeline.measure(assembly, folder, accelerator, seconds, listener=Progress(quiet))
+        pipeline.measure(assembly, folder, accelerator, seconds, listener=Progress())
     except KeyboardInterrupt:
         if accelerator.is_main_process:
-            click.echo("note: evaluation stopped; start the run again to evaluate it", err=True)
+            messages.note("evaluation stopped; start the run again to evaluate it")
         raise click.exceptions.Exit(128 + signal.SIGINT) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hebm import messages
 from hebm.cli.against import against_option, end_against, show_against
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.options import ConfigPath, UserPath, set_option
@@ -82,7 +83,7 @@ def command(
         _show(plan.seen(), committed, as_json)
     else:
         with only_json(as_json):
-            result = plan.run(jobs or 1, lambda line: click.echo(line, err=True))
+            result = plan.run(jobs or 1, messages.progress)
         _show(result, committed, as_json)
 
 
@@ -96,9 +97,9 @@ def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) 
 
 def _show_plan(plan: SweepPlan, jobs: int, as_json: bool) -> None:
     with only_json(as_json):
-        trials = plan.trials(lambda line: click.echo(line, err=True))
+        trials = plan.trials(messages.progress)
     for note in trials.notes():
-        click.echo(f"note: {note}", err=True)
+        messages.note(note)
     if not as_json:
         click.echo(plan.table(jobs, trials))
         return
@@ -117,8 +118,12 @@ def _show(result: SweepResult, committed: Sequence[Row] | None, as_json: bool) -
     if shown is not None and not as_json:
         click.echo(str(shown))
         click.echo(f"written: {plan.page}")
-    for note in result.messages():
-        click.echo(note, err=True)
+    for line in result.messages():
+        if line.startswith("note: "):
+            messages.note(line.removeprefix("note: "))
+        else:
+            click.echo(line, err=True)
+            messages.keep_error(line)
     held = None if committed is None or shown is None else shown.against(committed)
     if as_json:
         print_json({**_result(result), "against": None if held is None else [n.to_json() for n in held.numbers]})
@@ -158,9 +163,9 @@ def _on_slurm(
     if dry_run:
         found = Submission(queued(plan), None, None)
     else:
-        found = submitted(plan, lambda line: click.echo(line, err=True), against)
+        found = submitted(plan, messages.progress, against)
     if not found.finished and not plan.sweep.slurm.asks_for_gpu:
-        click.echo("note: the jobs request no GPU; set slurm.gpus_per_node = 1 to request one", err=True)
+        messages.note("the jobs request no GPU; set slurm.gpus_per_node = 1 to request one")
     if found.finished and not dry_run:
         _show(plan.seen(), committed, as_json)
     elif as_json:

@@ -32,6 +32,7 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
     except OSError as error:
         logger.warning("%s cannot be stored and will be computed again: %s", path, error)
         return False
+    logger.debug("wrote %s", path)
     return True
 
 
@@ -51,6 +52,7 @@ def read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     if notes.pop(_SHA256, None) != _hash(tensors, notes):
         logger.warning("%s is damaged and will be computed again: its content does not fit its hash", path)
         return None
+    logger.debug("read %s", path)
     return tensors, notes
 
 

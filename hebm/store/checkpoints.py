@@ -13,6 +13,7 @@ gets a suffix, `step-00001234-1`, and counts as newer. So an intact checkpoint i
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ from hebm.store.durable import (
 )
 from hebm.store.json_shapes import ShapeError, parsed, shaped
 from hebm.store.tensor_files import Seal, decode, encode, seal
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -115,6 +118,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, run_id: str) -> Path:
             discard(temporary)
             raise
         sync_folder(folder)
+    logger.debug("wrote %s", target)
     with reporting(f"remove old checkpoints in {folder} ({target.name} is saved)"):
         _prune(folder, target, keep)
     return target
@@ -284,6 +288,7 @@ def load(path: Path, run_id: str | None = None) -> Checkpoint:
         raise UnreadableError(f"{path}: {error}") from error
     if checkpoint is None:
         raise CheckpointError(f"{path}: {'; '.join(complaints)}")
+    logger.debug("read %s", path)
     return checkpoint
 
 
