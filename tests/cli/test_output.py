@@ -122,7 +122,7 @@ def test_a_log_file_has_everything_with_times(tmp_path, extra):
     assert invoke("say", "error", *extra, "--log-file", log).exit_code == 2
     first, started, *lines = log.read_text().splitlines()
     assert first == "before"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} PROGRESS hebm: hebm [\d.]+: hebm .*", started)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} PROGRESS hebm: hebm [\d.]+: hebm.*", started)
     said = [line.split(" ", 2)[2] for line in lines if re.match(r"\d{4}-", line) and "imported" not in line]
     assert said == [
         "NOTE hebm: a note",
