@@ -1,12 +1,12 @@
-"""Train a run further: whether a run of N steps, continued to M, is bit for bit the run of M steps.
+"""Extend a finished run: decide whether a run of N steps, continued to M, equals the run of M steps bit for bit.
 
-It is, from a checkpoint at step k of its phase, if nothing up to k depended on the number of steps:
+It does, from a checkpoint at step k of its phase, if nothing up to step k depended on the number of steps:
 
     the learning rates      rate(i, N) = rate(i, M) for all i < k
-    the loss                never asked for `Progress.total` (a KL warm-up over a share of the steps does)
-    the end of the phase    k was saved before `Phase.finish` changed the weights, or there it does nothing
+    the loss                never read `Progress.total` (a KL warm-up over a share of the steps reads it)
+    the end of the phase    the checkpoint was saved before `Phase.finish`, or `finish` does nothing
 
-and if the phases before are unchanged, because the later ones were trained on what they left.
+The earlier phases must also be unchanged, because later ones were trained on their results.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hebm.training.phases import Phase, SchemeRecipe
 from hebm.training.saved_state import saved_state
 
 LEFT = "before-extension-"
-"""Prefix of a checkpoint that is later than the one from which an extended run goes on."""
+"""Prefix of the checkpoints that were saved after the one from which an extended run continues."""
 
 
 @attrs.frozen(eq=False)
@@ -36,9 +36,9 @@ class Extension:
     """A run with another number of steps.
 
     Arguments:
-        scheme: as the run was trained.
-        before: its phases.
-        after: the phases that are asked for; they differ in their numbers of steps alone.
+        scheme: the scheme of the run, as it was trained.
+        before: the phases of the run.
+        after: the same phases with the requested numbers of steps.
     """
 
     scheme: SchemeRecipe
@@ -46,23 +46,23 @@ class Extension:
     after: Sequence[Phase]
 
     def obstacle(self, checkpoint: Checkpoint) -> str | None:
-        """Return why a longer run would not have come by this checkpoint, naming the key; None if it would."""
+        """Return why a longer run would not have reached this checkpoint, with the key; None if it would have."""
         for old, new in zip(self.before, self.after, strict=True):
             if new.steps < old.steps:
                 return f"{self._key(old, 'steps')}: {new.steps} steps are fewer than {old.steps}"
             if old.name != checkpoint.phase:
                 if old.steps != new.steps:
-                    return f"{self._key(old, 'steps')}: phase {old.name!r} is over, and later ones were trained on it"
+                    return f"{self._key(old, 'steps')}: phase {old.name!r} is over, and later phases depend on it"
                 continue
             return None if old.steps == new.steps else self._within(old, new, checkpoint)
-        raise CheckpointError(f"the checkpoint is of phase {checkpoint.phase!r}, which this run does not have")
+        raise CheckpointError(f"the checkpoint is from phase {checkpoint.phase!r}, which this run does not have")
 
     def _within(self, old: Phase, new: Phase, checkpoint: Checkpoint) -> str | None:
         steps, state = f"{self._key(old, 'steps')}: phase {old.name!r}", saved_state(checkpoint)
         if state.plateau.ended:
-            return f"{self._key(old, 'patience')}: phase {old.name!r} ended by it at step {checkpoint.step}"
+            return f"{self._key(old, 'patience')}: it ended phase {old.name!r} at step {checkpoint.step}"
         if state.total_used:
-            return f"{steps}: its loss depends on the number of steps, as a KL warm-up over a share of them does"
+            return f"{steps}: its loss depends on the number of steps, for example by a KL warm-up over a share of them"
         if state.finished and old.finishes:
             return f"{steps}: its weights were finalized when it ended"
         return self._rates(old, new, checkpoint.step)
@@ -73,11 +73,11 @@ class Extension:
             if differing := [i for i in range(trained) if rate(i, old.steps) != rate(i, new.steps)]:
                 key = f"{self._home(group.optimization)}.schedule"
                 what = f"{group.optimization.schedule!r} depends on the number of steps from step {differing[0]} on"
-                return f"{key}: {what}, and {trained} were trained"
+                return f"{key}: {what}, and {trained} steps were trained"
         return None
 
     def lengthens(self, name: str) -> bool:
-        """Return whether a phase has more steps than before."""
+        """Return whether the extension changes the number of steps of this phase."""
         return any(old.steps != new.steps for old, new in zip(self.before, self.after, strict=True) if old.name == name)
 
     def _key(self, phase: Phase, name: str) -> str:
@@ -92,23 +92,23 @@ class Extension:
 
 
 def step_keys(scheme: SchemeRecipe) -> tuple[str, ...]:
-    """Return the keys of a scheme that say how many steps its phases have."""
+    """Return the keys that set the numbers of steps of a scheme's phases."""
     names = [field.name for field in fields_of(type(scheme))]
     nested = [f"train.{name}.steps" for name in names if isinstance(getattr(scheme, name), PhaseOptimization)]
     return (*nested, *(f"train.{name}" for name in names if name == "steps"))
 
 
 def go_back(folder: RunFolder, run_id: str, extension: Extension) -> Checkpoint:
-    """Find the last checkpoint from which a longer run goes on, and set those after it aside, the newest first.
+    """Find the last checkpoint from which a longer run can continue, and set later ones aside, the newest first.
 
-    It is looked for in the phase that training has reached. Only for the holder of the lock.
+    Searches only the phase that training has reached. The caller must hold the run's lock.
 
-    Returns the checkpoint. Raises `ConfigError` with what forbids the newest one if there is none.
+    Returns the checkpoint. Raises `ConfigError` if none fits, with the reason why the newest one does not.
     """
     with reporting(f"read {folder.checkpoints}"):
         paths = list_checkpoints(folder.checkpoints)[::-1]
     reached: str | None = None
-    reason = "there is no checkpoint yet; start it without --extend"
+    reason = "this run has no checkpoint yet; start it without --extend"
     for i, path in enumerate(paths):
         try:
             checkpoint = load(path, run_id)
@@ -123,9 +123,9 @@ def go_back(folder: RunFolder, run_id: str, extension: Extension) -> Checkpoint:
                 _set_aside(paths[:i])
             return checkpoint
         reached, reason = checkpoint.phase, reason if reached else obstacle
-        if saved_state(checkpoint).plateau.ended:  # going back would only lead here again
+        if saved_state(checkpoint).plateau.ended:  # training from an earlier checkpoint would end here again
             break
-    raise ConfigError(f"--extend: {reason}\nto train with other steps, give the run another name")
+    raise ConfigError(f"--extend: {reason}\nto train another number of steps, give the run another name")
 
 
 def _set_aside(paths: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""A step whose loss or gradient is not finite is skipped and counted, never repaired."""
+"""Skip and count steps whose loss or gradient is not finite. They are never repaired."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Guard:
     """Counts skipped steps.
 
     Arguments:
-        limit: number of skipped steps in a row that stops the run.
-        skipped: number of skipped steps in all.
+        limit: number of consecutive skipped steps that ends the run.
+        skipped: total number of skipped steps.
         in_a_row: number of skipped steps since the last finite one.
     """
 
@@ -31,11 +31,11 @@ class Guard:
     in_a_row: int = 0
 
     def passed(self) -> None:
-        """Note that a finite step was taken."""
+        """Record a finite step."""
         self.in_a_row = 0
 
     def failed(self) -> bool:
-        """Count a skipped step, and return whether that stops the run."""
+        """Count a skipped step, and return whether the run must end."""
         self.skipped += 1
         self.in_a_row += 1
         return self.in_a_row >= self.limit
@@ -46,7 +46,7 @@ class Weights:
     """The size of a group's weights, for the error that ends a run.
 
     Arguments:
-        name: of the group, "backbone" or "prior".
+        name: the group's name, "backbone" or "prior".
         first: the largest absolute value when the phase started.
         largest: the largest absolute value now.
         rate: the learning rate.
@@ -59,16 +59,16 @@ class Weights:
 
     @property
     def exploded(self) -> bool:
-        """Whether a step has changed weights by far more than training does."""
+        """Whether the weights are NaN or have grown by a factor of more than 1000."""
         return not self.largest <= _GROWN * max(1.0, self.first)  # NaN fails every comparison
 
 
 def advice(weights: Sequence[Weights], chains: float) -> str:
-    """Return what to change when losses are not finite: the learning rate, or the sampler's step size.
+    """Return advice for losses that are not finite: lower the learning rate, or the sampler's step size.
 
     Arguments:
-        weights: of every group that the phase trains.
-        chains: how many chains of the run ended with values that are not finite.
+        weights: the sizes of the weights of every group that the phase trains.
+        chains: number of chains of the run that ended with values that are not finite.
     """
     for group in weights:
         if group.exploded:
@@ -83,7 +83,7 @@ def advice(weights: Sequence[Weights], chains: float) -> str:
 
 
 def largest_weight(parameters: Iterable[Tensor]) -> float:
-    """Return the largest absolute value of all parameters; 0 if there are none."""
+    """Return the largest absolute value of all parameters, or 0 without parameters."""
     return max((float(parameter.detach().abs().max()) for parameter in parameters if parameter.numel()), default=0.0)
 
 
@@ -94,22 +94,22 @@ def nonfinite_report(
 
     Arguments:
         phase: name of the phase.
-        progress: of the step; the message counts steps from 1.
+        progress: progress at the step; the message counts steps from 1.
         terms: the step's metrics.
-        offender: what `first_offender` found.
-        limit: number of skipped steps in a row.
-        fix: what to change.
+        offender: the result of `first_offender`.
+        limit: number of consecutive skipped steps.
+        fix: the result of `advice`.
     """
     listed = ", ".join(f"{name}={value:.4g}" for name, value in terms.items())
     return NonFiniteError(
         f"phase {phase!r}, step {progress.step + 1}: {limit} step(s) in a row had a loss or gradient that is not "
-        f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; {fix}, and "
+        f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; {fix}, then "
         "start the run again with --allow-changes"
     )
 
 
 def first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress) -> str:
-    """Return the name of the first parameter, output of a module or gradient that is not finite on a batch, or ""."""
+    """Return the name of the first non-finite parameter, module output or gradient on a batch; "" if all are finite."""
     for name, parameter in phase.named_parameters():
         if not parameter.isfinite().all():
             return f"parameter {name}"
@@ -119,7 +119,7 @@ def first_offender(phase: Phase, batch: Batch, noise: Noise, progress: Progress)
         for name, module in phase.named_modules()
         if name
     ]
-    phase.zero_grad(set_to_none=True)  # clipping by a norm that is not finite makes all of them not finite
+    phase.zero_grad(set_to_none=True)  # clipping by a non-finite norm has made all gradients non-finite
     try:
         phase(batch, noise, progress).total.backward()
     finally:
@@ -137,5 +137,5 @@ def _note(found: list[str], name: str, output: object) -> None:
 
 
 def gradient_norm(parameters: list[nn.Parameter], clip: float) -> Tensor:
-    """Clip a gradient to the norm `clip` in place, unless it is 0, and return its norm before."""
+    """Clip gradients in place to the norm `clip` (0 = no clipping), and return their norm before clipping."""
     return torch.nn.utils.clip_grad_norm_(parameters, clip or float("inf"))

@@ -1,4 +1,4 @@
-"""What a run trains, and the place that training has reached."""
+"""The training job of a run, and the place that training has reached."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hebm.training.phases import Phase
 
 @attrs.frozen(eq=False)
 class TrainingJob:
-    """Everything that decides what a run trains and where it is saved.
+    """The inputs of training: model, phases, data and run folder.
 
     Arguments:
         model: backbone and prior; after training they hold the final (averaged) weights.
-        phases: in order.
+        phases: the phases in order.
         batches: training data as a function of the step.
-        folder: where checkpoints and metrics are written.
+        folder: the run folder, for checkpoints and metrics.
         run_id: the run's identity, from its manifest.
         settings: the `[run]` table.
         seed: the run's seed.
-        cache: keeps rows that take long to compute; bound to the run's data and backbone recipe.
-        validation: the held-out images, all of them on every process; None without a validation part.
+        cache: stores rows that are expensive to compute; bound to the run's data and backbone recipe.
+        validation: all held-out images, on every process; None without a validation part.
     """
 
     model: Model
@@ -44,7 +44,7 @@ class TrainingJob:
 
 @attrs.frozen
 class Place:
-    """How far training has come.
+    """A place in training.
 
     Arguments:
         phase: index of the current phase.
@@ -66,12 +66,12 @@ class Place:
 
 
 class WatchedProgress(Progress):
-    """Progress that notes whether a loss reads the number of steps: then a longer run is another run from its start."""
+    """Records whether a loss reads the number of steps. If it does, the run cannot be extended."""
 
     total_used = False
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; `total` is noted."""
+        """Return an attribute, and record a read of `total`."""
         if name == "total":
             object.__setattr__(self, "total_used", True)
         return super().__getattribute__(name)

@@ -1,4 +1,4 @@
-"""Scheme joint: generator and prior together by maximum likelihood, latents inferred by MCMC."""
+"""Scheme joint: train generator and prior together by maximum likelihood, and infer latents by MCMC."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hebm.training.phases import (
 
 
 def inference_tilt(prior: PriorLearner, stage: Stage | None) -> Tilt | None:
-    """Return the tilt under which latents are inferred while a stage learns: its own, else the prior's."""
+    """Return the tilt under which latents are inferred while a stage learns: the stage's, or else the prior's."""
     return tilt_of(prior) if stage is None or stage.tilt is None else stage.tilt
 
 
@@ -36,18 +36,20 @@ def posterior_chain(backbone: Backbone, tilt: Tilt | None, sampler: Sampler, tar
     """Run a short chain on log p(x|T(u)) + f(T(u)) − |u|²/2 from u ~ N(0, I).
 
     Arguments:
-        backbone: gives T and p(x|z).
-        tilt: f per energy, or None.
-        sampler: moves the chain.
-        target: x, `(B, C, H, W)`.
-        noise: for the start and the steps.
+        backbone: the backbone with T and p(x|z).
+        tilt: the log tilt f; None for the root alone.
+        sampler: the MCMC sampler.
+        target: images x, `(B, C, H, W)`.
+        noise: the noise of the start and the steps.
+
+    Returns the end of the chain in u, `(B, D)`, and the number of chains that are not finite.
     """
     start = noise.derive("start").normal(len(target), backbone.layout.dim)
     return run(sampler, GeneratorPosterior(backbone, target, tilt), start, noise.derive("chain"))
 
 
 def log_normaliser(backbone: Backbone, negative: Latents | None) -> Tensor | float:
-    """Return E[log p_β(z⁻)] at fixed z⁻, which has log Z's gradient in β; 0 without a negative phase."""
+    """Return E[log p_β(z⁻)] at fixed z⁻, whose gradient in β is that of log Z; 0 without negative draws."""
     if negative is None:
         return 0.0
     return backbone.invert(negative.z, negative.context).root_log_prob.mean()
@@ -57,11 +59,11 @@ def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negati
     """Return −E[log p(x|z⁺)] − E[log p_β(z⁺)] + E[log p_β(z⁻)], with every z fixed.
 
     Arguments:
-        backbone: gets the gradient.
-        target: x, `(B, C, H, W)`.
-        positive: posterior draws.
-        negative: draws of the tilted prior, whose normaliser depends on p_β; None leaves out that term, as Eq. 11 of
-            the multi-stage paper does.
+        backbone: the backbone, which receives the gradient.
+        target: images x, `(B, C, H, W)`.
+        positive: posterior draws z⁺.
+        negative: draws z⁻ of the tilted prior, whose normaliser depends on p_β. None leaves out that term, as Eq. 11
+            of the multi-stage paper does.
     """
     latents = backbone.invert(positive.z, positive.context)
     reconstruction = -backbone.likelihood(latents).log_prob(target).mean()
@@ -70,15 +72,15 @@ def generator_loss(backbone: Backbone, target: Tensor, positive: Latents, negati
 
 
 class JointPhase(Phase):
-    """One stage of the prior together with the generator.
+    """Trains one stage of the prior together with the generator.
 
-    Each step runs a posterior chain, evaluates the prior's objective on its end (with the prior's own negative chain),
-    and the generator's loss on both.
+    Each step runs a posterior chain and evaluates the prior's objective on its end. The objective runs a negative
+    chain if the prior has one. The generator's loss uses the ends of both chains.
 
     Arguments:
-        backbone, prior: are trained.
-        stage: of the prior, or None if the prior has nothing to train.
-        scheme: samplers, steps, optimisation.
+        backbone, prior: the modules to train.
+        stage: the stage of the prior to train; None if the prior has no parameters.
+        scheme: the recipe with samplers, steps and optimisation.
     """
 
     def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage | None, scheme: JointMCMC) -> None:
@@ -95,7 +97,7 @@ class JointPhase(Phase):
         start_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return the generator's loss plus the prior's, on the same posterior draws."""
+        """Return the losses of generator and prior on the same posterior draws, summed."""
         u, nonfinite = posterior_chain(
             self.backbone,
             inference_tilt(self.prior, self.stage),
@@ -121,41 +123,46 @@ class JointPhase(Phase):
 class JointMCMC(SchemeRecipe):
     """Trains a shallow generator and its prior together by maximum likelihood (arXiv 2306.06323, joint training).
 
-    Chains move in u, where every layer has the same scale; the published code moves z (see
-    `hebm.densities.LatentSpace`) and starts both layers of z at N(0, I). Both formulas describe the same model.
+    Chains move in u, where every layer has the same scale. The published code moves z (see
+    `hebm.densities.LatentSpace`) and starts both layers of z at N(0, I). Both describe the same model.
     """
 
-    steps: int = option(5000, doc="greatest number of training steps for each stage of the prior", low=0)
+    steps: int = option(5000, doc="largest number of training steps for each stage of the prior", low=0)
     patience: int = option(0, doc=PATIENCE, low=0)
-    backbone: Optimization = option(factory=lambda: Optimization(learning_rate=1e-4), doc="generator")
-    prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
-    posterior_sampler: Sampler = option(factory=defaults.POSTERIOR_SAMPLER, doc="chain that infers latents")
+    backbone: Optimization = option(
+        factory=lambda: Optimization(learning_rate=1e-4), doc="optimisation of the generator"
+    )
+    prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="optimisation of the prior")
+    posterior_sampler: Sampler = option(
+        factory=defaults.POSTERIOR_SAMPLER, doc="sampler of the chains that infer latents"
+    )
     beta_grad: str = option(
         "mle",
-        doc="gradient of p(z_i|z_above): with the negative phase, if the prior gives draws for it, or without it",
+        doc="gradient of p(z_i|z_above): with the negative phase, if the prior has negative draws (mle), or without it "
+        "(posterior)",
         choices=("mle", "posterior"),
     )
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return a phase for each stage of the prior, or one for the generator alone if the prior has none."""
         if backbone.layout.context is not None:
-            raise ConfigError("train.type: scheme 'joint' infers no context; use 'two-phase' for this backbone")
+            raise ConfigError("train.type: scheme 'joint' does not infer a context; use 'two-phase' for this backbone")
         require_density_of_latents(prior, backbone, "joint")
         self._check_posterior_sampler(backbone)
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)
         return tuple(JointPhase(backbone, prior, stage, self) for stage in stages)
 
     def _check_posterior_sampler(self, backbone: Backbone) -> None:
-        """Raise `ConfigError` if posterior chains cannot run, or would have to be adapted while the model learns."""
+        """Raise `ConfigError` if the sampler cannot run on the posterior, or needs an adapted step size."""
         sampler = self.posterior_sampler
         sampler.check(GeneratorPosterior(backbone, torch.zeros(1)))
         if isinstance(sampler, Adapts) and sampler.target_acceptance > 0:
             raise ConfigError(
-                "train.posterior_sampler.target_acceptance: step sizes are adapted after training, and these chains "
-                "are part of it; leave it out, and set step_size"
+                "train.posterior_sampler.target_acceptance: step sizes are adapted after training, but these chains "
+                "run during training; leave it out, and set step_size"
             )
 
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
-        """Return the end of a short-run chain under the tilt."""
+        """Infer latents by a short MCMC chain under the tilt."""
         u = posterior_chain(backbone, tilt, self.posterior_sampler, batch.target, noise).u
         return Posterior(backbone.latents(u))

@@ -1,13 +1,13 @@
-"""Posterior draws and negatives as rows of tensors: only what energies and objectives read of them.
+"""Pack posterior draws and negatives into rows of tensors. Only what energies and objectives read is stored.
 
-| read | kept |
+| read | stored |
 |---|---|
-| latents | u, and the context; z and σ are T(u) again |
-| u | u, and the context; z and σ are unknown |
+| latents | u and the context; z and σ are recomputed by T(u) |
+| u | u and the context; z and σ become NaN |
 | image | E[x|z] as 8-bit pixels |
 | a feature of the decoder | the feature |
-| posterior | log q, KL, log r, the means and q_u, as far as the backbone gives them |
-| q_u | q_u alone, if the backbone gives it |
+| posterior | log q, KL, log r, the means and q_u, if the backbone provides them |
+| q_u | q_u alone, if the backbone provides it |
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ _FIELDS = ("log_q", "kl", "log_r")
 
 @attrs.frozen
 class Kept:
-    """What is kept of latents.
+    """Packs the parts of latents that energies and objectives read.
 
     Arguments:
-        reads: names of `Stage.reads`, and what energies see besides (`hebm.tilts.SHOWN`).
+        reads: names of the parts: those of `Stage.reads`, and those that energies see (`hebm.tilts.SHOWN`).
     """
 
     reads: frozenset[str]
 
     @classmethod
     def of(cls, module: nn.Module, reads: Iterable[str] = ()) -> Kept:
-        """Return what the energies of a module see, and what else is read."""
+        """Return the selection of what the energies of a module see, plus the parts in `reads`."""
         seen = {*sees_of(module), *reads}
         return cls(frozenset(seen | {LATENTS} if sees_latents(module) else seen))
 
     @classmethod
     def by(cls, stage: Stage) -> Kept:
-        """Return what a stage's energies see and its objective reads."""
+        """Return the selection of what a stage's energies see and its objective reads."""
         return cls.of(stage.module, stage.reads)
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What is computed from the latents."""
+        """The stored parts that are computed from latents: the decoded image and features of the decoder."""
         return tuple(sorted(self.reads - {LATENTS, POSTERIOR, U, Q_U}))
 
     # ------------------------------------------------------------ to rows
@@ -73,7 +73,7 @@ class Kept:
         for name, part in rows.items():
             if part.is_floating_point() and not bool(part.isfinite().all()):
                 raise NonFiniteError(
-                    f"{name} of draws that are to be kept has NaN or infinite values: their chains diverged; lower "
+                    f"cannot store draws whose {name} has NaN or infinite values: their chains diverged; lower "
                     "prior.sampler.step_size"
                 )
         return {name: to_pixels(part) if name == IMAGE else part for name, part in rows.items()}
@@ -92,7 +92,7 @@ class Kept:
     # ------------------------------------------------------------ from rows
 
     def unpacked(self, backbone: Backbone, rows: Mapping[str, Tensor], like: Tensor) -> Posterior:
-        """Return the draws of rows, with the type and device of `like`. What is not kept is NaN, or None."""
+        """Return draws from rows, with the type and device of `like`. Parts that were not stored are NaN or None."""
         moved = {name: part.to(like.device) if name == IMAGE else part.to(like) for name, part in rows.items()}
         context, count = moved.get("context"), len(next(iter(moved.values())))
         seen: dict[str, Any] = {name: moved.get(name, _several(moved, name)) for name in self.shown}
@@ -109,14 +109,14 @@ class Kept:
 
 
 def unknown(layout: LatentLayout, rows: int, like: Tensor) -> Latents:
-    """Return points of which nothing is known: u, z and σ are NaN, in the memory of one number."""
+    """Return latents whose u, z and σ are NaN, as expanded views that take the memory of one number."""
     nan = like.new_full((1, 1), math.nan)
     z = tuple(nan.view(1, *[1] * len(shape)).expand(rows, *shape) for shape in layout.shapes)
     return Latents(nan.expand(rows, layout.dim), z, z)
 
 
 def columns_of(rows: Mapping[str, Tensor]) -> dict[str, Column]:
-    """Return the columns that rows have."""
+    """Return the shape and type of each row's tensors, as the columns of a table."""
     return {name: Column(tuple(part.shape[1:]), part.dtype) for name, part in rows.items()}
 
 

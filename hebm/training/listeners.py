@@ -1,4 +1,4 @@
-"""Who follows training, and long evaluation, while it runs."""
+"""Listeners: objects that follow training and long evaluations while they run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hebm.interfaces import Backbone, PriorLearner
 
 
 class Listener:
-    """Follows training and evaluation on the main process. Every method does nothing: override those that you need.
+    """Follows training and evaluation on the main process. Its methods do nothing; override the ones you need.
 
     Example:
         class Losses(hebm.Listener):
@@ -20,75 +20,75 @@ class Listener:
     """
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Learn that a phase starts, or resumes, at `step` of `steps`."""
+        """Called when a phase starts or resumes at `step` of `steps`."""
 
     def stepped(self, loss: float | None) -> None:
-        """Learn that a step was taken; `loss` is None for a step that is not logged."""
+        """Called after each step. `loss` is None for a step that is not logged."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Receive a line of metrics.jsonl."""
+        """Called with each line of metrics.jsonl."""
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Draw a preview: both modules hold averaged weights where the phase keeps them."""
+        """Called when a preview of samples is due. The modules hold averaged weights if the phase averages them."""
 
     def counted(self, what: str, done: int, total: int) -> None:
-        """Learn that `done` of `total` images are done. The first call comes before any is computed.
+        """Called when `done` of `total` images are done, and once before the first one.
 
         Arguments:
-            what: is computed, such as "prior" for images of the learned prior.
-            done: how many are done, those that were kept from an earlier evaluation included.
-            total: how many images this process computes.
+            what: the images being computed, such as "prior" for those of the learned prior.
+            done: number of images done, including images kept from an earlier evaluation.
+            total: number of images that this process computes.
         """
 
     def said(self, message: str) -> None:
-        """Receive a message for the user."""
+        """Called with a message for the user."""
 
     def ended(self) -> None:
-        """Learn that training is over, was stopped, or failed."""
+        """Called when training has ended, was stopped, or has failed."""
 
 
 class Listeners(Listener):
-    """Several listeners as one; each is told everything, in order.
+    """Calls several listeners in order, as if they were one.
 
     Arguments:
-        listeners: who listens.
+        listeners: the listeners.
     """
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.listeners = tuple(listeners)
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Tell all that a phase starts."""
+        """Call `started` of every listener."""
         for listener in self.listeners:
             listener.started(phase, step, steps)
 
     def stepped(self, loss: float | None) -> None:
-        """Tell all that a step was taken."""
+        """Call `stepped` of every listener."""
         for listener in self.listeners:
             listener.stepped(loss)
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Give the line to all."""
+        """Call `logged` of every listener."""
         for listener in self.listeners:
             listener.logged(record)
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Let all draw a preview."""
+        """Call `previewed` of every listener."""
         for listener in self.listeners:
             listener.previewed(backbone, prior, total_step)
 
     def counted(self, what: str, done: int, total: int) -> None:
-        """Tell all how many images are done."""
+        """Call `counted` of every listener."""
         for listener in self.listeners:
             listener.counted(what, done, total)
 
     def said(self, message: str) -> None:
-        """Pass the message on to all."""
+        """Call `said` of every listener."""
         for listener in self.listeners:
             listener.said(message)
 
     def ended(self) -> None:
-        """Tell all that training is over."""
+        """Call `ended` of every listener."""
         for listener in self.listeners:
             listener.ended()
 
@@ -96,13 +96,13 @@ class Listeners(Listener):
 def counted(
     what: str, spans: Sequence[tuple[int, int]], listener: Listener, total: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Yield batches one after another, and tell a listener how many images are done.
+    """Yield batches one after another, and report to a listener how many images are done.
 
     Arguments:
-        what: is computed.
-        spans: first row and number of rows of each batch that is not done yet.
-        listener: is told.
-        total: the number of images with those that are done; None if there are none.
+        what: the images being computed, as in `Listener.counted`.
+        spans: first row and number of rows of each remaining batch.
+        listener: the listener to report to.
+        total: number of images including finished ones; None if no image is finished.
     """
     left = sum(rows for _, rows in spans)
     total = left if total is None else total

@@ -1,4 +1,4 @@
-"""The training loop: phases in order, each step a function of (seed, total step) and the weights."""
+"""Train the phases of a run in order. Each step is a function of (seed, total step) and the weights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Trainer:
     """Trains the phases of one run.
 
     Arguments:
-        job: what is trained, and where it is saved.
-        accelerator: devices, processes, precision.
-        listener: follows training on the main process.
-        stop: returns the number of a signal that asks to stop, or 0.
+        job: the model, its phases and data, and the run folder.
+        accelerator: devices, processes and precision.
+        listener: a listener that follows training on the main process.
+        stop: returns the number of a signal to stop, or 0.
     """
 
     def __init__(
@@ -39,14 +39,16 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Wall time spent on training so far; see `RunState.seconds`."""
+        """Seconds of wall time spent on training so far; see `RunState.seconds`."""
         return self.run.seconds
 
     def train(self) -> None:
         """Train from the newest good checkpoint, or from the start, to the end of the last phase.
 
-        Raises `Stopped` if asked to stop, `NonFiniteError` after too many steps in a row that were not finite,
-        `CheckpointError` if checkpoints cannot be read or written.
+        Raises:
+            Stopped: if a signal to stop arrived; a checkpoint was saved before.
+            NonFiniteError: after too many consecutive steps whose loss or gradient was not finite.
+            CheckpointError: if checkpoints cannot be read or written.
         """
         checkpoint = self._newest()
         place = self._restore(checkpoint)
@@ -57,7 +59,7 @@ class Trainer:
             raise Stopped(signal, place.total)
 
     def _newest(self) -> Checkpoint | None:
-        """Return the newest good checkpoint; the main process sets damaged ones aside before the others look."""
+        """Return the newest good checkpoint. The main process reads first and sets damaged ones aside."""
         folder, main = self.job.folder.checkpoints, self.run.main
         with self.run.accelerator.main_process_first():
             return load_latest(folder, self.job.run_id, self.run.listener.said, set_aside=main)
@@ -68,7 +70,7 @@ class Trainer:
         parts = self.job.settings.gradient_accumulation
         fix = (
             f"use a smaller data.batch_size than {batch}, more run.gradient_accumulation than {parts} (the gradient "
-            "stays the same), or smaller nets. What was saved before is kept"
+            "stays the same), or smaller nets. Earlier checkpoints are kept"
         )
         with explaining_memory(f"phase {name!r} is trained on batches of {batch} images", fix):
             return self._trained_phase(start, checkpoint)
@@ -84,13 +86,13 @@ class Trainer:
         return current.place
 
     def _restore(self, checkpoint: Checkpoint | None) -> Place:
-        """Load weights and counts, and return the place that the checkpoint was saved at."""
+        """Load weights and counts, and return the place at which the checkpoint was saved."""
         if checkpoint is None:
             self.run.shorten_log(0)
             return Place(0, 0, 0)
         names = [phase.name for phase in self.job.phases]
         if checkpoint.phase not in names:
-            raise CheckpointError(f"the checkpoint is of phase {checkpoint.phase!r}, this run has {names}")
+            raise CheckpointError(f"the checkpoint is from phase {checkpoint.phase!r}, but this run has {names}")
         for name in ("backbone", "prior"):
             load_module(getattr(self.job.model, name), tensors_of(checkpoint.tensors, name), name)
         self.run.load(saved_state(checkpoint), checkpoint.total_step)

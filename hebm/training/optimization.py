@@ -1,4 +1,4 @@
-"""How parameters are updated: optimiser, schedule as a function of the step, clipping, averaging."""
+"""Settings of parameter updates: optimiser, learning-rate schedule, clipping and weight averaging."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hebm.errors import ConfigError
 from hebm.training.schedules import DECAYS, EPOCH_COSINE, decayed, epoch_cosine, epochs_left, warm_up
 
 PATIENCE = (
-    "end when the mean loss over this many steps is not below the mean over as many steps before; 0 = off. With "
-    "`data.validation`, a phase on a fixed backbone watches its validation loss, where it has one: it ends when that "
-    "is not below what it was this many steps before"
+    "end the phase when the mean loss over this many steps is not below the mean over the same number of steps before; "
+    "0 = off. With `data.validation`, a phase on a fixed backbone compares its validation loss, if it has one, with "
+    "the value this many steps before"
 )
-"""What `patience` means, for `hebm plugins`."""
+"""The `doc` of every option `patience`."""
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -27,29 +27,31 @@ OPTIMIZERS = {
 
 @recipe
 class Optimization:
-    """How one group of parameters is trained."""
+    """Sets how one group of parameters is trained."""
 
     optimizer: str = option(
         "adam", doc="update rule (adam: weight decay is L2 in the gradient)", choices=(*OPTIMIZERS,)
     )
-    learning_rate: float = option(1e-3, doc="before the schedule", above=0)
-    betas: tuple[float, float] = option((0.9, 0.999), doc="decay of first and second moment", low=0, high=1)
-    epsilon: float = option(1e-8, doc="added to the denominator", above=0)
+    learning_rate: float = option(1e-3, doc="full learning rate, which the schedule multiplies", above=0)
+    betas: tuple[float, float] = option((0.9, 0.999), doc="decay rates of the first and second moment", low=0, high=1)
+    epsilon: float = option(1e-8, doc="constant added to the denominator of the update", above=0)
     weight_decay: float = option(0.0, doc="weight decay", low=0)
     schedule: str = option(
         "constant",
-        doc="how the rate falls after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
+        doc="decay of the rate after warm-up; epoch-cosine is NVAE's: constant within an epoch, warm-up from 0",
         choices=(*DECAYS, EPOCH_COSINE),
     )
     epoch: int = option(1, doc="steps per epoch, used by epoch-cosine only", low=1, unit="steps")
-    decay_from: float = option(0.0, doc="fraction of the steps after which the schedule starts", low=0, high=1)
-    final: float = option(1e-2, doc="factor of the learning rate that the schedule ends at", above=0, high=1)
+    decay_from: float = option(0.0, doc="fraction of the steps after which the decay starts", low=0, high=1)
+    final: float = option(1e-2, doc="factor of the learning rate at the end of the decay", above=0, high=1)
     warmup: int = option(0, doc="steps over which the rate rises from 0", low=0)
-    clip: float = option(0.0, doc="greatest norm of the gradient; 0 = off", low=0)
-    ema: float = option(0.0, doc="decay of the averaged weights that replace the last ones; 0 = off", low=0, high=1)
+    clip: float = option(0.0, doc="largest norm of the gradient; 0 = off", low=0)
+    ema: float = option(
+        0.0, doc="decay of the averaged weights, which replace the weights after training; 0 = off", low=0, high=1
+    )
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` for a warm-up or a start that the schedule epoch-cosine does not support."""
+        """Raise `ConfigError` if `warmup` or `decay_from` does not fit the schedule epoch-cosine."""
         if self.schedule != EPOCH_COSINE:
             return
         if self.warmup % self.epoch or self.warmup == 1:
@@ -62,7 +64,7 @@ class Optimization:
             raise ConfigError(f"schedule {EPOCH_COSINE!r} starts right after warmup: leave out decay_from")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Build the optimiser at its full learning rate; it updates all tensors at once, on a CPU too (foreach)."""
+        """Build the optimiser at the full learning rate. It updates all tensors at once (foreach), on CPUs too."""
         optimizer: torch.optim.Optimizer = OPTIMIZERS[self.optimizer](
             parameters,
             lr=self.learning_rate,
@@ -74,7 +76,7 @@ class Optimization:
         return optimizer
 
     def rate(self, step: int, total: int) -> float:
-        """Return the learning rate of step 0 ≤ step < total."""
+        """Return the learning rate at a step, 0 ≤ step < total."""
         if self.schedule == EPOCH_COSINE:
             self.check_steps(total)
             return self.learning_rate * epoch_cosine(step, total, self.epoch, self.warmup, self.final)
@@ -82,32 +84,32 @@ class Optimization:
         return self.learning_rate * warm * decayed(self.schedule, step, total, self.decay_from, self.final)
 
     def check_steps(self, total: int) -> None:
-        """Raise `ConfigError` if `total` steps are too few for an epoch after the warm-up."""
+        """Raise `ConfigError` if `total` steps leave no epoch after the warm-up."""
         if self.schedule == EPOCH_COSINE and epochs_left(total, self.epoch, self.warmup) < 1:
             raise ConfigError(
                 f"schedule {EPOCH_COSINE!r}: {total} steps leave none after a warm-up of {self.warmup}; "
-                f"give more steps, at least warmup + epoch = {self.warmup + self.epoch}, or a shorter warm-up"
+                f"use at least warmup + epoch = {self.warmup + self.epoch} steps, or a shorter warm-up"
             )
 
 
 @recipe
 class PhaseOptimization(Optimization):
-    """How one phase trains its parameters, and for how long."""
+    """Sets how one phase trains its parameters, and for how many steps."""
 
-    steps: int = option(2000, doc="greatest number of training steps", low=0)
+    steps: int = option(2000, doc="largest number of training steps", low=0)
     patience: int = option(0, doc=PATIENCE, low=0)
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` if the steps are too few for an epoch of epoch-cosine after the warm-up."""
+        """Raise `ConfigError` if the steps leave no epoch of epoch-cosine after the warm-up."""
         super().__attrs_post_init__()
         if self.steps:
             self.check_steps(self.steps)
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of a module whose parameters are averages, and whose buffers are copied at each update.
+    """Return a copy of a module that averages parameters exponentially and copies buffers at each update.
 
-    After n updates, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)): early averages follow θ closely.
+    After n updates, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)). Early averages follow θ closely.
     """
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One phase while it is trained: its parameters and optimisers, its steps, its checkpoints."""
+"""Train one phase: set up parameters and optimisers, take steps, save checkpoints."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from hebm.training.validation import LOSS, Validation
 
 
 class PhaseRun:
-    """One phase while it is trained.
+    """Trains one phase.
 
     Arguments:
-        run: what all phases share.
-        place: where the phase starts or resumes.
-        checkpoint: what it resumes from, or None at its start.
+        run: the state that all phases share.
+        place: the place at which the phase starts or resumes.
+        checkpoint: the checkpoint to resume from; None at the phase's start.
     """
 
     def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
         self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
         _require_gradients(run.job.model, self.phase)
         supplies = Supplies(run.job.batches, attrs.evolve(run.job.cache, say=run.listener.said))
-        self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # before averages copy what it sets
+        self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # first, since averages copy its result
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
         self.plateau, self.total_used = Plateau(self.phase.patience), False
         if checkpoint is not None:
@@ -58,7 +58,7 @@ class PhaseRun:
     def train(self) -> None:
         """Take the remaining steps, until the last one or until the loss stops falling.
 
-        Raises `Stopped` if asked to stop, `NonFiniteError` after too many steps in a row that were not finite.
+        Raises `Stopped` if a signal to stop arrived, and `NonFiniteError` after too many consecutive skipped steps.
         """
         if self.plateau.ended:
             return
@@ -72,9 +72,9 @@ class PhaseRun:
                 break
 
     def finish(self, start: Place) -> None:
-        """Call `Phase.finish` on each module that was trained, then on each averaged copy.
+        """Call `Phase.finish` on each trained module, then on each averaged copy.
 
-        A checkpoint is saved before it, unless no step was taken since `start`, so that a longer run can continue.
+        If a step was taken since `start`, a checkpoint is saved first, so that the run can be extended.
         """
         if self.phase.finishes and self.place != start:
             self.save(finished=False)
@@ -86,7 +86,7 @@ class PhaseRun:
         """Write a checkpoint. Every process must call this.
 
         Arguments:
-            finished: whether `finish` was called, or has nothing to do, after the last step.
+            finished: whether the last step was taken and `finish` was called or has nothing to do.
         """
         plateau = attrs.asdict(self.plateau)
         state = {"finished": finished, "plateau": plateau, "total_used": self.total_used, **self.run.saved()}
@@ -98,7 +98,7 @@ class PhaseRun:
         self.run.accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Remove what wraps the phase, and replace weights by their averages."""
+        """Unwrap the phase, and replace weights by their averages."""
         del self._wrapped
         self.run.accelerator.free_memory()  # otherwise this phase's hooks average gradients in the next one too
         self.run.accelerator.wait_for_everyone()
@@ -109,7 +109,7 @@ class PhaseRun:
     # ------------------------------------------------------------ one step
 
     def _validation(self) -> Validation | None:
-        """Return held-out draws of the phase, for the averaged prior where there is one."""
+        """Return the phase's validation on held-out images, of the averaged prior if the phase averages it."""
         images, prior = self.run.job.validation, self.run.job.model.prior
         if images is None:
             return None
@@ -118,7 +118,7 @@ class PhaseRun:
         return Validation.of(self.phase, next(iter(averages), prior), images, noise)
 
     def _validated(self) -> dict[str, float]:
-        """Return the validation metrics, averaged over processes, if the log or `patience` needs them at this step."""
+        """Return the validation metrics, averaged over processes; empty if neither log nor `patience` needs them."""
         due = self.place.total % self.run.job.settings.log_every == 0 or self.place.step == self.phase.steps
         watched = bool(self.plateau.window) and self.place.step % self.plateau.window == 0
         if self.validation is None or not (due or watched):
@@ -128,11 +128,11 @@ class PhaseRun:
 
     @property
     def progress(self) -> WatchedProgress:
-        """How far the phase is."""
+        """The progress of the phase."""
         return WatchedProgress(self.place.step, self.phase.steps, self.run.job.batches.recipe.batch_size)
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """This process's rows of each remaining step, as the micro-batches whose gradients are summed."""
+        """Yield this process's rows of each remaining step, as micro-batches whose gradients are summed."""
         parts = self.run.job.settings.gradient_accumulation
         start = self.place.step if self.phase.own_epochs else self.place.total
         stop = start + max(0, self.phase.steps - self.place.step)
@@ -175,7 +175,7 @@ class PhaseRun:
         return self.run.everywhere(torch.stack([value.isfinite().all() for value in judged]).all())
 
     def _nonfinite(self, metrics: Mapping[str, Tensor], batch: Batch) -> NonFiniteError:
-        """Return the error that ends the run, the same on every process."""
+        """Return the error that ends the run; it is the same on every process."""
         noise = self.run.noise.derive(self.place.total).at(self.run.first_row)
         found: list[str] = gather_object([first_offender(self.phase, batch, noise, self.progress)])
         means = {name: self.run.mean(value) for name, value in metrics.items()}
@@ -190,7 +190,7 @@ class PhaseRun:
     # ------------------------------------------------------------ after a step
 
     def _plateau_reached(self, loss: Tensor, validated: Mapping[str, float]) -> bool:
-        """Return whether the validation loss, if the phase has one, or else the loss of its steps no longer falls."""
+        """Return whether the loss no longer falls: the validation loss if the phase has one, or the training loss."""
         if not self.plateau.window:
             return False
         if self.validation is None:
@@ -198,7 +198,7 @@ class PhaseRun:
         return self.place.step % self.plateau.window == 0 and self.plateau.closed(validated[LOSS])
 
     def _after_step(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float], last: bool) -> None:
-        """Log, tell the listener, save and stop, each if it is due."""
+        """Log, call the listener, save and stop, each if due."""
         settings, total = self.run.job.settings, self.place.total
         logged = last or total % settings.log_every == 0
         self.run.listener.stepped(self._log(metrics, validated) if logged else None)
@@ -206,14 +206,14 @@ class PhaseRun:
             self._preview()
         signal = self.run.stop_signal()
         due = total % settings.checkpoint_every == 0 and not last
-        # after a failed step the weights themselves may be what makes steps fail: only a signal saves them
+        # After a failed step the weights may be the cause, so only a signal saves them.
         if signal or (due and not self.run.guard.in_a_row):
             self.save(finished=last and not self.phase.finishes)
         if signal:
             raise Stopped(signal, total)
 
     def _log(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float]) -> float:
-        """Append a line to metrics.jsonl, and return the loss, averaged over processes."""
+        """Append a line to metrics.jsonl, and return the loss averaged over processes."""
         means = {name: self.run.mean(value) for name, value in metrics.items()}
         rates = {f"learning_rate_{group.name}": group.optimizer.param_groups[0]["lr"] for group in self.groups}
         place = {"phase": self.phase.name, "step": self.place.step, "total_step": self.place.total}
@@ -222,7 +222,7 @@ class PhaseRun:
         return means["loss"]
 
     def _speed(self) -> float:
-        """Steps per second since the phase was started or resumed."""
+        """Return the steps per second since the phase started or resumed."""
         since, first = self._since
         return (self.place.step - first) / (time.monotonic() - since)
 
@@ -234,7 +234,7 @@ class PhaseRun:
         self.run.listener.previewed(*shown, self.place.total)
 
     def _tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """Weights, averages and moments by file name."""
+        """Return weights, averages and moments by file name."""
         model = self.run.job.model
         tensors: dict[str, Mapping[str, Tensor]] = {
             "backbone": model.backbone.state_dict(),
@@ -250,7 +250,7 @@ def _largest(group: GroupState) -> float:
 
 
 def _require_gradients(model: Model, phase: Phase) -> None:
-    """Require gradients of the phase's parameters, and of nothing else."""
+    """Require gradients of the phase's parameters only."""
     model.requires_grad_(False)
     for group in phase.groups.values():
         for parameter in group.parameters().values():

@@ -1,4 +1,4 @@
-"""A phase of training: one module whose `forward` is the loss, and what it updates."""
+"""Interfaces of training: a phase, a module whose `forward` is the loss, and a scheme, a list of phases."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from hebm.data.images import Images
 
 STAGE_LOSS = "stage_loss"
-"""The term with the loss of a prior's stage, in a phase that trains more than the stage."""
+"""Name of the term with a stage's loss, in a phase that trains more than the stage."""
 
 
 @attrs.frozen(eq=False)
 class Supplies:
-    """What a phase may use besides its batches.
+    """Resources that a phase may use besides its batches.
 
     Arguments:
-        batches: where they come from; None outside of a run.
-        cache: keeps rows that take long to compute; bound to the data and the backbone's recipe, not to weights.
+        batches: the source of the phase's batches; None outside a run.
+        cache: stores rows that are expensive to compute; bound to the data and the backbone's recipe, not to weights.
     """
 
     batches: Batches | None = None
@@ -40,13 +40,13 @@ class Supplies:
 
 
 class Group:
-    """Parameters with one optimiser.
+    """A set of parameters with one optimiser.
 
     Arguments:
-        owner: the module that is averaged and saved as a whole, "backbone" or "prior" by the group's name.
-        trained: its sub-modules whose parameters are updated, except parameters that were created with
-            `requires_grad=False` (the group must be made before the first phase changes this).
-        optimization: how they are updated.
+        owner: the module that is averaged and saved as a whole: the backbone or the prior.
+        trained: sub-modules of `owner` whose parameters are updated. Parameters created with `requires_grad=False`
+            are not; create the group before the first phase changes `requires_grad`.
+        optimization: optimiser and schedule.
     """
 
     def __init__(self, owner: nn.Module, trained: tuple[nn.Module, ...], optimization: Optimization) -> None:
@@ -55,27 +55,27 @@ class Group:
         self._names = frozenset(name for name, p in owner.named_parameters() if id(p) in wanted)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are updated, by name within the owner."""
+        """Return the parameters to update, by name within the owner."""
         return {name: p for name, p in self.owner.named_parameters() if name in self._names}
 
 
 class Phase(nn.Module, ABC):
     """One phase of training: a module whose `forward` is the loss.
 
-    Only the phase is wrapped for several processes, so gradients are averaged only if they come from `forward`.
+    With several processes only the phase is wrapped, so gradients are averaged only if they come from `forward`.
 
     Arguments:
-        name: unique within the run.
-        steps: greatest number of steps.
+        name: name of the phase, unique within the run.
+        steps: largest number of steps.
         groups: parameter groups by name; all other parameters are frozen during the phase.
-        patience: the phase ends when the mean loss over this many steps is not below the mean over as many steps
-            before; 0 takes all steps. A phase with a validation loss ends when that is not below what it was this many
-            steps before.
+        patience: the phase ends when the mean loss over this many steps is not below the mean over the same number of
+            steps before; 0 takes all steps. A phase with a validation loss compares this loss with its value
+            `patience` steps before.
         watched: name of the term whose mean `patience` compares.
         one_clip: clip the gradients of all groups as one vector, by the first group's `clip`.
 
     Attributes:
-        own_epochs: whether its batches start with the data's first epoch, whatever phases were before.
+        own_epochs: whether the phase's batches start with the data's first epoch, regardless of earlier phases.
     """
 
     own_epochs: bool = False
@@ -95,80 +95,80 @@ class Phase(nn.Module, ABC):
 
     @property
     def key(self) -> str:
-        """The name as part of a noise's key."""
+        """The name in the form that noise keys use."""
         return self.name.replace(" ", "-")
 
     @abstractmethod
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return the loss of one batch; the noise is derived from the step, and its rows are the batch's."""
+        """Return the loss of one batch. The noise is derived from the step, with one row for each row of the batch."""
 
     def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train and eval modes, and fold frozen modules. Called once when the phase starts or resumes.
 
         Arguments:
-            noise: the same each time the phase starts or resumes, and on every process.
-            supplies: what else the phase may use.
+            noise: noise that is the same each time the phase starts or resumes, and on every process.
+            supplies: resources that the phase may use.
         """
         self.train()
 
     def validated(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Validated | None:
-        """Return draws of held-out images by which the phase is validated; None for a phase without validation.
+        """Return draws of held-out images that validate the phase; None for a phase without validation.
 
         Called after `start`, without gradients. The draws must stay the same while the phase is trained.
 
         Arguments:
-            prior: the phase's own, or its averaged copy, in eval mode.
+            prior: the phase's prior or its averaged copy, in eval mode.
             batch: held-out images.
-            noise: its rows are the images' numbers.
+            noise: noise with one row for each image number.
         """
         return None
 
     @property
     def finishes(self) -> bool:
-        """Whether `finish` does anything. A checkpoint is saved before it, so that training can go on from there."""
+        """Whether `finish` does anything. If so, a checkpoint is saved before it, so that training can be extended."""
         return type(self).finish is not Phase.finish
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
-        """Finalize a trained module. Called after the last step, before the checkpoint that ends the phase.
+        """Finalize a trained module. Called after the last step, before the phase's last checkpoint.
 
         Arguments:
-            owner: a group's owner, and in another call its averaged copy.
-            noise: the same in each call, and on every process.
+            owner: the owner of a group; a second call passes its averaged copy, if there is one.
+            noise: noise that is the same in each call and on every process.
         """
 
 
 def require_density_of_latents(prior: PriorLearner, backbone: Backbone, scheme: str) -> None:
-    """Raise `ConfigError` unless the prior has an unnormalised density whose energies see latents alone.
+    """Raise `ConfigError` unless the prior has an unnormalised density and its energies see only latents.
 
-    Such a scheme trains the generator. An energy of what the generator decodes would depend on it, and no loss of the
-    scheme has that gradient.
+    For schemes that train the generator. An energy of decoded images or features would depend on the generator, and
+    the losses of these schemes lack that gradient.
     """
-    way_on = 'use train.type = "two-phase"'
+    fix = 'use train.type = "two-phase"'
     if sees_of(prior):
         seen = " and ".join(map(repr, sees_of(prior)))
         raise ConfigError(
-            f"train.type: scheme {scheme!r} trains the generator, and an energy of this prior sees what the generator "
-            f"decodes ({seen}); {way_on}"
+            f"train.type: scheme {scheme!r} trains the generator, but an energy of this prior sees what the generator "
+            f"decodes ({seen}); {fix}"
         )
     if prior.density(backbone) is None:
         raise ConfigError(
-            f"train.type: scheme {scheme!r} needs a prior with an unnormalised density, {type(prior).__name__} has "
-            f"none; {way_on}"
+            f"train.type: scheme {scheme!r} needs a prior with an unnormalised density, but {type(prior).__name__} has "
+            f"none; {fix}"
         )
 
 
 def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
-    """Call a stage's `start`, if it has one, when its phase starts or resumes."""
+    """Call the `start` of a stage, if it has one. Phases call this when they start or resume."""
     if stage is not None and stage.start is not None:
         stage.start(backbone, noise.derive(stage.key), cache)
 
 
 class SchemeRecipe(ABC):
-    """Group `hebm_schemes`: lists the phases of training, and infers the latents of given images.
+    """Lists the phases of training, and infers the latents of given images. Registered in the group `hebm_schemes`.
 
     Attributes:
-        infers_by_q: whether `posterior` draws from the backbone's q(z|x) and depends on nothing else. Reconstructions
-            are then shared by all priors on a backbone.
+        infers_by_q: whether `posterior` draws from the backbone's q(z|x) and depends on nothing else. All priors on a
+            backbone then share its reconstructions.
     """
 
     group: ClassVar[str] = "hebm_schemes"
@@ -178,10 +178,10 @@ class SchemeRecipe(ABC):
         """Prepare the initial weights. Called once before a run's first step.
 
         Arguments:
-            backbone: with its initial weights.
-            prior: with its initial weights.
+            backbone: the backbone with its initial weights.
+            prior: the prior with its initial weights.
             images: the training images.
-            noise: for anything drawn here; the same on every process.
+            noise: noise for random preparation; the same on every process.
         """
         if isinstance(backbone, FitsStatistics):
             backbone.fit_statistics(images)
@@ -192,4 +192,4 @@ class SchemeRecipe(ABC):
 
     @abstractmethod
     def posterior(self, backbone: Backbone, tilt: Tilt | None, batch: Batch, noise: Noise) -> Posterior:
-        """Infer latents of given images: by q(z|x), or by MCMC under a tilt (None for a root)."""
+        """Infer latents of given images, by q(z|x) or by MCMC under a tilt (None for a root)."""

@@ -1,4 +1,4 @@
-"""Decides when a loss has stopped falling."""
+"""Detect when a loss has stopped falling."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import attrs
 class Plateau:
     """Compares the mean loss over each window of steps with the mean over the window before.
 
-    A validation loss, which has no noise of batches, is compared at the end of each window instead.
+    A validation loss has no batch noise. It is compared at the end of each window instead.
 
     Arguments:
         window: steps in a window; 0 turns the comparison off.
         total: sum of the losses in the current window.
         count: number of losses in the current window.
-        before: mean loss of the previous window, None in the first one.
-        ended: whether the last complete window was not below the one before.
+        before: mean loss of the previous window; None in the first one.
+        ended: whether the mean of the last complete window was at or above that of the window before.
     """
 
     window: int
@@ -28,9 +28,9 @@ class Plateau:
     ended: bool = False
 
     def reached(self, loss: float) -> bool:
-        """Add the loss of a step, and return whether it ends a window whose mean is not below the previous one.
+        """Add the loss of a step; return True if it ends a window whose mean did not fall.
 
-        A loss that is not finite does not count, because its step was skipped.
+        A loss that is not finite is ignored, because its step was skipped.
         """
         if not self.window or not math.isfinite(loss):
             return False
@@ -41,9 +41,9 @@ class Plateau:
         return self.closed(mean)
 
     def closed(self, loss: float) -> bool:
-        """End a window with its loss, and return whether that is not below the previous one.
+        """End a window with a loss; return True if the loss is not below that of the previous window.
 
-        A loss that is not finite does not count.
+        A loss that is not finite is ignored.
         """
         if not math.isfinite(loss):
             return False

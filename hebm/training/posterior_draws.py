@@ -1,4 +1,4 @@
-"""Posterior draws that are inferred once and kept: m of each training image."""
+"""Infer m posterior draws of each training image once, and store them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hebm.training.kept_latents import Kept, columns_of
 
 
 class PosteriorDraws:
-    """m draws from q(z|x) of each image: the phase's epoch e takes draw e mod m.
+    """Stores m draws from q(z|x) of each image. Epoch e of the phase uses draw e mod m.
 
-    Draw j of the image at place p of the order π_j is row p of table j. It is a function of (seed, j, p), and so are
-    the flip and the binarisation of its image. Tables are filled a block at a time, which in the first m epochs is
-    where the batches go. Runs with another m share them.
+    Draw j of the image at place p of epoch j's order π_j is row p of table j. The draw, and the flip and binarisation
+    of its image, are functions of (seed, j, p). Tables are filled block by block, in the order in which the batches of
+    the first m epochs need them. Runs with another m share the tables.
 
     Arguments:
-        backbone: frozen, in eval mode.
+        backbone: the backbone, frozen and in eval mode.
         batches: the training images.
-        kept: what is kept of a draw.
-        count: m.
-        cache: keeps them; what it is bound to says which backbone and data they are of.
+        kept: the parts of a draw to store.
+        count: m, the number of draws per image.
+        cache: the cache that stores the draws, bound to the backbone and the data.
     """
 
     def __init__(self, backbone: InferringBackbone, batches: Batches, kept: Kept, count: int, cache: RowCache) -> None:
@@ -46,9 +46,9 @@ class PosteriorDraws:
         """Return the draws of a batch's images.
 
         Arguments:
-            batch: rows of a step, of batches that started with epoch 0.
-            noise: its first row's number in the step.
-            progress: the number of the step in its phase.
+            batch: a batch of this phase, whose first step starts epoch 0.
+            noise: the step's noise; `noise.start` is the number of the batch's first row within the step.
+            progress: the progress of the phase, with the number of the step.
         """
         rows, images = progress.rows or len(batch.x), len(self.batches.images)
         position = progress.step * rows + noise.start + torch.arange(len(batch.x))
@@ -60,7 +60,7 @@ class PosteriorDraws:
         return self.kept.unpacked(self.backbone, found, batch.x)
 
     def _rows(self, j: int, images: Tensor) -> Mapping[str, Tensor]:
-        """Return draw j of images by their numbers."""
+        """Return draw j of the images with these numbers."""
         if j not in self._places:
             self._places[j] = self.batches.order(j).argsort()
         return self._tables[j].take(self._places[j][images])

@@ -1,4 +1,4 @@
-"""What all phases of a run share: its processes, its noise, its counts, its log."""
+"""The state that all phases of a run share: processes, noise, counts and the log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hebm.training.step_metrics import is_count
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and everything is saved. `signal` is the signal's number."""
+    """Training was stopped by a signal after saving a checkpoint. `signal` is the signal's number."""
 
     def __init__(self, signal: int, total_step: int) -> None:
         super().__init__(f"stopped by signal {signal}, saved at step {total_step}; start the run again to continue")
@@ -28,13 +28,13 @@ class Stopped(Exception):
 
 
 class RunState:
-    """The state of a run that outlives its phases.
+    """The state that all phases of a run share.
 
     Arguments:
-        job: what is trained.
-        accelerator: devices, processes, precision.
-        listener: follows training on the main process.
-        stop: returns the number of a signal that asks to stop, or 0.
+        job: the training job.
+        accelerator: devices, processes and precision.
+        listener: a listener that follows training on the main process.
+        stop: returns the number of a signal to stop, or 0.
     """
 
     def __init__(self, job: TrainingJob, accelerator: Accelerator, listener: Listener, stop: Callable[[], int]) -> None:
@@ -48,7 +48,7 @@ class RunState:
 
     @property
     def seconds(self) -> float:
-        """Wall time spent on training so far, without the steps that were lost between a checkpoint and a kill."""
+        """Seconds of wall time spent on training so far; steps lost between a checkpoint and a kill do not count."""
         return self._seconds + time.monotonic() - self._since
 
     @property
@@ -71,17 +71,17 @@ class RunState:
         return bool(holding >= self.accelerator.num_processes)
 
     def stop_signal(self) -> int:
-        """Return the number of the signal that asks to stop, the same on every process; 0 if there is none."""
+        """Return the number of the signal to stop, the same on every process, or 0 without a signal."""
         signal = self._stop()
         if self.accelerator.num_processes == 1:
             return signal
         signals = torch.tensor(float(signal), device=self.accelerator.device)
         return int(self.accelerator.gather(signals).max())
 
-    # ------------------------------------------------------------ what is counted, logged and saved
+    # ------------------------------------------------------------ counts, log, saved state
 
     def without_counts(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Add the counts among a step's metrics to those of earlier steps, and return the other metrics."""
+        """Add the counts among a step's metrics to the totals of earlier steps, and return the other metrics."""
         for name, value in metrics.items():
             if is_count(name):
                 self._counts[name] = value.float() + self._counts.get(name, 0.0)
@@ -98,12 +98,12 @@ class RunState:
         self.listener.logged(line)
 
     def saved(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of this; every process must call it."""
+        """Return the part of this state that a checkpoint stores. Every process must call this."""
         guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
         return {**guard, "counts": self.counts(), "seconds": round(self.seconds, 3)}
 
     def load(self, saved: SavedState, total_step: int) -> None:
-        """Continue from what `saved` returned, and drop later lines of the log."""
+        """Restore the state that `saved` returned, and drop the log's lines after `total_step`."""
         self.guard.skipped, self.guard.in_a_row = saved.skipped, saved.in_a_row
         self._seconds = saved.seconds
         for name, value in saved.counts.items():

@@ -1,4 +1,4 @@
-"""What a checkpoint says of training besides tensors."""
+"""The training state that a checkpoint stores besides tensors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class SavedState:
     """The `state` of a checkpoint that training saved.
 
     Arguments:
-        finished: whether its phase is over, and `Phase.finish` was called or has nothing to do.
+        finished: whether the phase is over, and `Phase.finish` was called or has nothing to do.
         plateau: the comparison of losses that ends a phase early.
-        total_used: whether the loss has asked for the number of steps.
-        skipped: steps that were skipped because they were not finite.
-        in_a_row: how many of them came last.
-        counts: sums of the metrics that count something, by name.
-        seconds: that training took.
+        total_used: whether the loss has read the number of steps.
+        skipped: number of steps skipped because their loss or gradient was not finite.
+        in_a_row: number of skipped steps since the last finite one.
+        counts: running sums of the metrics that are counts, by name.
+        seconds: training time so far.
     """
 
     finished: bool
@@ -36,7 +36,7 @@ class SavedState:
 
 
 def saved_state(checkpoint: Checkpoint) -> SavedState:
-    """Return the state of a checkpoint. Raises `CheckpointError` with file and key for one of another shape."""
+    """Return the state of a checkpoint. Raises `CheckpointError` with file and key if it is malformed."""
     path = (checkpoint.path or Path(f"step {checkpoint.total_step}")) / MANIFEST
     with damaged(path, "put back a good copy, or remove this checkpoint to go back to the one before"):
         state: SavedState = shaped(SavedState, checkpoint.state, "state")

@@ -1,4 +1,4 @@
-"""Learning rates as closed forms of the step, in units of the full rate."""
+"""Learning-rate schedules as closed forms of the step, in units of the full rate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ DECAYS: Mapping[str, Callable[[float, float], float]] = {
     "cosine": lambda p, final: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * p)),
     "exponential": lambda p, final: final**p,
 }
-"""The factor after a fraction p of the decay: 1 at p = 0, and `final` at p = 1 for all but "constant"."""
+"""Factors of the rate as functions of (p, final), with p the completed fraction of the decay. Each is 1 at p = 0, and
+`final` at p = 1, except "constant"."""
 
 EPOCH_COSINE = "epoch-cosine"
 
 
 def warm_up(step: int, warmup: int) -> float:
-    """Return min(1, (step + 1) / warmup): the last step of the warm-up has the full rate."""
+    """Return min(1, (step + 1) / warmup). The last step of the warm-up has the full rate."""
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
 def decayed(schedule: str, step: int, total: int, start: float, final: float) -> float:
-    """Return the factor of a schedule that starts after the fraction `start` of the steps."""
+    """Return the factor of a schedule whose decay starts after a fraction `start` of the steps."""
     p = max(0.0, step / max(total, 1) - start) / (1 - start) if start < 1 else 0.0
     return DECAYS[schedule](p, final)
 
@@ -32,11 +33,12 @@ def epoch_cosine(step: int, total: int, epoch: int, warmup: int, final: float) -
 
         final + (b − final) (1 + cos(π t / T)) / 2,   b = (W − 1) / W
 
-    where b is the factor that the warm-up ends at (1 without a warm-up): the published recursive cosine starts there.
+    where b is the factor at the end of the warm-up (1 without a warm-up), from which the published recursive cosine
+    starts.
 
     Arguments:
-        step: 0 ≤ step < total.
-        total: steps of the phase.
+        step: the step, 0 ≤ step < total.
+        total: number of steps of the phase.
         epoch: steps per epoch; a shorter last epoch counts as one.
         warmup: W, a multiple of `epoch`.
         final: factor of the last epoch.
@@ -50,5 +52,5 @@ def epoch_cosine(step: int, total: int, epoch: int, warmup: int, final: float) -
 
 
 def epochs_left(total: int, epoch: int, warmup: int) -> int:
-    """Return the number of epochs after the warm-up, a shorter last one included; at most 0 if none is left."""
+    """Return the number of epochs after the warm-up, including a shorter last one; 0 or less if none is left."""
     return -(-(total - warmup) // epoch)

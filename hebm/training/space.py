@@ -1,4 +1,4 @@
-"""Check the space that checkpoints need before hours are spent on what cannot be saved."""
+"""Check before training that the disk has room for the checkpoints."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hebm.errors import CheckpointError
 from hebm.training.phases import Phase
 
 _MOMENTS = 2
-"""Numbers that an optimiser keeps for each parameter, at most."""
+"""Largest number of moments that an optimiser keeps for each parameter."""
 
 
 def checkpoint_bytes(modules: Iterable[nn.Module], phases: Sequence[Phase]) -> int:
-    """Return the most bytes of tensors in a checkpoint: all weights, and averages and moments of what a phase trains.
+    """Return the largest size of a checkpoint's tensors, in bytes: weights, averages and the optimiser's moments.
 
     Arguments:
         modules: backbone and prior.
-        phases: of the training.
+        phases: the phases of training.
     """
     weights = sum(_bytes(tensor) for module in modules for tensor in module.state_dict().values())
     return weights + max(map(_bytes_of_phase, phases), default=0)
@@ -45,15 +45,15 @@ def require_space(folder: Path, size: int, count: int) -> None:
     """Raise `CheckpointError` if checkpoints do not fit on the disk.
 
     Arguments:
-        folder: where they will be; it need not exist yet.
-        size: bytes of one.
-        count: how many will be written in addition to those that are there.
+        folder: the folder of the checkpoints, which need not exist yet.
+        size: size of one checkpoint in bytes.
+        count: number of checkpoints to write in addition to existing ones.
     """
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
     if size * count > free:
         needed = f"{count} checkpoints of {size / 2**20:,.0f} MiB each"
         raise CheckpointError(
-            f"{folder}: the disk has {free / 2**20:,.0f} MiB free, training needs room for {needed}; free some space, "
-            "choose another disk (--runs), or lower run.keep"
+            f"{folder}: the disk has {free / 2**20:,.0f} MiB free, but training needs room for {needed}; free some "
+            "space, choose another disk (--runs), or lower run.keep"
         )

@@ -1,4 +1,4 @@
-"""The live state of parameter groups, and modules to and from the tensors of checkpoints."""
+"""The live state of parameter groups, and its conversion to and from the tensors of checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GroupState:
     Arguments:
         name: "backbone" or "prior".
         group: the parameters.
-        optimizer: updates them (a bare torch optimiser).
+        optimizer: their optimiser (a bare torch optimiser).
         average: the averaged copy of the owner, or None.
     """
 
@@ -36,13 +36,13 @@ class GroupState:
 
     @classmethod
     def of(cls, name: str, group: Group) -> Self:
-        """Build the optimiser and the averaged copy that a group's `optimization` asks for."""
+        """Build the optimiser and the averaged copy from a group's `optimization`."""
         optimizer = group.optimization.build(group.parameters().values())
         average = averaged(group.owner, group.optimization.ema) if group.optimization.ema else None
         return cls(name, group, optimizer, average)
 
     def set_rate(self, step: int, total: int) -> None:
-        """Set the learning rate of step 0 ≤ step < total."""
+        """Set the learning rate for a step, 0 ≤ step < total."""
         for settings in self.optimizer.param_groups:
             settings["lr"] = self.group.optimization.rate(step, total)
 
@@ -53,7 +53,7 @@ class GroupState:
             self.average.update_parameters(self.group.owner)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return the optimiser's moments by parameter name, and the averaged weights, each by file name."""
+        """Return the optimiser's moments and the averaged weights: tensors by name, by file name."""
         moments = {
             f"{name}/{key}": torch.as_tensor(value)
             for name, parameter in self.group.parameters().items()
@@ -65,7 +65,7 @@ class GroupState:
         return files
 
     def load(self, files: Tensors) -> None:
-        """Load what `tensors` returned. Raises `CheckpointError` if a name is missing or surplus."""
+        """Load the result of `tensors`. Raises `CheckpointError` if a name is missing or surplus."""
         parameters = self.group.parameters()
         for key, value in tensors_of(files, f"optimizer-{self.name}").items():
             name, _, moment = key.rpartition("/")
@@ -90,7 +90,7 @@ def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Te
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load a state dict strictly. Raises `CheckpointError` that lists missing and surplus names and other shapes."""
+    """Load a state dict strictly. Raises `CheckpointError` that lists missing, surplus and differently shaped names."""
     own = module.state_dict()
     missing, surplus = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     misshaped = sorted(k for k in set(own) & set(tensors) if own[k].shape != tensors[k].shape)
@@ -103,14 +103,14 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
 
 
 def tensors_of(files: Tensors, name: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a file by its name without suffix. Raises `CheckpointError` if the checkpoint lacks it."""
+    """Return the tensors of the file `NAME.safetensors`. Raises `CheckpointError` if the checkpoint lacks it."""
     if name not in files:
         raise CheckpointError(f"the checkpoint has no {name}.safetensors, only {_some(sorted(files))}; put it back")
     return files[name]
 
 
 def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
-    """Return a module's averaged weights, "backbone" or "prior", if a checkpoint's tensors have them, else the last."""
+    """Return the averaged weights of "backbone" or "prior" from a checkpoint; its last weights without an average."""
     average = tensors.get(f"{name}-ema")
     if average is None:
         return dict(tensors_of(tensors, name))
@@ -119,6 +119,6 @@ def averaged_weights(tensors: Tensors, name: str) -> dict[str, Tensor]:
 
 
 def _some(names: list[str]) -> str:
-    """Return the first few names, and the number of the others."""
+    """List the first few names and the number of remaining ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more}" if names else "none"

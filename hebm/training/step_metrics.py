@@ -1,4 +1,4 @@
-"""The metrics of one training step: its loss, the loss's terms, its counts."""
+"""The metrics of one training step: loss, terms of the loss, and counts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COUNT = "nonfinite"
 
 
 def is_count(name: str) -> bool:
-    """Return whether a term is a count."""
+    """Return whether a term is a count, by its name."""
     return name.startswith(COUNT)
 
 
 def mean_metrics(losses: Sequence[Loss]) -> dict[str, Tensor]:
-    """Return the loss and its terms averaged over micro-batches; counts are summed."""
+    """Return the loss and its terms averaged over micro-batches, and counts summed over them."""
     metrics = {"loss": torch.stack([loss.total.detach() for loss in losses]).mean()}
     for name in losses[0].terms:
         values = torch.stack([loss.terms[name] for loss in losses])

@@ -1,7 +1,7 @@
-"""Experiment trackers of accelerate, such as tensorboard or wandb, as a listener.
+"""Log a run to the experiment trackers of accelerate, such as tensorboard or wandb.
 
-All runs are in one project (`run.project`). A metric of a phase is named PHASE/METRIC and drawn over the steps of that
-phase. Trackers that write files write them to the run's folder.
+All runs belong to one project (`run.project`). A metric of a phase is named PHASE/METRIC and plotted over the steps of
+that phase. Trackers that write files write them to the run's folder.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from hebm.suggest import did_you_mean
 from hebm.training.listeners import Listener
 
 FOLDER = "trackers"
-"""The folder in a run's folder that trackers write to."""
+"""Name of the folder within a run's folder that trackers write to."""
 
 _ONE_AXIS = "wandb"
-"""Its steps may not go back, so each phase's steps are a metric of their own there."""
+"""The tracker whose steps must increase. Each phase's step is therefore a separate metric there."""
 
 
 class Trackers(Listener):
     """Passes metrics and grids of samples to the trackers that the run names.
 
     Arguments:
-        accelerator: was made with the trackers.
-        experiment: its name and configuration are passed on.
-        folder: of the run.
-        run_id: of the run; a tracker that can go on with a run goes on with the one of this number.
+        accelerator: the accelerator, created with the trackers.
+        experiment: the experiment whose name and configuration are logged.
+        folder: the run folder.
+        run_id: identity of the run; a tracker that supports resuming resumes the run with this identity.
     """
 
     def __init__(self, accelerator: Accelerator, experiment: Experiment, folder: RunFolder, run_id: str) -> None:
@@ -48,42 +48,42 @@ class Trackers(Listener):
         accelerator.init_trackers(experiment.run.project, config, _options(experiment.name, place, run_id))
 
     def started(self, phase: str, step: int, steps: int) -> None:
-        """Give the phase an axis of its own."""
+        """Define a separate step axis for the phase."""
         for tracker in self.accelerator.trackers:
             if tracker.name == _ONE_AXIS:
                 tracker.tracker.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
 
     def logged(self, record: Mapping[str, Any]) -> None:
-        """Pass on the numbers of a line of metrics.jsonl."""
+        """Log the numbers of a line of metrics.jsonl."""
         phase, step = record["phase"], record["step"]
         numbers = {f"{phase}/{key}": value for key, value in record.items() if isinstance(value, (int, float))}
         for tracker in self.accelerator.trackers:
             tracker.log(numbers, step=None if tracker.name == _ONE_AXIS else step)
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Pass on the grid of samples that was saved at this step."""
+        """Log the grid of samples that was saved at this step."""
         path = self.folder.samples / f"step-{total_step:08d}.png"
         if path.exists():
             self._images({"samples": path}, total_step)
 
     def measured(self, values: Mapping[str, float], grids: Mapping[str, Path]) -> None:
-        """Pass on what an evaluation found.
+        """Log the results of an evaluation.
 
         Arguments:
             values: measurements by name.
-            grids: pictures of the images of each kind.
+            grids: paths of the image grids by kind.
         """
         for tracker in self.accelerator.trackers:
             tracker.log({f"evaluation/{name}": value for name, value in values.items()})
         self._images({f"evaluation/{kind}": path for kind, path in grids.items() if path.exists()}, None)
 
     def ended(self) -> None:
-        """Let the trackers write what they hold."""
+        """Finish the trackers, which then write buffered data."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
     def _images(self, paths: Mapping[str, Path], step: int | None) -> None:
-        """Pass on pictures to the trackers that take images."""
+        """Log pictures to the trackers that accept images."""
         pictures = {name: np.asarray(Image.open(path).convert("RGB")) for name, path in paths.items()}
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
@@ -95,7 +95,7 @@ class Trackers(Listener):
 
 
 def require_installed(names: Iterable[str], installed: Iterable[str]) -> None:
-    """Raise `ConfigError` for trackers that are not installed; a misspelt one gets its nearest name."""
+    """Raise `ConfigError` for trackers that are not installed, with the nearest name for a misspelt one."""
     from accelerate.utils import LoggerType
 
     known, here = [str(one) for one in LoggerType if str(one) != "all"], list(installed)
@@ -108,7 +108,7 @@ def require_installed(names: Iterable[str], installed: Iterable[str]) -> None:
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str | int | float | bool]]:
-    """Yield the keys of a configuration as dotted names with plain values; lists are JSON text."""
+    """Yield the keys of a configuration as dotted names with plain values. Lists become JSON text."""
     for key, value in table.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -118,7 +118,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str 
 
 
 def _options(name: str, place: Path, run_id: str) -> dict[str, dict[str, Any]]:
-    """Return how each tracker is told the run's name and folder."""
+    """Return the keyword arguments by which each tracker gets the run's name and folder."""
     return {
         "wandb": {"name": name, "dir": str(place), "id": run_id, "resume": "allow"},
         "swanlab": {"experiment_name": name, "logdir": str(place)},

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 
 
 class BackbonePhase(Phase):
-    """Phase 1: the backbone's objective plus the prior's stages that are terms of it, as one sum with one clip.
+    """Phase 1: trains the backbone, together with the stages of the prior that are terms of its objective.
+
+    The loss is one sum, and its gradient is clipped as one vector.
 
     Arguments:
-        backbone: is trained.
-        prior: owns the stages.
+        backbone: the backbone to train.
+        prior: the prior that owns the stages.
         stages: the stages that learn with the backbone.
-        optimization: how the whole sum is minimised.
-        bits: divide the loss by ln 2 · C · H · W.
+        optimization: optimiser, schedule and steps for the whole sum.
+        bits: divide the loss by ln 2 · C · H · W, which gives bits per dimension.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class BackbonePhase(Phase):
             start_stage(stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return −ELBO, in nats per image or bits per dimension."""
+        """Return −ELBO plus the losses of the stages, in nats per image or bits per dimension."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
         total, terms = loss.total, {**loss.terms, **loss.kl_of_layers}
         for stage in self.stages:
@@ -77,20 +79,20 @@ class BackbonePhase(Phase):
         return isinstance(self.backbone, Finalizes)
 
     def finish(self, owner: nn.Module, noise: Noise) -> None:
-        """Finalize a backbone that asks for it."""
+        """Finalize the owner if it is a backbone that implements `Finalizes`."""
         if isinstance(owner, Backbone) and isinstance(owner, Finalizes):
             owner.finalize(noise)
 
 
 class PriorPhase(Phase):
-    """Phase 2: one stage of the prior on posterior draws of the frozen backbone.
+    """Phase 2: trains one stage of the prior on posterior draws of the frozen backbone.
 
     Arguments:
-        backbone: stays frozen, in eval mode.
-        prior: owns the stage.
-        stage: is trained.
-        optimization: how the stage is trained.
-        posterior_draws: m, draws of each image that are stored; None draws new ones in each step.
+        backbone: the backbone, frozen and in eval mode.
+        prior: the prior that owns the stage.
+        stage: the stage to train.
+        optimization: optimiser, schedule and steps for the stage.
+        posterior_draws: m, the number of stored draws per image; None draws new latents in each step.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class PriorPhase(Phase):
         self.trained, self.stage = stage.module, stage
         self.posterior_draws, self.own_epochs = posterior_draws, posterior_draws is not None
         self.stored: PosteriorDraws | None = None
-        # in a tuple, so that the frozen backbone is not a sub-module and its parameters are not this phase's
+        # The tuple keeps the frozen backbone from becoming a sub-module, whose parameters would belong to the phase.
         self._frozen = (backbone,)
 
     def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
@@ -127,7 +129,7 @@ class PriorPhase(Phase):
         return self.stage.objective(backbone, posterior, noise.derive("prior"), progress, batch.labels)
 
     def validated(self, prior: PriorLearner, batch: Batch, noise: Noise) -> Validated | None:
-        """Return one new posterior draw of each held-out image, as the stage validates it."""
+        """Draw latents of each held-out image, and return what the stage's validation needs of them."""
         stage = next(stage for stage in prior.stages() if stage.name == self.stage.name)
         (backbone,), source = self._frozen, noise.derive("prior")
         if stage.contrasted is not None:
@@ -136,7 +138,7 @@ class PriorPhase(Phase):
 
     @torch.no_grad()
     def _drawn(self, batch: Batch, noise: Noise) -> Posterior:
-        """Return a new posterior draw per image, with what the stage's energies see."""
+        """Return a new posterior draw per image, with the decoder outputs that the stage's energies see."""
         (backbone,) = self._frozen
         drawn = backbone.infer(batch, noise.derive("posterior"))
         latents = shown(backbone, drawn.latents, sees_of(self.stage.module))
@@ -145,9 +147,10 @@ class PriorPhase(Phase):
 
 @recipe
 class TwoPhase(SchemeRecipe):
-    """Phase 1 trains the backbone by its ELBO (with the prior's stages that are terms of it), phase 2 the prior.
+    """Trains the backbone by its ELBO in phase 1, and the prior on the frozen backbone in phase 2.
 
-    The backbone needs an inference model. Use this scheme for deep hierarchies, whose backbone is trained once.
+    Stages of the prior that are terms of the ELBO learn in phase 1. The backbone needs an inference model. Use this
+    scheme for deep hierarchies, where several priors share one trained backbone.
     """
 
     infers_by_q: ClassVar[bool] = True
@@ -161,18 +164,18 @@ class TwoPhase(SchemeRecipe):
     )
     backbone_from: str | None = option(
         None,
-        doc="run folder to take the trained backbone from instead of phase 1, for several priors on one backbone",
+        doc="run folder whose trained backbone replaces phase 1, to train several priors on one backbone",
         path=True,
     )
     allow_unfinished: bool = option(
-        False, doc="take the backbone of a run whose training is not over, as it is in its newest checkpoint"
+        False, doc="accept an unfinished run for backbone_from, and use the backbone of its newest checkpoint"
     )
     posterior_draws: int | None = option(
         None,
-        doc="posterior draws of each image that phase 2 stores and uses in turn; left out: a new draw in each step",
+        doc="posterior draws per image that phase 2 stores and uses in turn; left out: a new draw in each step",
         low=1,
     )
-    unit: str = option("nats", doc="unit of phase 1's loss, and so of its clip", choices=("nats", "bits/dim"))
+    unit: str = option("nats", doc="unit of phase 1's loss and of its clip", choices=("nats", "bits/dim"))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return the backbone's phase, then one phase for each stage of the prior."""
@@ -191,17 +194,17 @@ class TwoPhase(SchemeRecipe):
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Fit the backbone's statistics, or load what phase 1 of another run trained.
 
-        The other run gives the backbone with its buffers, which is finalized again, and the prior's stages that
-        learned with it.
+        With `backbone_from`, the backbone with its buffers and the stages that learned with it come from the other run.
+        The backbone is then finalized again.
 
         Raises:
-            CheckpointError: if that run is unfinished or has no checkpoint, or its weights do not fit.
-            ConfigError: if its prior does not have these stages, or trained them with other settings.
+            CheckpointError: if the other run is unfinished or has no checkpoint, or if its weights do not fit.
+            ConfigError: if the other run's prior lacks one of these stages, or trained it with other settings.
         """
         if self.backbone_from is None:
             super().prepare(backbone, prior, images, noise)
             return
-        from hebm.stored_runs import read_run  # that module imports configuration, which lists schemes
+        from hebm.stored_runs import read_run  # a circular import: the configuration that it imports lists schemes
 
         run = read_run(self.backbone_from, allow_unfinished=self.allow_unfinished)
         load_module(backbone, run.weights()["backbone"], f"the backbone of {self.backbone_from}")
@@ -216,34 +219,34 @@ class TwoPhase(SchemeRecipe):
 
 
 def _take_over(stages: Sequence[Stage], prior: PriorLearner, run: str) -> None:
-    """Load the weights of stages as another run trained them with its backbone.
+    """Load the weights of stages that another run trained with its backbone.
 
     Arguments:
-        stages: those that learn with the backbone.
-        prior: the other run's.
-        run: its folder, for errors.
+        stages: the stages of this run's prior that learn with the backbone.
+        prior: the prior of the other run.
+        run: the folder of the other run, for errors.
 
-    Raises `ConfigError` for a stage that the run does not have, or that it trained with another recipe.
+    Raises `ConfigError` if the other run lacks a stage, or trained it with another recipe.
     """
     found = {stage.name: stage for stage in prior.stages() if stage.with_backbone}
     for stage in stages:
         theirs = found.get(stage.name)
         if theirs is None:
             raise ConfigError(
-                f"train.backbone_from: stage {stage.name!r} of this prior learns with the backbone, and the prior of "
+                f"train.backbone_from: stage {stage.name!r} of this prior learns with the backbone, but the prior of "
                 f"{run} does not have this stage; use a run that has it, or leave backbone_from out"
             )
         if changes := other_settings(stage, theirs):
             raise ConfigError(
                 f"train.backbone_from: {run} trained stage {stage.name!r} with other settings:\n  "
                 + "\n  ".join(changes)
-                + "\ngive the prior that learns with the backbone the settings of that run (see its config.toml)"
+                + "\nuse the settings of that run for this stage (see its config.toml)"
             )
         load_module(stage.module, theirs.module.state_dict(), f"stage {stage.name!r} of {run}")
 
 
 def other_settings(ours: Stage, theirs: Stage) -> list[str]:
-    """Return a line for each key whose value differs between the recipes of two stages."""
+    """Return one line for each key whose value differs between the recipes of two stages."""
     a, b = ours.recipe, theirs.recipe
     if a == b:
         return []
@@ -252,10 +255,10 @@ def other_settings(ours: Stage, theirs: Stage) -> list[str]:
 
 
 def require_inference(backbone: Backbone, scheme: str) -> InferringBackbone:
-    """Return the backbone as one with q(z|x). Raises `ConfigError` if it has none."""
+    """Return the backbone, typed as one with an inference model q(z|x). Raises `ConfigError` if it has none."""
     if not isinstance(backbone, InferringBackbone):
         raise ConfigError(
-            f"train.type: scheme {scheme!r} needs a backbone with an inference model, and this "
+            f"train.type: scheme {scheme!r} needs a backbone with an inference model, but this "
             f'{type(backbone).__name__} has none; set backbone.inference = "top-down", or use train.type = "joint"'
         )
     return backbone

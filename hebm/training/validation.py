@@ -1,4 +1,4 @@
-"""Held-out metrics of a phase: those of its log ratio, or its loss."""
+"""Validate a phase on held-out images, by the metrics of its log ratio or by its loss."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hebm.training.phases import Phase
 from hebm.validated import Validated
 
 IMAGES = 512
-"""How many held-out images are inferred, at most; and as many negatives are drawn."""
+"""Largest number of held-out images to infer, and of negatives to draw."""
 _PREFIX = "validation_"
 LOSS = f"{_PREFIX}loss"
-"""The name in the log of the loss that `patience` watches."""
+"""Name in the log of the loss that `patience` compares."""
 
 
 @attrs.frozen(eq=False)
 class Validation:
-    """Held-out draws of a phase, made once when it starts or resumes, and always the same ones.
+    """Held-out draws of a phase, made once when the phase starts or resumes, and the same each time.
 
-    One evaluation is a forward pass over at most `IMAGES` draws, and as many negatives, without gradients.
+    One evaluation is a forward pass without gradients over at most `IMAGES` draws and the same number of negatives.
 
     Arguments:
-        prior: what is evaluated, in eval mode: the averaged copy where the phase keeps one.
-        batches: the draws, a batch at a time.
+        prior: the prior to evaluate, in eval mode: the averaged copy if the phase has one.
+        batches: the draws in batches.
     """
 
     prior: PriorLearner
@@ -37,20 +37,20 @@ class Validation:
 
     @classmethod
     def of(cls, phase: Phase, prior: PriorLearner, images: Batches, noise: Noise) -> Self | None:
-        """Infer held-out images, and draw negatives if there are any; None for a phase without validation.
+        """Infer held-out images, and draw negatives if the phase uses them; None for a phase without validation.
 
         Arguments:
-            phase: has started.
-            prior: its own, or the averaged copy.
+            phase: the phase, after its `start`.
+            prior: the phase's prior or its averaged copy.
             images: the held-out images, in file order.
-            noise: a role of its own; the same each time, and on every process.
+            noise: noise reserved for validation; the same each time and on every process.
         """
         with evaluating(prior):
             batches = list(_batches(phase, prior, images, noise))
         return cls(prior, batches) if batches else None
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics at the current weights, by their names in the log."""
+        """Return the metrics at the current weights by their names in the log."""
         with evaluating(self.prior):
             found = type(self.batches[0]).metrics(self.batches)
         return {f"{_PREFIX}{name}": value for name, value in found.items()}

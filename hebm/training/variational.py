@@ -1,4 +1,4 @@
-"""Scheme variational: generator, inference model and energy together, by the ELBO with the tilted prior in it."""
+"""Scheme variational: train generator, inference model and energy together by the ELBO under the tilted prior."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hebm.training.two_phase import require_inference
 
 
 class VariationalPhase(Phase):
-    """ELBO = E_q[log p(x|z) + f(z)] − KL(q ‖ p_β) − log Z.
+    """Maximises ELBO = E_q[log p(x|z) + f(z)] − KL(q ‖ p_β) − log Z.
 
     Arguments:
-        backbone, prior: are trained.
-        stage: of the prior, or None if the prior has nothing to train.
-        scheme: steps and optimisation.
+        backbone, prior: the modules to train.
+        stage: the stage of the prior to train; None if the prior has no parameters.
+        scheme: the recipe with steps and optimisation.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class VariationalPhase(Phase):
         start_stage(self.stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return −ELBO, with terms in place of log Z that have its gradient: the negative phases of f and of p_β."""
+        """Return −ELBO, in nats per image. The negative phases of f and p_β replace log Z; they have its gradient."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
         terms = {**loss.terms, **loss.kl_of_layers}
         if self.stage is None:
@@ -60,7 +60,7 @@ class VariationalPhase(Phase):
                 f"train.type: scheme 'variational' needs the posterior draw in the Loss that "
                 f'{type(self.backbone).__name__}.objective returns; use train.type = "two-phase"'
             )
-        with frozen(self.prior):  # f (of the stages before this one) moves the posterior; `objective` trains the stage
+        with frozen(self.prior):  # here f only moves the posterior; `objective` below trains the stage
             tilt = self._tilt().at(self.backbone, loss.posterior.latents).sum(1).mean()
         positive = loss.posterior.detach()
         energy = self.stage.objective(self.backbone, positive, noise.derive("prior"), progress, batch.labels)
@@ -69,7 +69,7 @@ class VariationalPhase(Phase):
         return Loss(total, {**terms, **energy.terms, STAGE_LOSS: energy.total.detach(), "tilt": tilt.detach()})
 
     def _tilt(self) -> Tilt:
-        """Return the tilt that the ELBO holds."""
+        """Return the tilt in the ELBO. Raises `ConfigError` for a prior without one."""
         found = inference_tilt(self.prior, self.stage)
         if found is None:
             raise ConfigError(
@@ -80,19 +80,23 @@ class VariationalPhase(Phase):
 
 @recipe
 class Variational(SchemeRecipe):
-    """Trains the ELBO with the tilted prior in it: f pulls the inference model to where it is large (arXiv 2306.06323).
+    """Trains the ELBO under the tilted prior: f pulls the inference model to where f is large (arXiv 2306.06323).
 
-    The backbone's objective must return its posterior, as the default one does.
+    The backbone's `objective` must return its posterior draw, as the default one does.
     """
 
     infers_by_q: ClassVar[bool] = True
 
-    steps: int = option(5000, doc="greatest number of training steps for each stage of the prior", low=0)
+    steps: int = option(5000, doc="largest number of training steps for each stage of the prior", low=0)
     patience: int = option(0, doc=PATIENCE, low=0)
-    backbone: Optimization = option(factory=lambda: Optimization(learning_rate=3e-4), doc="generator and inference")
-    prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="prior")
+    backbone: Optimization = option(
+        factory=lambda: Optimization(learning_rate=3e-4), doc="optimisation of generator and inference model"
+    )
+    prior: Optimization = option(factory=lambda: Optimization(learning_rate=2e-5), doc="optimisation of the prior")
     beta_grad: str = option(
-        "mle", doc="gradient of p(z_i|z_above): with the negative phase, or without it", choices=("mle", "posterior")
+        "mle",
+        doc="gradient of p(z_i|z_above): with the negative phase (mle), or without it (posterior)",
+        choices=("mle", "posterior"),
     )
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
@@ -100,7 +104,8 @@ class Variational(SchemeRecipe):
         inferring = require_inference(backbone, "variational")
         if backbone.layout.context is not None:
             raise ConfigError(
-                "train.type: scheme 'variational' learns no p(c) of a context; use 'two-phase' for this backbone"
+                "train.type: scheme 'variational' does not learn the distribution of a context; "
+                "use 'two-phase' for this backbone"
             )
         require_density_of_latents(prior, backbone, "variational")
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)

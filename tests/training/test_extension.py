@@ -113,7 +113,7 @@ def test_a_phase_that_ended_by_patience_has_nothing_to_go_on_with(tmp_path):
     patient = {"steps": 40, "patience": 2, "learning_rate": 1e-9, "warmup": 0}
     table = of(train={"prior": patient})
     said = refused(table, merged(dict(table), {"train": {"prior": {"steps": 50}}}), tmp_path / "tiny")
-    assert "train.prior.patience: phase 'prior' ended by it" in said
+    assert "train.prior.patience: it ended phase 'prior'" in said
 
 
 def test_a_loss_that_asks_for_the_number_of_steps_is_refused(tmp_path, monkeypatch):

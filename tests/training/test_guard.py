@@ -78,7 +78,7 @@ def test_a_step_size_that_is_too_large_is_what_the_error_blames(tmp_path):
     process = hebm("run", config, "--runs", tmp_path, "--set", "prior.sampler.step_size=1e25")
     assert process.status == 1
     assert "phase 'prior', step 2" in process.stderr
-    assert "lower the sampler's step_size, and start the run again" in process.stderr
+    assert "lower the sampler's step_size, then start the run again" in process.stderr
 
 
 def test_a_loss_that_is_not_finite_on_one_of_two_processes_is_left_out_on_both(tmp_path, failing):

@@ -38,5 +38,5 @@ def test_training_is_over_after_the_last_step_of_the_last_phase_or_at_a_plateau(
 def test_a_plan_that_does_not_fit_is_an_error():
     with pytest.raises(CheckpointError, match="start it again with hebm run"):
         reached({}, None)
-    with pytest.raises(CheckpointError, match=r"phase 'stage 1', this run has \['backbone', 'prior'\]"):
+    with pytest.raises(CheckpointError, match=r"phase 'stage 1', but this run has \['backbone', 'prior'\]"):
         reached(PLAN, checkpoint("stage 1", 1))

@@ -26,7 +26,9 @@ def test_no_checkpoint_is_larger_than_was_counted_and_none_much_smaller(tmp_path
 def test_a_disk_without_room_for_checkpoints_is_an_error_that_says_what_to_do(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     require_space(tmp_path / "not" / "there" / "yet", free // 4, 3)
-    with pytest.raises(CheckpointError, match=r"MiB free, training needs room for 3 checkpoints of .* lower run\.keep"):
+    with pytest.raises(
+        CheckpointError, match=r"MiB free, but training needs room for 3 checkpoints of .* lower run\.keep"
+    ):
         require_space(tmp_path / "not" / "there" / "yet", free, 3)
 
 

@@ -314,7 +314,7 @@ def test_a_copy_of_the_prior_has_the_same_draws_and_does_not_copy_them(backbone)
 def test_draws_that_diverged_are_not_kept(backbone):
     prior = made(backbone, 1, sampler=ULA(steps=20, step_size=1e30))
     begin(prior, 2, backbone)
-    with pytest.raises(NonFiniteError, match=r"u of draws that are to be kept .* lower prior\.sampler\.step_size"):
+    with pytest.raises(NonFiniteError, match=r"cannot store draws whose u has .* lower prior\.sampler\.step_size"):
         loss_of(prior, 2, backbone)
 
 
