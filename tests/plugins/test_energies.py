@@ -62,7 +62,7 @@ def test_one_number_serves_every_layer_and_a_tuple_must_fit():
 
 @pytest.mark.parametrize(("recipe", "name"), [(MLP(), "mlp"), (MLPConcat(), "mlp-concat")])
 def test_an_energy_without_time_refuses_levels(recipe, name):
-    with pytest.raises(ConfigError, match=f"'{name}' knows no time"):
+    with pytest.raises(ConfigError, match=f"'{name}' does not depend on time"):
         recipe.build(LAYOUT, levels=3)
 
 

@@ -18,10 +18,10 @@ def conv_net(shape: Shape, channels: int, width: int, logits: int) -> nn.Sequent
     """Build n convolutions that halve a map to 4×4, then n hidden linear layers, with biases and LeakyReLU 0.2.
 
     Arguments:
-        shape: of the map, `(c, h, w)`; n = log₂(h/4).
-        channels: of every convolution.
-        width: of every hidden linear layer; there is at least one, however small the map.
-        logits: K.
+        shape: shape of the map, `(c, h, w)`; n = log₂(h/4).
+        channels: channels of every convolution.
+        width: units of every hidden linear layer. There is at least one such layer, even for a small map.
+        logits: K, the number of outputs.
     """
     n = halvings_to(shape, _SMALLEST)
     layers: list[nn.Module] = []
@@ -36,17 +36,23 @@ def conv_net(shape: Shape, channels: int, width: int, logits: int) -> nn.Sequent
 
 @recipe
 class Conv(EnergyRecipe):
-    """One net per spatial layer: f(z) = Σ_i f_i(z_i) (arXiv 2306.06323, two-stage on a frozen NVAE).
+    """f(z) = Σ_i f_i(z_i), one convolutional net per spatial layer (arXiv 2306.06323, two-stage on a frozen NVAE).
 
-    Defaults are the published code's: log₂(h/4) halving convolutions, as many linear layers, PyTorch's initial
-    weights. That code knows sides of 8, 16, …, 128; here smaller maps are not halved, others are until 4×4 or less.
-    A multi-stage prior needs `zero_init = true`, so that a stage starts at r = 1.
+    The defaults are those of the published code: log₂(h/4) halving convolutions, as many linear layers, and PyTorch's
+    initial weights. That code supports sides of 8, 16, …, 128. Here smaller maps are not halved, and other sides are
+    halved until they are 4 or less. For a multi-stage prior set `zero_init = true`, so that a stage starts at r = 1.
+
+    Example:
+        >>> from hebm import ImageSpec, Joint, NVAETiny
+        >>> backbone = NVAETiny().build(ImageSpec(1, 32, 32))
+        >>> len(Conv(channels=8).build(backbone.layout).nets) == len(backbone.layout)
+        True
     """
 
     channels: int = option(64, doc="channels of every convolution", low=1)
     width: int = option(200, doc="units of every hidden linear layer", low=1)
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
-    zero_init: bool = option(False, doc="start at f = 0, the base prior itself")
+    zero_init: bool = option(False, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
         """Build a net for each layer of this layout.

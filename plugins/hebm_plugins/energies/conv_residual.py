@@ -60,17 +60,29 @@ class DenseBlock(nn.Module):
 
 @recipe
 class ConvResidual(EnergyRecipe):
-    """One net per spatial layer: log r(z) = Σ_i f_i(z_i), as the multi-stage prior's two-phase experiments have it.
+    """log r(z) = Σ_i f_i(z_i), one residual net per spatial layer, as in the multi-stage prior's two-phase experiments.
 
-    A convolution 3×3; until the map is 4×4, a block that halves it and `blocks` blocks that do not; `dense_blocks`
-    blocks on its elements; silu and a linear layer. Maps of 4×4 or less are not halved, odd sides are rounded down
-    (7 → 3).
+    Each net has a 3×3 convolution; then, until the map is 4×4, one block that halves it and `blocks` blocks that do
+    not; then `dense_blocks` blocks on the flat features, silu and a linear layer. Maps of 4×4 or less are not halved.
+    Odd sides are rounded down (7 → 3).
 
-    Where the table contradicts itself or is silent: it prints a 4×4 map of 64 channels where `channels` = 128 leaves
-    128, which is taken; it lists a block's second convolution only "if in != out or downsample", which is
-    `convolutions = 1`, while 2 is a residual block's usual number; it prints the input as u though r acts on z
-    (`coordinate`). Every convolution and linear layer has a bias, no weight is spectrally normalised, and the halving
-    block's shortcut sees x as it is.
+    Table 10 of the paper is inconsistent or silent in places:
+
+    | the table | here |
+    |---|---|
+    | a 4×4 map of 64 channels, although `channels` = 128 leaves 128 | 128 channels |
+    | a block's second convolution only "if in != out or downsample" | `convolutions = 2`, as usual; 1 is the table's |
+    | the input is u, although r acts on z | `coordinate` |
+    | nothing about biases and normalisation | all layers have biases, and no weight is normalised |
+
+    The shortcut of a halving block has no activation.
+
+    Example:
+        >>> from hebm import ImageSpec, NVAETiny
+        >>> backbone = NVAETiny().build(ImageSpec(1, 32, 32))
+        >>> energy = ConvResidual(channels=8, width=16, blocks=1, dense_blocks=1).build(backbone.layout)
+        >>> len(energy.nets) == len(backbone.layout)
+        True
     """
 
     channels: int = option(128, doc="channels of every convolution (nef in the paper's table)", low=1)
@@ -80,7 +92,7 @@ class ConvResidual(EnergyRecipe):
     dense_blocks: int = option(8, doc="residual blocks after the convolutions", low=1, high=1000)
     smallest: int = option(4, doc="halve until the longer side is at most this", low=1)
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself: a stage starts at r = 1")
+    zero_init: bool = option(True, doc="start at f = 0, so that a stage starts at r = 1")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
         """Build a net for each layer of this layout.

@@ -1,4 +1,4 @@
-"""Convolutional energies that know the level of a diffusion."""
+"""Convolutional energies that depend on the level of a diffusion."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ _CHANNELS = {"residual": 128, "plain": 64}
 
 @recipe
 class ConvTime(EnergyRecipe):
-    """One net per spatial layer and level: f(z, t) = Σ_i f_i(z_i, t) (arXiv 2405.13910).
+    """f(z, t) = Σ_i f_i(z_i, t), one convolutional net per spatial layer, for all levels t (arXiv 2405.13910).
 
     The published nets are `net = "residual"` with 128 channels for CIFAR-10 (2.1 M parameters for a layer of
-    20×16×16) and `net = "plain"` with 64 channels for CelebA-HQ-256. Published for layers from 8×8 on; smaller ones
-    are halved once. Without labels f starts small but not at 0: a spectrally normalised map cannot be 0.
+    20×16×16) and `net = "plain"` with 64 channels for CelebA-HQ-256. The paper's layers are 8×8 or larger; smaller
+    ones are halved once here. Without labels, f starts near 0 but not at 0, since a spectrally normalised map cannot
+    be 0.
+
+    Example:
+        >>> from hebm import ImageSpec, NVAETiny
+        >>> backbone = NVAETiny().build(ImageSpec(1, 32, 32))
+        >>> energy = ConvTime(channels=8).build(backbone.layout, levels=3)
+        >>> len(energy.nets) == len(backbone.layout)
+        True
     """
 
     net: str = option(
@@ -29,11 +37,11 @@ class ConvTime(EnergyRecipe):
     channels: int | None = option(
         None, doc="channels of every convolution; left out: 128 if residual, 64 if plain", low=1
     )
-    spectral_norm: bool = option(True, doc="hold the largest singular value of every weight near 1")
+    spectral_norm: bool = option(True, doc="keep the largest singular value of every weight near 1")
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
-        """Build one net for each layer of this layout; the same for any number of levels.
+        """Build one net for each layer of this layout, whatever the number of levels.
 
         Raises `ConfigError` for a layer that is not a map of at least 2x2.
         """

@@ -1,8 +1,8 @@
-"""The convolutional nets in the form that a chain evaluates: constants of t and the weights, S nets as one.
+"""The convolutional nets as a chain evaluates them: t and the weights are constant, and S nets are computed as one.
 
-S nets of one shape are the groups of a grouped convolution and the batches of a batched product; S = 1 is the plain
-case. Two maps of the same input are one map with twice the outputs. Time features are added as `(B, …)`, or, if the
-chain has one level, by the bias of the convolution.
+S nets of one shape are the groups of a grouped convolution and the batches of a batched matrix product. Two maps of the
+same input are merged into one with twice the outputs. Time features are added as `(B, …)`, or, if the chain has one
+level, as the bias of the convolution.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def transposed(maps: Sequence[LinearMap]) -> Tensor:
 
 
 class FoldedHalving(nn.Module):
-    """S halving blocks: both convolutions of the input as one.
+    """S halving blocks, with both convolutions of the input merged into one.
 
     Arguments:
         blocks: one per net, equal in shape.
@@ -65,7 +65,7 @@ class FoldedHalving(nn.Module):
 
 
 class FoldedDense(nn.Module):
-    """S dense blocks: both maps of the input as one.
+    """S dense blocks, with both maps of the input merged into one.
 
     Arguments:
         blocks: one per net, equal in shape.
@@ -117,10 +117,10 @@ class FoldedResidual(nn.Module):
     """S residual nets.
 
     Arguments:
-        shifts: what t adds to the input channels, per net, `(B, c)` or one row.
+        shifts: shift of the input channels by t, per net, `(B, c)` or one row.
         blocks: the halving blocks of each net.
         features: s per net, `(B, 128)` or one row.
-        head: of all nets.
+        head: the heads of all nets.
     """
 
     shift: Tensor
@@ -148,7 +148,7 @@ class FoldedPlain(nn.Module):
 
     Arguments:
         convs: the convolutions of each net.
-        head: of all nets.
+        head: the heads of all nets.
     """
 
     def __init__(self, convs: Sequence[Iterable[ConvMap]], head: FoldedHead) -> None:

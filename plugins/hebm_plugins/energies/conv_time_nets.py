@@ -1,4 +1,4 @@
-"""The two published convolutional nets of the diffusion-learned prior (arXiv 2405.13910), for any map from 2×2 on.
+"""The two published convolutional nets of the diffusion-learned prior (arXiv 2405.13910), for maps of 2×2 or more.
 
 e are the sinusoids of t and s = silu(time net of e). No map has a bias; every convolution has padding 1.
 """
@@ -19,9 +19,9 @@ from hebm_plugins.module_lists import ModuleList
 
 
 def halvings(shape: Shape, end: int) -> int:
-    """Return how often a map `(c, h, w)` is halved: until its longer side is below 2 `end`, at least once.
+    """Return how often a map `(c, h, w)` is halved: until its longer side is below 2 `end`, and at least once.
 
-    It stops before a side would vanish; 0 for a map that cannot be halved at all.
+    Halving stops before a side becomes 0, so the result is 0 for a map with a side of 1.
     """
     longer, shorter = max(shape[1:]), min(shape[1:])
     return min(max(1, longer.bit_length() - end.bit_length()), shorter.bit_length() - 1)
@@ -80,12 +80,12 @@ class DenseHead(nn.Module):
 
 
 class ResidualNet(TimeNet):
-    """The CIFAR-10 net: t shifts the input channels, residual blocks down to 2×2, two dense blocks.
+    """The CIFAR-10 net: a shift of the input channels by t, residual blocks down to 2×2, and two dense blocks.
 
     Arguments:
-        shape: of the layer, `(c, h, w)`, sides from 2 on.
-        channels: of every convolution.
-        logits: K.
+        shape: shape of the layer, `(c, h, w)`, with sides of at least 2.
+        channels: channels of every convolution.
+        logits: K, the number of outputs.
         spectral: normalise every weight.
     """
 
@@ -114,12 +114,12 @@ class ResidualNet(TimeNet):
 
 
 class PlainNet(TimeNet):
-    """The CelebA-HQ-256 net: convolutions down to 4×4, then two dense blocks, which alone see t.
+    """The CelebA-HQ-256 net: convolutions down to 4×4, then two dense blocks. Only the dense blocks see t.
 
     Arguments:
-        shape: of the layer, `(c, h, w)`, sides from 2 on.
-        channels: of every convolution.
-        logits: K.
+        shape: shape of the layer, `(c, h, w)`, with sides of at least 2.
+        channels: channels of every convolution.
+        logits: K, the number of outputs.
         spectral: normalise every weight.
     """
 

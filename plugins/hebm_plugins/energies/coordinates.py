@@ -1,14 +1,14 @@
-"""What a layer's net sees of latents.
+"""The inputs of a layer's net, by the name of a coordinate.
 
     z:              z_i
     u:              u_i = (z_i − μ_i(z_above)) / σ_i(z_above)
     z-given-above:  [z_i, μ_i, σ_i],  μ_i = z_i − σ_i u_i,  side by side as features or channels
 
-Each of them may come with the decoder's feature that p(z_i | z_above) is computed from, `with_feature(coordinate)`:
-then a net sees both, flat and side by side.
+Each can be combined with the decoder's feature from which p(z_i | z_above) is computed, `with_feature(coordinate)`.
+The net then sees both, flattened and concatenated.
 
-μ_i and σ_i are all that p_β(z_i | z_above) depends on, so they stand for the layers above in any backbone: the context
-that NCP-VAE's classifiers r_i(z_i, c(z_above)) are conditioned on, where c are features of one decoder.
+μ_i and σ_i determine p_β(z_i | z_above), so in any backbone they can represent the layers above. They take the place of
+the context c(z_above), features of a specific decoder, in NCP-VAE's classifiers r_i(z_i, c(z_above)).
 
 References:
     A Contrastive Learning Approach for Training Variational Autoencoder Priors, arXiv 2010.02917.
@@ -26,28 +26,29 @@ from hebm.latents import LatentLayout, Latents
 Shape = tuple[int, ...]
 
 COORDINATES = ("z", "u", "z-given-above")
-"""The names of what a layer's net can see."""
+"""The names of the inputs of a layer's net."""
 
 COORDINATE_DOC = (
-    "what the nets see: latents z, standardised u, or z-given-above: z_i with mean and deviation of p(z_i | above)"
+    "input of the nets: latents z, standardised u, or z-given-above, which is z_i with the mean and standard deviation "
+    "of p(z_i | above)"
 )
-"""For the option of that name."""
+"""Description of the option `coordinate`."""
 
 _FEATURE = " with feature"
 
 
 def with_feature(coordinate: str) -> str:
-    """Return the name of a coordinate together with the decoder's feature at the layer."""
+    """Return the name of the input that combines a coordinate with the decoder's feature at the layer."""
     return coordinate + _FEATURE
 
 
 def sees(coordinate: str) -> tuple[str, ...]:
-    """Return what an energy of this coordinate sees, as in `EnergyFn.sees`."""
+    """Return the value of `EnergyFn.sees` for an energy with this coordinate."""
     return ("latents", "features") if coordinate.endswith(_FEATURE) else ("latents",)
 
 
 def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tensor, ...]:
-    """Return what the net of each layer sees, `(B, *shape_i)`, top first; shapes are those of `seen_shapes`.
+    """Return the input of each layer's net, `(B, *shape_i)`, top first; `seen_shapes` returns the shapes.
 
     Arguments:
         latents: u `(B, D)`, and z and σ of every layer.
@@ -66,7 +67,7 @@ def seen(latents: Latents, layout: LatentLayout, coordinate: str) -> tuple[Tenso
 
 
 def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int) -> Tensor:
-    """Return `seen` of one layer alone, `(B, *shape)`; 0 is the top."""
+    """Return `seen` of one layer only, `(B, *shape)`; 0 is the top."""
     if coordinate.endswith(_FEATURE):
         part = seen_of(latents, layout, coordinate.removesuffix(_FEATURE), layer)
         return _side_by_side(part, latents.features[layer])
@@ -77,7 +78,7 @@ def seen_of(latents: Latents, layout: LatentLayout, coordinate: str, layer: int)
 
 
 def seen_shapes(layout: LatentLayout, coordinate: str) -> tuple[Shape, ...]:
-    """Return the shape of what the net of each layer sees, without the batch dimension, top first."""
+    """Return the input shape of each layer's net, without the batch dimension, top first."""
     if coordinate.endswith(_FEATURE):
         parts = seen_shapes(layout, coordinate.removesuffix(_FEATURE))
         pairs = zip(parts, layout.features, strict=True)
@@ -87,11 +88,11 @@ def seen_shapes(layout: LatentLayout, coordinate: str) -> tuple[Shape, ...]:
 
 
 def _side_by_side(part: Tensor, feature: Tensor) -> Tensor:
-    """Return both, flat, `(B, d + d_f)`."""
+    """Return both tensors, flattened and concatenated, `(B, d + d_f)`."""
     return torch.cat([part.flatten(1), feature.flatten(1)], dim=1)
 
 
 def _given_above(z: Tensor, sigma: Tensor, u: Tensor) -> Tensor:
-    """Return [z, μ, σ] of one layer, all `(B, *shape)` but σ, which may be broadcastable to it."""
+    """Return [z, μ, σ] of one layer; z and u are `(B, *shape)`, and σ is broadcastable to this shape."""
     sigma = sigma.expand_as(z)
     return torch.cat([z, z - sigma * u, sigma], dim=1)

@@ -1,4 +1,4 @@
-"""Energies of each layer together with the decoder's feature that the layer's prior is computed from."""
+"""Energies of each layer together with the decoder's feature from which the layer's prior is computed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from hebm_plugins.energies.mlp_time import MLPTimeNet
 
 @recipe
 class FeatureMLP(EnergyRecipe):
-    """One perceptron per layer that also sees the decoder's feature there: f(z) = Σ_i MLP_i([z_i, feature_i]).
+    """f(z) = Σ_i MLP_i([z_i, feature_i]), one perceptron per layer, with the decoder's feature at that layer.
 
-    The feature is what p(z_i | z_above) is computed from, so f_i sees how the layer fits those above it. In the
-    diffusion prior the level t is added to every hidden layer, as in `mlp-time`. NVAE's features are maps of the
-    decoder's top-down pass; `two-layer` and `hvae`, whose layers depend on the layer above alone, show that layer.
+    p(z_i | z_above) is computed from this feature, so f_i sees how well a layer fits the layers above. In the diffusion
+    prior the level t is added to every hidden layer, as in `mlp-time`. For NVAE the features are maps of the decoder's
+    top-down pass. For `two-layer` and `hvae`, where a layer depends only on the one above, they are that layer.
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> layout = TwoLayer(z_dims=(2, 8)).build(ImageSpec(1, 28, 28)).layout
+        >>> len(FeatureMLP(width=16).build(layout).nets)
+        2
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
@@ -34,9 +40,9 @@ class FeatureMLP(EnergyRecipe):
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )
     coordinate: str = option("z", doc=f"with the feature, {COORDINATE_DOC}", choices=COORDINATES)
-    dropout: float = option(0.0, doc="of every hidden layer, in training only", low=0, high=0.99)
+    dropout: float = option(0.0, doc="dropout rate of every hidden layer, in training only", low=0, high=0.99)
     gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> EnergyFn:
         """Build a net for each layer. Raises `ConfigError` if the backbone does not show its decoder's features."""

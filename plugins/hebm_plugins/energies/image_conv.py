@@ -1,9 +1,9 @@
-"""Energies of what the decoder makes of latents: the decoded image, or the feature that it is computed from.
+"""Energies of the decoded image, or of the decoder's last feature, from which the image is computed.
 
     log p(u) = f(E[x | T(u)]) + log N(u; 0, I) − log Z
 
-In a deep hierarchy most of u is noise that the decoder ignores. A net of u, or of one layer each, learns this noise; a
-net of what is decoded sees how the layers fit together.
+In a deep hierarchy the decoder ignores most of u. A net of u, or of single layers, fits this noise. A net of the
+decoder's output sees how well the layers fit together.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hebm.tilts import expect_shown
 from hebm_plugins.energies.layerwise import expect_one_level, started
 
 _SMALLEST = 4
-"""Maps are halved until their longer side is this or less."""
+"""Maps are halved until their longer side is at most this."""
 
 
 class ImageEnergy(EnergyFn):
-    """f(E[x|z]) by one net.
+    """f(E[x|z]), computed by one net.
 
     Arguments:
         net: images `(B, C, H, W)` → `(B, K)`.
@@ -44,12 +44,12 @@ class ImageEnergy(EnergyFn):
         return f
 
     def seen(self, latents: Latents) -> Tensor:
-        """Return what the net sees."""
+        """Return the input of the net."""
         return latents.image
 
 
 class FeatureEnergy(ImageEnergy):
-    """f of the feature that the image is computed from, by one net."""
+    """f(d), computed by one net, where d is the decoder's last feature."""
 
     sees = ("last-feature",)
 
@@ -85,30 +85,40 @@ def head(inputs: int, width: int, dropout: float, logits: int, zero: bool) -> li
 
 
 _TIMELESS = 'use prior.energy.type = "feature-mlp", or prior.type = "multi-stage"'
-_DROPOUT = "of the flattened map, in training only"
-PENALTY_DOC = "w of (w/2) E |∇f|² by what f sees, at posterior draws, in the loss (R1, arXiv 1801.04406); 0 for none"
+_DROPOUT = "dropout rate of the flattened map, in training only"
+PENALTY_DOC = (
+    "w of the penalty (w/2) E |∇f|² in the loss, the gradient by the input of f at posterior draws (R1, "
+    "arXiv 1801.04406); 0 for none"
+)
 
 
 @recipe
 class ImageConv(EnergyRecipe):
-    """One convolutional net of the decoded image: f(E[x|z]).
+    """f(E[x|z]), one convolutional net of the decoded image.
 
-    Convolutions 5×5 (`channels`) and 3×3 (twice as many), all with stride 2 and SiLU: three, and as many more as it
-    takes until the longer side is at most 4 (one more at 64 pixels, three more at 256). Then dropout, a hidden linear
-    layer and the output. With the defaults it has 187,585 weights for images of 1×28×28.
+    The net has a 5×5 convolution (`channels`) and 3×3 convolutions (twice as many channels), all with stride 2 and
+    SiLU, until the longer side is at most 4. There are at least three; images of 64 pixels need one more, and images of
+    256 pixels three more. Dropout, a hidden linear layer and the output follow. With the defaults the net has 187,585
+    weights for images of 1×28×28.
 
-    In training, images are rounded to 8-bit levels and each is shifted by its own random number of pixels, with the
-    edge repeated. Chains, scores and evaluation use the decoded image itself.
+    In training, images are rounded to 8-bit levels, and each is shifted by a random number of pixels, with repeated
+    edges. Chains, scores and evaluation use the decoded image unchanged. This net is not from a paper.
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> energy = ImageConv().build(TwoLayer().build(ImageSpec(1, 28, 28)).layout)
+        >>> sum(p.numel() for p in energy.parameters())
+        187585
     """
 
-    channels: int = option(32, doc="of the first convolution; the others have twice as many", low=1)
+    channels: int = option(32, doc="channels of the first convolution; the others have twice as many", low=1)
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
     shift: int = option(
         1, doc="largest random shift of the image in training, each way; 0 for none", unit="px", low=0, high=1024
     )
     gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ImageEnergy:
         """Build the net. Raises `ConfigError` if the backbone does not show the image, and for several levels."""
@@ -126,20 +136,27 @@ class ImageConv(EnergyRecipe):
 
 @recipe
 class FeatureConv(EnergyRecipe):
-    """One convolutional net of the decoder's last feature map, from which the image is computed.
+    """f(d), one convolutional net of the decoder's last feature map d, from which the image is computed.
 
-    A chain does not run the image head. Convolutions 3×3: one with stride 1, then one with stride 2 for each halving
-    until the longer side is at most 4, all with SiLU. Then dropout, a hidden linear layer and the output.
+    Chains do not run the image head. The net has a 3×3 convolution with stride 1, then 3×3 convolutions with stride 2
+    until the longer side is at most 4, all with SiLU. Dropout, a hidden linear layer and the output follow. This net is
+    not from a paper.
+
+    Example:
+        >>> from hebm import ImageSpec, NVAETiny
+        >>> energy = FeatureConv(channels=8).build(NVAETiny().build(ImageSpec(1, 32, 32)).layout)
+        >>> energy.sees
+        ('last-feature',)
     """
 
-    channels: int = option(64, doc="of every convolution", low=1)
+    channels: int = option(64, doc="channels of every convolution", low=1)
     width: int = option(128, doc="units of the hidden linear layer", low=1)
     dropout: float = option(0.1, doc=_DROPOUT, low=0, high=0.99)
     shift: int = option(
         0, doc="largest random shift of the map in training, each way; 0 for none", unit="px", low=0, high=1024
     )
     gradient_penalty: float = option(0.0, doc=PENALTY_DOC, low=0)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> FeatureEnergy:
         """Build the net. Raises `ConfigError` unless the backbone shows a last feature map, and for several levels."""

@@ -1,4 +1,4 @@
-"""Energies f_i by one net per layer, and what recipes of energies without time have in common."""
+"""Energies with one net f_i per layer, and functions shared by the recipes of energies without time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hebm_plugins.energies.coordinates import seen, seen_of, sees
 
 
 class LayerwiseEnergy(EnergyFn):
-    """f_i(z_i) by one net per layer, the prior's tilt being their sum.
+    """f_i(z_i), one net per layer. The tilt of the prior is their sum.
 
     Arguments:
-        nets: one per layer, top first, → `(B, K)`; each sees `(B, *shape_i)`, or `(B, size_i)` if `flat`.
-        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
+        nets: one per layer, top first. Each maps `(B, *shape_i)`, or `(B, size_i)` if `flat`, to `(B, K)`.
+        coordinate: the input of the nets, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
-        flat: flatten what a net sees.
+        flat: flatten the inputs.
         gradient_penalty: weight of `EnergyFn.penalty`.
     """
 
@@ -42,7 +42,7 @@ class LayerwiseEnergy(EnergyFn):
         return torch.stack([self._score(net, part) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, K)` of one layer, by its net alone."""
+        """Return log tilts `(B, K)` of one layer. Only the net of this layer runs."""
         return self._score(self.nets[layer], seen_of(latents, self.layout, self.coordinate, layer))
 
     def _score(self, net: nn.Module, part: Tensor) -> Tensor:
@@ -51,18 +51,20 @@ class LayerwiseEnergy(EnergyFn):
 
 
 def last_of(net: nn.Sequential) -> nn.Linear:
-    """Return the linear layer that a net ends with."""
+    """Return the last linear layer of a net."""
     return next(part for part in reversed(net) if isinstance(part, nn.Linear))
 
 
 def started(out: nn.Linear, zero: bool) -> None:
-    """Set a net's last layer to 0 if `zero`, so that f = 0: the tilted prior starts as its base."""
+    """Set a net's last layer to 0 if `zero`, so that f = 0 and the tilted prior starts as its root."""
     if zero:
         nn.init.zeros_(out.weight)
         nn.init.zeros_(out.bias)
 
 
 def expect_one_level(levels: int, name: str, instead: str = "use a time-aware energy") -> None:
-    """Raise `ConfigError` if a prior asks the energy `name`, which knows no time, for more than one level."""
+    """Raise `ConfigError` if a prior has more than one level and the energy `name` does not depend on time."""
     if levels > 1:
-        raise ConfigError(f"prior.energy: {name!r} knows no time, and this prior asks for {levels} levels; {instead}")
+        raise ConfigError(
+            f"prior.energy: {name!r} does not depend on time, and this prior has {levels} levels; {instead}"
+        )

@@ -1,4 +1,4 @@
-"""Energies f_i(z_i, t) by one net per layer, and the folding of such nets for a chain."""
+"""Energies with one net f_i(z_i, t) per layer, and their form for chains at fixed t."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class TimeNet(nn.Module, ABC):
     def fold(cls, nets: Sequence[Self], e: Tensor) -> nn.Module:
         """Return S nets of one shape as one, `(B, S, *shape)` → `(B, S, K)`, for fixed e and weights.
 
-        Called without gradients. Each weight is taken once: in training every spectral norm advances by one iteration.
+        Call it without gradients. It reads each weight once: in training every spectral norm advances by one iteration.
         """
 
 
 class LayerwiseTimeEnergy(EnergyFn):
-    """f_i(z_i, t) by one net per layer, the tilt at level t being their sum (arXiv 2405.13910).
+    """f_i(z_i, t), one net per layer. The tilt at level t is their sum (arXiv 2405.13910).
 
     Arguments:
         nets: one per layer, top first.
-        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
+        coordinate: the input of the nets, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
-        together: evaluate the nets of equally shaped layers as one, once they are folded.
+        together: whether `folded` merges the nets of layers with the same shape into one.
         gradient_penalty: weight of `EnergyFn.penalty`.
     """
 
@@ -63,7 +63,7 @@ class LayerwiseTimeEnergy(EnergyFn):
         return torch.stack([net(part, e) for net, part in zip(self.nets, parts, strict=True)], dim=1)
 
     def of_layer(self, latents: Latents, layer: int, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, K)` of one layer at levels t `(B,)`; only this net runs and advances spectral norms."""
+        """Return log tilts `(B, K)` of one layer at levels t `(B,)`. Only the net of this layer runs."""
         part = seen_of(latents, self.layout, self.coordinate, layer)
         f: Tensor = self.nets[layer](part, self._sinusoids(t))
         return f
@@ -73,10 +73,10 @@ class LayerwiseTimeEnergy(EnergyFn):
 
     @torch.no_grad()
     def folded(self, t: Tensor | None = None) -> FoldedLayerwise:
-        """Return the same f for chains at the levels t: what depends only on t and the weights is computed once.
+        """Return the same f for chains at levels t. What depends only on t and the weights is computed once.
 
-        It holds constants, so only z has a gradient. In training mode every spectral norm advances by one iteration
-        here and then stays (the published code advances it at every step of the chain).
+        The weights are constants, so only z has a gradient. In training mode every spectral norm advances by one
+        iteration here and is then fixed. The published code advances it at every step of the chain.
         """
         e = self._sinusoids(distinct(t))
         groups = self._groups()
@@ -84,7 +84,7 @@ class LayerwiseTimeEnergy(EnergyFn):
         return FoldedLayerwise(nets, groups, self.coordinate, self.layout)
 
     def _groups(self) -> list[list[int]]:
-        """Return groups of layers whose nets have weights of the same shapes, or each layer on its own."""
+        """Return groups of layers whose nets have the same shapes; without `together`, one group per layer."""
         if not self.together:
             return [[i] for i in range(len(self.nets))]
         groups: dict[tuple[object, ...], list[int]] = {}
@@ -99,7 +99,7 @@ class FoldedLayerwise(EnergyFn):
     Arguments:
         nets: one per group, `(B, S, *shape)` → `(B, S, K)`.
         groups: the layers of each group.
-        coordinate: what they see, one of `COORDINATES`, or `with_feature` of it.
+        coordinate: the input of the nets, one of `COORDINATES`, or `with_feature` of it.
         layout: splits u.
     """
 

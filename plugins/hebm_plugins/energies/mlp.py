@@ -24,9 +24,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def mlp(sizes: tuple[int, ...], activation: str, dropout: float | None = None) -> nn.Sequential:
-    """Build linear layers between `sizes`, with an activation after each but the last, and dropout after that.
+    """Build linear layers of the given sizes, each but the last followed by an activation and dropout.
 
-    Without dropout (None) the net has no such module, and other names of its weights than at a rate of 0.
+    With `dropout = None` the net has no dropout modules, so its weights have other names than with a rate of 0.
     """
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
@@ -44,7 +44,7 @@ def per_layer(value: int | tuple[int, ...], layers: int, key: str) -> tuple[int,
 
 
 class ConcatEnergy(EnergyFn):
-    """f(z) by one net over the concatenation of all layers.
+    """f(z), one net over the concatenation of all layers.
 
     Arguments:
         net: `(B, D)` → `(B, K)`.
@@ -63,15 +63,22 @@ class ConcatEnergy(EnergyFn):
 
 @recipe
 class MLPConcat(EnergyRecipe):
-    """One net over all layers: f(z) = MLP([z_L, …, z_1]), as in the hierarchical-features EBM (ICCV 2023)."""
+    """f(z) = MLP([z_L, …, z_1]), one net over all layers, as in the hierarchical-features EBM (ICCV 2023).
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> energy = MLPConcat(width=16).build(TwoLayer(z_dims=(2, 8)).build(ImageSpec(1, 28, 28)).layout)
+        >>> energy.net[0].in_features
+        10
+    """
 
     width: int = option(128, doc="units of every hidden layer", low=1)
     depth: int = option(2, doc="hidden layers", low=1, high=1000)
     activation: str = option(
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )
-    coordinate: str = option("z", doc="what the net sees: latents z or standardised u", choices=("z", "u"))
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
+    coordinate: str = option("z", doc="input of the net: latents z or standardised u", choices=("z", "u"))
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ConcatEnergy:
         """Build the net for this layout."""
@@ -83,9 +90,15 @@ class MLPConcat(EnergyRecipe):
 
 @recipe
 class MLP(EnergyRecipe):
-    """One net per layer: f(z) = Σ_i MLP_i(z_i) (arXiv 2306.06323; spatial layers are flattened).
+    """f(z) = Σ_i MLP_i(z_i), one net per layer (arXiv 2306.06323). Spatial layers are flattened.
 
     The published nets are `width = [100, 200], depth = [2, 3], activation = "leaky-relu", zero_init = false`.
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> energy = MLP(width=(100, 200), depth=(2, 3)).build(TwoLayer().build(ImageSpec(1, 28, 28)).layout)
+        >>> len(energy.nets)
+        2
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
@@ -96,7 +109,7 @@ class MLP(EnergyRecipe):
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself")
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseEnergy:
         """Build a net for each layer of this layout."""

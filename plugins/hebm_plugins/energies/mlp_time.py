@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons that know the level of a diffusion."""
+"""Multi-layer perceptrons that depend on the level of a diffusion."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class MLPTimeNet(TimeNet):
     """x ← a(W_k x + b_k + V_k s) for every hidden layer k, then W x + b; s = silu(time net of sinusoids of t).
 
     Arguments:
-        size: elements of the layer; a map is flattened.
-        width: of every hidden layer.
-        depth: hidden layers.
-        logits: K.
-        activation: a, by name.
+        size: number of elements of the layer; a map is flattened.
+        width: units of every hidden layer.
+        depth: number of hidden layers.
+        logits: K, the number of outputs.
+        activation: the name of a.
         spectral: normalise every weight.
-        dropout: of every hidden layer in training.
+        dropout: dropout rate of every hidden layer in training.
     """
 
     def __init__(
@@ -96,9 +96,15 @@ class FoldedMLP(nn.Module):
 
 @recipe
 class MLPTime(EnergyRecipe):
-    """One perceptron per layer and level, f(z, t) = Σ_i MLP_i(z_i, t), t added to every hidden layer (flat latents).
+    """f(z, t) = Σ_i MLP_i(z_i, t), one perceptron per layer for all levels t, added to every hidden layer.
 
-    For the diffusion-learned prior (arXiv 2405.13910) on layers that are not maps, where nothing is published.
+    This is for the diffusion-learned prior (arXiv 2405.13910) on flat layers, for which the paper has no nets.
+
+    Example:
+        >>> from hebm import ImageSpec, TwoLayer
+        >>> energy = MLPTime(width=16).build(TwoLayer().build(ImageSpec(1, 28, 28)).layout, levels=3)
+        >>> len(energy.nets)
+        2
     """
 
     width: int | tuple[int, ...] = option(128, doc="units of every hidden layer; one number or one per layer", low=1)
@@ -109,11 +115,11 @@ class MLPTime(EnergyRecipe):
         "silu", doc="activation between layers (leaky-relu has slope 0.2)", choices=tuple(ACTIVATIONS)
     )
     coordinate: str = option("z", doc=COORDINATE_DOC, choices=COORDINATES)
-    zero_init: bool = option(True, doc="start at f = 0, the base prior itself; not with spectral_norm")
-    spectral_norm: bool = option(False, doc="hold the largest singular value of every weight near 1")
+    zero_init: bool = option(True, doc="start at f = 0, where the prior is its root; not with spectral_norm")
+    spectral_norm: bool = option(False, doc="keep the largest singular value of every weight near 1")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> LayerwiseTimeEnergy:
-        """Build a net for each layer of this layout; it is the same for any number of levels.
+        """Build a net for each layer of this layout, whatever the number of levels.
 
         Raises `ConfigError` for `zero_init` with `spectral_norm`: a normalised weight cannot be 0.
         """

@@ -2,10 +2,9 @@
 
     M = W as a matrix (out, −1),    v ← M'u / ‖M'u‖,    u ← Mv / ‖Mv‖,    W_eff = W / (u'Mv)
 
-One such power iteration per forward in training, none in evaluation. For the gradient u and v are constants, M in
-u'Mv is not. This is `torch.nn.utils.spectral_norm` as the published code of arXiv 2405.13910 uses it, with one
-deviation: u and v are iterated when they are made. Unconverged ones, evaluated before any training, can have u'Mv
-near 0, and f then explodes.
+Each forward pass makes one power iteration in training and none in evaluation. In the gradient u and v are constants,
+and M is not. This is `torch.nn.utils.spectral_norm` as in the published code of arXiv 2405.13910, with one difference:
+u and v are iterated when they are created. Without that, u'Mv can be near 0 before training, and f explodes.
 
 References:
     Spectral Normalization for Generative Adversarial Networks, arXiv 1802.05957.
@@ -27,7 +26,7 @@ class SpectralNorm(nn.Module):
     """W ↦ W / (u'Mv).
 
     Arguments:
-        weight: the weight that it will be given, `(out, …)`; its values warm u and v up.
+        weight: the initial weight `(out, …)`, on which u and v are iterated.
     """
 
     u: Tensor
@@ -88,7 +87,7 @@ class ConvMap(nn.Conv2d):
 
     Arguments:
         inputs, outputs: channels.
-        size: of the kernel.
+        size: kernel size.
         stride: 2 with `size = 4` halves a map.
         spectral: normalise the weight.
     """

@@ -1,4 +1,4 @@
-"""Energies that see the context next to the latents."""
+"""Energies that see the context in addition to the latents."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ContextEnergy(EnergyFn):
     """f(z, c): another energy on latents [z_i, c], each layer flat with c appended.
 
     Arguments:
-        energy: made for flat layers of sizes d_i + d_c.
-        layout: of the latents without c.
+        energy: an energy for flat layers of sizes d_i + d_c.
+        layout: the latent layout without c.
     """
 
     def __init__(self, energy: EnergyFn, layout: LatentLayout) -> None:
@@ -47,7 +47,7 @@ class ContextEnergy(EnergyFn):
     def _joined(self, latents: Latents) -> Latents:
         """Append c to each layer's z and u, with σ = 1."""
         if latents.context is None:
-            raise ConfigError("prior.energy: 'with-context': these latents have no context; use the energy itself")
+            raise ConfigError("prior.energy: 'with-context': these latents have no context; use the inner energy alone")
         c = latents.context.flatten(1)
         z = [torch.cat([part.flatten(1), c], dim=1) for part in latents.z]
         u = torch.cat([part for layer in self.layout.split(latents.u) for part in (layer.flatten(1), c)], dim=1)
@@ -61,19 +61,26 @@ class ContextEnergy(EnergyFn):
 
 @recipe
 class WithContext(EnergyRecipe):
-    """f(z, c): an energy for flat layers (mlp, mlp-concat, mlp-time) that sees the context with each layer's latents.
+    """f([z_i, c]): an energy for flat layers (mlp, mlp-concat, mlp-time) that also sees the context c at each layer.
 
-    For backbones whose layers are conditioned on a context: dvp. Without it an energy sees z alone and learns an
-    average over contexts, unless its coordinate is z-given-above, whose μ_i and σ_i follow c.
+    Use it with backbones whose layers are conditioned on a context, such as dvp. Without the context, an energy learns
+    an average over contexts, unless its coordinate is z-given-above, where μ_i and σ_i depend on c.
+
+    Example:
+        >>> from hebm import DVP, ImageSpec
+        >>> layout = DVP().build(ImageSpec(1, 28, 28)).layout
+        >>> energy = WithContext(energy=MLP(width=16)).build(layout)
+        >>> energy.count(layout) == len(layout)
+        True
     """
 
-    energy: EnergyRecipe = option(factory=MLP, doc="the energy to extend; it is built for layers of d_i + d_c numbers")
+    energy: EnergyRecipe = option(factory=MLP, doc="the energy to extend, built for layers of d_i + d_c elements")
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ContextEnergy:
         """Build the energy. Raises `ConfigError` for a layout without a context."""
         if layout.context is None:
             raise ConfigError(
-                'prior.energy.type = "with-context": this backbone has no context; use the energy itself, or '
+                'prior.energy.type = "with-context": this backbone has no context; use the inner energy alone, or '
                 'backbone.type = "dvp"'
             )
         size = math.prod(layout.context)
@@ -81,7 +88,7 @@ class WithContext(EnergyRecipe):
         energy = self.energy.build(flat, logits, levels)
         if seen := sees_of(energy):
             raise ConfigError(
-                f'prior.energy.type = "with-context": its energy sees {" and ".join(map(repr, seen))}, which the '
-                "decoder computes from the context too; use that energy itself"
+                f'prior.energy.type = "with-context": the inner energy sees {" and ".join(map(repr, seen))}, which '
+                "already depends on the context; use that energy alone"
             )
         return ContextEnergy(energy, layout)

@@ -21,8 +21,8 @@ class HVAEBackbone(InferringBackbone):
     Arguments:
         layout: flat or spatial layers, top first.
         conditionals: p(z_i|z_{i+1}) for every layer but the top, top first.
-        generator: z_1 → pixel parameters `(B, P, H, W)`.
-        pixels: pixel parameters → p(x|z).
+        generator: maps z_1 to pixel parameters `(B, P, H, W)`.
+        pixels: maps pixel parameters to p(x|z).
         inference: q(z|x).
         kl_warmup: fraction of the training steps over which the KL's weight rises from 0 to 1.
     """
@@ -41,7 +41,7 @@ class HVAEBackbone(InferringBackbone):
         self.conditionals, self.generator, self.inference = nn.ModuleList(conditionals), generator, inference
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """Return p(z_layer|z_above); `like` gives the top layer's device and type."""
+        """Return p(z_layer|z_above); `like` sets the device and type of the top layer."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_ones(()))
         prior: Normal = self.conditionals[layer - 1](above)
@@ -74,11 +74,11 @@ class HVAEBackbone(InferringBackbone):
         return self.pixels(self.generator(latents.z[-1]))
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return z_{i+1}, all that p(z_i|z_{i+1}) depends on; ones for the top layer."""
+        """Return z_{i+1} for each layer, the only input of p(z_i|z_{i+1}); ones for the top layer."""
         return torch.ones_like(latents.u[:, :1]), *latents.z[:-1]
 
     def last_feature(self, latents: Latents) -> Tensor:
-        """Return z_1, all that p(x|z_1) depends on."""
+        """Return z_1, the only input of p(x|z_1)."""
         return latents.z[-1]
 
     def generative(self) -> tuple[nn.Module, ...]:
@@ -88,8 +88,8 @@ class HVAEBackbone(InferringBackbone):
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
-        The KL of a layer is analytic where q(z_i|·) and z_{i+1} are independent given what q was told: every layer of
-        a shared path, the top of a bottom-up chain. Elsewhere it is log q(z_i|·) − log p(z_i|z_{i+1}) of the draw.
+        The KL is analytic for every layer of a shared path, and for the top layer of a bottom-up chain. There q(z_i|·)
+        is independent of z_{i+1} given its inputs. Elsewhere it is the estimate log q(z_i|·) − log p(z_i|z_{i+1}).
         """
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)

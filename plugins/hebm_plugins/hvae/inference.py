@@ -25,10 +25,10 @@ class Inferred(NamedTuple):
 
 
 class BottomUp(nn.Module):
-    """q(z|x) = q(z_1|x) Π_{i<L} q(z_{i+1}|z_i): a layer is inferred from the draw of the one below.
+    """q(z|x) = q(z_1|x) Π_{i<L} q(z_{i+1}|z_i): each layer is inferred from the draw of the layer below.
 
     Arguments:
-        layers: nets of z_1, then of each layer above it.
+        layers: q(z_1|x), then q(z_{i+1}|z_i) from the bottom up.
     """
 
     def __init__(self, layers: Sequence[ConditionalNormal]) -> None:
@@ -48,11 +48,11 @@ class BottomUp(nn.Module):
 class SharedPath(nn.Module):
     """q(z|x) = Π_i q(z_i|h_i), h_1 = e_1(x), h_{i+1} = e_{i+1}(h_i): layers share a deterministic path.
 
-    Given x they are independent.
+    The layers are independent given x.
 
     Arguments:
-        paths: e_i, the lowest first.
-        heads: h_i → q(z_i|h_i), the lowest first.
+        paths: e_i, from the bottom up.
+        heads: q(z_i|h_i), from the bottom up.
     """
 
     def __init__(self, paths: Sequence[nn.Module], heads: Sequence[ConditionalNormal]) -> None:

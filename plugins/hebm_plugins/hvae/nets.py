@@ -1,7 +1,7 @@
-"""The networks of the convolutional hierarchy: from one level of the pyramid to another.
+"""The networks of the convolutional hierarchy, which map one level of the pyramid to another.
 
-They have no normalisation: the second layer of every residual block starts at zero instead, so that a deep path
-starts as a shallow one, rows stay independent, and processes have no statistics to keep in step.
+They have no normalisation layers. Instead, the second layer of every residual block starts at zero, so a deep path
+starts as a shallow one. Rows stay independent, and processes need not synchronise statistics.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hebm_plugins.hvae.pyramid import Pyramid
 
 
 class ResidualBlock(nn.Module):
-    """h + second(SiLU(first(SiLU(h)))), `second` starting at zero.
+    """h + second(SiLU(first(SiLU(h)))), where `second` starts at zero.
 
     Arguments:
-        first, second: layers that keep the shape of h.
+        first, second: layers that preserve the shape of h.
     """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
@@ -52,20 +52,20 @@ def step_between(pyramid: Pyramid, a: int, b: int) -> nn.Module:
 
 
 def blocks_at(pyramid: Pyramid, level: int, count: int) -> list[nn.Module]:
-    """Return a level's residual blocks; none at the image's own resolution, where they would cost most."""
+    """Return the residual blocks of a level. The image's own resolution has none, since they would be expensive."""
     width = pyramid.features(level)
     first_and_second = ((layer_at(pyramid, level, width, width) for _ in range(2)) for _ in range(count))
     return [ResidualBlock(*pair) for pair in first_and_second] if level else []
 
 
 class Path(nn.Module):
-    """Tensors at level a → tensors at level b, through the features of every level between.
+    """Map tensors at level a to tensors at level b, through all levels in between.
 
     Arguments:
-        pyramid: sizes and widths.
-        a, b: levels; neighbours are joined by one layer. Where they are the same level, its blocks remain.
-        channels: of the input, and of the output.
-        blocks: residual blocks after every step.
+        pyramid: sizes and widths of the levels.
+        a, b: levels. One layer connects neighbours; if a = b, the path has only the blocks of the level.
+        channels: channels of the input and of the output.
+        blocks: number of residual blocks after every step.
     """
 
     def __init__(self, pyramid: Pyramid, a: int, b: int, channels: tuple[int, int], blocks: int) -> None:
@@ -88,10 +88,10 @@ class Path(nn.Module):
 class ConditionalNormal(nn.Module):
     """N(μ(h), σ(h)²), [μ, s] = net(h), log σ = b tanh(s / b).
 
-    Without the bound a tilt f(T(u)) of a lower layer may grow as exp exp u, and prior chains diverge.
+    Without the bound, a tilt f(T(u)) of a lower layer may grow as exp exp u, and chains of the prior diverge.
 
     Arguments:
-        net: gives 2c channels for a layer of c.
+        net: has 2c output channels for a layer of c channels.
         bound: b, greater than 0.
     """
 

@@ -1,4 +1,4 @@
-"""Where latent layers may live: the image, its halvings, and a flat vector."""
+"""The resolutions of latent layers: the image, its halvings, and a flat vector."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
 
 SMALLEST = 4
-"""Pixels a side of the coarsest map, at least."""
+"""Smallest side of the coarsest map, in pixels."""
 USUAL = 7
-"""Pixels a side of a spatial layer by default, at least."""
+"""Smallest side of a spatial layer by default, in pixels."""
 WIDEST = 4
 """Limit on the channels of a map, as a multiple of the channels of the first halving."""
 
@@ -20,9 +20,10 @@ class Pyramid:
     """Level 0 is the image, level k its k-th halving (k ≤ depth), level depth + 1 a flat vector.
 
     Arguments:
-        height, width: of the image.
-        depth: how often it is halved before it is flattened.
-        channels: feature channels of level 1; half as many at level 0, twice and four times above it.
+        height, width: height and width of the image.
+        depth: number of halvings before the flat level.
+        channels: feature channels of level 1. Level 0 has half as many, higher levels twice and then four times as
+            many.
         units: features of the flat level.
     """
 
@@ -39,11 +40,11 @@ class Pyramid:
 
     @property
     def middle(self) -> int:
-        """Return the level whose map is the smallest of at least 7 pixels a side (7×7, 8×8); at least 1."""
+        """Return the coarsest level with sides of at least 7 pixels (7×7 or 8×8), but at least level 1."""
         return max(k for k in range(1, self.depth + 1) if k == 1 or min(self.size(k)) >= USUAL)
 
     def size(self, level: int) -> tuple[int, int]:
-        """Return height and width of a level's map; not for the flat one."""
+        """Return height and width of a level's map. The flat level has none."""
         return self.height >> level, self.width >> level
 
     def features(self, level: int) -> int:
@@ -53,7 +54,7 @@ class Pyramid:
         return max(1, self.channels // 2) if level == 0 else self.channels * min(2 ** (level - 1), WIDEST)
 
     def shape(self, level: int, channels: int) -> tuple[int, ...]:
-        """Shape of a latent layer: `(channels,)` if flat, else `(channels, height, width)`."""
+        """Return the shape of a latent layer: `(channels,)` if flat, otherwise `(channels, height, width)`."""
         return (channels,) if level == self.flat else (channels, *self.size(level))
 
 
@@ -68,13 +69,13 @@ def pyramid_for(images: ImageSpec, channels: int, units: int) -> Pyramid:
     if not depth:
         raise ConfigError(
             f"backbone: images of {images.height}x{images.width} pixels cannot be halved (both sides must be even and "
-            f"at least {2 * SMALLEST}): resize or pad them, to 32x32 say"
+            f"at least {2 * SMALLEST}); resize or pad them, for example to 32x32"
         )
     return Pyramid(images.height, images.width, depth, channels, units)
 
 
 def levels_of(strides: tuple[int, ...], pyramid: Pyramid) -> tuple[int, ...]:
-    """Return the level of each layer, top first; stride 0 is the flat one.
+    """Return the level of each layer, top first; stride 0 is the flat level.
 
     Raises `ConfigError` for no layers, a stride that does not divide the image, or a layer coarser than the one above.
     """

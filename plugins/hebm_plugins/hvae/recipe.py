@@ -13,31 +13,40 @@ from hebm_plugins.hvae.pyramid import Pyramid, levels_of, pyramid_for
 from hebm_plugins.pixels.outputs import LIKELIHOODS, pixel_output
 
 POSTERIOR_BOUND = 5.0
-"""Soft bound of log σ of q(z|x): far from any σ it needs, near enough to keep an early step finite."""
+"""Soft bound of log σ of q(z|x). It is far outside the range of useful σ, and keeps early steps finite."""
 
 
 @recipe
 class HVAE(BackboneRecipe):
     """A plain convolutional hierarchical VAE with L ≥ 1 layers, flat or spatial, and bottom-up inference.
 
-    p(x, z) = p(x|z_1) N(z_L; 0, I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i²(z_{i+1})).
-    inference = "bottom-up":  q(z|x) = q(z_1|x) Π_{i<L} q(z_{i+1}|z_i)
-    inference = "shared":     q(z|x) = Π_i q(z_i|h_i(x)), h_1, …, h_L one deterministic bottom-up path
-    The diffusion paper (arXiv 2405.13910, §5.5) has a 3-layer HVAE with bottom-up inference as its second backbone
-    and gives no sizes: these are this project's.
+        p(x, z) = p(x|z_1) N(z_L; 0, I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i²(z_{i+1}))
+        q(z|x)  = q(z_1|x) Π_{i<L} q(z_{i+1}|z_i)      with inference = "bottom-up"
+        q(z|x)  = Π_i q(z_i|h_i(x))                    with inference = "shared"
+
+    where h_1, …, h_L are the features of one deterministic bottom-up path. The second backbone of the diffusion paper
+    (arXiv 2405.13910, section 5.5) is a 3-layer HVAE with bottom-up inference. The paper gives no sizes; the defaults
+    here are hebm's own.
+
+    Example:
+        >>> from hebm import ImageSpec
+        >>> HVAE(layers=3).build(ImageSpec(1, 28, 28)).layout.shapes
+        ((32,), (32,), (4, 7, 7))
     """
 
     layers: int | None = option(
-        None, doc="L, the number of latent layers; left out: the length of z_strides, or 3", low=1, high=1000
+        None, doc="L, the number of latent layers; by default the length of z_strides, or 3", low=1, high=1000
     )
     z_strides: tuple[int, ...] | None = option(
         None,
-        doc="image side / layer side, top first; 0 is a flat layer. Left out: flat ones over a map of 7 or 8 pixels",
+        doc="image side / layer side, top first; 0 for a flat layer. By default flat layers over one map of 7 or 8 "
+        "pixels",
         low=0,
     )
     z_channels: int | tuple[int, ...] | None = option(
         None,
-        doc="channels (flat: size) of each layer, top first, or one number; left out: flat 32, grey 4, colour 8",
+        doc="channels of each layer (size if flat), top first, or one number for all; by default 32 if flat, and "
+        "4 (grey) or 8 (colour) if spatial",
         low=1,
     )
     channels: int = option(32, doc="feature channels at half the image's resolution", low=1)
@@ -46,7 +55,7 @@ class HVAE(BackboneRecipe):
     inference: str = option("bottom-up", doc="inference model q(z|x)", choices=("bottom-up", "shared"))
     likelihood: str | None = option(
         None,
-        doc="p(x|z); left out: bernoulli if binarised, logistic-mixture in colour, else gaussian",
+        doc="p(x|z); by default bernoulli for binary images, logistic-mixture for colour images, gaussian for others",
         choices=LIKELIHOODS,
     )
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)

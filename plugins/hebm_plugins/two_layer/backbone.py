@@ -21,10 +21,10 @@ class TwoLayerBackbone(Backbone):
 
     Arguments:
         layout: flat layers, top first.
-        conditionals: N(z_i | z_{i+1}) for every layer but the top, top first.
-        generator: z_1 `(B, d_1)` → image parameters `(B, C, H, W)`.
+        conditionals: p(z_i | z_{i+1}) for every layer but the top, top first.
+        generator: maps z_1 `(B, d_1)` to image parameters `(B, C, H, W)`.
         pixel_std: σ of the Gaussian likelihood, or None for Bernoulli logits.
-        offset: the published code adds it to every σ, the top's included.
+        offset: constant added to every σ, the top layer's included, as in the published code.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TwoLayerBackbone(Backbone):
         self.conditionals, self.generator = ModuleList(conditionals), generator
 
     def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """Return p(z_layer | z_above); `like` `(B, d)` gives the top layer's device and type."""
+        """Return p(z_layer | z_above); `like` `(B, d)` sets the device and type of the top layer."""
         if above is None:
             return Normal(like.new_zeros(()), like.new_full((), self.top_std))
         prior: Normal = self.conditionals[layer - 1](above)
@@ -69,11 +69,11 @@ class TwoLayerBackbone(Backbone):
         return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return z_{i+1}, all that p(z_i|z_{i+1}) depends on; ones for the top layer."""
+        """Return z_{i+1} for each layer, the only input of p(z_i|z_{i+1}); ones for the top layer."""
         return torch.ones_like(latents.u[:, :1]), *latents.z[:-1]
 
     def last_feature(self, latents: Latents) -> Tensor:
-        """Return z_1, all that p(x|z_1) depends on."""
+        """Return z_1, the only input of p(x|z_1)."""
         return latents.z[-1]
 
     def generative(self) -> tuple[nn.Module, ...]:
@@ -85,7 +85,7 @@ class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
     """The same generator with an inference model.
 
     Arguments:
-        layout, conditionals, generator, pixel_std, offset: as of `TwoLayerBackbone`.
+        layout, conditionals, generator, pixel_std, offset: see `TwoLayerBackbone`.
         inference: q(z|x).
     """
 
@@ -104,8 +104,8 @@ class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
-        KL is analytic given the draw of the layer above for top-down inference, else the one-sample estimate
-        log q(z_i) − log p(z_i | z_{i+1}).
+        For top-down inference the KL is analytic given the draw of the layer above. Otherwise it is the one-sample
+        estimate log q(z_i) − log p(z_i | z_{i+1}).
         """
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)

@@ -18,10 +18,10 @@ class ConditionalNormal(nn.Module):
     """N(μ(h), (exp s(h) + offset)²), [μ, s] from one MLP, |s| < bound by s → bound · tanh(s / bound).
 
     Arguments:
-        sizes: input, hidden layers, and d (the net has 2d outputs).
-        activation: between layers.
-        offset: added to every σ (0.01 in the published code).
-        bound: of log σ, or None.
+        sizes: sizes of the input, the hidden layers, and d; the net has 2d outputs.
+        activation: name of the activation between layers.
+        offset: constant added to every σ (0.01 in the published code).
+        bound: soft bound of s, or None.
     """
 
     def __init__(self, sizes: tuple[int, ...], activation: str, offset: float, bound: float | None = None) -> None:
@@ -41,8 +41,8 @@ def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
     factor = 2**doublings
     if images.height % factor or images.width % factor:
         raise ConfigError(
-            f"backbone.widths: {doublings} doublings need a height and width that {factor} divides, "
-            f"the images have {images.height}x{images.width}; give other widths or resize the images"
+            f"backbone.widths: {doublings} doublings need a height and width that {factor} divides, and the images "
+            f"have {images.height}x{images.width}; give another number of widths or resize the images"
         )
     return images.height // factor, images.width // factor
 
@@ -51,11 +51,11 @@ def conv_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, head: s
     """Build transposed convolutions: 1×1 → first map (k = its size) → doubled per width (k4 s2 p1) → image.
 
     Arguments:
-        dim: of z_1.
+        dim: dimension of z_1.
         widths: channels after each layer but the last.
-        images: size and channels.
+        images: size and channels of the images.
         head: "conv" ends with k3 s1 p1, "upsample" with k4 s2 p1.
-        squash: tanh at the end.
+        squash: apply tanh at the end.
     """
     doublings = len(widths) - 1 + (head == "upsample")
     layers: list[nn.Module] = [nn.Unflatten(1, (dim, 1, 1))]
@@ -95,7 +95,7 @@ class TopDownInference(nn.Module):
     Arguments:
         encoder: image → `(B, features)`.
         z_dims: top first.
-        features, width, offset: size of h, hidden units, added to every σ.
+        features, width, offset: size of h, number of hidden units, and the constant added to every σ.
     """
 
     def __init__(self, encoder: nn.Module, z_dims: tuple[int, ...], features: int, width: int, offset: float) -> None:
@@ -123,7 +123,7 @@ class BottomUpInference(nn.Module):
     Arguments:
         encoder: image → `(B, 2 d_1)`, mean and log σ of z_1.
         z_dims: top first.
-        width, offset: hidden units, added to every σ.
+        width, offset: number of hidden units, and the constant added to every σ.
     """
 
     def __init__(self, encoder: nn.Module, z_dims: tuple[int, ...], width: int, offset: float) -> None:

@@ -1,4 +1,4 @@
-"""The published sizes, as recipes of their own names."""
+"""Recipes of the published sizes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from hebm_plugins.two_layer.recipe import TwoLayer
 
 @recipe
 class TwoLayerJoint(TwoLayer):
-    """The joint EBM's published nets for 32×32 (arXiv 2306.06323): z 100 and 128, 19.1 M parameters.
+    """`two-layer` with the joint EBM's published nets for 32×32 images (arXiv 2306.06323), 19.1 M parameters.
 
-    Generator k8 → 1024 → 512 → 256 → 3 with k3 s1 at the end; p(z_1|z_2) 4 × 200; pixel σ 0.3; no inference model.
+    z has 100 and 128 dimensions. The generator has 1024, 512 and 256 channels after a first kernel of 8, and ends with
+    a convolution with kernel 3 and stride 1. p(z_1|z_2) has 4 hidden layers of 200 units. The pixels' σ is 0.3. There
+    is no inference model.
+
+    Example:
+        >>> TwoLayerJoint().z_dims
+        (100, 128)
     """
 
     z_dims: tuple[int, ...] = option((100, 128), doc="size of each latent layer, top first", low=1)
@@ -24,9 +30,15 @@ class TwoLayerJoint(TwoLayer):
 
 @recipe
 class TwoLayerMultiStage(TwoLayer):
-    """The multi-stage paper's joint-learning nets for 32×32 (its Table 11): z 100 and 100.
+    """`two-layer` with the multi-stage paper's nets for joint learning on 32×32 images (its Table 11).
 
-    Generator k4 → 512 → 256 → 128 → 3 with k4 s2 at the end; p(z_1|z_2) 4 × 256; no inference model.
+    z has 100 and 100 dimensions. The generator has 512, 256 and 128 channels after a first kernel of 4, and ends with a
+    transposed convolution with kernel 4 and stride 2. p(z_1|z_2) has 4 hidden layers of 256 units. There is no
+    inference model.
+
+    Example:
+        >>> TwoLayerMultiStage().z_dims
+        (100, 100)
     """
 
     z_dims: tuple[int, ...] = option((100, 100), doc="size of each latent layer, top first", low=1)

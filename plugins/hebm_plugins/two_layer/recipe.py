@@ -15,16 +15,25 @@ from hebm_plugins.two_layer.backbone import InferringTwoLayer, TwoLayerBackbone
 
 @recipe
 class TwoLayer(BackboneRecipe):
-    """The generator of the joint-learning papers, small by default, for any number L ≥ 1 of flat latent layers.
+    """p(x, z) = p(x|z_1) N(z_L; 0, s² I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i²(z_{i+1})), with L ≥ 1 flat latent layers.
 
-    p(x, z) = p(x|z_1) N(z_L; 0, s² I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i²(z_{i+1})). Images of 8 to 64 pixels a side.
-    Presets of published sizes: `two-layer-joint` (arXiv 2306.06323), `two-layer-multi-stage` (Table 11).
+    This is the generator of the joint-learning papers, small by default, for images of 8 to 64 pixels a side. The
+    published sizes are `two-layer-joint` (arXiv 2306.06323) and `two-layer-multi-stage` (Table 11 of its paper).
+
+    Example:
+        >>> from hebm import ImageSpec
+        >>> TwoLayer(z_dims=(8, 24)).build(ImageSpec(1, 28, 28)).layout.shapes
+        ((8,), (24,))
     """
 
     z_dims: tuple[int, ...] = option((16, 32), doc="size of each latent layer, top first", low=1)
     generator: str = option("conv", doc="network of p(x|z_1)", choices=("conv", "mlp"))
     widths: tuple[int, ...] = option((64, 32), doc="channels (conv) or units (mlp), from z_1 to the image", low=1)
-    head: str = option("upsample", doc="last conv layer: k3 s1 or k4 s2", choices=("conv", "upsample"))
+    head: str = option(
+        "upsample",
+        doc="last layer of the generator: kernel 3, stride 1 (conv) or kernel 4, stride 2 (upsample)",
+        choices=("conv", "upsample"),
+    )
     likelihood: str = option("gaussian", doc="likelihood p(x|z)", choices=("gaussian", "bernoulli"))
     pixel_std: float = option(0.3, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
     prior_width: int = option(128, doc="hidden units of p(z_i|z_{i+1})", low=1)
@@ -33,7 +42,7 @@ class TwoLayer(BackboneRecipe):
     sigma_offset: float = option(0.01, doc="constant added to every σ of the prior", low=0)
     log_sigma_bound: float = option(
         3.0,
-        doc="soft bound of log σ of p(z_i|z_{i+1}), 0 for none, where a tilt may grow as exp exp u and chains diverge",
+        doc="soft bound of log σ of p(z_i|z_{i+1}); with 0 (no bound) a tilt may grow as exp exp u, and chains diverge",
         low=0,
     )
     inference: str = option("top-down", doc="inference model q(z|x)", choices=("top-down", "bottom-up", "none"))
@@ -88,5 +97,5 @@ def _check_images(images: ImageSpec) -> None:
     if images.channels not in (1, 3) or not all(8 <= side <= 64 for side in (images.height, images.width)):
         raise ConfigError(
             f"backbone: images of {images.channels} channels and {images.height}x{images.width} pixels do not fit; "
-            "1 or 3 channels and 8 to 64 pixels a side do: resize the images, or use another backbone"
+            "this backbone takes 1 or 3 channels and 8 to 64 pixels a side; resize the images, or use another backbone"
         )

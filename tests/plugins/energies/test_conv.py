@@ -58,10 +58,10 @@ def test_f_starts_at_zero_if_asked_to(zero_init):
 
 @pytest.mark.parametrize("shape", [(16,), (4, 4)])
 def test_what_is_no_map_is_refused_with_the_way_out(shape):
-    with pytest.raises(ConfigError, match=r"'conv' needs .*one of shape .*energy\.type = \"mlp\""):
+    with pytest.raises(ConfigError, match=r"'conv' needs .*a layer of shape .*energy\.type = \"mlp\""):
         Conv().build(LatentLayout(((2, 4, 4), shape)))
 
 
 def test_levels_are_refused():
-    with pytest.raises(ConfigError, match="'conv' knows no time"):
+    with pytest.raises(ConfigError, match="'conv' does not depend on time"):
         Conv().build(LatentLayout(((2, 4, 4),)), levels=3)

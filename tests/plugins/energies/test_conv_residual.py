@@ -116,12 +116,12 @@ def test_blocks_that_change_the_shape_have_a_linear_shortcut():
 
 @pytest.mark.parametrize("shape", [(16,), (4, 4)])
 def test_what_is_no_map_is_refused_with_the_way_out(shape):
-    with pytest.raises(ConfigError, match=r"'conv-residual' needs .*one of shape .*energy\.type = \"mlp\""):
+    with pytest.raises(ConfigError, match=r"'conv-residual' needs .*a layer of shape .*energy\.type = \"mlp\""):
         ConvResidual().build(LatentLayout(((2, 4, 4), shape)))
 
 
 def test_levels_are_refused():
-    with pytest.raises(ConfigError, match="'conv-residual' knows no time"):
+    with pytest.raises(ConfigError, match="'conv-residual' does not depend on time"):
         ConvResidual().build(LAYOUT, levels=3)
 
 

@@ -46,7 +46,7 @@ def test_maps_of_any_size_from_two_on_are_scored(net, sides):
 
 @pytest.mark.parametrize("shape", [(16,), (3, 1, 8), (4, 4)])
 def test_what_is_no_map_is_refused_with_the_way_out(shape):
-    with pytest.raises(ConfigError, match=r"one of shape .*mlp-time"):
+    with pytest.raises(ConfigError, match=r"a layer of shape .*mlp-time"):
         ConvTime().build(LatentLayout(((2, 4, 4), shape)))
 
 

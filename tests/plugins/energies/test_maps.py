@@ -37,7 +37,7 @@ def test_cells_count_what_the_convolutions_leave(sides):
 
 @pytest.mark.parametrize("shape", [(16,), (4, 4), (2, 1, 8)])
 def test_what_is_no_map_or_too_small_is_refused_with_the_way_out(shape):
-    with pytest.raises(ConfigError, match=r"'some'.*sides from 2 on.*one of shape .*energy\.type = \"other\""):
+    with pytest.raises(ConfigError, match=r"'some'.*at least 2.*a layer of shape .*energy\.type = \"other\""):
         expect_maps(LatentLayout(((2, 4, 4), shape)), "some", "other", side=2)
 
 

@@ -69,6 +69,6 @@ def test_the_refusal_needs_no_help_from_the_energy():
 @pytest.mark.parametrize("energy", [ImageConv(), FeatureConv(), FeatureMLP(), OfAThirdParty()])
 def test_an_energy_with_context_refuses_energies_of_what_is_decoded_from_the_context(energy):
     layout = seeded(lambda: ReferenceBackbone(LatentLayout(((3,), (4,)), context=(2,)))).layout
-    with pytest.raises(ConfigError, match=r'"with-context": its energy sees .*use that energy itself'):
+    with pytest.raises(ConfigError, match=r'"with-context": the inner energy sees .*use that energy alone'):
         WithContext(energy=energy).build(layout)
     assert isinstance(WithContext(energy=MLP()).build(layout), EnergyFn)

@@ -237,7 +237,7 @@ def test_attributes_are_carried_by_layers_of_their_own():
         ((10, 2, ()), "not both"),
         ((10, 0, (3,)), r"prior.label_layers: \[3\] is not among the 3"),
         ((0, 4, ()), r"prior.attributes = 4: each attribute needs a different layer, and there are 3"),
-        ((0, 2**31 - 1, ()), r"prior.attributes = 2147483647: each needs"),
+        ((0, 2**31 - 1, ()), r"prior.attributes = 2147483647: each attribute needs"),
         ((0, 2, (1,)), "name 2 different layers"),
         ((0, 2, (1, 1)), "name 2 different layers"),
     ],

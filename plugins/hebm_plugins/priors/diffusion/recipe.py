@@ -29,8 +29,7 @@ class Diffusion(PriorRecipe):
     | `last_level` | no localising term at t = T − 1 | with this term |
     | `first_level` | level 0 is the posterior's u with noise 0.01 | level 0 is the posterior's u |
 
-    `sampler.step_size` is in units of this step: 1 is the published value, and about 0.2 suits `energy_scale =
-    "paper"`.
+    `sampler.step_size` is in units of this step: 1 is the published value. About 0.2 suits `energy_scale = "paper"`.
 
     With labels (`classes` or `attributes`) a layer's net has one logit per class. f_i is their logsumexp at the scale
     of the density, and the labels' cross-entropy is added to the loss. Draws with a label use the logit of its class.
