@@ -26,6 +26,7 @@ from hebm.cli.main import main
 from hebm.cli.output import OPTIONS
 from hebm.cli.plugin_keys import ComponentKey, component_keys
 from hebm.config.experiment import Experiment
+from hebm.config.recipes import fields_of, table_of
 from hebm.config.settings import RunSettings
 from hebm.config.slurm import SlurmSettings
 from hebm.config.writing import inline
@@ -98,7 +99,14 @@ def component(group: str, name: str) -> str:
     cls = registry.find(group, name)
     heading = f"({label(group, name)})=\n## `{name}`"
     about = as_markdown(description(cls.__doc__))
-    return "\n\n".join([heading, about, f"In Python: `{_in_python(group, name, cls)}`.", keys(cls)])
+    return "\n\n".join([heading, about, _in_words(_in_python(group, name, cls), cls), keys(cls)])
+
+
+def _in_words(path: str, cls: type) -> str:
+    """Say what a component and the tables inside it are called in Python."""
+    tables = [(field.name, table) for field in fields_of(cls) if (table := table_of(field.type)) is not None]
+    listed = "".join(f", its table `{name}`: `{path}.{table.__name__}`" for name, table in tables)
+    return f"In Python: `{path}`{listed}."
 
 
 def label(group: str, name: str) -> str:

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 import hebm
+from hebm import registry
+from hebm.config.experiment import Experiment
+from hebm.config.recipes import default_of, fields_of, table_of
+from hebm.registry import COMMANDS, GROUPS
 
 
 def test_importing_hebm_imports_neither_torch_nor_a_plugin():
@@ -64,6 +68,41 @@ def test_every_public_name_and_component_is_listed_for_completion_without_import
 def test_a_wrong_argument_of_a_recipe_is_told_in_the_words_of_python(use, message):
     with pytest.raises(hebm.ConfigError, match=message):
         use()
+
+
+def tables_of(recipe):
+    """Recipe and key of each table inside a recipe, and inside those tables."""
+    for field in fields_of(recipe):
+        if (table := table_of(field.type)) is not None:
+            yield recipe, field.name
+            yield from tables_of(table)
+
+
+RECIPES = [registry.find(group, name) for group in GROUPS if group != COMMANDS for name in registry.names(group)]
+TABLES = list(dict.fromkeys(pair for recipe in (*RECIPES, Experiment) for pair in tables_of(recipe)))
+
+
+def test_tables_inside_recipes_are_found():
+    names = {
+        table_of(field.type).__name__ for recipe, key in TABLES for field in fields_of(recipe) if field.name == key
+    }
+    assert {"Contrast", "Drawing", "NVAEObjective", "PhaseOptimization", "EvaluateSettings"} <= names
+
+
+@pytest.mark.parametrize(("recipe", "key"), TABLES, ids=[f"{recipe.__name__}.{key}" for recipe, key in TABLES])
+def test_every_table_inside_a_recipe_has_a_public_class(recipe, key):
+    field = next(field for field in fields_of(recipe) if field.name == key)
+    table = table_of(field.type)
+    assert getattr(recipe, table.__name__) is table
+    default = default_of(field)
+    assert default is None or table(**{one.name: getattr(default, one.name) for one in fields_of(table)}) == default
+
+
+def test_a_table_inside_a_recipe_is_made_by_its_name():
+    prior = hebm.MultiStage(contrast=hebm.MultiStage.Contrast(negatives="pool"))
+    assert prior.contrast.negatives == "pool"
+    with pytest.raises(hebm.ConfigError, match=r"expected Contrast\(…\), got a table; use MultiStage\.Contrast\(…\)"):
+        hebm.MultiStage(contrast={"negatives": "pool"})
 
 
 def test_help_of_a_recipe_explains_its_keys():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from hebm.config.recipes import default_of, fields_of, group_of, is_recipe
+from hebm.config.recipes import default_of, fields_of, table_of
 from hebm.config.values import describe
 from hebm.distributions import shield
 from hebm.errors import HebmError
@@ -89,14 +88,8 @@ class ComponentKey:
 def component_keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[ComponentKey]:
     """Yield each key of a recipe class. The keys of a nested table follow, with dots and their defaults there."""
     for field in fields_of(cls):
-        settings = _settings_class(field.type)
+        settings = table_of(field.type)
         key = ComponentKey(prefix + field.name, field, base, settings is not None)
         yield key
         if settings is not None:
             yield from component_keys(settings, key.default(), f"{key.name}.")
-
-
-def _settings_class(annotation: Any) -> type | None:
-    members = [annotation, *typing.get_args(annotation)]
-    classes = [member for member in members if is_recipe(member) and not group_of(member)]
-    return classes[0] if classes else None

@@ -7,6 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, cast, dataclass_transform
 
 import attrs
@@ -103,10 +104,10 @@ def _validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
     field = next(field for field in fields_of(owner) if field.name == attribute.name)
     complaint = check(value, field)
     if complaint:
-        raise ConfigError(f"{owner.__name__}.{attribute.name}: {_not_a_recipe(value, field) or complaint}")
+        raise ConfigError(f"{owner.__name__}.{attribute.name}: {_not_a_recipe(value, field, owner) or complaint}")
 
 
-def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
+def _not_a_recipe(value: Any, field: attrs.Attribute[Any], owner: type) -> str | None:
     """Return a message, for users of Python, if a value is not the expected recipe; else None."""
     annotation, arguments = field.type, typing.get_args(field.type)
     if typing.get_origin(annotation) is tuple and isinstance(value, tuple) and is_variadic(arguments):
@@ -119,7 +120,7 @@ def _not_a_recipe(value: Any, field: attrs.Attribute[Any]) -> str | None:
         return f"expected a recipe, got the class {value.__name__}; make one: {value.__name__}(…)"
     group = group_of(wanted)
     if group is None:
-        return f"expected {wanted.__name__}(…), got {show(value)}"
+        return f"expected {wanted.__name__}(…), got {show(value)}; use {owner.__name__}.{wanted.__name__}(…)"
     from hebm.registry import declared  # imported here, since it imports recipes
 
     found = declared(group).get(value, ()) if isinstance(value, str) else ()
@@ -153,7 +154,8 @@ def recipe(cls: type[T]) -> type[T]:
 
     Declare fields by `option`, or by `live` for values that no file can hold. An option may be bool, int, float, str, a
     `Literal`, a tuple or union of these, another recipe (annotated by its abstract class), or a settings class (made by
-    `recipe` but not registered, so that its table has no `type`).
+    `recipe` but not registered, so that its table has no `type`). A settings class is also an attribute of the recipe,
+    under its name: `hebm.MultiStage.Contrast` makes the value of `hebm.MultiStage(contrast=…)`.
 
     The constructor raises `ConfigError` for a wrong type or a value out of range. It coerces nothing.
 
@@ -173,7 +175,17 @@ def recipe(cls: type[T]) -> type[T]:
     made._repr_html_ = _html
     made.__init__ = _strict(made)
     made.__doc__ = _with_keys(made)
+    with suppress(PluginError):  # an annotation that cannot be resolved is reported where the recipe is used
+        _add_tables(made)
     return cast(type[T], made)
+
+
+def _add_tables(cls: Any) -> None:
+    """Give a recipe the settings class of each field as an attribute, unless it has one of that name."""
+    for field in fields_of(cls):
+        table = table_of(field.type)
+        if table is not None and not hasattr(cls, table.__name__):
+            setattr(cls, table.__name__, table)
 
 
 def _strict(cls: Any) -> Callable[..., None]:
@@ -224,6 +236,12 @@ def _rows(recipe: Any, prefix: str = "") -> list[tuple[str, str, str]]:
 def is_recipe(cls: Any) -> bool:
     """Return whether this class itself, not only a base class, was made by `recipe`."""
     return isinstance(cls, type) and _MARK in vars(cls)
+
+
+def table_of(annotation: Any) -> type | None:
+    """Return the settings class that an annotation names, whose keys are a table inside the recipe's; else None."""
+    members = [annotation, *typing.get_args(annotation)]
+    return next((member for member in members if is_recipe(member) and not group_of(member)), None)
 
 
 def group_of(annotation: Any) -> str | None:
