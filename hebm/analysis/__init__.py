@@ -1,1 +1,1 @@
-"""`hebm analyse`: analyses of a trained run by plugins, each of which makes a section of the report."""
+"""Run analyses of a trained run (`hebm analyse`). Each is a plugin that returns a section of the report."""

@@ -1,4 +1,4 @@
-"""The interface of an analysis."""
+"""The interface of analyses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class AnalysisRecipe(ABC):
-    """Group `hebm_analyses`: an analysis that `hebm analyse` runs, beyond what an evaluation measures."""
+    """An analysis that `hebm analyse` runs. Registered in the group `hebm_analyses`."""
 
     group: ClassVar[str] = "hebm_analyses"
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """Return, for a user, why this model or its data cannot be analysed; None if they can."""
+        """Return why this model or its data cannot be analysed, in words for the user; None if they can."""
         return None
 
     @abstractmethod
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """Run the analysis. Pictures, and tables for programs, go into `folder`, which exists and is empty."""
+        """Run the analysis and return its section. Write pictures and CSV tables to `folder`, which is empty."""

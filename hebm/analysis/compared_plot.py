@@ -1,4 +1,4 @@
-"""A plot that runs have in common: an analysis returns the data, and `hebm compare` draws the runs into one picture."""
+"""Data of a plot for several runs: an analysis returns it, and `hebm compare` draws all runs into one picture."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import attrs
 
 @attrs.frozen
 class Curve:
-    """Points of a plot, in order.
+    """A curve of a plot: its points in order.
 
     Arguments:
-        label: tells the curves of one run apart; "" where there is one alone.
+        label: distinguishes the curves of one run; "" for a single curve.
         x: positions.
-        y: values; None where a value is not known.
-        error: standard errors of the values, or None for none.
-        marks: a short text at each point, or None for none.
+        y: values; None for unknown values.
+        error: standard errors of the values, or None.
+        marks: a short text for each point, or None.
     """
 
     label: str
@@ -28,16 +28,16 @@ class Curve:
 
 @attrs.frozen
 class Plot:
-    """Curves in one frame.
+    """A plot of one run's curves in one frame.
 
     Arguments:
-        title: what is shown; runs whose plots have one title share a frame.
-        xlabel: of the axis, with its unit.
-        curves: of this run.
-        levels: values to compare with, by name, drawn as level lines.
-        conditions: what must be equal for plots of several runs to be comparable, by name.
+        title: title of the plot; plots of several runs with the same title share a frame.
+        xlabel: label of the x axis, with its unit.
+        curves: curves of this run.
+        levels: reference values by name, drawn as horizontal lines.
+        conditions: settings by name that must be equal for plots of several runs to be comparable.
         log: whether x is logarithmic.
-        timed: whether x is a time, which differs when the analysis is run again.
+        timed: whether x is a measured time, which differs each time the analysis runs.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Save plots as PNG files in the report's style, without opening a window or choosing a backend for the process."""
+"""Save plots as PNG files in the report's style. No window is opened, and matplotlib's backend is not changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BINS = 40
 
 @attrs.frozen(eq=False)
 class Line:
-    """Points (x, y), and optionally a band from `low` to `high`; NaN leaves a gap."""
+    """Points (x, y) of a line, with an optional band from `low` to `high`. NaN leaves a gap."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -47,11 +47,11 @@ def save_curves(
     """Write panels of lines side by side.
 
     Arguments:
-        path: the PNG.
-        panels: lines by label, by the panel's title.
-        xlabel: of every panel.
-        marks: x where something starts, drawn as vertical dashes.
-        level: y to compare with, drawn as a level dashed line.
+        path: path of the PNG.
+        panels: lines by label, by title of the panel.
+        xlabel: label of every x axis.
+        marks: positions x of vertical dashed lines.
+        level: reference value y, drawn as a horizontal dashed line.
 
     Raises `CheckpointError` if the file cannot be written.
     """
@@ -78,7 +78,7 @@ def _line(axes: Axes, line: Line, label: str, colour: str) -> None:
 
 
 def save_plot(path: Path, plot: Plot) -> None:
-    """Write one large frame of a plot that `hebm compare` draws too. Raises `CheckpointError` if it cannot."""
+    """Write one run's plot, which `hebm compare` also draws. Raises `CheckpointError` if the file cannot be written."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=_LARGE, layout="constrained")
         draw_plot(figure.subplots(), {"": plot})
@@ -88,7 +88,12 @@ def save_plot(path: Path, plot: Plot) -> None:
 
 
 def save_histograms(path: Path, panels: Mapping[str, Mapping[str, Tensor]], xlabel: str) -> None:
-    """Write panels of histograms: sets of numbers `(N,)` by label, by title; outermost 0.5 % not shown.
+    """Write panels of histograms without the outermost 0.5 % on each side.
+
+    Arguments:
+        path: path of the PNG.
+        panels: sets of numbers `(N,)` by label, by title of the panel.
+        xlabel: label of every x axis.
 
     Raises `CheckpointError` if the file cannot be written.
     """

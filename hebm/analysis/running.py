@@ -1,4 +1,4 @@
-"""Run analyses of a finished run, each into its own folder, which is complete or absent."""
+"""Run analyses of a finished run. Each writes a separate folder, which is either complete or absent."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ GROUP = AnalysisRecipe.group
 
 @attrs.frozen(eq=False)
 class Opened:
-    """A finished run under its lock.
+    """A finished run whose lock is held.
 
     Arguments:
-        evaluation: its model together with its data.
-        folder: where it lies.
-        conditions: what every result depends on, stored with it.
+        evaluation: the evaluation of its model and data.
+        folder: the run folder.
+        conditions: conditions that are stored with every result.
     """
 
     evaluation: Evaluation
@@ -45,7 +45,10 @@ class Opened:
 
 
 def split_changes(changes: Changes) -> tuple[tuple[Override, ...], tuple[Override, ...]]:
-    """Separate changes of the run's own tables from analyses' (`ood.images=500`). Raises `ConfigError`."""
+    """Separate changes of the run's tables from changes of analyses' options, such as `ood.images=500`.
+
+    Raises `ConfigError` for a malformed change.
+    """
     known, overrides = registry.names(GROUP), parse(changes)
     of_run = tuple(override for override in overrides if override.path[0] not in known)
     return of_run, tuple(override for override in overrides if override.path[0] in known)
@@ -55,10 +58,10 @@ def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
     """Build the named analyses with their options.
 
     Arguments:
-        names: as registered.
-        changes: of their options, by `NAME.KEY`.
+        names: registered names.
+        changes: changes of their options, by `NAME.KEY`.
 
-    Raises `PluginError` for an unknown or broken name, `ConfigError` for options that do not fit.
+    Raises `PluginError` for an unknown or broken analysis, and `ConfigError` for invalid options.
     """
     for name in names:
         registry.find(GROUP, name)
@@ -66,7 +69,7 @@ def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
     document = Document("", "", in_toml(overrides))
     for override in document.overrides:
         if override.path[0] not in names:
-            raise ConfigError(f"{override.source}: {override.path[0]!r} is not asked for; add it to the names")
+            raise ConfigError(f"{override.source}: analysis {override.path[0]!r} is not selected; add it to the names")
         if assign(document.table, override):
             document.retyped.add(override.path[:-1])
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
@@ -83,15 +86,15 @@ def opened(
     allow: bool = False,
     listener: Listener | None = None,
 ) -> Iterator[Opened]:
-    """Hold a finished run's model and data, under the folder's lock.
+    """Open a finished run's model and data, and hold the folder's lock.
 
     Arguments:
-        run: the run as it was read.
-        changes: of its configuration; only keys that did not decide the weights may be changed.
-        allow: go on although the images or a plugin changed.
-        listener: is told how many images are done.
+        run: the stored run.
+        changes: changes of its configuration; only keys that do not affect the weights are allowed.
+        allow: continue although the images or a plugin have changed.
+        listener: a listener that is called with the number of finished images.
 
-    Raises `ConfigError` for other keys, `CheckpointError` if training is not complete or something changed.
+    Raises `ConfigError` for other keys, and `CheckpointError` if training is unfinished or something has changed.
     """
     run = attrs.evolve(run, changes=changes)
     accelerator = pipeline.make_accelerator(run.written.run, run.folder.path)
@@ -105,9 +108,10 @@ def opened(
 
 
 def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
-    """Run one analysis; its folder `analyses/NAME` is replaced when all of it is there.
+    """Run one analysis, then replace its folder `analyses/NAME` as a whole.
 
-    Raises `ConfigError` with the reason if it refuses, `CheckpointError` if the folder cannot be written.
+    Raises `ConfigError` if the analysis does not support the run, and `CheckpointError` if the folder cannot be
+    written.
     """
     reason = recipe.unsupported(run.evaluation)
     if reason:
@@ -123,7 +127,7 @@ def analyse(run: Opened, name: str, recipe: AnalysisRecipe) -> Section:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder next to another one and remove it afterwards, with what killed processes left there."""
+    """Yield an empty temporary folder next to `folder`, and remove it afterwards. Also remove those of killed runs."""
     scratch = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     with reporting(f"make {scratch}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +140,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Put a whole folder where another may be. Raises `OSError`."""
+    """Move a folder to a path, replacing an existing folder. Raises `OSError`."""
     old = path.with_name(f"{TEMPORARY}old-{path.name}-{os.getpid()}")
     sync_folder(new)
     if path.exists():
@@ -148,12 +152,12 @@ def _replace_folder(new: Path, path: Path) -> None:
 
 
 def available(changes: Changes = ()) -> tuple[dict[str, AnalysisRecipe], dict[str, str]]:
-    """Return every registered analysis that can be loaded, and what is wrong with the others.
+    """Return the registered analyses that can be loaded, and the errors of the others by name.
 
     Arguments:
-        changes: of their options, by `NAME.KEY`.
+        changes: changes of their options, by `NAME.KEY`.
 
-    Raises `ConfigError` for options that do not fit.
+    Raises `ConfigError` for invalid options.
     """
     broken: dict[str, str] = {}
     for name in registry.names(GROUP):

@@ -1,4 +1,4 @@
-"""A section of the report: text, pictures and tables, as an analysis returns them and a run folder stores them."""
+"""A section of the report, with text, pictures and tables. Analyses return sections, and run folders store them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Picture:
     """A PNG in the folder of the section's file.
 
     Arguments:
-        file: its name.
-        title: what it shows, also for readers who cannot see it.
-        caption: how to read it.
-        pixels: True for a grid of images, which is shown without smoothing.
-        timed: True if it shows how long something took, which differs when the analysis is run again.
+        file: name of the file.
+        title: title, which is also the alternative text.
+        caption: explanation of how to read it.
+        pixels: whether it is a grid of images, which is shown without smoothing.
+        timed: whether it shows measured times, which differ each time the analysis runs.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Picture:
 
 @attrs.frozen
 class Table:
-    """Cells as text; each row starts with its name."""
+    """A table of text. Each row starts with its name."""
 
     title: str
     header: tuple[str, ...]
@@ -55,15 +55,15 @@ class Table:
 
 @attrs.frozen
 class Section:
-    """The results of an analysis; `print` shows its text and tables.
+    """The results of an analysis. `print` shows its text and tables.
 
     Arguments:
-        title: of the section.
-        text: paragraphs: what was done, and what came out, failures included.
-        pictures, tables: in the order in which they are shown.
-        numbers: the results for programs: what JSON can hold.
-        timings: paragraphs about how long something took, which differ when the analysis is run again.
-        plots: data that `hebm compare` draws together with those of other runs.
+        title: title of the section.
+        text: paragraphs on the method and the results, including failures.
+        pictures, tables: pictures and tables in order.
+        numbers: the results for programs, in JSON types.
+        timings: paragraphs with measured times, which differ each time the analysis runs.
+        plots: plots that `hebm compare` draws for several runs.
     """
 
     title: str
@@ -81,8 +81,8 @@ class Section:
         """Write `section.json`.
 
         Arguments:
-            folder: of the analysis, with the pictures.
-            conditions: what the results must be read with: seed, steps, options.
+            folder: folder of the analysis, with the pictures.
+            conditions: conditions of the results, such as seed, steps and options.
 
         Raises `CheckpointError` if it cannot be written.
         """
@@ -91,7 +91,7 @@ class Section:
 
 @attrs.frozen
 class _File:
-    """Describes the content of `section.json`."""
+    """The shape of `section.json`."""
 
     title: str
     text: tuple[str, ...]
@@ -104,7 +104,7 @@ class _File:
 
 
 def read_section(folder: Path) -> Section:
-    """Read the section in an analysis's folder. Raises `CheckpointError` with path and key for another shape."""
+    """Read the section in an analysis's folder. Raises `CheckpointError` with path and key if it is malformed."""
     path, fix = folder / FILE, "run hebm analyse again"
     read = read_json(path, fix)
     with damaged(path, fix):
@@ -114,9 +114,9 @@ def read_section(folder: Path) -> Section:
 
 
 def read_sections(analyses: Path) -> dict[str, Section]:
-    """Read all sections in a run's folder of analyses, by name, in alphabetical order.
+    """Read all sections in a run's folder of analyses, by name in alphabetical order.
 
-    Raises `CheckpointError` for one that is damaged: a folder of an analysis is complete or absent.
+    Raises `CheckpointError` if a section is damaged.
     """
     with reporting(f"read {analyses}"):
         folders = [path for path in listed(analyses) if path.name[0] != "." and path.is_dir() and listed(path)]
@@ -124,7 +124,7 @@ def read_sections(analyses: Path) -> dict[str, Section]:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write or replace a table for programs. Raises `CheckpointError`."""
+    """Write or replace a CSV file. Raises `CheckpointError` if it cannot be written."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     with reporting(f"write {path}"):

@@ -1,1 +1,1 @@
-"""Read images: one range, one order, one reader."""
+"""Read images of data sets and of users, in one range and one order."""

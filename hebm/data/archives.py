@@ -1,6 +1,6 @@
-"""Archives of image files, .zip and .tar, read in place; and the choice between them and a folder.
+"""Read image files from .zip and .tar archives in place, or from a folder.
 
-Sizes are checked before anything is read: a small archive may claim, or hold, more than fits into memory.
+Sizes are checked before anything is read, because a small archive may claim or hold more than fits into memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hebm.errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _DENSEST = 2000
-"""How many times its size a compressed tar may hold in one member that is not an image."""
+"""Largest ratio of a member's size to the size of the tar archive."""
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a name ends like an archive's."""
+    """Return whether a file name has the ending of an archive."""
     return path.name.lower().endswith(ARCHIVES)
 
 
@@ -31,10 +31,10 @@ def open_files(path: Path, key: str = "data.root") -> Files:
     """Open the image files in a folder or archive.
 
     Arguments:
-        path: of the folder or archive.
-        key: what messages tell the user to set.
+        path: path of the folder or archive.
+        key: name of the option that messages tell the user to set.
 
-    Raises `DataError` if it is neither.
+    Raises `DataError` if the path is neither.
     """
     if path.is_dir():
         return Folder(path, key)
@@ -47,7 +47,7 @@ def open_files(path: Path, key: str = "data.root") -> Files:
 
 
 class Zip(Files):
-    """A .zip archive. Every process opens it for itself: a file position must not be shared."""
+    """A .zip archive. Every process opens it separately, because file positions must not be shared."""
 
     def __init__(self, path: Path, key: str = "data.root") -> None:
         self._archives: dict[int, zipfile.ZipFile] = {}
@@ -55,11 +55,11 @@ class Zip(Files):
         super().__init__(path, key)
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out open files, for workers that are not forked."""
+        """Return the state without open files, for workers that are not forked."""
         return {**self.__dict__, "_archives": {}}
 
     def has(self, name: str) -> bool:
-        """Return whether the archive lists a file of this name."""
+        """Return whether the archive has a file of this name."""
         return name in self._raw
 
     def _list(self) -> Iterator[str]:
@@ -86,7 +86,7 @@ class Zip(Files):
 
 
 class Tar(Files):
-    """A tar archive. Uncompressed, its files are read at their offsets; compressed, in one pass, or after unpacking."""
+    """A tar archive. Files are read at their offsets; if it is compressed, in one pass or after unpacking."""
 
     def __init__(self, path: Path, key: str = "data.root") -> None:
         self.seekable = not _is_compressed(path, key)
@@ -97,11 +97,11 @@ class Tar(Files):
         self._heads.clear()
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the temporary file, for workers that are not forked."""
+        """Return the state without the temporary file, for workers that are not forked."""
         return {**self.__dict__, "_unpacked": None}
 
     def has(self, name: str) -> bool:
-        """Return whether the list made on opening has a file of this name."""
+        """Return whether the archive had a file of this name when it was opened."""
         return name in self._places
 
     def _list(self) -> Iterator[str]:
@@ -135,7 +135,7 @@ class Tar(Files):
             return file.read(size)
 
     def _in_any_order(self) -> Unpacked:
-        """Return all images of a compressed archive, which is unpacked when this is first asked for."""
+        """Return all images of a compressed archive, which is unpacked on the first call."""
         if self._unpacked is None:
             sizes = {name: self._places[name][1] for name in self.names}
             wanted = {name: size for name, size in sizes.items() if not self.too_large(size)}
@@ -143,7 +143,7 @@ class Tar(Files):
         return self._unpacked
 
     def _is_listed(self, name: str) -> bool:
-        """Return whether a file is one of the images, whose names are sorted."""
+        """Return whether a file is one of the images, by bisection of their sorted names."""
         i = bisect.bisect_left(self.names, name)
         return i < len(self.names) and self.names[i] == name
 
@@ -156,7 +156,7 @@ class Tar(Files):
             with tarfile.open(self.path, "r|*") as archive:
                 for member in archive:
                     name = normal_name(member.name)
-                    # A file that was appended again replaces the earlier one: only the last place counts.
+                    # A file may be appended again to replace an earlier one, so only its last place counts.
                     if name in left and member.offset_data == self._places[name][0]:
                         file = archive.extractfile(member)
                         left.discard(name)
@@ -168,7 +168,7 @@ class Tar(Files):
 
 
 def _is_compressed(path: Path, key: str) -> bool:
-    """Return whether a file starts as gzip, bzip2 or xz does, whatever its name."""
+    """Return whether a file is compressed by gzip, bzip2 or xz, by its first bytes."""
     try:
         with path.open("rb") as file:
             return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
@@ -177,7 +177,7 @@ def _is_compressed(path: Path, key: str) -> bool:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Check for a block of zeros after the last member: tarfile takes a damaged or missing header for the end."""
+    """Raise `ReadError` unless a block of zeros ends the archive: tarfile takes a damaged header for the end."""
     if archive.fileobj is None:
         return
     archive.fileobj.seek(archive.offset)

@@ -1,7 +1,7 @@
-"""Open arrays in .npy and .npz files without reading them: their memory is the file's.
+"""Map arrays in .npy and .npz files into memory without reading them.
 
-What a header claims is compared with what the file holds before anything is allocated. An array that is compressed
-within an .npz is read whole, if it fits into memory.
+The size in a header is compared with the size of the file before anything is allocated. An array that is compressed
+within an .npz is read as a whole, if it fits into memory.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _FIX = "save plain numbers with numpy.save or numpy.savez (arrays of Python obje
 _DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
 _CHUNK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
-"""Of a zip: the last two fields are the lengths of name and extra field, which stand before the data."""
+"""Header of a zip member. Its last two fields are the lengths of name and extra field, which precede the data."""
 
 
 def mapped_array(path: Path, name: str | None = None) -> np.ndarray:
-    """Return an array, read-only and mapped into memory where that is possible.
+    """Return an array, read-only and mapped into memory if possible.
 
     Arguments:
-        path: an .npy, or an .npz.
-        name: of the array in an .npz; None for an .npy.
+        path: path of an .npy or .npz file.
+        name: name of the array in an .npz file; None for an .npy file.
 
-    Raises `DataError` for a file that cannot be read, is damaged, or claims more than it holds.
+    Raises `DataError` if the file cannot be read, is damaged, or claims more data than it holds.
     """
     with _reading(path):
         if name is None:
@@ -51,7 +51,7 @@ def names_in(path: Path) -> list[str]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into a `DataError`."""
+    """Convert the exceptions of damaged files to `DataError`."""
     try:
         yield
     except _DAMAGE as error:
@@ -71,7 +71,7 @@ def _entry(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
         header = _header(file)
         held = info.file_size - header.size
         if info.compress_type == zipfile.ZIP_STORED:
-            while file.read(_CHUNK):  # at its end, zipfile compares the checksum
+            while file.read(_CHUNK):  # zipfile compares the checksum at the end
                 pass
             return _mapped(path, header, _data_offset(path, info) + header.size, held)
         header.require(held)
@@ -83,7 +83,7 @@ def _entry(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
 
 
 class _Header(NamedTuple):
-    """What an .npy says of its array, and the bytes that it takes to say so."""
+    """The header of an .npy file: shape, order and type of the array, and the header's size in bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -95,11 +95,11 @@ class _Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
     def require(self, held: int) -> None:
-        """Raise `ValueError` for an array that the file cannot hold, or of Python objects."""
+        """Raise `ValueError` for an array of Python objects, or one that is larger than the file."""
         if self.dtype.hasobject:
             raise ValueError("it holds Python objects")
         if self.nbytes > held:
-            raise ValueError(f"it claims {self.nbytes:,} bytes of shape {self.shape}, and holds {max(0, held):,}")
+            raise ValueError(f"it claims {self.nbytes:,} bytes of shape {self.shape}, but holds {max(0, held):,}")
 
     @property
     def order(self) -> Literal["C", "F"]:
@@ -126,7 +126,7 @@ def _mapped(path: Path, header: _Header, offset: int, held: int) -> np.ndarray:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return where the data of a member that is not compressed starts."""
+    """Return the offset in the file at which the data of an uncompressed member starts."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         *_, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))

@@ -1,9 +1,9 @@
-"""Batches as a pure function of (seed, step): nothing needs saving, and any number of processes agree.
+"""Make batches as a pure function of (seed, step). Nothing needs saving, and any number of processes agree.
 
-Training walks an infinite list of positions; step s takes positions s·B … (s+1)·B − 1. Position p is image
-π_e(p mod N) of epoch e = p div N, where π_e is the permutation derived from (seed, "order", e): an epoch may end in
-the middle of a batch, and no image is dropped. Flips and binarisation are derived from (seed, what, step) with the
-row in the *whole* batch, whichever process or micro-batch asks for it. They are drawn on the CPU, whatever the device.
+Training runs over an infinite list of positions; step s uses positions s·B … (s+1)·B − 1. Position p is image
+π_e(p mod N) of epoch e = p div N, where π_e is the permutation derived from (seed, "order", e). An epoch may end in
+the middle of a batch, and no image is dropped. Flips and binarisation are derived from (seed, purpose, step) and the
+row in the *whole* batch, for any division into processes and micro-batches. They are always drawn on the CPU.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Batches:
     """The batches of one process.
 
     Arguments:
-        images: a split.
-        recipe: batch size, flips, binarisation, workers.
+        images: the split.
+        recipe: the data set's recipe, with batch size, flips, binarisation and workers.
         seed: the run's seed.
-        training: shuffle, wrap around and flip; otherwise file order, once, the last batch being what is left.
-        rows: which rows of every batch this process takes: (rank, world), a slice of the batch, or None for all.
-        device: where batches go.
+        training: shuffle, repeat epochs and flip; otherwise one pass in file order, whose last batch may be smaller.
+        rows: rows of every batch that this process takes: (rank, world), a slice of the batch, or None for all.
+        device: device of the batches.
         dtype: floating-point type of x and target.
 
     Raises:
         ConfigError: if `world` does not divide the batch size.
-        DataError: if a batch needs more images than there are.
+        DataError: if there are fewer images than a training batch needs.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Batches:
         self._first, self._last = _bounds(recipe.batch_size, rows)
         self._orders: dict[int, Tensor] = {}
         if training and len(images) < recipe.batch_size:
-            fix = f"lower data.batch_size to at most {len(images)}, or bring more images"
+            fix = f"lower data.batch_size to at most {len(images)}, or use more images"
             raise DataError(f"{len(images)} image(s) cannot fill a batch of {recipe.batch_size}; {fix}")
 
     def __len__(self) -> int:
@@ -73,16 +73,16 @@ class Batches:
         return self._move(self.tensors(step, part, parts))
 
     def in_order(self, start: int, n: int) -> Batch:
-        """Return images start … start + n − 1 in file order, unflipped; binarised as a function of (seed, image) alone.
+        """Return images start … start + n − 1 in file order, unflipped. Binarisation is a function of (seed, image).
 
-        Raises `DataError` if the split has fewer.
+        Raises `DataError` if the split has fewer images.
         """
         return self._move(self._in_order(start, n))
 
     def of_epoch(self, epoch: int, start: int, n: int) -> Batch:
-        """Return images start … start + n − 1 in the order of an epoch; flips and binarisation are their own.
+        """Return images start … start + n − 1 in the order of an epoch.
 
-        They are a function of (seed, epoch, place in the order): the same whatever the batch size.
+        Flips and binarisation are a function of (seed, epoch, place in the order), independent of the batch size.
         """
         index = self.order(epoch)[start : start + n]
         drawn = Noise(self.seed, "epoch", epoch, start=start)
@@ -90,7 +90,7 @@ class Batches:
         return self._move(self._finish(x, index, drawn.derive("binarize")))
 
     def order(self, epoch: int) -> Tensor:
-        """Return π_e, `(N,)`: the image at each place of an epoch. The last two epochs are kept for batches in both."""
+        """Return π_e, `(N,)`: the image at each place of an epoch. Two epochs are cached for batches in both."""
         if epoch not in self._orders:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) == 1}
@@ -98,7 +98,7 @@ class Batches:
         return self._orders[epoch]
 
     def iterate(self, start_step: int, stop_step: int, parts: int = 1) -> Iterator[Batch]:
-        """Yield `batch(step, part)` for each step and, within it, each part; prepared in the background if asked."""
+        """Yield `batch(step, part)` for each step and each of its parts, prepared by workers if there are any."""
         steps = _Steps(self, start_step, stop_step, parts)
         if self.recipe.workers == 0:
             for i in range(len(steps)):
@@ -129,8 +129,8 @@ class Batches:
 
     def _in_order(self, start: int, n: int) -> Tensors:
         if start < 0 or start + n > len(self.images):
-            fix = "ask for fewer (evaluate.samples), or bring more images"
-            raise DataError(f"images {start} to {start + n - 1} asked for, but the split has {len(self.images)}; {fix}")
+            fix = "lower evaluate.samples, or use more images"
+            raise DataError(f"images {start} to {start + n - 1} requested, but the split has {len(self.images)}; {fix}")
         index = torch.arange(start, start + n)
         return self._finish(self.images.read(index), index, Noise(self.seed, "evaluate", "binarize", start=start))
 
@@ -164,7 +164,7 @@ class Batches:
 
 
 class _Steps(Dataset[Tensors | str]):
-    """(step, part) pairs for background workers. An error travels as its message, without traceback."""
+    """Batches by number for background workers. An error is passed on as its message, without traceback."""
 
     def __init__(self, batches: Batches, start: int, stop: int, parts: int) -> None:
         self.batches, self.start, self.stop, self.parts = batches, start, stop, parts

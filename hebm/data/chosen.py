@@ -1,4 +1,4 @@
-"""Parts of a split: images of some classes only, some of the attributes, or a held-out fraction."""
+"""Select parts of a split: images of some classes, some of the attributes, or a held-out fraction."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hebm.noise import derive_seed
 
 
 class Chosen(Images):
-    """Images at chosen positions of another split; classes keep their names and numbers.
+    """Images at chosen positions of a split. Classes keep their names and numbers.
 
     Arguments:
         images: the split.
-        index: positions, `(n,)`.
+        index: the chosen positions, `(n,)`.
     """
 
     def __init__(self, images: Images, index: Tensor) -> None:
@@ -40,11 +40,13 @@ class Chosen(Images):
 
 
 class FewAttributes(Images):
-    """The same images with some of their attributes, in a given order.
+    """The images of a split with some of their attributes, in a given order.
 
     Arguments:
         images: the split.
-        names: of the attributes, however they are spelt. Raises `ConfigError` with all names for an unknown one.
+        names: names of the attributes, in any spelling that `hebm.data.labels` accepts.
+
+    Raises `ConfigError` with all names for an unknown one.
     """
 
     def __init__(self, images: Images, names: Sequence[str]) -> None:
@@ -70,7 +72,7 @@ class FewAttributes(Images):
 
 
 def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
-    """Return the numbers of the given classes. Raises `ConfigError` for unknown ones, or without classes."""
+    """Return the numbers of the given classes. Raises `ConfigError` for unknown classes, or images without classes."""
     if images.labels is None or not images.classes:
         kind = "attributes, not classes" if images.attributes else "no labels"
         raise ConfigError(f"data.without = {list(without)}: these images have {kind}; leave it out")
@@ -81,20 +83,20 @@ def left_out(without: Sequence[str], images: Images) -> tuple[int, ...]:
 
 
 def of_classes(images: Images, classes: Sequence[int], inside: bool) -> Chosen:
-    """Keep the images of these classes, or all others. Raises `DataError` if none remain."""
+    """Return the images of these classes (`inside`) or of all others. Raises `DataError` if there are none."""
     labels = images.labels if images.labels is not None else torch.empty(0, dtype=torch.int64)
     index = (torch.isin(labels, torch.tensor(classes)) == inside).nonzero().squeeze(1)
     if not len(index):
         names = ", ".join(images.classes[i] for i in classes)
-        raise DataError(f"data.without: no image is {'of' if inside else 'left without'} the classes {names}")
+        raise DataError(f"data.without: no image is {'in' if inside else 'left without'} the classes {names}")
     return Chosen(images, index)
 
 
 def held_out(images: Images, fraction: float) -> tuple[Chosen, Chosen]:
-    """Divide a split into the images to train on and a held-out part of round(fraction · N), each in file order.
+    """Divide a split into a training part and a held-out part of round(fraction · N) images, each in file order.
 
-    The choice is a function of N alone, not of the run's seed: runs with other seeds on one backbone hold out the same
-    images. A larger fraction holds out the images of a smaller one and more.
+    The choice depends only on N, not on the run's seed, so runs with other seeds on one backbone hold out the same
+    images. A larger fraction includes the held-out images of a smaller one.
 
     Raises `DataError` if one of the parts is empty.
     """
@@ -103,7 +105,7 @@ def held_out(images: Images, fraction: float) -> tuple[Chosen, Chosen]:
     if not 0 < count < total:
         raise DataError(
             f"data.validation = {fraction:g} of {total} images holds out {count}; at least one image must be held out "
-            "and one must remain: change the fraction, or bring more images"
+            "and one must remain: change the fraction, or use more images"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed("validation", total)))
     return Chosen(images, order[count:].sort().values), Chosen(images, order[:count].sort().values)

@@ -1,4 +1,4 @@
-"""Find every file that cannot be read as an image, so that a user learns of all of them at once."""
+"""Find all files that cannot be read as images, and report them at once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hebm.data.files import Files
 from hebm.errors import DataError
 
 SHOWN = 20
-"""How many files a message names."""
+"""Number of files that a message names."""
 
 SKIP = 'set data.corrupt = "skip" (image-folder) to leave such files out'
 
 
 def decoded(files: Files, names: Sequence[str], decoder: ImageDecoder) -> Iterator[tuple[str, Tensor | CorruptImage]]:
-    """Yield each file's name with its pixels, or with what is wrong with it, in the order that is quickest to read.
+    """Yield each file's name with its pixels or its error, in the fastest order.
 
     Arguments:
-        files: where they are.
-        names: of the files, each once.
-        decoder: makes pixels of a file.
+        files: the folder or archive.
+        names: names of the files, without duplicates.
+        decoder: decoder of the files.
 
-    Raises `DataError` for a file that is an image and does not fit, and for a damaged archive.
+    Raises `DataError` for a valid image that the decoder does not accept, and for a damaged archive.
     """
     for name, data in files.contents(names):
         if isinstance(data, CorruptImage):
@@ -41,15 +41,15 @@ def decoded(files: Files, names: Sequence[str], decoder: ImageDecoder) -> Iterat
 def corrupt_files(
     files: Files, names: Sequence[str], decoder: ImageDecoder, told: Callable[[int, int], None] | None = None
 ) -> dict[str, CorruptImage]:
-    """Return what is wrong with each file that cannot be read as an image, by name.
+    """Return the errors of files that cannot be read as images, by name.
 
     Arguments:
-        files: where they are.
-        names: of the files, each once.
-        decoder: makes pixels of a file.
-        told: how many files were tried, of how many; after each.
+        files: the folder or archive.
+        names: names of the files, without duplicates.
+        decoder: decoder of the files.
+        told: called after each file with the number of tried files and of all files.
 
-    Raises as `decoded` does.
+    Raises the errors of `decoded`.
     """
     bad = {}
     for i, (name, found) in enumerate(decoded(files, names, decoder), 1):
@@ -64,9 +64,9 @@ def corrupt_error(bad: Mapping[str, CorruptImage], total: int, skip: str = SKIP)
     """Return one error that names all bad files, each with its reason.
 
     Arguments:
-        bad: what is wrong with each, at least one.
-        total: how many files were tried.
-        skip: how they are left out.
+        bad: the errors by file name, at least one.
+        total: number of tried files.
+        skip: advice on how to leave the files out.
     """
     reasons = [error.reason for error in bad.values()]
     if len(bad) == 1:
@@ -76,7 +76,7 @@ def corrupt_error(bad: Mapping[str, CorruptImage], total: int, skip: str = SKIP)
 
 
 def corrupt_note(bad: Mapping[str, CorruptImage], total: int) -> str:
-    """Return one note that names all files that are left out, each with its reason; see `corrupt_error`."""
+    """Return one note that names all files that are left out, each with its reason (see `corrupt_error`)."""
     reasons = [error.reason for error in bad.values()]
     return f"left out {len(bad):,} of {total:,} files, which cannot be read as images:\n{_listed(reasons)}"
 

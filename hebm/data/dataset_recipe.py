@@ -1,4 +1,4 @@
-"""The common part of all data sets' recipes, and the checks that every split passes before a model sees it."""
+"""The base of all recipes of data sets, with the checks that every split must pass."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hebm.interfaces import ImageSpec
 
 SPLITS = ("train", "test")
 VALIDATION = "validation"
-"""The part of the training split that is held out of training."""
+"""Name of the part of the training split that is held out."""
 
 
 class DatasetRecipe(ABC):
-    """Group `hebm_datasets`. Derive from `ImageData`, which has these fields and does the checks."""
+    """Interface of data sets, registered in the group `hebm_datasets`. Derive from `ImageData`, which checks images."""
 
     group: ClassVar[str] = "hebm_datasets"
     batch_size: int
@@ -31,12 +31,12 @@ class DatasetRecipe(ABC):
 
     @abstractmethod
     def load(self, split: str) -> Images:
-        """Return the images of split "train" or "test". Raises `DataError` naming the file and what fixes it."""
+        """Return the images of split "train" or "test". Raises `DataError` that names the file and the fix."""
 
     def splits(self) -> dict[str, Images]:
         """Return the images of each split: "train", "test", and "validation" if a fraction of "train" is held out.
 
-        Raises what `load` raises, and `DataError` if the fraction leaves either part of "train" empty.
+        Raises the errors of `load`, and `DataError` if the fraction leaves either part of "train" empty.
         """
         images = {split: self.load(split) for split in SPLITS}
         if self.validation:
@@ -44,12 +44,12 @@ class DatasetRecipe(ABC):
         return images
 
     def decoder(self, shape: Shape | None) -> ImageDecoder:
-        """Return how an image file becomes a model's input: what the data set does with its own files.
+        """Return the decoder that turns image files into input of a model, as the data set decodes its files.
 
-        Here the centre square is resized, which a data set that is not made of image files can leave so.
+        The default resizes the centre square. Override it in data sets that consist of image files.
 
         Arguments:
-            shape: (C, H, W) that the model takes, for a user's own files; None while the data set itself is loaded.
+            shape: (C, H, W) that the model takes, for files of a user; None while the data set itself is loaded.
         """
         channels, height, width = shape or (None, None, None)
         return Decoder(channels, height if height == width else None)
@@ -57,28 +57,31 @@ class DatasetRecipe(ABC):
 
 @recipe
 class ImageData(DatasetRecipe):
-    """A data set of images. Implement `source`; `load` checks, converts channels and limits."""
+    """Base class of data sets. Subclasses implement `source`; `load` applies the options and checks the images."""
 
     batch_size: int = option(100, doc="images per training step, over all processes", low=1)
     flip: bool = option(False, doc="mirror each training image left to right with probability 1/2")
     binarize: str = option(
         "off",
-        doc="draw each pixel as ±1 with P(1) = (x+1)/2 at every access: in what the likelihood scores, or in both",
+        doc="draw each pixel as ±1 with P(1) = (x+1)/2 at every access: only in the target of the likelihood, or also "
+        "in the input of the inference model",
         choices=("off", "target", "both"),
     )
     channels: int | None = option(None, doc="convert to grey (1) or colour (3); left out: unchanged", choices=(1, 3))
     limit: int | None = option(None, doc="use only the first images of each split, at most this number", low=1)
-    workers: int = option(0, doc="background processes that prepare batches; 0 prepares them inline", low=0, high=256)
+    workers: int = option(
+        0, doc="background processes that prepare batches; 0 prepares them in the main process", low=0, high=256
+    )
     without: tuple[str, ...] = option(
         (), doc="classes to leave out of the training split, by name or number; the test split keeps them"
     )
 
     validation: float = option(
         0.0,
-        doc="fraction of the training split that is never trained on: the log then has the loss of a validated prior "
-        "on it, with AUROC and certified nats of a contrastive one, and `patience` watches that loss. The choice "
-        "depends on the number of images alone. A backbone from `train.backbone_from` has seen these images unless it "
-        "was trained with the same fraction",
+        doc="fraction of the training split that is held out. The log then has the prior's loss on it (for contrastive "
+        "priors also AUROC and certified nats), and `patience` uses this loss. Which images are held out depends only "
+        "on their number. A backbone from `train.backbone_from` has seen these images unless it was trained with the "
+        "same fraction",
         low=0,
         high=0.9,
     )
@@ -86,17 +89,17 @@ class ImageData(DatasetRecipe):
 
     @abstractmethod
     def source(self, split: str) -> Images:
-        """Return all images of split "train" or "test", in file order. Raises `DataError` if it cannot find them."""
+        """Return all images of split "train" or "test", in file order. Raises `DataError` if they are not found."""
 
     def load(self, split: str) -> Images:
         """Return the images of a split, with `channels`, `without`, `attributes` and `limit` applied.
 
         Raises:
-            ConfigError: `without` or `attributes` names what there is not.
-            DataError: no images, another number of channels than 1 or 3, or values outside [−1, 1].
+            ConfigError: if `without` or `attributes` has an unknown name.
+            DataError: if there are no images, if they have neither 1 nor 3 channels, or values outside [−1, 1].
         """
         if split not in SPLITS:
-            raise DataError(f"unknown split {split!r}; there are {' and '.join(map(repr, SPLITS))}")
+            raise DataError(f"unknown split {split!r}; use {' or '.join(map(repr, SPLITS))}")
         images = self.source(split)
         where = f"data set {type(self).__name__}, split {split!r}"
         if not len(images):
@@ -104,7 +107,7 @@ class ImageData(DatasetRecipe):
         if 0 in images.shape:
             raise DataError(f"{where}: images of shape {tuple(images.shape)} have no pixels; check data.root")
         if images.shape[0] not in (1, 3):
-            fix = "only grey (1) and colour (3) can be used: convert the images"
+            fix = "only grey (1) and colour (3) are supported: convert the images"
             raise DataError(f"{where}: images have {images.shape[0]} channels; {fix}")
         if self.without:
             unseen = left_out(self.without, images)
@@ -118,14 +121,14 @@ class ImageData(DatasetRecipe):
 
 
 def spec(images: Images, recipe: DatasetRecipe) -> ImageSpec:
-    """Return what a backbone must know of these images."""
+    """Return the description of the images that a backbone is built from."""
     channels, height, width = images.shape
     binary = recipe.binarize != "off"
     return ImageSpec(channels, height, width, tuple(images.classes), binary, tuple(images.attributes))
 
 
 def _check_values(images: Images, where: str) -> None:
-    """Test the range of a few images: a third party's data set may get it wrong."""
+    """Check shape, type and range of a few images, since data sets of plugins may get them wrong."""
     x = images.read(torch.arange(min(8, len(images))))
     if tuple(x.shape[1:]) != tuple(images.shape) or x.dtype != torch.float32:
         promised = f"float32 {tuple(images.shape)}"

@@ -1,7 +1,7 @@
-"""Decode image files to pixels `(C, H, W)`, uint8, C = 1 or 3; no conversion is made unless it is asked for.
+"""Decode image files to pixels `(C, H, W)`, uint8, C = 1 or 3. Images are converted only if options request it.
 
-Order of work: turn as the camera says (EXIF), convert the mode, cut `crop`, resize the shorter side to `size`
-(bilinear, antialiased), cut the centre square.
+The steps in order: rotate by the EXIF orientation, convert the mode, cut out `crop`, resize the shorter side to `size`
+(bilinear, antialiased), cut out the centre square.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from hebm.errors import DataError
 Picture: TypeAlias = Image.Image
 
 ImageDecoder: TypeAlias = Callable[["bytes | Picture", str], Tensor]
-"""(an encoded file or an opened image, its name for messages) → pixels `(C, H, W)`, uint8."""
+"""Maps an encoded file or an opened image, and its name for messages, to pixels `(C, H, W)`, uint8."""
 
 Shape: TypeAlias = tuple[int, int, int]
 """(C, H, W) of an image."""
 
 MOST_PIXELS = 178_956_970
-"""Pixels that an image may have if nothing else is asked for, as in Pillow."""
+"""Default of the largest number of pixels of an image, as in Pillow."""
 
-# What PIL raises on damaged files.
+# Exceptions that PIL raises on damaged files.
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -52,11 +52,11 @@ _KINDS |= {mode: "16 bits per value" for mode in _DEEP}
 
 
 class CorruptImage(DataError):
-    """A file that is not an image, or a damaged one.
+    """Raised for a file that is damaged or not an image.
 
     Arguments:
-        reason: the file's name and what is wrong with it.
-        fix: what to do about it.
+        reason: the file's name and the error.
+        fix: advice.
     """
 
     def __init__(self, reason: str, fix: str = "") -> None:
@@ -72,13 +72,14 @@ class Decoder:
     """Converts an image file to pixels.
 
     Arguments:
-        channels: 1 or 3 converts: colour to luma, grey to three equal channels, palettes to their colours, 16-bit
-            values to 8, transparency laid over white. None takes grey and RGB images unchanged, and refuses others.
-        size: the image becomes this many pixels square; None leaves its size.
-        crop: cut before resizing: a centre square of this many pixels, or a box (left, top, right, bottom).
-        ready: (width, height) of images that may have been cut already: too small for `crop`, they are taken as they
-            are.
-        max_pixels: an image with more is refused before it is decoded.
+        channels: number of channels to convert to, 1 or 3: colour becomes luma, grey three equal channels, palettes
+            their colours, 16-bit values 8-bit ones, and transparency is laid over white. None accepts only grey and
+            RGB images, without conversion.
+        size: side of the resulting square image in pixels; None keeps the size.
+        crop: the part to cut out before resizing: side of a centre square, or a box (left, top, right, bottom).
+        ready: (width, height) of images that may have been cropped before. If too small for `crop`, they are not
+            cropped again.
+        max_pixels: largest number of pixels; larger images are refused before they are decoded.
     """
 
     channels: int | None = None
@@ -92,11 +93,11 @@ class Decoder:
 
         Arguments:
             data: the file's bytes, or a PIL image.
-            name: what to call it in a message.
+            name: name of the file in messages.
 
         Raises:
-            DataError: a mode that needs `channels`, a crop beyond the image, or too many pixels.
-            CorruptImage: a file that is not an image, or a damaged one.
+            DataError: for a mode that needs `channels`, a crop beyond the image, or too many pixels.
+            CorruptImage: for a file that is damaged or not an image.
         """
         return pixels_of(self._cut(self._convert(opened(data, name, self.max_pixels), name), name))
 
@@ -135,15 +136,15 @@ class Decoder:
 
 
 def opened(data: bytes | Picture, name: str, max_pixels: int = MOST_PIXELS) -> Picture:
-    """Return an image file's picture, turned as the camera says; an opened image is only turned.
+    """Open an image file, and rotate it by its EXIF orientation. An opened image is only rotated.
 
     Arguments:
         data: the file's bytes, or a PIL image.
-        name: what to call it in a message.
-        max_pixels: a file with more is refused by what its header says, before it is decoded.
+        name: name of the file in messages.
+        max_pixels: largest number of pixels; a file whose header has more is refused before it is decoded.
 
     Raises:
-        CorruptImage: for a file that is not an image, or a damaged one.
+        CorruptImage: for a file that is damaged or not an image.
         DataError: for too many pixels.
     """
     try:
@@ -154,14 +155,14 @@ def opened(data: bytes | Picture, name: str, max_pixels: int = MOST_PIXELS) -> P
         picture.load()
         return ImageOps.exif_transpose(picture) if picture.info.get("exif") else picture
     except DAMAGE as error:
-        # PIL quotes the address of the buffer it was given: noise to a user.
+        # PIL's message has the address of a buffer, which does not help users.
         cause = "not an image format that Pillow knows" if "cannot identify" in str(error) else error
         fix = 'fix or remove it, or set data.corrupt = "skip" (image-folder) to leave such files out'
         raise CorruptImage(f"{name}: cannot be read as an image ({cause})", fix) from error
 
 
 def _unlimited(data: bytes) -> Picture:
-    """Open a file without Pillow's own limit of pixels, which has no option: reading the header decodes nothing."""
+    """Open a file without Pillow's global limit of pixels. Only the header is read here, so this is safe."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:

@@ -1,7 +1,7 @@
-"""Where image files are: a folder, or an archive (`hebm.data.archives`) that is read in place and never unpacked.
+"""Find image files in a folder, or in an archive that is read in place (`hebm.data.archives`).
 
-A file is an image if its name ends like one's, or if its first bytes are one's. Whatever looks like an image and is not
-used is kept in `Files.left_out`, so that it can be counted and named.
+A file is an image if its name has the ending of one, or if its first bytes are those of one. `Files.left_out` lists
+files that look like images and are not used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hebm.data.image_names import HEAD, is_hidden, is_named_image, is_resource_f
 from hebm.errors import DataError
 
 LARGEST = 1 << 30
-"""Bytes that an encoded image may have."""
+"""Largest size of an encoded image, in bytes."""
 DAMAGE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
@@ -32,7 +32,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
 )
 DAMAGE = (*DAMAGE, tarfile.TarError, zipfile.BadZipFile)
-"""What reading a damaged file or archive raises."""
+"""Exceptions from reading a damaged file or archive."""
 _DAMAGE_OF_ONE: tuple[type[Exception], ...] = (
     PermissionError,
     FileNotFoundError,
@@ -44,7 +44,7 @@ _DAMAGE_OF_ONE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-"""What says that one file is damaged or denied, and not the disk, the memory or the whole archive."""
+"""Exceptions that concern one damaged or denied file, not the disk, the memory or the whole archive."""
 
 
 class Files(ABC):
@@ -52,11 +52,11 @@ class Files(ABC):
 
     Arguments:
         path: the folder or archive.
-        key: what messages tell the user to set to something else.
+        key: name of the option that messages tell the user to change.
 
     Attributes:
-        names: of the images.
-        left_out: names of files that look like images and are not used, by the reason.
+        names: names of the images.
+        left_out: names of files that look like images and are not used, by reason.
     """
 
     seekable = True
@@ -72,8 +72,8 @@ class Files(ABC):
     def read(self, name: str) -> bytes:
         """Read the bytes of one file.
 
-        Raises `CorruptImage` if this file is damaged, missing or denied, `DataError` if reading fails otherwise or if
-        it is larger than an image can be.
+        Raises `CorruptImage` if this file is damaged, missing or denied, and `DataError` if reading fails otherwise or
+        the file is too large for an image.
         """
         try:
             return self._read(name)
@@ -83,12 +83,15 @@ class Files(ABC):
             raise self._damaged(error, name) from error
 
     def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield (name, bytes) of the wanted files, in whatever order is quickest."""
+        """Yield (name, bytes) of the wanted files, in the fastest order."""
         for name in sorted(wanted):
             yield name, self.read(name)
 
     def contents(self, wanted: Collection[str]) -> Iterator[tuple[str, bytes | CorruptImage]]:
-        """Yield files as `stream` does; what is wrong with a file in place of its bytes, where others can be read."""
+        """Yield files as `stream` does, but with the error of a damaged file in place of its bytes.
+
+        In a compressed tar archive, a damaged file raises `DataError`, because later files cannot be read.
+        """
         if not self.seekable:
             yield from self.stream(wanted)
             return
@@ -104,11 +107,11 @@ class Files(ABC):
         return f"{self.path}/{name}"
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Remember a file that is not used."""
+        """Record a file that is not used."""
         self.left_out.setdefault(reason, []).append(name)
 
     def require_size(self, name: str, size: int) -> None:
-        """Raise `DataError` for a file that is larger than an image can be, before anything of it is read."""
+        """Raise `DataError` if a file is too large for an image. Called before it is read."""
         if self.too_large(size):
             raise DataError(
                 f"{self.describe(name)}: holds {size:,} bytes, more than an image file can have here "
@@ -117,12 +120,12 @@ class Files(ABC):
 
     @staticmethod
     def too_large(size: int) -> bool:
-        """Return whether a file of this size, in bytes, is larger than an image can be."""
+        """Return whether this size, in bytes, is too large for an image."""
         return size > LARGEST
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Return whether there is a file of this name, an image or not."""
+        """Return whether a file of this name exists, an image or not."""
 
     @abstractmethod
     def _list(self) -> Iterator[str]:
@@ -136,7 +139,7 @@ class Files(ABC):
         """Return the first `HEAD` bytes of a file."""
 
     def _is_image(self, name: str) -> bool:
-        """Return whether a file is an image to use; remember those that are hidden."""
+        """Return whether a file is an image to use, and record hidden ones as left out."""
         if is_resource_fork(name):
             return False
         looks = is_named_image(name) or starts_like_image(self._head(name))
@@ -148,7 +151,7 @@ class Files(ABC):
         return DataError("; ".join(self._complaint(error, name)))
 
     def _complaint(self, error: Exception, name: str | None) -> tuple[str, str]:
-        """Return the place and what is wrong with it, and what to do."""
+        """Return the error with its place, and advice."""
         where = self.path if name is None else self.describe(name)
         cause = "out of memory" if isinstance(error, MemoryError) else error
         return f"{where}: cannot be read ({cause})", f"fix or replace it, or change {self.key}"
@@ -171,8 +174,8 @@ class Folder(Files):
         """Yield the regular files below a folder.
 
         Arguments:
-            inner: its name in `path`, with a slash at its end, or "".
-            around: device and inode of each folder that it lies in.
+            inner: the folder's name within `path`, with a slash at the end, or "".
+            around: device and inode of each parent folder.
         """
         found = (self.path / inner).stat()
         around = (*around, (found.st_dev, found.st_ino))
@@ -183,11 +186,11 @@ class Folder(Files):
             try:
                 found = entry.stat()
             except OSError:
-                self.leave_out(name, "links that lead nowhere")
+                self.leave_out(name, "broken links")
                 continue
             if stat.S_ISDIR(found.st_mode):
                 if (found.st_dev, found.st_ino) in around:
-                    self.leave_out(name, "links to a folder that they lie in")
+                    self.leave_out(name, "links to a folder that contains them")
                 else:
                     yield from self._below(f"{name}/", around)
             elif stat.S_ISREG(found.st_mode):
@@ -206,15 +209,15 @@ class Folder(Files):
 
 
 def left_out_lines(files: Files) -> list[str]:
-    """Return a line for each reason for which files are left out, with their number and one of them."""
+    """Return one line per reason for leaving files out, with the number of files and an example."""
     return said_of_left_out({reason: [*map(files.describe, names)] for reason, names in files.left_out.items()})
 
 
 def said_of_left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a line for each reason, with the number of files and one of them.
+    """Return one line per reason, with the number of files and an example.
 
     Arguments:
-        left_out: paths of files by the reason for which they are left out.
+        left_out: paths of files by the reason for leaving them out.
     """
     return [
         f"{'1 file that looks like an image is' if len(names) == 1 else f'{len(names):,} files are'} left out "

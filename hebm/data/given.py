@@ -1,4 +1,4 @@
-"""Images that a user gives to a model: checked, and brought to the one range."""
+"""Check images that a user passes to a model, and scale them to [−1, 1]."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hebm.data.images import ArrayImages, shape_mismatch, to_unit_range
 from hebm.errors import DataError
 
 TOLERANCE = 1e-4
-"""How far rounding may take a float beyond [−1, 1]; such values are clamped."""
+"""Largest distance of a float from [−1, 1] that counts as rounding. Such values are clamped."""
 
 
 def given_images(images: Any, shape: Shape | None) -> ArrayImages:
     """Return images as a data set.
 
     Arguments:
-        images: a tensor or array `(N, C, H, W)`, uint8, or floats in [−1, 1].
-        shape: (C, H, W) that the model takes; None takes any.
+        images: a tensor or array `(N, C, H, W)` of uint8 values or of floats in [−1, 1].
+        shape: (C, H, W) that the model takes; None for any.
 
-    Raises `DataError` for another type, shape or range.
+    Raises `DataError` if type, shape or range differ.
     """
     pixels = _tensor(images)
     _check_shape(pixels, shape)
@@ -33,14 +33,14 @@ def given_images(images: Any, shape: Shape | None) -> ArrayImages:
 
 
 def converted_images(images: Any, decode: ImageDecoder, shape: Shape) -> Tensor:
-    """Return PIL images or image files, one or several, as `(N, C, H, W)` in [−1, 1].
+    """Convert one or several PIL images or image files to a tensor `(N, C, H, W)` in [−1, 1].
 
     Arguments:
         images: PIL images, or paths of files.
-        decode: how a data set reads its files.
+        decode: decoder of the data set (`DatasetRecipe.decoder`).
         shape: (C, H, W) that the model takes.
 
-    Raises `DataError` for anything else, a file that cannot be read, and an image that is not converted to that shape.
+    Raises `DataError` for other types, unreadable files, and images that do not have this shape after decoding.
     """
     several = [images] if isinstance(images, (Picture, str, Path)) else list(images)
     pixels = [_converted(image, i, decode, shape) for i, image in enumerate(several)]
@@ -94,11 +94,11 @@ def _check_shape(pixels: Tensor, shape: Shape | None) -> None:
             f"images: expected 1 or 3 channels, got shape {found}{_hint(found, (found[3], found[1], found[2]))}"
         )
     if not len(pixels):
-        raise DataError(f"images: there are none, shape {found}; give at least one")
+        raise DataError(f"images: there are none, shape {found}; pass at least one")
 
 
 def _hint(found: tuple[int, ...], shape: Shape | None) -> str:
-    """Return what to do about a shape, if that is clear."""
+    """Return advice for a wrong shape."""
     if len(found) == 3:
         several = found != shape and (shape is None or found[1:] == tuple(shape[1:]))
         lacking = "images[:, None]" if several else "images[None]"
@@ -110,15 +110,15 @@ def _hint(found: tuple[int, ...], shape: Shape | None) -> str:
 
 def _in_range(x: Tensor) -> Tensor:
     if not x.isfinite().all():
-        raise DataError("images: they hold NaN or infinite values; remove these images")
+        raise DataError("images: they have NaN or infinite values; remove these images")
     low, high = float(x.min()), float(x.max())
     if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
-        fix = "give uint8, or scale them: 2 * x - 1 from [0, 1], x / 127.5 - 1 from [0, 255]"
+        fix = "pass uint8, or scale them: 2 * x - 1 from [0, 1], x / 127.5 - 1 from [0, 255]"
         raise DataError(f"images: values run from {low:g} to {high:g}, allowed is [-1, 1]; {fix}")
     if low >= 0 and high > 0:
         warnings.warn(
-            f"images: values run from {low:g} to {high:g}, and are taken as images in [-1, 1] whose darkest pixel is a "
-            "middle grey; if they are in [0, 1], pass 2 * x - 1",
+            f"images: values run from {low:g} to {high:g}, and are taken as images in [-1, 1] whose darkest pixel is "
+            "mid-grey; if they are in [0, 1], pass 2 * x - 1",
             stacklevel=4,
         )
     return x.float().clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""All image files of a user, in the order of their names."""
+"""Read all image files of a user, in the order of their names."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ _SKIP = "leave such files out by --corrupt skip"
 
 
 class FileImages(Images):
-    """Every image file of a folder, an archive or a list, in the shape that a model takes.
+    """The image files of a folder, an archive or a list, decoded to the shape that a model takes.
 
-    All files are decoded once to find those that are not images. After that they are read when they are asked for, and
-    none is kept.
+    All files are decoded once to find files that are not images. After that, each read decodes its files again.
 
     Arguments:
-        files: where they are.
+        files: the files.
         shape: (C, H, W) that the model takes.
-        decoder: makes pixels of a file: `DatasetRecipe.decoder` of the data that the model was trained on.
-        skip: leave out files that are not images, instead of refusing them.
-        told: how many files were tried, of how many; after each.
+        decoder: decoder of files: `DatasetRecipe.decoder` of the data that the model was trained on.
+        skip: leave out files that are not images, instead of raising an error.
+        told: called after each file with the number of tried files and of all files.
 
     Attributes:
-        names: of the files, with / between folders.
-        note: names all files that were left out, with the reasons; "" if there are none.
+        names: names of the files, with / between folders.
+        note: lists all files that were left out, with reasons; "" if none was.
 
-    Raises `DataError` naming all files that are not images, or one whose pixels have another shape, and for an empty
-    folder.
+    Raises `DataError` that lists all files that are not images, or names one whose pixels have another shape, and for
+    an empty folder.
     """
 
     def __init__(
@@ -66,11 +65,11 @@ class FileImages(Images):
         return len(self.names)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Decode each file. Raises `DataError` naming one that has changed and cannot be decoded any more."""
+        """Decode each file. Raises `DataError` that names a file that has changed and can no longer be decoded."""
         return torch.stack([to_unit_range(self._pixels(i)) for i in indices.tolist()])
 
     def fingerprint(self) -> str:
-        """Hash all names, and 64 evenly spaced images as decoded."""
+        """Hash all names and 64 evenly spaced decoded images."""
         return self.digest("\n".join(self.names).encode(errors="surrogatepass"), self.sample_digest())
 
     def _pixels(self, i: int) -> Tensor:
@@ -81,7 +80,7 @@ class FileImages(Images):
             raise corrupt_error({name: error}, 1, _SKIP) from error
 
     def _shaped(self, data: bytes | Picture, path: str) -> Tensor:
-        """Return the pixels of a file. Raises `DataError` for another shape than the model's."""
+        """Return the pixels of a file. Raises `DataError` if their shape is not the model's."""
         pixels, (_, height, width) = self.decoder(data, path), self.shape
         if pixels.shape != self.shape:
             size = f"is {pixels.shape[2]}×{pixels.shape[1]} pixels, the model's images are {width}×{height}"

@@ -1,4 +1,4 @@
-"""Tell image files from others: by the end of their name, or by how they start."""
+"""Recognise image files by the ending of their name or by their first bytes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2"),
 )
-"""Ends of names of image files, in lower case. Files that end otherwise are images if they start like one."""
+"""Name endings of image files, in lower case. Files with other endings are images if they start like one."""
 HEAD = 16
-"""How many bytes `starts_like_image` needs."""
+"""Number of bytes that `starts_like_image` needs."""
 _STARTS = re.compile(
     rb"""\x89PNG\r\n\x1a\n | \xff\xd8\xff | GIF8[79]a | RIFF....WEBP | II\*\x00 | MM\x00\*
     | BM....\x00\x00\x00\x00 | P[1-6]\s+[\#\d] | \x00\x00\x00\x0cjP[ ]{2}""",
@@ -19,7 +19,7 @@ _STARTS = re.compile(
 
 
 def is_named_image(name: str) -> bool:
-    """Return whether a file's name ends like an image's."""
+    """Return whether a file name has the ending of an image file."""
     return name.lower().endswith(IMAGES)
 
 
@@ -29,7 +29,7 @@ def starts_like_image(head: bytes) -> bool:
 
 
 def is_resource_fork(name: str) -> bool:
-    """Return whether a file is what a Mac writes next to another: `._a.png`, or anything in `__MACOSX`."""
+    """Return whether a file is one that macOS writes next to another: `._a.png`, or anything in `__MACOSX`."""
     parts = name.split("/")
     return "__MACOSX" in parts or parts[-1].startswith("._")
 
@@ -40,9 +40,9 @@ def is_hidden(name: str) -> bool:
 
 
 def normal_name(name: str) -> str:
-    """Return the name of an archive's member with slashes between folders, and none or "./" before the first.
+    """Normalise the name of an archive's member: slashes between folders, without a leading slash or "./".
 
-    Archives made on Windows may separate folders by backslashes.
+    Archives from Windows may separate folders by backslashes.
     """
     parts = (name if "/" in name else name.replace("\\", "/")).split("/")
     return "/".join(part for part in parts if part not in ("", "."))

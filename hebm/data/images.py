@@ -1,6 +1,6 @@
-"""A split of a data set: random access to images, in file order, not yet shuffled.
+"""The interface of a data set's split: random access to images in file order.
 
-**The one range:** an 8-bit value v becomes x = v/127.5 − 1, so images are float32 in [−1, 1], shape `(C, H, W)`.
+**The range:** an 8-bit value v becomes x = v/127.5 − 1, so images are float32 `(C, H, W)` in [−1, 1].
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ SAMPLE = 64
 
 
 def to_unit_range(pixels: Tensor) -> Tensor:
-    """Scale to [−1, 1]: x = v/127.5 − 1 for 8-bit values v; float values must already lie in [−1, 1]."""
+    """Scale 8-bit values v to x = v/127.5 − 1 in [−1, 1]. Float values must already lie in [−1, 1]."""
     if pixels.dtype == torch.uint8:
         return pixels.float().div_(127.5).sub_(1)
     return pixels.float()
 
 
 def from_range(values: Tensor, low: float, high: float) -> Tensor:
-    """Scale [low, high] to [−1, 1]: x = v/h − m/h, where h is half the width of the range and m its middle.
+    """Scale values from [low, high] to [−1, 1]: x = v/h − m/h, with h half the width of the range and m its middle.
 
     Arguments:
-        values: `(…)`, of any real type.
-        low: becomes −1.
-        high: becomes 1.
+        values: values `(…)` of any real type.
+        low: the value that becomes −1.
+        high: the value that becomes 1.
 
-    Returns float32; rounding never leaves [−1, 1].
+    Returns float32 values, clamped to [−1, 1] after rounding.
     """
     half, middle = (high - low) / 2, (high + low) / 2
     exact = values if values.dtype == torch.float64 else values.float()
@@ -45,8 +45,8 @@ class Images(ABC):
 
     Attributes:
         shape: (C, H, W) of every image.
-        classes: names of the labels, () when there are none.
-        attributes: names of A binary attributes, for images that have these instead of classes; otherwise ().
+        classes: names of the classes; () without classes.
+        attributes: names of A binary attributes, which images may have instead of classes; () without attributes.
         labels: class indices `(N,)`, or attributes `(N, A)` in {0, 1}; int64, or None.
     """
 
@@ -65,12 +65,12 @@ class Images(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a SHA-256 (hex) of what makes this split: a `digest` of what the class adds."""
+        """Return a SHA-256 (hex) that identifies the split: `digest` of everything that determines its images."""
 
     def digest(self, *parts: bytes | memoryview) -> str:
         """Return a SHA-256 (hex) of the image shape, N, class names, class labels, and `parts`.
 
-        Attributes are not in it: add `attribute_digest`, or what fixes them.
+        It does not include attributes: pass `attribute_digest` or their source among `parts`.
         """
         sha = hashlib.sha256(repr((tuple(self.shape), len(self), tuple(self.classes))).encode())
         labels = b"" if self.labels is None or self.attributes else self.labels.contiguous().numpy().tobytes()
@@ -80,7 +80,7 @@ class Images(ABC):
         return sha.hexdigest()
 
     def attribute_digest(self) -> tuple[bytes, ...]:
-        """Hash the attributes' names and values, as a part for `digest`; an empty part without attributes."""
+        """Hash the attributes' names and values, as parts for `digest`; () without attributes."""
         if self.labels is None or not self.attributes:
             return ()
         sha = hashlib.sha256(repr(tuple(self.attributes)).encode())
@@ -88,7 +88,7 @@ class Images(ABC):
         return (sha.digest(),)
 
     def sample_digest(self) -> bytes:
-        """Hash at most 64 evenly spaced images, for sets where reading all would be slow."""
+        """Hash at most 64 evenly spaced images, for sets that are slow to read as a whole."""
         indices = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).long()
         return hashlib.sha256(self.read(indices).contiguous().numpy().tobytes()).digest()
 
@@ -97,13 +97,12 @@ class ArrayImages(Images):
     """Images held in memory.
 
     Arguments:
-        pixels: `(N, C, H, W)`, uint8, or float32 in [−1, 1].
+        pixels: images `(N, C, H, W)`, uint8 or float32 in [−1, 1].
         labels: class indices `(N,)`, attributes `(N, A)` in {0, 1}, or None.
-        classes: names of the labels.
+        classes: names of the classes.
         attributes: names of the A attributes.
 
-    Raises:
-        DataError: if there are not four dimensions, or not one label per image, or labels that do not fit the names.
+    Raises `DataError` if `pixels` does not have four dimensions, or if `labels` do not fit the images or the names.
     """
 
     def __init__(
@@ -135,20 +134,20 @@ class ArrayImages(Images):
 
 
 class LazyImages(Images):
-    """Images decoded when they are asked for.
+    """Images that are decoded on each read.
 
     Arguments:
-        n: how many.
-        decode: position → a PIL image in mode L or RGB, or a tensor `(C, H, W)`, uint8 or float in [−1, 1]. To be
-            used with workers it must be picklable where processes are not forked: a class, not a closure.
+        n: number of images.
+        decode: maps a position to a PIL image in mode L or RGB, or to a tensor `(C, H, W)`, uint8 or float in
+            [−1, 1]. To work with workers on systems that do not fork, it must be picklable: a class, not a closure.
         labels: class indices `(N,)`, attributes `(N, A)` in {0, 1}, or None.
-        classes: names of the labels.
-        names: what image i is called, a file name say; part of the fingerprint.
-        where: what stands before a name in a message, a folder say; no part of the fingerprint.
-        shape: (C, H, W); the first image's when left out.
+        classes: names of the classes.
+        names: names of the images, such as file names; part of the fingerprint.
+        where: prefix of the names in messages, such as a folder; not part of the fingerprint.
+        shape: (C, H, W); None for the shape of the first image.
         attributes: names of the A attributes.
 
-    Raises `DataError` for labels that do not fit the names, and as `decode` does.
+    Raises `DataError` for labels that do not fit the images or the names, and what `decode` raises.
     """
 
     def __init__(
@@ -173,7 +172,7 @@ class LazyImages(Images):
         return self._n
 
     def read(self, indices: Tensor) -> Tensor:
-        """Decode each image; all must have one shape."""
+        """Decode images. Raises `DataError` if one has another shape."""
         return torch.stack([self._one(i) for i in indices.tolist()]) if len(indices) else torch.empty(0, *self.shape)
 
     def _one(self, i: int) -> Tensor:
@@ -183,22 +182,22 @@ class LazyImages(Images):
         return to_unit_range(pixels)
 
     def name(self, i: int) -> str:
-        """Return what to call image i in a message."""
+        """Return the name of image i in messages."""
         return self.where + (self.names[i] if self.names else f"image {i}")
 
     def fingerprint(self) -> str:
-        """Hash all names, and 64 evenly spaced images as decoded."""
-        names = "\n".join(self.names).encode(errors="surrogatepass")  # one may not be UTF-8
+        """Hash all names and 64 evenly spaced decoded images."""
+        names = "\n".join(self.names).encode(errors="surrogatepass")  # file names may not be UTF-8
         return self.digest(names, self.sample_digest(), *self.attribute_digest())
 
 
 class Adapted(Images):
-    """The first n images of another split, with one or three channels.
+    """The first n images of a split, with one or three channels.
 
     Arguments:
         images: the split.
-        n: how many to keep; all when None.
-        channels: 1 makes luma 0.299 R + 0.587 G + 0.114 B of colour; 3 repeats grey; None leaves them.
+        n: number of images to keep; None for all.
+        channels: 1 converts colour to luma 0.299 R + 0.587 G + 0.114 B, and 3 repeats grey. None converts nothing.
     """
 
     def __init__(self, images: Images, n: int | None = None, channels: int | None = None) -> None:
@@ -208,11 +207,11 @@ class Adapted(Images):
         self.shape = (channels or images.shape[0], *images.shape[1:])
 
     def __len__(self) -> int:
-        """Return the number of images that are kept."""
+        """Return the number of kept images."""
         return self._n
 
     def read(self, indices: Tensor) -> Tensor:
-        """Read images of the wrapped set and convert their channels."""
+        """Read images of the split and convert their channels."""
         x = self.images.read(indices)
         if x.shape[1] == self.shape[0]:
             return x
@@ -221,12 +220,12 @@ class Adapted(Images):
         return (x * x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True).clamp_(-1, 1)
 
     def fingerprint(self) -> str:
-        """Hash the whole split's fingerprint, the shape, and the number of images kept."""
+        """Hash the whole split's fingerprint, the shape, and the number of kept images."""
         return self.digest(self.images.fingerprint().encode())
 
 
 def shape_mismatch(name: str, shape: tuple[int, int, int], expected: tuple[int, int, int]) -> DataError:
-    """Return the error for an image whose channels or size differ from the first's; it names the option that helps."""
+    """Return the error for an image whose channels or size differ from the first one's, with the option that helps."""
     if shape[0] != expected[0]:
         fix = "set data.channels = 1 or 3 to convert all of them"
         return DataError(f"{name}: has {shape[0]} channel(s), the first image has {expected[0]}; {fix}")
@@ -257,7 +256,7 @@ def _check_classes(labels: Tensor, n: int, classes: int) -> None:
 def _check_attributes(images: Images) -> None:
     labels, shape = images.labels, (len(images), len(images.attributes))
     if images.classes:
-        raise DataError(f"images with {len(images.classes)} classes cannot have attributes too; leave out either")
+        raise DataError(f"images with {len(images.classes)} classes cannot have attributes too; leave out one of them")
     if labels is None or labels.shape != shape:
         got = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
         raise DataError(f"expected a label per image and attribute, {shape}, got {got}")

@@ -1,6 +1,6 @@
-"""Translate names of classes and attributes, as a user gives them, to labels.
+"""Convert names of classes and attributes to labels.
 
-Names match whatever their case, and with spaces or underscores: "Blond_Hair" is "blond hair".
+Names match regardless of case, and with spaces or underscores: "Blond_Hair" equals "blond hair".
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from hebm.interfaces import ImageSpec
 
 NOT_ASKED = -1
-"""The value of an attribute that may be either."""
+"""The value of an attribute that may be 0 or 1."""
 
 Label: TypeAlias = str | int | Sequence[str | int] | Tensor | None
-"""A class by name or number for all samples, or one for each."""
+"""A class by name or number for all samples, or one for each sample."""
 
 Attributes: TypeAlias = str | Tensor | None
-"""Names of attributes for all samples, or a value of each attribute for each sample `(n, A)`."""
+"""Names of attributes for all samples, or values `(n, A)` of each attribute for each sample."""
 
 
 def asked_labels(images: ImageSpec | None, n: int, label: Label, attributes: Attributes) -> Tensor | None:
-    """Return labels of n samples, classes `(n,)` or attributes `(n, A)`; None if nothing is asked for.
+    """Return labels of n samples, classes `(n,)` or attributes `(n, A)`; None if neither is requested.
 
     Arguments:
-        images: has the names of classes or attributes; None knows numbers alone.
-        n: how many samples.
-        label: classes.
-        attributes: as `attribute_values` reads them.
+        images: description of the images, with the names of classes or attributes; None allows only numbers.
+        n: number of samples.
+        label: requested classes.
+        attributes: requested attributes, as for `attribute_values`.
 
-    Raises `ConfigError` for unknown names, and if both are asked for or the images have the other kind.
+    Raises `ConfigError` for unknown names, if both are requested, or if the images have the other kind of labels.
     """
     if label is not None and attributes is not None:
         raise ConfigError("label and attributes: images have classes or attributes, never both; give one of them")
@@ -71,16 +71,16 @@ def _class(label: str | int, classes: Sequence[str] | None) -> int:
         return class_index(str(label), classes)
     if isinstance(label, int) and not isinstance(label, bool):
         return label
-    raise ConfigError(f"label {label!r}: this model knows no names of classes; give a number from 0")
+    raise ConfigError(f"label {label!r}: this model has no names of classes; give a number from 0")
 
 
 def normal_form(name: str) -> str:
-    """Return a form that different spellings of one name share."""
+    """Return the normal form of a name, equal for its different spellings."""
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def class_index(asked: str, classes: Sequence[str]) -> int:
-    """Return the index of a class given by its name or, if no class has that name, by its number from 0.
+    """Return the index of a class, given by its name or else by its number from 0.
 
     Raises `ConfigError` with all names for an unknown one.
 
@@ -100,13 +100,13 @@ def class_index(asked: str, classes: Sequence[str]) -> int:
 
 
 def attribute_values(asked: str, attributes: Sequence[str]) -> tuple[int, ...]:
-    """Return 1 for each attribute named, 0 for one named with a minus sign, `NOT_ASKED` for all others.
+    """Return the value of each attribute: 1 if it is named, 0 if named with a minus sign, or else `NOT_ASKED`.
 
     Arguments:
         asked: names, separated by commas.
         attributes: the names of all A attributes.
 
-    Raises `ConfigError` with all names for an unknown one, and for one that is asked for twice.
+    Raises `ConfigError` with all names for an unknown one, and for one that is named twice.
 
     Example:
         >>> attribute_values("smiling, -blond hair", ("Blond_Hair", "Male", "Smiling"))
@@ -118,13 +118,13 @@ def attribute_values(asked: str, attributes: Sequence[str]) -> tuple[int, ...]:
     for word in map(str.strip, asked.split(",")):
         i, value = _attribute(word, attributes)
         if values[i] != NOT_ASKED:
-            raise ConfigError(f"attributes {asked!r}: {attributes[i]!r} is asked for twice; name it once")
+            raise ConfigError(f"attributes {asked!r}: {attributes[i]!r} is named twice; name it once")
         values[i] = value
     return tuple(values)
 
 
 def _attribute(word: str, attributes: Sequence[str]) -> tuple[int, int]:
-    """Return position and value; a name that itself starts with a minus sign is taken as that name."""
+    """Return position and value. A name that starts with a minus sign itself is matched first."""
     whole = _position(word, attributes)
     if whole is not None:
         return whole, 1
@@ -133,11 +133,11 @@ def _attribute(word: str, attributes: Sequence[str]) -> tuple[int, int]:
     if found is not None:
         return found, 0
     near, known = did_you_mean(name, attributes), ", ".join(attributes)
-    raise ConfigError(f"attributes: there is no {name!r}{near}; give names, with commas between, of: {known}")
+    raise ConfigError(f"attributes: there is no {name!r}{near}; give names, separated by commas, from: {known}")
 
 
 def _position(name: str, names: Sequence[str]) -> int | None:
-    """Return the position of a name: exact spelling first, since two names may differ only in case."""
+    """Return the position of a name, or None. The exact spelling comes first, since names may differ only in case."""
     if name in names:
         return names.index(name)
     forms = [normal_form(other) for other in names]

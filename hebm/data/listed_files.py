@@ -1,4 +1,4 @@
-"""Image files that a user names one by one: a single file, or paths on the standard input."""
+"""Read image files that a user names: a single file, or paths on the standard input."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STANDARD_INPUT = "-"
 
 
 class ListedFiles(Files):
-    """Files by their paths, in the given order. Each counts as an image; a path may come several times.
+    """Files by path, in the given order. Each counts as an image, and a path may occur several times.
 
     Arguments:
-        paths: of the files.
-        path: what the list is called in messages.
-        key: what messages tell the user to change.
+        paths: paths of the files.
+        path: name of the list in messages.
+        key: name of the option that messages tell the user to change.
     """
 
     def __init__(self, paths: Sequence[str], path: Path, key: str) -> None:
@@ -33,11 +33,11 @@ class ListedFiles(Files):
         self.names = self._paths
 
     def describe(self, name: str) -> str:
-        """Return the path as it was given."""
+        """Return the given path."""
         return name
 
     def has(self, name: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether this file exists."""
         return os.path.isfile(name)
 
     def _list(self) -> Iterator[str]:
@@ -55,14 +55,14 @@ class ListedFiles(Files):
 
 
 def given_files(images: str, key: str, standard_input: IO[bytes]) -> Files:
-    """Open the image files that a user means.
+    """Open the image files that a user names.
 
     Arguments:
-        images: a folder, an archive, an image file, or "-" for paths on the standard input, one a line.
-        key: what messages call it.
-        standard_input: where those paths come from.
+        images: a folder, an archive, an image file, or "-" for paths on the standard input, one per line.
+        key: name of the option, for messages.
+        standard_input: the standard input.
 
-    Raises `DataError` if there is nothing there.
+    Raises `DataError` if nothing is found.
     """
     if images == STANDARD_INPUT:
         paths = [os.fsdecode(line.rstrip(b"\r\n")) for line in standard_input]

@@ -1,4 +1,4 @@
-"""Look at some of the image files in a folder or archive: their sizes, and whether they have colour."""
+"""Inspect some of the image files in a folder or archive: their sizes, and whether they have colour."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from hebm.data.files import Files
 from hebm.errors import DataError
 
 MOST = 300
-"""Image files that are looked at."""
+"""Approximate largest number of files to inspect."""
 _FAINT = 6
-"""Levels of 255 by which the colours of a grey pixel may differ: JPEG does not keep them equal."""
+"""Largest difference of a grey pixel's channels, of 255. JPEG does not keep them equal."""
 _NEARLY = 32
-"""Levels of 255 from black or white up to which a pixel is called nearly black or white."""
+"""Distance from black or white, of 255, below which a pixel counts as nearly black or white."""
 _TWO_TONE = 0.8
-"""Share of nearly black and white pixels from which images are called two-tone."""
+"""Share of nearly black or white pixels from which images count as two-tone."""
 
 
 @attrs.frozen
 class Looks:
-    """What some image files have in common.
+    """Properties of some image files.
 
     Arguments:
-        files: how many image files there are.
-        sizes: (width, height) of those that were looked at, turned as the camera says.
-        coloured: how many of these have colour.
-        black_or_white: the mean share of pixels that are nearly black or white.
-        unreadable: how many more could not be read.
+        files: number of all image files.
+        sizes: (width, height) of the inspected files, after rotation by EXIF.
+        coloured: number of inspected files with colour.
+        black_or_white: mean share of pixels that are nearly black or white.
+        unreadable: number of further files that could not be read.
     """
 
     files: int
@@ -45,7 +45,7 @@ class Looks:
 
     @property
     def side(self) -> int:
-        """Return the shorter side of the middle image, in pixels."""
+        """Return the median of the images' shorter sides, in pixels."""
         return round(median(min(size) for size in self.sizes))
 
     @property
@@ -55,7 +55,7 @@ class Looks:
 
     @property
     def two_tone(self) -> bool:
-        """Return whether the images are grey, and nearly all of their pixels are close to black or white."""
+        """Return whether the images are grey and most of their pixels are nearly black or white."""
         return not self.coloured and self.black_or_white >= _TWO_TONE
 
     def __str__(self) -> str:
@@ -71,12 +71,12 @@ class Looks:
 
 
 def look(root: Path) -> Looks:
-    """Look at some of the images in a folder, in an archive, or in the archives of a folder.
+    """Inspect some of the images in a folder, in an archive, or in the archives of a folder.
 
     Arguments:
         root: the folder or archive.
 
-    Raises `DataError` if there are no images, or none of them can be read.
+    Raises `DataError` if no image is found or none can be read.
     """
     places = _places(root)
     total = sum(len(files.names) for files in places)
@@ -97,7 +97,7 @@ def look(root: Path) -> Looks:
 
 
 def _places(root: Path) -> list[Files]:
-    """Return the folder or archive, or the archives in a folder that holds no images itself."""
+    """Return the folder or archive, or the archives in a folder without images."""
     files = open_files(root, "--data")
     if files.names or not root.is_dir():
         return [files]

@@ -1,4 +1,4 @@
-"""Out-of-distribution images for a trained model: another data set in its input shape, or images upside down."""
+"""Out-of-distribution images for a trained model: another data set in the model's shape, or images upside down."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hebm.errors import DataError
 
 
 class Resized(Images):
-    """Another data set's images with this many channels and of this size.
+    """Images of another data set, converted to a given shape.
 
-    Colour becomes luma and grey three equal channels; another size of the same proportions is resized (bilinear,
-    antialiased).
+    Colour is converted to luma, and grey to three equal channels. Other sizes of the same aspect ratio are resized
+    (bilinear, antialiased).
 
     Arguments:
-        images: any split.
-        shape: (C, H, W) to be had.
-        name: of the data set, for the message.
+        images: a split of the other data set.
+        shape: the target shape (C, H, W).
+        name: name of the data set, for the message.
 
-    Raises `DataError` if height and width have other proportions.
+    Raises `DataError` if the aspect ratio differs.
     """
 
     def __init__(self, images: Images, shape: tuple[int, int, int], name: str = "the second data set") -> None:
@@ -34,7 +34,7 @@ class Resized(Images):
 
     @property
     def resized(self) -> bool:
-        """Return whether the images have to be resized."""
+        """Whether the images must be resized."""
         return self.images.shape != self.shape
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Resized(Images):
 
 
 class UpsideDown(Images):
-    """The same images flipped upside down: the distribution of pixel values is equal, the structure differs."""
+    """The same images flipped upside down: equal distribution of pixel values, other structure."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.shape = images, images.shape

@@ -1,6 +1,6 @@
-"""Images that no run made: a folder or an archive of image files, or an `.npz` of 8-bit pixels.
+"""Read images to measure from a folder or an archive of image files, or from an `.npz` of 8-bit pixels.
 
-Nothing is converted or resized, because a conversion would change what is measured of them.
+Images are neither converted nor resized, because that would change the measurements.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _ARRAYS = ("images", "arr_0")
 
 
 def read_samples(source: Any, shape: Shape) -> Images:
-    """Return images to be measured, files in the order of their names.
+    """Return images to measure. Files are sorted by name.
 
     Arguments:
-        source: a folder, an archive or an `.npz` (a path), or a tensor or array `(N, C, H, W)`, uint8 or floats in
+        source: path of a folder, an archive or an `.npz`; or a tensor or array `(N, C, H, W)`, uint8 or floats in
             [−1, 1].
-        shape: (C, H, W) of the data set that they are compared with.
+        shape: (C, H, W) of the reference data set.
 
-    Raises `DataError` for images of another size or number of channels, a damaged file, or a source without images.
-    Image files are decoded when they are first read, and raise it then.
+    Raises `DataError` for images of another shape, a damaged file, or a source without images. Image files are decoded
+    on each read, and raise their errors then.
     """
     if not isinstance(source, (str, Path)):
         return given_images(source, shape)
@@ -53,11 +53,11 @@ def read_samples(source: Any, shape: Shape) -> Images:
 
 @attrs.frozen
 class _Decoding:
-    """Position → pixels; a class, so that it can travel to workers.
+    """Decodes a file by its position. It is a class so that workers can pickle it.
 
     Arguments:
-        files: where the images are.
-        shape: (C, H, W) that they must have.
+        files: the folder or archive.
+        shape: required shape (C, H, W).
     """
 
     files: Files
@@ -71,7 +71,7 @@ class _Decoding:
         try:
             pixels = Decoder()(data, path)
         except DataError as error:
-            cause = str(error).partition("; ")[0]  # what follows is advice for a data set
+            cause = str(error).partition("; ")[0]  # without the advice, which is for data sets
             raise DataError(f"{cause}; save it again as 8-bit grey or RGB, or remove it") from error
         if tuple(pixels.shape) != self.shape:
             raise _other_shape(path, tuple(pixels.shape), self.shape)
@@ -79,13 +79,13 @@ class _Decoding:
 
 
 class SampleFiles(LazyImages):
-    """Image files of one shape, which are not converted.
+    """Image files of one shape, without conversion.
 
     Arguments:
-        files: where they are, with those that are left out.
-        shape: (C, H, W) that they must have.
+        files: the folder or archive.
+        shape: required shape (C, H, W).
 
-    Raises `DataError` if there are none.
+    Raises `DataError` if there are no image files.
     """
 
     def __init__(self, files: Files, shape: Shape) -> None:
@@ -136,5 +136,5 @@ def _other_shape(name: str, found: tuple[int, ...], shape: Shape) -> DataError:
         )
     return DataError(
         f"{name}: is {found[2]}×{found[1]} pixels, the data's images are {shape[2]}×{shape[1]}; images are not resized "
-        "here, because that changes what is measured: make them of the data's size, or change data.size"
+        "here, because that would change the measurements: save them in the data's size, or change data.size"
     )

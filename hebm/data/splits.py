@@ -1,4 +1,4 @@
-"""The splits of a data set, and how batches are made from them."""
+"""The splits of a data set, and batches of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Splits:
     """The images of splits "train" and "test", and of "validation" if a part of "train" is held out.
 
     Arguments:
-        recipe: the data set's, for how batches are made.
-        images: by split.
+        recipe: the data set's recipe, which sets how batches are made.
+        images: the images by split.
     """
 
     recipe: DatasetRecipe
@@ -29,24 +29,24 @@ class Splits:
         return self.images[split]
 
     def held_out(self, seed: int, device: torch.device, dtype: torch.dtype) -> Batches | None:
-        """Return the held-out part of the training split as `batches` does; None if there is none."""
+        """Return batches of the held-out part of the training split; None if nothing is held out."""
         images = self.images.get(VALIDATION)
         return None if images is None else self.batches(images, seed, device, dtype)
 
     def batches(self, images: Images, seed: int, device: torch.device, dtype: torch.dtype) -> Batches:
-        """Return images of any data set, of the model's shape, as a model is shown them outside of training.
+        """Return batches of images for use outside of training.
 
         Arguments:
-            images: usually one of the splits.
-            seed: of what is drawn on the way (binarisation).
-            device: where batches are made.
-            dtype: their floating-point type.
+            images: images of the model's shape, usually one of the splits.
+            seed: seed of the binarisation.
+            device: device of the batches.
+            dtype: floating-point type of the batches.
         """
         return Batches(images, self.recipe, seed, training=False, device=device, dtype=dtype)
 
 
 def described(images: Mapping[str, Images]) -> str:
-    """Return how many images each split has, and what their labels are, for a user to see what was understood."""
+    """Describe the number of images and the labels of each split, so that users can check how their data was read."""
     return ", ".join(f"{split}: {len(some):,} images{_labels_of(some)}" for split, some in images.items())
 
 

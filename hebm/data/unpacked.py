@@ -1,4 +1,4 @@
-"""Files of a compressed archive, unpacked once into a temporary file, from which they are read in any order."""
+"""Unpack a compressed archive once into a temporary file, from which its files are read in any order."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hebm.errors import DataError
 
 
 class Unpacked:
-    """Files in one temporary file that has no name: it ends with the processes that use it, however they end.
+    """Files in one unnamed temporary file, which the system deletes when the last process that uses it ends.
 
     Arguments:
-        files: names and bytes.
-        size: of all files together, in bytes.
-        what: the archive is called in messages.
+        files: names and bytes of the files.
+        size: total size in bytes.
+        what: name of the archive in messages.
 
-    Raises `DataError` if the folder for temporary files has too little room.
+    Raises `DataError` if the folder for temporary files has too little space.
     """
 
     def __init__(self, files: Iterable[tuple[str, bytes]], size: int, what: str) -> None:
@@ -27,8 +27,8 @@ class Unpacked:
         free = shutil.disk_usage(folder).free
         if size > free:
             raise DataError(
-                f"{what}: unpacking it takes {size:,} bytes, and {folder} has {free:,}; free some, set TMPDIR to "
-                "another folder, or unpack it yourself and name the folder"
+                f"{what}: unpacking it takes {size:,} bytes, but {folder} has {free:,}; free some, set TMPDIR to "
+                "another folder, or unpack it and use the resulting folder"
             )
         self._file = tempfile.TemporaryFile()
         self._places: dict[str, tuple[int, int]] = {}
@@ -39,7 +39,7 @@ class Unpacked:
         self._file.flush()
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file. Processes that were forked may read at the same time."""
+        """Return the bytes of a file. Forked processes may read at the same time."""
         offset, size = self._places[name]
         if hasattr(os, "pread"):
             return os.pread(self._file.fileno(), size, offset)

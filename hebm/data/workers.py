@@ -1,4 +1,4 @@
-"""Prepare items in background processes. Waiting for them ends, with a message, whatever happens to them."""
+"""Prepare items in background processes. If a process dies or hangs, waiting for it ends with an error."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from hebm.stopping import STOPPING
 
 T = TypeVar("T")
 PATIENCE = 600.0
-"""Seconds to wait for an item."""
+"""Longest time to wait for an item, in seconds."""
 SHARED = Path("/dev/shm")
 _AHEAD = 2
-"""Items that each worker prepares before they are asked for."""
+"""Number of items that each worker prepares in advance."""
 
 
 def prepared(items: Dataset[T], workers: int, seed: int, size: int, pin: bool) -> Iterator[T]:
     """Yield the items in order, prepared by background processes.
 
     Arguments:
-        items: numbered from 0; an item travels in shared memory.
-        workers: the number of processes, from 1.
-        seed: of their generators.
-        size: bytes of an item.
-        pin: whether items are put into memory that a GPU reads directly.
+        items: the items, numbered from 0, which are passed through shared memory.
+        workers: number of processes, at least 1.
+        seed: seed of their generators.
+        size: size of an item in bytes.
+        pin: whether to put items into pinned memory, which a GPU reads directly.
 
     Raises:
         ConfigError: if the machine has too little shared memory.
-        DataError: if a worker ends, or gives nothing for ten minutes.
+        DataError: if a worker dies, or returns nothing for ten minutes.
     """
     require_shared_memory(workers, size)
     loader = DataLoader(
@@ -63,9 +63,9 @@ def prepared(items: Dataset[T], workers: int, seed: int, size: int, pin: bool) -
 
 
 def require_shared_memory(workers: int, size: int) -> None:
-    """Raise `ConfigError` if items of `size` bytes that workers prepare do not fit into shared memory.
+    """Raise `ConfigError` if the workers' items of `size` bytes do not fit into shared memory.
 
-    A worker that finds it full loses its item, and would be waited for in vain.
+    A worker that finds shared memory full loses its item, and the main process would wait for it.
     """
     if not SHARED.is_dir():
         return
@@ -77,6 +77,6 @@ def require_shared_memory(workers: int, size: int) -> None:
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:
-    """Ignore requests to stop, which reach the whole process group: the main process must save first."""
+    """Ignore signals to stop, which the whole process group receives. The main process must save first."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,1 +1,1 @@
-"""Metrics of models: what they see, what they return, how it is stored."""
+"""Evaluation of models: the interface of metrics, the images that they receive, and the stored results."""

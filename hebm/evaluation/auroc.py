@@ -1,4 +1,4 @@
-"""Compute the area under the ROC curve of a score: how well it separates two sets.
+"""Compute the area under the ROC curve of a score, which measures how well the score separates two sets.
 
 References:
     Comparing the areas under two or more correlated receiver operating characteristic curves, DeLong, DeLong and
@@ -16,7 +16,7 @@ from hebm.errors import DataError
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:
-    """Return P(s₊ > s₋) + ½ P(s₊ = s₋), the Mann-Whitney statistic over n₊ n₋.
+    """Return the AUROC P(s₊ > s₋) + ½ P(s₊ = s₋), the Mann-Whitney statistic divided by n₊ n₋.
 
     Arguments:
         positive: scores that should be high, `(N,)`.
@@ -58,7 +58,7 @@ def _scores(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def _mean_ranks(scores: Tensor) -> Tensor:
-    """Rank scores from 1, `(N,)`; equal scores share their mean rank."""
+    """Return the ranks of scores from 1, `(N,)`. Equal scores share their mean rank."""
     values, count = torch.unique_consecutive(scores.sort().values, return_counts=True)
     group = torch.searchsorted(values, scores)
     ranks: Tensor = (count.cumsum(0).double() - (count - 1) / 2)[group]

@@ -5,7 +5,7 @@ With M chains of N steps, means θ̄_m and variances s²_m:
     W = mean s²_m,    B = N var θ̄_m,    var⁺ = (N − 1)/N W + B/N,    R̂ = √(var⁺ / W)
     ρ_t = 1 − (W − mean_m s²_m ρ_{t,m}) / var⁺,    τ = −1 + 2 Σ_k (ρ_{2k} + ρ_{2k+1}),    ESS = M N / τ
 
-the sum over k from 0 for as long as its terms are positive. Each chain is split in two halves before either.
+where the sum runs over k from 0 while its terms are positive. Each chain is first split into two halves.
 
 References:
     Gelman and Rubin, Inference from Iterative Simulation Using Multiple Sequences, Statistical Science 7, 1992.
@@ -27,16 +27,16 @@ FEWEST = 8
 
 
 class Mixing(NamedTuple):
-    """R̂, 1 for chains that agree, and ESS, the number of independent draws that carry as much information."""
+    """Mixing of chains: R̂ (1 for chains that agree) and ESS (the equivalent number of independent draws)."""
 
     rhat: float
     ess: float
 
 
 def mixing(chains: Tensor) -> Mixing:
-    """Split R̂ and ESS of a scalar along chains `(M, N)`.
+    """Return split R̂ and ESS of a scalar along chains `(M, N)`; NaN for constant or non-finite chains.
 
-    NaN for chains that do not move, or are not finite. Raises `DataError` for fewer than 8 steps.
+    Raises `DataError` for fewer than 8 steps.
     """
     if chains.ndim != 2 or not len(chains) or chains.shape[1] < FEWEST:
         raise DataError(f"mixing needs chains (M, N) of at least {FEWEST} steps, got shape {tuple(chains.shape)}")
@@ -49,7 +49,7 @@ def mixing(chains: Tensor) -> Mixing:
 
 
 def _halves(chains: Tensor) -> Tensor:
-    """Split each chain into two, `(2M, N // 2)`; the middle one of an odd number of steps is left out."""
+    """Split each chain into two halves, `(2M, N // 2)`. The middle step of an odd number is dropped."""
     half = chains.shape[1] // 2
     return torch.cat([chains[:, :half], chains[:, -half:]])
 
@@ -68,7 +68,7 @@ def _ess(chains: Tensor, within: Tensor, pooled: Tensor) -> float:
     negative = (pairs <= 0).nonzero()
     kept = pairs[: int(negative[0])] if len(negative) else pairs
     time = float(-1 + 2 * kept.sum())
-    return total / max(time, 1 / math.log10(total))  # antithetic chains: Stan's bound keeps the estimate sane
+    return total / max(time, 1 / math.log10(total))  # Stan's bound for antithetic chains
 
 
 def _autocovariance(chains: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ RECALL = 0.95
 
 
 class Detection(NamedTuple):
-    """Three metrics of one score.
+    """Three detection metrics of one score.
 
     Arguments:
         auroc: P(s₊ > s₋) + ½ P(s₊ = s₋); 0.5 is chance, and below it the score is reversed.
@@ -29,7 +29,10 @@ class Detection(NamedTuple):
 
 
 def detection(positive: Tensor, negative: Tensor) -> Detection:
-    """Compute all three for scores that should be high, `(N,)`, and low, `(M,)`. Raises `DataError` as they do."""
+    """Return all three metrics for scores that should be high, `(N,)`, and low, `(M,)`.
+
+    Raises `DataError` for an empty set or a NaN.
+    """
     return Detection(
         auroc(positive, negative),
         average_precision(positive, negative),
@@ -38,7 +41,7 @@ def detection(positive: Tensor, negative: Tensor) -> Detection:
 
 
 def average_precision(positive: Tensor, negative: Tensor) -> float:
-    """Return Σ_n (R_n − R_{n−1}) P_n over the thresholds n; equal scores share a threshold.
+    """Return the average precision Σ_n (R_n − R_{n−1}) P_n over the thresholds n. Equal scores share a threshold.
 
     Raises `DataError` for an empty set or a NaN.
     """
@@ -54,7 +57,7 @@ def average_precision(positive: Tensor, negative: Tensor) -> float:
 
 
 def false_positive_rate(positive: Tensor, negative: Tensor, recall: float = RECALL) -> float:
-    """Return the share of negatives with s ≥ t; t is the highest threshold that a share `recall` of positives reaches.
+    """Return the share of negatives with s ≥ t, where t is the highest threshold with the given recall of positives.
 
     Raises `DataError` for an empty set or a NaN.
     """

@@ -1,14 +1,14 @@
-"""Images of every kind, as a trained model draws, infers and decodes them.
+"""Produce images of every kind by drawing, inferring and decoding with a trained model.
 
-Kinds of images (`hebm.evaluation.kinds`), all decoded in one way and by one backbone:
+All kinds (`hebm.evaluation.kinds`) are decoded in the same way by the same backbone:
 
     "data"              the reference images of the split
     "reconstruction"    the same images, inferred by the training scheme and decoded
-    "gaussian"          the backbone's own prior: the root that the learned prior tilts
-    ("gaussian", τ)     the same draws with u scaled by τ, the control in which nothing is learned
-    "prior"             the prior in question; of a root, the draws of "gaussian" themselves
+    "gaussian"          draws of the backbone's own prior, the root that the learned prior tilts
+    ("gaussian", τ)     the same draws with u scaled by τ: the control, in which nothing is learned
+    "prior"             draws of the learned prior; if the prior is a root, the draws of "gaussian"
 
-The i-th image of a kind has its own derived noise, whatever the batch size or the number of processes.
+The noise of the i-th image of a kind does not depend on the batch size or the number of processes.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from hebm.walking import root_of
 
 Kind = str | tuple[str, float]
 Span = tuple[int, int]
-"""First row of a batch, and how many rows it has."""
+"""First row and number of rows of a batch."""
 _KEPT_BYTES = 2**30
 
 
 class PixelBatch(NamedTuple):
-    """A batch of images as metrics see them.
+    """A batch of images in the form that metrics read.
 
     Arguments:
-        pixels: uint8 `(B, C, H, W)`.
-        finite: `(B,)`, whether each image was finite before it became pixels.
-        diagnostics: of each draw of a learned prior by name, float64 `(B,)`.
+        pixels: the images, uint8 `(B, C, H, W)`.
+        finite: whether each image was finite before it became pixels, `(B,)`.
+        diagnostics: diagnostics of each draw of a learned prior by name, float64 `(B,)`.
     """
 
     pixels: Tensor
@@ -56,17 +56,17 @@ class PixelBatch(NamedTuple):
 
 
 class DrawnImages:
-    """The images of a trained model.
+    """Produces the images of a trained model.
 
     Arguments:
-        model: draws, decodes and infers.
-        splits: its data set.
-        settings: the `[evaluate]` table; where it names no extractor, the one that suits the data is filled in.
+        model: the trained model.
+        splits: the splits of its data set.
+        settings: the `[evaluate]` table; without extractors, the default one for the data is filled in.
         processes: how several processes divide images; each computes whole batches.
-        listener: is told how many images are done.
+        listener: a listener that is called with the number of finished images.
 
     Attributes:
-        kinds: the kinds of images that are compared with the data.
+        kinds: the kinds of images to compare with the data.
     """
 
     kinds: tuple[str, ...] = (GAUSSIAN, PRIOR, RECONSTRUCTION)
@@ -83,7 +83,7 @@ class DrawnImages:
         self.processes, self.listener = processes or Processes(), listener or Listener()
         self.references = EvenSubset(splits[settings.split], settings.samples)
         if len(self.references) < 2:
-            raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images, at least 2 needed")
+            raise DataError(f"evaluate.split: {settings.split!r} has {len(self.references)} images; needs at least 2")
         self._drawn: dict[Kind, dict[Span, PixelBatch]] = {}
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
 
@@ -93,16 +93,16 @@ class DrawnImages:
         return root_of(self.model.prior)
 
     def count(self, kind: Kind) -> int:
-        """Return how many images of a kind are used: of data and reconstructions no more than the split has."""
+        """Return the number of images of a kind. Data and reconstructions are limited by the size of the split."""
         return len(self.references) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
     @property
     def fewest(self) -> int:
-        """The number of images of the kind that has fewest, the data among them."""
+        """The smallest number of images of any kind, including the data."""
         return min(self.count(kind) for kind in (DATA, *self.kinds))
 
     def conditions(self) -> dict[str, Any]:
-        """Return what decides the images that are compared with the data, for the results."""
+        """Return the conditions of the images that are compared with the data, for the results."""
         settings = self.settings
         return {
             "n": settings.samples,
@@ -113,13 +113,13 @@ class DrawnImages:
         }
 
     def noise(self, kind: Kind, start: int = 0) -> Noise:
-        """Return the noise of a kind's images from number `start` on; scaled draws share that of the unscaled."""
+        """Return the noise of a kind's images from number `start` on. Scaled draws share the noise of unscaled ones."""
         return self.model.noise(kind if isinstance(kind, str) else kind[0], start)
 
     # ------------------------------------------------------------ a batch
 
     def draw(self, kind: Kind, start: int, rows: int) -> Draw:
-        """Return draws number `start` to `start + rows` of the prior, or of the root at a temperature."""
+        """Return draws `start` … `start + rows − 1` of the prior, or of the root at a temperature."""
         if kind == PRIOR and self.model.prior.root is not None:
             draw = self.model.draw(rows, self.noise(kind, start))
             self._diagnostics[start] = {name: values.double().cpu() for name, values in draw.diagnostics.items()}
@@ -128,7 +128,7 @@ class DrawnImages:
         return attrs.evolve(draw, u=kind[1] * draw.u) if isinstance(kind, tuple) else draw
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
-        """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)`, as the model gives them."""
+        """Return images `start` … `start + rows − 1` of a kind, `(rows, C, H, W)`, without rounding to pixels."""
         if kind == DATA:
             return self.references.read(torch.arange(start, start + rows))
         noise = self.noise(kind, start)
@@ -137,12 +137,12 @@ class DrawnImages:
         return self.model.images(self.draw(kind, start, rows), noise)
 
     def batch(self, images: Images, start: int, rows: int) -> Batch:
-        """Return images of a data set as the model is shown them, on its device."""
+        """Return images of a data set as a batch for the model, on its device."""
         batches = self.splits.batches(images, self.model.seed, self.model.device, self.model.dtype)
         return batches.in_order(start, rows)
 
     def pixel_batch(self, kind: Kind, start: int, rows: int) -> PixelBatch:
-        """Return a batch of images. The batches of a kind are kept in memory while all of them are small."""
+        """Return a batch of images. All batches of a kind stay in memory if together they take at most 1 GiB."""
         kept = self._drawn.setdefault(kind, {})
         span = start, rows
         if span not in kept:
@@ -157,29 +157,29 @@ class DrawnImages:
     # ------------------------------------------------------------ all images
 
     def draws(self, kind: Kind, n: int) -> Tensor:
-        """The first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
+        """Return the first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
         size = self.settings.rows
         parts = [self.decoded(kind, start, min(size, n - start)) for start in range(0, n, size)]
         return torch.cat(parts).clamp(-1, 1)
 
     def pixels(self, kind: Kind) -> Tensor:
-        """All images of a kind, uint8 `(N, C, H, W)`. Raises `NonFiniteError` if any is not finite."""
+        """Return all images of a kind, uint8 `(N, C, H, W)`. Raises `NonFiniteError` if any is not finite."""
         batches = [self.pixel_batch(kind, *span) for span in self.batches(title_of(kind), self.count(kind))]
         self._require_finite(kind, [batch.finite for batch in batches])
         empty = torch.empty((0, *self.references.shape), dtype=torch.uint8)
         return self._join(kind, [batch.pixels for batch in batches], empty)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return means of the prior's diagnostics (`Draw.diagnostics`) over the draws that this process has seen."""
+        """Return means of the prior's diagnostics (`Draw.diagnostics`) over the draws of this process."""
         names = dict.fromkeys(name for found in self._diagnostics.values() for name in found)
         return {name: float(torch.cat([f[name] for f in self._diagnostics.values()]).mean()) for name in names}
 
     def batches(self, what: str, n: int) -> Iterator[Span]:
-        """Yield this process's batches of n images one after another, and tell the listener how many are done.
+        """Yield this process's batches of n images one after another, and report progress to the listener.
 
         Arguments:
-            what: is computed of them, for the listener.
-            n: images of all processes.
+            what: name of the images or scores being computed, for the listener.
+            n: number of images of all processes.
         """
         return counted(what, self.processes.batches(n, self.settings.rows), self.listener)
 
@@ -188,8 +188,8 @@ class DrawnImages:
         nonfinite = self.processes.total(sum(int((~rows).sum()) for rows in finite), self.model.device)
         if nonfinite:
             raise NonFiniteError(
-                f"{nonfinite} of {self.count(kind)} images of kind {kind!r} are not finite; nothing is measured of the "
-                "rest. A chain that diverges needs a smaller step size; see the energies in metrics.jsonl"
+                f"{nonfinite} of {self.count(kind)} images of kind {kind!r} are not finite, so none are measured. "
+                "Lower the step size if a chain diverges; see the energies in metrics.jsonl"
             )
 
     def _join(self, kind: Kind, parts: list[Tensor], empty: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class DrawnImages:
             parts, empty = [part.to(self.model.device) for part in parts], empty.to(self.model.device)
         return self.processes.join(parts, empty, self.count(kind), self.settings.rows).cpu()
 
-    # ------------------------------------------------------------ figures per image
+    # ------------------------------------------------------------ scores per image
 
     def per_image(
         self,
@@ -206,13 +206,13 @@ class DrawnImages:
         most: int | None = None,
         shape: tuple[int, ...] = (),
     ) -> Tensor:
-        """A score of each image of a split, float64 `(N, *shape)`, in order.
+        """Return a score of each image of a split, float64 `(N, *shape)`, in order.
 
         Arguments:
             split: "train" or "test".
-            score: of a batch and its noise, `(B, *shape)`.
-            most: how many images at most, evenly spread.
-            shape: of one image's score.
+            score: maps a batch and its noise to scores `(B, *shape)`.
+            most: largest number of images, evenly spaced; None for all.
+            shape: shape of one image's score.
         """
         whole = self.splits[split]
         images = EvenSubset(whole, len(whole) if most is None else most)
@@ -226,5 +226,5 @@ class DrawnImages:
 
 
 def title_of(kind: Kind) -> str:
-    """Return how messages call a kind."""
+    """Return the name of a kind in messages."""
     return kind if isinstance(kind, str) else f"{kind[0]} at temperature {kind[1]:.4g}"

@@ -1,4 +1,4 @@
-"""What metrics see of a trained model: its images (`hebm.evaluation.drawn_images`), their features, and distances."""
+"""The evaluation that metrics receive: images (`hebm.evaluation.drawn_images`), their features, and distances."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from hebm.training.listeners import Listener, counted
 
 
 class Evaluation(DrawnImages):
-    """A trained model with its data.
+    """Provides a trained model's images, their features and Fréchet distances to metrics.
 
     Arguments:
-        model: draws, decodes and infers.
-        splits: its data set.
-        settings: the `[evaluate]` table; where it names no extractor, the one that suits the data is filled in.
+        model: the trained model.
+        splits: the splits of its data set.
+        settings: the `[evaluate]` table; without extractors, the default one for the data is filled in.
         processes: how several processes divide images; each computes whole batches.
-        cache_folder: where extractors that were trained are kept (`run.cache_folder`).
-        store: where features are kept; None keeps them in memory alone.
-        sources: what decides images besides weights; needed where features are kept.
-        listener: is told how many images are done.
+        cache_folder: folder of trained extractors (`run.cache_folder`).
+        store: store of features; None keeps them only in memory.
+        sources: what images depend on besides weights; needed if there is a store.
+        listener: a listener that is called with the number of finished images.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Evaluation(DrawnImages):
         """Show images on the page of the run, below its samples.
 
         Arguments:
-            name: of the file, lower case; a second one of the same name replaces the first.
-            illustration: the images.
+            name: file name in lower case; a second illustration of the same name replaces the first.
+            illustration: the images with title and caption.
         """
         self.illustrations[name] = illustration
 
     def measured_on(self, samples: int) -> Evaluation:
-        """Return the same evaluation on another number of images; extractors are shared."""
+        """Return the same evaluation on another number of images. The two share extractors."""
         if samples == self.settings.samples:
             return self
         settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
@@ -85,12 +85,12 @@ class Evaluation(DrawnImages):
     # ------------------------------------------------------------ extractors
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
-        """Load an extractor when it is first needed.
+        """Return an extractor, loaded on first use.
 
         Arguments:
-            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the settings' first one.
+            which: a recipe, or a name (see `EvaluateSettings.extractor_called`); None for the first of the settings.
 
-        Raises `ConfigError` if it is not suited to the data, or if two recipes of one name would be used.
+        Raises `ConfigError` if it does not suit the data, or if another recipe of the same name is in use.
         """
         recipe = self._recipe(which)
         name = require_one(self._recipes, recipe)
@@ -109,7 +109,7 @@ class Evaluation(DrawnImages):
 
     @property
     def unsuited(self) -> str | None:
-        """Why the settings' first extractor cannot measure these images; None if it can. Nothing is loaded."""
+        """The reason why the first extractor of the settings does not suit these images, or None. Loads nothing."""
         try:
             self.settings.extractors[0].check(self.splits["train"])
         except ConfigError as error:
@@ -128,7 +128,7 @@ class Evaluation(DrawnImages):
         return self._features[kind, model.name][layer]
 
     def _extract(self, kind: Kind, models: Sequence[Extractor]) -> None:
-        """Compute the features that are missing, all of them from the same draws."""
+        """Compute the missing features of all extractors from the same draws."""
         missing = [model for model in models if (kind, model.name) not in self._features]
         found = self._completed(kind, missing) if missing else {}
         for model in missing:
@@ -140,7 +140,7 @@ class Evaluation(DrawnImages):
             }
 
     def _completed(self, kind: Kind, models: Sequence[Extractor]) -> dict[str, list[FeatureBatch]]:
-        """Return this process's batches of features by extractor: those that were kept, and new ones for the others."""
+        """Return this process's batches of features by extractor. Stored batches are read, the others computed."""
         spans = self.processes.batches(self.count(kind), self.settings.rows)
         kept = {model.name: self._kept(kind, model) for model in models}
         found: dict[tuple[str, Span], FeatureBatch] = {}
@@ -156,7 +156,7 @@ class Evaluation(DrawnImages):
         return {name: [found[name, span] for span in spans] for name in kept}
 
     def _extracted(self, kind: Kind, model: Extractor, span: Span, kept: KeptFeatures | None) -> FeatureBatch:
-        """Compute the features of a batch, and keep them."""
+        """Compute the features of a batch, and store them."""
         drawn = self.pixel_batch(kind, *span)
         features = {name: values.cpu() for name, values in model(drawn.pixels).items()}
         made = FeatureBatch(features, drawn.finite, drawn.diagnostics)
@@ -165,7 +165,7 @@ class Evaluation(DrawnImages):
         return made
 
     def _kept(self, kind: Kind, model: Extractor) -> KeptFeatures | None:
-        """Return where the features of a kind of images are kept, under everything that decides them."""
+        """Return the stored features of a kind, keyed by everything that they depend on; None without a store."""
         if self.store is None:
             return None
         identity = self._identity.of(kind)
@@ -173,7 +173,7 @@ class Evaluation(DrawnImages):
         return self.store.of(name, {**identity, "extractor": [model.name, model.sha256]})
 
     def forget(self, kind: Kind) -> None:
-        """Free the memory of what is kept of a kind; it is read or computed again when it is asked for."""
+        """Free the memory of a kind's images and features. They are read or computed again on the next use."""
         self._drawn.pop(kind, None)
         self._features = {key: found for key, found in self._features.items() if key[0] != kind}
         self._moments = {key: found for key, found in self._moments.items() if key[0] != kind}
@@ -183,12 +183,12 @@ class Evaluation(DrawnImages):
     # ------------------------------------------------------------ distances
 
     def distance(self, kind: Kind, extractor: ExtractorRecipe | str | None = None) -> float:
-        """Return the Fréchet distance of a kind to the data, in an extractor; None for the settings' first one."""
+        """Return the Fréchet distance of a kind to the data in the features of an extractor (None for the first)."""
         model = self.extractor(extractor)
         return self._reference(model).distance(self._moments_of(kind, model))
 
     def distances(self, kind: Kind) -> dict[str, Estimate]:
-        """Return the Fréchet distance of a kind to the data, with its error, in each of the settings' extractors."""
+        """Return the Fréchet distance of a kind to the data, with its error, in each extractor of the settings."""
         names = self.settings.extractor_names
         models = [self.extractor(name) for name in names]
         for measured in (DATA, kind):
@@ -209,7 +209,7 @@ class Evaluation(DrawnImages):
         return self._data[model.name]
 
     def _moments_of(self, kind: Kind, model: Extractor) -> Moments:
-        """Return the moments of a kind in an extractor: kept ones, or those of its features."""
+        """Return the moments of a kind in an extractor, read from the store or computed from its features."""
         key = kind, model.name
         if key not in self._moments and (kept := self._kept_moments(kind, model)) is not None:
             self._moments[key] = kept
@@ -222,7 +222,7 @@ class Evaluation(DrawnImages):
         return self._moments[key]
 
     def _kept_moments(self, kind: Kind, model: Extractor) -> Moments | None:
-        """Return kept moments if every process finds them, else None."""
+        """Return stored moments if every process finds them, or else None."""
         kept = self._kept_with_moments(kind, model)
         if kept is None:
             return None
@@ -232,5 +232,5 @@ class Evaluation(DrawnImages):
         )
 
     def _kept_with_moments(self, kind: Kind, model: Extractor) -> KeptFeatures | None:
-        """Return where moments are kept; None for the learned prior, whose features are read for their diagnostics."""
+        """Return the store of moments; None for the learned prior, whose diagnostics are stored with its features."""
         return None if kind == PRIOR else self._kept(kind, model)

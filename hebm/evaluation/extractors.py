@@ -1,4 +1,4 @@
-"""Feature networks, in whose features distances between sets of images are measured."""
+"""Interfaces of extractors: networks whose features distances between sets of images compare."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Note = str | float | bool | None
 
 
 class Extractor(ABC):
-    """Maps 8-bit images to features. A distance means nothing without the description of its extractor.
+    """Maps 8-bit images to features. Distances are stored with the description of their extractor.
 
-    Each image has features of its own: they do not depend on the other images of a batch.
+    The features of an image must not depend on the other images of its batch.
 
     Attributes:
-        name: as it is registered.
-        widths: length of each kind of feature by name: at least "features", and "logits" if it classifies.
-        sha256: of the weights, and of every setting that changes features. Two numbers are comparable only if name
+        name: registered name.
+        widths: length of each output by name: at least "features", and "logits" for a classifier.
+        sha256: hash of the weights and of every setting that changes features. Two numbers are comparable only if name
             and sha256 of their extractors are equal.
     """
 
@@ -40,24 +40,24 @@ class Extractor(ABC):
         """Map uint8 `(B, C, H, W)` to float32 `(B, F)` per name in `widths`, without gradients."""
 
     def notes(self) -> Mapping[str, Note]:
-        """Return what else to know of it, such as an accuracy; it does not decide what is comparable."""
+        """Return further information, such as an accuracy. Numbers stay comparable if it differs."""
         return {}
 
     def describe(self) -> dict[str, Note]:
-        """Return the description that is stored with every number: name, sha256, length of the features, notes."""
+        """Return the description stored with every number: name, sha256, length of the features, notes."""
         return {"name": self.name, "sha256": self.sha256, "features": self.widths["features"], **self.notes()}
 
 
 @attrs.frozen
 class ExtractorContext:
-    """The inputs from which an extractor is made.
+    """The inputs for building an extractor.
 
     Arguments:
         images: the data set by split, "train" and "test".
-        cache: folder for weights that take time to make (`hebm.evaluation.weights_cache`).
-        device: where to compute.
-        processes: several processes share the work; the first one's weights are everyone's.
-        say: tells the user what takes long, such as training.
+        cache: folder for trained weights (`hebm.evaluation.weights_cache`).
+        device: device of the network.
+        processes: the processes that share the work; all use the weights of the first one.
+        say: shows the user a message, for example before a long training.
     """
 
     images: Mapping[str, Images]
@@ -68,12 +68,12 @@ class ExtractorContext:
 
 
 class ExtractorRecipe(ABC):
-    """An extractor as a configuration names it; registered in the group `hebm_extractors`.
+    """Recipe of an extractor, registered in the group `hebm_extractors`.
 
     Attributes:
-        needs_classes: whether the data set must have class labels, at least two.
-        channels: the numbers of channels that it takes; empty for any.
-        width: the number of features, if it is known before the extractor is loaded.
+        needs_classes: whether the data set must have labels of at least two classes.
+        channels: supported numbers of channels; empty for any.
+        width: number of features, if known before the extractor is loaded.
     """
 
     group: ClassVar[str] = "hebm_extractors"
@@ -83,11 +83,11 @@ class ExtractorRecipe(ABC):
 
     @abstractmethod
     def build(self, context: ExtractorContext) -> Extractor:
-        """Make the extractor: read its weights, or train it. Called by `load`, after `check`."""
+        """Build the extractor: read its weights, or train it. `load` calls this after `check_suited`."""
 
     @classmethod
     def unsuited(cls, images: Images) -> str | None:
-        """Return why such images cannot be given to it, or None."""
+        """Return why the extractor does not support these images; None if it does."""
         if cls.needs_classes and (images.labels is None or len(images.classes) < 2):
             return "needs images with class labels, and these have none"
         if cls.channels and images.shape[0] not in cls.channels:
@@ -95,62 +95,62 @@ class ExtractorRecipe(ABC):
         return None
 
     def check(self, images: Images) -> None:
-        """Check that it can be used, before training and before it is loaded.
+        """Check before training that the extractor can be used.
 
         Arguments:
             images: the train split.
 
-        Raises `ConfigError` if it is not suited to the images, `HebmError` if its weights cannot be used.
+        Raises `ConfigError` if it does not suit the images, and `HebmError` if its weights cannot be used.
         """
         self.check_suited(images)
         self.check_weights()
 
     def check_suited(self, images: Images) -> None:
-        """Raise `ConfigError` if it is not suited to a data set, by its train split."""
+        """Raise `ConfigError` if the extractor does not suit these images, the train split of a data set."""
         reason = self.unsuited(images)
         if reason:
             name = registry.name_of(self)
             raise ConfigError(f'evaluate.extractors: "{name}" {reason}; {_others(name, images)}')
 
-    def check_weights(self) -> None:  # noqa: B027 some are trained, and some have none
-        """Raise `HebmError` if weights that were made elsewhere are missing or are not the stated file."""
+    def check_weights(self) -> None:  # noqa: B027 trained extractors have no weight files to check
+        """Raise `HebmError` if a file of published weights is missing, or is not the expected one."""
 
     def is_ready(self, context: ExtractorContext) -> bool:
-        """Return whether `build` only reads weights. Override it where they may have to be trained first."""
+        """Return whether `build` only reads weights. Override this if they may have to be trained first."""
         return True
 
     def load(self, context: ExtractorContext) -> Extractor:
-        """Check that it is suited to the data, then make it. Raises `ConfigError` if it is not."""
+        """Build the extractor. Raises `ConfigError` if it does not suit the data."""
         self.check_suited(context.images["train"])
         return self.build(context)
 
 
 def default_extractor(images: Images) -> ExtractorRecipe:
-    """Return the first default extractor that is suited to a data set; if none is, the first, whose `check` fails."""
+    """Return the first default extractor that suits a data set. If none does, return the first, whose `check` fails."""
     made: list[ExtractorRecipe] = [default() for default in defaults.EXTRACTORS]
     return next((recipe for recipe in made if recipe.unsuited(images) is None), made[0])
 
 
 def require_one(used: dict[str, ExtractorRecipe], recipe: ExtractorRecipe) -> str:
-    """Record that an evaluation uses an extractor, and return the name under which results refer to it.
+    """Record that an evaluation uses an extractor, and return the extractor's name in the results.
 
     Arguments:
-        used: the recipes that the evaluation uses by name; this one is added.
-        recipe: of the extractor.
+        used: recipes in use, by name; `recipe` is added.
+        recipe: recipe of the extractor.
 
-    Raises `ConfigError` if another recipe of the same name is used already.
+    Raises `ConfigError` if another recipe of the same name is in use.
     """
     name = registry.name_of(recipe)
     if used.setdefault(name, recipe) != recipe:
         raise ConfigError(
             f'evaluate: two extractors "{name}" with different settings, {recipe} and {used[name]}; give '
-            "evaluate.extractors and evaluate.metrics the same"
+            "evaluate.extractors and evaluate.metrics the same settings"
         )
     return name
 
 
 def _others(name: str, images: Images) -> str:
-    """Say which other extractors are suited to a data set."""
+    """Return advice that names the other extractors that suit a data set."""
     group = ExtractorRecipe.group
     suited = [f'"{other}"' for other in registry.names(group) if other != name and _suits(group, other, images)]
     return f"use {' or '.join(suited)} instead" if suited else "no installed extractor is suited to them"

@@ -1,4 +1,4 @@
-"""`failures.log` in a run folder: the tracebacks of the metrics that failed in the latest evaluation."""
+"""Write `failures.log` in a run folder: the tracebacks of the metrics that failed in the latest evaluation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def retry(folder: RunFolder, unfinished: str, name: str | None = None) -> str:
     """Return the command that measures a run again.
 
     Arguments:
-        folder: of the run.
-        unfinished: the place that training has reached, if it is not over.
-        name: of the evaluation, if it has one.
+        folder: the run folder.
+        unfinished: the place that an unfinished training has reached, or "".
+        name: the evaluation's name, if it has one.
     """
     named = "" if name is None else f" --name {shlex.quote(name)}"
     return f"hebm evaluate {shlex.quote(str(folder.path))}{' --allow-unfinished' if unfinished else ''}{named}"
@@ -27,11 +27,11 @@ def log_failures(folder: RunFolder, results: Results, name: str | None = None) -
     """Write the tracebacks of the metrics that failed, or remove those of an earlier evaluation.
 
     Arguments:
-        folder: of the run.
-        results: with the failures.
-        name: of the evaluation, if it has one: it then removes nothing.
+        folder: the run folder.
+        results: the results with their failures.
+        name: the evaluation's name, if it has one. A named evaluation does not remove an earlier log.
 
-    Raises `HebmError` if nothing was measured and the run has measurements from before: they are kept.
+    Raises `HebmError` if every metric failed and the run has earlier measurements, which are kept.
     """
     log = folder.failures_log
     texts = [f"{failed.metric}: {failed.reason}\n\n{failed.traceback}" for failed in results.failures]
@@ -42,4 +42,4 @@ def log_failures(folder: RunFolder, results: Results, name: str | None = None) -
             log.unlink(missing_ok=True)
     if texts and folder.metrics.exists() and all(found.detail for found in results.measurements):
         reasons = "\n".join(f"{failed.metric}: {failed.reason}" for failed in results.failures)
-        raise HebmError(f"every metric failed, and the measurements from before are kept (see {log})\n{reasons}")
+        raise HebmError(f"every metric failed; the earlier measurements are kept (see {log})\n{reasons}")

@@ -1,10 +1,10 @@
-"""The Fréchet distance of two Gaussians fitted to features, and its standard error.
+"""Compute the Fréchet distance of two Gaussians fitted to features, and its standard error.
 
     FD = |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (√Σ₂ Σ₁ √Σ₂)^½)
 
-in float64 with the unbiased covariance. The symmetric form has the trace of (Σ₁Σ₂)^½ and needs only symmetric
-eigen-decompositions, so nothing complex arises and nothing is added to the diagonal of a singular covariance:
-eigenvalues that rounding made negative are zero.
+in float64 with the unbiased covariance. The symmetric form has the same trace as (Σ₁Σ₂)^½ and needs only symmetric
+eigen-decompositions. No complex numbers arise, and singular covariances need no added diagonal: eigenvalues that
+rounding made negative are set to zero.
 
 References:
     GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, arXiv 1706.08500, Eq. 6.
@@ -61,11 +61,11 @@ def _product(root: Tensor, cov: Tensor) -> Tensor:
 
 
 def few_for(n: int, extractor: str, width: int) -> str:
-    """Return a warning where n images are below twice the number of an extractor's features, else ""."""
+    """Return a warning if n is below twice the number of an extractor's features, or else ""."""
     if n >= 2 * width:
         return ""
     return (
-        f"{n} images are few for the {width} features of {extractor}: the Fréchet distance comes out too large; "
+        f"{n} images are few for the {width} features of {extractor}: the Fréchet distance is biased upwards; "
         f"use {2 * width} or more"
     )
 
@@ -75,7 +75,7 @@ def few_for(n: int, extractor: str, width: int) -> str:
 
 @attrs.frozen(eq=False, slots=False)
 class Reference:
-    """Features of the data, with what the distances of all kinds of images to them have in common.
+    """Features of the data, with moments and a matrix root that all distances to them share.
 
     Arguments:
         features: `(M, F)`.
@@ -101,18 +101,19 @@ class Reference:
 def frechet_estimate(features: Tensor, reference: Reference, found: Moments | None = None) -> Estimate:
     """Return the Fréchet distance of features `(N, F)` to those of the data, with its delete-a-group jackknife.
 
-    The same group leaves both sets, so that the error counts the images of the data too. Without a group,
+    The jackknife removes the same group from both sets, so the error includes the sampling of the data. Without
+    group g,
 
         FD₍g₎ = FD + |Δ₍g₎|² − |Δ|² + tr (I − T) δΣ₁ + tr (I − T⁻¹) δΣ₂,    Δ = μ₁ − μ₂,
         T = √Σ₂ (√Σ₂ Σ₁ √Σ₂)^(−½) √Σ₂,
 
-    to first order in the changes δΣ of the covariances, where means and δΣ are exactly those without the group. So one
-    eigen-decomposition of each kind of images serves all groups, and their number costs nothing.
+    to first order in the changes δΣ of the covariances; the means and δΣ themselves are exact. All groups share one
+    eigen-decomposition per kind of images, so their number costs nothing.
 
     Arguments:
-        features: of the images in question.
+        features: features of the images, `(N, F)`.
         reference: features of the data.
-        found: moments of `features`, where they are known.
+        found: moments of `features`, if already known.
     """
     first, second, groups = (
         found or moments(features),
@@ -131,7 +132,7 @@ def frechet_estimate(features: Tensor, reference: Reference, found: Moments | No
 
 
 def _transports(cov: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-    """Return T and T⁻¹ on the directions that both sets have.
+    """Return T and T⁻¹ on the subspace in which both covariances have variance.
 
     With √Σ₁ √Σ₂ = U S Vᵀ they are √Σ₂ V S⁻¹ Vᵀ √Σ₂ and √Σ₁ U S⁻¹ Uᵀ √Σ₁, where √Σ₁ U S = Σ₁ √Σ₂ V.
 
@@ -172,7 +173,8 @@ def standard_error(features: Tensor, reference: Moments) -> float:
 
         2 (μ − μ₂)ᵀ (x − μ) + (x − μ)ᵀ (I − T) (x − μ)
 
-    up to a constant, so its variance is that of these numbers divided by N. Of few or singular features it is rough.
+    up to a constant. Its variance is the variance of these numbers divided by N. For few or singular features the error
+    is a rough estimate.
     """
     found, centred = moments(features), features.double() - features.double().mean(0)
     root = _square_root(reference.cov)
@@ -184,7 +186,7 @@ def standard_error(features: Tensor, reference: Moments) -> float:
 
 
 def _powers(values: Tensor, exponent: float) -> Tensor:
-    """Return powers of eigenvalues, 0 for those that are 0 up to rounding."""
+    """Return powers of eigenvalues, and 0 for eigenvalues that are 0 up to rounding."""
     return torch.where(values > _SINGULAR * values.max(), values.clamp(min=1e-300).pow(exponent), 0.0)
 
 

@@ -1,8 +1,8 @@
-"""Gap closed: how much of the prior hole a prior fills.
+"""Compute the gap closed, the share of the prior hole that a prior fills:
 
     (FD Gaussian − FD prior) / (FD Gaussian − FD reconstructions)
 
-on one backbone, one extractor, one N. 0 is the backbone's own prior, 1 is as good as latents of real images.
+on one backbone, one extractor and one N. 0 is the backbone's own prior; 1 is as good as latents of real images.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from hebm.evaluation.jackknife import Estimate, combined
 
 
 def gap_closed(gaussian: float, prior: float, reconstruction: float) -> float | None:
-    """Return the share of the gap that is closed; None where reconstructions are not better than the Gaussian prior.
+    """Return the share of the gap that a prior closes; None if reconstructions are not better than the Gaussian prior.
 
     Arguments:
         gaussian: FD of the backbone's own prior.
-        prior: FD of the prior in question.
+        prior: FD of the learned prior.
         reconstruction: FD of reconstructions.
     """
     gap = gaussian - reconstruction
@@ -25,11 +25,11 @@ def gap_closed(gaussian: float, prior: float, reconstruction: float) -> float | 
 
 
 class Gap(NamedTuple):
-    """The gap between the Gaussian prior and reconstructions, and the shares of it that a prior and its control close.
+    """The gap between the Gaussian prior and reconstructions, and the shares that a prior and its control close.
 
     Arguments:
         size: FD Gaussian − FD reconstruction.
-        prior: the share that the prior closes; None where the size is not positive by more than its noise.
+        prior: the share that the prior closes; None if the size is not significantly positive.
         control: the share that the control closes; None likewise.
         beyond: prior − control; None likewise.
     """
@@ -41,9 +41,9 @@ class Gap(NamedTuple):
 
 
 def estimated_gap(gaussian: Estimate, prior: Estimate, control: Estimate, reconstruction: Estimate) -> Gap:
-    """Return the shares of the gap with their errors, which count that the distances share images of the data.
+    """Return the shares of the gap with errors that account for the images that the distances share.
 
-    Each group of images leaves all four distances at once (`hebm.evaluation.jackknife`).
+    The jackknife removes each group of images from all four distances at once (`hebm.evaluation.jackknife`).
     """
     size = combined(lambda g, r: g - r, gaussian, reconstruction)
     if size.is_noise:

@@ -1,4 +1,4 @@
-"""Evaluate images that no run made: a set of samples next to the data that they are compared with.
+"""Evaluate given images, which are not from a run, against the images of a data set.
 
 Kinds of images (`hebm.evaluation.kinds`): "data", the reference images of the split, and "samples", the given ones.
 """
@@ -32,13 +32,13 @@ _FEWEST = 2
 
 @attrs.frozen
 class NoModel:
-    """Stands where an evaluation has a model. Everything but these values raises `NeedsModelError`.
+    """Placeholder for the model of an evaluation. Any other attribute raises `NeedsModelError`.
 
     Arguments:
-        seed: of what metrics draw themselves.
-        device: where features are computed.
+        seed: seed of random numbers that metrics draw.
+        device: device on which features are computed.
         dtype: floating-point type of images.
-        adaptations: none, because nothing is sampled.
+        adaptations: empty, because nothing is sampled.
     """
 
     seed: int
@@ -47,26 +47,27 @@ class NoModel:
     adaptations: Mapping[str, tuple[float, float]] = attrs.field(factory=dict)
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Raise `NeedsModelError` for what only a model has."""
+        """Raise `NeedsModelError` for an attribute that only a model has."""
         if name.startswith("__"):
             raise AttributeError(name)
         raise NeedsModelError(f"this needs a trained model (its {name}), and there are only images")
 
 
 class GivenImages(Evaluation):
-    """Images next to the data that they are compared with.
+    """Evaluates given images against a data set.
 
-    Features of the data are kept in files. Those of the images are not: nothing but all their pixels identifies them.
+    Features of the data are stored in files. Features of the given images are not, because only their pixels identify
+    them.
 
     Arguments:
         given: images of the data's shape; all of them are measured.
-        splits: the data set.
+        splits: the splits of the data set.
         settings: the `[evaluate]` table; `samples` is the number of reference images.
-        seed: of what metrics draw themselves.
-        device: where features are computed.
-        cache_folder: where extractors that were trained are kept.
-        store: where features of the data are kept; None keeps them in memory alone.
-        listener: is told how many images are done.
+        seed: seed of random numbers that metrics draw.
+        device: device on which features are computed.
+        cache_folder: folder of trained extractors.
+        store: store of the data's features; None keeps them only in memory.
+        listener: a listener that is called with the number of finished images.
 
     Raises `DataError` for fewer than two images.
     """
@@ -93,31 +94,31 @@ class GivenImages(Evaluation):
 
     @property
     def plan(self) -> EvaluationPlan:
-        """The plan of this evaluation, which metrics check."""
+        """The plan of this evaluation, for the checks of metrics."""
         shown = spec(self.splits["train"], self.splits.recipe)
         return EvaluationPlan(self.splits.images, shown, self.settings, given=self.given)
 
     def count(self, kind: Kind) -> int:
-        """Return how many images of a kind there are."""
+        """Return the number of images of a kind."""
         return len(self.given) if kind == SAMPLES else super().count(kind)
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:
-        """Return images number `start` to `start + rows` of a kind, `(rows, C, H, W)` in [−1, 1]."""
+        """Return images `start` … `start + rows − 1` of a kind, `(rows, C, H, W)` in [−1, 1]."""
         if kind == SAMPLES:
             return self.given.read(torch.arange(start, start + rows))
         return super().decoded(kind, start, rows)
 
     def read_all(self) -> None:
-        """Decode every image once. Raises `DataError` naming the first that cannot be used."""
+        """Decode every image once. Raises `DataError` that names the first unusable one."""
         for span in self.batches("images", len(self.given)):
             self.pixel_batch(SAMPLES, *span)
 
     def conditions(self) -> dict[str, Any]:
-        """Return how many images there are, and what identifies them."""
+        """Return the number of given images and their fingerprint."""
         return {"n": len(self.given), "images": self.given.fingerprint()}
 
     def measured_on(self, samples: int) -> GivenImages:
-        """Return the same evaluation with another number of reference images; extractors are shared."""
+        """Return the same evaluation with another number of reference images. The two share extractors."""
         settings = attrs.evolve(self.settings, samples=samples)  # type: ignore[misc]
         where = self.model.seed, self.model.device, self.cache_folder, self.store, self.listener
         other = GivenImages(self.given, self.splits, settings, *where)

@@ -1,4 +1,4 @@
-"""Images that a metric shows on the page of a run, next to its numbers."""
+"""A grid of images that a metric shows on a run's page, next to its numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Illustration:
     """A grid of images, passed to `Evaluation.show`.
 
     Arguments:
-        title: what it shows.
-        caption: how to read it.
-        images: `(N, C, H, W)` in [−1, 1].
-        columns: images in a row.
+        title: title of the grid.
+        caption: explanation of how to read it.
+        images: the images, `(N, C, H, W)` in [−1, 1].
+        columns: number of images in a row.
     """
 
     title: str

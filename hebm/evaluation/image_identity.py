@@ -1,12 +1,14 @@
-"""What decides the images of each kind: two evaluations with the same identity of a kind see the same images.
+"""Identify the images of each kind. Two evaluations with the same identity of a kind have the same images.
+
+An identity contains everything that the images of a kind depend on:
 
     "data"              the reference images
-    "reconstruction"    these, the backbone, the seed, how images are decoded, and how latents are inferred
-    "gaussian"          the backbone with its root, the seed, how images are decoded; for ("gaussian", τ) also τ
-    "prior"             the same, the learned prior, the request, and step sizes that were adapted
+    "reconstruction"    the reference images, the backbone, the seed, decoding, and the inference of latents
+    "gaussian"          the backbone with its root, the seed and decoding; for ("gaussian", τ) also τ
+    "prior"             the same, the learned prior, the request, and adapted step sizes
 
-Weights are known by their hash. What is not a weight comes as `ImageSources`. Neither the number of images nor the size
-of a batch is a part: batches are known by their rows (`hebm.evaluation.kept_features`).
+Weights are represented by their hash; everything else comes from `ImageSources`. The number of images and the batch
+size are not part of an identity: batches are identified by their rows (`hebm.evaluation.kept_features`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ImageSources:
-    """What decides images besides weights, in JSON's types.
+    """What images depend on besides weights, in JSON types.
 
     Arguments:
         backbone: its recipe as a table.
@@ -51,7 +53,7 @@ class ImageSources:
 
     @classmethod
     def of(cls, experiment: Experiment) -> ImageSources:
-        """Return what an experiment says of its images."""
+        """Return the sources of an experiment's images."""
         parts = experiment.backbone, experiment.prior, experiment.train
         code = code_digest(type(found.recipe) for part in parts for found in components(part))
         backbone, prior, scheme = map(to_table, parts)
@@ -59,20 +61,20 @@ class ImageSources:
 
 
 class ImageIdentity:
-    """The identities of a model's images.
+    """Computes the identities of a model's images.
 
     Arguments:
-        model: draws, decodes and infers.
+        model: the trained model.
         references: the reference images.
-        binarize: how the model is shown them.
-        sources: what else decides images.
+        binarize: how the data set binarises them for the model.
+        sources: what images depend on besides weights.
     """
 
     def __init__(self, model: TrainedModel, references: Images, binarize: str, sources: ImageSources) -> None:
         self.model, self.references, self.binarize, self.sources = model, references, binarize, sources
 
     def of(self, kind: str | tuple[str, float]) -> dict[str, Any]:
-        """Return what decides the images of a kind, in JSON's types."""
+        """Return the identity of a kind of images, in JSON types."""
         if isinstance(kind, tuple):
             return {**self.of(kind[0]), "tau": kind[1]}
         if kind == DATA:
@@ -97,13 +99,13 @@ class ImageIdentity:
 
     @cached_property
     def _root(self) -> dict[str, Any]:
-        """The root, as `train.backbone_from` compares it: its weights, and the recipes of its stages."""
+        """The root's weights and the recipes of its stages, which `train.backbone_from` compares too."""
         root = root_of(self.model.prior)
         return {"root": [_known(root), [repr(stage.recipe) for stage in root.stages()]]}
 
     @cached_property
     def _prior(self) -> dict[str, Any]:
-        """The learned prior, the request, and step sizes; those that are not known yet are adapted now."""
+        """The learned prior, the request and adapted step sizes. Unknown step sizes are adapted now."""
         model, asked = self.model, self.model.request
         request = {"steps": asked.steps, "after": asked.after, "start_proposals": asked.start_proposals}
         adapted = {step.name: model.adaptations[step.name].step_size for step in model.path if has_target(step)}
@@ -111,7 +113,7 @@ class ImageIdentity:
 
     @cached_property
     def _inference(self) -> dict[str, Any]:
-        """Nothing where latents are drawn from q(z|x), which is a part of the backbone; else scheme, root and prior."""
+        """The scheme, root and prior; empty if latents come from q(z|x), which is part of the backbone."""
         scheme = self.model.scheme
         if scheme is None or scheme.infers_by_q:
             return {}
@@ -119,5 +121,5 @@ class ImageIdentity:
 
 
 def _known(module: nn.Module) -> list[str]:
-    """Return by what a module is recognised: its class, and the hash of its weights and buffers."""
+    """Return a module's class and the hash of its weights and buffers."""
     return [f"{type(module).__module__}.{type(module).__qualname__}", digest(module.state_dict())]

@@ -1,9 +1,9 @@
-"""Standard errors by the delete-a-group jackknife.
+"""Compute standard errors by the delete-a-group jackknife.
 
     se² = (G − 1)/G Σ_g (θ₍g₎ − θ̄)²,    θ₍g₎ an estimate without group g of the images, θ̄ the mean of these G estimates
 
-Images are divided into G groups at random. Two sets of images are divided alike, so that an image and its
-reconstruction, or two draws from the same noise, leave together: what sets share then counts once.
+Images are divided into G groups at random, in the same way for every set. An image and its reconstruction, or two draws
+from the same noise, are therefore removed together, and errors of combined numbers account for shared images.
 
 References:
     Phillip S. Kott, The Delete-a-Group Jackknife, Journal of Official Statistics 17(4), 2001, pages 521–526, Eq. 2.
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 GROUPS = 100
-"""G, where there are as many images."""
+"""G, the number of groups, or the number of images if that is smaller."""
 
 BOUND = 1.96
-"""Standard errors on each side of a 95 % interval."""
+"""Number of standard errors on each side of a 95 % interval."""
 
 _SEED = 0
 _FEWEST = 3
@@ -31,11 +31,11 @@ _FEWEST = 3
 
 @attrs.frozen(eq=False)
 class Estimate:
-    """A number with what it would be without each group of images.
+    """A number θ together with its values θ₍g₎ without each group of images.
 
     Arguments:
         value: θ, from all images.
-        deleted: θ₍g₎ without each group, float64 `(G,)`; empty where there are too few images.
+        deleted: θ₍g₎, float64 `(G,)`; empty if there are too few images.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Estimate:
 
     @property
     def error(self) -> float | None:
-        """Return the standard error; None where there are too few images."""
+        """Return the standard error; None if there are too few images."""
         groups = len(self.deleted)
         if groups < 2:
             return None
@@ -52,16 +52,16 @@ class Estimate:
 
     @property
     def is_noise(self) -> bool:
-        """Whether 0 lies in the 95 % interval, or above it: the number is not positive by more than its noise."""
+        """Whether the number is not significantly positive: 0 lies inside or above its 95 % interval."""
         return self.value <= BOUND * (self.error or 0.0)
 
 
 def combined(f: Callable[..., Any], *estimates: Estimate) -> Estimate:
-    """Return f of several estimates; the error counts what they share.
+    """Return f of several estimates, with an error that accounts for the images that they share.
 
     Arguments:
-        f: arithmetic that takes floats and tensors alike.
-        estimates: with the same groups.
+        f: arithmetic that works on floats and tensors.
+        estimates: estimates with the same groups.
 
     Example:
         >>> a, b = (Estimate(x, torch.tensor([x - 1, x + 1])) for x in (5.0, 2.0))
@@ -72,10 +72,10 @@ def combined(f: Callable[..., Any], *estimates: Estimate) -> Estimate:
 
 
 def group_count(*sizes: int) -> int:
-    """Return G for sets of these sizes; 0 where they are too small for an error."""
+    """Return G for sets of these sizes; 0 if they are too small for an error."""
     return min(GROUPS, *sizes) if min(sizes) >= _FEWEST else 0
 
 
 def groups_of(n: int, groups: int) -> Tensor:
-    """Return the group of each of n images, `(n,)`: random, of equal size but for one, the same at each call."""
+    """Return the random group of each of n images, `(n,)`; the same at each call. Sizes differ by at most one."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(_SEED)) % groups

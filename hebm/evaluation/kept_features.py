@@ -1,15 +1,15 @@
-"""Features of images, kept in files: a batch is decoded once for all evaluations that would see the same images.
+"""Store features of images in files, so that evaluations with the same images decode each batch once.
 
     <folder>/<kind>-<extractor>-<key>/  <first row>-<rows>.safetensors   a batch: features, which images are finite, and
                                                                          diagnostics of draws
                                         moments-<N>-<rows>.safetensors   mean and covariance of N images' features
 
-The metadata "about" of a file says what it depends on, and the key is the hash of that.
+The metadata "about" of a file lists what it depends on, and the key is the hash of this list.
 
-A batch is written as soon as it is there. So an evaluation that was interrupted goes on after its last batch, and one
-with more images goes on after the full batches of another. Every process writes batches of its own. Two runs that
-measure at the same time may both compute a batch; they write the same file. Where the folder would grow beyond its
-limit, the files that were not used for the longest time are removed.
+Each batch is written as soon as it is computed. An interrupted evaluation therefore continues after its last batch, and
+one with more images continues after the full batches of another. Every process writes its batches itself. Two runs that
+measure at the same time may both compute a batch; they write the same file. If the folder would exceed its limit, the
+least recently used files are removed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hebm.evaluation.frechet import Moments
 from hebm.store.cached_tensors import read_cached, write_cached
 
 LAYOUT = 1
-"""Number of the files' layout. Raise it if the same images would have other features under the same key."""
+"""Version of the file layout. Raise it if the same images would get other features under the same key."""
 
 _FEATURES, _FINITE, _DIAGNOSTICS = "features.", "finite", "diagnostics."
 _ABOUT = "about"
@@ -40,12 +40,12 @@ logger = logging.getLogger(__name__)
 
 
 class FeatureBatch(NamedTuple):
-    """What is kept of a batch of B images.
+    """The stored data of a batch of B images.
 
     Arguments:
-        features: float32 `(B, F)` by name, as an extractor returned them.
-        finite: `(B,)`, whether each image was finite before it became 8-bit pixels.
-        diagnostics: of each draw by name, float64 `(B,)`.
+        features: the extractor's output, float32 `(B, F)` by name.
+        finite: whether each image was finite before it became 8-bit pixels, `(B,)`.
+        diagnostics: diagnostics of each draw by name, float64 `(B,)`.
     """
 
     features: Mapping[str, Tensor]
@@ -53,13 +53,13 @@ class FeatureBatch(NamedTuple):
     diagnostics: Mapping[str, Tensor]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all of it as one table of tensors."""
+        """Return all fields as one table of tensors."""
         features = {_FEATURES + name: values for name, values in self.features.items()}
         return {**features, _FINITE: self.finite, **{_DIAGNOSTICS + k: v for k, v in self.diagnostics.items()}}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> FeatureBatch:
-        """Return the batch that such a table has."""
+        """Return the batch from the table that `tensors` returned."""
         return cls(_below(_FEATURES, tensors), tensors[_FINITE], _below(_DIAGNOSTICS, tensors))
 
 
@@ -69,12 +69,12 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @attrs.frozen
 class KeptFeatures:
-    """The kept features of one kind of images and one extractor.
+    """The stored features of one kind of images and one extractor.
 
     Arguments:
-        store: has them.
-        name: of their folder.
-        about: what they depend on, as JSON.
+        store: the store of all features.
+        name: name of their folder.
+        about: what the features depend on, as JSON.
     """
 
     store: FeatureStore
@@ -82,7 +82,7 @@ class KeptFeatures:
     about: str
 
     def read(self, start: int, rows: int) -> FeatureBatch | None:
-        """Return a batch by its first row and its size; None if it is not kept, or damaged."""
+        """Return a batch by its first row and its size; None if it is missing or damaged."""
         name = f"{start:08d}-{rows}"
         found = self._read(name)
         if found is None:
@@ -94,11 +94,11 @@ class KeptFeatures:
         return FeatureBatch.of(found)
 
     def write(self, start: int, rows: int, batch: FeatureBatch) -> None:
-        """Write a batch, if the limit allows it."""
+        """Write a batch, unless it exceeds the limit."""
         self._write(f"{start:08d}-{rows}", batch.tensors())
 
     def read_moments(self, n: int, rows: int) -> Moments | None:
-        """Return the moments of the first n features, computed in batches of `rows`; None if they are not kept."""
+        """Return the moments of the first n features, computed in batches of `rows`; None if they are not stored."""
         name = f"moments-{n}-{rows}"
         found = self._read(name)
         if found is None:
@@ -110,7 +110,7 @@ class KeptFeatures:
         return Moments(mean, cov)
 
     def write_moments(self, n: int, rows: int, moments: Moments) -> None:
-        """Write the moments of the first n features, if the limit allows it."""
+        """Write the moments of the first n features, unless they exceed the limit."""
         self._write(f"moments-{n}-{rows}", moments._asdict())
 
     def _read(self, name: str) -> dict[str, Tensor] | None:
@@ -122,12 +122,12 @@ class KeptFeatures:
         if notes != {_ABOUT: self.about}:
             self._warn(name, "it is about other images")
             return None
-        with suppress(OSError):  # in a folder that is read-only, it is not known when a file was used
+        with suppress(OSError):  # a read-only folder cannot record when a file was used
             os.utime(path)
         return tensors
 
     def _warn(self, name: str, why: str) -> None:
-        logger.warning("%s is damaged and is made again: %s", self._path(name), why)
+        logger.warning("%s is damaged and is computed again: %s", self._path(name), why)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         if self.store.has_room(sum(values.nbytes for values in tensors.values())):
@@ -138,11 +138,11 @@ class KeptFeatures:
 
 
 class FeatureStore:
-    """The folder of kept features.
+    """The folder of stored features.
 
     Arguments:
-        folder: shared by all runs.
-        limit: GiB that it may take.
+        folder: the folder, which all runs share.
+        limit: its largest size in GiB.
     """
 
     def __init__(self, folder: Path, limit: float = math.inf) -> None:
@@ -150,18 +150,18 @@ class FeatureStore:
         self._taken: int | None = None
 
     def of(self, name: str, identity: Mapping[str, Any]) -> KeptFeatures:
-        """Return the kept features of a kind of images and an extractor.
+        """Return the stored features of a kind of images and an extractor.
 
         Arguments:
-            name: the first part of their folder's name, for people.
-            identity: everything that decides their features besides the first row and the size of a batch, in JSON's
+            name: the readable first part of the folder's name.
+            identity: everything that the features depend on besides the first row and the size of a batch, in JSON
                 types.
         """
         about = json.dumps({"layout": LAYOUT, **identity}, indent=1, sort_keys=True)
         return KeptFeatures(self, f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:20]}", about)
 
     def has_room(self, size: int) -> bool:
-        """Take this many bytes of the limit, and return whether that is possible; older files make room."""
+        """Reserve bytes of the limit, removing older files if needed. Return whether they fit."""
         if self._taken is None or self._taken + size > self._limit:
             self._taken = self._shrunk(self._limit - size)
         if self._taken + size > self._limit:
@@ -170,9 +170,9 @@ class FeatureStore:
         return True
 
     def _shrunk(self, limit: float) -> int:
-        """Remove the files that were not used for the longest time until the others take no more than `limit`.
+        """Remove the least recently used files until the rest take at most `limit` bytes. Return the size of the rest.
 
-        Returns the bytes that these take. A negative limit removes nothing.
+        A negative limit removes nothing.
         """
         found = sorted(self._files())
         taken = sum(size for _, size, _ in found)
@@ -185,7 +185,7 @@ class FeatureStore:
         return taken
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """Yield when each file was used, its size in bytes, and its path."""
+        """Yield each file's time of last use, size in bytes and path."""
         for path in self.folder.rglob("*"):
             with suppress(OSError):  # another process has just removed it
                 if path.is_file():

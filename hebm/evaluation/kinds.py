@@ -1,6 +1,6 @@
-"""The kinds of draws that metrics measure and that pages, tables and plots show: one table of names, titles, colours.
+"""The kinds of draws that metrics measure and reports show, in one table of names, titles and colours.
 
-A kind is named by a plain string, which is also part of the path that its noise is derived from.
+The name of a kind is a plain string, which is also part of the path from which its noise is derived.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ GAUSSIAN = "gaussian"
 SCALED_GAUSSIAN = "scaled-gaussian"
 PRIOR = "prior"
 SAMPLES = "samples"
-"""Images that no run made."""
+"""Given images, which are not from a run (`hebm measure`)."""
 
 
 @attrs.frozen
 class Kind:
-    """How a kind of draws is presented.
+    """Presentation of a kind of draws.
 
     Arguments:
-        name: as measurements, files and plots refer to it.
-        title: in tables and legends.
-        colour: in every plot.
+        name: name in measurements, files and plots.
+        title: title in tables and legends.
+        colour: colour in every plot.
     """
 
     name: str
@@ -46,4 +46,4 @@ KINDS: Mapping[str, Kind] = {
         Kind(SAMPLES, "images measured", "#d55e00"),
     )
 }
-"""Every kind, in the order in which tables, grids and plots show them."""
+"""All kinds, in the order in which tables, grids and plots show them."""

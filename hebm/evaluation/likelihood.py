@@ -1,4 +1,4 @@
-"""Estimators of log p(x) under a backbone's own prior and under a learned one, from draws of its inference model.
+"""Estimate log p(x) under a backbone's own prior or a learned prior, from draws of the inference model.
 
     ELBO  = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i) + E_r[B(c) − log r(c|x)]
     IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
@@ -7,13 +7,14 @@ Under a learned prior p(u) = exp f(T(u)) N(u; 0, I) / Z without a context
 
     log p(x) ≥ ELBO + E_q[f] − log Z,
 
-and log Z is estimated (`hebm.evaluation.partition`): too low on average, so that the bound is too high on average.
+and the estimate of log Z (`hebm.evaluation.partition`) is too low on average, so the bound is too high on average.
 
-The last terms appear only where the backbone has a context c: E[B(c)] ≤ log p(c) and E[W(c)] = p(c), both from the
-root. A diffusion trained in continuous time has two models p(c): B bounds the continuous one, by which it learns, and W
-is of the chain of T steps, from which it draws. The ELBO and IW_K are then of two models, unless B is `chain_bound`.
-Every w is an unbiased estimate of p(x), so that E[IW_K] ≤ log p(x), growing with K. With analytic KLs or noisy bounds
-in the exponent that would not hold: IW_K could exceed log p(x).
+The terms with c appear only if the backbone has a context. Both come from the root: E[B(c)] ≤ log p(c), E[W(c)] = p(c).
+A diffusion trained in continuous time has two models p(c). B bounds the continuous one, which is trained, and W belongs
+to the chain of T steps, which is sampled. The ELBO and IW_K then refer to two models, unless B is `chain_bound`.
+
+Every w is an unbiased estimate of p(x), so E[IW_K] ≤ log p(x), and the bound grows with K. With analytic KLs or noisy
+bounds in the exponent this would not hold, and IW_K could exceed log p(x).
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from hebm.trained import TrainedModel
 from hebm.walking import root_of
 
 Infer = Callable[[Batch, Noise], Posterior]
-"""A batch and noise → a draw from q(z, c|x)."""
+"""Maps a batch and noise to a draw from q(z, c|x)."""
 LogP = Callable[[Tensor, Noise], Tensor]
-"""Contexts and noise → an estimate of log p(c), `(B,)`."""
+"""Maps contexts and noise to an estimate of log p(c), `(B,)`."""
 
 
 class ElboTerms(NamedTuple):
-    """The parts of the ELBO, mean over draws.
+    """The parts of the ELBO in nats per image, averaged over draws.
 
     Arguments:
         log_p_x: E_q[log p(x|z)], `(B,)`.
@@ -71,10 +72,10 @@ class Elbo:
         log_p_x: E_q[log p(x|z)], `(N,)`.
         kl: KL(q_i ‖ p_i) of each layer, `(N, L)`, top first.
         context: E_r[log r(c|x) − B(c)], `(N,)`; 0 without a context.
-        tilt: E_q[f], `(N,)`; 0 for a bound of the backbone's own prior.
-        prior: which prior the bound is of.
-        log_z: what the bound of a learned prior subtracts. It is too low on average, so the bound is too high on
-            average, by about `−log_z.bias`.
+        tilt: E_q[f], `(N,)`; 0 for a bound under the backbone's own prior.
+        prior: description of the prior.
+        log_z: the estimate that the bound under a learned prior subtracts. It is too low on average, so the bound is
+            too high on average, by about `−log_z.bias`.
     """
 
     value: Tensor
@@ -103,7 +104,7 @@ class Elbo:
 
 
 def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int, log_z: LogZ | None = None) -> Elbo:
-    """Return the ELBO of a batch under the root that the model's prior tilts; given its log Z, under the prior.
+    """Return the ELBO of a batch: under the learned prior if `log_z` is given, or else under its root.
 
     Raises `ConfigError` if latents are inferred by MCMC, which gives no bound.
     """
@@ -127,8 +128,8 @@ class Weighted(NamedTuple):
     """An importance-weighted bound.
 
     Arguments:
-        bound: IW_K, `(B,)`.
-        share: effective sample size (Σ w)² / Σ w² over K, `(B,)`: near 1/K, one weight decides.
+        bound: IW_K in nats per image, `(B,)`.
+        share: effective sample size (Σ w)² / Σ w² over K, `(B,)`; near 1/K, one weight dominates.
     """
 
     bound: Tensor
@@ -144,16 +145,16 @@ def elbo_terms(
     draws: int = 1,
     density: LogDensity | None = None,
 ) -> ElboTerms | None:
-    """Return the ELBO's parts, averaged over draws; None where the posterior has no KL.
+    """Return the ELBO's parts, averaged over draws; None if the posterior has no KL.
 
     Arguments:
-        backbone: gives p(x|z).
-        bound: B(c), with fresh noise for each draw: `context_bound` of the root.
-        infer: q(z, c|x).
-        batch: images.
-        noise: rows are images.
-        draws: of q for each image.
-        density: f(T(u)) − |u|²/2 of a learned prior; None for the backbone's own.
+        backbone: the backbone with p(x|z).
+        bound: B(c), the root's `context_bound`; it gets fresh noise for each draw.
+        infer: draws from q(z, c|x).
+        batch: the images.
+        noise: noise with one row per image.
+        draws: number of draws from q for each image.
+        density: log density f(T(u)) − |u|²/2 of a learned prior; None for the backbone's own prior.
     """
     found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k), density) for k in range(draws)]
     parts = [part for part in found if part is not None]
@@ -176,7 +177,7 @@ def _elbo_draw(
 def importance_weighted(
     backbone: Backbone, root: PriorLearner, infer: Infer, batch: Batch, noise: Noise, draws: int
 ) -> Weighted | None:
-    """Return IW_K of K = `draws` draws; None where q(z|x) has no density. Arguments as for `elbo_terms`."""
+    """Return IW_K with K = `draws`; None if q(z|x) has no density. See `elbo_terms` for the other arguments."""
     found = [_log_weight(backbone, root, infer, batch, noise.derive(k)) for k in range(draws)]
     parts = [part for part in found if part is not None]
     return weighted(torch.stack(parts)) if parts else None
@@ -192,17 +193,17 @@ def _log_weight(backbone: Backbone, root: PriorLearner, infer: Infer, batch: Bat
 
 
 def bound_of(root: PriorLearner) -> LogP:
-    """Return the root's bound on log p(c); no noise is drawn for a root without a context."""
+    """Return the root's bound on log p(c), `context_bound`."""
     return root.context_bound if isinstance(root, DrawsContext) else _no_context
 
 
 def weight_of(root: PriorLearner) -> LogP:
-    """Return the root's log importance weight of c."""
+    """Return the root's log importance weight of c, `context_weight`."""
     return root.context_weight if isinstance(root, DrawsContext) else _no_context
 
 
 def _no_context(context: Tensor, noise: Noise) -> Tensor:
-    raise ConfigError("likelihood: the backbone has a context, and the root of this prior draws none")
+    raise ConfigError("likelihood: the backbone has a context, but the root of this prior draws none")
 
 
 def _context_term(posterior: Posterior, log_p: LogP, noise: Noise, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a metric is, and the measurements that it returns."""
+"""The interface of metrics, and the measurements that they return."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Better = Literal["lower", "higher"]
 Key = tuple[str, str | None, str, str]
 
 SHARE = "share"
-"""Unit of a part of 1: the value is stored as it is and shown in per cent."""
+"""Unit of a fraction of 1. The value is stored as a fraction and shown in per cent."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _TEXTS = ("name", "title", "unit", "part", "note", "summary")
@@ -39,23 +39,23 @@ def _finite(error: float | None) -> float | None:
 
 @attrs.frozen
 class Measurement:
-    """One number that a metric found, with all that is needed to read, show and compare it.
+    """One number that a metric measured, with everything needed to read, show and compare it.
 
     Arguments:
-        name: identifies it together with `kind`, `part` and extractor: lower case, such as "fd".
-        value: the number; None or NaN where there is none, and `note` says why.
-        title: what readers see, such as "Fréchet distance".
-        error: its standard error; None if unknown.
-        unit: such as "nats per image"; `SHARE` for a part of 1, "" for a pure number.
-        kind: which images it is about, from `hebm.evaluation.kinds`; None if not about a set of images.
-        part: which of several with the same name, such as "layer 1".
+        name: name in lower case, such as "fd"; name, `kind`, `part` and extractor identify the measurement.
+        value: the number; None or NaN if it is undefined, for which `note` gives the reason.
+        title: title for readers, such as "Fréchet distance".
+        error: standard error; None if unknown.
+        unit: unit, such as "nats per image"; `SHARE` for a fraction of 1, "" for a pure number.
+        kind: kind of images, from `hebm.evaluation.kinds`; None if it does not describe a set of images.
+        part: distinguishes measurements of the same name, such as "layer 1".
         better: which direction is better; None if neither.
         conditions: settings that another number must share to be comparable, such as `{"k": 100}`. Features are named
-            by `{"extractor": name}`, which also tells apart measurements of one name, kind and part. For a `kind`, N,
-            split and decoding of the run count too.
+            by `{"extractor": name}`, which also distinguishes measurements of the same name, kind and part. For a
+            `kind`, N, split and decoding of the run count too.
         note: a warning, or the reason why the number is missing.
         summary: the result in a sentence or two. It leads the page, and its measurement comes first in tables.
-        detail: whether it belongs among the details: on the page and in files, but not in `hebm compare`'s table.
+        detail: whether it is a detail, which appears on the page and in files but not in `hebm compare`'s table.
 
     Raises `PluginError` for a name, kind, direction or condition that is not allowed.
 
@@ -78,7 +78,7 @@ class Measurement:
     detail: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Check what the annotations cannot."""
+        """Check the fields beyond their types."""
         for wrong in self._mistakes():
             raise PluginError(f"measurement {self.name!r}: {wrong}")
 
@@ -102,62 +102,61 @@ class Measurement:
 
     @property
     def extractor(self) -> str:
-        """Return the name of the extractor in whose features it was measured, or ""."""
+        """Return the name of the extractor whose features were used, or ""."""
         return str(self.conditions.get("extractor", ""))
 
     @property
     def key(self) -> Key:
-        """Return what identifies the measurement within a run: name, kind, part and extractor."""
+        """Return the identity of the measurement within a run: name, kind, part and extractor."""
         return self.name, self.kind, self.part, self.extractor
 
     @property
     def found(self) -> bool:
-        """Whether there is a number."""
+        """Whether the value is defined."""
         return math.isfinite(self.value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return every field for a JSON file; a value that is not finite becomes null."""
+        """Return all fields for a JSON file. A value that is not finite becomes null."""
         conditions = dict(self.conditions)
         return {**attrs.asdict(self), "value": self.value if self.found else None, "conditions": conditions}
 
 
 class MetricRecipe(ABC):
-    """What a run's evaluation measures; registered in the group `hebm_metrics`."""
+    """Measures a trained model in a run's evaluation. Registered in the group `hebm_metrics`."""
 
     group: ClassVar[str] = "hebm_metrics"
 
     def check(self, plan: EvaluationPlan) -> Sequence[str]:
-        """Return notes on what will be missing or hard to trust. Called before training; nothing is computed.
+        """Return notes on numbers that will be missing or unreliable. Called before training; must be fast.
 
-        Ask `plan.extractor` for every extractor that `compute` uses: it checks the images and the weights.
+        Call `plan.extractor` for every extractor that `compute` uses, which checks the images and the weights.
 
-        Raises `ConfigError` if the images, the settings or the model do not allow the metric.
+        Raises `ConfigError` if the metric cannot be computed with these images, settings or this model.
         """
         return ()
 
     def image_counts(self, plan: EvaluationPlan) -> Mapping[str, int]:
-        """Return how many images of each kind it draws and passes to the extractors, to estimate its time.
+        """Return how many images of each kind the metric draws and passes to extractors, to estimate its time.
 
-        Leave it out where that is not what it costs: `hebm check` then says that its time is not counted.
+        Do not override this if other work dominates; `hebm check` then says that the time is not counted.
         """
         return {}
 
     @abstractmethod
     def compute(self, evaluation: Evaluation) -> Iterable[Measurement]:
-        """Measure a trained model. A measurement that another metric returns too must be equal to it.
+        """Measure a trained model.
 
-        A value that is None or NaN is shown as undefined. What is raised fails this metric alone: the others are
-        computed, and the failure is shown with its reason.
+        Metrics may return the same measurement, but then it must be equal. A value that is None or NaN is shown as
+        undefined. An exception fails only this metric: the failure is shown with its reason, and the other metrics are
+        computed. `evaluation.show` puts images on the page.
 
-        `evaluation.show` puts images on the page.
-
-        `evaluation.kinds` are the kinds of images to compare with the data. A metric that measures these, and asks its
-        plan for no backbone or prior, can also measure images that no run made (`hebm measure`).
+        `evaluation.kinds` are the kinds of images to compare with the data. A metric that measures these kinds, and
+        reads neither backbone nor prior from its plan, can also measure given images (`hebm measure`).
         """
 
 
 def called(metric: MetricRecipe) -> str:
-    """Return the registered name of a metric, or its class's if it came from Python and is not registered."""
+    """Return the registered name of a metric, or its class name if it is not registered."""
     try:
         return registry.name_of(metric)
     except PluginError:

@@ -1,4 +1,4 @@
-"""`metrics.json`: the measurements of a run and the conditions they depend on, as plain JSON.
+"""Read and write `metrics.json`: the measurements of a run and their conditions, as plain JSON.
 
 {"schema": 1, "measurements": [{"name": "fd", "kind": "prior", "value": 8.9, "error": null, …}, …],
  "conditions": {"n": 10000, "n_reference": 1498, "split": "train", "decode": "mean", "seed": 0,
@@ -23,11 +23,11 @@ from hebm.store.metrics import finite
 SCHEMA = 1
 
 OF_IMAGES = ("n", "n_reference", "split", "decode", "range")
-"""Conditions of the run that decide every measurement of a kind of images."""
+"""Conditions of the run that every measurement of a kind of images depends on."""
 
 
 UNFINISHED = "unfinished"
-"""Condition of every measurement of a run whose training is not over: the place that it has reached."""
+"""Name of the condition with the place that an unfinished training has reached. All measurements have it."""
 
 
 @attrs.frozen
@@ -36,8 +36,8 @@ class Failure:
 
     Arguments:
         metric: its registered name.
-        reason: why, in a sentence.
-        traceback: where; it is written to the run's log, and not to `metrics.json`.
+        reason: the reason, in a sentence.
+        traceback: the traceback, which is written to the run's log but not to `metrics.json`.
         again: the command that tries again.
     """
 
@@ -47,7 +47,7 @@ class Failure:
     again: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Return what `metrics.json` has of it."""
+        """Return the entry in `metrics.json`."""
         return {"metric": self.metric, "reason": self.reason, "again": self.again}
 
 
@@ -57,9 +57,9 @@ class Results:
 
     Arguments:
         measurements: in the order in which the metrics returned them; no two have the same key.
-        conditions: of the whole evaluation: extractors, n, n_reference, split, decode, range, seed and so on.
-        seconds: what training and evaluation took.
-        seconds_training: what training alone took; None where it is unknown.
+        conditions: conditions of the whole evaluation: extractors, n, n_reference, split, decode, range, seed, ….
+        seconds: duration of training and evaluation together.
+        seconds_training: duration of training; None if unknown.
         failures: the metrics that failed.
     """
 
@@ -72,25 +72,25 @@ class Results:
     def get(
         self, name: str, kind: str | None = None, part: str = "", extractor: str | None = None
     ) -> Measurement | None:
-        """Return the measurement of this key, or None; without an extractor, the first of this name, kind and part."""
+        """Return the measurement with this key, or None. Without `extractor`, return the first that matches."""
         for found in self.measurements:
             if found.key == (name, kind, part, found.extractor if extractor is None else extractor):
                 return found
         return None
 
     def after_training(self, seconds: float, unfinished: str = "") -> Results:
-        """Return the same results with what is known of training.
+        """Return the same results with the duration and state of training.
 
         Arguments:
-            seconds: what training took; they are added to those of evaluation.
-            unfinished: the place that training has reached, if it is not over; a condition of all results.
+            seconds: duration of training, which is added to that of evaluation.
+            unfinished: the place that an unfinished training has reached, or ""; it becomes a condition of all results.
         """
         both = seconds + (self.seconds or 0.0)
         conditions = {**self.conditions, UNFINISHED: unfinished} if unfinished else self.conditions
         return attrs.evolve(self, conditions=conditions, seconds=round(both, 3), seconds_training=round(seconds, 3))
 
     def tried_again_by(self, command: str) -> Results:
-        """Return the same results; their failures name the command that tries again."""
+        """Return the same results with this command in every failure."""
         return attrs.evolve(self, failures=tuple(attrs.evolve(failed, again=command) for failed in self.failures))
 
     def require_all(self) -> None:
@@ -98,7 +98,7 @@ class Results:
         if self.failures:
             names, commands = ", ".join(f.metric for f in self.failures), {f.again for f in self.failures if f.again}
             again = f"; try again with  {' or '.join(sorted(commands))}" if commands else ""
-            raise HebmError(f"failed: {names}; everything else was measured{again}")
+            raise HebmError(f"failed: {names}; all other metrics were measured{again}")
 
     @property
     def extractors(self) -> Mapping[str, Mapping[str, Any]]:
@@ -128,7 +128,7 @@ class Results:
 
 @attrs.frozen
 class _Conditions:
-    """What `conditions` must hold; a plugin's evaluation may have more."""
+    """The shape of `conditions`. An evaluation by a plugin may have more keys."""
 
     MORE_KEYS: ClassVar[bool] = True
 
@@ -148,7 +148,7 @@ class _Conditions:
 
 @attrs.frozen
 class _File:
-    """What `metrics.json` holds; a named evaluation also has its settings."""
+    """The shape of `metrics.json`. A named evaluation also has its settings."""
 
     schema: int
     measurements: tuple[Measurement, ...]
@@ -160,23 +160,23 @@ class _File:
 
 
 def from_json(read: Any, path: Path) -> Results:
-    """Return what the parsed content of `metrics.json` means.
+    """Convert the parsed content of `metrics.json` to results.
 
     Arguments:
-        read: the content.
-        path: of the file, for errors.
+        read: the parsed content.
+        path: path of the file, for errors.
 
-    Raises `CheckpointError` with the key if it has another schema or shape.
+    Raises `CheckpointError` with the key if the content has another schema or shape.
     """
     schema = read.get("schema") if isinstance(read, dict) else None
-    with damaged(path, "make it again with hebm evaluate"):
+    with damaged(path, "create it again with hebm evaluate"):
         if schema != SCHEMA:
             raise ShapeError(f"it has schema {schema!r}, expected {SCHEMA}")
         return _results(shaped(_File, read))
 
 
 def conditions_of(read: Any, key: str) -> dict[str, Any]:
-    """Return the conditions of an evaluation. Raises `ShapeError` with the key for other JSON."""
+    """Return the conditions of an evaluation. Raises `ShapeError` with the key if the JSON has another shape."""
     shaped(_Conditions, read, key)
     return dict(read)
 

@@ -1,20 +1,21 @@
-"""Estimates of log Z of a learned prior, by sequential Monte Carlo (SMC) from the root.
+"""Estimate log Z of a learned prior by sequential Monte Carlo (SMC) from the root.
 
     p(u) = exp r(u) N(u; 0, I) / Z,    Z = E_{u ~ N(0, I)} exp r(u),    r(u) = f(T(u))
 
-P particles start at draws of N(0, I) and climb powers 0 = λ_0 < … < λ_K = 1 of the tilt. At each one they are weighted,
-resampled, and moved by a sampler that leaves exp(λ_k r) N(0, I) unchanged:
+P particles start at draws of N(0, I) and pass through powers 0 = λ_0 < … < λ_K = 1 of the tilt. At each power they are
+weighted, resampled, and moved by a sampler that leaves exp(λ_k r) N(0, I) invariant:
 
     log Ẑ = Σ_k log 1/P Σ_j exp((λ_k − λ_{k−1}) r(u_j))
 
-**Direction of the bias.** E[Ẑ] = Z, so E[log Ẑ] ≤ log Z (Jensen): log Z comes out too low on average, by about half the
+**Direction of the bias.** E[Ẑ] = Z, so E[log Ẑ] ≤ log Z (Jensen): the estimate is too low on average, by about half the
 variance of log Ẑ. A bound that subtracts it, ELBO + E_q[r] − log Ẑ, is therefore too high on average: optimistic. For a
-careful number subtract log Ẑ plus two standard errors. A mode that no particle finds makes log Ẑ too low as well, and
-the standard error does not show it: more particles, or more steps, may.
+conservative number subtract log Ẑ plus two standard errors. A mode that no particle finds also makes log Ẑ too low. The
+standard error does not show this; more particles or more steps may.
 
-E[Ẑ] = Z holds for fixed powers and step sizes, and for samplers that accept or reject their steps; unadjusted ones,
-which many priors draw with, are refused. A pilot run with noise of its own, which is not part of the estimate, finds
-powers and step sizes: each power leaves ESS / P = `share`, and the step size follows the sampler's `target_acceptance`.
+E[Ẑ] = Z holds for fixed powers and step sizes and for samplers that accept or reject their steps. Unadjusted samplers,
+with which many priors draw, are refused. A pilot run finds powers and step sizes: each power leaves ESS / P = `share`,
+and the step size follows the sampler's `target_acceptance`. The pilot run has separate noise and is not part of the
+estimate.
 
 **Cost**: (repeats + 1) · P · K · (steps + 1) evaluations of r, nearly all with a gradient.
 
@@ -45,22 +46,22 @@ from hebm.sampling import Trace, run
 from hebm.trained import TrainedModel, evaluating
 
 SMALLEST = 1e-4
-"""The least difference of two powers."""
+"""Smallest difference of two consecutive powers."""
 GAIN = 2.0
-"""log h grows by this times (acceptance − target) from one power to the next."""
+"""From one power to the next, log h grows by GAIN · (acceptance − target)."""
 
 
 @recipe
 class Annealing:
-    """How log Z is estimated. It costs (repeats + 1) · particles · powers · (steps + 1) evaluations of f."""
+    """Settings of the log Z estimate, which costs (repeats + 1) · particles · powers · (steps + 1) evaluations of f."""
 
     particles: int = option(256, low=2, doc="P, particles of each run")
-    repeats: int = option(5, low=2, doc="independent runs: their mean and its standard error are reported")
+    repeats: int = option(5, low=2, doc="independent runs; their mean and its standard error are reported")
     share: float = option(
         0.7,
         above=0,
         high=0.99,
-        doc="ESS / particles that each power λ of the tilt leaves in the pilot run: a higher share makes more powers",
+        doc="ESS / particles at each power λ of the tilt in the pilot run; a higher share makes more powers",
     )
     sampler: Sampler = option(
         factory=defaults.ANNEALED_SAMPLER,
@@ -70,7 +71,7 @@ class Annealing:
 
 @attrs.frozen
 class LogZ:
-    """Estimates of log Z in nats: too low on average, see `hebm.evaluation.partition`.
+    """Estimates of log Z in nats, too low on average (see `hebm.evaluation.partition`).
 
     Arguments:
         estimates: log Ẑ of each run.
@@ -96,7 +97,7 @@ class LogZ:
 
     @property
     def bias(self) -> float:
-        """About E[log Ẑ] − log Z, which is negative: −Var[log Ẑ] / 2."""
+        """The approximate bias E[log Ẑ] − log Z ≈ −Var[log Ẑ] / 2, which is negative."""
         return -variance(self.estimates) / 2
 
     def __str__(self) -> str:
@@ -112,17 +113,17 @@ def unmeasurable(model: TrainedModel) -> str:
     if model.prior.root is None:
         return f"{name} is a root: it has no learned tilt"
     if model.generator.layout.context is not None:
-        return "the backbone has a context c, and the learned prior has another Z(c) for every image"
+        return "the backbone has a context c, so the learned prior has another Z(c) for every image"
     density = model.prior.density(model.generator)
     if density is None:
-        return f"{name} has no density of u: it draws by a chain of conditionals, each with a Z of its own"
+        return f"{name} has no density of u: it draws by a chain of conditionals, each with another Z"
     if type(density).gaussian is not LogDensity.gaussian:
         return f"the density of {name} is not a tilt of N(0, I)"
     return ""
 
 
 def tilted_density(model: TrainedModel) -> LogDensity:
-    """Return r(u) − |u|²/2 of a model's prior. Raises `ConfigError` if `unmeasurable`."""
+    """Return r(u) − |u|²/2 of a model's prior. Raises `ConfigError` if log Z cannot be estimated (`unmeasurable`)."""
     reason, density = unmeasurable(model), model.prior.density(model.generator)
     if reason or density is None:
         raise ConfigError(f"log Z: {reason}")
@@ -130,9 +131,9 @@ def tilted_density(model: TrainedModel) -> LogDensity:
 
 
 def log_z_of(model: TrainedModel, annealing: Annealing) -> LogZ:
-    """Estimate log Z of a model's prior: a function of its weights and of these settings alone.
+    """Estimate log Z of a model's prior. The result depends only on the weights and these settings.
 
-    Raises `ConfigError` if it cannot be estimated, `NonFiniteError` for a tilt that is NaN or infinite.
+    Raises `ConfigError` if log Z cannot be estimated, and `NonFiniteError` for a tilt that is NaN or infinite.
     """
     density = tilted_density(model)
     noise = Noise(0, "log-z", device=model.device, dtype=model.dtype)
@@ -144,14 +145,14 @@ def log_z_of(model: TrainedModel, annealing: Annealing) -> LogZ:
 
 
 class Rung(NamedTuple):
-    """One power λ, and the sampler that moves particles there."""
+    """A power λ and the sampler that moves particles at it."""
 
     power: float
     sampler: Sampler
 
 
 class Climbed(NamedTuple):
-    """What one power did: particles `(P, D)`, log 1/P Σ w, ESS / P, mean acceptance (NaN without a move)."""
+    """Result of one power: particles `(P, D)`, log 1/P Σ w, ESS / P, mean acceptance (NaN without a move)."""
 
     u: Tensor
     log_mean: float
@@ -163,13 +164,13 @@ def log_z(density: LogDensity, dim: int, noise: Noise, annealing: Annealing, row
     """Estimate log Z of exp r(u) N(u; 0, I).
 
     Arguments:
-        density: r(u) − |u|²/2.
-        dim: D.
-        noise: of all runs.
-        annealing: how.
-        rows: particles at a time, whole noise blocks.
+        density: the log density r(u) − |u|²/2.
+        dim: D, the dimension of u.
+        noise: the noise of all runs.
+        annealing: particles, repeats, powers and sampler.
+        rows: particles per batch, a multiple of the noise block.
 
-    Raises `ConfigError` for a sampler that accepts every step, `NonFiniteError` for an r that is NaN or +∞, or that is
+    Raises `ConfigError` for a sampler that accepts every step, and `NonFiniteError` if r is NaN or +∞ at a particle, or
     −∞ at all particles.
     """
     smc = _SMC(density, dim, annealing, rows)
@@ -186,7 +187,7 @@ def log_z(density: LogDensity, dim: int, noise: Noise, annealing: Annealing, row
 
 @attrs.frozen(eq=False)
 class _SMC:
-    """Runs of one density: see `log_z` for the arguments."""
+    """Runs SMC on one density. See `log_z` for the arguments."""
 
     density: LogDensity
     dim: int
@@ -194,7 +195,7 @@ class _SMC:
     rows: int
 
     def pilot(self, noise: Noise) -> list[Rung]:
-        """Find powers and step sizes: each rung has the sampler that it was tried with."""
+        """Find powers and step sizes; each rung has the sampler with its step size."""
         rungs: list[Rung] = []
         u, sampler, before = self._start(noise), self.annealing.sampler.plain, 0.0
         while before < 1:
@@ -217,7 +218,7 @@ class _SMC:
         return noise.derive("root").normal(self.annealing.particles, self.dim)
 
     def _step(self, u: Tensor, r: Tensor, before: float, rung: Rung, noise: Noise) -> Climbed:
-        """Weight, resample and move particles u `(P, D)` with r(u) `(P,)`; at λ = 1 nothing is left to move for."""
+        """Weight, resample and move particles u `(P, D)` with r(u) `(P,)`. At λ = 1 no move is needed."""
         log_w = (rung.power - before) * r
         found = Particles.equal(u[None]).reweighted(log_w[None], 1.0, noise.derive("resample"))
         log_mean, u = float(log_w.logsumexp(0)) - math.log(len(r)), found.u[0]
@@ -235,7 +236,7 @@ class _SMC:
             if not trace.accepted:
                 raise ConfigError(
                     f"annealing.sampler: {type(rung.sampler).__name__} accepts every step, so it changes the density "
-                    "and the bias of log Z has no known direction; use one that accepts or rejects, such as pcn-mala"
+                    "and the direction of log Z's bias is unknown; use one that accepts or rejects, such as pcn-mala"
                 )
             accepted.append(torch.stack(trace.accepted, dim=1).double().mean(1))
         return torch.cat(parts), float(torch.cat(accepted).mean())
@@ -257,7 +258,7 @@ class _SMC:
 
 
 def _next_power(r: Tensor, before: float, share: float) -> float:
-    """Return the largest λ ≤ 1 whose weights exp((λ − λ_before) r) have this ESS / P, by bisection."""
+    """Find by bisection the largest λ ≤ 1 whose weights exp((λ − λ_before) r) have this ESS / P."""
 
     def enough(step: float) -> bool:
         return float(effective_share(step * r[None])) >= share
@@ -272,7 +273,7 @@ def _next_power(r: Tensor, before: float, share: float) -> float:
 
 
 def _followed(sampler: Any, acceptance: float) -> Sampler:
-    """Return the sampler with a step size that follows its target of acceptance, if it has one."""
+    """Return the sampler with its step size moved towards its target acceptance, if it has one."""
     followed: Sampler = sampler
     if isinstance(sampler, Adapts) and sampler.target_acceptance > 0 and not math.isnan(acceptance):
         followed = sampler.with_step_size(sampler.step_size * math.exp(GAIN * (acceptance - sampler.target_acceptance)))

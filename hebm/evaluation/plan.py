@@ -1,7 +1,7 @@
-"""What is known of an evaluation before anything is computed; metrics check it, so that a run does not train in vain.
+"""The plan of an evaluation, which metrics check before training.
 
-A metric asks its plan for what it needs. What is not there raises an error that says so: a backbone, a prior and kinds
-of images that a model draws are not there where images that no run made are measured.
+A metric reads from the plan what it needs. If only given images are measured, there is no model: the backbone, the
+prior and the images that a model draws raise `NeedsModelError`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class EvaluationPlan:
 
     Arguments:
         images: the data set by split, "train" and "test".
-        spec: what the backbone knows of them.
-        settings: the `[evaluate]` table, with its extractors filled in.
-        backbone: with its initial weights; None where images are measured that no run made.
-        prior: with its initial weights, or None likewise.
-        given: the images that no run made.
+        spec: the description of the images that the backbone gets.
+        settings: the `[evaluate]` table, with extractors filled in.
+        backbone: the backbone with its initial weights; None if only given images are measured.
+        prior: the prior with its initial weights, or None likewise.
+        given: the given images; None if a model is measured.
     """
 
     images: Mapping[str, Images]
@@ -47,29 +47,29 @@ class EvaluationPlan:
     given: Images | None = None
     _used: dict[str, ExtractorRecipe] = attrs.field(factory=dict, init=False)
 
-    # ------------------------------------------------------------ what a metric asks for
+    # ------------------------------------------------------------ read by metrics
 
     @property
     def backbone(self) -> Backbone:
-        """The backbone. Raises `NeedsModelError` where only images were given."""
+        """The backbone. Raises `NeedsModelError` if only images were given."""
         if self._backbone is None:
             raise NeedsModelError("needs a trained model (its backbone), and there are only images")
         return self._backbone
 
     @property
     def prior(self) -> PriorLearner:
-        """The prior. Raises `NeedsModelError` where only images were given."""
+        """The prior. Raises `NeedsModelError` if only images were given."""
         if self._prior is None:
             raise NeedsModelError("needs a trained model (its prior), and there are only images")
         return self._prior
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of images that are compared with the data, as `Evaluation.kinds` will have them."""
+        """The kinds of images to compare with the data, equal to `Evaluation.kinds`."""
         return (GAUSSIAN, PRIOR, RECONSTRUCTION) if self.given is None else (SAMPLES,)
 
     def require(self, *kinds: str) -> None:
-        """Raise `NeedsModelError` if the evaluation will not have images of one of these kinds."""
+        """Raise `NeedsModelError` if the evaluation will lack images of one of these kinds."""
         lacking = [kind for kind in kinds if kind not in (DATA, *self.kinds)]
         if lacking:
             raise NeedsModelError(
@@ -78,13 +78,13 @@ class EvaluationPlan:
 
     @property
     def fewest(self) -> int:
-        """The number of images of the kind that has fewest, the data among them."""
+        """The smallest number of images of any kind, including the data."""
         return min(self.count(kind) for kind in (DATA, *self.kinds))
 
     def count(self, kind: str) -> int:
-        """Return how many images of a kind will be used: of data and reconstructions no more than the split has.
+        """Return the number of images of a kind. Data and reconstructions are limited by the size of the split.
 
-        Raises `NeedsModelError` for a kind that the evaluation will not have.
+        Raises `NeedsModelError` for a kind that the evaluation will lack.
         """
         self.require(kind)
         if kind == SAMPLES and self.given is not None:
@@ -93,13 +93,13 @@ class EvaluationPlan:
         return min(self.settings.samples, most) if kind in (DATA, RECONSTRUCTION) else self.settings.samples
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> ExtractorRecipe:
-        """Return the recipe of an extractor that `Evaluation.extractor` will load, and check it.
+        """Check an extractor that `Evaluation.extractor` will load, and return its recipe.
 
         Arguments:
-            which: a recipe, or a name; None for the settings' first one.
+            which: a recipe, or a name; None for the first of the settings.
 
-        Raises `HebmError` if it is not suited to the images or its weights cannot be used, or if two recipes of one
-        name would be used.
+        Raises `HebmError` if it does not suit the images, if its weights cannot be used, or if another recipe of the
+        same name is in use.
         """
         own = self.settings
         recipe = own.extractor_called(which) if isinstance(which, str) else which or own.extractors[0]
@@ -114,20 +114,20 @@ class EvaluationPlan:
 
     @property
     def _like(self) -> Tensor:
-        """A tensor of the backbone's device and type."""
+        """A tensor on the backbone's device and of its type."""
         return next(self.backbone.parameters(), torch.zeros(()))
 
     @cached_property
     def likelihood(self) -> Any:
-        """The distribution p(x|z) of one image at u = 0. Its parameters are not trained; its family is what it is."""
+        """The distribution p(x|z) of one image at u = 0, to look up its family; its parameters are untrained."""
         zero = self.backbone.layout.zeros(self._like)
         with evaluating(self.backbone):
             return self.backbone.likelihood(self.backbone.latents(zero.u, zero.context))
 
     def check_transitions(self) -> None:
-        """Raise `ConfigError` for draws that the trained prior will not have, or a chain that cannot run.
+        """Raise `ConfigError` if a chain cannot run, or if the prior does not support the requested draws.
 
-        `evaluate.after` and `evaluate.start_proposals` ask for them.
+        `evaluate.after` and `evaluate.start_proposals` request them.
         """
         planned = self.prior.planned_transitions(self.backbone)
         at = self.backbone.layout.zeros(self._like)
@@ -142,9 +142,9 @@ class EvaluationPlan:
             )
 
     def check(self) -> tuple[str, ...]:
-        """Check all metrics and return their notes, each once.
+        """Check all metrics and return their notes without duplicates.
 
-        Raises `HebmError` with everything that does not fit.
+        Raises `HebmError` with the errors of all metrics.
         """
         notes: dict[str, None] = {}
         errors: dict[str, HebmError] = {}
@@ -163,23 +163,23 @@ class EvaluationPlan:
         return tuple(notes)
 
     def _without_model(self) -> str:
-        """Say which of the metrics do without a model."""
+        """Return advice that names the metrics that need no model."""
         names = ", ".join(f'"{called(metric)}"' for metric in self.settings.metrics if not self.needs_model(metric))
         return f"use evaluate.metrics = [{names}]" if names else "name another metric in evaluate.metrics"
 
     def needs_model(self, metric: MetricRecipe) -> bool:
-        """Return whether a metric asks for a model, and there is none."""
+        """Return whether a metric needs a model that the plan lacks."""
         try:
             metric.check(self)
         except NeedsModelError:
             return True
-        except HebmError:  # `check` tells it
+        except HebmError:  # `check` reports it
             return False
         return False
 
 
 def _notes(metric: MetricRecipe, returned: Any) -> Sequence[str]:
-    """Return the notes of a metric. Raises `PluginError` if `check` returned anything else."""
+    """Return a metric's notes. Raises `PluginError` if `check` did not return a list of text."""
     if isinstance(returned, (list, tuple)) and all(isinstance(note, str) for note in returned):
         return returned
     raise PluginError(

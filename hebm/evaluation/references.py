@@ -1,4 +1,4 @@
-"""Choose the images that represent a data set, and convert images to pixels."""
+"""Choose the images that represent a data set."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from hebm.data.images import Images
 
 
 def even_places(n: int, most: int) -> Tensor:
-    """Return places of at most `most` of n things, evenly spread, ⌊i · n / count⌋: all, in order, if they fit."""
+    """Return at most `most` evenly spaced positions ⌊i · n / count⌋ out of n; all positions in order if n ≤ most."""
     count = min(n, most)
     return torch.arange(count) * n // max(1, count)
 
 
 class EvenSubset(Images):
-    """n of a data set's images, evenly spread, so that a folder sorted by class contributes every class.
+    """An evenly spaced subset of a data set's images, so that a folder sorted by class contributes every class.
 
-    Image i is number ⌊i · len / n⌋ of the data set; with n = len they are all, in order.
+    Image i of the subset is image ⌊i · len / n⌋ of the data set. With n = len the subset is the whole set, in order.
 
     Arguments:
         images: the data set.
-        n: how many at most.
+        n: largest number of images.
     """
 
     def __init__(self, images: Images, n: int) -> None:
@@ -31,13 +31,13 @@ class EvenSubset(Images):
         self.labels = None if images.labels is None else images.labels[self.index]
 
     def __len__(self) -> int:
-        """Return the number of images taken."""
+        """Return the number of images in the subset."""
         return len(self.index)
 
     def read(self, indices: Tensor) -> Tensor:
-        """Read images at positions `(B,)` of those taken, `(B, C, H, W)` in [−1, 1]."""
+        """Read images at positions `(B,)` of the subset as `(B, C, H, W)` in [−1, 1]."""
         return self.images.read(self.index[indices])
 
     def fingerprint(self) -> str:
-        """Hash the whole set's fingerprint and the number taken."""
+        """Hash the whole set's fingerprint and the size of the subset."""
         return self.digest(self.images.fingerprint().encode())

@@ -26,13 +26,13 @@ _UNDEFINED = "undefined: the value that was computed is {}"
 
 
 def evaluate(evaluation: Evaluation) -> Results:
-    """Compute every metric of the settings, and the means of what the prior reports of its draws, as details.
+    """Compute all metrics of the settings. Means of the prior's diagnostics are added as details.
 
-    A metric that raises an error, returns anything but measurements or contradicts the metrics before it has failed:
-    the results have its reason, and the other metrics. With several processes the error is raised instead, because
-    the others may be waiting for the process that met it.
+    A metric fails if it raises an error, returns anything but measurements, or contradicts an earlier metric. The
+    results then have the reason and all other metrics. With several processes the error is raised instead, because the
+    other processes may be waiting.
 
-    Raises `KeyboardInterrupt` and `Stopped` as they come.
+    `KeyboardInterrupt` and `Stopped` are always raised.
     """
     started = time.perf_counter()
     found: dict[Key, Measurement] = {}
@@ -65,7 +65,7 @@ def _computed(metric: MetricRecipe, evaluation: Evaluation) -> list[Measurement]
 
 
 def _undefined(measurement: Measurement) -> Measurement:
-    """Return a measurement without a value with a note that says so."""
+    """Add a note to a measurement without a value."""
     return attrs.evolve(measurement, note=_UNDEFINED.format(measurement.value))
 
 
@@ -88,7 +88,7 @@ def _reason(error: Exception, settings: EvaluateSettings) -> str:
 
 
 def _free(device: torch.device) -> None:
-    """Give back the memory of a GPU that a failed metric has used."""
+    """Free GPU memory after a failed metric."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -99,7 +99,7 @@ def _free(device: torch.device) -> None:
 def _added(
     found: dict[Key, Measurement], metric: MetricRecipe, measurements: Iterable[Measurement]
 ) -> dict[Key, Measurement]:
-    """Return what was found before, and a metric's measurements. Raises `PluginError` if they contradict each other."""
+    """Return the earlier measurements with a metric's added. Raises `PluginError` if they contradict each other."""
     both = dict(found)
     for measurement in measurements:
         _add(both, measurement, metric)
@@ -115,12 +115,12 @@ def _add(found: dict[Key, Measurement], measurement: Measurement, metric: Metric
         which = " ".join(str(part) for part in measurement.key if part)
         raise PluginError(
             f"metric {type(metric).__name__} returns {which} with {'; '.join(differing)} as returned before; "
-            "give it another name, or leave one metric out of evaluate.metrics"
+            "rename it, or leave one metric out of evaluate.metrics"
         )
 
 
 def _require_same_title(found: Iterable[Measurement]) -> None:
-    """Raise `PluginError` for measurements of one name that a table cannot show in one row."""
+    """Raise `PluginError` if measurements of one name differ in title, unit or direction: they share a table row."""
     titles: dict[str, tuple[Any, ...]] = {}
     for measurement in found:
         titled = (measurement.title, measurement.unit, measurement.better)
@@ -132,11 +132,11 @@ def _require_same_title(found: Iterable[Measurement]) -> None:
             )
 
 
-# ---------------------------------------------------------------- what belongs to all results
+# ---------------------------------------------------------------- diagnostics and conditions
 
 
 def _drawing(evaluation: Evaluation) -> list[Measurement]:
-    """Return what the prior reports of its draws, such as an effective sample size, and adapted step sizes."""
+    """Return the diagnostics of the prior's draws, such as an effective sample size, and adapted step sizes."""
     found = [
         Measurement(_key(f"draws-{name}"), value, f"draws: {name.replace('_', ' ')}", kind=PRIOR, detail=True)
         for name, value in evaluation.diagnostics().items()

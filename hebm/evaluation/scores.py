@@ -1,9 +1,9 @@
-"""Scores of images: the log tilt of their latents, summed over the layers above one.
+"""Score images by the log tilt of their latents, summed over the layers above layer k.
 
     s_k(x) = Σ_{i > k} f_i(z_i),    z ~ q(z|x),    layers counted from the bottom, k = 0 … E − 1
 
-High is like the training data. s_0 is the whole tilt, s_{E−1} that of the top layer alone. An energy over all layers
-together (E = 1) has s_0 only.
+High scores are like the training data. s_0 is the whole tilt, and s_{E−1} that of the top layer alone. One energy over
+all layers together (E = 1) has only s_0.
 
 References:
     Learning Latent Space Hierarchical EBM Diffusion Models, arXiv 2405.13910, section 5.3.
@@ -28,17 +28,17 @@ from hebm.trained import TrainedModel, evaluating
 
 
 def above(tilts: Tensor) -> Tensor:
-    """s_k in column k, `(B, E)`, of tilts `(B, E)` that are listed top first."""
+    """Return s_k in column k, `(B, E)`, from tilts `(B, E)` in the order of layers, top first."""
     return tilts.cumsum(1).flip(1)
 
 
 @attrs.frozen(eq=False, repr=False)
 class Scores:
-    """How like the training data each image is: its log tilts f. High is like the training data.
+    """Log tilts f of images, in nats. High scores are like the training data.
 
     Arguments:
-        energy: f of each energy, `(N, E)`: of the L layers, top first, or of one net over all of them.
-        layer: f of each layer, `(N, L)`, top first; None where one net sees all layers.
+        energy: f of each energy, `(N, E)`: one per layer, top first, or one over all layers.
+        layer: f of each layer, `(N, L)`, top first; None if one energy sees all layers.
         total: Σ f, `(N,)`.
     """
 
@@ -48,13 +48,13 @@ class Scores:
 
     @classmethod
     def of(cls, tilts: Tensor, layers: int) -> Scores:
-        """Return the scores of tilts `(N, E)` for a number of layers. Raises `NonFiniteError` if one is not finite."""
+        """Build scores from tilts `(N, E)` of a model with L layers. Raises `NonFiniteError` unless all are finite."""
         finite_scores(tilts, "the given images")
         return cls(tilts, tilts if tilts.shape[1] == layers else None, tilts.sum(1))
 
     @property
     def above(self) -> Tensor:
-        """s_k in column k, `(N, E)`."""
+        """The scores s_k, in column k of `(N, E)`."""
         return above(self.energy)
 
     def __len__(self) -> int:
@@ -69,11 +69,11 @@ class Scores:
 
 @attrs.frozen(eq=False)
 class Scorer:
-    """Scores of batches.
+    """Scores batches of images.
 
     Arguments:
         model: the trained model.
-        draws: posterior draws that a score is the mean of.
+        draws: number of posterior draws over which a score is averaged.
     """
 
     model: TrainedModel
@@ -81,7 +81,7 @@ class Scorer:
 
     @property
     def has_density(self) -> bool:
-        """Whether f − |u|²/2 is the prior's log density up to a constant; it is not for a chain of conditionals."""
+        """Whether f − |u|²/2 is the prior's log density up to a constant. It is not for a chain of conditionals."""
         prior = self.model.prior
         return context_of(prior) is None and prior.density(self.model.generator) is not None
 
@@ -90,14 +90,19 @@ class Scorer:
         return self.model.infer(batch, noise).latents
 
     def scores(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
-        """Return s_k by inference, `(B, E)`, the mean over posterior draws; of another tilt than the prior's if given.
+        """Return s_k averaged over posterior draws, `(B, E)`.
+
+        Arguments:
+            batch: the images.
+            noise: noise with one row per image.
+            tilt: the tilt to score by; None for the prior's.
 
         Raises `ConfigError` for a prior without a tilt.
         """
         return above(self.tilts(batch, noise, tilt))
 
     def tilts(self, batch: Batch, noise: Noise, tilt: Tilt | None = None) -> Tensor:
-        """Return f of each energy, `(B, E)`, as `scores` sums it up."""
+        """Return f of each energy averaged over posterior draws, `(B, E)`."""
         score = tilt or self.require_tilt()
         found = [score.at(self.model.backbone, self.inferred(batch, noise.derive(i))) for i in range(self.draws)]
         return torch.stack(found).mean(0)
@@ -109,13 +114,13 @@ class Scorer:
         return self.model.tilt
 
     def gaussian(self, batch: Batch, noise: Noise) -> Tensor:
-        """Return the control in which nothing is learned: −½ Σ |u_i|² over the layers above k, `(B, L)`."""
+        """Return the unlearned control: −½ Σ |u_i|² over the layers above k, in column k of `(B, L)`."""
         layers = self.model.generator.layout.split(self.inferred(batch, noise.derive(0)).u)
         squares = torch.stack([layer.flatten(1).square().sum(1) for layer in layers], dim=1)
         return above(-0.5 * squares)
 
     def regenerated(self, batch: Batch, noise: Noise, k: int) -> Tensor:
-        """Return s_k of latents whose layers above k are fixed and the others redrawn by the prior, `(B,)`.
+        """Return s_k of latents whose layers above k are inferred and fixed, and whose others are redrawn, `(B,)`.
 
         A prior that `Regenerates` moves the fixed layers too.
         """
@@ -136,15 +141,15 @@ def scan(
     name: str,
     unlike: bool = False,
 ) -> Tensor:
-    """A score of each image, float64 `(N, …)` on the CPU, computed by this process alone.
+    """Return a score of each image, float64 `(N, …)` on the CPU, computed by this process alone.
 
     Arguments:
-        evaluation: makes batches.
-        images: any of the model's shape.
-        score: of a batch and its noise, `(B, …)`.
-        name: of these images, for their noise.
-        unlike: images may be so unlike the training data that their latents overflow: a score that is NaN is then
-            −∞, the lowest; one that is infinite stays so.
+        evaluation: the evaluation, which makes batches.
+        images: images of the model's shape.
+        score: maps a batch and its noise to scores `(B, …)`.
+        name: name of these images, from which their noise is derived.
+        unlike: whether images may be so unlike the training data that their latents overflow. NaN scores then become
+            −∞, the lowest score, and infinite ones stay.
 
     Raises `NonFiniteError` if a score is not finite, unless `unlike`.
     """
@@ -159,16 +164,16 @@ def scan(
 
 
 def lowest_where_no_number(scores: Tensor) -> Tensor:
-    """The same scores, −∞ in place of NaN; infinite ones stay."""
+    """Return the scores with −∞ in place of NaN. Infinite scores stay."""
     return torch.where(scores.isnan(), -torch.inf, scores)
 
 
 def finite_scores(scores: Tensor, name: str) -> Tensor:
-    """The same scores `(N, …)`. Raises `NonFiniteError` if any is not finite."""
+    """Return the scores `(N, …)` unchanged. Raises `NonFiniteError` if any is not finite."""
     bad = int((~scores.flatten(1).isfinite().all(1) if scores.ndim > 1 else ~scores.isfinite()).sum())
     if bad:
         raise NonFiniteError(
-            f"{bad} of {len(scores)} scores of {name} are not finite: nothing is said of the rest; a chain that "
-            "diverges needs a smaller step size, and a tilt without bounds a penalty (l2) or fewer training steps"
+            f"{bad} of {len(scores)} scores of {name} are not finite, so no scores are returned; lower the step size "
+            "if a chain diverges, or use a penalty (l2) or fewer training steps if the tilt is unbounded"
         )
     return scores

@@ -1,4 +1,4 @@
-"""Settings of evaluation, the table `[evaluate]`."""
+"""The settings of evaluation: the table `[evaluate]`."""
 
 from __future__ import annotations
 
@@ -16,62 +16,63 @@ from hebm.noise import BLOCK, whole_blocks
 
 @recipe
 class EvaluateSettings:
-    """What is measured of a trained model, and how.
+    """Sets what is measured of a trained model, and how.
 
-    Two numbers can be compared only if their extractor, samples, split and decode agree; the result has all of them.
+    Two numbers are comparable only if their extractor, samples, split and decode agree. Results store all of them.
     """
 
     samples: int = option(
         10000,
         low=2,
-        doc="N, the number of images drawn from each prior, and of reference images if the split has as many",
+        doc="N, the number of images drawn from each prior, and the largest number of reference images",
     )
     split: str = option("train", choices=("train", "test"), doc="split whose images are the reference")
     extractors: tuple[ExtractorRecipe, ...] = option(
         (),
-        doc="the networks whose features fd and gap-closed compare, each on its own; the first decides the control's "
-        "temperature and is the one of analyses; left out: one that suits the images, by whether they have labels",
+        doc="networks in whose features fd and gap-closed are measured, each separately; the first one selects the "
+        "control's temperature and is used by analyses; left out: chosen by whether the images have labels",
         renamed_from=("extractor", "extractor_weights", "extractor_sha256"),
     )
-    metrics: tuple[MetricRecipe, ...] = option(factory=defaults.metrics, doc="what to compute")
+    metrics: tuple[MetricRecipe, ...] = option(factory=defaults.metrics, doc="metrics to compute")
     chain_steps: int | None = option(
         None,
         low=0,
-        doc="length of each of the prior's chains in evaluation, instead of the one it was trained with; 0 measures "
-        "where chains start",
+        doc="length of each of the prior's chains in evaluation, in place of the prior's setting; 0 measures the "
+        "starts of chains",
     )
     start_proposals: int | None = option(
         None,
         low=1,
-        doc="P, the draws that each chain's start is chosen among, instead of the prior's own; 1 starts at a draw of "
-        "the root",
+        doc="P, the number of proposals from which each chain's start is chosen, in place of the prior's setting; 1 "
+        "starts at a draw of the root",
     )
     after: str | None = option(
         None,
-        doc="measure draws after this transition instead of the prior's, such as 'stage 1' or 'level 2'",
+        doc="measure draws after this transition instead of the last one, such as 'stage 1' or 'level 2'",
         renamed_from="milestone",
     )
     decode: str = option(
         "mean",
         choices=("mean", "sample"),
-        doc="how latents become images: by the mean E[x|z], or by a draw from p(x|z)",
+        doc="how latents are decoded: to the mean E[x|z], or to a draw from p(x|z)",
     )
     batch_size: int = option(
-        512, low=BLOCK, doc="images per batch, rounded down to a multiple of 64 (the blocks of the noise)"
+        512, low=BLOCK, doc="images per batch, rounded down to a multiple of 64 (the block of the noise)"
     )
     temperatures: tuple[float, ...] = option(
         (0.8, 0.9, 1.1, 1.25, 1.5),
         above=0,
-        doc="temperatures τ to try for the Gaussian prior at its best τ; further ones if the first or last is best",
+        doc="temperatures τ to try for the control, the Gaussian prior at its best τ; more are tried if the first or "
+        "last is best",
     )
     temperature_samples: int = option(
         2000,
         low=2,
-        doc="images on which temperatures are compared, `samples` at most; the best is measured on `samples`",
+        doc="images per tried temperature, at most `samples`; the best temperature is then measured on `samples`",
     )
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` for two extractors of one name: results could not tell them apart."""
+        """Raise `ConfigError` for two extractors of one name, because results refer to extractors by name."""
         names = self.extractor_names
         for name in names:
             if names.count(name) > 1:
@@ -79,26 +80,26 @@ class EvaluateSettings:
 
     @property
     def request(self) -> Request:
-        """Return what the measured draws are like."""
+        """Return the request for the draws to measure."""
         return Request(steps=self.chain_steps, after=self.after, start_proposals=self.start_proposals)
 
     @property
     def extractor_names(self) -> tuple[str, ...]:
-        """Return the names under which the extractors are registered, in their order."""
+        """Return the registered names of the extractors, in order."""
         return tuple(registry.name_of(extractor) for extractor in self.extractors)
 
     def suited_to(self, images: Images) -> EvaluateSettings:
-        """Return these settings, with the extractor that is the default for such images if they name none."""
+        """Return these settings; if they name no extractor, add the default one for these images."""
         return self if self.extractors else attrs.evolve(self, extractors=(default_extractor(images),))  # type: ignore[misc]
 
     def extractor_called(self, name: str) -> ExtractorRecipe:
-        """Return the extractor of these settings that has this name, else the registered one with its defaults."""
+        """Return the extractor of this name: from these settings, or else the registered one with its defaults."""
         own = dict(zip(self.extractor_names, self.extractors, strict=True))
         return own[name] if name in own else _registered(name)
 
     @property
     def rows(self) -> int:
-        """Return the images in a batch, rounded down to whole blocks of noise."""
+        """Return the number of images in a batch, rounded down to whole blocks of noise."""
         return whole_blocks(self.batch_size)
 
 

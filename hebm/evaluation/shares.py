@@ -1,4 +1,4 @@
-"""Divide images among processes by whole batches, so that batches are the same for any number of processes."""
+"""Divide images among processes by whole batches. Batches are the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Gather = Callable[[Tensor], Tensor]
 
 @attrs.frozen
 class Processes:
-    """Which images this process computes, and how the results of all processes are joined.
+    """Assigns batches of images to processes, and joins their results.
 
     Arguments:
         world: the number of processes.
-        rank: which one this is.
-        gather: joins their tensors; `accelerator.gather` has this form.
+        rank: the number of this process.
+        gather: joins the tensors of all processes, such as `accelerator.gather`.
     """
 
     world: int = 1
@@ -28,7 +28,7 @@ class Processes:
     gather: Gather | None = None
 
     def batches(self, n: int, size: int) -> list[tuple[int, int]]:
-        """Return (first row, rows) of each batch of this process; contiguous, in order."""
+        """Return (first row, rows) of each batch of this process. The batches are contiguous and in order."""
         starts = range(0, n, size)
         per = self._per_process(n, size)
         mine = starts[self.rank * per : (self.rank + 1) * per]
@@ -42,9 +42,9 @@ class Processes:
 
         Arguments:
             parts: the results of this process's batches, `(rows, *shape)`; may be empty.
-            empty: `(0, *shape)`, which tells a process without batches the type and shape.
-            n: rows of all processes.
-            size: rows of a full batch.
+            empty: a tensor `(0, *shape)` with the type and shape of the results, for processes without batches.
+            n: number of rows of all processes.
+            size: number of rows of a full batch.
         """
         if self.gather is None:
             return torch.cat(list(parts))
@@ -54,12 +54,12 @@ class Processes:
         return self.gather(whole)[:n]
 
     def join_one_each(self, parts: Sequence[Tensor], empty: Tensor, size: int) -> Tensor:
-        """Join one batch of every process, in the order of their ranks; a batch that is not full is the last one.
+        """Join one batch of every process in the order of ranks. Only the last batch may be incomplete.
 
         Arguments:
-            parts: this process's batch in pieces, `(rows, *shape)`; empty if no batch is left for it.
-            empty: `(0, *shape)`.
-            size: rows of a full batch.
+            parts: this process's batch in pieces, `(rows, *shape)`; empty if it has no batch left.
+            empty: a tensor `(0, *shape)` with the type and shape of the results.
+            size: number of rows of a full batch.
         """
         mine = torch.cat([empty, *parts])
         if self.gather is None:

@@ -1,4 +1,4 @@
-"""Cache weights that take time to train in a folder; damaged ones are trained again."""
+"""Cache weights of trained networks in a folder. Damaged ones are trained again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def save_weights(path: Path, net: nn.Module, notes: Mapping[str, str]) -> None:
-    """Write weights with notes. A folder that cannot be written to costs time and nothing else."""
+    """Write weights with notes. If the folder cannot be written to, nothing is cached."""
     write_cached(path, net.state_dict(), notes)
 
 
@@ -26,7 +26,7 @@ def load_weights(path: Path, net: nn.Module) -> dict[str, str] | None:
     state, notes = found
     expected = {name: tensor.shape for name, tensor in net.state_dict().items()}
     if {name: tensor.shape for name, tensor in state.items()} != expected:
-        logger.warning("%s is damaged and is made again: its weights are not those of this network", path)
+        logger.warning("%s is damaged and is made again: its weights do not fit this network", path)
         return None
     net.load_state_dict(state)
     return notes

@@ -1,1 +1,1 @@
-"""Outputs of commands that are written batch by batch, and gone on with after an interruption."""
+"""Write outputs of commands batch by batch, so that interrupted ones can be resumed."""

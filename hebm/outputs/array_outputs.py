@@ -1,4 +1,4 @@
-"""Images as one file, .npy, .npz or a picture: rows go into an .npy next to it, which the file is made of later."""
+"""Write images to one .npy, .npz or picture file. Rows first go to an .npy file next to it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from hebm.outputs.one_file import OneFile
 from hebm.report.grids import grid, grid_size
 
 _ROWS = 1 << 16
-"""Rows of labels that are written at a time."""
+"""Number of rows of labels that are written at a time."""
 
 
 class ArrayFile(OneFile[Tensor]):
-    """Writes images to an .npy whose header already says how many there will be.
+    """Writes images to an .npy file whose header has the final number of images from the start.
 
     Arguments:
-        target: the file to make of it.
-        drawn: what is written.
+        target: the final file.
+        drawn: the images to write: number, shape and labels.
     """
 
     copies = 1
-    """How many times the pixels are on the disk before the output is whole."""
+    """Number of copies of the pixels on disk just before the output is finished."""
 
     def __init__(self, target: Path, drawn: Drawn) -> None:
         super().__init__(target)
@@ -47,21 +47,21 @@ class ArrayFile(OneFile[Tensor]):
 
     @property
     def row(self) -> int:
-        """The bytes of an image."""
+        """The size of an image in bytes."""
         return math.prod(self.shape[1:])
 
     @property
     def _whole(self) -> Path:
-        """The temporary name of what is made of the array."""
+        """The temporary path of the file that is made from the array."""
         return self.target.with_name(f"{self.target.name}.partial-whole")
 
     def clear(self) -> None:
-        """Remove the unfinished files. A finished one stays until it is replaced."""
+        """Remove the unfinished files. A finished file stays until it is replaced."""
         super().clear()
         self._whole.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Write the header, and claim the room of all rows."""
+        """Write the header, and reserve space for all rows."""
         need, free = self.copies * self.row * self.drawn.number, shutil.disk_usage(self.target.parent).free
         if need > free:
             what = f"{self.drawn.number:,} images need {need:,} bytes, and {free:,} are free"
@@ -72,7 +72,7 @@ class ArrayFile(OneFile[Tensor]):
         self._file.flush()
 
     def resume(self, place: Place) -> Place:
-        """Open the file again. One that is missing although all rows were written is in its place already."""
+        """Open the file again. If it is missing and all rows were written, it is already in its final place."""
         whole = len(self._header()) + self.row * self.drawn.number
         if self.partial.exists() and self.partial.stat().st_size == whole:
             self._file = self.partial.open("r+b")
@@ -83,7 +83,7 @@ class ArrayFile(OneFile[Tensor]):
         return Place()
 
     def write(self, first: int, rows: Tensor) -> Place:
-        """Write rows at their place in the array."""
+        """Write rows to their place in the array."""
         file = self._open_file()
         file.seek(len(self._header()) + self.row * first)
         file.write(rows.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
@@ -92,7 +92,7 @@ class ArrayFile(OneFile[Tensor]):
         return Place(first + len(rows))
 
     def finish(self) -> None:
-        """Rename the file, or make another of it."""
+        """Rename the file, or convert it to the target's format."""
         self.close()
         if self.partial.exists():
             self._publish()
@@ -115,7 +115,7 @@ class NpyFile(ArrayFile):
 
 
 class NpzFile(ArrayFile):
-    """Writes FILE.npz: `images`, and where labels were asked for `labels` with the names `classes` or `attributes`."""
+    """Writes FILE.npz with `images`, and with `labels` and their names `classes` or `attributes` if requested."""
 
     copies = 2
 
@@ -123,7 +123,7 @@ class NpzFile(ArrayFile):
         self._replace_target(self._write)
 
     def _write(self, path: Path) -> None:
-        """Write the archive, uncompressed: it is then read in place."""
+        """Write the archive uncompressed, so that it can be read in place."""
         with zipfile.ZipFile(path, "w") as archive:
             with self.partial.open("rb") as images, _member(archive, "images") as member:
                 shutil.copyfileobj(images, member, 1 << 20)
@@ -147,11 +147,11 @@ class GridFile(ArrayFile):
     """Writes one picture of all images, row by row.
 
     Arguments:
-        target: the PNG.
-        drawn: what is written.
-        columns: images per row.
+        target: path of the PNG.
+        drawn: the images to write: number, shape and labels.
+        columns: number of images per row.
 
-    Raises `ConfigError` for a picture that would be too large.
+    Raises `ConfigError` if the picture would be too large.
     """
 
     def __init__(self, target: Path, drawn: Drawn, columns: int) -> None:
@@ -177,7 +177,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """Return the bytes that stand before the values of an .npy file."""
+    """Return the header of an .npy file."""
     buffer = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, described)

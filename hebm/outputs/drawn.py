@@ -1,4 +1,4 @@
-"""What is drawn: how many images of what shape, and what they were asked to show."""
+"""The number, shape and labels of images to draw."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hebm.data.decode import Shape
 
 @attrs.frozen
 class Drawn:
-    """What is drawn.
+    """The number, shape and labels of images to draw.
 
     Arguments:
-        number: of images, N.
-        shape: (C, H, W) of each.
-        turns: the labels that were asked for, classes `(k,)` or attributes `(k, A)`, of which image i has the
-            (i mod k)-th; None if none were.
+        number: number of images, N.
+        shape: (C, H, W) of each image.
+        turns: the requested labels, classes `(k,)` or attributes `(k, A)`. Image i has label i mod k. None without
+            labels.
         classes: names of the classes.
         attributes: names of the attributes.
     """

@@ -1,6 +1,7 @@
 """Draw images of a model into an output that is written batch by batch, by any number of processes.
 
-A batch of a given size is the same whoever computes it, and starts at a multiple of that size: processes take turns.
+A batch of a given size does not depend on the process that computes it, and starts at a multiple of the size.
+Processes take turns.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from hebm.training.listeners import Listener
 
 @attrs.frozen
 class Draws:
-    """Which images are drawn: all that decides the i-th, besides the model.
+    """Everything that drawn images depend on besides the model.
 
     Arguments:
-        number: how many.
-        seed: image i depends on it and i.
-        labels: classes by name or number: image i is of the (i mod k)-th of k.
-        attributes: names, as in "male,-eyeglasses".
+        number: number of images.
+        seed: seed of the draws; image i depends on (seed, i).
+        labels: k classes by name or number; image i has class i mod k.
+        attributes: names of attributes, such as "male,-eyeglasses".
         after, steps, start_proposals, decode, temperature: as for `Model.sample`.
-        batch_size: images at a time; rounded down to whole noise blocks.
+        batch_size: number of images per batch, rounded down to whole noise blocks.
     """
 
     number: int
@@ -54,7 +55,10 @@ class Draws:
         return {name.replace("_", " "): value for name, value in attrs.asdict(self).items()}
 
     def batches(self, model: Model, first: int, rows: int, diagnose: Diagnose | None = None) -> Iterator[Tensor]:
-        """Return an iterator over images first, first + 1, … `(B, C, H, W)` in [−1, 1]; errors are raised at once."""
+        """Return an iterator over batches of images first, first + 1, …, `(B, C, H, W)` in [−1, 1].
+
+        Errors are raised at once, not at the first batch.
+        """
         return model.sample_batches(
             rows,
             self.seed,
@@ -71,11 +75,11 @@ class Draws:
         )
 
     def check(self, model: Model) -> None:
-        """Raise `ConfigError` for what the model cannot be asked for; nothing is drawn."""
+        """Raise `ConfigError` if the model does not support the options. Draws nothing."""
         self.batches(model, 0, max(1, len(self.labels)))
 
     def drawn(self, images: ImageSpec) -> Drawn:
-        """Return what the output will hold, for images of a shape with names of classes or attributes."""
+        """Return number, shape and labels of the images in the output."""
         turns = asked_labels(images, 1, self.labels or None, self.attributes)
         return Drawn(self.number, images.shape, turns, tuple(images.classes), tuple(images.attributes))
 
@@ -89,16 +93,16 @@ def draw_into(
     listener: Listener,
     diagnose: Diagnose | None = None,
 ) -> None:
-    """Draw what is missing of an output and finish it.
+    """Draw the missing images of an output, and finish it.
 
     Arguments:
-        output: entered by the first process; None in the others.
-        draws: which images.
-        model: on the device that computes.
+        output: the output, entered by the first process; None in the other processes.
+        draws: the images to draw.
+        model: the model on its device.
         shape: (C, H, W) of its images.
-        share: which process this is.
-        listener: is told how many images are done.
-        diagnose: as for `Model.sample`, called with each batch of this process.
+        share: this process among all processes.
+        listener: a listener that is called with the number of finished images.
+        diagnose: as for `Model.sample`; called with each batch of this process.
     """
     size, number = draws.batch_size, draws.number
     device = device_of(model)

@@ -1,4 +1,4 @@
-"""What decides the outputs of a model, in a form that a journal keeps and a message can show."""
+"""Identify everything that a model's outputs depend on, for journals and messages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHOWN = 16
 
 
 def identified(model: Model, identity: Mapping[str, Any]) -> dict[str, str]:
-    """Return hashes of a model's weights and configuration, and the versions and device that compute.
+    """Return hashes of a model's weights and configuration, with versions and device.
 
     Arguments:
-        model: on its device.
-        identity: `StoredRun.identity`.
+        model: the model on its device.
+        identity: the run's `StoredRun.identity`.
     """
     parts = {name: part for name, part in identity.items() if name != "versions"}
     settings = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -34,5 +34,5 @@ def identified(model: Model, identity: Mapping[str, Any]) -> dict[str, str]:
 
 
 def device_of(model: Model) -> torch.device:
-    """Return the device of a model's parameters; the CPU if there are none."""
+    """Return the device of a model's parameters, or the CPU for a model without parameters."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Choose how images are written to disk by the end of a path.
+"""Choose the format in which images are written, by the ending of a path.
 
 Rows are 8-bit pixels `(B, C, H, W)`; arrays have the axes (N, H, W, C).
 """
@@ -22,14 +22,14 @@ _OTHERS = (*(name for name in IMAGES if name != ".png"), *ARCHIVES, ".csv", ".pt
 
 
 def image_writer(target: Path, drawn: Drawn, columns: int = 8) -> Writer[Tensor]:
-    """Return the writer of the kind that a path's end asks for.
+    """Return the writer for the ending of a path.
 
     Arguments:
         target: a folder, or a file that ends in .npz, .npy or .png.
-        drawn: what will be written.
-        columns: images per row of a picture.
+        drawn: the images to write: number, shape and labels.
+        columns: number of images per row of a picture.
 
-    Raises `ConfigError` for the end of another kind of file, or a picture that would be too large.
+    Raises `ConfigError` for another ending, or a picture that would be too large.
     """
     end = target.suffix.lower()
     if end == ".npz":

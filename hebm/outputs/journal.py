@@ -1,11 +1,11 @@
-"""The journal of an unfinished output: a file next to it that says what it is and how much of it is written.
+"""The journal of an unfinished output: a file next to it with the settings and the progress of writing.
 
-    {"number": 1000, "seed": 0, …}    the settings that decide its content
-    [512, 0]                          rows that are written, and where the writer stands
+    {"number": 1000, "seed": 0, …}    the settings that the content depends on
+    [512, 0]                          number of written rows, and the writer's position
     [1000, 0]
 
-Lines are only appended, after what they tell of is written. A kill at any moment leaves at most one line that does not
-end, which is ignored. The process that writes the output holds a lock on its journal.
+Lines are only appended, after the rows that they describe are written. A kill at any moment leaves at most one
+incomplete line, which is ignored. The process that writes the output holds a lock on the journal.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SUFFIX = ".partial.jsonl"
 
 
 class Place(NamedTuple):
-    """How far an output is.
+    """The progress of an output.
 
     Arguments:
-        rows: that are written.
-        mark: where the writer stands, such as the bytes of a table so far.
+        rows: number of written rows.
+        mark: the writer's position, such as the number of bytes of a table.
     """
 
     rows: int = 0
@@ -41,14 +41,14 @@ class Journal:
     """Opens the journal of an output, and holds its lock until `close`.
 
     Arguments:
-        path: of the journal; it is created if it is missing.
-        force: forget what a damaged journal says, instead of refusing it.
+        path: path of the journal, which is created if it is missing.
+        force: discard a damaged journal instead of raising an error.
 
     Attributes:
-        settings: of the output that was started; None if none was.
-        place: how far it is.
+        settings: settings of the unfinished output; None if no output was started.
+        place: its progress.
 
-    Raises `CheckpointError` if another process writes this output, or the journal cannot be used or is damaged.
+    Raises `CheckpointError` if another process writes this output, or if the journal is damaged or not accessible.
     """
 
     def __init__(self, path: Path, force: bool = False) -> None:
@@ -66,23 +66,23 @@ class Journal:
             self.forget()
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Forget what was written, and start an output with these settings, which JSON gives back unchanged."""
+        """Discard earlier progress, and start an output with these settings, which must survive JSON unchanged."""
         self.settings, self.place = settings, Place()
         self._append(json.dumps(settings, ensure_ascii=False))
 
     def forget(self) -> None:
-        """Empty the journal: from now on there is no unfinished output. Raises `CheckpointError`."""
+        """Empty the journal, which marks the output as not started. Raises `CheckpointError` if this fails."""
         self.settings, self.place = None, Place()
         with reporting(f"write {self.path}"):
             os.ftruncate(self._handle, 0)
 
     def reached(self, place: Place) -> None:
-        """Note how far the output is. Raises `CheckpointError`."""
+        """Record the progress of the output. Raises `CheckpointError` if it cannot be written."""
         self.place = place
         self._append(json.dumps(place))
 
     def close(self) -> None:
-        """Release the lock; remove the journal if it tells of no unfinished output. A second call does nothing."""
+        """Release the lock, and remove an empty journal. A second call does nothing."""
         if self._handle < 0:
             return
         unused = self.settings is None
@@ -94,7 +94,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Remove the journal of an output that is whole, and release the lock. Raises `CheckpointError`."""
+        """Remove the journal of a finished output, and release the lock. Raises `CheckpointError` if this fails."""
         self.settings = None
         with reporting(f"remove {self.path}"):
             self.close()

@@ -1,4 +1,4 @@
-"""What writers of a single file share: rows go into a file next to it, which is renamed or converted at the end."""
+"""The base of writers of a single file. Rows go to a file next to it, which is renamed or converted at the end."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class OneFile(Writer[Rows]):
         return f"{self.target} exists already" if self.target.exists() else ""
 
     def require_place(self) -> None:
-        """Raise `DataError` for a folder of that name."""
+        """Raise `DataError` if the target is a folder."""
         if self.target.is_dir():
             raise DataError(f"{self.target} is a folder; name a file, or remove it")
 
     def clear(self) -> None:
-        """Remove the unfinished file. A finished one stays until it is replaced."""
+        """Remove the unfinished file. A finished file stays until it is replaced."""
         self.partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the unfinished file."""
+        """Close the unfinished file, if it is open."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _open_file(self) -> IO[bytes]:
-        """Return the unfinished file, opened."""
+        """Return the open unfinished file."""
         if self._file is None:
             self._file = self.partial.open("r+b")
         return self._file

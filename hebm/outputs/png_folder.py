@@ -1,4 +1,4 @@
-"""Images as a folder of PNGs, each written under a temporary name first."""
+"""Write images to a folder of PNGs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PngFolder(Writer[Tensor]):
 
     Arguments:
         target: the folder.
-        drawn: what is written.
+        drawn: the images to write: number, shape and labels.
     """
 
     def __init__(self, target: Path, drawn: Drawn) -> None:
@@ -33,17 +33,17 @@ class PngFolder(Writer[Tensor]):
         self._temporary = target / ".tmp-image"
 
     def finished(self) -> str:
-        """Return whether the folder has images already."""
+        """Return whether the folder already has images."""
         return f"{self.target} holds images already" if any(map(is_named_image, self._names())) else ""
 
     def require_place(self) -> None:
-        """Refuse a file, and a folder with images that were not drawn: they would be taken for draws."""
+        """Raise `DataError` for a file, or for a folder with other images, which could be mistaken for draws."""
         if self.target.exists() and not self.target.is_dir():
             raise DataError(f"{self.target} is a file; name a folder for PNGs, or FILE.npz")
         other = next((name for name in self._names() if is_named_image(name) and not _NUMBERED.fullmatch(name)), None)
         if other is not None:
             raise DataError(
-                f"{self.target} holds images already that are not draws, such as {other}; name another folder"
+                f"{self.target} already has images that are not draws, such as {other}; name another folder"
             )
 
     def clear(self) -> None:
@@ -52,16 +52,16 @@ class PngFolder(Writer[Tensor]):
             (self.target / name).unlink()
 
     def start(self) -> None:
-        """Make the folder if it is missing."""
+        """Create the folder if it is missing."""
         self.target.mkdir(parents=True, exist_ok=True)
 
     def resume(self, place: Place) -> Place:
-        """Return the first image that is missing or empty."""
+        """Return the place of the first image that is missing or empty."""
         self.start()
         return Place(next((i for i in range(place.rows) if not self._is_there(i)), place.rows))
 
     def write(self, first: int, rows: Tensor) -> Place:
-        """Write a PNG for each row."""
+        """Write one PNG per row."""
         for i, array in enumerate(rows.permute(0, 2, 3, 1).numpy(), first):
             picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
             picture.save(self._temporary, "PNG")
@@ -69,10 +69,10 @@ class PngFolder(Writer[Tensor]):
         return Place(first + len(rows))
 
     def finish(self) -> None:
-        """Leave the images where they are."""
+        """Do nothing: the images are already in their place."""
 
     def close(self) -> None:
-        """Remove what an interruption left."""
+        """Remove temporary files of an interrupted output."""
         self._temporary.unlink(missing_ok=True)
 
     def _is_there(self, i: int) -> bool:
@@ -80,7 +80,7 @@ class PngFolder(Writer[Tensor]):
         return path.is_file() and path.stat().st_size > 0
 
     def _names(self) -> Iterator[str]:
-        """Yield the names of what is in the folder; there may be millions."""
+        """Yield the names in the folder, of which there may be millions."""
         if self.target.is_dir():
             with os.scandir(self.target) as entries:
                 yield from (entry.name for entry in entries)

@@ -1,7 +1,7 @@
-"""Write an output batch by batch, so that a process that is killed loses one batch, and the same command goes on.
+"""Write an output batch by batch. A killed process loses at most one batch, and the same command resumes the output.
 
-The output of an interrupted command and of the one that goes on are equal, byte for byte, to an uninterrupted one's:
-what is written depends on the settings in the journal alone, and rows come in batches that start at the same rows.
+A resumed output equals an uninterrupted one byte for byte: its content depends only on the settings in the journal, and
+batches start at the same rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHOWN = 80
 
 
 class Writer(ABC, Generic[Rows]):
-    """Writes one kind of output. Rows are appended in order; nothing is kept in memory.
+    """Writes one format of output. Rows are appended in order and not kept in memory.
 
     Arguments:
         target: the file or folder.
@@ -34,51 +34,51 @@ class Writer(ABC, Generic[Rows]):
 
     @property
     def partial(self) -> Path:
-        """The file that rows are written to until the output is whole."""
+        """The file that rows are written to until the output is finished."""
         return self.target.with_name(f"{self.target.name}.partial")
 
     @abstractmethod
     def finished(self) -> str:
-        """Return what is there already, such as "x.npz exists"; "" if there is nothing."""
+        """Return a description of an existing output, such as "x.npz exists", or ""."""
 
     def require_place(self) -> None:
-        """Raise `DataError` if something is in the way that must not be replaced."""
+        """Raise `DataError` if the target exists and must not be replaced."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Remove rows of an output that is not gone on with. Raises `OSError`."""
+        """Remove the rows of an output that is not resumed. Raises `OSError`."""
 
     @abstractmethod
     def start(self) -> None:
-        """Make room for the first row. Raises `OSError`."""
+        """Prepare the file for the first row. Raises `OSError`."""
 
     @abstractmethod
     def resume(self, place: Place) -> Place:
-        """Return the place to go on from, which is `place` unless rows are missing. Raises `OSError`."""
+        """Return the place to resume from: `place`, or an earlier one if rows are missing. Raises `OSError`."""
 
     @abstractmethod
     def write(self, first: int, rows: Rows) -> Place:
-        """Write rows, the first of which has number `first`; return the place behind them. Raises `OSError`."""
+        """Write rows from number `first` on, and return the place after them. Raises `OSError`."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Put the whole output into its place. Doing it twice does no harm. Raises `OSError`."""
+        """Move the finished output into its place. May be called twice. Raises `OSError`."""
 
     def close(self) -> None:
-        """Release open files; called whether the output is whole or not."""
+        """Close open files. Called for finished and unfinished outputs."""
 
 
 class Resumable(Generic[Rows]):
-    """An output that is gone on with: `with Resumable(…) as output: …`.
+    """An output that can be resumed: `with Resumable(…) as output: …`.
 
     Arguments:
-        writer: of this kind of output.
-        settings: all that decides its content, by the names that messages use; values of JSON.
-        force: replace what is there, if it is not an unfinished output of the same settings.
+        writer: the writer of this format.
+        settings: everything that the content depends on, by the names in messages, in JSON types.
+        force: replace an existing output, unless it is an unfinished one with the same settings.
 
     Raises on entering:
-        DataError: if the output exists, or an unfinished one has other settings; it says which.
-        CheckpointError: if another process writes it, or the disk does not let it.
+        DataError: if the output exists, or if an unfinished one has other settings, which the error lists.
+        CheckpointError: if another process writes the output, or if writing fails.
     """
 
     def __init__(self, writer: Writer[Rows], settings: Mapping[str, Any], force: bool = False) -> None:
@@ -87,12 +87,12 @@ class Resumable(Generic[Rows]):
 
     @property
     def target(self) -> Path:
-        """The file or folder that is written."""
+        """The file or folder to write."""
         return self.writer.target
 
     @property
     def done(self) -> int:
-        """The number of rows that are written."""
+        """The number of written rows."""
         return self._journal.place.rows
 
     def __enter__(self) -> Self:
@@ -126,19 +126,19 @@ class Resumable(Generic[Rows]):
         self.writer.start()
 
     def rewind(self, rows: int) -> None:
-        """Write again from an earlier row on, such as the first of a batch that is not whole."""
+        """Go back to an earlier row, such as the first row of an incomplete batch."""
         if rows < self.done:
             with reporting(f"write {self.target}"):
                 self._journal.place = self.writer.resume(Place(rows))
 
     def write(self, rows: Rows) -> None:
-        """Write the next rows. Raises `CheckpointError` if the disk does not let it; what was written stays."""
+        """Write the next rows. Raises `CheckpointError` if writing fails; earlier rows are kept."""
         with reporting(f"write {self.target}"):
             place = self.writer.write(self.done, rows)
         self._journal.reached(place)
 
     def finish(self) -> None:
-        """Put the whole output into its place. Raises `CheckpointError`."""
+        """Move the finished output into its place. Raises `CheckpointError` if this fails."""
         with reporting(f"write {self.target}"):
             self.writer.finish()
         self._journal.end()

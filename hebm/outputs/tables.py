@@ -16,21 +16,21 @@ TableRows: TypeAlias = Sequence[Sequence[Any]]
 
 
 def csv_bytes(rows: TableRows) -> bytes:
-    """Return rows as lines of a CSV in UTF-8; names of files that are not UTF-8 keep their bytes."""
+    """Return rows as lines of CSV in UTF-8. File names that are not UTF-8 keep their bytes."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue().encode(errors="surrogateescape")
 
 
 class CsvFile(OneFile[TableRows]):
-    """Writes a CSV: rows go to a file next to it, which is renamed at the end.
+    """Writes a CSV file. Rows go to a file next to it, which is renamed at the end.
 
     Arguments:
-        target: the file.
-        number: of rows in the end.
+        target: the final file.
+        number: final number of rows.
 
     Attributes:
-        header: names of the columns; they are needed when the first row is written.
+        header: names of the columns; set it before the first row is written.
     """
 
     def __init__(self, target: Path, number: int) -> None:
@@ -39,11 +39,11 @@ class CsvFile(OneFile[TableRows]):
         self.header: Sequence[str] = ()
 
     def start(self) -> None:
-        """Make the unfinished file, empty."""
+        """Create an empty unfinished file."""
         self._file = self.partial.open("w+b")
 
     def resume(self, place: Place) -> Place:
-        """Cut off what came after the place. A file that is missing although all rows were written is in its place."""
+        """Truncate the file after the place. If it is missing and all rows were written, it is in its final place."""
         if self.partial.exists() and 0 < place.mark <= self.partial.stat().st_size:
             self._file = self.partial.open("r+b")
             self._file.truncate(place.mark)
@@ -54,7 +54,7 @@ class CsvFile(OneFile[TableRows]):
         return Place()
 
     def write(self, first: int, rows: TableRows) -> Place:
-        """Append rows, the header before the first."""
+        """Append rows, with the header before the first."""
         file = self._open_file()
         file.seek(0, os.SEEK_END)
         file.write(csv_bytes(rows if first else [self.header, *rows]))
@@ -63,7 +63,7 @@ class CsvFile(OneFile[TableRows]):
         return Place(first + len(rows), file.tell())
 
     def finish(self) -> None:
-        """Put the file into its place."""
+        """Move the file into its place."""
         self.close()
         if self.partial.exists():
             os.replace(self.partial, self.target)

@@ -1,1 +1,1 @@
-"""Many runs from one file: planned, started as processes, resumed, and shown as one table."""
+"""Sweeps: plan many runs from one file, start them as processes or jobs, resume them, and compare them."""

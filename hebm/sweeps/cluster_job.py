@@ -1,7 +1,7 @@
-"""A command of hebm as a job of a cluster: it saves when the cluster warns it, and goes on when it starts again.
+"""Run a command of hebm as a cluster job that saves before its time limit and resumes when it is requeued.
 
-`submitit` pickles a `ClusterJob`, calls it on a node, and calls `checkpoint` when SIGUSR2 announces the end of the
-job's time; what that returns is put back into the queue.
+`submitit` pickles a `ClusterJob` and calls it on a node. When SIGUSR2 announces the end of the job's time, it calls
+`checkpoint` and puts the returned job back into the queue.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class ClusterJob:
 
     Arguments:
         command: the command line.
-        arguments: of hebm, the end of the command line; for the log.
-        log: the file that it writes to; None for the job's own.
-        where: the folder to run it in.
+        arguments: hebm's arguments, the end of the command line; for the log.
+        log: the file for its output; None for the job's own log.
+        where: the working directory.
         variables: environment variables to set.
-        trains: the folder of a run whose backbone other jobs wait for; once that is trained they may start, even if
-            the run's evaluation fails.
+        trains: folder of a run whose backbone other jobs wait for. They may start once it is trained, even if its
+            evaluation fails.
     """
 
     command: tuple[str, ...]
@@ -47,7 +47,7 @@ class ClusterJob:
     _process: subprocess.Popen[bytes] | None = attrs.field(default=None, init=False)
 
     def __call__(self) -> None:
-        """Run it to its end. Raises `HebmError` if it fails."""
+        """Run the command to its end. Raises `HebmError` if it fails."""
         status = self._run()
         if status and not (self.trains is not None and trained_anyway(RunFolder(self.trains))):
             raise HebmError(f"hebm {shlex.join(self.arguments)} ended with status {status}; see {self.log}")
@@ -68,10 +68,10 @@ class ClusterJob:
                 return self._process.wait()
 
     def checkpoint(self) -> Any:
-        """Let the command save and stop; return the same job, for the queue.
+        """Let the command save and stop, and return the same job for the queue.
 
-        The command may have got the cluster's own signal already, of which it would not survive a second one; so it
-        gets SIGTERM. This is called by a signal handler while `Popen.wait` holds its lock, so it waits on its own.
+        The command may already have received the cluster's signal, and a second one would kill it, so it gets SIGTERM.
+        A signal handler calls this while `Popen.wait` holds its lock, so this method waits without `Popen`.
         """
         from submitit.helpers import DelayedSubmission
 

@@ -1,4 +1,4 @@
-"""The queue of a SLURM cluster: which jobs are there, and new ones. Jobs are submitted by `submitit`."""
+"""Read the queue of a SLURM cluster, and submit and cancel jobs. Jobs are submitted by `submitit`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OVER = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "COMPLETING", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT"),
 )
-"""States of jobs that squeue may list for a while although they have ended."""
+"""States of ended jobs, which squeue may still list for a while."""
 
 _SUBMITTED = "_submitted.pkl"
 
 
 def require_slurm() -> None:
-    """Raise `ConfigError` unless `submitit` is installed and SLURM's commands are here."""
+    """Raise `ConfigError` unless `submitit` is installed and SLURM's commands are available."""
     try:
         import submitit  # noqa: F401
     except ImportError:
@@ -41,20 +41,20 @@ class Queue:
     """The user's jobs.
 
     Arguments:
-        states: of the jobs that wait or run, such as PENDING, by number.
+        states: states of the waiting and running jobs by number, such as PENDING.
     """
 
     states: Mapping[str, str]
 
     @classmethod
     def read(cls) -> Queue:
-        """Ask squeue. Raises `HebmError` with what it says if it fails."""
+        """Read the jobs from squeue. Raises `HebmError` with its message if it fails."""
         listed = _output(["squeue", "--noheader", "--format=%i %T", f"--user={getpass.getuser()}"])
         pairs = (line.split() for line in listed.splitlines() if line.strip())
         return cls({job: state for job, state in pairs if state not in _OVER})
 
     def job_in(self, folder: Path) -> str | None:
-        """Return the number of the job that was submitted from a folder, if it waits or runs."""
+        """Return the number of the waiting or running job that was submitted from a folder, or None."""
         jobs = (path.name.removesuffix(f"{_SUBMITTED}") for path in folder.glob(f"*{_SUBMITTED}"))
         return next((job for job in jobs if job in self.states), None)
 
@@ -62,17 +62,17 @@ class Queue:
 def submit(
     job: ClusterJob, name: str, folder: Path, settings: SlurmSettings, after: Sequence[str] = (), succeed: bool = True
 ) -> str:
-    """Put a job into the queue; return its number.
+    """Submit a job, and return its number.
 
     Arguments:
-        job: what it runs.
-        name: what squeue shows.
-        folder: where submitit keeps its script, its pickles and its logs.
-        settings: what it asks of the cluster.
-        after: the numbers of the jobs that it waits for.
-        succeed: it is cancelled unless they all succeed; otherwise it starts once they have ended.
+        job: the job.
+        name: name of the job in squeue.
+        folder: folder for submitit's script, pickles and logs.
+        settings: resources to request from the cluster.
+        after: numbers of the jobs to wait for.
+        succeed: whether to cancel the job unless those jobs all succeed; otherwise it starts when they have ended.
 
-    Raises `HebmError` with what sbatch says if it refuses.
+    Raises `HebmError` with sbatch's message if it refuses the job.
     """
     import submitit
 
@@ -88,16 +88,16 @@ def submit(
     except (OSError, RuntimeError, ValueError, AssertionError, submitit.core.utils.FailedJobError) as error:
         said = str(error).strip()
         again = "jobs before it are in the queue; the same command, given again, goes on from there"
-        raise HebmError(f"sbatch does not take the job of {name}: {said}\n{again}") from error
+        raise HebmError(f"sbatch refused the job of {name}: {said}\n{again}") from error
 
 
 def cancel(job: str) -> None:
-    """Take a job out of the queue. Raises `HebmError` with what scancel says if it fails."""
+    """Cancel a job. Raises `HebmError` with scancel's message if it fails."""
     _output(["scancel", job])
 
 
 def _parameters(settings: SlurmSettings, name: str) -> dict[str, Any]:
-    """Return the parameters of a job; those that submitit has for all clusters are without the prefix of SLURM's."""
+    """Return submitit's parameters of a job. Parameters for all clusters have no prefix "slurm_"."""
     shared = ("cpus_per_task", "gpus_per_node")
     found = {k if k in shared else f"slurm_{k}": value for k, value in settings.parameters().items()}
     found |= {"name": name, "timeout_min": settings.timeout_min}

@@ -1,4 +1,4 @@
-"""Which GPU each of several processes on one machine gets."""
+"""Assign GPUs to several processes on one machine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from collections.abc import Sequence
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""Environment variable that says which GPUs a process may use."""
+"""Environment variable with the GPUs that a process may use."""
 
 
 def gpu_of(slot: int, gpus: Sequence[str]) -> str | None:
-    """Return the GPU of the process in a slot; None if there are not several to choose from.
+    """Return the GPU of the process in a slot; None unless several GPUs are available.
 
-    As long as there are no more slots than GPUs, each slot has one of its own; others take turns.
+    Each slot gets a separate GPU if there are enough; otherwise slots share GPUs in turn.
 
     Arguments:
-        slot: 0, 1, … no two processes that run at the same time have the same one.
-        gpus: those that may be used.
+        slot: number of the slot from 0, unique among running processes.
+        gpus: the available GPUs.
 
     Example:
         >>> [gpu_of(slot, ("2", "5")) for slot in range(4)], gpu_of(1, ("2",)), gpu_of(1, ())
@@ -26,7 +26,7 @@ def gpu_of(slot: int, gpus: Sequence[str]) -> str | None:
 
 
 def named_gpus(visible: str) -> tuple[str, ...]:
-    """Return the GPUs that a value of `CUDA_VISIBLE_DEVICES` names; CUDA ignores what follows a −1.
+    """Return the GPUs in a value of `CUDA_VISIBLE_DEVICES`. CUDA ignores entries after −1.
 
     Example:
         >>> named_gpus("3, 5"), named_gpus("0,-1,1"), named_gpus("")
@@ -38,7 +38,7 @@ def named_gpus(visible: str) -> tuple[str, ...]:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    """Return the GPUs that this process may use, in the notation of `CUDA_VISIBLE_DEVICES`."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return named_gpus(named)

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what each is, and which run it takes its backbone from."""
+"""Plan the runs of a sweep: the experiment of each, and the run that trains its backbone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hebm.errors import ConfigError
 from hebm.store.run_folder import RunFolder
 
 BACKBONE = "backbone"
-"""The variant that the base file's own runs belong to, unless one of the variants changes nothing."""
+"""Variant of the unchanged base file's runs, unless one of the sweep's variants changes nothing."""
 
 _OF_PRIOR = ("prior", "posterior_draws", "backbone_from", "allow_unfinished")
-"""Keys of `train` that do not decide what a backbone is trained to be."""
+"""Keys of `train` that do not affect the trained backbone."""
 
 _READING = ("batch_size", "workers", "flip", "limit", "validation")
-"""Keys of `data` that say how images are read, not what a backbone models. Variants may change them and share it."""
+"""Keys of `data` that do not affect what a backbone models. Variants may differ in them and share a backbone."""
 
 
 @attrs.frozen(eq=False)
@@ -32,13 +32,13 @@ class PlannedRun:
     """A run of a sweep.
 
     Arguments:
-        variant: the name of its variant.
+        variant: name of its variant.
         seed: its seed.
-        experiment: what it trains.
-        overrides: the `--set` texts that make this experiment of the base file.
+        experiment: its experiment.
+        overrides: the `--set` texts that turn the base file into this experiment.
         base: the base file.
-        runs: the folder that its run folder is in.
-        needs: the name of the run that trains its backbone, if that is another one.
+        runs: the folder of run folders.
+        needs: name of the run that trains its backbone, if it is another run.
     """
 
     variant: str
@@ -51,7 +51,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Return the name of its folder."""
+        """Return the name of its run folder."""
         return self.experiment.name
 
     @property
@@ -61,24 +61,24 @@ class PlannedRun:
 
     @property
     def arguments(self) -> list[str]:
-        """Return the arguments of `hebm` that start or resume it."""
+        """Return the arguments of `hebm` that start or resume the run."""
         sets = [part for text in self.overrides for part in ("--set", text)]
         return ["run", str(self.base), "--runs", str(self.runs), *sets]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what it is, for programs."""
+        """Return a description of the run in JSON types."""
         own = {"name": self.name, "variant": self.variant, "seed": self.seed}
         return {**own, "folder": str(self.folder.path), "needs": self.needs}
 
 
 def plan(sweep: Sweep, runs: str | Path = "runs") -> tuple[PlannedRun, ...]:
-    """List the runs of a sweep, seed by seed, those that train a backbone before those that take it.
+    """List the runs of a sweep seed by seed. Runs that train a backbone precede the runs that use it.
 
     Arguments:
-        sweep: to plan.
-        runs: where run folders live.
+        sweep: the sweep.
+        runs: the folder of run folders.
 
-    Raises `ConfigError` with every change of a key that does not fit, before anything is built.
+    Raises `ConfigError` with all invalid changes of keys, before anything is built.
     """
     base = _loaded(sweep, ())
     experiments = _all_loaded(sweep)
@@ -132,12 +132,12 @@ class _Planning:
 
 
 def _loaded(sweep: Sweep, overrides: Sequence[Override]) -> Experiment:
-    """Return the experiment of the base file with changes. Raises `ConfigError` as `Experiment.load` does."""
+    """Return the experiment of the base file with changes. Raises the errors of `Experiment.load`."""
     return Experiment.load(sweep.base, (*sweep.shared, *overrides, *sweep.changes))
 
 
 def _all_loaded(sweep: Sweep) -> dict[str, Experiment]:
-    """Return the experiment of each variant by name. Raises `ConfigError` with the problems of all."""
+    """Return the experiment of each variant by name. Raises `ConfigError` with the problems of all variants."""
     found, complaints = {}, []
     for variant in sweep.variants:
         try:
@@ -150,7 +150,7 @@ def _all_loaded(sweep: Sweep) -> dict[str, Experiment]:
 
 
 def _require_different(experiments: dict[str, Experiment]) -> None:
-    """Raise `ConfigError` for two variants that are the same experiment: it would be trained twice."""
+    """Raise `ConfigError` if two variants are the same experiment, which would be trained twice."""
     seen: list[tuple[str, Experiment]] = []
     for name, experiment in experiments.items():
         same = next((other for other, theirs in seen if theirs == experiment), None)
@@ -160,7 +160,7 @@ def _require_different(experiments: dict[str, Experiment]) -> None:
 
 
 def _shares(experiment: Experiment, base: Experiment) -> bool:
-    """Return whether a variant can take the backbone that the base file's run trains, and does not say another one."""
+    """Return whether a variant can use the backbone of the base file's run, and does not name another one."""
     if type(experiment.train) is not type(base.train) or experiment.backbone != base.backbone:
         return False
     names = {field.name for field in fields_of(type(base.train))}
@@ -175,7 +175,7 @@ def _origin(experiment: Experiment) -> str | None:
 
 
 def _equal_but(recipe: Any, other: Any, keys: Sequence[str]) -> bool:
-    """Return whether two recipes of one class are equal in all keys but these."""
+    """Return whether two recipes of one class are equal except in these keys."""
     if type(recipe) is not type(other):
         return False
     names = [field.name for field in fields_of(type(recipe)) if field.name not in keys]

@@ -1,7 +1,7 @@
-"""Start the runs of a sweep as processes, several at a time, and follow them to their ends.
+"""Start the runs of a sweep as processes, several at a time, and wait for them.
 
-Each run is a `hebm run` of its own. It writes to `run.log` in its run folder, so that one that fails, or is killed,
-affects no other. A run whose backbone another one trains starts when that one has ended.
+Each run is a separate `hebm run` process, so a failed or killed run does not affect the others. It writes to `run.log`
+in its run folder. A run that uses the backbone of another run starts when that run has ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hebm.sweeps.planning import PlannedRun
 from hebm.sweeps.stages import Stage, trained_anyway
 
 LOG = "run.log"
-"""The file in a run folder that the run's process writes to."""
+"""Name of the file in a run folder with the output of the run's process."""
 
 _POLL = 0.1
 
@@ -38,13 +38,13 @@ State = Literal["finished", "failed", "skipped", "stopped", "unfinished"]
 
 @attrs.frozen(eq=False)
 class Ended:
-    """How a run of a sweep ended.
+    """The end of a run of a sweep.
 
     Arguments:
         run: the run.
         state: finished; failed; skipped, because the run that trains its backbone failed; stopped by a signal; or
-            unfinished, where nothing was started.
-        reason: why it failed or was skipped; of an unfinished run the last error of its log.
+            unfinished, if it was not started.
+        reason: why it failed or was skipped; for an unfinished run the last error in its log.
     """
 
     run: PlannedRun
@@ -53,12 +53,12 @@ class Ended:
 
     @property
     def log(self) -> Path:
-        """Return the path of what its process wrote."""
+        """Return the path of the log of its process."""
         return self.run.folder.path / LOG
 
     @property
     def has_log(self) -> bool:
-        """Whether its log tells why it is not finished."""
+        """Whether its log shows why it is not finished."""
         return self.state == "failed" or (self.state == "unfinished" and self.log.exists())
 
 
@@ -75,11 +75,11 @@ class Processes:
     """The processes of a sweep.
 
     Arguments:
-        planned: all runs, each after the one that it needs.
-        stages: how far each is, by name.
-        jobs: how many run at a time.
-        say: told a line when a run starts or ends.
-        hebm: the command line that a run's arguments are added to.
+        planned: all runs, each after the run that it needs.
+        stages: the stage of each run by name.
+        jobs: number of simultaneous runs.
+        say: called with a line when a run starts or ends.
+        hebm: command line of hebm, to which a run's arguments are added.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Processes:
         self.gpus = visible_gpus()
 
     def run(self) -> tuple[list[Ended], int]:
-        """Run everything to its end; return how each run ended, and the signal that asked to stop, or 0."""
+        """Run everything to its end. Return the end of each run, and the signal to stop, or 0."""
         if 1 < len(self.gpus) < self.jobs:
             self.say(f"note: {self.jobs} runs at a time share {len(self.gpus)} GPUs")
         with lifeline() as held, handing_on(self.children) as stopped:
@@ -117,7 +117,7 @@ class Processes:
             return list(self.ended.values()), stopped()
 
     def _skip(self) -> None:
-        """Give up the runs whose backbone will not be trained."""
+        """Skip the runs whose backbone will not be trained."""
         for run in list(self.waiting):
             origin = self.ended.get(run.needs or "")
             if origin is not None and origin.run.name not in self.trained:
@@ -182,7 +182,7 @@ class Processes:
 
 
 def last_error(log: Path) -> str:
-    """Return the error that the last attempt in a log ended with, or ""."""
+    """Return the error of the last attempt in a log, or ""."""
     if not log.exists():
         return ""
     said = log.read_bytes().decode(errors="replace")
@@ -191,7 +191,7 @@ def last_error(log: Path) -> str:
 
 
 def _reason(log: Path, offset: int, status: int) -> str:
-    """Return why a process failed: its last error message, or the last line that it wrote, or how it ended."""
+    """Return why a process failed: its last error message, or else its last line, or else its exit status."""
     number = -status if status < 0 else status - 128
     if status < 0 or number in STOPPING:
         return f"stopped by {signal.Signals(number).name}"

@@ -1,4 +1,4 @@
-"""A sweep as its user handles it: run all its runs, and compare them."""
+"""Run all runs of a sweep, and compare them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False, repr=False)
 class SweepPlan:
-    """The runs of a sweep before they start; `print` lists them with what they need and how long they will take.
+    """The planned runs of a sweep. `print` lists them with the runs that they need and their remaining time.
 
     Arguments:
-        sweep: what the file says.
+        sweep: the content of the sweep file.
         runs: the folder of run folders.
-        planned: each after the one that trains its backbone.
-        stages: how far each is, by name.
+        planned: the runs, each after the one that trains its backbone.
+        stages: the stage of each run by name.
     """
 
     sweep: Sweep
@@ -47,7 +47,7 @@ class SweepPlan:
     def of(cls, sweep: Sweep, runs: str | Path = "runs") -> SweepPlan:
         """Plan a sweep.
 
-        Raises `ConfigError` with every change of a key that does not fit, or every folder that holds something else.
+        Raises `ConfigError` with all invalid changes of keys, or all folders with another experiment.
         """
         planned = plan(sweep, runs)
         return cls(sweep, Path(runs), planned, stages_of(planned))
@@ -59,27 +59,27 @@ class SweepPlan:
 
     @property
     def measurements(self) -> Path:
-        """Return the path of the folder with a file of measurements for each variant."""
+        """Return the path of the folder with one file of measurements per variant."""
         return self.runs / f"{self.sweep.name}{ENDING}"
 
     def require_common(self, committed: Sequence[Row]) -> None:
-        """Raise `ConfigError` if earlier measurements have no row of a variant of this sweep."""
+        """Raise `ConfigError` if earlier measurements have no row for any variant of this sweep."""
         own = {f"{self.sweep.name}-{run.variant}" for run in self.planned}
         if own.isdisjoint(row.name for row in committed):
             known = ", ".join(row.name for row in committed)
             raise ConfigError(f"--against: none of the rows {known} is one of this sweep: {', '.join(sorted(own))}")
 
     def seconds_left(self, trials: Trials | None = None) -> dict[str, float | None]:
-        """Return how long each run will still take, by name; None where no finished run and no trial tells it."""
+        """Return the remaining time of each run by name; None if neither a finished run nor a trial provides it."""
         return estimates(self.planned, self.stages, {} if trials is None else trials.times)
 
     def trials(self, say: Callable[[str], None] = lambda line: None) -> Trials:
-        """Take a few steps of each variant whose time no finished run tells, without writing anything."""
+        """Time a few steps of each variant without a finished run. Nothing is written."""
         left = self.seconds_left()
         return timed([run for run in self.planned if left[run.name] is None], say)
 
     def table(self, jobs: int = 1, trials: Trials | None = None) -> str:
-        """Return the list of the runs, with what each needs, how far it is and the time that it will still take."""
+        """Return a list of the runs with the run that each needs, its stage and its remaining time."""
         left = self.seconds_left(trials)
         rows = [(run.name, run.needs or "–", self.stages[run.name], duration(left[run.name])) for run in self.planned]
         lines = aligned_words([("run", "takes the backbone of", "is", "will take"), *rows])
@@ -89,7 +89,7 @@ class SweepPlan:
         return self.table()
 
     def seen(self) -> SweepResult:
-        """Return how far all runs are, without starting any, and write the page of those that are finished."""
+        """Return the state of all runs without starting any, and write the page of the finished ones."""
         ended = (
             Ended(run, "finished")
             if self.stages[run.name] == "finished"
@@ -99,11 +99,11 @@ class SweepPlan:
         return self._written(SweepResult(self, tuple(ended), 0))
 
     def run(self, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> SweepResult:
-        """Run everything that is not finished yet, and write the page and the measurements.
+        """Run everything that is not finished yet, then write the page and the measurements.
 
         Arguments:
-            jobs: how many runs at a time.
-            say: told a line when a run starts or ends.
+            jobs: number of simultaneous runs.
+            say: called with a line when a run starts or ends.
         """
         ended, stopped = Processes(self.planned, self.stages, jobs, say).run()
         by_name = {end.run.name: end for end in ended}
@@ -111,7 +111,7 @@ class SweepPlan:
         return result if stopped else self._written(result)
 
     def _written(self, result: SweepResult) -> SweepResult:
-        """Write the page and the measurements; a variant whose runs were measured differently is a note."""
+        """Write the page and the measurements. Add a note for variants whose runs were measured differently."""
         if result.comparison is None:
             return result
         result.comparison.save(self.page)
@@ -124,13 +124,13 @@ class SweepPlan:
 
 @attrs.frozen(eq=False, repr=False, slots=False)
 class SweepResult:
-    """How the runs of a sweep ended; `print` shows their table.
+    """The results of a sweep. `print` shows the table of its runs.
 
     Arguments:
-        plan: what was run.
-        ended: how each run ended, in the order of the plan.
-        stopped: the number of the signal that asked to stop, or 0.
-        notes: what could not be written, and why.
+        plan: the plan.
+        ended: the end of each run, in the order of the plan.
+        stopped: number of the signal to stop, or 0.
+        notes: files that could not be written, with reasons.
     """
 
     plan: SweepPlan
@@ -140,19 +140,19 @@ class SweepResult:
 
     @property
     def failed(self) -> tuple[Ended, ...]:
-        """Return the runs that failed, those that were skipped because of them, and unfinished ones."""
+        """Return the failed, skipped and unfinished runs."""
         return tuple(end for end in self.ended if end.state in ("failed", "skipped", "unfinished"))
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """Return the finished runs next to each other, variant by variant; None if there are none."""
+        """Return the comparison of the finished runs, variant by variant; None if no run is finished."""
         order = [variant.name for variant in self.plan.sweep.variants]
         finished = [end.run for end in self.ended if end.state == "finished"]
         finished.sort(key=lambda run: order.index(run.variant) if run.variant in order else -1)
         return compare([run.folder.path for run in finished], anyway=True) if finished else None
 
     def messages(self) -> list[str]:
-        """Return a line for everything that a user must know besides the table."""
+        """Return lines with everything that users must know besides the table."""
         if self.stopped:
             done = sum(end.state == "finished" for end in self.ended)
             return [f"note: stopped; {done} of {len(self.ended)} runs are finished; start the sweep again"]
@@ -172,19 +172,19 @@ class SweepResult:
 def sweep(
     file: str | Path, changes: Changes = (), *, runs: str | Path = "runs", jobs: int = 1, progress: bool = True
 ) -> SweepResult:
-    """Run a sweep, as `hebm sweep` does: every run is a process of its own, and finished ones are not run again.
+    """Run a sweep, like `hebm sweep`. Every run is a separate process, and finished runs are not repeated.
 
-    Ctrl-C lets the runs save and returns; the same call goes on. Components that were registered in Python alone are
-    unknown to the processes.
+    On Ctrl-C the runs save and the call returns; the same call resumes. Components that are registered only in Python
+    are unknown to the processes.
 
     Arguments:
         file: the sweep file.
-        changes: of every run: values by dotted key, or `--set` texts.
+        changes: changes of every run: values by dotted key, or `--set` texts.
         runs: the folder of run folders.
-        jobs: how many runs at a time, each on a GPU of its own where there are several.
-        progress: say on the error stream when a run starts or ends.
+        jobs: number of simultaneous runs, each on a separate GPU if there are several.
+        progress: report on the error stream when a run starts or ends.
 
-    Raises `ConfigError` with everything that does not fit, before anything runs.
+    Raises `ConfigError` with all problems, before anything runs.
 
     Example:
         print(hebm.sweep("benchmarks/sweeps/priors-mnist.toml"))
@@ -200,9 +200,9 @@ def sweep(
 
 
 def check_sweep(found: SweepPlan, say: Callable[[str], None]) -> dict[str, Check]:
-    """Check a run of each variant and return what was found by variant: seeds change nothing that could stop a run.
+    """Check one run of each variant, and return the findings by variant. Other seeds would not change them.
 
-    Variants that take a backbone are checked with a new one.
+    Variants that use the backbone of another run are checked with a new one.
 
     Raises `ConfigError` with the problems of all variants.
     """
@@ -232,6 +232,6 @@ def _total(left: Sequence[float | None], jobs: int) -> str:
 
 
 def aligned_words(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a line for each row, its cells in columns."""
+    """Return one line per row, with cells aligned in columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

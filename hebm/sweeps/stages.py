@@ -1,4 +1,4 @@
-"""How far each run of a sweep is, told from its folder; and how long the rest will take, told from other runs."""
+"""Determine the stage of each run of a sweep from its folder, and estimate the remaining time from other runs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from hebm.stored_runs import StoredRun, read_run
 from hebm.sweeps.planning import PlannedRun
 
 Stage = Literal["new", "unfinished", "trained", "finished"]
-"""How far a run is; a run that is trained lacks its measurements, or has others than those asked for."""
+"""The stage of a run. A "trained" run lacks measurements, or has other ones than requested."""
 
 
 def stage_of(run: PlannedRun) -> Stage:
-    """Return how far a run is. Keys that are newer than the run have their defaults there.
+    """Return the stage of a run. Keys that are newer than the run count as their defaults.
 
-    Raises `CheckpointError` if its folder is damaged, `ConfigError` if it holds another experiment.
+    Raises `CheckpointError` if its folder is damaged, and `ConfigError` if the folder has another experiment.
     """
     if not run.folder.started:
         return "new"
@@ -42,9 +42,9 @@ def stage_of(run: PlannedRun) -> Stage:
 
 
 def stages_of(planned: Sequence[PlannedRun]) -> dict[str, Stage]:
-    """Return how far each run is, by name.
+    """Return the stage of each run by name.
 
-    Raises `ConfigError` with every folder that holds another experiment, or cannot be read.
+    Raises `ConfigError` with all folders that have another experiment or cannot be read.
     """
     found: dict[str, Stage] = {}
     complaints = []
@@ -64,11 +64,11 @@ def stages_of(planned: Sequence[PlannedRun]) -> dict[str, Stage]:
 
 @attrs.frozen
 class Time:
-    """What a finished run took, or a trial expects, in seconds.
+    """Duration of a finished run, or its estimate by a trial, in seconds.
 
     Arguments:
-        training: for training.
-        evaluation: for everything else.
+        training: duration of training.
+        evaluation: duration of everything else.
     """
 
     training: float
@@ -78,15 +78,15 @@ class Time:
 def estimates(
     planned: Sequence[PlannedRun], stages: Mapping[str, Stage], tried: Mapping[str, Time] = MappingProxyType({})
 ) -> dict[str, float | None]:
-    """Estimate the seconds that each run will still take, by name; None where neither a run nor a trial tells it.
+    """Estimate the remaining seconds of each run by name; None if neither a finished run nor a trial provides them.
 
-    A finished run tells it if it differs in nothing but its seed, the run that its backbone is from, and the table
+    A finished run provides an estimate if it differs only in its seed, the run that trained its backbone, and the table
     `run`.
 
     Arguments:
-        planned: the runs; others in the same folders are looked at, too.
-        stages: how far each is.
-        tried: what trials expect of a whole run, by variant; it counts where no finished run tells it.
+        planned: the runs; finished runs in the same folders are also used.
+        stages: the stage of each run by name.
+        tried: estimates of whole runs from trials, by variant, used without a finished run.
     """
     known: dict[str, list[Time]] = {}
     for folder in {run.runs for run in planned}:
@@ -113,7 +113,7 @@ def _finished(folder: Path) -> Iterator[tuple[str, Time]]:
 
 
 def _kind(config: str) -> str:
-    """Return what runs that take equally long have in common, of a resolved configuration."""
+    """Return the part of a resolved configuration that a run's duration depends on."""
     table: dict[str, Any] = only(tomllib.loads(config), (*TRAINING_KEYS, "evaluate"))
     train = {**table.get("train", {})}
     train["backbone_from"] = "backbone_from" in train
@@ -138,7 +138,7 @@ def _share_left(stored: StoredRun) -> float:
 
 
 def trained_anyway(folder: RunFolder) -> bool:
-    """Return whether a run is trained although its process failed, in its evaluation for example."""
+    """Return whether a run is trained although its process failed, for example in its evaluation."""
     try:
         stored = read_run(folder.path)
         return not stored.plan or stored.reached().finished

@@ -1,7 +1,7 @@
-"""Run a sweep on a SLURM cluster: a job for each run, jobs that wait for their backbone, and one for the table.
+"""Run a sweep on a SLURM cluster, with one job per run and one for the table. Jobs wait for their backbone.
 
-No state is kept but what submitit writes next to the runs: a run that is finished, queued or running is left alone,
-everything else is submitted. So the same command, given again, resumes.
+The only state is the files that submitit writes next to the runs. Runs that are neither finished, queued nor running
+are submitted, so the same command resumes a sweep.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hebm.sweeps.running import SweepPlan, aligned_words
 HEBM = (sys.executable, "-m", "hebm.cli.main")
 THREADS = "OMP_NUM_THREADS"
 TABLE = "table"
-"""The folder of the job that writes the table, next to those of the runs."""
+"""Name of the folder of the job that writes the table, next to the folders of the runs."""
 
 State = Literal["finished", "queued", "running", "submitted", "to submit"]
 
@@ -42,8 +42,8 @@ class QueuedRun:
 
     Arguments:
         run: the run.
-        state: finished; queued or running since before; submitted now; or to submit.
-        job: the number of its job, None if it is finished or not submitted.
+        state: finished; queued or running from an earlier call; submitted now; or to submit.
+        job: number of its job; None if it is finished or not submitted.
     """
 
     run: PlannedRun
@@ -56,9 +56,9 @@ class Submission:
     """The runs of a sweep on a cluster.
 
     Arguments:
-        runs: each after the one that trains its backbone.
-        table: the number of the job that writes the table once all others have ended; None if all are finished.
-        log: what that job prints.
+        runs: the runs, each after the one that trains its backbone.
+        table: number of the job that writes the table when all others have ended; None if all are finished.
+        log: the log of that job.
     """
 
     runs: tuple[QueuedRun, ...]
@@ -67,7 +67,7 @@ class Submission:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to run."""
+        """Whether all runs are finished."""
         return all(queued.state == "finished" for queued in self.runs)
 
     def __str__(self) -> str:
@@ -80,12 +80,12 @@ class Submission:
 
 
 def folder_of(plan: SweepPlan) -> Path:
-    """Return the folder that submitit's files of a sweep are in."""
+    """Return the folder of submitit's files of a sweep."""
     return plan.runs / f"{plan.sweep.name}.slurm"
 
 
 def queued(plan: SweepPlan) -> tuple[QueuedRun, ...]:
-    """Return which runs are finished, queued or to submit. Raises `ConfigError` without SLURM."""
+    """Return the state of each run: finished, queued or to submit. Raises `ConfigError` without SLURM."""
     require_slurm()
     return _queued(plan, Queue.read())
 
@@ -104,17 +104,17 @@ def _queued(plan: SweepPlan, queue: Queue) -> tuple[QueuedRun, ...]:
 def submit_sweep(
     file: str | Path, changes: Changes = (), *, runs: str | Path = "runs", progress: bool = True
 ) -> Submission:
-    """Submit a sweep to a SLURM cluster, as `hebm sweep --slurm` does; called again, it submits what is left.
+    """Submit a sweep to a SLURM cluster, like `hebm sweep --slurm`. Another call submits the remaining runs.
 
     Arguments:
-        file: the sweep file; its table `slurm` says what each job asks of the cluster.
-        changes: of every run: values by dotted key, or `--set` texts; `slurm.…` changes the table `slurm`.
+        file: the sweep file, whose table `slurm` sets the resources of each job.
+        changes: changes of every run: values by dotted key, or `--set` texts; `slurm.…` changes the table `slurm`.
         runs: the folder of run folders.
-        progress: say on the error stream when a job is submitted.
+        progress: report on the error stream when a job is submitted.
 
     Raises:
-        ConfigError: with everything that does not fit; without submitit or SLURM's commands.
-        HebmError: if sbatch refuses a job; those before it are in the queue, and are not submitted again.
+        ConfigError: with all problems, or without submitit or SLURM's commands.
+        HebmError: if sbatch refuses a job. Earlier jobs stay in the queue and are not submitted again.
 
     Example:
         print(hebm.submit_sweep("benchmarks/sweeps/priors-mnist.toml", {"slurm.gpus_per_node": 1}))
@@ -126,16 +126,16 @@ def submit_sweep(
 def submitted(
     plan: SweepPlan, say: Callable[[str], None] = lambda line: None, against: Path | None = None
 ) -> Submission:
-    """Submit every run that is neither finished nor queued, and a job for the table after all of them.
+    """Submit all runs that are neither finished nor queued, and a job for the table after all of them.
 
     Arguments:
-        plan: of the sweep.
-        say: told a line for each job.
-        against: earlier measurements that the job of the table holds the runs against.
+        plan: the plan of the sweep.
+        say: called with a line for each job.
+        against: earlier measurements with which the table's job compares the runs.
 
     Raises:
         ConfigError: without submitit or SLURM's commands.
-        HebmError: if sbatch refuses a job; those before it are in the queue, and are not submitted again.
+        HebmError: if sbatch refuses a job. Earlier jobs stay in the queue and are not submitted again.
     """
     require_slurm()
     queue = Queue.read()
@@ -181,7 +181,7 @@ def _arguments(plan: SweepPlan, against: Path | None) -> list[str]:
 
 
 def _table(plan: SweepPlan, arguments: Sequence[str], after: Sequence[str], before: str | None) -> str:
-    """Submit the job of the table; one that waits for fewer runs is cancelled."""
+    """Submit the job of the table, and cancel an earlier one that waits for fewer runs."""
     if before is not None:
         try:
             cancel(before)
@@ -193,7 +193,7 @@ def _table(plan: SweepPlan, arguments: Sequence[str], after: Sequence[str], befo
 
 
 def _variables(settings: SlurmSettings) -> dict[str, str]:
-    """Return the environment variables of a job: as many threads as it has cores, unless the user says otherwise."""
+    """Return the environment variables of a job: one thread per core, unless the user sets them."""
     found = {registry.BLOCK_VARIABLE: ",".join(registry.blocked())}
     if settings.cpus_per_task is not None and THREADS not in os.environ:
         found[THREADS] = str(settings.cpus_per_task)

@@ -1,4 +1,4 @@
-"""Try a run of each variant of a sweep: whether it can start, and how long it will take."""
+"""Try one run of each variant of a sweep, to check that it can start and to estimate its time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hebm.sweeps.stages import Time
 
 @attrs.frozen
 class Trials:
-    """What trials of variants found.
+    """The results of trials.
 
     Arguments:
-        times: by variant.
-        uncounted: what takes further time.
-        complaints: what is wrong, by variant.
+        times: estimated times by variant.
+        uncounted: work whose time is not included.
+        complaints: errors by variant.
     """
 
     times: Mapping[str, Time] = attrs.field(factory=dict)
@@ -27,13 +27,13 @@ class Trials:
     complaints: Mapping[str, str] = attrs.field(factory=dict)
 
     def notes(self) -> list[str]:
-        """Return a line for everything that a user must know besides the times."""
+        """Return lines with everything that users must know besides the times."""
         lines = [f"variant {variant!r}: {complaint}" for variant, complaint in self.complaints.items()]
         return lines + ([f"time not counted: {', '.join(self.uncounted)}"] if self.uncounted else [])
 
 
 def first_of_each(planned: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
-    """Yield a run of each variant: seeds change nothing that a trial finds."""
+    """Yield one run of each variant. Other seeds would give the same result."""
     seen = set()
     for run in planned:
         if run.variant not in seen:
@@ -42,7 +42,7 @@ def first_of_each(planned: Sequence[PlannedRun]) -> Iterator[PlannedRun]:
 
 
 def alone(run: PlannedRun) -> Experiment:
-    """Return the experiment of a run with a backbone of its own: the one that it will take may not be trained yet."""
+    """Return the experiment of a run with a new backbone, because its backbone may not be trained yet."""
     if run.needs is None:
         return run.experiment
     train = attrs.evolve(run.experiment.train, backbone_from=None)  # type: ignore[misc]
@@ -50,13 +50,13 @@ def alone(run: PlannedRun) -> Experiment:
 
 
 def timed(planned: Sequence[PlannedRun], say: Callable[[str], None]) -> Trials:
-    """Take a few steps of a run of each variant, and return how long its runs will take.
+    """Take a few steps of one run of each variant, and estimate the time of its runs.
 
-    A variant that cannot start is a complaint.
+    A variant that cannot start becomes a complaint.
 
     Arguments:
-        planned: runs whose time is wanted.
-        say: told what is being tried.
+        planned: the runs whose time to estimate.
+        say: called with the name of each trial.
     """
     from hebm.checking import check
 

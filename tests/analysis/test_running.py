@@ -66,7 +66,7 @@ def test_options_are_checked_as_in_a_file():
     assert nested.data == find("hebm_datasets", "digits")(limit=7)
     with pytest.raises(ConfigError, match=r"(?s)2 problems.*ood.imgs: unknown key; did you mean 'images'.*counts.say"):
         choose(["ood", "counts"], ["ood.imgs=3", "counts.say=never"])
-    with pytest.raises(ConfigError, match="'ood' is not asked for"):
+    with pytest.raises(ConfigError, match="analysis 'ood' is not selected"):
         choose(["counts"], ["ood.images=3"])
     with pytest.raises(PluginError, match="did you mean 'counts'"):
         choose(["count"], [])

@@ -136,7 +136,7 @@ def test_a_metric_that_fails_loses_nothing_else_and_is_shown_with_the_command_th
     assert failures(run) == [{"metric": "fails", "reason": reason, "again": again}]
     assert f"fails failed: {reason}\n" in printed
     assert f"try again: {again} (traceback: {run / 'failures.log'})" in printed
-    assert f"error: failed: fails; everything else was measured; try again with  {again}" in printed
+    assert f"error: failed: fails; all other metrics were measured; try again with  {again}" in printed
     assert "Traceback" not in printed
     assert "raise ZeroDivisionError" in (run / "failures.log").read_text()
     page = (run / "report.html").read_text()
@@ -145,7 +145,7 @@ def test_a_metric_that_fails_loses_nothing_else_and_is_shown_with_the_command_th
 
     before = (run / "metrics.json").read_text()
     printed = hebm("evaluate", run, "--set", 'evaluate.metrics=["fails"]', status=1)
-    assert "every metric failed, and the measurements from before are kept" in printed
+    assert "every metric failed; the earlier measurements are kept" in printed
     assert (run / "metrics.json").read_text() == before
 
     BROKEN["fails"] = False

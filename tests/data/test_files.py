@@ -51,7 +51,7 @@ def test_a_compressed_tar_is_unpacked_once_to_be_read_in_any_order(kind, tmp_pat
 def test_a_compressed_tar_that_does_not_fit_unpacked_says_what_to_do(tmp_path, make_tree, write_files, monkeypatch):
     files = open_files(write_files(tmp_path / "all.tar.gz", make_tree()))
     monkeypatch.setattr(unpacked.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(DataError, match=r"all\.tar\.gz: unpacking it takes [\d,]+ bytes, and .* has 10; .*TMPDIR"):
+    with pytest.raises(DataError, match=r"all\.tar\.gz: unpacking it takes [\d,]+ bytes, but .* has 10; .*TMPDIR"):
         files.read(files.names[0])
 
 

@@ -52,7 +52,7 @@ def test_an_empty_or_unknown_attribute_lists_all(asked):
 
 
 def test_an_attribute_is_asked_for_once():
-    with pytest.raises(ConfigError, match="'Male' is asked for twice"):
+    with pytest.raises(ConfigError, match="'Male' is named twice"):
         attribute_values("male,-Male", NAMES)
 
 
