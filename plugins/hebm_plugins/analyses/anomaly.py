@@ -1,4 +1,4 @@
-"""Anomaly detection: a class left out of training, told from the others.
+"""Anomaly detection: separate a class that was left out of training from the other classes.
 
 References:
     Learning Latent Space Energy-Based Prior Model, arXiv 2006.08205 (a held-out digit).
@@ -31,13 +31,17 @@ _LIKELIHOOD, _JOINT = "log p(x|z)", "log p(x|z) + f + log N(u)"
 class Anomaly(AnalysisRecipe):
     """AUROC and AUPRC of test images of the classes in `data.without` against the others; anomalies are the positives.
 
-    Scores: Σ f above each k, log p(x|z) and, for a prior that has a density, the unnormalised log p(x, z); each
-    negated, so that high is anomalous.
+    The scores are Σ f over the layers above each k, log p(x|z) and, for a prior with a density, the unnormalised
+    log p(x, z). They are negated, so a high score is anomalous. Sources: arXiv 2006.08205 and 2306.06323.
+
+    Example:
+        >>> Anomaly(draws=4).draws
+        4
     """
 
-    images: int = option(10000, low=2, doc="largest number of test images of each kind; a subset is evenly spread")
+    images: int = option(10000, low=2, doc="largest number of test images of each kind; a subset is spread evenly")
     draws: int = option(1, low=1, doc="posterior draws over which Σ f is averaged")
-    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, for priors that can regenerate")
+    thresholds: int = option(10, low=1, doc="largest number of k to score, for priors that can regenerate")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Return a reason if no class was left out of training, or if the prior has no tilt."""

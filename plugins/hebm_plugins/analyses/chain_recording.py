@@ -1,4 +1,4 @@
-"""What chains did: diagnostics of every step, and their states now and then, transition by transition."""
+"""Record chains: diagnostics of every step, and their states at regular intervals, for each transition."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ DIRECTIONS = 8
 
 @attrs.frozen(eq=False)
 class Recorded:
-    """One chain of every draw.
+    """The record of one transition's chains.
 
     Arguments:
-        name: of its transition.
-        values: log density at each step up to a constant, `(N, M)`, M chains.
-        grad_norms: of its gradient, `(N, M)`; None for a sampler that uses none.
-        projections: u on fixed random unit directions, `(N, M, Q)`.
-        states: (steps done, u `(rows, D)`) of the first rows, the start included.
-        context: of the first rows, the same along the chain, or None.
+        name: name of the transition.
+        values: log density at each step up to a constant, `(N, M)`, for N steps of M chains.
+        grad_norms: norm of its gradient, `(N, M)`; None for a sampler without gradients.
+        projections: u projected on fixed random unit directions, `(N, M, Q)`.
+        states: (steps done, u `(rows, D)`) of the first rows, including the start.
+        context: context of the first rows, constant along the chain, or None.
     """
 
     name: str
@@ -47,10 +47,10 @@ def lengthened(
 
     Arguments:
         model: has the prior.
-        n: how many draws.
-        noise: of these draws.
-        factor: lengthens every chain.
-        observers: of a chain, by the transition's name, looked up when the chain runs.
+        n: number of draws.
+        noise: noise of the draws.
+        factor: factor of the length of every chain.
+        observers: observers of the chains, by the transition's name, looked up when the chain runs.
     """
     ((_, root),) = model.walk(n, noise, path=())
     at = root
@@ -68,10 +68,10 @@ def record(model: TrainedModel, n: int, factor: int, every: int, rows: int) -> l
 
     Arguments:
         model: has the prior.
-        n: how many draws.
-        factor: lengthens every chain.
-        every: after how many steps a state is kept, in those of the model's chain.
-        rows: of how many draws.
+        n: number of draws.
+        factor: factor of the length of every chain.
+        every: steps of the model's chain between stored states.
+        rows: number of draws whose states are stored.
     """
     directions = model.noise("chain-directions").normal(DIRECTIONS, model.backbone.layout.dim)
     directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
@@ -87,10 +87,10 @@ class _Watch:
     """An observer of every step of one chain.
 
     Arguments:
-        directions: to project u on, `(Q, D)`.
-        every: after how many steps a state is kept.
-        steps: of the chain; its last state is kept too.
-        start: where the first rows start.
+        directions: directions to project u on, `(Q, D)`.
+        every: steps between stored states.
+        steps: number of steps of the chain; the last state is stored too.
+        start: the start of the first rows.
     """
 
     def __init__(self, directions: Tensor, every: int, steps: int, start: Draw) -> None:
@@ -101,7 +101,7 @@ class _Watch:
         self.states = [(0, start.u)]
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
-        """Keep this step's quantities, and perhaps a few states."""
+        """Record the quantities of this step, and its states if they are due."""
         self.values.append(info.value.cpu())
         self.projections.append((state[0] @ self.directions.T).cpu())
         if info.grad is not None:
@@ -110,22 +110,22 @@ class _Watch:
             self.states.append((step + 1, state[0][: len(self.start.u)].clone()))
 
     def recorded(self, name: str) -> Recorded:
-        """Return the record of the chains that were observed."""
+        """Return the record of the observed chains."""
         norms = torch.stack(self.norms) if self.norms else None
         projections = torch.stack(self.projections)
         return Recorded(name, torch.stack(self.values), norms, projections, self.states, self.start.context)
 
 
 def features_along(evaluation: Evaluation, n: int, factor: int, every: int) -> Mapping[int, Tensor | None]:
-    """Return features `(n, F)` of the last chain's states by the steps done, the start included.
+    """Return features `(n, F)` of the last chain's states by number of steps, including the start.
 
-    None where an image is not finite: nothing is measured of the rest.
+    The value is None for a state with an image that is not finite.
 
     Arguments:
         evaluation: has model and extractor.
-        n: how many draws.
-        factor: lengthens every chain.
-        every: after how many steps.
+        n: number of draws.
+        factor: factor of the length of every chain.
+        every: steps between measured states.
     """
     model = evaluation.model
     last = next(reversed(model.chain_lengths))
@@ -143,8 +143,8 @@ class _Features:
 
     Arguments:
         evaluation: has decoder and extractor.
-        every: after how many steps to look.
-        length: of the chain; its last state is looked at too.
+        every: steps between measured states.
+        length: number of steps of the chain; the last state is measured too.
     """
 
     def __init__(self, evaluation: Evaluation, every: int, length: int) -> None:
@@ -155,12 +155,12 @@ class _Features:
         self.context: Tensor | None = None
 
     def start(self, at: Draw) -> None:
-        """Look at where the chains start."""
+        """Measure the start of the chains."""
         self.context = at.context
         self._look(0, at.u)
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
-        """Look at this state, perhaps."""
+        """Measure this state if it is due."""
         if (step + 1) % self.every == 0 or step + 1 == self.length:
             self._look(step + 1, state[0])
 

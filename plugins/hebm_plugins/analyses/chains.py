@@ -1,4 +1,4 @@
-"""The prior's chains, as long as they were trained and ten times as long."""
+"""The prior's chains at their trained length and ten times as long."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ _POINTS = 200
 
 @recipe
 class Chains(AnalysisRecipe):
-    """Short-run and long-run chains: images, log densities, gradient norms, Fréchet distance, R̂ and ESS.
+    """Images, log densities, gradient norms, Fréchet distance, R̂ and ESS of short-run and long-run chains.
 
-    A model is what its short-run chain draws; a long run shows whether its density agrees with that: where it does
-    not, images over-saturate or lose variety, and their distance to the data rises.
+    The model's draws are those of its short-run chain. The long run shows whether the density agrees with them. If it
+    does not, images over-saturate or lose variety, and their distance to the data rises.
+
+    Example:
+        >>> Chains(factor=5, images=0).factor
+        5
     """
 
-    factor: int = option(10, low=2, doc="length of the long run in those of the short run")
-    rows: int = option(6, low=1, doc="chains in a strip")
-    chains: int = option(BLOCK, low=2, doc="chains that figures are taken over")
-    images: int = option(512, low=0, doc="images of each Fréchet distance; 0 leaves it out")
+    factor: int = option(10, low=2, doc="length of the long run in units of the short run")
+    rows: int = option(6, low=1, doc="chains in a picture, one per row")
+    chains: int = option(BLOCK, low=2, doc="chains over which numbers and curves are computed")
+    images: int = option(512, low=0, doc="images for each Fréchet distance; 0 for no distance")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """Say so if no chain is the draw's own, or there is none."""
+        """Return a reason if the prior has no chain, or weights and resamples its particles."""
         if evaluation.model.prior.population.count > 1:
             return "its draws are chosen by weight among particles: no chain is the draw's own"
         if not evaluation.model.chain_lengths:
@@ -77,7 +81,7 @@ class Chains(AnalysisRecipe):
     def _distances(self, evaluation: Evaluation) -> tuple[dict[int, float], str]:
         """Return FD by steps done in the last chain, and what to say of it."""
         if not self.images:
-            return {}, "No Fréchet distance was asked for."
+            return {}, "No Fréchet distance was measured (chains.images = 0)."
         try:
             data = moments(evaluation.features(DATA))
         except ConfigError as error:
@@ -165,7 +169,7 @@ def _distance_curve(folder: Path, distances: dict[int, float], short: int) -> Pi
 
 
 def _mixing(chains: Sequence[Recorded]) -> dict[str, Mixing]:
-    """Return R̂ and ESS per chain over the second half of a run: of log density, and worst and median direction of u."""
+    """Return R̂ and ESS per chain over the second half of a run, for the log density and two directions of u."""
     found = {}
     for chain in chains:
         half = len(chain.values) // 2
@@ -181,7 +185,7 @@ def _mixing(chains: Sequence[Recorded]) -> dict[str, Mixing]:
 
 
 def _of(chains: Tensor, alone: bool) -> Mixing:
-    """Return the mixing of chains `(M, N)` together, ESS divided by M; or the mean over chains of each by itself."""
+    """Return the mixing of chains `(M, N)`: of all together with ESS / M, or the mean over chains if `alone`."""
     if not alone:
         together = mixing(chains)
         return Mixing(together.rhat, together.ess / len(chains))

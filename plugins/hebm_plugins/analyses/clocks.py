@@ -1,4 +1,4 @@
-"""The clock that the time of draws is read from."""
+"""The clock for the time of draws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Clock:
     """A clock for work on one device.
 
     Arguments:
-        name: what it measures, in words.
-        read: returns seconds from any beginning, when all work that was started is done.
+        name: the measured time, in words.
+        read: waits for all started work, and returns seconds since an arbitrary time.
     """
 
     name: str
@@ -25,8 +25,8 @@ class Clock:
 def clock_of(device: torch.device) -> Clock:
     """Return the clock of a device.
 
-    It is the processor time of this process where the CPU computes with one thread, so that other processes do not
-    count; else the time that passes, read after an accelerator has finished.
+    On a CPU with one thread it is the processor time of this process, so other processes do not count. Otherwise it is
+    the elapsed time, read after an accelerator has finished.
     """
     if device.type == "cpu":
         threads = torch.get_num_threads()

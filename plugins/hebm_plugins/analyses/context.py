@@ -1,4 +1,4 @@
-"""Context: what a prior does in a given context, and what the contexts' own prior does."""
+"""Context: separate the quality of draws given a context from the quality of drawn contexts."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NAME = "inside"
 
 
 class Measured(NamedTuple):
-    """What draws of priors are like, by prior and kind of context.
+    """Measurements of draws, by prior and kind of context.
 
     Arguments:
-        drawn: u and c.
+        drawn: draws of u and c.
         distance: FD to the data; empty without an extractor.
-        remark: what is to be said of distances.
-        apart: AUROC of a fresh classifier, by prior, in contexts of data.
-        tilted: the same of the prior's log tilt.
+        remark: a remark about the distances.
+        apart: AUROC of a new classifier in contexts of data, by prior.
+        tilted: AUROC of the prior's log tilt in contexts of data, by prior.
     """
 
     drawn: Mapping[tuple[str, str], Draw]
@@ -53,25 +53,31 @@ class Measured(NamedTuple):
 
 @recipe
 class Context(AnalysisRecipe):
-    """Draws in contexts of data, c ~ r(c|x), and in contexts that the root draws, c ~ p(c).
+    """Compare draws in contexts of data, c ~ r(c|x), with draws in contexts of the root, c ~ p(c).
 
-    A learned prior tilts u given c and cannot repair p(c): between the two rows of a prior lies what p(c) loses,
-    between root and prior in contexts of data what the tilt gains. Whether posterior latents and draws *at one context*
-    can be told apart is asked of a fresh classifier on (z, c), trained on half of the pairs and tried on the others:
-    a lower bound, which needs many pairs (on MNIST it still rises at 60,000). The prior's own log tilt, learned on far
-    more, is asked, too; on its own draws it says how well chains follow it.
+    A learned prior tilts u given c and cannot fix a poor p(c). The difference between the two rows of a prior is the
+    loss by p(c). The difference between root and prior in contexts of data is the gain by the tilt.
+
+    A new classifier on (z, c) measures how well posterior latents and draws at the same context can be separated. It is
+    trained on half of the pairs and evaluated on the others. Its AUROC is a lower bound and needs many pairs (on MNIST
+    it still rises at 60,000). The AUROC of the prior's log tilt, which was learned on far more pairs, is given too; on
+    the prior's own draws it shows how well chains follow the tilt.
+
+    Example:
+        >>> Context(images=1000).width
+        128
     """
 
-    images: int = option(10_000, low=64, doc="training images whose contexts are taken, and draws of each kind")
-    columns: int = option(10, low=1, doc="images of each row that is shown")
+    images: int = option(10_000, low=64, doc="training images that give contexts, and draws of each kind")
+    columns: int = option(10, low=1, doc="images per row of the picture")
     width: int = option(128, low=1, doc="hidden units of the classifier")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
-        """A prior without a context."""
+        """Return a reason for a prior without a context."""
         return "its prior draws no context" if context_of(evaluation.model.prior) is None else None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """A table of distances and AUROCs, and a grid: data, then draws of each kind."""
+        """Return a table of distances and AUROCs, and a grid of data and of draws of each kind."""
         images, scorer = EvenSubset(evaluation.splits["train"], self.images), Scorer(evaluation.model)
         contexts = contexts_of(evaluation, images, scorer, NAME)
         u = scan(evaluation, images, lambda batch, noise: scorer.inferred(batch, noise.derive(0)).u, NAME)
@@ -102,7 +108,7 @@ class Context(AnalysisRecipe):
         }
 
     def _told_apart(self, evaluation: Evaluation, posterior: Draw, draw: Draw) -> float:
-        """AUROC of a classifier trained on the first half of the pairs, on the second."""
+        """Return the AUROC of a classifier trained on the first half of the pairs, on the second half."""
         from sklearn.neural_network import MLPClassifier
 
         inside, outside = (_pairs(evaluation, each) for each in (posterior, draw))
@@ -133,7 +139,7 @@ _TEXT = (
 def _distances(
     evaluation: Evaluation, drawn: Mapping[tuple[str, str], Draw]
 ) -> tuple[dict[tuple[str, str], float], str]:
-    """FD of each kind of draws to the data, and what to say of it."""
+    """Return the FD of each kind of draws to the data, and a remark about it."""
     try:
         data, extractor = moments(evaluation.features(DATA)), evaluation.extractor()
     except ConfigError as error:
@@ -179,7 +185,7 @@ def _by_tilt(evaluation: Evaluation, posterior: Draw, draw: Draw) -> float:
 
 
 def _pairs(evaluation: Evaluation, draw: Draw) -> Tensor:
-    """[z, c], flat, float64 `(n, D + d_c)` on the CPU."""
+    """Return [z, c], flattened, float64 `(n, D + d_c)` on the CPU."""
 
     def flat(latents: Latents) -> Tensor:
         c = latents.u[:, :0] if latents.context is None else latents.context.flatten(1)

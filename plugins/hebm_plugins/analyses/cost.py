@@ -1,4 +1,4 @@
-"""What draws cost: the Fréchet distance against the time of a draw, by the length of chains and by their start."""
+"""The cost of draws: Fréchet distance against the time of a draw, over the length of chains and their start."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ class Cost(AnalysisRecipe):
     """Fréchet distance and gap closed after K steps from a start among P draws, against the time of one draw.
 
     Gap closed is (FD Gaussian − FD) / (FD Gaussian − FD reconstructions) on these images. Every chain of the prior has
-    K steps, and so has each layer of an ancestral prior that counts its steps; K = 0 shows where chains start. P is
-    varied where the prior chooses the start of a chain. An adapted step size stays as it is. The time is that of
-    drawing alone, without decoding and extractor.
+    K steps, and so has each layer of an ancestral prior with steps. K = 0 is the start itself. P varies only for priors
+    that choose the start of a chain. An adapted step size is kept. The time is that of drawing, without decoding and
+    feature extraction.
+
+    Example:
+        >>> Cost(steps=(0, 10), proposals=(1,)).steps
+        (0, 10)
     """
 
     samples: int = option(2000, low=2, doc="N, draws of each point, and images of the data if the split has as many")
-    steps: tuple[int, ...] = option((0, 5, 10, 15, 30), low=0, doc="numbers K of steps of each chain")
+    steps: tuple[int, ...] = option((0, 5, 10, 15, 30), low=0, doc="values of K, the number of steps of each chain")
     proposals: tuple[int, ...] = option(
-        (1, 8), low=1, doc="numbers P of draws that a start is chosen among; 1 starts at a draw of the root"
+        (1, 8), low=1, doc="values of P, the number of draws from which a start is chosen; 1 for no choice"
     )
     within: float = option(
         0.05, low=0, high=1, doc="share of the gap that the recommended point may close less than the best one"
@@ -65,7 +69,7 @@ class Cost(AnalysisRecipe):
         return _section(evaluation, points, ends, clock, self.within, folder)
 
     def _requests(self, model: TrainedModel) -> list[Request]:
-        """Return what each point asks for, by P and then by K."""
+        """Return the request of each point, by P and then by K."""
         proposals = self.proposals if any(transition.start_proposals for transition in model.route) else (None,)
         steps = self.steps if any(transition.length for transition in model.route) else (0,)
         return [attrs.evolve(model.request, steps=k, start_proposals=p) for p in proposals for k in steps]
@@ -73,15 +77,15 @@ class Cost(AnalysisRecipe):
 
 @attrs.frozen
 class Point:
-    """What draws of one length and start are worth, and what they cost.
+    """The quality and cost of draws for one K and P.
 
     Arguments:
         steps: K.
         proposals: P; None for a prior that does not choose its start.
         fd: Fréchet distance to the data; None where an image is not finite.
         error: its standard error.
-        seconds: for one draw.
-        evaluations: of f, for one draw.
+        seconds: time of one draw.
+        evaluations: evaluations of f for one draw.
         gap, gap_error: the share of the gap that is closed, and its standard error.
     """
 

@@ -1,4 +1,4 @@
-"""Damages images step by step, to find out whether a distance rises with each of them."""
+"""Damage images by increasing strengths, to check whether a distance rises with the strength."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from hebm.noise import Noise
 
 Damage = Callable[[Tensor, float, Noise], Tensor]
-"""Maps images `(B, C, H, W)` in [−1, 1], a strength and a noise to damaged ones in [−1, 1]; strength 0 changes none.
+"""Maps images `(B, C, H, W)` in [−1, 1], a strength and a noise to damaged images in [−1, 1]. Strength 0 does nothing.
 
-Each image is damaged by itself, with the numbers of its row of the noise.
+Each image is damaged independently, with the numbers of its row of the noise.
 """
 
 _SIDE = 32
-"""The largest side on which a blur of 1 is a deviation of one pixel; above it the deviation grows in proportion."""
+"""The largest side for which a blur of 1 has a deviation of one pixel. For larger sides it grows in proportion."""
 
 
 def blurred(images: Tensor, strength: float, noise: Noise) -> Tensor:

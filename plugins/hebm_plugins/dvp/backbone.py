@@ -24,16 +24,16 @@ from hebm_plugins.dvp.pseudo_inputs import PseudoInput
 from hebm_plugins.module_lists import ModuleList
 
 Choose = Callable[[int, Normal, Tensor], Tensor]
-"""Layer, its prior and the state above it → z_l."""
+"""Maps a layer, its prior and the state above it to z_l."""
 
 
 class Walk(NamedTuple):
-    """What one way down the ladder gives.
+    """The results of one pass down the ladder.
 
     Arguments:
-        z: per layer, top first.
-        priors: p(z_l | s_l, c).
-        features: what the last state takes: the one above it and the last layer's residual; None with aggregation.
+        z: z_l per layer, top first.
+        priors: p(z_l | s_l, c) per layer, top first.
+        features: inputs of the last state: the state above and the last layer's residual; None with aggregation.
     """
 
     z: tuple[Tensor, ...]
@@ -42,10 +42,10 @@ class Walk(NamedTuple):
 
 
 class Head(nn.Module):
-    """Latents, or the state below them, → pixel parameters, without an activation between.
+    """Map latents, or the state below them, to pixel parameters by two convolutions without an activation.
 
     Arguments:
-        inputs, channels, outputs: of a 1×1, then of a 3×3 convolution.
+        inputs, channels, outputs: channels before, between and after a 1×1 and a 3×3 convolution.
     """
 
     def __init__(self, inputs: int, channels: int, outputs: int) -> None:
@@ -61,20 +61,20 @@ class Head(nn.Module):
 class DVPBackbone(InferringBackbone):
     """p(x, z | c) = p(x|z_1 … z_L) Π_l N(z_l; μ_l(s_l, c), σ_l(s_l, c)²),   s_1 = 1,  s_{l+1} = s_l(z_l, c);
 
-    q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): c reaches q through the state alone, and p(x|z) not at all. Layers
-    are numbered top down. With aggregation p(x|z) sees (1/√L) Σ_l up(z_l) alone (the paper speaks of their average,
-    the published code divides by √L); without it, the last state.
+    q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): q depends on c only through the state, and p(x|z) does not depend on
+    c. Layers are numbered top down. With aggregation p(x|z) sees only (1/√L) Σ_l up(z_l), as in the published code;
+    the paper has their average. Without aggregation it sees the last state.
 
     Arguments:
         layout: z_l `(w, h_l, w_l)`, top first, and the context `(C, S, S)`, if any.
         pseudo_input: r(c|x) and the context's image; None for the plain ladder.
         encoder: e_l.
         layers: top first.
-        head: → pixel parameters.
-        pixels: pixel parameters → p(x|z).
+        head: returns pixel parameters.
+        pixels: maps pixel parameters to p(x|z).
         size: H, W of x.
-        aggregate: whether p(x|z) sees all latents, rather than the last state.
-        statistics: training images that a pseudo-input's statistics are taken of, None for all.
+        aggregate: whether p(x|z) sees all latents instead of the last state.
+        statistics: number of training images for the pseudo-input's statistics, None for all.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class DVPBackbone(InferringBackbone):
                 None if context is None else tuple(context.shape),
             )
             raise ConfigError(
-                f"backbone 'dvp': its layers' priors see a context (B, {shape}), given was {given}; pass on the draw's"
+                f"backbone 'dvp': its priors need a context of shape (B, {shape}), not {given}; pass the draw's context"
             )
         image = self.pseudo_input.image(context)
         sizes = {layer.size.size for layer in self.layers}

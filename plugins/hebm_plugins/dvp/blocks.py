@@ -1,4 +1,4 @@
-"""Residual blocks and the one interpolation that the ladder is made of; no normalisation layers anywhere."""
+"""The ladder's residual blocks and its interpolation. There are no normalisation layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class _Residual(nn.Module):
-    """y = skip(x) + net(x); skip is the identity, or a 1×1 convolution where the channels change."""
+    """y = skip(x) + net(x); skip is the identity, or a 1×1 convolution if the number of channels changes."""
 
     def __init__(self, inputs: int, outputs: int, net: nn.Sequential) -> None:
         super().__init__()
@@ -22,12 +22,12 @@ class _Residual(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """Return the convolution that the branch ends with."""
+        """Return the last convolution of the branch."""
         return next(part for part in reversed(self.net) if isinstance(part, nn.Conv2d))
 
 
 class EncoderBlock(_Residual):
-    """Four times activation, then convolution: 1×1 into h channels, two of 3×3, 1×1 out.
+    """Four convolutions, each after an activation: 1×1 into h channels, 3×3, 3×3, and 1×1.
 
     Arguments:
         inputs, outputs: channels.
@@ -46,12 +46,12 @@ class EncoderBlock(_Residual):
 
 
 class DecoderBlock(_Residual):
-    """Convolutions with activations between them: 1×1 into h channels, two of 3×3 (or one of 5×5 by channel), 1×1 out.
+    """Convolutions with activations between them: 1×1 into h channels, two 3×3 (or one depthwise 5×5), and 1×1.
 
     Arguments:
         inputs, outputs: channels.
         hidden: h.
-        depthwise: one 5×5 convolution of each channel alone in place of the two of 3×3.
+        depthwise: use one depthwise 5×5 convolution instead of the two 3×3.
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: int, depthwise: bool = False) -> None:

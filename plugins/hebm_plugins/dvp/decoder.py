@@ -1,4 +1,4 @@
-"""The top-down path: a deterministic state s that each latent layer reads and writes."""
+"""The top-down path: a deterministic state s that each latent layer reads and updates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PriorOutput(NamedTuple):
 
     Arguments:
         normal: p(z_l | s, c).
-        residual: what it adds to the state, `(B, c, h, w)`.
+        residual: the term that it adds to the state, `(B, c, h, w)`.
     """
 
     normal: Normal
@@ -31,11 +31,11 @@ class LayerSize(NamedTuple):
 
     Arguments:
         size: height and width.
-        channels: of the state.
-        width: of z.
-        hidden: of every block.
+        channels: channels of the state.
+        width: channels of z.
+        hidden: hidden channels of every block.
         seen: channels of the context image, 0 for none.
-        outputs: channels of the state that it hands on.
+        outputs: channels of the state for the next layer.
         next_size: the resolution of that state.
     """
 
@@ -49,19 +49,19 @@ class LayerSize(NamedTuple):
 
 
 class Layer(nn.Module):
-    """p(z|s, c) by a net on [s, c]; q(z|s, x) by one on (e + s)/√2; s ← res(s + hres + zup(z)).
+    """p(z|s, c) as a net of [s, c]; q(z|s, x) as a net of (e + s)/√2; s ← res(s + hres + zup(z)).
 
-    The published initialisation: prior and posterior nets end with zeros next to their default skips; zup and the ends
-    of the blocks of res start √(1/L) times smaller.
+    The initialisation is the published one: the last layers of prior and posterior nets start at 0, next to their
+    skips; zup and the last layers of the blocks of res start √(1/L) times smaller.
 
     Arguments:
         size: its sizes.
         layers: L.
-        blocks: in res.
-        bounds: of the log variances of prior and posterior.
-        depthwise: kind of block.
-        used: whether the state that it hands on is read. Where it is not, there is no res, and zup stays as it is, as
-            in the published model, whose parameters it belongs to.
+        blocks: number of blocks in res.
+        bounds: bounds of the log variances of prior and posterior.
+        depthwise: use blocks with a depthwise convolution.
+        used: whether another module reads the new state. Otherwise there is no res, and zup is present but unused, as
+            among the parameters of the published model.
     """
 
     def __init__(

@@ -12,14 +12,14 @@ from hebm_plugins.dvp.structure import Scale
 
 
 class Encoder(nn.Module):
-    """x → one feature map per scale: at each, residual blocks, then average pooling to the scale's resolution.
+    """Map x to one feature map per scale: residual blocks, then average pooling to the scale's resolution.
 
     Arguments:
         colours: channels of x.
         scales: finest first.
         blocks: residual blocks of each scale.
-        bottleneck: hidden channels of a block over its inputs'.
-        levels: mean and deviation of the pixels' levels 0 … 255 that the input is standardised by, or None.
+        bottleneck: hidden channels of a block divided by its input channels.
+        levels: mean and standard deviation of pixel levels (0 to 255) that standardise the input, or None.
     """
 
     def __init__(

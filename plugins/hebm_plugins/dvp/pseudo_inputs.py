@@ -1,7 +1,7 @@
-"""Pseudo-inputs: a small picture c of an image x, drawn from r(c|x) = N(f(x), diag e^λ), and its way back to x's size.
+"""Pseudo-inputs: a small image c of an image x, drawn from r(c|x) = N(f(x), diag e^λ), and the map back to x's size.
 
-f is fixed (`DCT`, `Downsample`) or learned (`Linear`). λ is learned, one value per element of c, clamped to [−12, −5]
-where it is stored: its gradient is that of an unclamped one, and it cannot get stuck outside.
+f is fixed (`DCT`, `Downsample`) or learned (`Linear`). λ is learned, with one value per element of c. Its stored values
+are clamped to [−12, −5]. The clamp is not part of the gradient, so λ cannot get stuck at a bound.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from hebm_plugins.dvp.log_normal import log_normal
 BOUNDS = (-12.0, -5.0)
 """Bounds of the log variance λ of r(c|x)."""
 _ROWS = 500
-"""Images at a time, for statistics."""
+"""Batch size for statistics."""
 
 
 class PseudoInput(nn.Module, ABC):
-    """r(c|x), and the image that stands for c.
+    """r(c|x), and the map from c to an image.
 
     Arguments:
         images: shape of x.
         size: S; c is `(C, S, S)`.
-        log_var: λ at the start.
+        log_var: initial λ.
     """
 
     def __init__(self, images: ImageSpec, size: int, log_var: float) -> None:
@@ -45,11 +45,11 @@ class PseudoInput(nn.Module, ABC):
         """Return f(x), `(B, C, S, S)` of x `(B, C, H, W)` in [−1, 1]."""
 
     def image(self, c: Tensor) -> Tensor:
-        """Return the picture of c in x's size, `(B, C, H, W)`: bilinear interpolation, unless overridden."""
+        """Return the image of c with the size of x, `(B, C, H, W)`, by default by bilinear interpolation."""
         return resized(c, (self.height, self.width))
 
     def fit(self, images: Images, most: int | None) -> None:
-        """Fit what f needs to the first `most` training images, or to all. The default does nothing."""
+        """Fit the parameters of f to the first `most` training images, or to all. The default does nothing."""
 
     def spread(self) -> Tensor:
         """Return λ, `(C, S, S)`, within its bounds."""
@@ -69,9 +69,9 @@ class PseudoInput(nn.Module, ABC):
 class DCT(PseudoInput):
     """f(x) = clip(DCT((x + 1)/2)[:S, :S] / scale, −1, 1), the orthonormal DCT-II of each channel.
 
-    `scale` is per coefficient the greatest |⌊DCT⌋| over training images, at least 1: it is 0 where a coefficient
-    stays within [0, 1) on all of them. The floor is taken before the absolute value, so that no negative coefficient
-    of those images is clipped; positive ones may be.
+    `scale` is the largest |⌊DCT⌋| of each coefficient over training images, and at least 1, since it would be 0 for a
+    coefficient that is always in [0, 1). The floor is taken before the absolute value, so no negative coefficient of
+    these images is clipped; positive ones may be.
     """
 
     scale: Tensor
@@ -104,7 +104,7 @@ class DCT(PseudoInput):
 
 
 class Downsample(PseudoInput):
-    """f(x): x at S × S pixels by bilinear interpolation, without antialiasing."""
+    """f(x) = x at S × S pixels, by bilinear interpolation without antialiasing."""
 
     def mean(self, x: Tensor) -> Tensor:
         """Interpolate x to S × S pixels."""
@@ -112,7 +112,7 @@ class Downsample(PseudoInput):
 
 
 class Linear(PseudoInput):
-    """f(x) = A x + b, learned, over all pixels and colours at once."""
+    """f(x) = A x + b, learned, where x is the vector of all pixels and colours."""
 
     def __init__(self, images: ImageSpec, size: int, log_var: float) -> None:
         super().__init__(images, size, log_var)

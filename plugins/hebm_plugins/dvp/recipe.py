@@ -18,31 +18,40 @@ NONE = "none"
 
 @recipe
 class DVP(BackboneRecipe):
-    """DVP-VAE (arXiv 2412.01373): a ladder VAE whose layers' priors all see one pseudo-input c, drawn before them.
+    """A ladder VAE whose layers all see a pseudo-input c, drawn before them: DVP-VAE (arXiv 2412.01373).
 
-    p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z),   q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x), no normalisation
-    layers; c is drawn by a prior that draws a context (prior or prior.root of type "dvp"). pseudo_input = "none" is the
-    plain ladder, without c: it goes with any prior. `benchmarks/dvp` has one file for each published configuration.
+        p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z)
+        q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x)
 
-    Where paper and published code disagree: the paper has r(c|x) = N(f(x), σ² I), the code one learned variance per
-    coefficient, as here; the paper averages the latents for p(x|z), the code divides their sum by √L, as here.
+    The nets have no normalisation layers. c is drawn by a prior that draws a context (`prior` or `prior.root` of type
+    "dvp"). With `pseudo_input = "none"` the backbone is a plain ladder VAE without c, which works with any prior.
+    `benchmarks/dvp` has one file for each published configuration.
+
+    The paper and the published code differ in two places, where hebm follows the code. r(c|x) is N(f(x), σ² I) in the
+    paper and has one learned variance per coefficient in the code. For p(x|z), the paper averages the latents, and the
+    code divides their sum by √L.
+
+    Example:
+        >>> from hebm import ImageSpec
+        >>> DVP(latents=(1, 2)).build(ImageSpec(1, 28, 28)).layout.shapes
+        ((1, 7, 7), (1, 14, 14), (1, 14, 14))
     """
 
-    latents: tuple[int, ...] = option((4, 4), doc="layers of each scale, the coarsest (top) first", low=1)
-    full_resolution: bool = option(False, doc="the finest scale is the image's own resolution, else half of it")
-    width: int | None = option(None, doc="channels of a latent; left out: the image's, as aggregation needs", low=1)
+    latents: tuple[int, ...] = option((4, 4), doc="number of layers of each scale, the coarsest (top) first", low=1)
+    full_resolution: bool = option(False, doc="put the finest scale at the image's resolution, instead of half of it")
+    width: int | None = option(None, doc="channels of a latent; by default the image's, as `aggregate` needs", low=1)
     channels: int = option(32, doc="feature channels of the finest scale", low=1)
     growth: float = option(
         1.0, doc="factor by which channels grow from a scale to the next coarser one", above=0, high=64
     )
     bottleneck: float = option(1.0, doc="ratio of a block's hidden channels to its channels", above=0, high=64)
-    encoder_blocks: int = option(3, doc="residual blocks of a scale", low=1, high=1000)
-    decoder_blocks: int = option(1, doc="residual blocks of a latent's state", low=1, high=1000)
-    depthwise: bool = option(False, doc="decoder blocks with one 5x5 convolution per channel instead of two 3x3")
+    encoder_blocks: int = option(3, doc="residual blocks per scale of the encoder", low=1, high=1000)
+    decoder_blocks: int = option(1, doc="residual blocks per latent of the decoder", low=1, high=1000)
+    depthwise: bool = option(False, doc="use one depthwise 5x5 convolution in decoder blocks, instead of two 3x3")
     log_var_bounds: tuple[float, float] = option((-10.0, 1.0), doc="bounds of log σ² of prior and posterior")
-    aggregate: bool = option(True, doc="p(x|z) sees the sum of all latents divided by √L; if false, the last state")
+    aggregate: bool = option(True, doc="compute p(x|z) from the sum of all latents / √L, instead of the last state")
     pseudo_input: str = option(
-        "dct", doc="how c is computed from x; none: a plain ladder VAE without c", choices=(*PSEUDO_INPUTS, NONE)
+        "dct", doc="computation of c from x; none for a plain ladder VAE without c", choices=(*PSEUDO_INPUTS, NONE)
     )
     context_size: int = option(7, doc="S: c has S x S numbers per colour", low=1, high=1024)
     context_log_var: float = option(
@@ -50,7 +59,7 @@ class DVP(BackboneRecipe):
     )
     statistics: int = option(
         50_001,
-        doc="number of training images that the DCT's scale is computed from, the first ones as published; 0: all",
+        doc="number of training images for the DCT's scale; the first ones are used, as published; 0 for all",
         low=0,
     )
     input_levels: tuple[float, float] | None = option(
@@ -60,7 +69,7 @@ class DVP(BackboneRecipe):
     )
     likelihood: str | None = option(
         None,
-        doc="p(x|z); left out: bernoulli if binarised, logistic-mixture in colour, else gaussian",
+        doc="p(x|z); by default bernoulli for binary images, logistic-mixture for colour images, gaussian for others",
         choices=LIKELIHOODS,
     )
     pixel_std: float = option(0.1, doc="σ of the Gaussian likelihood", unit="x, in [−1, 1]", above=0)
@@ -77,7 +86,7 @@ class DVP(BackboneRecipe):
         """Build the backbone. Raises `ConfigError` if scales, pseudo-input or likelihood do not fit the images."""
         scales = scales_of(images, self.latents, self.channels, self.growth, self.full_resolution)
         if int(min(scale.channels for scale in scales) * self.bottleneck) < 1:
-            raise ConfigError(f"backbone.bottleneck = {self.bottleneck} leaves blocks without channels; raise it")
+            raise ConfigError(f"backbone.bottleneck = {self.bottleneck} leaves blocks without channels; increase it")
         width, pixels = self._width(images), pixel_output(images, self.likelihood, self.mixtures, self.pixel_std)
         pseudo_input = self._pseudo_input(images, scales)
         top_first = [scale for scale in reversed(scales) for _ in range(scale.latents)]
@@ -97,8 +106,8 @@ class DVP(BackboneRecipe):
     def _width(self, images: ImageSpec) -> int:
         if self.aggregate and self.width not in (None, images.channels):
             raise ConfigError(
-                f"backbone.width = {self.width}: aggregation adds latents up as images, which takes "
-                f"{images.channels} channel(s); leave width out, or set backbone.aggregate = false"
+                f"backbone.width = {self.width}: with aggregate, latents are added as images, so they need "
+                f"{images.channels} channel(s); remove width, or set backbone.aggregate = false"
             )
         return self.width or images.channels
 

@@ -1,4 +1,4 @@
-"""The sizes of the ladder: where latents live, and how wide the nets are there."""
+"""The sizes of the ladder: resolutions of the latents, and widths of the nets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Scale:
 
     Arguments:
         size: height and width.
-        latents: how many latent layers.
-        channels: of the encoder's and decoder's features.
+        latents: number of latent layers.
+        channels: channels of the encoder's and decoder's features.
     """
 
     size: tuple[int, int]
@@ -31,9 +31,9 @@ def scales_of(
     Arguments:
         images: their size.
         latents: layers of each scale, the coarsest first.
-        channels: of the finest scale.
+        channels: channels of the finest scale.
         growth: factor of the channels from one scale to the next coarser one, rounded down.
-        at_full_resolution: the finest scale is the image's own resolution, not half of it.
+        at_full_resolution: whether the finest scale has the image's resolution, instead of half of it.
 
     Raises `ConfigError` for a scale without latents or channels, or sides that do not divide.
     """

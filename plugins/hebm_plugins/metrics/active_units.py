@@ -1,4 +1,4 @@
-"""How many latent units carry information (Burda, Grosse, Salakhutdinov, arXiv 1509.00519, section 5.2)."""
+"""The share of latent units that carry information (Burda, Grosse, Salakhutdinov, arXiv 1509.00519, section 5.2)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ NO_MEANS = "q(z|x) has no means: latents are inferred by MCMC, or through flows"
 
 @recipe
 class ActiveUnits(MetricRecipe):
-    """Unit d is active if Var_x(μ_d(x)) > 0.01, μ(x) the mean of q(z_i|·) in z; the context is left out.
+    """The share of units d with Var_x(μ_d(x)) > 0.01, where μ(x) is the mean of q(z_i|·) (arXiv 1509.00519).
 
-    The variance (unbiased) is over test images. μ of a layer depends on one draw of the layers above it, as published;
-    DVP-VAE averages over validation batches of 500 to 1,000 images.
+    The variance is the unbiased one over test images. μ of a layer depends on one draw of the layers above, as
+    published. The context is left out. DVP-VAE averages over validation batches of 500 to 1,000 images instead.
+
+    Example:
+        >>> ActiveUnits(images=500).images
+        500
     """
 
-    images: int = option(1000, low=2, doc="largest number of test images; a subset is evenly spread")
+    images: int = option(1000, low=2, doc="largest number of test images; a subset is spread evenly over the split")
 
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Say where the variance over test images cannot be measured."""

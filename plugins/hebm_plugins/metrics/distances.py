@@ -1,4 +1,4 @@
-"""Fréchet distances to real images, in each extractor that the settings name."""
+"""Fréchet distances to real images, in each extractor of the settings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ from hebm_plugins.metrics import kernel_distance
 
 @recipe
 class FrechetDistance(MetricRecipe):
-    """FD of each kind of images to the data, in each extractor. Lower is better.
+    """FD = |m_1 − m_2|² + tr(C_1 + C_2 − 2 (C_1 C_2)^½) of the features of each kind of images and of the data.
 
-    Where images are few for the number of features, FD comes out too large; an unbiased kernel distance is then
-    measured too.
+    m and C are the mean and covariance of the features of each extractor in `evaluate.extractors`. Lower is better.
+    With few images for the number of features FD is biased upwards, and an unbiased kernel distance is measured too.
+    Source: arXiv 1706.08500.
+
+    Example:
+        >>> from hebm import EvaluateSettings
+        >>> EvaluateSettings(metrics=(FrechetDistance(),), samples=2000).samples
+        2000
     """
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Check the extractors, and say where images are few for the number of features."""
+        """Check the extractors, and return a note for each with few images for its number of features."""
         return few_images_notes(plan)
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
@@ -33,7 +39,7 @@ class FrechetDistance(MetricRecipe):
         return {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
-        """Measure `fd` of each kind in each extractor, and `kernel-distance` where images are few."""
+        """Measure `fd` of each kind in each extractor, and `kernel-distance` if there are few images."""
         found = [
             frechet(evaluation, kind, extractor, distance)
             for kind in evaluation.kinds
@@ -48,9 +54,9 @@ def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: Estimat
 
     Arguments:
         evaluation: has the images.
-        kind: of images.
-        extractor: by its name.
-        distance: of these images to the data.
+        kind: kind of images.
+        extractor: name of the extractor.
+        distance: the distance of these images to the data.
     """
     return Measurement(
         "fd",
@@ -65,16 +71,16 @@ def frechet(evaluation: Evaluation, kind: str, extractor: str, distance: Estimat
 
 
 def few_images(evaluation: Evaluation, extractor: str) -> str:
-    """Return a warning where N is below twice the number of features, else ""."""
+    """Return a warning if N is below twice the number of features, otherwise ""."""
     return few_for(evaluation.fewest, extractor, evaluation.extractor(extractor).widths["features"])
 
 
 def few_images_notes(plan: EvaluationPlan, extractors: Iterable[ExtractorRecipe | str] = ()) -> list[str]:
-    """Check extractors, and return a warning for each whose features are many for the number of images.
+    """Check extractors, and return a warning for each with few images for its number of features.
 
     Arguments:
-        plan: of the evaluation.
-        extractors: those that are used; left out: the settings'.
+        plan: plan of the evaluation.
+        extractors: the extractors to check, by default those of the settings.
     """
     used = [plan.extractor(which) for which in extractors or plan.settings.extractors]
     notes = [few_for(plan.fewest, name_of(recipe), recipe.width) for recipe in used if recipe.width is not None]

@@ -1,4 +1,4 @@
-"""Gap closed, with its control and their standard errors."""
+"""Gap closed, with its control and the standard errors of both."""
 
 from __future__ import annotations
 
@@ -26,27 +26,32 @@ _NOT_MEASURABLE = (
 class GapClosed(MetricRecipe):
     """(FD Gaussian − FD prior) / (FD Gaussian − FD reconstruction): 0 is the backbone's own prior, 1 reconstructions.
 
-    The control is the same number for the Gaussian at its best temperature, 1 included: a chain that only inflates u
-    closes that much, so a learned prior counts for what it adds to it. With several extractors there is one number for
-    each, and the first alone finds the temperature, on at most `evaluate.temperature_samples` images. Standard errors
-    are those of a delete-a-group jackknife of the gap itself; the temperature is taken as given. Where the gap is not
-    larger than its noise, the number is missing and a note says why.
+    The control is the same number for the Gaussian prior at its best temperature, which may be 1. A chain that only
+    inflates u closes this much, so compare a learned prior with the control. There is one number per extractor; only
+    the first extractor finds the temperature, on at most `evaluate.temperature_samples` images. Standard errors are
+    from a delete-a-group jackknife of the gap, with the temperature taken as given. If the gap does not exceed its
+    noise, the number is missing and a note says why.
+
+    Example:
+        >>> from hebm import EvaluateSettings
+        >>> EvaluateSettings(metrics=(GapClosed(),), samples=10_000).samples
+        10000
     """
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Check the extractors, and say where images are few for the number of features."""
+        """Check the extractors, and return a note for each with few images for its number of features."""
         plan.require(GAUSSIAN, RECONSTRUCTION)
         return few_images_notes(plan)
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:
-        """Return the number of images of each kind; the control is searched for on few and measured on all."""
+        """Return the number of images of each kind. The search for the control's temperature uses fewer."""
         settings = plan.settings
         searched = len(settings.temperatures) * min(settings.samples, settings.temperature_samples)
         of_kinds = {kind: plan.count(kind) for kind in (DATA, *plan.kinds)}
         return {**of_kinds, SCALED_GAUSSIAN: settings.samples + searched}
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
-        """Measure `gap-closed` of the prior and of the control, the `fd` that it follows from, and the temperature."""
+        """Measure `gap-closed` of the prior and of the control, the underlying `fd`, and the temperature."""
         fd = {kind: evaluation.distances(kind) for kind in evaluation.kinds}
         names = evaluation.settings.extractor_names
         temperature, fd[SCALED_GAUSSIAN] = _control(evaluation, fd[GAUSSIAN])
@@ -64,10 +69,10 @@ def _gaps(
     """Return the gap that the prior closes, with a summary, and the one that the control closes.
 
     Arguments:
-        extractors: all of them; the first found the temperature.
-        extractor: the one in question.
+        extractors: all extractors; the first found the temperature.
+        extractor: the extractor of these distances.
         fd: Fréchet distance of each kind of images in this extractor.
-        temperature: of the control.
+        temperature: temperature of the control.
     """
     gap = estimated_gap(fd[GAUSSIAN], fd[PRIOR], fd[SCALED_GAUSSIAN], fd[RECONSTRUCTION])
     found_in = "" if extractor == extractors[0] else extractors[0]
@@ -83,7 +88,7 @@ def _gaps(
 
 
 def _missing(gap: Gap) -> str:
-    """Return why the number is missing, or ""."""
+    """Return the reason for a missing number, or ""."""
     if gap.prior is not None:
         return ""
     return _UNDEFINED if gap.size.value <= 0 else _NOT_MEASURABLE
@@ -113,10 +118,10 @@ def in_words(gap: Gap, fd: Mapping[str, Estimate], temperature: float, found_in:
     """Write the result in a few sentences.
 
     Arguments:
-        gap: its size, and the shares that are closed.
+        gap: size of the gap, and the shares that are closed.
         fd: Fréchet distance of each kind of images.
-        temperature: of the control.
-        found_in: the extractor that found the temperature, if it is another one.
+        temperature: temperature of the control.
+        found_in: the extractor that found the temperature, if it is a different one.
     """
     shown = {kind: with_deviation(distance.value, distance.error, "") for kind, distance in fd.items()}
     if gap.prior is None or gap.control is None or gap.beyond is None:
@@ -174,7 +179,7 @@ def _beyond(beyond: Estimate) -> str:
 def _control(evaluation: Evaluation, unscaled: dict[str, Estimate]) -> tuple[float, dict[str, Estimate]]:
     """Return the temperature of the control, and its FD in each extractor.
 
-    It is searched for on few images and measured on all. If it is then worse than τ = 1, the control is τ = 1.
+    The search uses few images, the measurement all. If the control is then worse than τ = 1, it becomes τ = 1.
 
     Arguments:
         evaluation: draws T(τ u) and measures them.
@@ -191,9 +196,9 @@ def _control(evaluation: Evaluation, unscaled: dict[str, Estimate]) -> tuple[flo
 
 
 def best_temperature(evaluation: Evaluation) -> float:
-    """Return the τ of least FD in the first extractor: on the settings' grid, or beyond while the best is at an end.
+    """Return the τ with the smallest FD in the first extractor, on the settings' grid.
 
-    The images of that temperature are kept for the other extractors.
+    The grid is extended while the best τ is at an end. The images of the best τ are kept for the other extractors.
     """
     found = {1.0: evaluation.distance(GAUSSIAN)} if evaluation.settings.temperatures else {1.0: math.nan}
     for temperature in evaluation.settings.temperatures:
@@ -207,7 +212,7 @@ def best_temperature(evaluation: Evaluation) -> float:
 
 
 def _try(evaluation: Evaluation, found: dict[float, float], temperature: float) -> None:
-    """Add the FD at a temperature to those found, and keep no images but those of the best."""
+    """Add the FD at a temperature to `found`, and keep only the images of the best temperature."""
     if temperature in found:
         return
     before = min(found, key=found.__getitem__)

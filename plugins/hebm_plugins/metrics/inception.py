@@ -1,6 +1,6 @@
-"""FID, KID and Inception Score: torch-fidelity's own functions on the features of its own Inception.
+"""FID, KID and Inception Score: torch-fidelity's functions on the features of its Inception network.
 
-These always use Inception, whatever `evaluate.extractors` says, because their names stand for nothing else.
+They always use Inception, whatever `evaluate.extractors` says, since their names are defined by it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SEED = 2020  # torch-fidelity's default, so that its command line gives the sam
 
 @recipe
 class OfInception(MetricRecipe):
-    """What is measured in Inception's features."""
+    """Base class of metrics in Inception's features."""
 
     inception: Inception | None = option(
         None,
-        doc="the network; left out: the one in evaluate.extractors, else inception with its standard weights",
+        doc="the network; by default the one in evaluate.extractors, or else inception with its standard weights",
     )
 
     def features(self, evaluation: Evaluation, kind: str, layer: str = "features") -> Tensor:
@@ -44,7 +44,15 @@ class OfInception(MetricRecipe):
 
 @recipe
 class FID(OfInception):
-    """Fréchet Inception distance. Lower is better; it depends on N."""
+    """|m_1 − m_2|² + tr(C_1 + C_2 − 2 (C_1 C_2)^½) of Inception's 2048 features: the Fréchet Inception distance.
+
+    Lower is better. It depends on the number of images N. Source: arXiv 1706.08500.
+
+    Example:
+        >>> from hebm import EvaluateSettings
+        >>> EvaluateSettings(metrics=(FID(),), samples=50_000).samples
+        50000
+    """
 
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Check the images and the weights, and say where images are few for 2048 features."""
@@ -77,7 +85,14 @@ class FID(OfInception):
 
 @recipe
 class KID(OfInception):
-    """Kernel Inception distance: polynomial MMD² over random subsets. Lower is better; unbiased in N."""
+    """E[k(x, x')] + E[k(y, y')] − 2 E[k(x, y)], k(a, b) = (aᵀb / 2048 + 1)³: the kernel Inception distance.
+
+    It is the mean over random subsets of images, and unbiased for any N. Lower is better. Source: arXiv 1801.01401.
+
+    Example:
+        >>> KID(subset_size=500).subsets
+        100
+    """
 
     subsets: int = option(100, low=1, doc="number of random subsets to average over")
     subset_size: int = option(1000, low=2, doc="images in each subset")
@@ -93,7 +108,7 @@ class KID(OfInception):
             return
         more = " or use more images (evaluate.samples)" if fewest == samples else ""
         raise ConfigError(
-            f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are {fewest}; "
+            f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are only {fewest}; "
             f'use {{ type = "kid", subset_size = {fewest} }}{more}'
         )
 
@@ -133,7 +148,7 @@ class KID(OfInception):
         return mean, _std(mean, deviation, "subsets")
 
     def _of_error(self, n: int) -> str:
-        """Return what ± is of n images, and what it leaves out where the subsets share images."""
+        """Describe the standard error for n images, including what it leaves out if subsets share images."""
         if self.subsets == 1:
             return ""
         shared = self.subsets * self.subset_size > n
@@ -143,7 +158,14 @@ class KID(OfInception):
 
 @recipe
 class InceptionScore(OfInception):
-    """exp E[KL(p(y|x) ‖ p(y))] over splits of shuffled images. Higher is better; it looks at no real image."""
+    """exp E[KL(p(y|x) ‖ p(y))], the mean over splits of shuffled images: the Inception score.
+
+    Higher is better. It does not depend on real images. Source: arXiv 1606.03498.
+
+    Example:
+        >>> InceptionScore().splits
+        10
+    """
 
     splits: int = option(10, low=1, doc="number of splits to average over")
 

@@ -1,14 +1,14 @@
-"""The kernel distance, which is unbiased: it is measured next to a Fréchet distance where images are few.
+"""The kernel distance, an unbiased measure that accompanies the Fréchet distance when there are few images.
 
     MMD² = E[k(x, x')] + E[k(y, y')] − 2 E[k(x, y)],        k(a, b) = (aᵀb / F + 1)³
 
-for features x of images of a kind, y of the data, and x', y' of other images of each. The mean over all pairs is an
-unbiased estimate whatever N is, and may fall below 0. Its standard error is that of the mean of two times
+for features x of images of a kind, y of the data, and x', y' of other images of each. The mean over all pairs is
+unbiased for any N, and may be negative. Its standard error is that of the mean of two times
 
     h(x_i) = mean_{j≠i} k(x_i, x_j) − mean_j k(x_i, y_j),   and likewise h(y_i),
 
-which is its first-order part; it vanishes where both laws are one. In Inception features, KID is the mean of the same
-estimate over random subsets.
+the first-order part of the estimate, which vanishes if both distributions are equal. KID is the mean of the same
+estimate over random subsets, in Inception's features.
 
 References:
     Demystifying MMD GANs, arXiv 1801.01401.
@@ -27,7 +27,7 @@ from hebm.evaluation.metric import Measurement, Scalar
 from hebm.evaluation.references import even_places
 
 MOST = 2000
-"""The largest number of images of each side; they are evenly spread, because data may be sorted by class."""
+"""The largest number of images of each set, spread evenly over the set, since data may be sorted by class."""
 _NOTE = "unbiased in the number of images, which the Fréchet distance is not"
 
 

@@ -1,4 +1,4 @@
-"""Classes of samples, as a classifier sees them: whether they are what was asked for, and how often each is drawn."""
+"""Classes of samples, as seen by a classifier: agreement with the requested class, and the share of each class."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ _WITHOUT_LABELS = "the prior was not trained with labels"
 
 @recipe
 class LabelAgreement(MetricRecipe):
-    """The share of samples, drawn for each class in turn, that a classifier of the data's labels takes for that class.
+    """(1/N) Σ_i 1[c(x_i) = y_i]: the share of samples x_i of class y_i that a classifier c assigns to this class.
 
-    The classifier is the extractor `classifier`; its own accuracy on the test split is reported too.
+    Each class has the same number of samples. The classifier is the extractor `classifier`. Its accuracy on the test
+    split is reported too.
+
+    Example:
+        >>> LabelAgreement(samples=500).samples
+        500
     """
 
-    samples: int = option(1000, doc="images, as many of each class", low=1)
+    samples: int = option(1000, doc="N, the number of samples, divided equally among the classes", low=1)
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Say where the prior takes no labels. Raises `ConfigError` where the images have none."""
+        """Return a note if the prior takes no labels. Raises `ConfigError` if the images have no labels."""
         plan.extractor("classifier")
         return [] if takes_labels(plan.prior) else [f"label-agreement will be undefined: {_WITHOUT_LABELS}"]
 
@@ -74,14 +79,20 @@ class LabelAgreement(MetricRecipe):
 
 @recipe
 class ClassShares(MetricRecipe):
-    """½ Σ_k |p_k − d_k|: p_k the share of class k among draws, d_k among the data; 0 if they agree, 1 at most.
+    """½ Σ_k |p_k − d_k|, where p_k is the share of class k among draws, and d_k among the data.
 
-    It exposes a prior that starves some modes and feeds others, however good each of its images looks. Classes are what
-    the extractor `classifier` sees, in the data too, so that its mistakes count on neither side.
+    It is 0 if the shares agree, and at most 1. A large value shows that the prior draws some modes too rarely and
+    others too often, however good each image looks. Classes are predictions of the extractor `classifier`, for the data
+    too, so that its mistakes affect both sides equally.
+
+    Example:
+        >>> from hebm import EvaluateSettings
+        >>> EvaluateSettings(metrics=(ClassShares(),)).samples > 0
+        True
     """
 
     def check(self, plan: EvaluationPlan) -> list[str]:
-        """Check the classifier. Raises `ConfigError` where the images have no class labels."""
+        """Check the classifier. Raises `ConfigError` if the images have no class labels."""
         plan.extractor("classifier")
         return []
 
@@ -118,7 +129,7 @@ def _share(kind: str, name: str, value: float) -> Measurement:
 
 
 def _accuracy(evaluation: Evaluation) -> Measurement:
-    """How often the classifier itself is right on test images."""
+    """Return the accuracy of the classifier on test images."""
     accuracy = evaluation.extractor("classifier").describe().get("accuracy")
     return Measurement(
         "classifier-accuracy",

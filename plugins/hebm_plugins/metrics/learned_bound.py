@@ -25,9 +25,9 @@ class LearnedBound:
     """The part of the bound that a learned prior adds.
 
     Arguments:
-        model: whose prior it is.
-        annealing: how log Z is estimated.
-        processes: the first one's estimates count on every process.
+        model: the model with the prior.
+        annealing: settings for the estimate of log Z.
+        processes: all processes use the estimates of the first one.
     """
 
     model: TrainedModel
@@ -36,25 +36,25 @@ class LearnedBound:
 
     @cached_property
     def reason(self) -> str:
-        """Why there is no such bound; "" if there is one."""
+        """Return the reason why there is no such bound, or ""."""
         if self.model.request.after is not None:
             return "measured for the prior itself alone: leave out evaluate.after"
         return unmeasurable(self.model)
 
     @cached_property
     def density(self) -> LogDensity | None:
-        """f(T(u)) − |u|²/2, or None for `reason`."""
+        """Return f(T(u)) − |u|²/2, or None if there is a `reason`."""
         return None if self.reason else tilted_density(self.model)
 
     @cached_property
     def log_z(self) -> LogZ:
-        """The estimate of log Z, the same on every process."""
+        """Return the estimate of log Z, the same on every process."""
         found = log_z_of(self.model, self.annealing)
         estimates = torch.tensor(found.estimates, dtype=torch.float64, device=self.model.device)
         return attrs.evolve(found, estimates=tuple(self.processes.from_first(estimates).tolist()))
 
     def conditions(self) -> dict[str, Scalar]:
-        """Return what another bound of a learned prior must share."""
+        """Return the conditions under which bounds of learned priors are comparable."""
         how = self.annealing
         sampler = f"{registry.name_of(how.sampler)}, {how.sampler.steps} steps"
         return {
@@ -66,9 +66,9 @@ class LearnedBound:
         """Return bounds whose error includes that of log Z, the gain over the root, and log Z.
 
         Arguments:
-            bounds: in nats, then in bits per dimension where there are any, without the error of log Z.
+            bounds: the bound in nats, and in bits per dimension if it exists, without the error of log Z.
             tilt: E_q[f] of each image, `(N,)`.
-            dimension: of an image.
+            dimension: number of values of an image.
         """
         nats, *in_bits = bounds
         z = self.log_z

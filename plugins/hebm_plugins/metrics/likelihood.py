@@ -41,7 +41,7 @@ WARNING = (
 
 @runtime_checkable
 class PublishedBound(Protocol):
-    """A root whose published evaluation uses another log p(c) than the bound."""
+    """A root whose published evaluation uses a log p(c) that differs from the bound."""
 
     def published_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """Return log p̂(c), `(B,)`."""
@@ -49,7 +49,7 @@ class PublishedBound(Protocol):
 
 @runtime_checkable
 class ChainBound(Protocol):
-    """A root that learns log p(c) of one model and draws from another, a chain of finitely many steps."""
+    """A root trained as one model and sampled as another, a chain of finitely many steps."""
 
     def chain_bound(self, context: Tensor, noise: Noise) -> Tensor:
         """Return a sample of the drawn model's bound on log p(c), `(B,)`."""
@@ -57,20 +57,26 @@ class ChainBound(Protocol):
 
 @recipe
 class Likelihood(MetricRecipe):
-    """Lower bounds on log p(x), over the test split: see `hebm.evaluation.likelihood`.
+    """Lower bounds on log p(x) over the test split; see `hebm.evaluation.likelihood`.
 
-    elbo            noise averaged over `draws`, under the backbone's own prior, as all that follow but the next
-    elbo-learned    ELBO + E_q[f] − log Ẑ under a learned prior, on the same draws; `elbo-gain` is what it adds
-    elbo-chain      the same with log p(c) of the chain that is drawn from, where that is not the model that is learned
-    nll-iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
-    nll-published   DVP-VAE's released estimator (arXiv 2412.01373), if asked for: w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r,
-                    analytic KLs and a noisy T-step sum in the exponent. It is too low, and not a bound
+        elbo            E_q[log p(x|z)] − KL(q ‖ p), averaged over `draws` posterior draws
+        elbo-learned    ELBO + E_q[f] − log Ẑ under a learned prior, on the same draws; `elbo-gain` is the difference
+        elbo-chain      the ELBO with log p(c) of the chain that is sampled, if it differs from the trained model
+        nll-iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
+        nll-published   −log 1/K Σ_k w_k with w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r, only with `published = true`
 
-    Each is measured in nats per image. Where p(x|z) is a probability of discrete pixels, `….bits` is the same in bits
-    per dimension. The parts of the ELBO are details.
-    `elbo-learned` is of the density exp f(T(u)) N(u; 0, I) / Z, not of what short chains draw. log Ẑ is too low on
-    average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density: a chain of
-    conditionals and a prior with a context have none. Inference by MCMC has no q, so it gives no bound.
+    All except `elbo-learned` are under the backbone's own prior. They are in nats per image and, if p(x|z) is a
+    probability of discrete pixels, also in bits per dimension (`….bits`). The parts of the ELBO are details.
+
+    `elbo-learned` is the bound of the density exp f(T(u)) N(u; 0, I) / Z, not of the distribution of short chains. log
+    Ẑ is too low on average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density,
+    which a chain of conditionals and a prior with a context do not have. Without q, as in inference by MCMC, there is
+    no bound.
+    `nll-published` is DVP-VAE's released estimator (arXiv 2412.01373). It is too low, and not a bound.
+
+    Example:
+        >>> Likelihood(k=100, bits=True).k
+        100
     """
 
     k: int = option(1, low=1, doc="importance samples K per image for nll-iw; 1 gives the ELBO alone")
@@ -78,13 +84,13 @@ class Likelihood(MetricRecipe):
     published: bool = option(False, doc="add DVP-VAE's published estimator with the same K, only for comparison")
     images: int | None = option(None, low=1, doc="largest number of test images, evenly spread; left out: all")
     learned: bool = option(True, doc="add the bound of a learned prior; its log Z costs many evaluations of f")
-    annealing: Annealing = option(factory=Annealing, doc="how log Z of a learned prior is estimated")
-    bits: bool = option(False, doc="require bits per dimension: an error where p(x|z) is not of discrete pixels")
+    annealing: Annealing = option(factory=Annealing, doc="settings for estimating log Z of a learned prior")
+    bits: bool = option(False, doc="require bits per dimension: an error if p(x|z) is not of discrete pixels")
 
     def __attrs_post_init__(self) -> None:
         """Raise `ConfigError` for a published estimate of one draw: it would be an ELBO by another name."""
         if self.published and self.k == 1:
-            raise ConfigError("likelihood: published = true takes k > 1 draws (the paper has 1000)")
+            raise ConfigError("likelihood: published = true needs k > 1 draws; set k (the paper has 1000)")
 
     def check(self, plan: EvaluationPlan) -> list[str]:
         """Say what will be missing. Raises `ConfigError` if bits per dimension are required, and there are none."""
@@ -99,10 +105,7 @@ class Likelihood(MetricRecipe):
         return [f"likelihood is in nats per image alone: {reason}"] if reason else []
 
     def compute(self, evaluation: Evaluation) -> list[Measurement]:
-        """Measure the bounds, each with its standard error.
-
-        A bound that is not finite for some image is undefined.
-        """
+        """Measure the bounds with standard errors. A bound that is not finite for some image is undefined."""
         if lacking := _lacking(evaluation.model.backbone, evaluation.splits["test"]):
             return [missing("elbo", "ELBO", lacking)]
         measuring = _Measuring(self, evaluation)
@@ -265,10 +268,10 @@ class _Measuring:
         """Measure a bound on log p(x) in nats, times `sign`, and where there are, on −log p(x) in bits per dimension.
 
         Arguments:
-            name: of the measurement.
-            title: of the measurement.
+            name: name of the measurement.
+            title: title of the measurement.
             log_p: the bound of each image, `(N,)`.
-            conditions: of this bound.
+            conditions: conditions of this bound.
             sign: 1 for log p(x), −1 for −log p(x).
         """
         error = log_p.std().item() / math.sqrt(len(log_p)) if len(log_p) > 1 else None

@@ -22,14 +22,19 @@ _COPIES = "more than new images of the data would be: look whether the draws in 
 
 @recipe
 class NearestImages(MetricRecipe):
-    """How many draws are as near to a training image as the nearest `quantile` of test images are.
+    """(1/N) Σ_i 1[d_i ≤ t_q]: the share of draws that are as near to a training image as the nearest test images are.
 
-    The share is `quantile` for new images of the data's law; a larger one is a reason to look at the pictures on the
-    page. Distances are in the features of the first extractor, and every training image is compared.
+    d_i is the distance of draw i to its nearest training image, and t_q the quantile q of the same distances of test
+    images. The share is q for new images from the data's distribution. If it is larger, look at the pictures on the
+    page. Distances are in the features of the first extractor, and all training images are compared.
+
+    Example:
+        >>> NearestImages(samples=500).quantile
+        0.1
     """
 
-    samples: int = option(1000, low=2, doc="N, number of draws; as many test images, if there are")
-    quantile: float = option(0.1, above=0, high=0.5, doc="q, of the distances of test images", unit=SHARE)
+    samples: int = option(1000, low=2, doc="N, number of draws, and of test images if there are as many")
+    quantile: float = option(0.1, above=0, high=0.5, doc="q, quantile of the distances of test images", unit=SHARE)
     rows: int = option(6, low=1, doc="draws in the picture, one per row")
     neighbours: int = option(5, low=1, doc="nearest training images shown of each draw")
 

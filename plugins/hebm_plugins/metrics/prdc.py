@@ -8,8 +8,8 @@ nearest other x (r_k(y_j) likewise):
     density     (1/kN) Σ_j Σ_i 1[y_j ∈ B(x_i, r_k(x_i))]
     coverage    (1/N) Σ_i 1[B(x_i, r_k(x_i)) contains some y_j]
 
-Of two samples of one law, density is 1 on average and coverage 1 − 2⁻ᵏ; density may exceed 1. One outlier of the data
-has a wide ball, which makes precision 1 for all draws within it; density and coverage hardly change.
+For two samples of one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ; density may exceed 1. An outlier of
+the data has a wide ball, in which all draws count for precision; density and coverage hardly change.
 
 References:
     Improved Precision and Recall Metric for Assessing Generative Models, arXiv 1904.06991, equations 1 to 3.
@@ -53,11 +53,16 @@ class Counts(NamedTuple):
 
 @recipe
 class PRDC(MetricRecipe):
-    """Precision, recall, density and coverage of each kind, by nearest neighbours in features. Higher is better.
+    """Precision, recall, density and coverage of each kind, from nearest neighbours in features; see the module.
 
-    As many images of a kind as of the data are used. The errors of precision, recall and density are s/√N of what
-    single images contribute; the balls are taken as given, so the error over new data is larger. Coverage has no
-    error: its balls and what they contain depend on each other.
+    Higher is better. The same number of images is used of each kind and of the data. The errors of precision, recall
+    and density are s/√N over single images. They take the balls as given, so the error over new data is larger.
+    Coverage has no error, since its balls and their content depend on each other. Sources: arXiv 1904.06991 and
+    2002.09797.
+
+    Example:
+        >>> PRDC(k=10).k
+        10
     """
 
     k: int = option(5, low=1, doc="neighbours that decide the balls of density and coverage (Naeem et al.: 5)")

@@ -31,16 +31,20 @@ _ROOT = "the prior is the backbone's own; nothing is learned"
 
 @recipe
 class TwoSample(MetricRecipe):
-    """How well a new classifier tells posterior draws of images from draws of the prior: AUROC 0.5 is not at all.
+    """AUROC, P(f(q) > f(p)), of a new classifier f that separates posterior draws q from draws p of a prior.
 
-    One classifier is trained for the learned prior, and one for the backbone's own. Images that no run made are told
-    from those of the data instead. A classifier sees N samples of each side, without a quarter that is held out and an
-    eighth that decides when to stop; both numbers are of the held-out part.
-    A better classifier, or a larger N, can only find more: the AUROC is a lower bound on what can be told apart.
+    0.5 means that it cannot separate them. One classifier is trained for the learned prior, and one for the backbone's
+    own. Given images that no run made are separated from the data instead. Of the N samples of each side, a quarter is
+    held out for the measurements and an eighth decides when to stop. A better classifier or a larger N can only find
+    more differences, so the AUROC is a lower bound. Source: arXiv 1610.06545.
 
-    The classifier of images has the net of the extractor `classifier`, which sees 8-bit images, averaged down to 64
-    pixels a side if they are larger. That of latents is an MLP of u, without the context; where most of u is noise that
-    the decoder ignores, it needs many more samples than that of images.
+    The classifier of images has the net of the extractor `classifier`, and sees 8-bit images, averaged down to 64
+    pixels a side if they are larger. The classifier of latents is an MLP of u, without the context. If the decoder
+    ignores most of u, it needs many more samples than the classifier of images.
+
+    Example:
+        >>> TwoSample(epochs=10).epochs
+        10
     """
 
     space: str = option(

@@ -32,11 +32,11 @@ class NVAEBackbone(InferringBackbone):
         structure: the sizes.
         encoder, decoder: built from it.
         layout: the latent shapes, top first.
-        pixels: image parameters `(B, channels, H, W)` → p(x|z).
-        bits: what images are reduced to before they are seen.
+        pixels: maps image parameters `(B, channels, H, W)` to p(x|z).
+        bits: bits per colour to which images are reduced first.
         pad: black pixels on each side of the image, which the likelihood does not score.
-        settings: the training objective's.
-        recalibration: of BatchNorm, once training has ended.
+        settings: settings of the training objective.
+        recalibration: settings for measuring BatchNorm statistics after training.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class NVAEBackbone(InferringBackbone):
         self.spectral = SpectralSum([conv.weight.shape for conv in self.convolutions()])
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """List every convolution of encoder and decoder: their spectral norms are penalised."""
+        """List all convolutions of encoder and decoder, whose spectral norms are penalised."""
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
     # ------------------------------------------------------------ generation
@@ -81,18 +81,18 @@ class NVAEBackbone(InferringBackbone):
         return self.pixels(self._cropped(self.decoder.image(self._last_carried(latents), latents.z[-1])))
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return the feature that each group's prior is computed from; if it was not kept, the pass runs again."""
+        """Return the feature from which each group's prior is computed. If it was not kept, the pass runs again."""
         carried: tuple[Tensor, ...] = latents.carried or ()
         if len(carried) == len(self.layout):
             return carried
         return self.decoder.descend(len(latents), lambda point: latents.z[point.group], keep=True).features
 
     def last_feature(self, latents: Latents) -> Tensor:
-        """Return the last group's feature with its z absorbed, from which the image is computed."""
+        """Return the last group's feature combined with its z, from which the image is computed."""
         return self.decoder.last_feature(self._last_carried(latents), latents.z[-1])
 
     def _last_carried(self, latents: Latents) -> Tensor:
-        """Return the feature that the last group's prior is computed from."""
+        """Return the feature from which the last group's prior is computed."""
         carried: tuple[Tensor, ...] = latents.carried or self.invert(latents.z).carried
         return carried[-1]
 
@@ -104,8 +104,8 @@ class NVAEBackbone(InferringBackbone):
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Draw z ~ q(z|x) through the flows, with log q and KL per group `(B, G)`.
 
-        KL is analytic without flows, else the one-sample estimate log q(z before flows) − log p(z after), which may
-        be negative; a flow's log |det| is 0.
+        Without flows the KL is analytic. With flows it is the one-sample estimate log q(z before flows) − log p(z
+        after), which may be negative; log |det| of a flow is 0.
         """
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         features = self.encoder(self._input(batch.x))
@@ -150,7 +150,7 @@ class NVAEBackbone(InferringBackbone):
         return penalty
 
     def generative(self) -> tuple[nn.Module, ...]:
-        """List the decoder alone."""
+        """List the only generative module, the decoder."""
         return (self.decoder,)
 
     def finalize(self, noise: Noise) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """Sums over processes, forwards and backwards: each process's output is part of every process's loss."""
+    """Sum over processes in the forward and backward pass: each process's output enters every process's loss."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ def process_count() -> int:
 
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
-    """Return the mean over processes, of any shape, differentiable; with one process the tensor itself.
+    """Return the differentiable mean of a tensor over processes; with one process, the tensor itself.
 
-    Every process must call it, in the same order. A batch is divided in equal shares, so that this mean of means over a
-    share's rows is the mean over all rows; its gradient is right once gradients are averaged over processes.
+    Every process must call it, in the same order. All processes have the same number of rows, so the mean of their
+    means is the mean over all rows. The gradient is correct after averaging gradients over processes.
     """
     processes = process_count()
     return tensor if processes == 1 else _Sum.apply(tensor) / processes
@@ -50,8 +50,8 @@ class BatchNorm(nn.BatchNorm2d):
         channels: C.
 
     Attributes:
-        together: False makes this process take the statistics of its own rows alone, for passes that all processes
-            make alike.
+        together: whether statistics are over the rows of all processes. False is for passes that are the same in all
+            processes.
     """
 
     momentum: float

@@ -2,7 +2,7 @@
 
     W_eff[o] = exp(g[o]) · W[o] / (‖W[o]‖ + 1e-5),    g = log_weight_norm,
 
-the norm over input channels and both spatial axes. It holds in training and evaluation alike.
+with the norm over input channels and both spatial axes, in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class WNConv2d(nn.Conv2d):
 
     Arguments:
         inputs, outputs: channels.
-        size: of the kernel, odd.
-        stride, dilation, groups, bias: as of `nn.Conv2d`.
+        size: kernel size, an odd number.
+        stride, dilation, groups, bias: see `nn.Conv2d`.
 
     The norm starts at that of torch's default initialisation: g = log(‖W‖ + 0.01).
     """
@@ -62,7 +62,7 @@ class MaskedWNConv2d(WNConv2d):
     """A weight-normalised convolution whose weight is masked before its norm is taken.
 
     Arguments:
-        inputs, outputs, size, groups, bias: as of `WNConv2d`.
+        inputs, outputs, size, groups, bias: see `WNConv2d`.
         mask: 0 or 1 per weight, `(O, I / groups, k, k)`.
     """
 
@@ -80,5 +80,5 @@ class MaskedWNConv2d(WNConv2d):
 
 
 def kernel_of(conv: nn.Conv2d) -> Tensor:
-    """Return the kernel that a convolution of any kind applies, `(O, I / groups, k, k)`."""
+    """Return the effective kernel of a plain or weight-normalised convolution, `(O, I / groups, k, k)`."""
     return conv.kernel() if isinstance(conv, WNConv2d) else conv.weight

@@ -19,7 +19,7 @@ from hebm_plugins.nvae.structure import Structure
 
 
 class Raw(NamedTuple):
-    """Mean and log σ as a net gives them, before they are clamped; `(B, L, r, r)` each."""
+    """Mean and log σ, as a net returns them, before the clamp; `(B, L, r, r)` each."""
 
     mean: Tensor
     log_std: Tensor
@@ -32,7 +32,7 @@ class Raw(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a top-down pass stands: at group number `group`, with decoder feature s, its raw prior and the prior."""
+    """The state of a top-down pass at group number `group`: decoder feature s, raw prior and prior."""
 
     group: int
     feature: Tensor
@@ -41,13 +41,13 @@ class Point(NamedTuple):
 
 
 Choose = Callable[[Point], Tensor]
-"""Gives z of a group `(B, L, r, r)`, as it is drawn, inferred, or known."""
+"""Returns z of a group `(B, L, r, r)`, whether drawn, inferred or given."""
 
 
 class Descent(NamedTuple):
-    """A whole pass, for each group top-down: z, p(z_i | z_above), and the feature that this is computed from.
+    """A complete top-down pass: z, p(z_i | z_above) and the feature of each group, top first.
 
-    The pass may have kept the last feature alone: one group's at a time needs little memory.
+    To save memory, the pass may keep only the last feature.
     """
 
     z: tuple[Tensor, ...]
@@ -56,11 +56,11 @@ class Descent(NamedTuple):
 
 
 class PriorGroup(nn.Module):
-    """One group: cells on the way to it, p(z_i | z_above), z's way into the feature, and up to the next scale.
+    """One group: its cells, p(z_i | z_above), the combination of z with the feature, and the step to the next scale.
 
     Arguments:
         structure: the sizes.
-        index: of the group, top-down; the first has neither cells nor a learned prior.
+        index: number of the group, top-down. The first group has neither cells nor a learned prior.
     """
 
     def __init__(self, structure: Structure, index: int) -> None:
@@ -74,7 +74,7 @@ class PriorGroup(nn.Module):
         self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
 
     def enter(self, feature: Tensor) -> Tensor:
-        """Return the feature that p(z_i | z_above) is computed from."""
+        """Return the feature from which p(z_i | z_above) is computed."""
         for cell in self.cells:
             feature = cell(feature)
         return feature
@@ -97,11 +97,11 @@ class Decoder(nn.Module):
 
     Arguments:
         structure: the sizes.
-        height, width: of the image, padding included.
+        height, width: height and width of the image, including padding.
         outputs: channels of the image's parameters.
 
     Attributes:
-        memory_format: of the features.
+        memory_format: memory format of the features.
     """
 
     memory_format = torch.contiguous_format
@@ -124,9 +124,9 @@ class Decoder(nn.Module):
 
         Arguments:
             rows: B.
-            choose: gives z_i.
-            keep: keep the features of all groups, not the last one's alone. With gradients they are always kept, since
-                the graph holds most of them anyway.
+            choose: returns z_i.
+            keep: keep the features of all groups instead of only the last one. With gradients all are kept, since the
+                graph holds most of them anyway.
         """
         keep = keep or torch.is_grad_enabled()
         feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         return Descent(tuple(z), tuple(priors), tuple(features))
 
     def last_feature(self, feature: Tensor, z: Tensor) -> Tensor:
-        """Return what the image is computed from: the last group's feature with its z absorbed."""
+        """Return the last group's feature combined with its z, from which the image is computed."""
         return self.groups[-1].absorb(feature, z)
 
     def image(self, feature: Tensor, z: Tensor) -> Tensor:

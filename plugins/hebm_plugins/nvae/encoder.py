@@ -1,4 +1,4 @@
-"""The inference model q(z|x): a bottom-up pass over the image, read by every group of the top-down pass."""
+"""The inference model q(z|x): a bottom-up pass over the image, whose features the top-down pass uses in every group."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hebm_plugins.nvae.structure import Structure
 
 
 class BottomUp(nn.Module):
-    """The cells below one group, and the cell that goes down to the next coarser scale if it is the scale's last.
+    """The cells below one group and, for the last group of a scale, the cell to the next coarser scale.
 
     Arguments:
         structure: the sizes.
-        index: of the group, top-down.
+        index: number of the group, top-down.
     """
 
     def __init__(self, structure: Structure, index: int) -> None:
@@ -31,18 +31,18 @@ class BottomUp(nn.Module):
         self.down = Cell(ops, channels, 2, se) if index and structure.ends_scale(index - 1) else None
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the feature that the group reads, and the feature for the next cells."""
+        """Return the feature for the group, and the feature for the next cells."""
         for cell in self.cells:
             feature = cell(feature)
         return feature, feature if self.down is None else self.down(feature)
 
 
 class PosteriorGroup(nn.Module):
-    """q(z_i | z_above, x) = N(clamp(raw_q + raw_p)), then flows; the first group's is not relative to the prior.
+    """q(z_i | z_above, x) = N(clamp(raw_q + raw_p)), followed by flows; in the first group without raw_p.
 
     Arguments:
         structure: the sizes.
-        index: of the group, top-down.
+        index: number of the group, top-down.
     """
 
     def __init__(self, structure: Structure, index: int) -> None:
@@ -57,9 +57,9 @@ class PosteriorGroup(nn.Module):
         """Return mean and log σ before the clamp, with the prior's added if `residual`.
 
         Arguments:
-            feature: of the encoder, for this group.
-            point: where the top-down pass stands.
-            residual: whether the net gives the difference to the prior.
+            feature: the encoder's feature for this group.
+            point: the state of the top-down pass.
+            residual: whether the net's output is the difference from the prior.
         """
         joined = feature if self.combine is None else feature + self.combine(point.feature)
         raw = Raw.of(self.normal(joined))
@@ -79,8 +79,8 @@ class Encoder(nn.Module):
 
     Arguments:
         structure: the sizes.
-        channels: of the image.
-        residual: q is relative to p.
+        channels: channels of the image.
+        residual: parametrise q by its difference from p.
     """
 
     def __init__(self, structure: Structure, channels: int, residual: bool) -> None:

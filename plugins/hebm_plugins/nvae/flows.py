@@ -1,4 +1,4 @@
-"""Volume-preserving flows of the posterior: z ← z − μ(z) with an autoregressive μ, in raster order and back."""
+"""Volume-preserving flows of the posterior: z ← z − μ(z) with an autoregressive μ, in raster order and in reverse."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ EXPANSION = 6
 
 
 def channel_mask(inputs: int, outputs: int, strict: bool) -> Tensor:
-    """Return which input channel may feed which output channel at the centre tap, `(outputs, inputs)`.
+    """Return the mask of the centre tap, `(outputs, inputs)`: which input channels each output channel may see.
 
-    The wider side is cut into blocks, one for each channel of the narrower; allowed iff in < out (strict), or ≤.
+    The larger number of channels is divided into blocks, one for each channel of the smaller. A connection is allowed
+    if in < out (strict), or in ≤ out.
     """
     narrow = min(inputs, outputs)
     source, target = (torch.arange(n) * narrow // n for n in (inputs, outputs))
@@ -42,7 +43,7 @@ class FlowHalf(nn.Module):
 
     Arguments:
         channels: L of z; the net is six times as wide.
-        mirrored: from the last pixel to the first.
+        mirrored: run from the last pixel to the first.
     """
 
     def __init__(self, channels: int, mirrored: bool) -> None:
@@ -65,7 +66,7 @@ class FlowHalf(nn.Module):
 
 
 class Flow(nn.Module):
-    """A half in raster order, then one in the opposite order.
+    """A `FlowHalf` in raster order, followed by one in reverse order.
 
     Arguments:
         channels: L of z.

@@ -1,12 +1,12 @@
-"""Folding: an equal net for evaluation, with weight norm and BatchNorm merged into plain convolutions.
+"""Fold weight norm and BatchNorm into plain convolutions, for an equal net in evaluation.
 
 With a = γ / √(var + ε) and s = β − a·mean, BatchNorm is x ↦ a x + s. It folds
 
 - into the convolution before it:  W[o] ← a[o] W[o],  b[o] ← a[o] b[o] + s[o];
 - into a 1×1 convolution after it (no padding):  b[o] ← b[o] + Σ_c W[o, c] s[c],  W[o, c] ← W[o, c] a[c].
 
-The first BatchNorm of a cell of `ConvOp`s stays: an activation parts it from the convolution, and the skip path needs
-its input.
+The first BatchNorm in a cell of `ConvOp`s is not folded: an activation separates it from the convolution, and the skip
+path needs its input.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class FoldedBottleneck(nn.Module):
-    """Three convolutions with biases; an up-sampling op is up-sampled after the first, where it costs a quarter.
+    """Three convolutions with biases. Up-sampling comes after the first one, which then costs a quarter.
 
     Arguments:
-        op: what it is equal to.
+        op: the op to fold.
     """
 
     def __init__(self, op: InvertedBottleneck) -> None:
@@ -115,11 +115,11 @@ def _fold_weight_norm(module: nn.Module) -> None:
 
 @torch.no_grad()
 def folded(backbone: NVAEBackbone) -> NVAEBackbone:
-    """Return a frozen copy with folded parameters, equal to the original in eval mode; never trained, never saved."""
+    """Return a frozen copy with folded parameters, equal to the original in eval mode. Do not train or save it."""
     twin = copy.deepcopy(backbone).eval().requires_grad_(False)
     for module in list(twin.modules()):
         if isinstance(module, Cell):
             _fold_cell(module)
     _fold_weight_norm(twin)
-    twin.decoder.memory_format = torch.channels_last  # 5x5 convolutions by channel like it
+    twin.decoder.memory_format = torch.channels_last  # depthwise 5x5 convolutions are faster in it
     return twin.to(memory_format=torch.channels_last)

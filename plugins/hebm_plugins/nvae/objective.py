@@ -14,25 +14,25 @@ from hebm.latents import Posterior
 from hebm_plugins.nvae.batch_norm import mean_over_processes
 
 FIRST_ITERATIONS = 40
-"""Power iterations of the first step, which starts from random vectors."""
+"""Number of power iterations in the first step, which starts from random vectors."""
 
 
 def kl_coefficient(step: int, total: int, warmup: float = 0.3, hold: float = 1e-4, floor: float = 1e-4) -> float:
     """Return β = max(min((step − hold · total) / (warmup · total), 1), floor).
 
     Arguments:
-        step: of training, the first being 0.
-        total: steps of training.
-        warmup: fraction of the steps over which β rises; 0 keeps it at 1.
-        hold: fraction of the steps before it starts to.
-        floor: the least β.
+        step: training step, counted from 0.
+        total: number of training steps.
+        warmup: fraction of the steps over which β rises; with 0, β is always 1.
+        hold: fraction of the steps before β starts to rise.
+        floor: smallest β.
     """
     length = warmup * total
     return max(min((step - hold * total) / length, 1.0), floor) if length else 1.0
 
 
 def scale_weights(groups: tuple[int, ...]) -> Tensor:
-    """Return α_i = 4^k / n_k, divided by the least, for each group i of scale k `(G,)`, in float64.
+    """Return α_i = 4^k / n_k for each group i of scale k, divided by the smallest α, float64 `(G,)`.
 
     Arguments:
         groups: n_k per scale, coarsest (k = 0) first.
@@ -56,7 +56,7 @@ def balance_coefficients(kl: Tensor, groups: tuple[int, ...]) -> Tensor:
 
 
 def norm_weight(beta: float, final: float, initial: float | None = None) -> float:
-    """Return λ = exp((1 − β) log initial + β log final), or `final` throughout without an initial value."""
+    """Return λ = exp((1 − β) log initial + β log final), or always `final` without an initial value."""
     if initial is None or final == 0:
         return final
     return math.exp((1 - beta) * math.log(initial) + beta * math.log(final))
@@ -64,16 +64,21 @@ def norm_weight(beta: float, final: float, initial: float | None = None) -> floa
 
 @recipe
 class NVAEObjective:
-    """E_q[−log p(x|z)] + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), arXiv 2007.03898, section 3.2."""
+    """E_q[−log p(x|z)] + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), arXiv 2007.03898, section 3.2.
 
-    kl_warmup: float = option(0.3, doc="fraction of the steps over which the KL terms' weight rises to 1", low=0)
-    kl_hold: float = option(1e-4, doc="fraction of the steps before that weight starts to rise", low=0, high=1)
-    kl_floor: float = option(1e-4, doc="least weight of the KL terms", low=0, high=1)
-    balance: bool = option(True, doc="balance the KL terms of the groups while their weight is below 1")
-    norm_penalty: float = option(1e-2, doc="weight of spectral norms and BatchNorm scales; 0 = off", low=0)
+    Example:
+        >>> NVAEObjective(kl_warmup=0.0, balance=False).norm_penalty
+        0.01
+    """
+
+    kl_warmup: float = option(0.3, doc="fraction of the steps over which the KL's weight β rises to 1", low=0)
+    kl_hold: float = option(1e-4, doc="fraction of the steps before β starts to rise", low=0, high=1)
+    kl_floor: float = option(1e-4, doc="smallest β", low=0, high=1)
+    balance: bool = option(True, doc="balance the KL terms of the groups while β < 1")
+    norm_penalty: float = option(1e-2, doc="λ, weight of spectral norms and BatchNorm scales; 0 for none", low=0)
     norm_penalty_from: float | None = option(
         None,
-        doc="initial value of `norm_penalty`, which reaches its own value as the KL terms' weight reaches 1",
+        doc="initial value of λ, which moves to `norm_penalty` as β rises to 1; by default λ is constant",
         above=0,
     )
     power_iterations: int = option(4, doc="power iterations per step for the spectral norms", low=1)
@@ -92,8 +97,8 @@ class NVAEObjective:
             log_likelihood: log p(x|z), `(B,)`.
             posterior: the draw of z, with its KL `(B, G)`, top-down.
             groups: per scale, coarsest first.
-            penalty: the penalty's value after a number of power iterations; called only where its weight is not 0.
-            progress: β is a function of it.
+            penalty: returns the penalty after a number of power iterations; it is called only if λ > 0.
+            progress: the training step, which determines β.
         """
         kl, reconstruction = _kl_of(posterior), -log_likelihood.mean()
         total = progress.total if self.kl_warmup else 0  # asked for only where the loss depends on it

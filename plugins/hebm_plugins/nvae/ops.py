@@ -1,4 +1,4 @@
-"""What a cell is made of: convolution ops, by the names of the published architectures, and squeeze-excite."""
+"""The parts of a cell: convolution ops, named as in the published architectures, and squeeze-and-excitation."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ConvOp(nn.Module):
         inputs, outputs: channels.
         stride: 1, 2 or `UP`.
         activation: an elementwise module.
-        normalise: with BatchNorm.
-        dilation: of the convolution; 2 sees 5×5 pixels.
+        normalise: start with BatchNorm.
+        dilation: dilation of the convolution; with 2 it sees 5×5 pixels.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class InvertedBottleneck(nn.Module):
         stride: 1, 2 or `UP`.
         expansion: inner channels, in units of `inputs`.
         size: K.
-        groups: of the K×K convolution; 0 for one per inner channel.
+        groups: groups of the K×K convolution; 0 for one per inner channel.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, size: int, groups: int) -> None:

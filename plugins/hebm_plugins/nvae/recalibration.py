@@ -15,25 +15,29 @@ from hebm_plugins.nvae.batch_norm import BatchNorm
 
 @recipe
 class Recalibration:
-    """Measure the decoder's BatchNorm statistics on generated images after training (the published code: 500 batches).
+    """Measure the decoder's BatchNorm statistics on generated images after training.
 
-    In training they follow decoded posterior draws; the published code then measures them on draws from the prior. That
-    changes the decoder that likelihoods are measured with too: measure bits/dim on the run without it. A run whose
-    backbone another one takes over (`train.backbone_from`) keeps its own statistics; the taking run measures them
-    by its own setting.
+    In training, the statistics follow decoded posterior draws. The published code of NVAE (arXiv 2007.03898) then
+    measures them on 500 batches of prior draws. This also changes the decoder that likelihoods are measured with, so
+    measure bits per dimension on a run without it. With `train.backbone_from`, the run that loads a backbone applies
+    its own setting, and the original run keeps its statistics.
+
+    Example:
+        >>> Recalibration(passes=500).rows
+        16
     """
 
-    passes: int = option(0, doc="batches generated for it after training; 0 = off", low=0)
+    passes: int = option(0, doc="batches to generate after training; 0 for no recalibration", low=0)
     rows: int = option(16, doc="images per batch", low=1)
     temperature: float = option(1.0, doc="standard deviation of u; use the temperature of later sampling", above=0)
 
 
 @torch.no_grad()
 def recalibrate(backbone: Backbone, noise: Noise, settings: Recalibration) -> None:
-    """Generate `passes` batches from u ~ temperature · N(0, I) in training mode; all modes are then as before.
+    """Generate `passes` batches from u ~ temperature · N(0, I) in training mode, then restore all modes.
 
-    Running statistics of every BatchNorm layer on the way from u to the image move by its momentum with each batch;
-    nothing else changes. Deterministic given `noise`; with several processes each makes the same passes.
+    Each batch updates the running statistics of every BatchNorm layer between u and the image, with the layer's
+    momentum. Nothing else changes. The result depends only on `noise`; all processes make the same passes.
     """
     with _measuring(backbone):
         for k in range(settings.passes):
@@ -43,7 +47,7 @@ def recalibrate(backbone: Backbone, noise: Noise, settings: Recalibration) -> No
 
 @contextmanager
 def _measuring(backbone: Backbone) -> Iterator[None]:
-    """Switch to training mode; each process measures by itself."""
+    """Switch to training mode, with statistics of this process only."""
     modes = [(module, module.training) for module in backbone.modules()]
     norms = [module for module in backbone.modules() if isinstance(module, BatchNorm)]
     backbone.train()

@@ -25,22 +25,27 @@ from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
 
 @recipe
 class NVAE(BackboneRecipe):
-    """NVAE (arXiv 2007.03898): many groups of latents at several scales, each [L, r, r]; every published size.
+    """p(x, z) = p(x|z) N(z_0; 0, 1.01²) Π_i N(z_i; μ_i(z_above), σ_i(z_above)²): NVAE (arXiv 2007.03898).
 
-    Scales are halved from the finest, `image side / 2^blocks`, to the coarsest, `/ 2^(blocks + scales − 1)`; channels
-    double as often. `benchmarks/nvae` has one file for each published configuration.
+    The latents are groups of shape [L, r, r] at several scales. The finest scale has r = image side / 2^blocks, and
+    each coarser scale half of it; channels double with every halving. q(z|x) follows the same top-down pass.
+    `benchmarks/nvae` has one file for each published configuration.
+
+    Example:
+        >>> from hebm import ImageSpec
+        >>> backbone = NVAE(channels=4, groups=1, latent_channels=2).build(ImageSpec(3, 32, 32))
+        >>> backbone.layout.shapes
+        ((2, 8, 8), (2, 16, 16))
     """
 
     channels: int = option(32, doc="encoder channels at the image's resolution", low=2)
-    decoder_channels: int | None = option(None, doc="decoder channels; left out: equal to the encoder's", low=1)
+    decoder_channels: int | None = option(None, doc="decoder channels; by default the encoder's", low=1)
     scales: int = option(2, doc="resolutions that have latents", low=1, high=10)
     groups: int = option(
-        10, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=1000
+        10, doc="latent groups of the finest scale; of every scale without adaptive_groups", low=1, high=1000
     )
-    adaptive_groups: bool = option(False, doc="half as many groups at each coarser scale")
-    min_groups: int = option(
-        1, doc="smallest number of groups that adaptive_groups leaves at a scale", low=1, high=1000
-    )
+    adaptive_groups: bool = option(False, doc="halve the number of groups at each coarser scale")
+    min_groups: int = option(1, doc="smallest number of groups of a scale with adaptive_groups", low=1, high=1000)
     latent_channels: int = option(20, doc="latent channels L of every group", low=1)
     blocks: int = option(1, doc="halvings of the image before the finest latents", low=0, high=100)
     pre_cells: int = option(2, doc="encoder cells for each of these halvings", low=1, high=100)
@@ -48,16 +53,16 @@ class NVAE(BackboneRecipe):
     encoder_cells: int = option(2, doc="encoder cells per group", low=0, high=100)
     decoder_cells: int = option(2, doc="decoder cells per group", low=0, high=100)
     architecture: str = option("res_mbconv", doc="operations of the cells", choices=tuple(ARCHITECTURES))
-    squeeze_excite: bool = option(True, doc="squeeze and excitation: scale every cell's channels by their content")
-    residual_posterior: bool = option(True, doc="parametrise q(z_i|·) by its difference to p(z_i|z_above)")
+    squeeze_excite: bool = option(True, doc="squeeze and excitation in every cell: scale channels by their content")
+    residual_posterior: bool = option(True, doc="parametrise q(z_i|·) by its difference from p(z_i|z_above)")
     flows: int = option(0, doc="volume-preserving flows per group of the posterior", low=0, high=100)
     likelihood: str | None = option(
         None,
-        doc="p(x|z); left out: bernoulli for grey images, a mixture of discretised logistics for colour",
+        doc="p(x|z); by default bernoulli for grey images, a mixture of discretised logistics for colour images",
         choices=("logistic-mixture", "gaussian", "bernoulli"),
     )
     mixtures: int = option(10, doc="components of the logistic mixture", low=1, high=100)
-    bits: int = option(8, doc="bits per colour, to which images are reduced before the model sees them", low=1, high=8)
+    bits: int = option(8, doc="bits per colour, to which images are reduced first", low=1, high=8)
     log_sigma_floor: float | None = option(
         None, doc="lower bound of log σ of the Gaussian likelihood (arXiv 2010.00654: -2)"
     )
@@ -91,8 +96,8 @@ class NVAE(BackboneRecipe):
         factor = structure.shrink(0)
         if any(side % factor for side in sides):
             raise ConfigError(
-                f"backbone: {self.blocks} blocks and {self.scales} scales need sides that {factor} divides, the images "
-                f"are {images.height}x{images.width} with pad = {self.pad}; set backbone.pad, or fewer scales"
+                f"backbone: {self.blocks} blocks and {self.scales} scales need sides that {factor} divides, and the "
+                f"images are {images.height}x{images.width} with pad = {self.pad}; set backbone.pad, or fewer scales"
             )
         shrinks = [structure.shrink(scale) for scale in structure.scales]
         shapes = tuple((self.latent_channels, sides[0] // k, sides[1] // k) for k in shrinks)
@@ -123,8 +128,8 @@ class NVAE(BackboneRecipe):
             return images.channels, BernoulliPixels
         if images.channels != 3:
             raise ConfigError(
-                f"backbone.likelihood: {likelihood!r} is for colour images, these have {images.channels} channel(s); "
-                'use "bernoulli", or set data.channels = 3'
+                f"backbone.likelihood: {likelihood!r} is for colour images, and these have {images.channels} "
+                'channel(s); use "bernoulli", or set data.channels = 3'
             )
         if likelihood == "gaussian":
             return 6, partial(ClampedNormalPixels, log_sigma_floor=self.log_sigma_floor, bits=self.bits)
@@ -133,11 +138,20 @@ class NVAE(BackboneRecipe):
 
 @recipe
 class NVAETiny(NVAE):
-    """An NVAE for two CPU cores: 2 scales of 3 groups, 16 channels, 4 latent channels, cells without bottlenecks."""
+    """`nvae` (arXiv 2007.03898) at a size for two CPU cores.
+
+    It has 2 scales of 3 groups, 16 channels, 4 latent channels, and cells without bottlenecks. The sizes are hebm's
+    own.
+
+    Example:
+        >>> from hebm import ImageSpec
+        >>> NVAETiny().build(ImageSpec(1, 32, 32)).layout.dim
+        960
+    """
 
     channels: int = option(16, doc="encoder channels at the image's resolution", low=2)
     groups: int = option(
-        3, doc="latent groups of the finest scale; of every scale unless adaptive_groups", low=1, high=1000
+        3, doc="latent groups of the finest scale; of every scale without adaptive_groups", low=1, high=1000
     )
     latent_channels: int = option(4, doc="latent channels L of every group", low=1)
     blocks: int = option(2, doc="halvings of the image before the finest latents", low=0, high=100)

@@ -18,12 +18,12 @@ _EPSILON = 1e-3
 class SpectralSum(nn.Module):
     """Σ_l u_lᵀ W_l v_l over convolutions l, their kernels read as matrices W `(O, I / groups · k · k)`.
 
-    By power iteration, v ← Wᵀu / max(‖Wᵀu‖, 1e-3), u ← Wv / max(‖Wv‖, 1e-3); it comes up to the sum of the largest
-    singular values from below. The u are buffers, so that a run goes on where it was; v follows from u. Kernels of one
-    matrix shape are iterated together.
+    Power iteration, v ← Wᵀu / max(‖Wᵀu‖, 1e-3), u ← Wv / max(‖Wv‖, 1e-3), approaches the sum of the largest singular
+    values from below. The u are buffers, so a resumed run continues the iteration; v is computed from u. Kernels with
+    the same matrix shape are iterated together.
 
     Arguments:
-        shapes: of the kernels, in the order in which `forward` gets them.
+        shapes: shapes of the kernels, in the order in which `forward` gets them.
 
     NVAE: arXiv 2007.03898, section 3.2.
     """
@@ -40,8 +40,8 @@ class SpectralSum(nn.Module):
         """Return the sum, a scalar, differentiable in the kernels; advance the power iteration.
 
         Arguments:
-            kernels: of the shapes that this was built for.
-            iterations: how many, at least 1; each call goes on from the last one's u.
+            kernels: kernels of the given shapes.
+            iterations: number of iterations, at least 1. Each call continues from the previous u.
         """
         norms = []
         with no_autocast(kernels[0]):

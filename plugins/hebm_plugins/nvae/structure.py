@@ -9,18 +9,18 @@ from hebm_plugins.nvae.cells import Ops
 
 @attrs.frozen
 class Structure:
-    """Scales are counted top-down: scale 0 is the coarsest. Channels double with every halving of the resolution.
+    """The sizes of an NVAE. Scale 0 is the coarsest, and channels double with every halving of the resolution.
 
     Arguments:
         groups: latent groups per scale, coarsest first.
         latent_channels: L of every group.
-        encoder_channels, decoder_channels: at the image's resolution.
+        encoder_channels, decoder_channels: channels at the image's resolution.
         blocks: halvings before the finest latent.
         pre_cells, post_cells: cells per such block, in encoder and decoder.
-        encoder_cells, decoder_cells: per group.
-        ops: of the cells.
-        squeeze_excite: in every cell.
-        flows: per group of the posterior.
+        encoder_cells, decoder_cells: cells per group.
+        ops: the ops of the cells.
+        squeeze_excite: use squeeze and excitation in every cell.
+        flows: number of flows per group of the posterior.
     """
 
     groups: tuple[int, ...]
@@ -42,11 +42,11 @@ class Structure:
         return tuple(scale for scale, n in enumerate(self.groups) for _ in range(n))
 
     def shrink(self, scale: int) -> int:
-        """Return the image pixels per latent pixel along a side; channels grow by the same factor."""
+        """Return the number of image pixels per latent pixel along a side, also the growth factor of the channels."""
         return int(2 ** (self.blocks + len(self.groups) - 1 - scale))
 
     def ends_scale(self, group: int) -> bool:
-        """Whether a group (top-down index) is the last of its scale, the finest scale left out."""
+        """Whether a group (top-down index) is the last of its scale; False at the finest scale."""
         scales = self.scales
         return group + 1 < len(scales) and scales[group + 1] != scales[group]
 

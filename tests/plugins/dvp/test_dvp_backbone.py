@@ -69,7 +69,7 @@ def test_the_context_reaches_every_layers_prior_and_not_p_of_x_given_z():
 def test_a_context_that_is_missing_or_of_another_shape_is_refused(shape):
     backbone = built()
     u = points(2, backbone.layout.dim, torch.float64)
-    with pytest.raises(ConfigError, match=r"see a context \(B, 1, 3, 3\), given was"):
+    with pytest.raises(ConfigError, match=r"need a context of shape \(B, 1, 3, 3\), not"):
         backbone.latents(u, None if shape is None else torch.zeros(shape, dtype=torch.float64))
 
 
@@ -191,7 +191,7 @@ def test_statistics_are_taken_by_the_backbone_where_there_are_any():
     ("images", "options", "message"),
     [
         (ImageSpec(1, 12, 12), {"latents": (1, 1, 1)}, "3 scales need sides that 8 divides, the images are 12x12"),
-        (GREY, {"width": 2}, "aggregation adds latents up as images, which takes 1 channel"),
+        (GREY, {"width": 2}, "latents are added as images, so they need 1 channel"),
         (GREY, {"context_size": 9}, "images of 8x8 pixels have fewer frequencies per side"),
         (COLOUR, {"likelihood": "bernoulli"}, 'data.binarize = "target"'),
         (GREY, {"log_var_bounds": (1.0, -10.0)}, "give the lower one first"),

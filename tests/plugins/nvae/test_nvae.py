@@ -173,7 +173,7 @@ def test_the_likelihood_is_chosen_by_the_images():
 @pytest.mark.parametrize(
     ("fields", "images", "message"),
     [
-        ({"scales": 4, "blocks": 2}, COLOUR, r"sides that 32 divides, the images are 16x16.*backbone\.pad"),
+        ({"scales": 4, "blocks": 2}, COLOUR, r"sides that 32 divides, and the images are 16x16.*backbone\.pad"),
         ({"likelihood": "gaussian"}, GREY, r'backbone\.likelihood: \'gaussian\' is for colour.*use "bernoulli"'),
         ({"architecture": "mbconv_den", "channels": 3}, COLOUR, r"backbone\.architecture: 9 inner channels.*8 groups"),
     ],

@@ -1,4 +1,4 @@
-"""The smallest useful learned prior: an energy over the latents, learned by short chains. Replace f with your own."""
+"""The smallest useful learned prior: an energy over the latents, learned with short chains. Replace f by your own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class Quadratic(nn.Module):
-    """f(u) = a·u − ½ uᵀ diag(b) u, a and b = exp(log(1 + b)) − 1 > −1 `(D,)`; a = b = 0 at the start."""
+    """f(u) = a·u − ½ uᵀ diag(b) u, with a and b > −1 `(D,)`, both 0 at the start. Trained are a and log(1 + b)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Quadratic(nn.Module):
 
 
 class QuadraticTiltPrior(PriorLearner):
-    """log p(u) = f(u) − |u|²/2 − log Z, drawn by one chain from the root's draw.
+    """log p(u) = f(u) − |u|²/2 − log Z, sampled by one chain that starts at the root's draw.
 
     Arguments:
-        root: u ~ N(0, I), and the context.
-        dim: D.
-        sampler: the chain, in training and after it.
+        root: draws u ~ N(0, I) and the context.
+        dim: D, the dimension of u.
+        sampler: runs the chain, in training and after it.
     """
 
     def __init__(self, root: PriorLearner, dim: int, sampler: Sampler) -> None:
@@ -71,9 +71,14 @@ class QuadraticTiltPrior(PriorLearner):
 
 @recipe
 class QuadraticTilt(PriorRecipe):
-    """N(m, diag(v)) over u, m and v learned: what correcting each dimension's mean and scale alone gains."""
+    """log p(u) = a·u − ½ uᵀ diag(b) u − |u|²/2 − log Z: a Gaussian with a learned mean and variance per dimension.
 
-    sampler: Sampler = option(factory=lambda: ULA(steps=20, step_size=0.1), doc="the chain")
+    It shows how much correcting each dimension's mean and scale gains.
+    """
+
+    sampler: Sampler = option(
+        factory=lambda: ULA(steps=20, step_size=0.1), doc="the short-run chain, in training and after it"
+    )
     root: PriorRecipe = option(factory=Gaussian, doc="the root that is tilted")
 
     def build(self, backbone: Backbone) -> QuadraticTiltPrior:
