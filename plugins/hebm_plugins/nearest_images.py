@@ -63,7 +63,7 @@ class Space:
     """Where distances are measured: in the features of an extractor, or in pixels from −1 to 1.
 
     Arguments:
-        extractor: whose features; None for pixels.
+        extractor: extractor of the features; None for pixels.
     """
 
     extractor: Extractor | None
@@ -90,7 +90,7 @@ def nearest_of(evaluation: Evaluation, points: Mapping[str, Tensor], space: Spac
     Arguments:
         evaluation: has the training images; each process compares its share of them.
         points: `(N, F)` by name.
-        space: of the points.
+        space: space of the points.
         k: number of neighbours, at most that of training images.
     """
     found = nearest(torch.cat([*points.values()]), _stream(evaluation, space), k).joined(evaluation.processes)

@@ -1,4 +1,4 @@
-"""Where the prior hole is: within the layers, or in how a layer depends on the layers above it."""
+"""Locate the prior hole: within the layers, or in the dependence of a layer on the layers above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interpolation: the way from one image to another through the latents.
+"""Interpolation from one image to another in the latents.
 
 References:
     Sampling Generative Networks, arXiv 1609.04468 (spherical interpolation of Gaussian latents).

@@ -34,8 +34,8 @@ class Row:
     """A way to draw u.
 
     Arguments:
-        name: for programs, such as "top-2".
-        title: for people.
+        name: name in files, such as "top-2".
+        title: title in tables.
         kind: one of `KINDS`, or an end.
         draw: rows of the samples → u `(B, D)`.
         above: how many layers are above the cut, for kinds with one.
@@ -52,8 +52,8 @@ class MixedDraws:
     """u of N images, mixed with N(0, I); row i is a function of the seed and i.
 
     Arguments:
-        evaluation: gives seed and device.
-        u: from q, `(N, D)`, on the CPU.
+        evaluation: has the seed and the device.
+        u: inferred u, `(N, D)`, on the CPU.
     """
 
     def __init__(self, evaluation: Evaluation, u: Tensor) -> None:

@@ -102,8 +102,8 @@ class _Measure:
     """Measures images against undamaged ones, in one extractor.
 
     Arguments:
-        evaluation: is told of the progress.
-        extractor: of the features.
+        evaluation: shows the progress.
+        extractor: extractor of the features.
         whole: the undamaged images, in batches.
     """
 
@@ -182,8 +182,8 @@ class _Parts:
         """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1].
 
         Arguments:
-            what: is computed of them, for those who follow the analysis.
-            places: in the split.
+            what: name of the measurement, for the progress display.
+            places: positions in the split.
         """
         for start, rows in self.evaluation.batches(what, len(places)):
             yield self.images.read(places[start : start + rows])

@@ -1,4 +1,4 @@
-"""The way from the root to the prior: what each stage, or level of noise, adds."""
+"""Measure draws after each stage or noise level, from the root to the prior."""
 
 from __future__ import annotations
 

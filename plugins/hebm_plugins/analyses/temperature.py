@@ -1,4 +1,4 @@
-"""Temperature: the same draws, nearer to the mode of the latents and further from it."""
+"""Temperature: the same draws with u scaled by τ, towards the mode of the latents or away from it."""
 
 from __future__ import annotations
 
