@@ -1,10 +1,10 @@
-"""Hold rows of a table against rows that were measured before: is a difference more than noise?
+"""Compare rows of a table with committed rows, and test which differences exceed noise.
 
 The noise of a mean over n ≥ 2 seeds is v = max(s²/n, Σ e²/n²), with the standard deviation s over seeds and the
-standard errors e of the single numbers. A single seed tells nothing of the spread of training: its noise is
-max(s², e²) with the s of the other side, and e² alone if both sides have one seed. With t = |difference| / √(v + v')
-and Welch's degrees of freedom each number has a p-value; Holm's procedure over all numbers marks those that differ,
-such that the chance of any mark is at most 5 % where nothing has changed.
+standard errors e of the single numbers. A single seed has no spread over training runs: its noise is max(s², e²) with
+the s of the other side, or e² if both sides have one seed. With t = |difference| / √(v + v') and Welch's degrees of
+freedom each number gets a p-value. Holm's procedure over all numbers marks significant differences. If nothing has
+changed, the probability of any mark is at most 5 %.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hebm.report.variants import is_judged
 from hebm.store.changes import differing
 
 LEVEL = 0.05
-"""The chance of any mark where nothing has changed."""
+"""Probability of any mark if nothing has changed."""
 
 _DRAWN = ("chain_steps", "start_proposals", "after")
 
@@ -37,7 +37,7 @@ class Noise(NamedTuple):
 
     Arguments:
         deviation: its standard deviation.
-        freedom: degrees of freedom of Student's t; infinite if standard errors alone decide.
+        freedom: degrees of freedom of Student's t; infinite if the noise comes from standard errors alone.
     """
 
     deviation: float
@@ -46,15 +46,15 @@ class Noise(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Judged:
-    """A number of a row next to the committed one.
+    """A new number of a row compared with the committed one.
 
     Arguments:
         row: the row's name.
         new: the new number.
-        committed: the number that it is held against.
-        reasons: a line for each condition in which they differ; then they are not comparable.
-        noise: of the difference; None if unknown.
-        outside: whether the difference is more than noise; None if that is unknown, or not comparable.
+        committed: the committed number.
+        reasons: one line for each condition that differs, which makes the numbers not comparable.
+        noise: noise of the difference; None if unknown.
+        outside: whether the difference exceeds noise; None if unknown or not comparable.
     """
 
     row: str
@@ -66,26 +66,26 @@ class Judged:
 
     @property
     def difference(self) -> float:
-        """Return new − committed, of the means."""
+        """Return the difference of the means, new − committed."""
         return self.new.measurement.value - self.committed.measurement.value
 
     @property
     def half(self) -> float | None:
-        """Return half the length of the 95 % interval of the difference; None if unknown."""
+        """Return half the width of the difference's 95 % interval; None if unknown."""
         if self.noise is None:
             return None
         return self.noise.deviation * float(stats.t.ppf(0.975, self.noise.freedom))
 
     @property
     def p_value(self) -> float:
-        """Return the probability of such a difference, or a greater one, if there were only noise."""
+        """Return the p-value: the probability of a difference at least this large from noise alone."""
         if self.noise is None or not self.noise.deviation:
             return float(self.difference == 0)
         return 2 * float(stats.t.sf(abs(self.difference) / self.noise.deviation, self.noise.freedom))
 
     @property
     def verdict(self) -> str:
-        """Say in words whether the difference is more than noise."""
+        """Return in words whether the difference exceeds noise."""
         if self.reasons:
             return "not comparable"
         if self.outside is None:
@@ -94,7 +94,7 @@ class Judged:
         return f"outside noise: {'better' if better else 'worse'}" if self.outside else "within noise"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for programs; numbers are means over seeds."""
+        """Return the comparison in JSON types. Numbers are means over seeds."""
         keys = dict(zip(("name", "kind", "part", "extractor"), self.new.measurement.key, strict=True))
         numbers = {"new": self.new.measurement.value, "committed": self.committed.measurement.value}
         outcome = {"difference": self.difference, "half": self.half, "outside": self.outside, "verdict": self.verdict}
@@ -103,11 +103,11 @@ class Judged:
 
 @attrs.frozen(eq=False, repr=False)
 class Against:
-    """New rows held against committed ones; `print` shows a row for each number.
+    """New rows compared with committed ones. `print` shows one row per number.
 
     Arguments:
-        numbers: of all rows that both have.
-        notes: rows that only one side has, and settings that differ.
+        numbers: the numbers of all rows that both sides have.
+        notes: notes on rows that only one side has, and on settings that differ.
     """
 
     numbers: tuple[Judged, ...]
@@ -115,12 +115,12 @@ class Against:
 
     @property
     def outside(self) -> tuple[Judged, ...]:
-        """Return the numbers that differ by more than noise."""
+        """Return the numbers whose difference exceeds noise."""
         return tuple(number for number in self.numbers if number.outside)
 
     @property
     def not_comparable(self) -> tuple[str, ...]:
-        """Return a line for each condition that keeps numbers from being compared, with the numbers."""
+        """Return one line per condition that makes numbers not comparable, with these numbers."""
         found: dict[str, list[str]] = {}
         for number in self.numbers:
             for reason in number.reasons:
@@ -129,7 +129,7 @@ class Against:
 
     @property
     def table(self) -> Table:
-        """A row for each number: new, committed, difference with its 95 % interval, verdict."""
+        """Return a table with one row per number: new, committed, difference with its 95 % interval, verdict."""
         header = ("row", "number", "new", "committed", "difference,\n95 % interval", "verdict")
         rows = [
             (n.row, _title(n.new.measurement, self._columns), _cell(n.new), _cell(n.committed), _shown(n), n.verdict)
@@ -139,7 +139,7 @@ class Against:
 
     @property
     def summary(self) -> str:
-        """Say how many numbers differ by more than noise."""
+        """Return a sentence with the number of differences that exceed noise."""
         judged = [number for number in self.numbers if number.outside is not None]
         others = len(self.numbers) - len(judged)
         said = f"{len(self.outside)} of {len(judged)} numbers are outside noise"
@@ -155,12 +155,12 @@ class Against:
 
 
 def held_against(new: Sequence[Row], committed: Sequence[Row], anyway: bool = False) -> Against:
-    """Hold rows against committed rows of the same names, in every number that tells good priors from bad ones.
+    """Compare rows with committed rows of the same names, in every number that ranks priors.
 
     Arguments:
-        new: the rows that were measured now.
-        committed: the rows that were measured before.
-        anyway: judge numbers although they were measured under different conditions.
+        new: the new rows.
+        committed: the committed rows.
+        anyway: compare numbers even if their conditions differ.
 
     Raises `ConfigError` if they have no row in common.
     """
@@ -168,7 +168,7 @@ def held_against(new: Sequence[Row], committed: Sequence[Row], anyway: bool = Fa
     pairs = [(row, known[row.name]) for row in new if row.name in known]
     if not pairs:
         names = ", ".join(row.name for row in new), ", ".join(known)
-        raise ConfigError(f"none of the rows {names[0]} is among those committed: {names[1]}; rows are told by name")
+        raise ConfigError(f"none of the rows {names[0]} is among those committed: {names[1]}; rows are matched by name")
     numbers = [number for pair in pairs for number in _numbers(*pair, anyway)]
     notes = [f"{row.name} is not among the committed rows" for row in new if row.name not in known]
     notes += [f"{name} is committed, and not among these rows" for name in known if name not in {r.name for r in new}]
@@ -190,7 +190,7 @@ def _numbers(row: Row, old: Row, anyway: bool) -> list[Judged]:
 
 
 def _judged(row: Row) -> dict[Key, Figure]:
-    """Return the numbers of a row that tell good priors from bad ones, by their keys."""
+    """Return the numbers of a row that rank priors, by their keys."""
     return {f.measurement.key: f for f in row.figures if is_judged(f.measurement) and f.measurement.found}
 
 
@@ -213,7 +213,7 @@ def _reasons(new: dict[str, str], committed: dict[str, str]) -> tuple[str, ...]:
 
 
 def _changes(row: Row, old: Row) -> list[str]:
-    """Return the settings of training and drawing that differ, as "key: committed → new"."""
+    """Return the differing settings of training and drawing as "key: committed → new"."""
     drawn = ({key: side.conditions.get(key) for key in _DRAWN} for side in (old, row))
     return [*differing(old.configuration, row.configuration), *differing(*drawn)]
 
@@ -222,7 +222,7 @@ def _changes(row: Row, old: Row) -> list[str]:
 
 
 def noise(new: Figure, committed: Figure) -> Noise | None:
-    """Return the noise of the difference of two means; None if neither has seeds or standard errors that tell it."""
+    """Return the noise of the difference of two means; None without several seeds or standard errors."""
     spreads = [figure.sd for figure in (new, committed) if figure.sd is not None]
     if not spreads:
         errors = new.errors[0], committed.errors[0]
@@ -236,7 +236,7 @@ def noise(new: Figure, committed: Figure) -> Noise | None:
 
 
 def _variance(figure: Figure, other: float) -> float:
-    """Return the variance of a mean; of a single seed that of its number, with the spread of the other side."""
+    """Return the variance of a mean over seeds. For a single seed, use the standard deviation `other`."""
     n, known = len(figure.values), [error for error in figure.errors if error is not None]
     of_errors = statistics.fmean(error**2 for error in known) / n if known else 0.0
     return max((other if figure.sd is None else figure.sd) ** 2 / n, of_errors)
@@ -245,7 +245,7 @@ def _variance(figure: Figure, other: float) -> float:
 def _marked(numbers: Sequence[Judged]) -> list[Judged]:
     """Mark the numbers outside noise by Holm's procedure.
 
-    From the smallest on, the k-th of m p-values must be at most 0.05/(m − k + 1).
+    The k-th smallest of m p-values must be at most 0.05/(m − k + 1), as must all smaller ones.
     """
     judged = sorted((n for n in numbers if n.noise is not None), key=lambda number: number.p_value)
     outside: set[int] = set()

@@ -1,4 +1,4 @@
-"""Watching a prior's chains: diagnostics of every step, states of a few."""
+"""Record a prior's chains: diagnostics of every step, and states at a few steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_POINTS = 240
 
 
 class Recorder:
-    """An observer that keeps every step's diagnostics, and u after evenly spaced steps.
+    """An observer that records the diagnostics of every step, and u after evenly spaced steps.
 
-    Chains that a draw runs one after another are shown as one: their steps are counted on.
+    Consecutive chains of a draw are shown as one, with steps numbered through.
 
     Arguments:
-        lengths: steps of each chain by its transition's name, in order.
-        states: how many states to keep between start and end.
+        lengths: number of steps of each chain by its transition's name, in order.
+        states: number of states to keep between start and end.
     """
 
     def __init__(self, lengths: Mapping[str, int], states: int) -> None:
@@ -34,7 +34,7 @@ class Recorder:
         self._wanted = set(evenly(self.length + 1, states + 2)[1:-1])
 
     def __call__(self, name: str, step: int, state: Any, info: Info) -> None:
-        """Keep this step's diagnostics, and perhaps u `(B, D)`."""
+        """Record this step's diagnostics, and u `(B, D)` if the step is one of the selected ones."""
         self.trace(name, step, state, info)
         done = self._before[name] + step + 1
         if done in self._wanted:
@@ -46,17 +46,17 @@ class Recorder:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Return at most `most` of the indices 0 … count − 1, evenly spaced, both ends among them."""
+    """Return at most `most` evenly spaced indices of 0 … count − 1, including both ends."""
     if count <= most:
         return list(range(count))
     return torch.linspace(0, count - 1, most).round().long().tolist()
 
 
 def summary(recorder: Recorder, states: Sequence[tuple[int, Tensor]], tilts: Sequence[Tensor]) -> ChainData:
-    """Return what the report shows of the chains.
+    """Return the chain data that the report shows.
 
     Arguments:
-        recorder: saw them.
+        recorder: the observer that recorded the chains.
         states: (steps done, u) from start to end.
         tilts: f of each state, `(B,)`; empty for a prior without a tilt.
     """
@@ -76,7 +76,7 @@ def summary(recorder: Recorder, states: Sequence[tuple[int, Tensor]], tilts: Seq
 
 
 def band(steps: list[int], rows: Sequence[Tensor]) -> Band:
-    """Return mean and 10 to 90 % band over the finite values of each row `(B,)`; NaN where there are none."""
+    """Return mean and 10 to 90 % band over the finite values of each row `(B,)`; NaN for a row without any."""
     values = torch.stack(list(rows)).double().cpu()
     values = values.masked_fill(~values.isfinite(), torch.nan)
     low, high = values.nanquantile(torch.tensor([0.1, 0.9], dtype=torch.float64), dim=1)

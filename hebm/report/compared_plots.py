@@ -1,4 +1,4 @@
-"""Draws plots that runs have in common (`hebm.analysis.compared_plot`)."""
+"""Draw the plots that several runs share (`hebm.analysis.compared_plot`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hebm.report.panels import COLOURS, literal
 
 _STYLES = ("-", "--", ":", "-.")
 _FEW = 30
-"""Points that are marked one by one."""
+"""Largest number of points that are drawn with markers."""
 
 
 def by_title(runs: Mapping[str, Sequence[Plot]]) -> dict[str, dict[str, Plot]]:
-    """Return the plots of each title by the name of their run."""
+    """Return the plots by title, then by name of the run."""
     found: dict[str, dict[str, Plot]] = {}
     for name, plots in runs.items():
         for plot in plots:
@@ -27,9 +27,9 @@ def by_title(runs: Mapping[str, Sequence[Plot]]) -> dict[str, dict[str, Plot]]:
 
 
 def draw_plot(axes: Axes, plots: Mapping[str, Plot]) -> None:
-    """Draw the plots of one title by the names of their runs, which are left out where there is one run.
+    """Draw the plots of one title. The legend omits the name of a single run.
 
-    One run has a colour for each curve; several have a colour each, and a line style for each curve.
+    A single run has one colour per curve. Several runs have one colour per run and one line style per curve.
     """
     first, alone = next(iter(plots.values())), len(plots) == 1
     labels = list(dict.fromkeys(curve.label for plot in plots.values() for curve in plot.curves))
@@ -62,7 +62,7 @@ def _curve(axes: Axes, curve: Curve, label: str, colour: str, style: str) -> Non
 
 
 def _levels(plots: Mapping[str, Plot]) -> dict[str, list[float]]:
-    """Return the different values of each level."""
+    """Return the distinct values of each level."""
     found: dict[str, list[float]] = {}
     for plot in plots.values():
         for label, value in plot.levels.items():
@@ -72,7 +72,7 @@ def _levels(plots: Mapping[str, Plot]) -> dict[str, list[float]]:
 
 
 def _level(axes: Axes, label: str, values: Sequence[float]) -> None:
-    """Draw level lines, and name the highest."""
+    """Draw horizontal lines, and label the highest."""
     for value in values:
         axes.axhline(value, color="#999999", lw=0.8, ls=(0, (4, 3)))
     place = axes.get_yaxis_transform()

@@ -1,4 +1,4 @@
-"""Runs next to each other: what each is, which numbers may be compared, and tables for programs."""
+"""Compare runs: describe them, check which numbers are comparable, and make tables for programs."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import StoredRun, read_run
 
 FACTS = ("run", "data", "backbone", "prior", "scheme", "seed")
-"""The first columns: what a run is."""
+"""Names of the first columns, which describe the run."""
 
 _NO_PART = ("name", "seed", "run", "evaluate")
 _DRAWS = ("chain_steps", "start_proposals", "after")
-"""Conditions of an evaluation that change what is drawn; others only change how it is measured."""
+"""Conditions of an evaluation that change the draws. Others only change how draws are measured."""
 
 _MADE_WITH = ("hebm", "plugins", "torch", "python", "platform", "hardware")
-"""Entries of the manifest that say what trained a run."""
+"""Entries of the manifest with versions and hardware of the training."""
 
 _UNKNOWN = TrainingSeconds(None, None)
 
 
 @attrs.frozen(eq=False)
 class Run:
-    """A run as it is compared.
+    """A run in a comparison.
 
     Arguments:
-        folder: where it is.
+        folder: the run folder.
         config: its resolved configuration, as a table.
-        results: what evaluation found.
-        data: its data set's fingerprint, as text.
-        plots: what its analyses have for a plot of several runs.
-        experiment: what the runs of several seeds have in common, as text.
-        backbone: the path of the run that trained its backbone, as text.
-        taken: the seconds that training took.
-        evaluation: the name of the evaluation whose results these are; "" for that of metrics.json.
-        made_with: the versions and the machine that trained it.
+        results: results of the evaluation.
+        data: fingerprint of its data set, as text.
+        plots: plots of its analyses that several runs share.
+        experiment: the configuration without the parts that depend on the seed, as text.
+        backbone: path of the run that trained its backbone, as text.
+        taken: training time.
+        evaluation: name of the evaluation; "" for that of metrics.json.
+        made_with: versions and hardware of the training.
     """
 
     folder: RunFolder
@@ -68,17 +68,17 @@ class Run:
 
     @property
     def folder_name(self) -> str:
-        """The name of its folder."""
+        """The name of the folder."""
         return self.folder.path.resolve().name
 
     @property
     def name(self) -> str:
-        """The name of its folder, and that of the evaluation if it has one."""
+        """The name of the folder, followed by the name of the evaluation if it has one."""
         return ", ".join(filter(None, (self.folder_name, self.evaluation)))
 
     @property
     def variant(self) -> str:
-        """What the runs of several seeds have in common, and how their draws were made, as text."""
+        """The experiment without the seed, and the conditions of its draws, as text. Equal for runs of one variant."""
         drawn = {key: self.results.conditions.get(key) for key in _DRAWS}
         return json.dumps([self.experiment, self.evaluation, drawn])
 
@@ -94,7 +94,7 @@ class Run:
         return *self.results.measurements, Measurement("chain-steps", steps, "chain steps"), *taken
 
     def find(self, column: Measurement) -> Measurement | None:
-        """Return the run's measurement with the same key as another run's; None if there is no number."""
+        """Return the run's measurement with the same key as another run's; None if it is undefined or missing."""
         return next((found for found in self.measurements if found.key == column.key and found.found), None)
 
     def facts(self) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class Run:
         return self.name, *what.values(), shown(self.config.get("seed"))
 
     def conditions(self, measurement: Measurement) -> dict[str, str]:
-        """Return what must be equal for another run's number to mean the same as this one, as text by name."""
+        """Return the conditions, as text by name, under which another run's number is comparable with this one."""
         found = {key: str(value) for key, value in self.results.conditions_of(measurement).items()}
         return {**found, "unit": measurement.unit, "data fingerprint": self.data}
 
@@ -129,13 +129,13 @@ def compared(folder: RunFolder) -> Run:
 
 
 def named_evaluations(run: Run) -> list[Run]:
-    """Return the run as each of its evaluations with a name measured it."""
+    """Return the run once for each of its named evaluations."""
     found = read_run(run.folder.path).evaluations
     return [attrs.evolve(run, results=results, evaluation=name, plots=()) for name, results in found.items()]
 
 
 def _origin(run: StoredRun) -> StoredRun | None:
-    """Return the run that the backbone was taken from; None if there is none, or its folder cannot be read."""
+    """Return the run that trained the backbone; None if it is the same run, or its folder cannot be read."""
     try:
         return None if run.backbone_from is None else read_run(run.backbone_from)
     except HebmError:
@@ -159,7 +159,7 @@ def _without_seed(run: StoredRun) -> dict[str, Any]:
 
 
 def _with_defaults(run: StoredRun) -> Mapping[str, Any]:
-    """Return the configuration with the defaults of keys that are newer than the run; as it is if it cannot be read."""
+    """Return the configuration with defaults for keys that are newer than the run; unchanged if it cannot be read."""
     try:
         return tomllib.loads(dumps(run.written))
     except HebmError:
@@ -170,7 +170,7 @@ def _with_defaults(run: StoredRun) -> Mapping[str, Any]:
 
 
 def differing_conditions(runs: Sequence[Run]) -> list[str]:
-    """Return a line for each condition in which numbers of the same name differ, with the values of all runs."""
+    """Return one line per condition in which numbers of the same name differ, with the values of all runs."""
     found: dict[str, list[str]] = {}
     for column in columns(runs, details=True):
         for line in _differing(runs, column):
@@ -187,7 +187,7 @@ def _differing(runs: Sequence[Run], column: Measurement) -> list[str]:
 
 
 def _unequal(having: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
-    """Return a line for each condition that has several values, with the value of each run."""
+    """Return one line per condition with several values, with the value of each run."""
     lines = []
     for name in dict.fromkeys(name for _, conditions in having for name in conditions):
         values = [(run, conditions.get(name, "none")) for run, conditions in having]
@@ -197,19 +197,19 @@ def _unequal(having: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
 
 
 def _short(value: str) -> str:
-    """Return text with the beginnings of its hashes."""
+    """Shorten the hashes in a text."""
     return re.sub(r"[0-9a-f]{64}", lambda found: f"{found[0][:12]}…", value)
 
 
 def require_comparable(runs: Sequence[Run]) -> None:
-    """Raise `ConfigError` with every condition in which the runs' numbers differ."""
+    """Raise `ConfigError` with all conditions in which the runs' numbers differ."""
     differing = differing_conditions(runs)
     if differing:
         listed = "".join(f"\n  {line}" for line in differing)
         raise ConfigError(
             f"these numbers cannot be compared:{listed}\n"
-            "evaluate and analyse the runs alike (hebm evaluate RUN --set evaluate.samples=…, hebm analyse), or show "
-            "them with --anyway (anyway=True in Python)"
+            "evaluate and analyse the runs with the same settings (hebm evaluate RUN --set evaluate.samples=…, hebm "
+            "analyse), or show them with --anyway (anyway=True in Python)"
         )
 
 
@@ -217,11 +217,11 @@ def require_comparable(runs: Sequence[Run]) -> None:
 
 
 def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
-    """Return a measurement for each column: all that some run has a number for, grouped by name.
+    """Return one measurement per column: all that at least one run has, grouped by name.
 
     Arguments:
-        runs: in the order of the rows.
-        details: whether details get columns too.
+        runs: the runs in the order of rows.
+        details: whether to include details.
     """
     of_metrics = [found for run in runs for found in run.results.measurements]
     every = [*of_metrics, *(found for run in runs for found in run.measurements)]
@@ -237,7 +237,7 @@ def columns(runs: Sequence[Run], details: bool = False) -> list[Measurement]:
 
 
 def exact_table(runs: Sequence[Run]) -> Table:
-    """Make a row for each run with numbers in full, details too; columns are named "name.kind.part.extractor"."""
+    """Return one row per run with unrounded numbers and details. Columns are named "name.kind.part.extractor"."""
     header, rows = list(FACTS), [list(run.facts()) for run in runs]
     for column in columns(runs, details=True):
         found = [run.find(column) for run in runs]
@@ -251,7 +251,7 @@ def exact_table(runs: Sequence[Run]) -> Table:
 
 
 def as_plain(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return everything about the runs as plain JSON values, one mapping for each run."""
+    """Return all data of the runs in JSON types, one mapping per run."""
     return [
         {
             **dict(zip(FACTS, run.facts(), strict=True)),

@@ -1,4 +1,4 @@
-"""A comparison as a file, or a folder of rows: page, picture, text, table or data, by the ending of its name."""
+"""Write a comparison as a page, picture, text, table, data or folder of rows, by the ending of the path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hebm.store.durable import replace_file, reporting
 
 
 def as_page(runs: Sequence[Run], baseline: str | None = None) -> str:
-    """Write a page that needs no other file: table, differences and picture."""
+    """Return a self-contained page with table, differences and picture."""
     chosen = columns(runs)
     return rendered(
         "comparison.html.jinja",
@@ -37,7 +37,7 @@ def as_page(runs: Sequence[Run], baseline: str | None = None) -> str:
 
 
 def write_comparison(runs: Sequence[Run], path: Path, baseline: str | None = None) -> None:
-    """Write a comparison in the format of the file's ending, `.measurements` for a folder with a file for each variant.
+    """Write a comparison in the format of the path's ending. `.measurements` is a folder with one file per variant.
 
     Raises `ConfigError` for another ending or baseline, and for rows whose runs were measured differently.
     """

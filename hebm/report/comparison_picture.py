@@ -1,4 +1,4 @@
-"""The picture of a comparison: draws, bars of every result, and plots that runs have in common."""
+"""Draw the picture of a comparison: samples, bars of all results, and the plots that runs share."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LOSSES_ACROSS = 2
 
 
 def picture(runs: Sequence[Run]) -> Figure:
-    """Draw samples of each run's prior after the first run's data, bars of results about learned priors, and plots.
+    """Draw samples, bars and plots of several runs.
 
-    A plot is drawn where an analysis of some run has its data, with lines of each such run; and below, the loss of each
-    phase of training.
+    The samples start with the first run's data. Bars show results of learned priors. Plots of analyses have the curves
+    of every run that has them. The last plots show the loss of each phase of training.
     """
     grids = [
         (KINDS[DATA].title, _grid(runs[0], DATA)),
@@ -66,7 +66,7 @@ def _plots(runs: Sequence[Run]) -> dict[str, dict[str, Plot]]:
 
 
 def _losses(run: Run) -> list[Plot]:
-    """Return a plot of the loss of each phase that the run trained."""
+    """Return one loss plot per phase that the run trained."""
     if run.evaluation:  # the row of the run itself has them
         return []
     found = phase_losses(MetricsLog(run.folder.metrics_log).read())
@@ -86,7 +86,7 @@ def _all_losses(part: Any, losses: dict[str, dict[str, Plot]]) -> None:
 
 
 def _bar_groups(runs: Sequence[Run]) -> list[list[Measurement]]:
-    """Return the columns of each result of learned priors in each extractor, in the order of the kinds."""
+    """Return the columns of each result that includes learned priors, by extractor, in the order of kinds."""
     found: dict[tuple[str, str], list[Measurement]] = {}
     for column in columns(runs):
         if column.kind is not None and not column.part:
@@ -129,7 +129,7 @@ def _all_bars(part: Any, groups: Sequence[Sequence[Measurement]], down: int, run
 
 
 def _bars(axes: Axes, group: Sequence[Measurement], runs: Sequence[Run]) -> None:
-    """Bars of one result: a row for each run, a bar for each kind, with standard errors where they are known."""
+    """Draw bars of one result: a row per run and a bar per kind, with known standard errors."""
     height = 0.8 / len(group)
     for i, column in enumerate(group):
         found = [(row, run.find(column)) for row, run in enumerate(runs)]

@@ -1,4 +1,4 @@
-"""The table of a comparison: sorted rows, means over seeds, the best marked, differences from a baseline."""
+"""Make the table of a comparison: sorted rows, means over seeds, best numbers, differences from a baseline."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hebm.report.numbers import measured, with_deviation, with_interval
 from hebm.report.variants import Variant, baseline_called, difference, is_judged, ordered, variants
 
 NUMBERS_FROM = len(FACTS) - 1
-"""The first column whose cells stand on the right."""
+"""Index of the first right-aligned column."""
 
 LEGEND = "* the best of its column; † the learned prior does not beat the control."
 
 
 @attrs.frozen
 class ComparedTable(Table):
-    """A row for each run, and below them mean ± standard deviation of runs that differ only in their seed.
+    """A table with one row per run, followed by mean ± standard deviation of runs that differ only in their seed.
 
     Arguments:
-        first_lines: what must be read before the table: which learned priors do not beat the control.
+        first_lines: lines above the table that name learned priors that do not beat the control.
         best: row and column of the best number of each column.
         below: rows of priors that do not beat the control.
-        differences: paired differences from the baseline, a row for each other variant; None without a baseline.
-        words: how many columns at the left have words.
+        differences: paired differences from the baseline, one row per other variant; None without a baseline.
+        words: number of text columns at the left.
     """
 
     first_lines: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class ComparedTable(Table):
     words: int = NUMBERS_FROM
 
     def marked(self, stars: bool = True) -> list[tuple[str, ...]]:
-        """Return the rows with a dagger at names of priors below the control, and a star at the best numbers.
+        """Return the rows with a dagger at priors that do not beat the control, and a star at the best numbers.
 
         Arguments:
             stars: False where the best numbers are shown in another way.
@@ -56,14 +56,14 @@ class ComparedTable(Table):
 def table(
     runs: Sequence[Run], chosen: Sequence[Measurement] | None = None, baseline: str | None = None
 ) -> ComparedTable:
-    """Make the table, the best variants of the main measure first.
+    """Return the table, with the best variants by the main measure first.
 
     A column's head has two lines: the title; the kind of images and, where there are several, the extractor.
 
     Arguments:
-        runs: to compare.
-        chosen: the columns; all but details if left out.
-        baseline: the name of a run or variant to take differences from.
+        runs: the runs to compare.
+        chosen: the columns; None for all but details.
+        baseline: name of the run or variant from which differences are taken.
 
     Raises `ConfigError` for an unknown baseline.
     """
@@ -100,7 +100,7 @@ def _mean_row(variant: Variant, chosen: Sequence[Measurement]) -> tuple[str, ...
 
 
 def mean_cell(variant: Variant, column: Measurement) -> str:
-    """Write the mean over seeds ± standard deviation; the number of one run ± its standard error."""
+    """Format the mean over seeds ± standard deviation, or the number of a single run ± its standard error."""
     values = variant.values(column)
     if len(variant.runs) == 1 or len(values) < len(variant.runs):
         return _cell(variant.mean(column))
@@ -108,7 +108,7 @@ def mean_cell(variant: Variant, column: Measurement) -> str:
 
 
 def best_of(found: Sequence[Variant], chosen: Sequence[Measurement]) -> list[tuple[Variant, int]]:
-    """Return the best variant of each column by its mean, with the column's number; equally good ones all."""
+    """Return the best variants of each column by their mean, with the column's number. Ties are all included."""
     best: list[tuple[Variant, int]] = []
     for k, column in enumerate(chosen):
         means = [(variant, mean.value) for variant in found if (mean := variant.mean(column)) is not None]
@@ -123,7 +123,7 @@ def best_of(found: Sequence[Variant], chosen: Sequence[Measurement]) -> list[tup
 
 
 def differences(found: Sequence[Variant], baseline: str, chosen: Sequence[Measurement]) -> Table:
-    """Make a row for each variant but the baseline: mean of paired differences and 95 % interval of each number."""
+    """Return one row per variant except the baseline: mean paired difference and 95 % interval of each number."""
     own = baseline_called(baseline, found)
     judged = [column for column in chosen if is_judged(column)]
     rows = [
@@ -148,7 +148,7 @@ def _difference(variant: Variant, baseline: Variant, column: Measurement) -> str
 
 
 def variant_table(runs: Sequence[Run]) -> ComparedTable:
-    """Make a row for each variant: what tells variants apart, and numbers about the prior as mean ± deviation."""
+    """Return one row per variant: the settings that differ, and numbers about the prior as mean ± deviation."""
     chosen = [column for column in columns(runs) if is_judged(column) or (column.name == "seconds" and column.part)]
     found = ordered(variants(runs), chosen)
     facts = [variant.runs[0].facts() for variant in found]

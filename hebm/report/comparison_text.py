@@ -1,4 +1,4 @@
-"""A comparison as text: for terminals, Markdown, LaTeX, and CSV and JSON for programs."""
+"""Write a comparison as text for terminals, as Markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def as_text(cells: ComparedTable) -> str:
-    """Align columns by spaces, numbers to the right; long heads take several lines.
+    """Return the table with columns aligned by spaces and numbers to the right. Long heads take several lines.
 
     The first lines name learned priors that do not beat the control.
     """
@@ -61,7 +61,7 @@ def as_text(cells: ComparedTable) -> str:
 
 
 def aligned(header: Sequence[str], body: Sequence[Sequence[str]], words: int) -> str:
-    """Return a table with aligned columns, the first ones to the left."""
+    """Return a table with aligned columns, the first `words` of them to the left and the others to the right."""
     heads = [[line for part in cell.split("\n") for line in _wrapped(part)] for cell in header]
     height = max(map(len, heads))
     lines = [[""] * (height - len(head)) + head for head in heads]
@@ -78,7 +78,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def as_markdown(cells: ComparedTable) -> str:
-    """Write a table in Markdown, the best numbers in bold."""
+    """Return the table in Markdown, with the best numbers in bold."""
     bold = [
         [f"**{cell}**" if (i, k) in cells.best else cell for k, cell in enumerate(row)]
         for i, row in enumerate(cells.marked(stars=False))
@@ -98,7 +98,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) 
 
 
 def as_tex(cells: ComparedTable) -> str:
-    r"""Write a `tabular` for LaTeX with `\usepackage{booktabs}`, the best numbers in bold."""
+    r"""Return a `tabular` for LaTeX with `\usepackage{booktabs}`, with the best numbers in bold."""
     lines = [f"% {printable(line)}" for line in cells.first_lines]
     lines += [rf"\begin{{tabular}}{{{'l' * cells.words}{'r' * (len(cells.header) - cells.words)}}}", r"\toprule"]
     heads = [[tex(part) for part in cell.split("\n")] for cell in cells.header]
@@ -113,7 +113,7 @@ def as_tex(cells: ComparedTable) -> str:
 
 
 def tex(text: str) -> str:
-    r"""Return text for LaTeX.
+    r"""Escape text for LaTeX.
 
     Example:
         >>> print(tex("77.9 ± 1.2 %"))
@@ -123,21 +123,21 @@ def tex(text: str) -> str:
 
 
 def as_csv(cells: Table) -> str:
-    """Write comma-separated values, for programs."""
+    """Return the table as comma-separated values."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([cells.header, *cells.rows])
     return buffer.getvalue()
 
 
 def as_json(runs: Sequence[Run], baseline: str | None = None) -> str:
-    """Write `as_records` as JSON."""
+    """Return the records of `as_records` as JSON text."""
     return json.dumps(as_records(runs, baseline), indent=2, allow_nan=False) + "\n"
 
 
 def as_records(runs: Sequence[Run], baseline: str | None = None) -> list[dict[str, Any]]:
-    """Return every measurement of every run with its conditions, for programs: a mapping for each run.
+    """Return one mapping per run with all of its measurements and their conditions.
 
-    Each run has the name of its variant, and its variant's paired differences where there is a baseline.
+    Each mapping has the name of the run's variant and, with a baseline, the variant's paired differences.
     """
     found, judged = variants(runs), [column for column in columns(runs) if is_judged(column)]
     own = None if baseline is None else baseline_called(baseline, found)

@@ -1,4 +1,4 @@
-"""Whether a learned prior is better than the control in which nothing is learned, whatever was measured."""
+"""Check whether a learned prior beats the control, in which nothing is learned."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hebm.report.numbers import measured
 
 
 def below_control(results: Results) -> list[str]:
-    """Say of each extractor in which the learned prior does not beat the control that it does not.
+    """Return one line for each extractor in which the learned prior does not beat the control.
 
-    The first result that both have a number for decides. Of a run whose prior is the Gaussian one nothing is said.
+    The comparison uses the first result that both have. A run whose prior is the Gaussian one gets no line.
     """
     mains = [group for group in groups(results, detail=False) if _pairs(group)]
     pairs = _pairs(mains[0]) if mains else []
@@ -24,7 +24,7 @@ def below_control(results: Results) -> list[str]:
 
 
 def _pairs(group: Group) -> list[tuple[Measurement, Measurement]]:
-    """Return the learned prior's and the control's number in each extractor, where there are both."""
+    """Return the numbers of the learned prior and the control in each extractor that has both."""
     if group.first.better is None:
         return []
     found = [{m.kind: m for m in part.measurements if m.found and not m.part} for part in group.by_extractor()]
@@ -36,7 +36,7 @@ def _beats(prior: Measurement, control: Measurement) -> bool:
 
 
 def _learned(results: Results, extractor: str) -> bool:
-    """Whether some number of the prior differs from the Gaussian prior's: a root has the very same draws."""
+    """Return whether any number of the prior differs from the Gaussian prior's. A root has identical draws."""
     for own in results.measurements:
         gaussian = results.get(own.name, GAUSSIAN, own.part, extractor)
         if own.kind == PRIOR and own.extractor == extractor and own.found and gaussian is not None and gaussian.found:

@@ -1,4 +1,4 @@
-"""Training curves from `metrics.jsonl`: a panel for each figure of each phase."""
+"""Draw training curves from `metrics.jsonl`, with one panel per group of metrics of each phase."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _BOOKKEEPING = ("phase", "step", "total_step")
 
 @attrs.frozen
 class PhaseCurves:
-    """One phase of training.
+    """The curves of one phase of training.
 
     Arguments:
-        name: of the phase.
-        steps: how many it has done.
+        name: name of the phase.
+        steps: number of steps done.
         panels: its curves.
-        constant: plots that never changed, with their value: no curve is drawn of them.
+        constant: values of metrics that never changed, which have no curve.
     """
 
     name: str
@@ -34,7 +34,7 @@ class PhaseCurves:
 
 
 def training_curves(records: Sequence[Mapping[str, Any]]) -> list[PhaseCurves]:
-    """The curves of each phase, in the order of training."""
+    """Return the curves of each phase in the order of training."""
     names = list(dict.fromkeys(str(record.get("phase", "training")) for record in records))
     return [_phase(name, [r for r in records if str(r.get("phase", "training")) == name]) for name in names]
 
@@ -62,7 +62,7 @@ def _phase(name: str, records: Sequence[Mapping[str, Any]]) -> PhaseCurves:
 
 
 def _of_layers(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]]) -> list[Panel]:
-    """Draw a quantity of each layer over time, as lines or, of many layers, as a map; and where it is at the end."""
+    """Draw a quantity of each layer over time, as lines or (for many layers) as a heat map, and its last values."""
     title = f"{title.partition(' layer')[0]} layers"
     over_time = (curves if len(lines) <= _MOST_LINES else heat)(title, lines)
     last = {name: values[-1] for name, (_, values) in lines.items()}
@@ -70,7 +70,7 @@ def _of_layers(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]]) -
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The plots that are numbers, the loss first; null stands for what was not finite."""
+    """Return the names of metrics that are numbers, with the loss first. null stands for a non-finite value."""
     found = dict.fromkeys(key for record in records for key, value in record.items() if _is_figure(key, value))
     return sorted(found, key=lambda key: key != "loss")
 
@@ -84,7 +84,7 @@ def _number(value: Any) -> float | None:
 
 
 def _families(keys: Sequence[str]) -> list[list[str]]:
-    """Group plots that share their first word: f_positive with f_negative, and loss with validation_loss."""
+    """Group metrics that share their first word, such as f_positive and f_negative, and loss with validation_loss."""
     families: dict[str, list[str]] = {}
     for key in keys:
         families.setdefault(_family(key), []).append(key)
@@ -97,7 +97,7 @@ def _family(key: str) -> str:
 
 
 def _common(keys: Sequence[str]) -> list[str]:
-    """The words that all names of a family begin with."""
+    """Return the words that all names of a family begin with."""
     split = [key.split("_") for key in keys]
     shared = []
     for words in zip(*split, strict=False):
@@ -116,13 +116,13 @@ def _label(key: str, keys: Sequence[str]) -> str:
 
 
 def thinned(steps: Sequence[int], values: Numbers) -> tuple[list[int], Numbers]:
-    """At most `_MOST_POINTS` points: means over runs of equal length, each at its last step; None where all are."""
+    """Thin to at most `_MOST_POINTS` points: means over spans of equal length, each placed at its last step."""
     size = -(-len(steps) // _MOST_POINTS)
     starts = range(0, len(steps), size)
     return [steps[min(s + size, len(steps)) - 1] for s in starts], [_mean(values[s : s + size]) for s in starts]
 
 
 def _mean(values: Numbers) -> float | None:
-    """Of a run with a missing value None: a divergence is not averaged away."""
+    """Return the mean, or None if a value is missing, so that a divergence stays visible."""
     found = [value for value in values if value is not None]
     return sum(found) / len(found) if len(found) == len(values) else None

@@ -1,4 +1,4 @@
-"""Grids of images as PNG files: small images enlarged by a whole factor, so that every pixel is seen as it is."""
+"""Write grids of images as PNG files. Small images are enlarged by a whole factor, which keeps pixels sharp."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hebm.pixel_levels import to_pixels
 from hebm.store.durable import replace_file, reporting
 
 SMALLEST = 32
-"""Least side of an image in a grid, in pixels of the PNG."""
+"""Smallest side of an image in a grid, in pixels of the PNG."""
 
 _GAP = 2
 _BROKEN = (214, 39, 40)
 
 
 def grid(images: Tensor, columns: int = 8) -> Image.Image:
-    """Draw images `(N, C, H, W)` in [−1, 1] as one picture, row by row; values outside the range are cut off.
+    """Draw images `(N, C, H, W)` in [−1, 1] as one picture, row by row. Values outside the range are clipped.
 
-    An image with a NaN or an infinity is a red tile: it is never passed over.
+    An image with a NaN or an infinity becomes a red tile.
     """
     return Image.fromarray(tiled(images.detach().float().cpu(), columns).permute(1, 2, 0).numpy())
 
@@ -38,12 +38,12 @@ def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
 
 
 def save_strip(frames: Sequence[Tensor], path: Path) -> None:
-    """Write chains step by step: row i is chain i, column k is `frames[k]`, `(N, C, H, W)` in [−1, 1]."""
+    """Write a grid with chain i in row i and `frames[k]`, `(N, C, H, W)` in [−1, 1], in column k."""
     save_grid(torch.stack(list(frames), dim=1).flatten(0, 1), path, len(frames))
 
 
 def tiled(images: Tensor, columns: int) -> Tensor:
-    """The picture of a grid, uint8 `(3, height, width)`, of images `(N, C, H, W)` in [−1, 1]; the gaps are white."""
+    """Return the grid of images `(N, C, H, W)` in [−1, 1] as uint8 `(3, height, width)`, with white gaps."""
     tiles = enlarged(_coloured(images))
     columns = max(1, min(columns, len(tiles)))
     height, width = (side + _GAP for side in tiles.shape[2:])
@@ -59,9 +59,9 @@ def grid_size(n: int, sides: Sequence[int], columns: int = 8) -> tuple[int, int]
     """Return the width and height, in pixels, of the picture that `grid` draws.
 
     Arguments:
-        n: how many images.
-        sides: (H, W) of each.
-        columns: images per row.
+        n: number of images.
+        sides: (H, W) of each image.
+        columns: number of images per row.
 
     Example:
         >>> grid_size(9, (28, 28))
@@ -73,13 +73,13 @@ def grid_size(n: int, sides: Sequence[int], columns: int = 8) -> tuple[int, int]
 
 
 def enlarged(pixels: Tensor) -> Tensor:
-    """Images `(N, C, H, W)`, each pixel repeated as often as makes the shorter side at least `SMALLEST`."""
+    """Enlarge images `(N, C, H, W)` by repeating pixels until the shorter side is at least `SMALLEST`."""
     factor = _factor(pixels.shape[2:])
     return pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
 def _factor(sides: Sequence[int]) -> int:
-    """Return how often each pixel of an image with these sides is repeated."""
+    """Return how often to repeat each pixel of an image with these sides."""
     return max(1, -(-SMALLEST // min(sides)))
 
 

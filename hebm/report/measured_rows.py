@@ -1,4 +1,4 @@
-"""Rows of a table as files: what a variant's runs measured, one JSON file for each variant.
+"""Read and write rows of a results table: one JSON file per variant with the measurements of its runs.
 
 {"schema": 1, "name": "priors-mnist-joint", "seeds": [0, 1, 2], "data": "mnist", "prior": "joint", …,
  "measurements": [{"name": "nll", "kind": "prior", "mean": 8.9, "sd": 0.3, "values": [8.6, 8.9, 9.2],
@@ -7,7 +7,7 @@
  "data_fingerprint": {"train": "…"}, "seconds": {"backbone": [91.2, …], "prior": [180.1, …]},
  "made_with": [{"hebm": "0.1.0", "torch": "2.9.0", "hardware": {"cpus": 2, "gpus": []}, …}], "configuration": {…}}
 
-A value is null where a run has no number; mean and sd are null unless all runs have one, sd also for a single run.
+A value is null if a run lacks the number; mean and sd are then null too. sd is also null for a single run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Values = tuple[float | None, ...]
 
 SCHEMA = 1
 ENDING = ".measurements"
-"""Ending of the name of a folder with a file for each variant."""
+"""Ending of the name of a folder with one file per variant."""
 
 _NO_FIGURES = ("chain-steps", "seconds")
 _OF_RUNS = ("seed", "versions")
@@ -48,9 +48,9 @@ class Figure:
     """A number of a row.
 
     Arguments:
-        measurement: what it is; its value is the mean over runs, NaN unless all have a number.
-        values: the number of each run; None where there is none.
-        errors: their standard errors; None where unknown.
+        measurement: the measurement, whose value is the mean over runs; NaN unless all runs have a number.
+        values: the number of each run; None for a run without one.
+        errors: standard error of each number; None if unknown.
     """
 
     measurement: Measurement
@@ -59,12 +59,12 @@ class Figure:
 
     @property
     def sd(self) -> float | None:
-        """Return the standard deviation over runs; None for a single run, or if one has no number."""
+        """Return the standard deviation over runs; None for a single run, or if a run has no number."""
         known = [value for value in self.values if value is not None]
         return statistics.stdev(known) if len(known) == len(self.values) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a file has of it."""
+        """Return the number's entry in the file."""
         found = without(self.measurement.to_json(), _OF_NUMBER)
         numbers = {"mean": self.measurement.value, "sd": self.sd, "values": self.values, "errors": self.errors}
         return {**found, **numbers}
@@ -72,18 +72,18 @@ class Figure:
 
 @attrs.frozen(eq=False, slots=False)
 class Row:
-    """What the runs of a variant measured.
+    """The measurements of a variant's runs.
 
     Arguments:
-        name: what the names of its runs have in common.
+        name: common part of the names of its runs.
         facts: data, backbone, prior and scheme, by name.
-        seeds: of its runs.
+        seeds: seeds of its runs.
         figures: its numbers, without details.
-        conditions: of its evaluations, as in `metrics.json`.
-        data_fingerprint: of its data set.
-        seconds: that training took, of each run, by part.
+        conditions: conditions of its evaluations, as in `metrics.json`.
+        data_fingerprint: fingerprint of its data set.
+        seconds: training time of each run, by part.
         made_with: versions and machines.
-        configuration: the tables that decide the weights, without the seed.
+        configuration: the tables that the weights depend on, without the seed.
     """
 
     name: str
@@ -102,13 +102,13 @@ class Row:
         return Results(tuple(figure.measurement for figure in self.figures), self.conditions)
 
     def required(self, measurement: Measurement) -> dict[str, str]:
-        """Return what must be equal for another row's number to mean the same as this one, as text by name."""
+        """Return the conditions, as text by name, under which another row's number is comparable with this one."""
         found = {key: str(value) for key, value in self.results.conditions_of(measurement).items()}
         fingerprint = json.dumps(self.data_fingerprint, sort_keys=True)
         return {**found, "unit": measurement.unit, "data fingerprint": fingerprint}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of its file."""
+        """Return the content of the row's file."""
         found = {
             "schema": SCHEMA,
             "name": self.name,
@@ -125,7 +125,7 @@ class Row:
 
 
 def rows_of(runs: Sequence[Run]) -> tuple[Row, ...]:
-    """Make a row for each variant.
+    """Return one row per variant.
 
     Raises `ConfigError` if the runs of a variant were measured differently.
     """
@@ -136,7 +136,9 @@ def _row(variant: Variant) -> Row:
     runs = sorted(variant.runs, key=lambda run: run.config.get("seed") or 0)
     if differing := differing_conditions(runs):
         listed = "".join(f"\n  {line}" for line in differing)
-        raise ConfigError(f"{variant.name}: its runs were measured differently, evaluate them alike:{listed}")
+        raise ConfigError(
+            f"{variant.name}: its runs were measured differently; evaluate them with the same settings:{listed}"
+        )
     first = runs[0]
     return Row(
         variant.row_name,
@@ -152,7 +154,7 @@ def _row(variant: Variant) -> Row:
 
 
 def _different(found: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Leave out mappings that are equal to one before."""
+    """Return the mappings without duplicates."""
     return tuple({json.dumps(one, sort_keys=True): one for one in found}.values())
 
 
@@ -169,12 +171,12 @@ def _of_values(measurement: Measurement, values: Values, errors: Values) -> Figu
 
 
 def _configuration(experiment: str) -> dict[str, Any]:
-    """Return the tables that decide the weights, without where images are."""
+    """Return the tables that the weights depend on, without the places of images."""
     return _without_places(only(json.loads(experiment or "{}"), TRAINING_KEYS))
 
 
 def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out where images are, also in the configuration of the run that the backbone is from."""
+    """Remove the places of images, also from the configuration of the run that trained the backbone."""
     own = tuple(key.removeprefix("data.") for key in FREE_KEYS)
     found = {key: _without_places(value) if isinstance(value, dict) else value for key, value in table.items()}
     return {**found, "data": without(found["data"], own)} if isinstance(found.get("data"), dict) else found
@@ -184,9 +186,10 @@ def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_rows(runs: Sequence[Run], folder: Path) -> None:
-    """Write a file for each variant into a folder; files of other variants stay.
+    """Write one file per variant into a folder. Files of other variants stay.
 
-    Raises `ConfigError` if runs of a variant were measured differently, `CheckpointError` if it cannot be written.
+    Raises `ConfigError` if runs of a variant were measured differently, and `CheckpointError` if a file cannot be
+    written.
     """
     rows = rows_of(runs)
     with reporting(f"write {folder}"):
@@ -197,9 +200,9 @@ def write_rows(runs: Sequence[Run], folder: Path) -> None:
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read a file of a row, or all those of a folder, in alphabetical order.
+    """Read the file of a row, or all files of a folder in alphabetical order.
 
-    Raises `ConfigError` if there are none, `CheckpointError` for a file of another shape.
+    Raises `ConfigError` if no file is found, and `CheckpointError` for a malformed file.
     """
     with reporting(f"read {path}"):
         files = [file for file in listed(path) if file.match("*.json")] if path.is_dir() else [path]
@@ -228,7 +231,7 @@ class _Entry:
 
 @attrs.frozen
 class _File:
-    """What the file of a row holds."""
+    """The shape of a row's file."""
 
     schema: int
     name: str

@@ -1,4 +1,4 @@
-"""The measurements of a run, grouped for pages, terminals and comparisons, whatever metrics they are from."""
+"""Group the measurements of a run for pages, terminals and comparisons, regardless of their metrics."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hebm.report.numbers import ARROWS, measured, percent, shown, significant, u
 
 K = TypeVar("K")
 WITH = "measured with"
-"""Head of the column of conditions, which is a table's last one."""
+"""Heading of the column of conditions, which is the last one of a table."""
 
 
 @attrs.frozen
 class Table:
-    """Cells as text: a header, then rows that start with their name."""
+    """A table of text. Each row starts with its name."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def spans(self) -> list[int]:
-        """Return how many rows the last cell of each row covers: equal ones in a row are shown once, 0 is covered."""
+        """Return how many rows the last cell of each row spans. Equal cells are merged; covered ones get 0."""
         found: list[int] = []
         for _, same in itertools.groupby(self.rows, key=lambda row: row[-1]):
             covered = len(list(same))
@@ -36,24 +36,24 @@ class Table:
 
 @attrs.frozen
 class Group:
-    """The measurements of one name, in their metric's order: they differ in kind, part and extractor."""
+    """The measurements of one name in their metric's order. They differ in kind, part and extractor."""
 
     measurements: tuple[Measurement, ...]
 
     @property
     def first(self) -> Measurement:
-        """The measurement that title, unit and direction are taken from."""
+        """The measurement whose title, unit and direction represent the group."""
         return self.measurements[0]
 
     @property
     def heading(self) -> str:
-        """The title, an arrow towards the better values, and the unit."""
+        """The title, an arrow for the better direction, and the unit."""
         unit = unit_of(self.first)
         return " ".join(filter(None, (self.first.title, ARROWS[self.first.better], f"({unit})" if unit else "")))
 
     @property
     def main(self) -> Measurement:
-        """The measurement of the learned prior, else the first one."""
+        """The measurement of the learned prior, or else the first one."""
         return next((found for found in self.measurements if found.kind == PRIOR), self.first)
 
     def by_extractor(self) -> list[Group]:
@@ -73,7 +73,9 @@ def _grouped(measurements: Iterable[Measurement], key: Callable[[Measurement], K
 
 
 def label(found: Measurement, among: Iterable[Measurement]) -> str:
-    """Return what tells a measurement from others of its name and kind: its part; its extractor, if there are several.
+    """Return the label that distinguishes a measurement from others of its name and kind: part and extractor.
+
+    The extractor is omitted if all share it.
 
     Arguments:
         found: the measurement.
@@ -84,7 +86,7 @@ def label(found: Measurement, among: Iterable[Measurement]) -> str:
 
 
 def head(found: Measurement, among: Iterable[Measurement]) -> str:
-    """Return what a measurement is, as the head of a column: the title; then kind, part and extractor.
+    """Return a column heading for a measurement: the title, then kind, part and extractor.
 
     Arguments:
         found: the measurement.
@@ -95,11 +97,11 @@ def head(found: Measurement, among: Iterable[Measurement]) -> str:
 
 
 def groups(results: Results, detail: bool | None = None) -> list[Group]:
-    """Group the measurements by name: those with a summary first, otherwise in the metrics' order.
+    """Group the measurements by name. Groups with a summary come first, the others in the metrics' order.
 
     Arguments:
-        results: of a run.
-        detail: True for details alone, False for all others, None for both.
+        results: the results of a run.
+        detail: True for details only, False for all others, None for both.
     """
     chosen = [found for found in results.measurements if detail is None or found.detail == detail]
     found = _grouped(chosen, lambda measurement: measurement.name).values()
@@ -111,12 +113,12 @@ def groups(results: Results, detail: bool | None = None) -> list[Group]:
 
 @attrs.frozen
 class Card:
-    """One result at a glance.
+    """A highlighted result at the top of the page.
 
     Arguments:
-        number: of the main measurement.
-        title: what it is.
-        learned: whether the number is about the learned prior.
+        number: number of the main measurement.
+        title: its title.
+        learned: whether the number describes the learned prior.
         others: (kind, number) of the other kinds of images.
     """
 
@@ -127,14 +129,14 @@ class Card:
 
 
 def cards(results: Results) -> list[Card]:
-    """Make a card for each number that is about the learned prior or has a summary, one for each extractor."""
+    """Return cards for the results that describe the learned prior or have a summary, one per extractor."""
     mains = [(group, group.main) for group in _of_one_extractor(results) if not group.main.part]
     chosen = [group for group, main in mains if main.summary or (main.kind == PRIOR and main.found)]
     return [_card(group, label(group.main, results.measurements)) for group in chosen]
 
 
 def _of_one_extractor(results: Results) -> list[Group]:
-    """Return the groups but for details, each split by extractor."""
+    """Return the groups without details, each split by extractor."""
     return [part for group in groups(results, detail=False) for part in group.by_extractor()]
 
 
@@ -153,11 +155,11 @@ def _kind_title(kind: str | None) -> str:
 
 
 def by_kind(results: Results, detail: bool) -> Table:
-    """Make a row for each result about images, and a column for each kind of them.
+    """Return one row per result about images, with one column per kind of images.
 
     Arguments:
-        results: of a run.
-        detail: True for details alone, False for all others.
+        results: the results of a run.
+        detail: True for details only, False for all others.
     """
     rows = [row for row in _rows(results, detail) if row.first.kind is not None]
     kinds = [kind for kind in KINDS if any(kind in row.by_kind() for row in rows)]
@@ -166,7 +168,7 @@ def by_kind(results: Results, detail: bool) -> Table:
 
 
 def others(results: Results, detail: bool) -> Table:
-    """Make a row for each result that is not about a set of images. Arguments as for `by_kind`."""
+    """Return one row per result that does not describe a set of images. Arguments as for `by_kind`."""
     rows = [row for row in _rows(results, detail) if row.first.kind is None]
     return _without_empty_end(
         ("", "", WITH), [(_name(row), measured(row.first), measured_with(results, row)) for row in rows]
@@ -174,7 +176,7 @@ def others(results: Results, detail: bool) -> Table:
 
 
 def _rows(results: Results, detail: bool) -> list[Group]:
-    """Return a group for each name, part and extractor, those with a kind apart from those without."""
+    """Return one group per name, part and extractor. Measurements with and without a kind are separate groups."""
     found: list[Group] = []
     for group in groups(results, detail):
         found += _grouped(group.measurements, lambda m: (m.part, m.extractor, m.kind is None)).values()
@@ -191,18 +193,18 @@ def _cells(row: Group, kinds: Sequence[str]) -> list[str]:
 
 
 def _without_empty_end(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Leave the last column out if it is empty."""
+    """Return the table without its last column if that is empty."""
     end = None if any(row[-1] for row in rows) else -1
     return Table(tuple(header[:end]), tuple(tuple(row[:end]) for row in rows))
 
 
 def summaries(results: Results) -> list[str]:
-    """Return the results in words, as the metrics wrote them."""
+    """Return the summaries that metrics wrote."""
     return [found.summary for found in results.measurements if found.summary]
 
 
 def notes(results: Results) -> list[tuple[str, str]]:
-    """Return (title, note) of everything that has a note; several kinds of images with the same note share one."""
+    """Return (title, note) of all measurements with a note. Kinds of images with the same note share one entry."""
     noted = [found for found in results.measurements if found.note]
     shared = _grouped(noted, lambda found: (found.title, found.part, found.note))
     return [(_title(same), same.first.note) for same in shared.values()]
@@ -214,7 +216,7 @@ def _title(same: Group) -> str:
 
 
 def notes_by_kind(results: Results) -> dict[str, str]:
-    """Return what stands next to the images of each kind: their value in the result that covers most kinds."""
+    """Return the note for the images of each kind: the kind's value in the result that covers most kinds."""
     found = [group for group in _of_one_extractor(results) if not group.first.part]
     most = max(found, key=lambda group: len(group.by_kind().keys() & KINDS.keys()), default=None)
     measurements = () if most is None else most.measurements
@@ -225,7 +227,7 @@ def notes_by_kind(results: Results) -> dict[str, str]:
 
 
 def own_conditions(results: Results, measurement: Measurement) -> dict[str, Scalar]:
-    """Return a measurement's own conditions; without its extractor if the whole evaluation used no other."""
+    """Return a measurement's own conditions, without the extractor if the evaluation used only one."""
     found = dict(measurement.conditions)
     if len(results.extractors) == 1:
         found.pop("extractor", None)
@@ -233,19 +235,19 @@ def own_conditions(results: Results, measurement: Measurement) -> dict[str, Scal
 
 
 def measured_with(results: Results, group: Group) -> str:
-    """Write the conditions of a group's measurements, equal ones once."""
+    """Format the conditions of a group's measurements without duplicates."""
     words = dict.fromkeys(in_words(own_conditions(results, found)) for found in group.measurements)
     return "; ".join(filter(None, words))
 
 
 def in_words(conditions: Mapping[str, Scalar]) -> str:
-    """Write conditions as "k 100, split test"."""
+    """Format conditions as "k 100, split test"."""
     texts = {key: f"{value:g}" if isinstance(value, float) else shown(value) for key, value in conditions.items()}
     return ", ".join(f"{key.replace('_', ' ')} {text}" for key, text in texts.items())
 
 
 def conditions_in_short(results: Results) -> str:
-    """Write what must stand next to every number."""
+    """Format the conditions that belong to every number."""
     c = results.conditions
     return (
         f"N = {shown(c.get('n'))}, against {shown(c.get('n_reference'))} images of split {c.get('split')}, "
@@ -255,12 +257,12 @@ def conditions_in_short(results: Results) -> str:
 
 
 def extractor_names(results: Results) -> str:
-    """Return the names of the extractors that were used."""
+    """Return the names of the extractors in use."""
     return ", ".join(str(used.get("name")) for used in results.extractors.values()) or "none"
 
 
 def conditions(results: Results) -> str:
-    """Write what the numbers must be read with, on one line."""
+    """Format all conditions of the results on one line."""
     c = results.conditions
     texts = [f"N = {shown(c.get('n'))} draws from each prior"]
     texts.append(f"reference: {shown(c.get('n_reference'))} images of split {c.get('split')}")
@@ -273,7 +275,7 @@ def conditions(results: Results) -> str:
 
 
 def extractor(used: Mapping[str, Any]) -> str:
-    """Write which features distances are in: the name, and the beginning of the weights' hash."""
+    """Format an extractor: its name, and the beginning of its weights' hash."""
     details = [f"sha256 {str(used['sha256'])[:12]}…"] if used.get("sha256") else []
     if isinstance(used.get("accuracy"), (int, float)):
         details.append(f"test accuracy {percent(used['accuracy'])}")

@@ -1,4 +1,4 @@
-"""The table that a notebook shows of a model."""
+"""Describe a model in an HTML table for notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hebm.interfaces import Backbone, PriorLearner
 
 
 def model_html(backbone: Backbone, prior: PriorLearner) -> str:
-    """Return a model's latent layers with their shapes, and the numbers of its parameters."""
+    """Return HTML tables of a model's latent layers with shapes, and of its numbers of parameters."""
     layout = backbone.layout
     layers = [(i, _shape(shape), _size(shape)) for i, shape in enumerate(layout.shapes)]
     context = (

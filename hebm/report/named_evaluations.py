@@ -1,4 +1,4 @@
-"""Evaluations with a name next to that of `metrics.json`, for the page of a run."""
+"""Tabulate named evaluations next to that of `metrics.json`, for the page of a run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hebm.report.metric_table import Table, head
 from hebm.report.numbers import measured, shown
 
 OWN = "metrics.json"
-"""Head of the column of the evaluation without a name."""
+"""Heading of the column of the unnamed evaluation."""
 
 _TOLD = ("n", "n_reference", "split", "decode", "chain_steps", "start_proposals", "after", "unfinished")
 
 
 def side_by_side(own: Results | None, named: Mapping[str, Results]) -> Table:
-    """Make a column for each evaluation, and a row for each condition that differs and for each measurement.
+    """Return a table with one column per evaluation, and one row per differing condition and per measurement.
 
-    Details are left out; so is everything where no evaluation has a name.
+    Details are left out. Without named evaluations the table is empty.
 
     Arguments:
-        own: the evaluation without a name.
-        named: the others, by name.
+        own: the unnamed evaluation; None if the run has none.
+        named: the named evaluations.
     """
     every = {**({} if own is None else {OWN: own}), **named}
     if not named:

@@ -1,4 +1,4 @@
-"""Formats numbers for tables, pages and terminals."""
+"""Format numbers for tables, pages and terminals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from hebm.evaluation.metric import SHARE, Measurement
 
 ARROWS = {None: "", "lower": "↓", "higher": "↑"}
-"""Marks the better direction of a measurement."""
+"""Symbols of the better direction of a measurement."""
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Write a number with three significant digits, whole numbers in full, a dash for None, NaN and infinities.
+    """Format a number with `digits` significant digits; whole numbers in full; a dash for None, NaN and infinities.
 
     Example:
         >>> [significant(x) for x in (0.012345, 12.0049, 12345.6, 10000, None)]
@@ -30,7 +30,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Write a share in per cent with one decimal; a dash for None.
+    """Format a share in per cent with one decimal; a dash for None, NaN and infinities.
 
     Example:
         >>> percent(0.8324)
@@ -40,7 +40,7 @@ def percent(value: float | None) -> str:
 
 
 def measured(measurement: Measurement, digits: int = 3) -> str:
-    """Write a measurement's value ± its standard error, a share in per cent, and no other unit; or "undefined".
+    """Format a measurement as value ± standard error without unit (shares in per cent), or as "undefined".
 
     Example:
         >>> measured(Measurement("nll", 81.234, "−log p(x)", error=0.3214))
@@ -54,7 +54,7 @@ def measured(measurement: Measurement, digits: int = 3) -> str:
 
 
 def with_deviation(value: float | None, deviation: float | None, unit: str, digits: int = 3) -> str:
-    """Write a number ± a deviation of the same unit, which only decides whether both are per cent; a dash for None."""
+    """Format a number ± a deviation; a dash for None. Both are in per cent if the unit is `SHARE`."""
     share = unit == SHARE
     text = percent(value) if share else significant(value, digits)
     if value is None or deviation is None or not math.isfinite(value):
@@ -63,7 +63,7 @@ def with_deviation(value: float | None, deviation: float | None, unit: str, digi
 
 
 def signed(value: float, unit: str) -> str:
-    """Write a difference with its sign; of shares in points of a per cent, without a unit.
+    """Format a difference with its sign and without a unit. Differences of shares are in percentage points.
 
     Example:
         >>> signed(0.125, SHARE), signed(-2.5, "nats")
@@ -74,7 +74,7 @@ def signed(value: float, unit: str) -> str:
 
 
 def with_interval(value: float, half: float | None, unit: str) -> str:
-    """Write a difference and its interval of value ± half, which may be unknown.
+    """Format a difference with its interval value ± half, or alone if `half` is None.
 
     Example:
         >>> with_interval(0.125, 0.05, SHARE), with_interval(2.5, None, "nats")
@@ -85,12 +85,12 @@ def with_interval(value: float, half: float | None, unit: str) -> str:
 
 
 def unit_of(measurement: Measurement) -> str:
-    """Return the unit to print next to a number; "" for a share, whose number has a per cent sign."""
+    """Return the unit to print after a number; "" for a share, whose number has a per cent sign."""
     return "" if measurement.unit == SHARE else measurement.unit
 
 
 def shown(value: Any) -> str:
-    """Write any entry of a JSON file for a table."""
+    """Format any entry of a JSON file for a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):

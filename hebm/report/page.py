@@ -1,4 +1,4 @@
-"""`report.html`: one page about one run that needs no other file, drawn from the run's folder alone."""
+"""Write `report.html`, a self-contained page about a run, from the files in the run's folder."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Picture:
     """An image on the page.
 
     Arguments:
-        title: above it.
-        note: a number that belongs to it.
+        title: title above the image.
+        note: a number or text next to it.
         source: its `data:` address.
         learned: whether it shows the learned prior.
     """
@@ -53,8 +53,9 @@ class Picture:
 def write_report(folder: RunFolder) -> Path:
     """Write the page of a run and return its path.
 
-    The page says what the folder does not have yet (an evaluation, images, a log). Raises `CheckpointError` if it is
-    not a run folder, or a file in it was changed or damaged.
+    The page says which parts are missing so far (an evaluation, images, a log).
+
+    Raises `CheckpointError` if this is not a run folder, or if a file in it was changed or damaged.
     """
     page = rendered("page.html.jinja", contents(folder))
     with reporting(f"write {folder.report}"):
@@ -63,7 +64,7 @@ def write_report(folder: RunFolder) -> Path:
 
 
 def rendered(template: str, contents: Mapping[str, Any]) -> str:
-    """Fill a template of this package; text from files is escaped, and what is not printable spelled out."""
+    """Fill a template of this package. Text is escaped, and unprintable characters are spelled out."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader,
@@ -82,7 +83,7 @@ def _printable(value: Any) -> Any:
 
 
 def contents(folder: RunFolder) -> dict[str, Any]:
-    """Return what the page's template is filled with."""
+    """Return the variables of the page's template."""
     run = read_run(folder.path)
     table, results, plots = run.contents.table, run.results, read_plots(folder.samples)
     found = results or Results()
@@ -122,7 +123,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
 
 
 def _tables(results: Results) -> list[tuple[str, metric_table.Table]]:
-    """The tables of measurements that have rows, each with its title."""
+    """Return the tables of measurements that have rows, with their titles."""
     tables = [
         ("Metrics", metric_table.by_kind(results, detail=False)),
         ("Other metrics", metric_table.others(results, detail=False)),
@@ -155,12 +156,12 @@ def _shown_by_metrics(folder: RunFolder, plots: Plots | None) -> list[Picture]:
 
 
 def picture_source(folder: RunFolder, name: str | None) -> str | None:
-    """Return a PNG in the folder of samples as a `data:` address, None if it does not exist."""
+    """Return a PNG in the folder of samples as a `data:` address; None if it does not exist."""
     return picture_address(folder.samples / Path(name).name, "hebm evaluate") if name else None
 
 
 def _previews(folder: RunFolder) -> list[Picture]:
-    """A few of the grids drawn during training, evenly spread."""
+    """Return a few evenly spaced grids from training."""
     with reporting(f"read {folder.samples}"):
         paths = [path for path in listed(folder.samples) if path.match("step-*.png") and path.stem[5:].isdigit()]
     stride = -(-len(paths) // _PREVIEWS) or 1
@@ -170,7 +171,7 @@ def _previews(folder: RunFolder) -> list[Picture]:
 
 
 def _backbone_curves(run: StoredRun) -> list[PhaseCurves]:
-    """Return the curves of the first phase of the run that the backbone was taken from; none if it is not there."""
+    """Return the curves of the first phase of the run that trained the backbone; none if its log is missing."""
     log = None if run.backbone_from is None else RunFolder(run.backbone_from).metrics_log
     return training_curves(MetricsLog(log).read())[:1] if log is not None and log.exists() else []
 
@@ -198,7 +199,7 @@ def _histogram(plots: Plots | None) -> Panel | None:
 
 
 def _sections(folder: RunFolder) -> list[tuple[Section, list[tuple[Illustration, str | None]]]]:
-    """What `hebm analyse` found: each section with its pictures and their addresses, None for a missing file."""
+    """Return the sections of `hebm analyse`, each with its pictures and their addresses (None for a missing file)."""
     return [
         (
             section,
@@ -216,7 +217,7 @@ def _illustration(folder: Path, picture: Illustration) -> str | None:
 
 
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Versions, machine and data fingerprint: a row each."""
+    """Return rows with versions, machine and data fingerprint."""
     plugins = {f"plugin {name}": version for name, version in (manifest.get("plugins") or {}).items()}
     hardware = manifest.get("hardware") or {}
     facts = {"hebm": manifest.get("hebm"), **plugins}

@@ -1,4 +1,4 @@
-"""Small plots as SVG, drawn on figure objects: no window, no pyplot, no backend chosen for the process."""
+"""Draw small plots as SVG on figure objects, without pyplot, windows, or a change of matplotlib's backend."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ _SIZE = (3.6, 2.5)
 
 @attrs.frozen
 class Panel:
-    """A plot for the page: its title, which is also its alternative text, and a `data:` address."""
+    """A plot for the page: a `data:` address, and a title that is also the alternative text."""
 
     title: str
     source: str
 
 
 def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel: str = "step") -> Panel:
-    """Draw lines (x, y) by name; None leaves a gap. The axis is logarithmic where all values are positive and span a
-    factor of 50.
+    """Draw lines (x, y) by name. None leaves a gap.
+
+    The y axis is logarithmic if all values are positive and span a factor of 50.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(title, xlabel)
@@ -64,7 +65,7 @@ def curves(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabe
 
 
 def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel: str = "step") -> Panel:
-    """Draw what `curves` draws for more lines than can be told apart: a row for each, the first on top."""
+    """Draw many lines as a heat map with one row per line, the first on top. Arguments as for `curves`."""
     names, steps = list(lines), next(iter(lines.values()))[0]
     values = np.array([_floats(y) for _, y in lines.values()])
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
@@ -77,7 +78,7 @@ def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel:
 
 
 def bars(title: str, values: Mapping[str, float | None], xlabel: str) -> Panel:
-    """Draw a bar for each number by name; None leaves a gap."""
+    """Draw one bar per number by name. None leaves a gap."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(title, xlabel)
         axes.bar(range(len(values)), _floats(list(values.values())), color=COLOURS[0])
@@ -119,14 +120,14 @@ def histogram(title: str, values: Mapping[str, Numbers], xlabel: str) -> Panel:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
+    """Return the content of a PNG file of a figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """Return content as a `data:` address, so that the page needs no other file."""
+    """Return content as a `data:` address, which makes the page self-contained."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -153,7 +154,7 @@ def _scale(axes: Axes, values: Sequence[float | None]) -> None:
 
 
 def _cut_start(axes: Axes, found: Sequence[float]) -> None:
-    """Leave a steep start off the scale where it would flatten everything after it, and say so in the plot."""
+    """Clip the y axis if a steep start would flatten the rest of the curve, and note this in the plot."""
     low, high = np.quantile(found, [0.02, 0.98])
     bottom, top = min(found), max(found)
     margin = 0.15 * (high - low)
@@ -181,6 +182,6 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 
 def literal(text: str) -> str:
-    """Return text that matplotlib draws as it is: not as mathematics, and in legends if it starts with "_", too."""
+    """Escape text so that matplotlib draws it literally: no mathematics, and no hidden legend entries ("_…")."""
     shown = printable(text, LINES).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown

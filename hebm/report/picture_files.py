@@ -1,4 +1,4 @@
-"""Pictures in a run's folder, as the page shows them."""
+"""Embed pictures of a run's folder in the page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hebm.store.durable import read_file, reporting
 
 
 def picture_address(path: Path, maker: str) -> str | None:
-    """Return a PNG as a `data:` address; None if it does not exist, which is a warning.
+    """Return a PNG as a `data:` address. If it does not exist, warn and return None.
 
     Arguments:
-        path: of the picture.
-        maker: the command that makes it again.
+        path: path of the picture.
+        maker: the command that creates it again.
 
     Raises `CheckpointError` for a file that cannot be read, is not a PNG, or differs from its own checksums.
     """

@@ -1,4 +1,4 @@
-"""Pictures of a run's images, for a notebook."""
+"""Compose pictures of a run's images for notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TITLE = 16
 
 
 def sample_pictures(folder: RunFolder) -> Image.Image | None:
-    """Return the grids that an evaluation drew, next to each other with their titles; None if there are none.
+    """Return the grids of an evaluation side by side with titles; None if it has no grid.
 
     Raises `HebmError` for a damaged picture.
     """
@@ -31,7 +31,7 @@ def sample_pictures(folder: RunFolder) -> Image.Image | None:
 
 
 def read_picture(path: Path) -> Image.Image | None:
-    """Read a picture of a run's samples in colour; None if it does not exist. Raises `HebmError` for a damaged one."""
+    """Read a picture in RGB; None if it does not exist. Raises `HebmError` if it is damaged."""
     try:
         if not path.is_file():
             return None
@@ -42,7 +42,7 @@ def read_picture(path: Path) -> Image.Image | None:
 
 
 def side_by_side(pictures: Mapping[str, Image.Image]) -> Image.Image:
-    """Return pictures in a row, each below its title."""
+    """Return the pictures in a row, each below its title."""
     width = sum(picture.width for picture in pictures.values()) + _GAP * (len(pictures) - 1)
     height = max(picture.height for picture in pictures.values()) + _TITLE
     whole = Image.new("RGB", (width, height), "white")

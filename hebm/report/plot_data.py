@@ -1,4 +1,4 @@
-"""What the report shows of a trained model, as plain numbers next to the images: the page is drawn from these alone."""
+"""The numbers and file names from which a run's page draws plots and grids, stored next to the images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hebm.store.json_shapes import damaged, read_json, shaped
 from hebm.store.own_sums import require_own_sum, without_sum, write_summed
 
 FILE = "plots.json"
-"""Its name in the run's folder of samples."""
+"""Name of the file in the run's folder of samples."""
 
 BY_CLASS = "classes"
 """Name of the grid of draws by class."""
 
 Numbers = list[float | None]
-"""None stands for what is not finite."""
+"""None stands for a value that is not finite."""
 
 
 @attrs.frozen
 class Band:
-    """A quantity along the chains: its mean, 10 % and 90 % quantile over the finite ones, after each of `steps`."""
+    """A quantity along the chains: mean, 10 % and 90 % quantile over finite values, after each of `steps`."""
 
     steps: list[int]
     mean: Numbers
@@ -36,14 +36,14 @@ class ChainData:
     """The short-run chain of the learned prior.
 
     Arguments:
-        length: transitions in all.
-        chains: how many the bands are taken over.
-        nonfinite: how many of them ended with a NaN or an infinity.
-        log_density: what the sampler climbs, up to a constant.
-        grad_norm: norm of its gradient in u, or None for samplers that use none.
-        f: the log tilt, or None for a prior that has none.
+        length: total number of steps.
+        chains: number of chains.
+        nonfinite: number of chains that ended with a NaN or an infinity.
+        log_density: the sampler's target log density, up to a constant.
+        grad_norm: norm of its gradient in u; None for samplers without gradients.
+        f: the log tilt; None for a prior without one.
         frames: steps of the strip's columns.
-        acceptance: mean rate, or None for unadjusted samplers.
+        acceptance: mean acceptance rate; None for unadjusted samplers.
     """
 
     length: int
@@ -61,9 +61,9 @@ class Shown:
     """A grid of images that a metric shows.
 
     Arguments:
-        file: its name in the folder of samples.
-        title: what it shows.
-        caption: how to read it.
+        file: file name in the folder of samples.
+        title: title of the grid.
+        caption: explanation of how to read it.
     """
 
     file: str
@@ -73,16 +73,15 @@ class Shown:
 
 @attrs.frozen
 class Plots:
-    """All that the report draws besides metrics and training curves.
+    """The data of the report besides metrics and training curves.
 
     Arguments:
         images: file names of grids by kind (`hebm.evaluation.kinds`), of "chain" and of "classes".
-        chain: None for a prior that runs no chain.
+        chain: the chain; None for a prior without chains.
         tilts: f of draws by kind; empty for a prior without a tilt.
-        single_layers: how many layers have an energy that sees nothing else (`hebm.single_layer_energies`); 0 if other
-            energies, or none, make up the prior.
+        single_layers: number of layers if each energy sees one layer only (`hebm.single_layer_energies`), or else 0.
         classes: the class of each row of the grid "classes"; empty for a prior that is not trained with labels.
-        shown: what metrics show.
+        shown: grids that metrics show.
     """
 
     images: dict[str, str]
@@ -93,14 +92,14 @@ class Plots:
     shown: tuple[Shown, ...] = ()
 
     def write(self, samples: Path) -> None:
-        """Write `plots.json` into the folder of samples. Raises `CheckpointError`."""
+        """Write `plots.json` into the folder of samples. Raises `CheckpointError` if it cannot be written."""
         write_summed(samples / FILE, attrs.asdict(self))
 
 
 def read_plots(samples: Path) -> Plots | None:
-    """Read the plots in a run's folder of samples, None before there are any.
+    """Read the plots in a run's folder of samples; None if they do not exist yet.
 
-    Raises `CheckpointError` with path and key for a file of another shape.
+    Raises `CheckpointError` with path and key if the file is malformed.
     """
     path, fix = samples / FILE, "make it again with hebm evaluate"
     with reporting(f"read {path}"):

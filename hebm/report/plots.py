@@ -1,6 +1,6 @@
-"""What the report shows of a trained model, computed once from the live model and kept in the run's samples.
+"""Compute the plots and grids of a run's page from the live model, and write them into the run's samples.
 
-The images are the first ones that the evaluation measures: the i-th has the same derived noise.
+The images are the first ones of the evaluation, drawn with the same noise.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from hebm.trained import TrainedModel
 
 _LARGE = 96
 _OF_METRIC = "metric-"
-"""How the files of pictures that metrics show begin."""
+"""Prefix of the files of pictures that metrics show."""
 _MOST_CLASSES = 20
 
 
 @attrs.frozen
 class PlotSettings:
-    """How much is shown.
+    """Sizes of plots and grids.
 
     Arguments:
-        draws: latents in a histogram.
-        columns: images in a row of a grid, which is square; half as many for images larger than 96 pixels.
-        chains: rows of the chain's strip.
-        frames: its columns.
-        rows: draws at a time, a multiple of the noise block and no fewer than a grid has.
+        draws: number of latents in a histogram.
+        columns: number of rows and columns of a grid; half of it for images larger than 96 pixels.
+        chains: number of rows in the strip of chains.
+        frames: number of columns in the strip of chains.
+        rows: draws per batch, a multiple of the noise block and at least the size of a grid.
     """
 
     draws: int = 512
@@ -54,7 +54,7 @@ class PlotSettings:
 
 
 def collect_from(evaluation: Evaluation, samples: Path, settings: PlotSettings | None = None) -> Plots:
-    """Compute the plots of an evaluated model, on this process alone. See `collect`."""
+    """Compute the plots of an evaluated model on this process alone (see `collect`)."""
     settings = settings or PlotSettings()
     images = EvenSubset(evaluation.splits[evaluation.settings.split], settings.draws)
     model = evaluation.model.changed(decoding="mean")
@@ -74,11 +74,11 @@ def collect(
 
     Arguments:
         model: the trained model.
-        batch: images of one split, as many as a histogram has draws.
-        samples: the folder.
-        settings: how much is shown.
-        classes: names of the images' classes, of each of which a prior that is trained with labels draws a row.
-        illustrations: what metrics show, by name.
+        batch: images of one split, one for each draw of a histogram.
+        samples: the folder of samples.
+        settings: sizes of plots and grids.
+        classes: names of the images' classes; a prior that is trained with labels draws a row of each.
+        illustrations: illustrations of metrics, by name.
 
     Raises `CheckpointError` if the folder cannot be written.
     """
@@ -153,7 +153,7 @@ class _Collector:
         return self.model.draw_root(rows, noise)
 
     def _of_classes(self, count: int) -> Tensor:
-        """Return a row of draws for each of the first classes, with the noise of the first draws of the prior."""
+        """Return a row of draws of each of the first classes, with the noise of the prior's first draws."""
         labels = torch.arange(count, device=self.batch.x.device).repeat_interleave(self._columns)
         request = attrs.evolve(self.model.request, labels=labels)
         return self.model.images(self.model.draw(len(labels), self.model.noise(PRIOR), request))
@@ -161,7 +161,7 @@ class _Collector:
     # ------------------------------------------------------------ the chain
 
     def _chain(self) -> tuple[Draw, ChainData | None]:
-        """Return the first draws of the prior, and what their chains did; None for a prior that runs none."""
+        """Return the first draws of the prior and the data of their chains; None for a prior without chains."""
         recorder = Recorder(self.model.chain_lengths, self.settings.frames - 2)
         watched = attrs.evolve(self.model.request, observe=recorder)
         found = dict(self.model.walk(self.settings.rows, self.model.noise(PRIOR), watched))

@@ -1,4 +1,4 @@
-"""Grids of samples during training, as a listener."""
+"""A listener that saves grids of samples during training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Previews(Listener):
     """Saves a grid of 64 samples whenever one is due.
 
     Arguments:
-        folder: for the grids.
-        say: told why a grid was not drawn.
+        folder: folder of the grids.
+        say: called with the reason if a grid could not be drawn.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
 
     def previewed(self, backbone: Backbone, prior: PriorLearner, total_step: int) -> None:
-        """Save a grid; if the chains diverge, say so and train on."""
+        """Save a grid. If chains diverge, report it and continue training."""
         try:
             images = Model(backbone, prior).sample(64)
         except NonFiniteError as error:

@@ -17,14 +17,14 @@ _BETTER = {None: "", "lower": " (lower is better)", "higher": " (higher is bette
 
 
 def metrics_table(name: str, results: Results, folder: RunFolder | None = None) -> str:
-    """Return every measurement as text, with what it must be read with.
+    """Return all measurements and their conditions as text.
 
-    A learned prior that does not beat its control is named first.
+    If the learned prior does not beat its control, the first line says so.
 
     Arguments:
-        name: of the run or of the images.
-        results: what was measured of them.
-        folder: of the run, to say where its page is; None for images that no run made.
+        name: name of the run or of the images.
+        results: the results.
+        folder: the run folder, for the path of the page; None for given images.
     """
     lines = [
         *below_control(results),
@@ -38,7 +38,7 @@ def metrics_table(name: str, results: Results, folder: RunFolder | None = None) 
 
 
 def _measurements(results: Results) -> list[str]:
-    """Yield the lines of each group, with a line of conditions where the next group has others."""
+    """Return the lines of each group, with a line of conditions after groups that share them."""
     lines: list[str] = []
     every = groups(results)
     for i, group in enumerate(every):
@@ -51,7 +51,7 @@ def _measurements(results: Results) -> list[str]:
 
 
 def _failures(results: Results, folder: RunFolder | None) -> list[str]:
-    """Return the metrics that failed, each with its reason and the command that tries again."""
+    """Return lines for the failed metrics, with reasons and the command that tries again."""
     lines: list[str] = []
     for failed in results.failures:
         first, *more = failed.reason.splitlines() or [""]
@@ -74,12 +74,12 @@ def _group(group: Group) -> list[str]:
 
 
 def _line(heading: str, shown: Group, group: Group) -> str:
-    """Return a heading and the number of each part and extractor as one line.
+    """Return one line with a heading and the number of each part and extractor.
 
     Arguments:
-        heading: of the line.
+        heading: heading of the line.
         shown: the measurements of the line.
-        group: all measurements of their name.
+        group: all measurements of the same name.
     """
     numbers = ", ".join(_number(found, label(found, group.measurements)) for found in shown.measurements)
     return f"{heading:<{_WIDTH}} {numbers} {unit_of(group.first)}".rstrip()

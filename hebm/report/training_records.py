@@ -1,4 +1,4 @@
-"""The log of a run's training, with a warning if a part of it is lost."""
+"""Read the log of a run's training, with a warning if a part of it is lost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hebm.stored_runs import StoredRun
 
 
 def training_records(run: StoredRun) -> list[dict[str, Any]]:
-    """Return the records of training. It is a warning if those of a finished run end before its last step.
+    """Return the records of training. Warn if the log of a finished run ends before its last step.
 
-    Raises `CheckpointError` for a log of another shape.
+    Raises `CheckpointError` for a malformed log.
     """
     log = run.folder.metrics_log
     records = MetricsLog(log).read()

@@ -1,4 +1,4 @@
-"""The seconds that training took, split into those of the backbone and those of the prior."""
+"""Split the training time of a run into that of the backbone and that of the prior."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hebm.store.metrics import STEP
 from hebm.stored_runs import StoredRun
 
 _RATE = "learning_rate_"
-"""Beginning of the key of a module's learning rate, which is logged while the module is trained."""
+"""Prefix of the key of a module's learning rate, which is logged while the module is trained."""
 
 
 class TrainingSeconds(NamedTuple):
-    """Seconds of training.
+    """Training time in seconds.
 
     Arguments:
-        backbone: in the run that trained it; None if unknown, or if both were trained at once.
-        prior: likewise.
+        backbone: time in the run that trained it; None if unknown, or if both were trained together.
+        prior: time of the prior; None likewise.
     """
 
     backbone: float | None
@@ -26,11 +26,11 @@ class TrainingSeconds(NamedTuple):
 
 
 def training_seconds(run: StoredRun, origin: StoredRun | None) -> TrainingSeconds:
-    """Split a run's seconds of training.
+    """Split a run's training time.
 
     Arguments:
-        run: trained its prior.
-        origin: the run that its backbone comes from; None if it trained its own.
+        run: the run that trained the prior.
+        origin: the run that trained the backbone; None if it is the same run or unknown.
     """
     own = _split(run)
     if run.backbone_from is None:
@@ -39,7 +39,7 @@ def training_seconds(run: StoredRun, origin: StoredRun | None) -> TrainingSecond
 
 
 def _split(run: StoredRun) -> TrainingSeconds:
-    """Divide what a run's training took in proportion to what its log says of each phase."""
+    """Divide a run's training time in proportion to the logged times of its phases."""
     logged = _logged(training_records(run))
     total = None if run.results is None else run.results.seconds_training
     if logged is None or "both" in logged:
@@ -50,7 +50,7 @@ def _split(run: StoredRun) -> TrainingSeconds:
 
 
 def _logged(records: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """Return the seconds of the backbone, of the prior and of both at once; None where the log does not say it."""
+    """Return the logged seconds of the backbone, of the prior and of both together; None if the log lacks speeds."""
     found: dict[str, float] = {}
     reached = 0
     for record in records:

@@ -1,4 +1,4 @@
-"""Variants: runs that differ only in their seed, and how they differ from a baseline run by run."""
+"""Group runs that differ only in their seed into variants, and compute paired differences from a baseline."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Variant:
     """Runs that differ only in their seed.
 
     Arguments:
-        runs: at least one, in the order in which they were given.
+        runs: at least one run, in the given order.
     """
 
     runs: tuple[Run, ...]
 
     @property
     def name(self) -> str:
-        """What the names of its runs begin with, without a seed at the end; of a single run its name."""
+        """The common beginning of its runs' names, without a seed at the end; the full name of a single run."""
         return self.row_name if len(self.runs) > 1 else self.runs[0].name
 
     @property
     def row_name(self) -> str:
-        """What the names of its runs begin with, without a seed at the end, also of a single run."""
+        """The common beginning of its runs' names, without a seed at the end, also for a single run."""
         first, *others = (run.folder_name for run in self.runs)
         seedless = {run.folder_name.removesuffix(f"-{run.config.get('seed')}") for run in self.runs}
         if len(seedless) == 1:
@@ -48,7 +48,7 @@ class Variant:
 
     @property
     def results(self) -> Results:
-        """Return the mean of each number that all its runs have; the results themselves where it has one run."""
+        """Return the mean of each number that all runs have; for a single run its results."""
         if len(self.runs) == 1:
             return self.runs[0].results
         return Results(tuple(found for m in self.runs[0].measurements if (found := self.mean(m)) is not None))
@@ -68,7 +68,7 @@ class Variant:
 
 
 def variants(runs: Sequence[Run]) -> list[Variant]:
-    """Group runs that differ only in their seed and were measured in an evaluation of the same name."""
+    """Group runs that differ only in their seed and belong to an evaluation of the same name."""
     same: dict[str, list[Run]] = {}
     for run in runs:
         same.setdefault(run.variant, []).append(run)
@@ -76,7 +76,7 @@ def variants(runs: Sequence[Run]) -> list[Variant]:
 
 
 def ordered(found: Sequence[Variant], columns: Sequence[Measurement]) -> list[Variant]:
-    """Sort variants by their mean of the main measure, the best first; those without it come last."""
+    """Sort variants by their mean of the main measure, the best first. Variants without it come last."""
     main = main_measure(columns)
     if main is None:
         return list(found)
@@ -95,12 +95,12 @@ def in_order(runs: Sequence[Run], columns: Sequence[Measurement]) -> list[Run]:
 
 
 def main_measure(columns: Sequence[Measurement]) -> Measurement | None:
-    """Return the first number about the learned prior that is better high or low, such as the gap closed."""
+    """Return the first number about the learned prior that has a better direction, such as the gap closed."""
     return next((c for c in columns if c.kind == PRIOR and c.better is not None and not c.part), None)
 
 
 def is_judged(column: Measurement) -> bool:
-    """Whether a variant can be the best one in a column: it has a direction, and is not about other images."""
+    """Return whether variants are ranked in a column: it has a better direction, and describes no other images."""
     return column.better is not None and column.kind in (PRIOR, None)
 
 
@@ -112,8 +112,8 @@ class Difference(NamedTuple):
 
     Arguments:
         mean: variant − baseline, over pairs.
-        half: half of the interval's length; None if unknown.
-        pairs: how many runs have a partner.
+        half: half of the interval's width; None if unknown.
+        pairs: number of pairs of runs.
     """
 
     mean: float
@@ -122,9 +122,9 @@ class Difference(NamedTuple):
 
 
 def baseline_called(name: str, found: Sequence[Variant]) -> Variant:
-    """Return the variant of this name, of this end of a name after a hyphen, or with a run of this name.
+    """Return the variant with this name, with a name that ends in "-NAME", or with a run of this name.
 
-    Raises `ConfigError` with the names that there are if it is none, or several.
+    Raises `ConfigError` with all names if no variant or several match.
     """
     exact = [v for v in found if name == v.name or name in (run.name for run in v.runs)]
     chosen = exact or [v for v in found if v.name.endswith(f"-{name}")]
@@ -136,11 +136,11 @@ def baseline_called(name: str, found: Sequence[Variant]) -> Variant:
 
 
 def difference(variant: Variant, baseline: Variant, column: Measurement) -> Difference | None:
-    """Return how a variant differs from the baseline in one number; None without pairs.
+    """Return the mean paired difference of a variant from the baseline in one number; None without pairs.
 
-    Runs on the same backbone are a pair, otherwise runs with the same seed. With several pairs the interval is that of
-    Student's t: d̄ ± t sd/√n with n − 1 degrees of freedom. Of one pair it follows from both standard errors, as if the
-    two runs shared nothing, so it is too wide where they share a backbone and images of the data.
+    Runs on the same backbone form a pair, or else runs with the same seed. With several pairs the interval is Student's
+    t: d̄ ± t sd/√n with n − 1 degrees of freedom. For one pair it follows from both standard errors, as if the runs were
+    independent. It is then too wide if they share a backbone or images of the data.
     """
     partners = [(run.find(column), other.find(column)) for run in variant.runs for other in _partner(run, baseline)]
     pairs = [(a, b) for a, b in partners if a is not None and b is not None]
@@ -161,7 +161,7 @@ def _half(differences: Sequence[float], first: Measurement, second: Measurement)
 
 
 def _partner(run: Run, baseline: Variant) -> list[Run]:
-    """Return the run of the baseline that is paired with a run, or nothing."""
+    """Return the run of the baseline that is paired with a run, or an empty list."""
     for key in (lambda r: r.backbone, lambda r: str(r.config.get("seed"))):
         found = [other for other in baseline.runs if key(other) and key(other) == key(run)]
         if len(found) == 1:

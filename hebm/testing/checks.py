@@ -1,4 +1,4 @@
-"""The checks of every kind of component, by name, and what each is called with."""
+"""The checks of every kind of component by name, and their arguments."""
 
 from __future__ import annotations
 
@@ -53,13 +53,14 @@ Check = Callable[..., None]
 
 @attrs.frozen(eq=False)
 class Given:
-    """What components are checked on; None where each kind has a small default.
+    """The subjects on which components are checked. None selects the small default of each kind.
 
     Arguments:
-        images: what a backbone is built for, an extractor loaded for, and a metric, scheme or analysis tried on.
-        layout: what an energy is built for.
-        levels: how many levels t an energy is built for.
-        backbone: what a prior is built for, and a metric, scheme or analysis tried on.
+        images: description of the images for which a backbone is built, an extractor loaded, and a metric, scheme or
+            analysis run.
+        layout: the layout for which an energy is built.
+        levels: number of levels t for which an energy is built.
+        backbone: the backbone for which a prior is built and a metric, scheme or analysis run.
     """
 
     images: ImageSpec | None = None
@@ -98,9 +99,9 @@ class Checks:
     """The checks of one kind of component.
 
     Arguments:
-        kind: the class that such components are instances of.
-        modules: where the checks are.
-        rest: what they are called with after the component.
+        kind: the class of such components.
+        modules: the modules with the checks.
+        rest: returns their arguments after the component.
     """
 
     kind: type
@@ -137,7 +138,7 @@ KINDS = (BACKBONE, ENERGY, PRIOR, SAMPLER, METRIC, DATASET, EXTRACTOR, SCHEME, A
 def kind_of(component: Any) -> Checks:
     """Return the checks of a component's kind.
 
-    Raises `ConformanceError` for what is neither a recipe of a group nor a command.
+    Raises `ConformanceError` if the component is neither a recipe of a group nor a command.
     """
     for checks in KINDS:
         if isinstance(component, checks.kind):
@@ -150,7 +151,7 @@ def kind_of(component: Any) -> Checks:
 
 
 def _checks(module: ModuleType) -> dict[str, Check]:
-    """Collect every `check_*` of a module, in order, by its name with dashes."""
+    """Collect every `check_*` function of a module in order, by its name with dashes."""
     found = {name: value for name, value in vars(module).items() if name.startswith("check_")}
     return {
         name.removeprefix("check_").replace("_", "-"): value

@@ -1,4 +1,4 @@
-"""The conformance kit: checks by name, cases for a test runner, all failures of a component at once."""
+"""The conformance kit: make cases of checks for a test runner, or run them and report all failures at once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from hebm.training.phases import SchemeRecipe
 
 @attrs.frozen
 class Case:
-    """One check of one component, to be called without arguments.
+    """One check of one component, called without arguments.
 
     Arguments:
-        name: of the check.
+        name: name of the check.
         check: the check.
-        arguments: what it is called with, the component first.
-        reason: why it is expected to fail; None if it is not.
+        arguments: arguments of the check, with the component first.
+        reason: the reason why it is expected to fail; None if it is expected to pass.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Case:
     reason: str | None = None
 
     def __call__(self) -> None:
-        """Run the check, expected to fail or not."""
+        """Run the check, whether or not it is expected to fail."""
         self.check(*self.arguments)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def subject(self) -> str:
-        """What the component is called: its class, or the module of a command's function."""
+        """The name of the component: its class, or the module of a command's function."""
         component = self.arguments[0]
         if isinstance(component, click.Command):
             return getattr(component.callback, "__module__", "").rpartition(".")[2] or str(component.name)
@@ -64,21 +64,21 @@ def cases(
     backbone: Backbone | None = None,
     expect_failure: Mapping[str, str] | None = None,
 ) -> list[Case]:
-    """Make a case of every check of a component's kind and, for a recipe, of every check of any recipe.
+    """Return one case for every check of a component's kind and, for a recipe, for every check of any recipe.
 
     Arguments:
         component: a recipe of any group (a sampler is its own recipe), or a click command.
-        images: what a backbone is built for, an extractor loaded for, and a metric, scheme or analysis tried on; small
-            grey ones when left out, with classes for all but a backbone.
-        layout: what an energy is built for.
-        levels: how many levels t an energy is built for.
-        backbone: what a prior is built for, and a metric, scheme or analysis tried on; a small reference backbone when
-            left out. A prior whose recipe has a field `root` is then also checked on one with a context, with a root
-            that draws it: the checks `context-…`.
+        images: description of the images for which a backbone is built, an extractor loaded, and a metric, scheme or
+            analysis run; None for small grey ones, with classes for all but a backbone.
+        layout: the layout for which an energy is built.
+        levels: number of levels t for which an energy is built.
+        backbone: the backbone for which a prior is built and a metric, scheme or analysis run; None for a small
+            reference backbone. A prior whose recipe has a field `root` is then also checked on a backbone with a
+            context, with a root that draws it: the checks `context-…`.
         expect_failure: reasons, by check, why a promise cannot be kept.
 
     Raises:
-        ConformanceError: the component is of no kind with checks, or `expect_failure` names no check of it.
+        ConformanceError: if the component is of no kind with checks, or `expect_failure` names an unknown check.
     """
     kind, reasons = kind_of(component), dict(expect_failure or {})
     arguments = component, *kind.rest(Given(images, layout, levels, backbone))
@@ -96,7 +96,7 @@ def cases(
 
 
 def parametrize(made: Sequence[Case]) -> Any:
-    """Return a pytest decorator that shows each case on its own, expected failures as strict xfail.
+    """Return a pytest decorator that runs each case as a separate test, with expected failures as strict xfail.
 
     Example:
         @parametrize(cases(MyPrior()))
@@ -116,7 +116,7 @@ def parametrize(made: Sequence[Case]) -> Any:
 def check_all(made: Sequence[Case]) -> None:
     """Run every case and raise one `ConformanceError` with all failures.
 
-    An expected failure that no longer fails is a failure too: its reason is out of date.
+    An expected failure that passes is also a failure, because its reason is out of date.
     """
     complaints = [complaint for complaint in map(_complaint, made) if complaint]
     if complaints:

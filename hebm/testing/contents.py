@@ -1,4 +1,4 @@
-"""Contents of checkpoints as trees: compare two exactly, find the weights, and make damaged ones."""
+"""Handle contents of checkpoints as trees: compare them exactly, find their weights, and damage them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 Path = tuple[Any, ...]
-"""The keys, positions and attribute names that lead to a value."""
+"""The keys, positions and attribute names on the path to a value."""
 
 REPLACEMENTS: tuple[Any, ...] = (None, -7, "text", {})
 
 
 def difference(a: Any, b: Any, where: str = "") -> str | None:
-    """Return where two contents differ in type, order or value, and how; None if they are equal."""
+    """Return the first difference of two contents in type, order or value, with its place; None if they are equal."""
     place = where or "the whole"
     if type(a) is not type(b):
         return f"{place}: {type(a).__name__} became {type(b).__name__}"
@@ -41,7 +41,7 @@ def _first(found: Iterator[str | None]) -> str | None:
 
 
 def tensors_in(content: Any, path: Path = ()) -> list[tuple[Path, Mapping[Any, Tensor]]]:
-    """Return every mapping that holds tensors alone, with the path to it."""
+    """Return all mappings that contain only tensors, with their paths."""
     if not isinstance(content, Mapping):
         return []
     if content and all(isinstance(value, Tensor) for value in content.values()):
@@ -50,14 +50,14 @@ def tensors_in(content: Any, path: Path = ()) -> list[tuple[Path, Mapping[Any, T
 
 
 def replaced(content: Any, path: Path, value: Any) -> Any:
-    """Return a content with another value at a path of keys; what does not lie on the path is shared."""
+    """Return a content with another value at a path of keys. Everything off the path is shared."""
     if not path:
         return value
     return type(content)({**content, path[0]: replaced(content[path[0]], path[1:], value)})
 
 
 def altered(content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield contents that lack one of the first keys, or have something else under it, and what was done to each."""
+    """Yield contents that lack a top-level key or have another value under it, with a description of the damage."""
     if not isinstance(content, Mapping):
         return
     for key in content:
@@ -69,7 +69,7 @@ def altered(content: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes_altered(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield objects that hold values with another one in each attribute, or without it."""
+    """Yield copies of an object that lack one of its attributes or have another value in it."""
     if isinstance(value, (Tensor, type)) or not isinstance(getattr(value, "__dict__", None), dict):
         return
     if isinstance(value, (Mapping, list, tuple)):

@@ -1,4 +1,4 @@
-"""Builds what the checks of an energy need: the energy itself, and latents with all that energies can see."""
+"""Build the subjects of an energy's checks: the energy, and latents with everything that energies can see."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ ROWS = 5
 
 
 def built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int = 1) -> EnergyFn:
-    """Return an energy for the reference backbone, away from its initial weights, in eval mode."""
+    """Return an energy for the reference backbone in eval mode, with weights that differ from the initial ones."""
     return perturbed(seeded(lambda: recipe.build(shown_by(layout), logits, levels))).eval()
 
 
 def reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> ReferenceBackbone:
-    """Return the reference backbone with these latents, for the layout's images if it has any."""
+    """Return the reference backbone with these latents, for the layout's images if it has a shape for them."""
     images = SMALL_IMAGES if layout.image is None else ImageSpec(*layout.image)
     return perturbed(seeded(lambda: ReferenceBackbone(layout, images))).to(dtype)
 
 
 def shown_by(layout: LatentLayout) -> LatentLayout:
-    """Return the layout with all that the reference backbone shows to energies."""
+    """Return the layout with everything that the reference backbone shows to energies."""
     return reference(layout).layout
 
 
 def latents_of(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
-    """Return T of the reference backbone at fixed points, or at u, with all that energies can see."""
+    """Return latents of the reference backbone at fixed points, or at u, with everything that energies can see."""
     backbone, at = reference(layout, dtype), points(ROWS, layout.dim, dtype) if u is None else u
     return shown(backbone, backbone.latents(at, contexts(layout, len(at), dtype)), tuple(SHOWN))
 
@@ -41,7 +41,7 @@ def times(levels: int, rows: int = ROWS) -> Tensor | None:
 
 
 def rows_of(latents: Latents, few: slice) -> Latents:
-    """Return some of the points, with what is shown of them."""
+    """Return some of the points with the outputs shown for them."""
     z, sigma = ([part[few] for part in parts] for parts in (latents.z, latents.sigma))
     context = None if latents.context is None else latents.context[few]
     seen = {

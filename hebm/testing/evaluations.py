@@ -1,4 +1,4 @@
-"""Small models with data, on which metrics and analyses are tried.
+"""Small models with data, on which checks run metrics and analyses.
 
     full                q(z|x), a prior with labels and two chains, images with classes; one is left out of training
     root                the same backbone under its own prior, which has neither a tilt nor a chain
@@ -50,7 +50,7 @@ FEATURES = 6
 
 @recipe
 class RandomImages(ImageData):
-    """Random 8-bit images in memory, of each class in turn."""
+    """Random 8-bit images in memory, whose classes alternate."""
 
     depth: int = option(1, doc="channels", choices=(1, 3))
     height: int = option(8, doc="rows of pixels", low=1)
@@ -59,7 +59,7 @@ class RandomImages(ImageData):
     marks: tuple[str, ...] = option((), doc="names of the attributes")
 
     def source(self, split: str) -> ArrayImages:
-        """Make 192 images of either split: without one of two classes, still more than one batch of 64."""
+        """Return 192 images of either split. Without one of two classes, more than one batch of 64 remains."""
         n, noise = {"train": 192, "test": 192}[split], Noise(0, "random images", split)
         pixels = noise.integers(256, n, self.depth, self.height, self.width).to(torch.uint8)
         if self.marks:
@@ -81,11 +81,11 @@ def random_images(images: ImageSpec) -> RandomImages:
 
 
 class StandIn(Extractor):
-    """Takes the place of an extractor, under its name: tanh of a fixed random projection of the pixels.
+    """Replaces an extractor under its name by tanh of a fixed random projection of the pixels.
 
     Arguments:
-        name: of the extractor.
-        classes: the number of logits.
+        name: name of the extractor.
+        classes: number of logits.
     """
 
     def __init__(self, name: str, classes: int) -> None:
@@ -103,12 +103,12 @@ class StandIn(Extractor):
         return (x @ weights).tanh()
 
     def notes(self) -> Mapping[str, str | float | bool | None]:
-        """Return an accuracy, as a classifier does."""
+        """Return an accuracy, like a classifier."""
         return {"accuracy": 0.5}
 
 
 class SmallPlan(EvaluationPlan):
-    """A plan of an evaluation whose extractors are stand-ins, so that no weights are needed."""
+    """A plan of an evaluation whose extractors are stand-ins, which need no weights."""
 
     def _check(self, recipe: ExtractorRecipe) -> None:
         recipe.check_suited(self.images["train"])
@@ -129,7 +129,7 @@ class SmallEvaluation(Evaluation):
 
 
 class SmallGivenImages(GivenImages):
-    """Images that no run made, in an evaluation whose extractors are all stand-ins."""
+    """An evaluation of given images whose extractors are all stand-ins."""
 
     @property
     def plan(self) -> SmallPlan:
@@ -149,7 +149,7 @@ def _stand_in(evaluation: Evaluation, recipe: ExtractorRecipe) -> Extractor:
 
 
 def given_images(images: ImageSpec) -> SmallGivenImages:
-    """Return an evaluation of images that no run made: the test split of random images."""
+    """Return an evaluation of given images, the test split of random images."""
     data = random_images(images)
     splits = Splits(data, {split: data.load(split) for split in SPLITS})
     settings = EvaluateSettings(samples=BLOCK, batch_size=BLOCK, metrics=())
@@ -165,15 +165,15 @@ class GeneratorOnly(Backbone):
         self.layout = self.whole.layout
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return T(u)."""
+        """Map u to latents z = T(u)."""
         return self.whole.latents(u, context)
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return T⁻¹(z)."""
+        """Map latents z to u = T⁻¹(z)."""
         return self.whole.invert(z, context)
 
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Return p(x|z)."""
+        """Return the distribution p(x|z)."""
         return self.whole.likelihood(latents)
 
     def generative(self) -> tuple[torch.nn.Module, ...]:
@@ -183,12 +183,12 @@ class GeneratorOnly(Backbone):
 
 @attrs.frozen(eq=False)
 class Subject:
-    """A kind of evaluation that a metric or an analysis may meet.
+    """A kind of evaluation that a metric or an analysis may receive.
 
     Arguments:
-        name: what messages call it.
+        name: name in messages.
         images: shape and names of the images.
-        build: makes its backbone.
+        build: builds the backbone.
         tilted: whether a prior tilts the root.
     """
 
@@ -200,12 +200,12 @@ class Subject:
     def evaluation(
         self, metrics: Sequence[MetricRecipe] = (), samples: int = BLOCK, rows: int = BLOCK
     ) -> SmallEvaluation:
-        """Return a new evaluation, equal each time.
+        """Return a new evaluation, which is equal at each call.
 
         Arguments:
-            metrics: of its settings.
-            samples: how many images are drawn.
-            rows: how many at a time.
+            metrics: metrics of its settings.
+            samples: number of images to draw.
+            rows: number of images per batch.
         """
         data = random_images(self.images)
         splits = Splits(data, {split: data.load(split) for split in SPLITS})
@@ -225,8 +225,8 @@ def subjects(images: ImageSpec, backbone: Backbone | None) -> dict[str, Subject]
     """Return the kinds of evaluations, by name.
 
     Arguments:
-        images: what they are made for.
-        backbone: of the full one and of the root; None for the reference backbone.
+        images: description of the images.
+        backbone: backbone of the kinds "full" and "root"; None for the reference backbone.
     """
 
     def reference() -> Backbone:

@@ -1,4 +1,4 @@
-"""Folders in which a check lets a component work."""
+"""Temporary working folders for components under check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def working_folder() -> Iterator[Path]:
-    """Make an empty folder the working folder, and remove it afterwards with all that was written there."""
+    """Use an empty folder as the working folder, and remove it with its content afterwards."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -1,4 +1,4 @@
-"""What a check compares before and after: a model must be left as it was."""
+"""Compare the state of a model before and after a check, which must not change it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hebm.testing.promises import promise
 
 
 class State(NamedTuple):
-    """A model's tensors, and the mode of each of its modules, by name."""
+    """A model's tensors, and the train or eval mode of each module, by name."""
 
     tensors: dict[str, Tensor]
     training: dict[str, bool]
@@ -22,7 +22,7 @@ class State(NamedTuple):
 
 
 def state_of(modules: dict[str, nn.Module]) -> State:
-    """Return the state of modules, by name; tensors are copied."""
+    """Return the state of modules by name, with copies of their tensors."""
     parts = {f"{name}.{inner}": part for name, m in modules.items() for inner, part in m.named_modules()}
     parameters = {f"{name}.{inner}": p for name, m in modules.items() for inner, p in m.named_parameters()}
     tensors = {f"{name}.{inner}": t for name, m in modules.items() for inner, t in m.state_dict().items()}
@@ -39,8 +39,8 @@ def unchanged(what: str, **modules: nn.Module) -> Iterator[None]:
     """Raise if a module has other tensors, modes or gradients after the block.
 
     Arguments:
-        what: changes nothing, for the message.
-        modules: by name; half of their parts are put into training mode, so that a wrong mode is seen.
+        what: the call that must change nothing, for the message.
+        modules: modules by name; half of their parts are put into training mode, so that a changed mode is found.
     """
     parts = [part for module in modules.values() for part in module.modules()]
     for i, part in enumerate(parts):

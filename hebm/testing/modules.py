@@ -1,4 +1,4 @@
-"""Checks that every live module passes, and what other checks need to compare modules."""
+"""Checks of live modules, and helpers to compare modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hebm.testing.promises import expect_equal, promise
 from hebm.testing.subjects import perturbed, seeded
 
 Evaluate = Callable[[nn.Module], Tensor]
-"""Some output of a module as one tensor, always at the same point."""
+"""Maps a module to some of its output as one tensor, always at the same point."""
 
 
 def expect_state_dict(build: Callable[[], nn.Module], evaluate: Evaluate) -> None:

@@ -1,4 +1,4 @@
-"""What a failed check says, and the comparisons that checks are made of."""
+"""The error of failed checks, and the comparisons that checks use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 class ConformanceError(AssertionError):
-    """A promise that a component does not keep: what was promised, what was seen, how to fix it."""
+    """Raised for a promise that a component does not keep, with the promise, the observation and the fix."""
 
 
 def promise(kept: bool | Tensor, promised: str, seen: str, fix: str) -> None:
-    """Raise `ConformanceError` unless `kept`."""
+    """Raise `ConformanceError` with promise, observation and fix, unless `kept`."""
     if not kept:
         raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    fix: {fix}")
 
@@ -28,13 +28,13 @@ def expect_shape(name: str, tensor: object, shape: Sequence[int], fix: str) -> N
 
 
 def expect_finite(name: str, tensor: Tensor, fix: str) -> None:
-    """Raise if `tensor` holds a NaN or an infinity."""
+    """Raise if `tensor` has a NaN or an infinity."""
     bad = int((~tensor.isfinite()).sum())
     promise(bad == 0, f"{name} is finite", f"{bad} of {tensor.numel()} values are not", fix)
 
 
 def expect_close(name: str, seen: Tensor, wanted: Tensor, tolerance: float, fix: str) -> None:
-    """Raise unless |seen − wanted| ≤ tolerance · (1 + max |wanted|), NaN being equal to nothing."""
+    """Raise unless |seen − wanted| ≤ tolerance · (1 + max |wanted|). A NaN always raises."""
     with torch.no_grad():
         error, allowed = float((seen - wanted).abs().max()), tolerance * (1 + float(wanted.abs().max()))
     promise(error <= allowed, f"{name} to {tolerance:g}", f"off by {error:.3g}, allowed {allowed:.3g}", fix)
@@ -52,14 +52,14 @@ def expect_equal(name: str, seen: Tensor, wanted: Tensor, fix: str) -> None:
 def expect_gradients(
     loss: Tensor, parameters: Iterable[tuple[str, nn.Parameter]], promised: str, fix: str, nonzero: bool = True
 ) -> None:
-    """Raise unless the gradient of a scalar reaches every parameter, and is finite.
+    """Raise unless the gradient of a scalar reaches every parameter and is finite.
 
     Arguments:
-        loss: scalar, differentiable.
+        loss: a differentiable scalar.
         parameters: names and parameters.
-        promised: for the message.
-        fix: for the message.
-        nonzero: also ask for some element that is not 0.
+        promised: the promise, for the message.
+        fix: the fix, for the message.
+        nonzero: also require an element that is not 0 in each gradient.
     """
     named = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
     promise(loss.requires_grad or not named, promised, "the result depends on no parameter", fix)
@@ -74,7 +74,7 @@ def expect_gradients(
 
 @contextmanager
 def no_global_randomness(what: str) -> Iterator[None]:
-    """Raise if a global generator (torch, numpy, random) moved inside."""
+    """Raise if the block changes the state of a global generator (torch, numpy, random)."""
     before = _generators()
     yield
     after = _generators()

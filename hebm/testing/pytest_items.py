@@ -1,4 +1,4 @@
-"""The tests that `pytest --hebm DISTRIBUTION` adds: one for each check of each component.
+"""Create the tests of `pytest --hebm DISTRIBUTION`, one for each check of each component.
 
     hebm-my-package/priors:my-prior::density
 
@@ -31,7 +31,7 @@ _OPTIONS = tuple(inspect.signature(cases).parameters)
 
 
 def collectors(session: pytest.Session) -> list[pytest.Collector]:
-    """Return one collector for each distribution of `--hebm`."""
+    """Return one collector per distribution of `--hebm`."""
     asked: dict[str, dict[str, Declared]] = {}
     for what in session.config.getoption("hebm"):
         for one in declared_by(what):
@@ -40,19 +40,19 @@ def collectors(session: pytest.Session) -> list[pytest.Collector]:
 
 
 class Distribution(pytest.Collector):
-    """All chosen components of one distribution."""
+    """Collects all chosen components of one distribution."""
 
     chosen: tuple[Declared, ...]
 
     @classmethod
     def of(cls, session: pytest.Session, name: str, chosen: tuple[Declared, ...]) -> Distribution:
-        """Make the collector of a distribution."""
+        """Return the collector of a distribution."""
         made: Distribution = cls.from_parent(session, name=name, nodeid=name)
         made.chosen = chosen
         return made
 
     def collect(self) -> Iterator[pytest.Collector]:
-        """Return each component, once for each of its subjects."""
+        """Return the collectors of all components, one for each of their subjects."""
         try:
             subjects = _subjects(self.config)
         except HebmError as error:
@@ -64,14 +64,14 @@ class Distribution(pytest.Collector):
 
 
 class Component(pytest.Collector):
-    """One component, checked with one subject."""
+    """Collects the checks of one component with one subject."""
 
     declared: Declared
     subject: Subject
 
     @classmethod
     def of(cls, parent: pytest.Collector, one: Declared, subject: Subject, suffix: str) -> Component:
-        """Make the collector of a component; the suffix tells its subjects apart."""
+        """Return the collector of a component, with a suffix that distinguishes its subjects."""
         made: Component = cls.from_parent(parent, name=one.key + suffix, nodeid=str(one) + suffix)
         made.declared, made.subject = one, subject
         return made
@@ -89,13 +89,13 @@ class Component(pytest.Collector):
 
 
 class Check(pytest.Item):
-    """One check of one component."""
+    """Runs one check of one component."""
 
     check: Callable[[], None]
 
     @classmethod
     def of(cls, parent: pytest.Collector, name: str, check: Callable[[], None], reason: str | None = None) -> Check:
-        """Make a test of a check; with a reason, it is expected to fail."""
+        """Return the test of a check, which is expected to fail if it has a reason."""
         made: Check = cls.from_parent(parent, name=name)
         made.check = check
         if reason is not None:
@@ -103,22 +103,22 @@ class Check(pytest.Item):
         return made
 
     def runtest(self) -> None:
-        """Run the check, expected to fail or not."""
+        """Run the check, whether or not it is expected to fail."""
         self.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show what the kit says, without a traceback; of any other error, the frames outside of the kit."""
+        """Return the kit's message without traceback, or for other errors the frames outside the kit."""
         if isinstance(excinfo.value, (ConformanceError, HebmError)):
             return str(excinfo.value)
         return excinfo.getrepr(style="short", tbfilter=_outside)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return the heading of a failure: the whole id."""
+        """Return the heading of a failure: the full id of the test."""
         return self.path, None, self.nodeid
 
 
 def _outside(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-    """Return the frames below this module that are not the kit's, or all of them if the kit alone failed."""
+    """Return the frames below this module outside the kit, or all of them if only the kit failed."""
     below = excinfo.traceback.cut(path=__file__)
     return below.filter(lambda entry: _KIT not in Path(entry.path).parents) or below
 
@@ -134,7 +134,7 @@ def _raising(error: Exception) -> Callable[[], None]:
 
 
 def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
-    """Return what `pytest_hebm_subjects` says, checked. Raises `ConfigError` for anything that does not fit."""
+    """Check and return the result of `pytest_hebm_subjects`. Raises `ConfigError` if it is invalid."""
     found: dict[str, Sequence[Subject]] = {}
     known = {one.key for one in everything()}
     for given in config.hook.pytest_hebm_subjects():
@@ -159,9 +159,9 @@ def _check_subject(key: str, subject: Any) -> None:
 
 
 def _cases(one: Declared, subject: Subject) -> list[Case]:
-    """Load a component and make its cases.
+    """Load a component and return its cases.
 
-    Raises `PluginError` if it cannot be loaded or made, or the component to check is another one.
+    Raises `PluginError` if it cannot be loaded or built, or if the subject is another component.
     """
     found = registry.find(one.group, one.name)
     rest = {name: value for name, value in subject.items() if name != "component"}

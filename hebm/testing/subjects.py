@@ -1,4 +1,4 @@
-"""Small live objects for the checks: a reference backbone, known densities, batches, noise with NaN."""
+"""Small live objects for checks: a reference backbone, known densities, batches, and noise with NaN."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def seeded(build: Callable[[], T], seed: int = 0) -> T:
 
 
 def perturbed(module: M, size: float = 0.02) -> M:
-    """Move every parameter a little, in place: what starts at 0 would hide gradients and dependence."""
+    """Move every parameter a little, in place. Parameters that are 0 would hide gradients and dependence."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             flat = Noise(0, "perturbed", name, dtype=parameter.dtype).normal(parameter.numel())
@@ -43,17 +43,17 @@ def perturbed(module: M, size: float = 0.02) -> M:
 
 
 def points(rows: int, dim: int, dtype: torch.dtype = torch.float32, name: str = "points") -> Tensor:
-    """Return standard normal u `(rows, dim)`, always the same for one name."""
+    """Return standard normal u `(rows, dim)`, the same at each call with the same name."""
     return Noise(0, name, dtype=dtype).normal(rows, dim)
 
 
 def contexts(layout: LatentLayout, rows: int, dtype: torch.dtype = torch.float32) -> Tensor | None:
-    """Return standard normal contexts `(rows, *context)`, or None where the layout has none."""
+    """Return standard normal contexts `(rows, *context)`; None for a layout without a context."""
     return None if layout.context is None else Noise(0, "context", dtype=dtype).normal(rows, *layout.context)
 
 
 def image_batch(images: ImageSpec, rows: int, dtype: torch.dtype = torch.float32) -> Batch:
-    """Return random images in [−1, 1], with targets ±1 if these are binary; classes in turn, attributes at random."""
+    """Return random images in [−1, 1], with alternating classes or random attributes; targets are ±1 if binary."""
     x = 2 * Noise(0, "images", dtype=dtype).uniform(rows, *images.shape) - 1
     target = x.sign() if images.binary else x
     return Batch(x, target, _labels(images, rows), torch.arange(rows))
@@ -77,8 +77,8 @@ class ReferenceBackbone(InferringBackbone):
     Any layout, any context; a few hundred parameters. Energies and priors are checked on it.
 
     Arguments:
-        layout: its latents.
-        images: shape of x.
+        layout: layout of the latents.
+        images: description of the images, with the shape of x.
     """
 
     def __init__(self, layout: LatentLayout = SMALL_LAYOUT, images: ImageSpec = SMALL_IMAGES) -> None:
@@ -104,7 +104,7 @@ class ReferenceBackbone(InferringBackbone):
         return mean.unflatten(1, shape), (0.5 * log_std.tanh()).exp().unflatten(1, shape)
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return T(u), computed layer by layer."""
+        """Compute T(u) layer by layer."""
         above, z, sigma = self._start(u, context), [], []
         for i, (part, shape) in enumerate(zip(self.layout.split(u), self.layout.shapes, strict=True)):
             mean, std = self._conditional(i, above, shape)
@@ -114,7 +114,7 @@ class ReferenceBackbone(InferringBackbone):
         return Latents(u, tuple(z), tuple(sigma), context)
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return T⁻¹(z), computed layer by layer."""
+        """Compute T⁻¹(z) layer by layer."""
         above, u, sigma = self._start(z[0].flatten(1), context), [], []
         for i, (part, shape) in enumerate(zip(z, self.layout.shapes, strict=True)):
             mean, std = self._conditional(i, above, shape)
@@ -128,11 +128,11 @@ class ReferenceBackbone(InferringBackbone):
         return GaussianPixels(self.generator(latents.flat_z).tanh().unflatten(1, self.images.shape), 0.3)
 
     def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return what each conditional sees: 1, the context and z above, flat."""
+        """Return the input of each conditional: 1, the context and z above, flattened."""
         return tuple(self._features(latents)[:-1])
 
     def last_feature(self, latents: Latents) -> Tensor:
-        """Return 1, the context and all z, as channels of a map of one pixel."""
+        """Return 1, the context and all z as channels of a map of one pixel."""
         return self._features(latents)[-1][..., None, None]
 
     def _features(self, latents: Latents) -> list[Tensor]:

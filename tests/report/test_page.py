@@ -89,9 +89,9 @@ def test_curves_of_a_backbone_that_was_taken_over_come_first(tmp_path):
     folder.accept()
     page = write_report(folder).read_text()
     phases = re.findall(r'<h3>(\S.*?) <span class="soft">(.*?)</span>', page)
-    assert phases == [("backbone", "200 steps, of the run that the backbone was taken from"), ("stage 1", "2 steps")]
+    assert phases == [("backbone", "200 steps, of the run that trained the backbone"), ("stage 1", "2 steps")]
     shutil.rmtree(first.path)
-    assert "was taken from" not in write_report(folder).read_text()
+    assert "of the run that trained" not in write_report(folder).read_text()
 
 
 def test_draws_by_class_are_shown_with_their_names(tmp_path):
@@ -114,7 +114,7 @@ def test_a_run_that_is_not_evaluated_yet_says_so(tmp_path):
     folder.metrics.unlink()
     folder.metrics_log.unlink()
     page = write_report(folder).read_text()
-    for part in ("Not evaluated yet", "no sample grids yet", "not been recorded", "logged nothing yet"):
+    for part in ("Not evaluated yet", "not been drawn", "not been recorded", "logged nothing yet"):
         assert part in page
 
 

@@ -27,7 +27,7 @@ def test_words_tables_and_pictures_are_on_the_page_and_escaped(tmp_path):
     assert "A &lt;b&gt;paragraph&lt;/b&gt;." in page
     assert "<td>1.02</td>" in page
     assert 'alt="A grid"' in page
-    assert "gone.png does not exist any more" in page
+    assert "gone.png no longer exists" in page
     ends = ("Energies</h2>", "Chains &amp; &lt;more&gt;</h2>", "Training</h2>")
     places = [page.index(heading) for heading in ends]
     assert places == sorted(places)
