@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from typing_extensions import override
+
 from hebm.config.paths import expanded
 from hebm.data.archives import is_archive, open_files
 from hebm.data.files import Files
@@ -32,12 +34,12 @@ class ListedFiles(Files):
         super().__init__(path, key)
         self.names = self._paths
 
+    @override
     def describe(self, name: str) -> str:
-        """Return the given path."""
         return name
 
+    @override
     def has(self, name: str) -> bool:
-        """Return whether this file exists."""
         return os.path.isfile(name)
 
     def _list(self) -> Iterator[str]:

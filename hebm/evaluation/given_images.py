@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 import attrs
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.config.settings import CACHE_FOLDER
 from hebm.data.dataset_recipe import spec
@@ -98,8 +99,8 @@ class GivenImages(Evaluation):
         shown = spec(self.splits["train"], self.splits.recipe)
         return EvaluationPlan(self.splits.images, shown, self.settings, given=self.given)
 
+    @override
     def count(self, kind: Kind) -> int:
-        """Return the number of images of a kind."""
         return len(self.given) if kind == SAMPLES else super().count(kind)
 
     def decoded(self, kind: Kind, start: int, rows: int) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.store.durable import replace_file, reporting
 from hebm.store.lock import waiting_lock
@@ -61,8 +62,8 @@ class InFiles(Place):
         mapped = torch.from_file(str(self._path(name)), shared=True, size=size, dtype=column.dtype)
         return mapped.view(self.table.rows, *column.shape)
 
+    @override
     def holds(self, block: int) -> bool:
-        """Return whether a block is stored and intact."""
         with reporting(f"read {self.folder}"), open(self.folder / _BLOCKS, "rb") as file:
             file.seek(block * _SUM)
             kept = file.read(_SUM)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import attrs
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.noise import BLOCK
 
@@ -124,8 +125,8 @@ class InMemory(Place):
         """Return whether the block was written."""
         return block in self._held
 
+    @override
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
-        """Store the rows of a block."""
         first, count = self.table.span(block)
         for name, tensor in self.tensors.items():
             tensor[first : first + count] = rows[name]

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm import registry
 from hebm.config.recipes import option, recipe
@@ -176,8 +177,8 @@ class GeneratorOnly(Backbone):
         """Return the distribution p(x|z)."""
         return self.whole.likelihood(latents)
 
+    @override
     def generative(self) -> tuple[torch.nn.Module, ...]:
-        """Return the modules of p(x, z)."""
         return self.whole.generative()
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import attrs
 import torch
 from torch import nn
+from typing_extensions import override
 
 from hebm.building import build
 from hebm.config.experiment import Experiment
@@ -49,8 +50,8 @@ class Example(NamedTuple):
 class Other(BackboneRecipe):
     """A backbone that no published code has."""
 
+    @override
     def build(self, images: ImageSpec) -> Backbone:
-        """Build the reference backbone."""
         return ReferenceBackbone(images=images)
 
 

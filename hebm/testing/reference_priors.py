@@ -7,6 +7,7 @@ from typing import NamedTuple
 import attrs
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Request
@@ -34,8 +35,8 @@ class ReferenceSampler(Sampler):
         """Return the point itself."""
         return Point(u)
 
+    @override
     def step(self, density: LogDensity, state: Point, noise: StepNoise) -> tuple[Point, Info]:
-        """Make one Euler step."""
         value, grad = density.value_and_grad(state.u)
         return Point(state.u + 0.05 * grad + 0.1**0.5 * drawn(noise.normal)), Info(value, grad)
 

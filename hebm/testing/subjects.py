@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hebm.data.images import ArrayImages
 from hebm.densities import Factor, LogDensity, ValueAndGrad
@@ -113,8 +114,8 @@ class ReferenceBackbone(InferringBackbone):
             above = torch.cat([above, z[-1].flatten(1)], dim=1)
         return Latents(u, tuple(z), tuple(sigma), context)
 
+    @override
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Compute T⁻¹(z) layer by layer."""
         above, u, sigma = self._start(z[0].flatten(1), context), [], []
         for i, (part, shape) in enumerate(zip(z, self.layout.shapes, strict=True)):
             mean, std = self._conditional(i, above, shape)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from hebm.data.images import Images
 from hebm.errors import ConfigError
@@ -149,8 +150,8 @@ class DVPBackbone(InferringBackbone):
         """Return u_l = (z_l − μ_l) / σ_l."""
         return self._standardised(self._walk(context, z[0], lambda i, *_: z[i]), context)
 
+    @override
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Return p(x|z)."""
         seen = self.aggregated(latents.z) if self.aggregate else self._last_state(latents)
         return self.pixels(self.head(seen))
 

@@ -7,6 +7,7 @@ import math
 import attrs
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
@@ -27,8 +28,8 @@ class ContextEnergy(EnergyFn):
         super().__init__()
         self.energy, self.layout = energy, layout
 
+    @override
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Return log tilts `(B, E, K)`."""
         f: Tensor = self.energy(self._joined(latents), t)
         return f
 
