@@ -292,7 +292,7 @@ _ZYGOTE = []
 
 
 def fork_server():
-    """This test process's own."""
+    """Return the fork server of this test process; the first call starts it."""
     if not _ZYGOTE:
         _ZYGOTE.append(Zygote())
     return _ZYGOTE[0]

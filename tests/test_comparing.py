@@ -1,4 +1,4 @@
-"""Runs compared in Python."""
+"""`hebm.compare` makes the table of several runs."""
 
 import sys
 from pathlib import Path

@@ -321,7 +321,7 @@ def test_a_broken_plugin_that_declares_this_interface_is_not_told_to_declare_one
 
 @recipe
 class Mine(PriorRecipe):
-    """Typed into a notebook."""
+    """A recipe that a user types into a notebook."""
 
     def build(self, backbone):
         raise NotImplementedError

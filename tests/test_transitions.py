@@ -49,7 +49,7 @@ def shifted(name, by, **options):
 
 
 def jittered(name, **options):
-    """Adds fresh noise."""
+    """A transition that adds new noise."""
 
     def apply(at, source, request):
         return at.moved(at.u + source.normal(*at.u.shape))

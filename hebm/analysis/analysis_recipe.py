@@ -1,4 +1,4 @@
-"""The interface of analyses."""
+"""Define the interface that analyses implement."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Section:
 
 @attrs.frozen
 class _File:
-    """The shape of `section.json`."""
+    """The JSON schema of the file `section.json`."""
 
     title: str
     text: tuple[str, ...]

@@ -31,7 +31,7 @@ class Guard:
     in_a_row: int = 0
 
     def passed(self) -> None:
-        """Record a finite step."""
+        """Reset the count of consecutive non-finite steps."""
         self.in_a_row = 0
 
     def failed(self) -> bool:

@@ -19,7 +19,7 @@ from hebm.stored_runs import read_run
 
 @recipe
 class Counts(AnalysisRecipe):
-    """What an analysis sees."""
+    """An analysis that succeeds, is unsupported or fails, as `say` has it."""
 
     say: str = option("once", doc="what to say", choices=("once", "refuse", "fail"))
 

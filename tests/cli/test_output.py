@@ -33,7 +33,7 @@ def talking(quiet):
 @talking.command()
 @click.argument("end", default="well")
 def say(end):
-    """Say it."""
+    """Print a message in every way that commands have."""
     messages.note("a note")
     warnings.warn("a warning of data", DataWarning, stacklevel=1)
     logger = logging.getLogger("hebm.talking")

@@ -18,7 +18,7 @@ from hebm.training.phases import SchemeRecipe
 
 @recipe
 class Walk(Sampler):
-    """A sampler."""
+    """A sampler with two options."""
 
     steps: int = option(20, low=1, doc="how many")
     step_size: float = option(0.1, above=0, doc="h")
@@ -101,7 +101,7 @@ class Pictures(DatasetRecipe):
 
 @recipe
 class Dots(DatasetRecipe):
-    """Data without."""
+    """A data set with four options."""
 
     batch_size: int = option(32, low=1, doc="images per step")
     flip: bool = option(False, doc="mirror")
@@ -138,7 +138,7 @@ class Plan(SchemeRecipe):
 
 @recipe
 class Count(MetricRecipe):
-    """A metric."""
+    """A metric with one option."""
 
     of: int = option(1, low=1, doc="what")
 

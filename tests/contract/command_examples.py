@@ -15,13 +15,13 @@ def sound(run, seed):
 
 @click.group()
 def sound_group():
-    """Work with draws."""
+    """Commands that work with draws of a prior."""
 
 
 @sound_group.command()
 @click.option("--seed", type=int, help="Of the draws.")
 def count(seed):
-    """Count the draws."""
+    """Count the draws of a run."""
 
 
 @click.command()
@@ -39,7 +39,7 @@ def silent_option(run, seed):
 
 @click.group()
 def silent_inside():
-    """Work with draws."""
+    """Commands that work with draws of a prior."""
 
 
 @silent_inside.command("count")
@@ -56,11 +56,11 @@ def helpless(run):
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1)
 def takes_anything(words):
-    """Count WORDS."""
+    """Print the number of WORDS."""
 
 
 class Strict(click.Command):
-    """Parses by itself."""
+    """A command that parses its own arguments."""
 
     def parse_args(self, ctx, args):
         if any(word not in ("--help",) for word in args):
@@ -70,7 +70,7 @@ class Strict(click.Command):
 
 @click.command(cls=Strict)
 def crashes():
-    """Count the draws."""
+    """Count the draws of a run."""
 
 
 @click.command("verify")

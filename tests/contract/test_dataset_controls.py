@@ -70,14 +70,14 @@ class Changes(Folder):
 
 @recipe
 class SmallBatches(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     batch_size: int = option(0, doc="images per training step")
 
 
 @recipe
 class FlipsInRead(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         if self.flip:
@@ -87,7 +87,7 @@ class FlipsInRead(Changes):
 
 @recipe
 class IgnoresTheLimit(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def load(self, split):
         return sound(self, split, limit=None)
@@ -95,7 +95,7 @@ class IgnoresTheLimit(Folder):
 
 @recipe
 class IgnoresChannels(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def load(self, split):
         return sound(self, split, channels=None)
@@ -103,7 +103,7 @@ class IgnoresChannels(Folder):
 
 @recipe
 class KeepsTheClass(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def load(self, split):
         return sound(self, split, without=())
@@ -111,7 +111,7 @@ class KeepsTheClass(Folder):
 
 @recipe
 class LeavesItOutOfTheTest(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def load(self, split):
         images = sound(self, split)
@@ -123,7 +123,7 @@ class LeavesItOutOfTheTest(Folder):
 
 @recipe
 class OwnDecoder(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def decoder(self, shape):
         def decode(data, name):
@@ -134,7 +134,7 @@ class OwnDecoder(Folder):
 
 @recipe
 class CrashingDecoder(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def decoder(self, shape):
         decode = super().decoder(shape)
@@ -149,7 +149,7 @@ class CrashingDecoder(Folder):
 
 @recipe
 class HoldsALock(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         images.lock = threading.Lock()
@@ -167,7 +167,7 @@ class Salted:
 
 @recipe
 class OfThisProcess(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         images.fingerprint = Salted(images, str(os.getpid()))
@@ -175,7 +175,7 @@ class OfThisProcess(Changes):
 
 @recipe
 class OfItsPlace(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         images.fingerprint = Salted(images, str(Path(self.root).resolve()))
@@ -183,7 +183,7 @@ class OfItsPlace(Changes):
 
 @recipe
 class OfItsTimes(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         images.fingerprint = Salted(images, str(Path(self.root, "train", "train-0.png").stat().st_mtime))
@@ -191,7 +191,7 @@ class OfItsTimes(Changes):
 
 @recipe
 class OfItsNames(Changes):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def change(self, images, split):
         images.fingerprint = Salted(images, split, pixels=False)
@@ -199,7 +199,7 @@ class OfItsNames(Changes):
 
 @recipe
 class Careless(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def paths(self, split):
         return sorted((Path(self.root) / split).iterdir())
@@ -207,7 +207,7 @@ class Careless(Folder):
 
 @recipe
 class Silent(Folder):
-    """Broken in one way."""
+    """A data set that breaks one promise of the interface."""
 
     def paths(self, split):
         if not Path(self.root).is_dir():

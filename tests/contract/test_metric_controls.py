@@ -196,7 +196,7 @@ def of(compute, label=None, check=None):
 
     @recipe
     class Made(MetricRecipe):
-        """Measure by a function."""
+        """A metric that calls a function."""
 
         def compute(self, evaluation):
             return compute(evaluation)

@@ -85,7 +85,7 @@ class Bare(PriorRecipe):
 
 @recipe
 class NeverEqual(PriorRecipe):
-    """Compares by identity."""
+    """A recipe that is compared by identity."""
 
     width: int = option(3, doc="of nothing")
 

@@ -25,7 +25,7 @@ class Elbo(Phase):
 
 
 class Sound(SchemeRecipe):
-    """Trains the backbone."""
+    """A phase that trains the backbone."""
 
     def phases(self, backbone, prior):
         require_inference(backbone, "sound")

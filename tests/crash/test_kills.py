@@ -24,7 +24,7 @@ from hebm.store.checkpoints import list_checkpoints, verify
 
 
 def longer(steps):
-    """So many steps in each of two phases."""
+    """Make a configuration with `steps` steps in each of two phases."""
     steps = {"backbone": {"steps": steps}, "prior": {"steps": steps}}
     return merged(tiny(), {"train": steps, "run": {"checkpoint_every": 10}})
 

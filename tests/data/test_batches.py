@@ -14,7 +14,7 @@ from hebm.errors import ConfigError, DataError
 
 @recipe
 class Numbered(ImageData):
-    """37 images."""
+    """A set of 37 images."""
 
     def source(self, split):
         generator = torch.Generator().manual_seed(1)

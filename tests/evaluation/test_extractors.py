@@ -43,7 +43,7 @@ class Pixels(ExtractorRecipe):
 
 @recipe
 class Coloured(Pixels):
-    """Accept colour images only."""
+    """An extractor that accepts only colour images."""
 
     channels = (3,)
 

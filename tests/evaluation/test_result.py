@@ -47,7 +47,7 @@ class Mixed(MetricRecipe):
 
 @recipe
 class Returns(MetricRecipe):
-    """Returns anything but measurements."""
+    """A metric that does not return measurements."""
 
     what: str = "mapping"
 

@@ -61,7 +61,7 @@ class Case:
         return self.backbone.layout.join([self.vectors[f"{key}{i}"][index] for i in range(3)])
 
     def steps(self, key, index=()):
-        """Recorded per-step noise, flat."""
+        """Return the recorded noise of each step as flat vectors."""
         return [self.flat(key, (*index, k)) for k in range(int(self.vectors["cfg/K"]))]
 
 

@@ -19,7 +19,7 @@ HIDDEN = [f"logit.fc{i}" for i in range(1, 5)]
 
 
 def cat(name, sep="_"):
-    """Top first: [z2, z1]."""
+    """Return the latents with the top layer first, [z2, z1]."""
     return torch.cat([V[f"{name}{sep}z2"], V[f"{name}{sep}z1"]], dim=-1)
 
 

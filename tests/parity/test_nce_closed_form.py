@@ -24,7 +24,7 @@ PATH = PLANE["geometric_path_stages"]
 
 
 def gaussian(case, name=""):
-    """(mean, covariance)."""
+    """Return the mean and the covariance of a recorded Gaussian."""
     return tensor(case[f"{name}mean"]), tensor(case[f"{name}cov"])
 
 

@@ -50,7 +50,7 @@ def read():
 
 
 def write(found):
-    """Record entries."""
+    """Write the recorded entries to the file."""
     FILE.write_bytes(lzma.compress(safetensors.torch.save(found), preset=9))
 
 

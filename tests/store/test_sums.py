@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def checked(folder):
-    """What `sha256sum -c` says."""
+    """Return the exit status and output of `sha256sum -c`."""
     return subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False)
 
 

@@ -1,4 +1,4 @@
-"""How the kit reports."""
+"""The kit reports failures with the promise and the fix."""
 
 import subprocess
 import sys

@@ -19,7 +19,7 @@ PHASE = 6
 
 
 class Killed(BaseException):
-    """The process was killed."""
+    """Stands for a kill of the process."""
 
 
 class Finalizing:
@@ -49,7 +49,7 @@ def finalizing(monkeypatch):
 
 @pytest.fixture
 def whole(tmp_path, finalizing):
-    """An uninterrupted run."""
+    """Train a run without interruption, and return its folder."""
     assert train(tiny(run={"keep": 10}), tmp_path / "whole")
     return tmp_path / "whole"
 
