@@ -256,7 +256,7 @@ class Zygote:
         """Start a function in each process of a world, as a launcher would."""
         self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port), "WORLD_SIZE": str(processes)}
-        common["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
         ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
         return [self.start(call, argument, map(str, path), **environ) for environ in ranks]
 

@@ -26,6 +26,9 @@ from hebm_plugins.samplers.ula import ULA
 SAMPLERS = [ULA(), Langevin(step_size=0.2), MALA(), PCN(), PCNMALA()]
 named = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 
+# older ones compile a step again after each update, and `run.compile` then ends with an error
+once = pytest.mark.skipif(torch.__version__ < "2.11", reason="torch < 2.11 compiles a step several times")
+
 
 @pytest.fixture
 def backbone():
@@ -58,6 +61,7 @@ def chain(sampler, density, rows, steps=4):
     return run(sampler, density, points(rows, 7), Noise(0, "chain"), steps)
 
 
+@once
 @named
 def test_it_agrees_with_the_eager_step_on_prior_and_posterior_before_and_after_an_update(sampler, backbone, prior):
     twin, graphs = traced(sampler)
@@ -68,6 +72,7 @@ def test_it_agrees_with_the_eager_step_on_prior_and_posterior_before_and_after_a
     assert len(graphs) == 2
 
 
+@once
 def test_other_batch_sizes_use_the_same_graph(backbone, prior):
     twin, graphs = traced(ULA())
     for rows in (16, 5, 64, 33):

@@ -52,6 +52,7 @@ def _run(command: list[str], processes: int) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",  # older versions of torch read it
     }
     children: list[subprocess.Popen[bytes]] = []
     with lifeline() as held, handing_on(children):

@@ -80,7 +80,10 @@ class Document:
     @cached_property
     def _lines(self) -> Mapping[Path, int]:
         """The line of each key of the text."""
-        return lines_of_keys(self.text)
+        try:
+            return lines_of_keys(self.text)
+        except RecursionError:  # tomli before 2.5 reads keys of thousands of parts
+            raise ConfigError(f"{self.name}: is nested too deeply") from None
 
 
 def read(path: str | FilePath, overrides: Sequence[Override] = ()) -> Document:

@@ -19,7 +19,9 @@ class RunSettings:
     dtype: Literal["float32", "float64"] = option("float32", doc="floating-point type of parameters and latents")
     mixed_precision: Literal["no", "bf16"] = option("no", doc="precision of matrix products under autocast")
     compile: bool = option(
-        False, doc="compile each sampler step (T, energies, gradient, update) as one graph; a CPU needs a C++ compiler"
+        False,
+        doc="compile each sampler step (T, energies, gradient, update) as one graph; needs torch 2.11 or newer, and on "
+        "a CPU a C++ compiler",
     )
     cuda_graphs: bool = option(
         False,

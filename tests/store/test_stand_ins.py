@@ -19,7 +19,7 @@ ALLOWED = (argparse.Namespace,)
 
 
 NAMES = {
-    "path": "pathlib.PurePosixPath",
+    "path": f"{pathlib.PurePosixPath.__module__}.PurePosixPath",
     "real path": f"{pathlib.PosixPath.__module__}.PosixPath",
     "windows path": "PureWindowsPath",
     "dtype": "numpy.dtype",
