@@ -42,6 +42,7 @@ def say(end):
     progress = Progress()
     progress.started("prior", 0, 10)
     progress.logged({"phase": "prior", "step": 5, "loss": 0.5, "steps_per_second": 2.0})
+    progress.ended()
     click.echo("a result")
     if end == "error":
         raise ConfigError("what: allowed")
@@ -222,13 +223,15 @@ def _read(reader):
 def test_notes_are_yellow_and_errors_red_on_a_terminal():
     shown = on_terminal("say", "error")
     assert "\x1b[33mnote:\x1b[0m a note\n" in shown
-    assert "\n\x1b[1;31merror:\x1b[0m what: allowed\n" in shown
+    assert "\x1b[1;31merror:\x1b[0m what: allowed\n" in shown
     assert "\x1b[1;31mError:\x1b[0m No such option" in on_terminal("say", "--wrong")
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_there_is_no_colour_where_it_is_not_wanted(environment):
-    assert "\nerror: what: allowed\n" in on_terminal("say", "error", **environment)
+    shown = on_terminal("say", "error", **environment)
+    assert "error: what: allowed\n" in shown
+    assert "\x1b[1;31m" not in shown
 
 
 def test_there_is_no_colour_with_json():
