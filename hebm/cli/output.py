@@ -50,7 +50,7 @@ OPTIONS = (
         is_flag=True,
         expose_value=False,
         callback=_quiet,
-        help="Print results and errors alone: no progress, no notes.",
+        help="Print only results and errors: no progress, no notes.",
     ),
     click.Option(
         ["--verbose", "_verbose"],
