@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--runs",
     type=UserPath(),
-    help="The folder in which the run's folder is created.  [default: runs, or the place of the run whose file CONFIG is]",
+    help="The folder in which the run's folder is created.  [default: runs, or where the run with this CONFIG is]",
 )
 @processes_option
 @allow_option
