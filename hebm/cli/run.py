@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--runs",
     type=UserPath(),
-    help="The folder in which the run's folder is created.  [default: runs, or where the run with this CONFIG is]",
+    help="The folder in which the run's folder is created.  [default: runs; a run resumed by its config.toml "
+    "stays in its folder]",
 )
 @processes_option
 @allow_option
