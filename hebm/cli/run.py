@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--extend",
     is_flag=True,
-    help="Train a finished run further, with exactly the result of a longer run. Fails if this is impossible.",
+    help="Train a run to more steps, with exactly the result of a longer run. Fails if this is impossible.",
 )
 @one_voice()
 def command(
