@@ -16,8 +16,7 @@ def takes_labels(prior: PriorLearner) -> bool:
 def require_labelled(prior: PriorLearner) -> None:
     """Raise `ConfigError` for a prior that was not trained with labels."""
     if not takes_labels(prior):
-        fix = "leave the labels out, or train a prior that is trained with labels (prior.type)"
-        raise ConfigError(f"labels: this prior ({type(prior).__name__}) was not trained with labels; {fix}")
+        raise ConfigError("labels: this prior was not trained with labels; leave them out, or use one that was trained with labels")
 
 
 def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:

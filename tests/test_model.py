@@ -163,7 +163,7 @@ def test_each_sample_has_its_own_label_in_batches_of_any_size(model):
 
 def test_labels_are_refused_where_the_prior_takes_none_and_where_they_are_too_few(model):
     assert not isinstance(model.prior, TakesLabels)
-    with pytest.raises(ConfigError, match="was not trained with labels; leave the labels out, or train a prior"):
+    with pytest.raises(ConfigError, match="was not trained with labels; leave them out, or use one that was"):
         model.sample(2, label=[1, 2])
     with pytest.raises(ConfigError, match="1 labels for 2 samples"):
         Model(model.backbone, Labelled(8)).sample(2, label=[1])

@@ -23,10 +23,10 @@ from hebm.cli.options import RunPath, UserPath
 @click.option(
     "--baseline",
     metavar="NAME",
-    help="Show paired differences from this run, or from the variant whose runs have names that start like this.",
+    help="Show paired differences from this run, or from the variant whose run names start with NAME.",
 )
 @against_option
-@click.option("--anyway", is_flag=True, help="Show numbers even if they were measured differently.")
+@click.option("--anyway", is_flag=True, help="Show numbers even if they were measured under different conditions.")
 def command(
     runs: tuple[Path, ...], output: tuple[Path, ...], baseline: str | None, against: Path | None, anyway: bool
 ) -> None:

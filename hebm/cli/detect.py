@@ -44,8 +44,12 @@ BEYOND = 3
     help="Write percentiles among the scores of the run's test images.  [default: if its data set can be read]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the posterior draws.")
-@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Posterior draws per score.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
+@click.option(
+    "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Number of posterior draws per score."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Number of images per batch."
+)
 @click.option(
     "--corrupt",
     type=click.Choice(("stop", "skip")),

@@ -15,7 +15,7 @@ from hebm.cli.options import UserPath, run_argument, warner
 @run_argument
 @click.option("-o", "--output", type=UserPath(), required=True, help="The file to write, such as checkpoint.pt.")
 def command(format: str, run: Path, output: Path) -> None:
-    """Write the backbone of RUN as a checkpoint in FORMAT. An imported run gives exactly the content of its file."""
+    """Write the backbone of RUN as a checkpoint in FORMAT. An imported run is written exactly as it was imported."""
     from hebm.porting import export_checkpoint
 
     converted = export_checkpoint(format, run, output, warner(True))

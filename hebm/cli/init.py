@@ -71,7 +71,7 @@ def command(
     plugin: str | None,
     kind: str | None,
 ) -> None:
-    """Write a commented configuration to PATH (experiment.toml), or a plugin's skeleton.
+    """Write a commented configuration to PATH (default: experiment.toml), or a plugin's skeleton.
 
     With --data FOLDER (or .zip, .tar) it inspects the number, sizes, colours and labels of the images, takes a few
     training steps on them, and writes the configuration of a small NVAE with a learned prior that takes about --minutes

@@ -143,7 +143,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "color": True}
     expose_value=False,
     callback=_block,
     help="Block plugins: DISTRIBUTION, GROUP:NAME (such as priors:joint) or DISTRIBUTION/GROUP:NAME. Repeatable; "
-    f"the environment variable {registry.BLOCK_VARIABLE} takes a list with commas.",
+    f"the environment variable {registry.BLOCK_VARIABLE} takes a comma-separated list.",
 )
 def main() -> None:
     """Train, sample and compare learned priors of hierarchical latent-variable generators."""

@@ -12,7 +12,7 @@ from hebm.cli.options import UserPath
 @click.command()
 @click.argument("run", type=UserPath())
 def command(run: Path) -> None:
-    """Write report.html of the run folder RUN again from its files, without model and data."""
+    """Write report.html of the run folder RUN again from its files; this needs neither model nor data."""
     from hebm.report.page import write_report  # imported here: plotting takes a second to import
     from hebm.store.run_folder import RunFolder
 

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 @click.option(
     "--runs",
     type=UserPath(),
-    help="The folder of runs, in which NAME is created.  [default: runs, or that of the run whose file CONFIG is]",
+    help="The folder in which the run's folder is created.  [default: runs; a run resumed by its config.toml "
+    "stays in its folder]",
 )
 @processes_option
 @allow_option
 @click.option(
     "--extend",
     is_flag=True,
-    help="Train a run further with more steps, with exactly the result of a longer run, or fail if this is impossible.",
+    help="Train a run to more steps, with exactly the result of a longer run. Fails if this is impossible.",
 )
 @one_voice()
 def command(
@@ -45,8 +46,10 @@ def command(
 ) -> None:
     """Train, sample, evaluate and report the experiment CONFIG, or resume it.
 
-    Writes runs/NAME with checkpoints, metrics.jsonl, metrics.json, sample grids and report.html. If CONFIG is the
-    config.toml of a run, that run resumes. If a metric fails, the others are measured and the exit status is 1.
+    CONFIG is a file, or the name of a configuration that comes with hebm, such as quickstart or nvae/cifar10. The run's
+    folder is runs/NAME, where NAME is the key `name` or else the file's name. It gets checkpoints, metrics.jsonl,
+    metrics.json, sample grids and report.html. If CONFIG is the config.toml of a run, that run resumes. If a metric
+    fails, the others are measured and the exit status is 1.
     """
     from hebm.config.experiment import Experiment  # slow imports follow once the configuration is valid
 

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 @click.option("--columns", type=click.IntRange(min=1), default=8, show_default=True, help="Images per row of GRID.png.")
 @force_option
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed; sample i depends only on it and i."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the draws; sample i depends only on the seed and i.",
 )
 @click.option(
     "--label",
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
 @click.option(
     "--steps",
     type=click.IntRange(min=0),
-    help="Length of the chains, in place of the prior's setting; 0 draws the points where chains start.",
+    help="Length of the chains, in place of the prior's setting; with 0, chains stay at their starting points.",
 )
 @click.option(
     "--start-proposals",
@@ -68,9 +72,15 @@ if TYPE_CHECKING:
     help="mean: E[x|z]; sample: a draw from p(x|z).",
 )
 @click.option(
-    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Factor of the drawn u."
+    "--temperature",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Factor that multiplies the drawn u.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Images at a time.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Number of images per batch."
+)
 @click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda", "mps")),
@@ -102,8 +112,8 @@ def command(
 ) -> None:
     """Draw images from the trained RUN. Image i does not depend on the number of processes.
 
-    A folder gets 000000.png, …; FILE.npy holds the images, uint8 (N, H, W, C); FILE.npz holds them as `images` and, if
-    classes or attributes are given, `labels` with their names in `classes` or `attributes`.
+    In a folder, the images are 000000.png, …. FILE.npy holds them as one array, uint8 (N, H, W, C). FILE.npz holds this
+    array as `images` and, if classes or attributes are given, `labels` with their names in `classes` or `attributes`.
 
     Each batch is written immediately. After an interruption, the same command resumes where it stopped, with the same
     result. An existing output, or an unfinished one from other options, is replaced only with --force.

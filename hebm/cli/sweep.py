@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="List the runs with their dependencies and times, estimated from finished runs or a few steps.",
 )
-@click.option("--table", is_flag=True, help="Only show the table of finished runs.")
+@click.option("--table", is_flag=True, help="Show only the table of finished runs.")
 @against_option
 @json_option
 def command(

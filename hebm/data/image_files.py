@@ -14,7 +14,7 @@ from hebm.data.image_names import IMAGES
 from hebm.data.images import Images, to_unit_range
 from hebm.errors import DataError
 
-_SKIP = "leave such files out by --corrupt skip"
+_SKIP = "skip such files with --corrupt skip"
 
 
 class FileImages(Images):

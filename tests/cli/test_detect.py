@@ -71,7 +71,7 @@ def test_a_damaged_file_stops_it_or_is_left_out(run, folder, tmp_path):
     (folder / "0" / "empty.jpg").write_text("")
     process = hebm("detect", run, folder, "-o", tmp_path / "s.csv")
     assert process.status == 1
-    assert "error: 2 of 72 files cannot be read as images; fix or remove them, or leave such" in process.stderr
+    assert "error: 2 of 72 files cannot be read as images; fix or remove them, or skip such" in process.stderr
     assert process.stderr.count(": cannot be read as an image (") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     rows, process = scores(run, folder, tmp_path / "s.csv", "--corrupt", "skip")

@@ -252,7 +252,7 @@ def test_what_the_images_do_not_have_is_refused(run, tmp_path, names, label, att
 def test_a_prior_without_labels_says_so_and_writes_nothing(run, tmp_path):
     process = hebm("sample", run, "-o", tmp_path / "x.npz", "--label", "3")
     assert process.status == 2
-    assert "this prior (JointPrior) was not trained with labels; leave the labels out" in process.stderr
+    assert "this prior was not trained with labels; leave them out" in process.stderr
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "x.npz").exists()
 
