@@ -57,7 +57,7 @@ def test_it_prints_the_configuration_the_size_the_latents_and_the_licence(import
     assert "2 x (3, 4, 4), 2 x (3, 8, 8), top first; 480 in all" in said
     notes = process.stderr.splitlines()
     assert [note for note in notes if note.startswith("note: weights published by NVIDIA") and "non-commercial" in note]
-    assert "note: the file has no averaged weights (EMA): the run has state_dict, the last step's" in notes
+    assert "note: the file has no averaged weights (EMA); the run uses state_dict of the last step" in notes
 
 
 def test_the_folder_is_a_run_with_its_configuration_and_one_checkpoint(imported):

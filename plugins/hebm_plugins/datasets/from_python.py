@@ -1,4 +1,4 @@
-"""Data sets whose images a Python program passes in: a file holds only their fingerprint."""
+"""The base of data sets that are passed in Python. Experiment files store only the fingerprint of the images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IN_FILES = (
 
 
 class Stack(Protocol):
-    """Pixels `(N, C, H, W)` of one type: a tensor, or what reads its rows as one does."""
+    """Pixels `(N, C, H, W)` of one type: a tensor, or an object that is indexed like one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ class Stack(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the pixels: bytes or floats."""
+        """The element type of the pixels: uint8 or floats."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -44,11 +44,11 @@ class Stack(Protocol):
 
 @attrs.frozen(eq=False)
 class Passed:
-    """What was passed, checked.
+    """Checked images and labels that the user passed.
 
     Arguments:
-        images: "train", and "test" where it was given.
-        labels: by the same names, int64; empty without labels.
+        images: the images of "train", and of "test" if it is given.
+        labels: int64 labels by the same names; empty without labels.
     """
 
     images: Mapping[str, Stack]
@@ -56,30 +56,30 @@ class Passed:
 
 
 def misfits(images: Mapping[str, Stack]) -> list[str]:
-    """Return why training and test images cannot be one data set."""
+    """Return error messages if training and test images cannot form one data set."""
     train, test = images.get("train"), images.get("test")
     if train is None:
-        return ["no training images are given; pass them first"]
+        return ["no training images are given; pass them as the first argument"]
     if test is None:
         return ["one image cannot be divided into train and test; pass test images too"] if len(train) < 2 else []
     found = []
     if test.shape[1:] != train.shape[1:]:
-        found.append(f"test: images of shape {tuple(test.shape[1:])}, those of train have {tuple(train.shape[1:])}")
+        found.append(f"test: images have shape {tuple(test.shape[1:])}, those of train {tuple(train.shape[1:])}")
     if test.dtype != train.dtype:
         found.append(f"test: holds {test.dtype}, train {train.dtype}; convert one of them")
     return found
 
 
 class PassedImages(Images):
-    """Some rows of a stack, scaled when they are read.
+    """The images of one split, which are rows of a stack and are scaled when they are read.
 
     Arguments:
-        pixels: of all images that were passed together.
-        index: positions of this split's images, `(n,)`.
+        pixels: all images of the stack.
+        index: positions of the images of this split, `(n,)`.
         stated: the range of the values.
-        labels: of this split's images, or None.
-        names: of the classes and of the attributes.
-        key: what makes the images; goes into the fingerprint.
+        labels: labels of the images of this split, or None.
+        names: names of the classes and of the attributes.
+        key: identifies the content of the images in the fingerprint.
     """
 
     def __init__(
@@ -104,44 +104,44 @@ class PassedImages(Images):
         return scaled(self.pixels[self.index[indices]], self.stated)
 
     def fingerprint(self) -> str:
-        """Hash the fingerprint of everything that was passed, and the positions."""
+        """Hash the key, the positions and the attributes."""
         return self.digest(self.key.encode(), self.index.numpy().tobytes(), *self.attribute_digest())
 
 
 @recipe
 class FromPython(ImageData):
-    """Images passed in Python. Declare them as `live` fields, and implement the three methods below.
+    """Images passed in Python. Subclasses declare them as `live` fields and implement the three abstract methods.
 
-    Two recipes are equal if their keys are, and one of the keys is the fingerprint of the images. Read from a file, a
-    recipe has a fingerprint and no images: `hebm.config.live_values.with_live` gives it those of another recipe.
+    Two recipes are equal if their keys are equal, which include the fingerprint of the images. A recipe that is read
+    from a file has a fingerprint but no images; `hebm.config.live_values.with_live` copies them from another recipe.
     """
 
     fingerprint: str | None = option(
         None, doc="SHA-256 of the images and labels, 64 hex digits; hebm computes it", pattern=r"[0-9a-f]{64}"
     )
     range: tuple[float, float] | None = option(
-        None, doc="the values that are black and white, such as (0, 1); floats need it", low=-WIDEST, high=WIDEST
+        None, doc="values of black and white, such as (0, 1); required for floats", low=-WIDEST, high=WIDEST
     )
-    label_names: tuple[str, ...] = option((), doc="names of the classes or attributes; empty: they are numbered")
+    label_names: tuple[str, ...] = option((), doc="names of the classes or attributes; by default their numbers")
 
     @abstractmethod
     def passed(self) -> Passed:
-        """Return what was passed. Raises `DataError` with everything that is wrong."""
+        """Return the checked images and labels. Raises `DataError` with all errors at once."""
 
     @abstractmethod
     def content_fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of what was passed. Raises `DataError` as `passed` does."""
+        """Return the SHA-256 (hex) of images and labels. Raises `DataError` as `passed` does."""
 
     @abstractmethod
     def require_unchanged(self) -> None:
-        """Raise `DataError` if the images are not those that the fingerprint is of."""
+        """Raise `DataError` if the images have changed since the fingerprint was computed."""
 
     def __attrs_post_init__(self) -> None:
-        """Check what was passed and compute its fingerprint.
+        """Check images and labels, and compute their fingerprint.
 
         Raises:
-            ConfigError: neither images nor a fingerprint, or a range that goes down.
-            DataError: images or labels that cannot be used, or whose fingerprint is not the one that is given.
+            ConfigError: neither images nor a fingerprint are given, or the range is not ascending.
+            DataError: the images or labels are invalid, or their fingerprint differs from the one that is given.
         """
         check_range(self.range)
         if not self.has_images:
@@ -193,5 +193,5 @@ class FromPython(ImageData):
 
 
 def _held_out(n: int, split: str) -> Tensor:
-    """Return the positions of a split where a tenth of n images is held out, a function of n alone."""
+    """Return the positions of a split if a tenth of n images is held out. They depend on n alone."""
     return torch.tensor(sorted(hold_out(numbered(n), HELD_OUT, split)))

@@ -1,9 +1,9 @@
-"""One's own images: a folder or an archive of image files.
+"""The data set `image-folder`: image files in a folder or an archive.
 
-`hebm_plugins.datasets.folder_layout` has the rules that decide whether folders are splits, classes or neither. With
-`labels`, a CSV names the class or the attributes of each image (`label_table`), instead of sub-folders.
+The rules of `hebm_plugins.datasets.folder_layout` decide whether sub-folders are splits, classes or neither. With
+`labels`, a CSV (`label_table`) gives the class or the attributes of each image, and sub-folders give no labels.
 
-Images are in the order of a hash of their names, so that the first n are a fair sample of all classes.
+Images are sorted by a hash of their names, so the first n are a random sample of all classes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Found:
     """The files of a split, in order.
 
     Arguments:
-        files: where they are.
-        names: their names in `files`.
-        labels: of each.
+        files: the folder or archive.
+        names: names of the images in `files`.
+        labels: the label of each image.
     """
 
     files: Files
@@ -46,20 +46,20 @@ class Found:
     labels: Labels
 
     def keep(self, positions: Sequence[int]) -> Found:
-        """Return the part at these positions."""
+        """Return the files at these positions, with their labels."""
         return Found(self.files, tuple(self.names[i] for i in positions), self.labels.keep(positions))
 
 
 @attrs.frozen
 class FileDecoder:
-    """Position → pixels, for lazy reading; a class, so that it can travel to workers."""
+    """Maps a position to pixels, for lazy reading. It is a class so that data workers can unpickle it."""
 
     found: Found
     decoder: ImageDecoder
     all_corrupt: Callable[[], DataError]
 
     def __call__(self, i: int) -> Tensor:
-        """Decode file i. Raises one error with all files that cannot be read as images if it is one of them."""
+        """Decode file i. If it cannot be read as an image, the error names all such files of the data set."""
         name = self.found.names[i]
         try:
             return self.decoder(self.found.files.read(name), self.found.files.describe(name))
@@ -76,23 +76,21 @@ class ImageFolder(ImageData):
         None, doc="resize the shorter side to this, then cut the centre square", low=1, high=16384, unit="px"
     )
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, high=16384, unit="px")
-    holdout: float = option(0.1, doc="fraction held out as test if there is no test folder", low=0, high=0.9)
+    holdout: float = option(0.1, doc="fraction of images held out as test, without a test folder", low=0, high=0.9)
     cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
     labels: str | None = option(
         None,
         doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
     )
-    max_pixels: int = option(
-        MOST_PIXELS, doc="an image with more pixels is refused before it is decoded; raise it for larger ones", low=1
-    )
+    max_pixels: int = option(MOST_PIXELS, doc="largest number of pixels of an image; larger ones are an error", low=1)
     folders: str = option(
         "auto",
-        doc="what sub-folders are: splits, classes, or none of them; auto goes by their names and refuses to guess",
+        doc="what sub-folders are: splits, classes or none; auto decides by their names, with an error if unclear",
         choices=READINGS,
     )
     corrupt: str = option(
         "stop",
-        doc="what to do with files that cannot be read as images: stop, or skip them; all are named",
+        doc="for files that cannot be read as images: stop with an error, or skip them; both name all of them",
         choices=("stop", "skip"),
     )
 
@@ -125,29 +123,28 @@ class ImageFolder(ImageData):
         """Return one error that names all files of all splits that cannot be read as images."""
         bad, total = dict[str, CorruptImage](), 0
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # they were said when the split was found
+            warnings.simplefilter("ignore", DataWarning)  # printed already when the split was found
             for found in map(self._found, SPLITS):
                 total += len(found.names)
                 corrupt = corrupt_files(found.files, found.names, self.decoder(None))
                 bad |= {found.files.describe(name): error for name, error in corrupt.items()}
-        return (
-            corrupt_error(bad, total) if bad else DataError(f"{self.root}: changes while it is read; leave it as it is")
-        )
+        return corrupt_error(bad, total) if bad else DataError(f"{self.root}: changed while it was read; run again")
 
 
 def find(root: Path, split: str, holdout: float, labels: str | None = None, folders: str = "auto") -> Found:
     """Find the files of a split under `root`, by the rules of `folder_layout`.
 
-    What looks like an image and is not used is counted and named in a `DataWarning`.
+    A `DataWarning` counts and names image files that are not used.
 
     Arguments:
         root: a folder or archive.
         split: "train" or "test".
-        holdout: the part held out as test where there is none.
-        labels: a CSV to label them; None: by sub-folders.
-        folders: what sub-folders are.
+        holdout: fraction of images held out as test if `root` has no test split.
+        labels: the CSV of the labels; None takes classes from the sub-folders.
+        folders: what sub-folders are; one of `READINGS`.
 
-    Raises `DataError` if root is none, for folders with two readings, and for what does not fit in the CSV.
+    Raises `DataError` if `root` is neither a folder nor an archive, if the layout is ambiguous, or if the CSV does not
+    fit the images.
     """
     layout = _layout(root, folders, labels is not None)
     parts = layout.parts
@@ -163,7 +160,7 @@ def find(root: Path, split: str, holdout: float, labels: str | None = None, fold
 
 
 def _layout(root: Path, folders: str, labelled: bool) -> Layout:
-    """Return what is in a folder of archives, else in a folder or archive."""
+    """Return the layout of a folder that holds one archive per split, or of any other folder or archive."""
     archives = [path.name for path in root.iterdir() if is_archive(path)] if root.is_dir() else []
     splits = archived_splits(archives, str(root)) if folders in ("auto", "splits") else {}
     if not splits:
@@ -230,7 +227,7 @@ def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
 
 
 def _by_folder(parts: Mapping[str, Part], has_classes: bool) -> dict[str, Labels]:
-    """Number the sub-folders of all splits, if there are several; a split with images outside them has no labels."""
+    """Use sub-folders as classes if there are several. A split with images outside sub-folders has no labels."""
     inside = {name: _classes(part) if has_classes else set() for name, part in parts.items()}
     classes = tuple(sorted(set().union(*inside.values())))
     position = {name: i for i, name in enumerate(classes)}
@@ -243,7 +240,7 @@ def _by_folder(parts: Mapping[str, Part], has_classes: bool) -> dict[str, Labels
 
 
 def _classes(part: Part) -> set[str]:
-    """Return the sub-folders, if every image is in one."""
+    """Return the names of the sub-folders, or an empty set if an image is outside them."""
     tops = [name.partition("/")[::2] for name in part.inner]
     return {top for top, _ in tops} if all(rest for _, rest in tops) else set()
 

@@ -30,16 +30,16 @@ def to_labels(array: np.ndarray, where: str) -> Tensor:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Return the names 0 … count − 1."""
+    """Return the names "0", …, "count − 1"."""
     return tuple(map(str, range(count)))
 
 
 def names_of(labels: Tensor | None, stated: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the classes and those of the attributes; at least one of the two is empty.
+    """Return the names of the classes and of the attributes. At least one of the two is empty.
 
     Arguments:
-        labels: of the training images, `(N,)` classes or `(N, A)` attributes; None without labels.
-        stated: the names; () numbers them.
+        labels: labels of the training images, `(N,)` classes or `(N, A)` attributes; None without labels.
+        stated: names from the user; () numbers the classes or attributes.
     """
     if labels is None:
         return (), ()
@@ -49,11 +49,13 @@ def names_of(labels: Tensor | None, stated: Sequence[str]) -> tuple[tuple[str, .
 
 
 def complaints_about(labels: Mapping[str, Tensor], stated: Sequence[str]) -> list[str]:
-    """Return what is wrong with labels that are passed in Python. Nothing is guessed from one extreme value.
+    """Return error messages for labels that are passed in Python; an empty list if they are valid.
+
+    Without names, every class from 0 to the highest must occur: a single large value is not taken as the class count.
 
     Arguments:
-        labels: "labels" of the training images and "test_labels", where they are given; none of them empty.
-        stated: the names of the classes or attributes; () numbers them.
+        labels: "labels" of the training images and "test_labels", as far as they are given; not empty.
+        stated: names of the classes or attributes; () numbers them.
     """
     train = labels.get("labels")
     if train is None:
@@ -67,7 +69,7 @@ def complaints_about(labels: Mapping[str, Tensor], stated: Sequence[str]) -> lis
     twice = [name for i, name in enumerate(stated) if name in stated[:i]]
     if twice:
         return [
-            f"label_names: {', '.join(map(repr, twice))} is there twice; give each class or attribute a name of its own"
+            f"label_names: {', '.join(map(repr, twice))} is given twice; give each class or attribute a unique name"
         ]
     return _about_classes(labels, train, stated) if train.ndim == 1 else _about_attributes(train, stated)
 
@@ -75,7 +77,7 @@ def complaints_about(labels: Mapping[str, Tensor], stated: Sequence[str]) -> lis
 def _about_classes(labels: Mapping[str, Tensor], train: Tensor, stated: Sequence[str]) -> list[str]:
     low = {name: int(some.min()) for name, some in labels.items() if some.min() < 0}
     if low:
-        return [f"{name}: the lowest is {value}; classes are numbered from 0" for name, value in low.items()]
+        return [f"{name}: the lowest is {value}; number the classes from 0" for name, value in low.items()]
     used = torch.unique(train).tolist()
     if not stated and len(used) != used[-1] + 1:
         missing = next(i for i, label in enumerate(used) if i != label)

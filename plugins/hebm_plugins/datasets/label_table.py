@@ -1,14 +1,14 @@
-"""A CSV that labels images, as a table of lines.
+"""Parse a CSV that labels images.
 
-    file,kind                     one column besides the file's name: classes, numbered in the order of their names
+    file,kind                     one column after the file: classes, numbered in alphabetical order
     cats/1.png,cat
     dogs/1.png,dog
 
-    file,smiling,eyeglasses       several: binary attributes, each 1 or 0, 1 or −1, true or false
+    file,smiling,eyeglasses       several columns: binary attributes, each 1 or 0, 1 or −1, true or false
     1.png,1,0
     2.png,0,0
 
-The first line is the header; UTF-8, commas, quotes where a name has a comma in it.
+The file is UTF-8. Its first line is a header, commas separate the cells, and cells that contain a comma are quoted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from hebm.data.labels import normal_form
 from hebm.errors import DataError
 
 Value: TypeAlias = str | tuple[int, ...]
-"""A class's name, or attributes in {0, 1}."""
+"""The name of a class, or attributes in {0, 1}."""
 
 _BITS = {"1": 1, "0": 0, "-1": -1, "true": 1, "false": 0}
 
 
 @attrs.frozen
 class Row:
-    """One line: its number, for messages, and the image's label."""
+    """One line of the table: its number, for messages, and the label of the image."""
 
     line: int
     value: Value
@@ -40,11 +40,11 @@ class Row:
 
 @attrs.frozen
 class LabelTable:
-    """The lines of a CSV by the file's name.
+    """The lines of a CSV by file name.
 
     Arguments:
-        where: what to call it in a message.
-        attributes: names of the attributes, () where the table has classes.
+        where: the name of the CSV in messages.
+        attributes: names of the attributes; () if the table has classes.
         rows: file name → line.
     """
 
@@ -57,10 +57,10 @@ def read_table(data: bytes, where: str) -> LabelTable:
     """Parse a CSV.
 
     Arguments:
-        data: the file's bytes.
-        where: what to call it in a message.
+        data: the bytes of the file.
+        where: the name of the CSV in messages.
 
-    Raises `DataError`, with the line's number, for a malformed table.
+    Raises `DataError`, with the number of the line, for a malformed table.
     """
     lines = _lines(data, where)
     number, header = next(lines, (1, []))
@@ -73,7 +73,7 @@ def read_table(data: bytes, where: str) -> LabelTable:
             raise DataError(f"{place}: has {len(cells)} cells, the header has {len(columns) + 1}; fix the line")
         name = cells[0].removeprefix("./")
         if name in rows:
-            raise DataError(f"{place}: {name!r} stands in line {rows[name].line} already; remove one of them")
+            raise DataError(f"{place}: {name!r} is already in line {rows[name].line}; remove one of the lines")
         rows[name] = Row(number, _bits(cells[1:], columns, place) if attributes else _class(cells[1], place))
     return LabelTable(where, attributes, _zeros_for_minus_ones(rows, where) if attributes else rows)
 
@@ -96,22 +96,22 @@ def _columns(header: list[str], where: str) -> tuple[str, ...]:
     """Return the column names after the first."""
     example = "the first line is a header, such as file,class or file,smiling,male"
     if len(header) < 2:
-        raise DataError(f"{where}: has {len(header)} column(s), a table needs two or more, with commas; {example}")
+        raise DataError(f"{where}: has {len(header)} column(s), expected two or more, separated by commas; {example}")
     if is_named_image(header[0]):
-        raise DataError(f"{where}: starts with the image {header[0]!r}; {example}: add one")
+        raise DataError(f"{where}: is not a header: it starts with the image {header[0]!r}; {example}: add one")
     seen: set[str] = set()
     for name in header[1:]:
         form = normal_form(name)
         if not form or form in seen:
-            what = "stands there twice" if form else "is empty"
-            raise DataError(f"{where}: the name {name!r} {what}; give each column a name of its own")
+            what = "occurs twice" if form else "is empty"
+            raise DataError(f"{where}: the column name {name!r} {what}; give each column a unique name")
         seen.add(form)
     return tuple(header[1:])
 
 
 def _class(cell: str, where: str) -> str:
     if not cell:
-        raise DataError(f"{where}: the class is empty; name one, or remove image and line")
+        raise DataError(f"{where}: the class is empty; fill it in, or remove the image and its line")
     return cell
 
 
@@ -130,5 +130,5 @@ def _zeros_for_minus_ones(rows: dict[str, Row], where: str) -> dict[str, Row]:
     if minus is None:
         return rows
     if zero is not None:
-        raise DataError(f"{where}: no is 0 in line {zero}, but -1 in line {minus}; use one of them throughout")
+        raise DataError(f'{where}: "no" is 0 in line {zero}, but -1 in line {minus}; use one of them throughout')
     return {name: Row(row.line, tuple(int(bit == 1) for bit in row.value)) for name, row in rows.items()}

@@ -1,4 +1,4 @@
-"""Encoded images in an LMDB database, as LSUN is published."""
+"""Read encoded images from an LMDB database, the format of LSUN."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hebm.errors import DataError
 
 
 class LMDBImages:
-    """Position → pixels.
+    """Maps a position to the pixels of an image.
 
-    The database is opened for each image (LMDB maps it, which costs microseconds): an open one must not be inherited
-    by a worker process, nor opened there a second time.
+    Each call opens the database, because worker processes must not inherit an open database or open it twice. This
+    takes microseconds, since LMDB maps the file into memory.
 
     Arguments:
-        folder: the database.
-        decoder: makes pixels of a value.
-        limit: how many keys to list.
+        folder: the folder of the database.
+        decoder: decodes a value to pixels.
+        limit: the largest number of keys to list; None lists all.
 
     Raises:
-        DataError: without the package lmdb, or without a database there.
+        DataError: the package lmdb is not installed, or `folder` is not a readable database.
     """
 
     def __init__(self, folder: Path, decoder: Decoder, limit: int | None = None) -> None:
@@ -47,7 +47,7 @@ def _open(folder: Path) -> Any:
         raise DataError(f"{folder}: reading LSUN needs the package lmdb: pip install lmdb") from error
     if not folder.is_dir():
         fix = "download and unzip it there, or set data.root and data.category"
-        raise DataError(f"{folder.absolute()}: no such database; {fix}")
+        raise DataError(f"{folder.absolute()}: database not found; {fix}")
     try:
         return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:

@@ -1,4 +1,4 @@
-"""OMNIGLOT as likelihoods are published on it: the 28×28 version of the IWAE paper (arXiv 1509.00519)."""
+"""The data set `omniglot-iwae`: the 28×28 OMNIGLOT of the IWAE paper (arXiv 1509.00519)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SIDE = 28
 class OmniglotIWAE(Downloadable):
     """24,345 + 8,070 characters of 50 alphabets, grey 28×28, bright on black; labels are alphabets.
 
-    Another split, size and grey scale than torchvision's (data set omniglot): this one the papers' nats are of. Values
-    v in [0, 1] are rounded down to levels ⌊255 v⌋, as published. The file is a MATLAB matrix.
+    Published likelihoods in nats use this version. Its split, size and grey levels differ from those of torchvision's
+    OMNIGLOT (data set `omniglot`). Values v in [0, 1] become the levels ⌊255 v⌋, as in the published code.
     """
 
-    file: str | None = option(None, doc="a copy of chardata.mat; left out: ROOT/omniglot-iwae/chardata.mat", path=True)
+    file: str | None = option(None, doc="path of chardata.mat; by default ROOT/omniglot-iwae/chardata.mat", path=True)
 
     @property
     def path(self) -> Path:
-        """Return where the file is, or where it is downloaded to."""
+        """The path of the file, or the path to download it to."""
         return Path(self.root) / "omniglot-iwae" / FILE if self.file is None else Path(self.file)
 
     def open(self, split: str, download: bool) -> Any:
@@ -50,7 +50,7 @@ class OmniglotIWAE(Downloadable):
             raise RuntimeError(f"{self.path} is damaged: {error}") from error
 
     def source(self, split: str) -> ArrayImages:
-        """Return the images of a split, in the file's order. Raises `DataError` for a file unlike the published one."""
+        """Return the images of a split, in the file's order. Raises `DataError` for other contents than published."""
         found, names = self.found(split), KEYS[split]
         missing = [name for name in names if name not in found]
         if missing:
@@ -62,6 +62,6 @@ class OmniglotIWAE(Downloadable):
                 f"expected ({SIDE**2}, N) and (50, N)"
             )
         pixels = torch.unflatten((255 * values.T.double()).to(torch.uint8), 1, (SIDE, SIDE))
-        # columns of pixels one after another, as MATLAB has them
+        # MATLAB stores images column by column
         images = pixels.transpose(1, 2).unsqueeze(1)
         return ArrayImages(images, alphabets.argmax(0), tuple(f"alphabet {i}" for i in range(len(alphabets))))

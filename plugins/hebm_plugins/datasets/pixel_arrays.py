@@ -1,6 +1,6 @@
-"""Pixels that a Python program passes: NumPy arrays and torch tensors, with a stated range of values.
+"""Check and scale pixels that are passed in Python: NumPy arrays and torch tensors.
 
-A range (low, high) names the values that become −1 and 1. Bytes are 0 … 255 without one; floats need one.
+The values low and high of a range become −1 and 1. Floats need a range; for bytes it is (0, 255) by default.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ Range: TypeAlias = tuple[float, float] | None
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 ROUNDING = 1e-4
-"""How far rounding may take a float beyond its range, as a part of the range; such values are clamped."""
+"""How far a float may exceed its range by rounding, as a fraction of the range. Such values are clamped."""
 WIDEST = 1e9
-"""The largest absolute value of the ends of a range."""
+"""The largest absolute value of low and high."""
 
 
 def tensor_of(value: Any, where: str) -> Tensor:
-    """Return an array or a tensor as a tensor on the CPU that shares its memory, where that is possible.
+    """Convert an array or a CPU tensor to a plain tensor, which shares its memory if possible.
 
-    Raises `DataError` for anything else.
+    Raises `DataError` for any other value, and for masked arrays and sparse, quantized or GPU tensors.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise DataError(f"{where}: is a masked array; fill its masked values (.filled(…)), or leave these images out")
     if isinstance(value, np.ndarray):
         return _from_numpy(value, where)
     if not isinstance(value, Tensor):
-        fix = "make one of a list by torch.stack or numpy.array; hebm.FromDataset takes PIL images"
+        fix = "convert a list by torch.stack or numpy.array; hebm.FromDataset takes PIL images"
         raise DataError(f"{where}: expected a torch tensor or a NumPy array, got {type(value).__name__}; {fix}")
     if value.device.type != "cpu":
         raise DataError(f"{where}: is on {value.device}; pass {where}.cpu(): batches are moved to the device as needed")
@@ -46,10 +46,10 @@ def tensor_of(value: Any, where: str) -> Tensor:
 def _from_numpy(array: np.ndarray, where: str) -> Tensor:
     native = array.dtype.newbyteorder("=")
     if array.dtype != native or any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array, native)  # torch reads neither swapped bytes nor negative strides
+        array = np.ascontiguousarray(array, native)  # torch supports neither swapped bytes nor negative strides
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an array that is only read need not be writable
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of read-only arrays; this one is never written
             return torch.from_numpy(array)
     except TypeError as error:
         raise DataError(f"{where}: holds {array.dtype}; convert it to uint8, or to float32 with a range") from error
@@ -58,7 +58,7 @@ def _from_numpy(array: np.ndarray, where: str) -> Tensor:
 def to_nchw(images: Tensor, where: str) -> Tensor:
     """Return images `(N, H, W)` or `(N, C, H, W)` as `(N, C, H, W)`, sharing memory.
 
-    Raises `DataError` for another shape, no images or other channels than 1 or 3.
+    Raises `DataError` for any other shape, for no images, and unless C is 1 or 3.
     """
     shape = tuple(images.shape)
     if images.ndim not in (3, 4):
@@ -81,9 +81,9 @@ def check_range(stated: Range) -> None:
 
 
 def check_values(pixels: Tensor, stated: Range, where: str) -> None:
-    """Raise `DataError` for pixels of another type than bytes or floats, or outside of their range.
+    """Raise `DataError` for pixels that are neither bytes nor floats, are not finite, or exceed their range.
 
-    Floats without a range are an error, and so are bytes that are all 0 or 1: both could mean two things.
+    Floats without a range are ambiguous and raise an error. So do bytes without a range that are all 0 or 1.
     """
     kind = str(pixels.dtype).removeprefix("torch.")
     if pixels.dtype != torch.uint8 and pixels.dtype not in FLOATS:
@@ -108,7 +108,7 @@ def check_values(pixels: Tensor, stated: Range, where: str) -> None:
 
 
 def check_bits(dtype: torch.dtype, high: float, stated: Range, where: str) -> None:
-    """Raise `DataError` for bytes without a range whose highest value is 0 or 1: they could be bits."""
+    """Raise `DataError` for bytes without a range whose highest value is 0 or 1, since they could be bits."""
     if dtype == torch.uint8 and stated is None and high <= 1:
         fix = "state range=(0, 1) for bits, or range=(0, 255)"
         raise DataError(f"{where}: holds uint8, and values run from 0 to {high:g}; {fix}")

@@ -1,4 +1,4 @@
-"""Orders and hold-outs that depend on names alone, not on a file system or a generator."""
+"""Sort and hold out images by their names alone, independently of the file system and of random generators."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 
 def by_hash(names: Sequence[str]) -> list[int]:
-    """Return positions of `names` in the order of their SHA-256.
+    """Return the positions of `names`, sorted by SHA-256.
 
-    Folders sort images by class; in this order the first n are as good as any n.
+    Folders are usually sorted by class. In this order, the first n images are a random sample.
     """
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode(errors="surrogateescape")).digest())
 
 
 def hold_out(names: Sequence[str], fraction: float, split: str) -> list[int]:
-    """Return the positions of `split` when round(fraction · N) images are held out as "test", by hash of name.
+    """Return the positions of `split` if round(fraction · N) images are held out as "test" by the hash of their names.
 
-    Both splits keep at least one image where there are two.
+    With two or more images, both splits get at least one, unless `fraction` is 0.
     """
     order = by_hash(names)
     held = min(max(1, round(fraction * len(order))), len(order) - 1) if fraction > 0 else 0

@@ -1,4 +1,4 @@
-"""One's own images in memory, passed in Python."""
+"""The data set `tensors`: images in memory, passed in Python."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _LABELS = {"labels": "train", "test_labels": "test"}
 class Tensors(FromPython):
     """Images in memory, passed in Python: `hebm.Tensors(train, test, labels, test_labels, range=(0, 1))`.
 
-    Images are torch tensors or NumPy arrays `(N, H, W)` or `(N, C, H, W)` with 1 or 3 channels: uint8, or floats whose
-    `range` is stated. Labels are integers `(N,)` that number classes, or `(N, A)` attributes of 0 and 1.
+    Images are torch tensors or NumPy arrays `(N, H, W)` or `(N, C, H, W)` with 1 or 3 channels: uint8, or floats with
+    a `range`. Labels are classes, integers `(N,)`, or attributes `(N, A)` of 0 and 1.
 
-    Without `test`, a tenth of the images is held out, with their labels: which ones depends on N alone, not on the
-    run's seed, and they are those that `arrays` holds out of N images.
+    Without `test`, a tenth of the images is held out with their labels. The choice depends on N alone, not on the
+    run's seed, and is the same as for the data set `arrays`.
 
-    The memory that is passed is read while the run trains, not copied: do not change it in place. A change that was
-    made before training starts is an error there; pass `train.clone()` to go on working with it.
+    Training reads the passed memory and does not copy it, so do not change it in place. A change before training starts
+    raises an error there. Pass `train.clone()` if you need to modify the original.
     """
 
     train: Any = live(doc="training images")
-    test: Any = live(doc="test images; without them a tenth of train is held out")
+    test: Any = live(doc="test images; by default a tenth of train is held out")
     labels: Any = live(doc="labels of the training images")
     test_labels: Any = live(doc="labels of the test images")
 
     def passed(self) -> Passed:
-        """Return images and labels, the images in the memory that was passed."""
+        """Return images and labels. The images share the memory that was passed."""
         return Passed(*self._tensors)
 
     def content_fingerprint(self) -> str:
@@ -57,13 +57,13 @@ class Tensors(FromPython):
         """Hash everything again, and compare."""
         if self.content_fingerprint() != self.fingerprint:
             raise DataError(
-                "Tensors: the images were changed in place after hebm.Tensors(…) was made; make it again, or pass "
-                "train.clone() from the start"
+                "Tensors: the images were changed in place after hebm.Tensors(…) was created; create it again, or "
+                "pass train.clone() from the start"
             )
 
     @cached_property
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Images and labels by split. Raises `DataError` with everything that is wrong."""
+        """The images and labels by split. Raises `DataError` with all errors at once."""
         complaints: list[str] = []
         images = _attempted(complaints, {"train": self.train, "test": self.test}, self._image)
         labels = _attempted(complaints, {"labels": self.labels, "test_labels": self.test_labels}, _label)
@@ -81,7 +81,7 @@ class Tensors(FromPython):
 
 
 def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield a few rows at a time: the bytes of a tensor that is not contiguous are copied."""
+    """Yield a few rows at a time, to bound the memory of copies of non-contiguous tensors."""
     row = max(1, tensor[:1].numel() * tensor.element_size())
     yield from torch.split(tensor, max(1, _CHUNK // row))
 
@@ -89,7 +89,7 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
 def _attempted(
     complaints: list[str], values: Mapping[str, Any], make: Callable[[Any, str], Tensor]
 ) -> dict[str, Tensor]:
-    """Return what `make` makes of each value that is not None; note the complaint where it cannot."""
+    """Apply `make` to each value that is not None. Append the message of each `DataError` to `complaints`."""
     made: dict[str, Tensor] = {}
     for name, value in values.items():
         try:
@@ -108,7 +108,7 @@ def _label(value: Any, where: str) -> Tensor:
 
 
 def _miscounts(images: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> list[str]:
-    """Return where there is not one label for each image."""
+    """Return error messages if the number of labels differs from the number of images."""
     found = [
         f"{name}: {len(labels[name])} labels for the {len(images[split])} images of {split}; give one for each image"
         for name, split in _LABELS.items()

@@ -1,4 +1,4 @@
-"""The usual benchmark sets, as torchvision finds, checks and downloads them. It is imported only when one is loaded."""
+"""Benchmark data sets, read, verified and downloaded by torchvision, which is imported only when one is loaded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class FashionMNIST(Downloadable):
 class CIFAR10(Downloadable):
     """50,000 + 10,000 photographs of ten things, colour 32×32.
 
-    The published files are pickles; torchvision opens those alone whose checksums are the published ones.
+    The published files are pickles. torchvision opens them only if their checksums match the published ones.
     """
 
     def open(self, split: str, download: bool) -> Any:
@@ -111,7 +111,7 @@ class SVHN(Downloadable):
 
 @attrs.frozen
 class StrokesDecoder:
-    """Dark strokes on white paper → bright strokes on black."""
+    """Decodes dark strokes on white paper to bright strokes on black."""
 
     decoder: Decoder
 
@@ -124,7 +124,7 @@ class StrokesDecoder:
 class Omniglot(Downloadable):
     """19,280 + 13,180 characters of 30 + 20 alphabets, as bright strokes on black, grey, resized to `size`.
 
-    Train and test have different characters, hence different classes.
+    Train and test have different characters and therefore different classes.
     """
 
     size: int = option(28, doc="side of the image", low=4, high=16384, unit="px")
@@ -154,11 +154,11 @@ class Omniglot(Downloadable):
 
 @attrs.frozen
 class FaceDecoder:
-    """Cuts the box of the face where an image has the published size, and the centre square of any other.
+    """Crops the face box from images of the published size, and the centre square from any others.
 
     Arguments:
-        size: side of the image that comes out.
-        crop: side of a centre square to cut instead of the box.
+        size: side of the decoded image.
+        crop: side of a centre square to crop instead of the face box; None crops the box.
     """
 
     size: int
@@ -173,7 +173,7 @@ class FaceDecoder:
 
 @attrs.frozen
 class CelebADecoder:
-    """Position → pixels of a file in CelebA's folder."""
+    """Maps a position to the pixels of a file in CelebA's folder."""
 
     folder: Path
     names: Sequence[str]
@@ -200,12 +200,12 @@ class CelebAImages(LazyImages):
 
 @recipe
 class CelebA(Downloadable):
-    """162,770 + 19,962 aligned faces with forty attributes, cropped and resized. Read as needed: set `workers`."""
+    """162,770 + 19,962 aligned faces with forty attributes, cropped and resized. Read lazily: set `workers`."""
 
     size: int = option(64, doc="side of the image", low=8, high=16384, unit="px")
     crop: int | None = option(
         None,
-        doc="side of a centre square to cut first; left out: the usual 148×148 box with its corner at 15, 40",
+        doc="side of a centre square to crop first; by default the usual 148×148 box with its corner at 15, 40",
         low=8,
         high=178,
         unit="px",
@@ -226,7 +226,7 @@ class CelebA(Downloadable):
         found = self.found(split)
         folder = Path(self.root) / found.base_folder / "img_align_celeba"
         decode = CelebADecoder(folder, found.filename, self.decoder(None))
-        names = [name for name in found.attr_names if name]  # the header ends with a space: an empty name
+        names = [name for name in found.attr_names if name]  # the header ends with a space, which adds an empty name
         return CelebAImages(len(found), decode, found.attr, names=found.filename, attributes=names)
 
 
@@ -234,11 +234,11 @@ class CelebA(Downloadable):
 class LSUN(ImageData):
     """One category of LSUN scenes from the published LMDB databases; "test" is their small validation set.
 
-    There is no automatic download: fetch and unzip `<category>_train_lmdb.zip` and `<category>_val_lmdb.zip`. The
-    databases are read directly: torchvision's reader writes a pickle into the working folder and trusts it later.
+    Download and unzip `<category>_train_lmdb.zip` and `<category>_val_lmdb.zip` yourself. hebm reads the databases
+    directly, because torchvision's reader writes a pickle into the working folder and later loads it unchecked.
     """
 
-    root: str = option("data", doc="the folder with church_outdoor_train_lmdb and so on", path=True)
+    root: str = option("data", doc="folder that contains church_outdoor_train_lmdb and so on", path=True)
     category: str = option("church_outdoor", doc="category of scenes", choices=_SCENES)
     size: int = option(64, doc="side of the image", low=8, high=16384, unit="px")
 

@@ -1,1 +1,1 @@
-"""Feature networks that distances are measured in."""
+"""Extractors: networks whose features the metrics compare."""

@@ -1,7 +1,7 @@
-"""The extractor `classifier`: a small CNN trained once on the data set's own labels, and kept.
+"""The extractor `classifier`: a small CNN, trained once on the labels of the data set and then cached.
 
-It needs no download and suits grey or tiny images. Its distances are on a scale of their own: they are comparable
-only with distances by the same weights (`sha256` in the result).
+It needs no download and suits grey or tiny images. Compare its distances only with distances measured with the same
+weights (`sha256` in the result).
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ logger = logging.getLogger(__name__)
 
 
 class ClassifierNet(nn.Module):
-    """3×3 convolutions with batch normalisation, between which the image is halved until its side is 8 or less.
+    """3×3 convolutions with batch normalisation; max pooling halves the image until its side is 8 or less.
 
-    One convolution before the first halving, two before each other one, three after the last: six for 28 or 32 pixels.
-    The features are the mean of the last map over all of its places, `(B, 64)`; a linear layer makes logits of them.
-    Features behind a linear layer on the flattened map grow with the contrast of an image, so that a distance in them
-    can reward draws of too high a temperature; here batch normalisation and the changes of contrast and brightness in
-    training hold the scale.
+    One convolution precedes the first halving, two precede each further one, and three follow the last. Images of 28 or
+    32 pixels pass six convolutions. The features are the spatial mean of the last map, `(B, 64)`, and a linear layer
+    maps them to logits. Features of a linear layer on the flattened map would grow with the contrast of an image, and
+    distances could then favour samples of too high a temperature. Batch normalisation and random changes of contrast
+    and brightness in training keep the scale of the features constant.
 
     Arguments:
-        shape: (C, H, W) of the images; larger ones are averaged down to a side of 64.
+        shape: (C, H, W) of the images; images with a longer side are reduced to 64 pixels by average pooling.
         classes: the number of labels.
     """
 
@@ -70,7 +70,7 @@ class ClassifierNet(nn.Module):
         return self.of(self.prepared(pixels))
 
     def prepared(self, pixels: Tensor) -> Tensor:
-        """Return images in [−1, 1], averaged down to the largest side that the convolutions see."""
+        """Return images in [−1, 1], reduced to at most 64 pixels a side by average pooling."""
         images = pixels.float() / 127.5 - 1
         return images if images.shape[2:] == self.sides else F.adaptive_avg_pool2d(images, self.sides)
 
@@ -81,11 +81,11 @@ class ClassifierNet(nn.Module):
 
 
 class ClassifierExtractor(Extractor):
-    """Features and logits of a trained `ClassifierNet`.
+    """Computes the features and logits of a trained `ClassifierNet`.
 
     Arguments:
-        net: on its device.
-        accuracy: on the test split, or None where there is none.
+        net: the network, on the device to compute on.
+        accuracy: accuracy on the test split, or None without a labelled test split.
     """
 
     name = "classifier"
@@ -107,7 +107,7 @@ class ClassifierExtractor(Extractor):
 
 
 class LabelledPixels(NamedTuple):
-    """uint8 `(N, C, H, W)` and class indices `(N,)`."""
+    """Images, uint8 `(N, C, H, W)`, and their class indices `(N,)`."""
 
     pixels: Tensor
     labels: Tensor
@@ -137,7 +137,7 @@ class Classifier(ExtractorRecipe):
 
 
 def new_net(shape: tuple[int, int, int], classes: int) -> ClassifierNet:
-    """Make an untrained net, the same every time."""
+    """Make an untrained net with a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(_SEED, "classifier-extractor") >> 1)
         return ClassifierNet(shape, classes)
@@ -164,7 +164,7 @@ def _weights(context: ExtractorContext) -> Path:
 
 
 def _cache_key(context: ExtractorContext) -> str:
-    """Return a hash of the data and of this file's text: a change in either needs new weights."""
+    """Return a hash of the data and of the text of this file: if either changes, the net is trained again."""
     parts = [
         Path(__file__).read_bytes(),
         *(images.fingerprint().encode() for _, images in sorted(context.images.items())),
@@ -173,7 +173,7 @@ def _cache_key(context: ExtractorContext) -> str:
 
 
 def labelled_pixels(images: Images) -> LabelledPixels:
-    """Read evenly spread images, at most as many as training may hold in memory."""
+    """Read an evenly spaced subset of the images, of at most 60,000 images and 400 MiB."""
     spread = EvenSubset(images, min(_MOST_IMAGES, _MOST_BYTES // math.prod(images.shape)))
     pixels = torch.cat([to_pixels(spread.read(rows)) for rows in torch.split(torch.arange(len(spread)), 1000)])
     return LabelledPixels(pixels, torch.as_tensor(spread.labels))
@@ -182,9 +182,10 @@ def labelled_pixels(images: Images) -> LabelledPixels:
 def train(net: ClassifierNet, data: LabelledPixels, device: torch.device) -> None:
     """Minimise the cross-entropy by AdamW until the accuracy on held-out images stops rising.
 
-    A tenth of the images is held out. Training goes in rounds of an epoch, of at most 400 steps; the rate is divided by
-    five after a round that did not raise the held-out accuracy, and training ends when that has happened three times.
-    Each image is shown with another contrast and brightness every time: a x + b, a ~ U(0.8, 1.2), b ~ U(−0.1, 0.1).
+    A tenth of the images is held out. A round is one epoch, but at least 60 and at most 400 steps. After a round that
+    does not raise the held-out accuracy, the learning rate is divided by five. Training ends when this has happened
+    three times, or after 30 rounds. Contrast and brightness of each image change at every step: x ← (1 + 0.2 a) x +
+    0.1 b with a, b ~ U(−1, 1).
     """
     shown, held_out = _parted(data)
     batch = min(_BATCH, len(shown.labels))
@@ -205,7 +206,7 @@ def train(net: ClassifierNet, data: LabelledPixels, device: torch.device) -> Non
 
 
 def _parted(data: LabelledPixels) -> tuple[LabelledPixels, LabelledPixels]:
-    """Return the images that are trained on, and those held out: a seeded choice; all of them where there are few."""
+    """Split the images into training and held-out ones with a fixed seed. A single image is used for both."""
     order = Noise(_SEED, "classifier-held-out").uniform(len(data.labels)).argsort()
     count = min(math.ceil(_HELD_OUT * len(order)), _MOST_HELD_OUT)
     held_out, shown = order[:count], order[count:] if len(order) > count else order
@@ -220,7 +221,7 @@ def _round(
     steps: range,
     device: torch.device,
 ) -> None:
-    """Take the steps of a round; the i-th step of training sees images and changes that depend on i alone."""
+    """Train for one round. The images of step i, and their contrast and brightness, depend on i alone."""
     per_epoch = len(data.labels) // batch
     net.train()
     for step in steps:
@@ -238,7 +239,7 @@ def _round(
 
 
 def test_accuracy(net: ClassifierNet, context: ExtractorContext) -> float | None:
-    """Return the share of test images that are classified correctly; None without a labelled test split."""
+    """Return the accuracy on the test images, or None without a labelled test split."""
     images = context.images.get("test")
     if images is None or images.labels is None or not len(images):
         return None
@@ -247,13 +248,13 @@ def test_accuracy(net: ClassifierNet, context: ExtractorContext) -> float | None
 
 @torch.no_grad()
 def share_right(net: ClassifierNet, data: LabelledPixels, device: torch.device) -> float:
-    """Return the share of images that are classified correctly."""
+    """Return the accuracy: the fraction of images that are classified correctly."""
     pairs = zip(torch.split(data.pixels, 500), torch.split(data.labels, 500), strict=True)
     right = sum(int((net(pixels.to(device))[1].argmax(1).cpu() == labels).sum()) for pixels, labels in pairs)
     return right / len(data.labels)
 
 
 def _share(net: ClassifierNet, context: ExtractorContext) -> None:
-    """Give every process the first one's weights."""
+    """Copy the weights of the first process to all processes."""
     for tensor in net.state_dict().values():
         tensor.copy_(context.processes.from_first(tensor.reshape(-1)).view_as(tensor))

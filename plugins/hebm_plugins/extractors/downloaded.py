@@ -1,7 +1,7 @@
-"""Extractors whose weights are found, downloaded or given by path.
+"""Extractors with published weights, which are downloaded, or read from a file that the user names.
 
-A file is hashed before anything in it is interpreted, then read by PyTorch's restricted reader. Only bytes that passed
-both go to the library that has the network.
+The SHA-256 of a file is checked before anything in it is interpreted. PyTorch's restricted reader then checks that it
+holds tensors only. The library that defines the network receives only bytes that passed both checks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRec
 
 @attrs.frozen
 class StandardWeights:
-    """A file of weights as it was published.
+    """A published file of weights.
 
     Arguments:
-        extractor: the name that the extractor is registered under.
-        title: what messages call the weights.
-        url: where they are downloaded from.
-        sha256: of the file.
-        size: of the download, in words.
+        extractor: the registered name of the extractor.
+        title: the name of the weights in messages.
+        url: the URL to download the file from.
+        sha256: the SHA-256 of the file.
+        size: the size of the download, as messages print it.
     """
 
     extractor: str
@@ -42,34 +42,34 @@ class StandardWeights:
 
     @property
     def file(self) -> Path:
-        """Where PyTorch, and so torch-fidelity and torchvision, keep the file."""
+        """The path of the file in PyTorch's cache, which torch-fidelity and torchvision share."""
         return Path(torch.hub.get_dir()) / "checkpoints" / Path(self.url).name
 
     @property
     def alternatives(self) -> str:
-        """What to do without a download."""
+        """What the user can do if the download fails, for error messages."""
         return (
-            f'name a copy of the file, evaluate.extractors = [{{ type = "{self.extractor}", weights = "PATH" }}], or '
+            f'set the path of a copy, evaluate.extractors = [{{ type = "{self.extractor}", weights = "PATH" }}], or '
             'use evaluate.extractors = ["classifier"] or ["efficientnet-lite0"], which need no download'
         )
 
     def content(self, weights: str | None, sha256: str | None) -> bytes:
-        """Return the content of a file of weights, checked.
+        """Return the content of a file of weights after checking it.
 
         Arguments:
-            weights: its path; None downloads the standard file if it is missing.
-            sha256: that it must have; None for that of the standard file.
+            weights: the path of the file. None uses the standard file and downloads it if it is missing.
+            sha256: the expected SHA-256; None expects the standard file.
 
-        Raises `HebmError` if it is missing and cannot be downloaded, `ConfigError` if it is another file.
+        Raises `HebmError` if the file cannot be read or downloaded, `ConfigError` if its SHA-256 differs.
         """
         path = Path(weights).expanduser() if weights else self._downloaded()
         return self.verified(path, sha256 or self.sha256)
 
     def verified(self, path: Path, sha256: str) -> bytes:
-        """Return the content of a file of weights.
+        """Return the content of the file at `path` after checking it.
 
-        Raises `HebmError` if it cannot be read, `ConfigError` if its sha256 is not the expected one or if it holds
-        anything but tensors.
+        Raises `HebmError` if it cannot be read, `ConfigError` if its SHA-256 differs or if it holds anything but
+        tensors.
         """
         try:
             content = path.read_bytes()
@@ -79,7 +79,7 @@ class StandardWeights:
         if found != sha256.lower():
             raise ConfigError(
                 f"{self.title} {path}: sha256 is {found}, expected {sha256}; the file was not opened. Delete it to "
-                "download the standard one, or name another file's hash in the extractor's sha256"
+                "download the standard file, or set the extractor's sha256 to the hash of this file if you trust it"
             )
         try:
             torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -102,11 +102,11 @@ class StandardWeights:
 
 
 class PublishedNetwork(Extractor):
-    """A network with published weights. Grey images are shown to it as three equal channels. Implement `network`.
+    """A network with published weights. Subclasses implement `network` and repeat grey images as three channels.
 
     Arguments:
-        weights: the whole content of the weights' file; checked by `StandardWeights.verified`.
-        device: where to compute.
+        weights: the content of the file of weights, checked by `StandardWeights.verified`.
+        device: the device to compute on.
     """
 
     standard: ClassVar[StandardWeights]
@@ -114,12 +114,12 @@ class PublishedNetwork(Extractor):
     def __init__(self, weights: bytes, device: torch.device) -> None:
         self.sha256 = hashlib.sha256(weights).hexdigest()
         self.device = device
-        with torch.random.fork_rng(devices=[]):  # it initialises itself before it reads the weights
+        with torch.random.fork_rng(devices=[]):  # networks draw initial weights before they load the file
             self.net = self.network(io.BytesIO(weights)).to(device)
 
     @abstractmethod
     def network(self, weights: io.BytesIO) -> nn.Module:
-        """Make the network of a file of weights, on the CPU."""
+        """Build the network with these weights, on the CPU."""
 
     def notes(self) -> dict[str, Note]:
         """Return whether the weights are the standard ones."""
@@ -134,19 +134,19 @@ class DownloadedExtractor(ExtractorRecipe):
     network: ClassVar[type[PublishedNetwork]]
 
     weights: str | None = option(
-        None, doc="file of the weights; left out: the standard one, downloaded on first use", path=True
+        None, doc="file of weights; by default the standard file, downloaded on first use", path=True
     )
-    sha256: str | None = option(None, doc="sha256 of `weights`, if that is not the standard file")
+    sha256: str | None = option(None, doc="SHA-256 of `weights`; set it if that is not the standard file")
 
     def check_weights(self) -> None:
         """Download the standard weights if they are needed and missing, and check the file.
 
-        Raises `HebmError` if they are missing and cannot be downloaded, `ConfigError` if the file is another one.
+        Raises `HebmError` if the file is missing and cannot be downloaded, `ConfigError` if its SHA-256 differs.
         """
         self._content()
 
     def build(self, context: ExtractorContext) -> Extractor:
-        """Read the weights; what it raises is what `check_weights` does."""
+        """Load the network. Raises the errors of `check_weights`."""
         return self.network(self._content(), context.device)
 
     def _content(self) -> bytes:

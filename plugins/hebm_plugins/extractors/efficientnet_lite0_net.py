@@ -1,12 +1,12 @@
 """EfficientNet-Lite0: a convolutional network of inverted bottlenecks, for images of 224 × 224 pixels.
 
-Each block (MBConv) computes, with the skip connection where input and output have the same shape,
+Each block (MBConv) computes
 
-    x ← x + P(D(E(x))),   E: 1 × 1 to t C channels,  D: k × k on each channel alone,  P: 1 × 1
+    x ← x + P(D(E(x))),   E: 1 × 1 convolution to t C channels,  D: k × k depthwise,  P: 1 × 1
 
-where every convolution is followed by BatchNorm, and E and D by min(max(·, 0), 6). The Lite networks have neither
-squeeze-and-excitation nor swish. Convolutions of stride 2 pad one pixel more to the right and at the bottom, as
-TensorFlow does.
+The skip connection is left out if input and output differ in shape. BatchNorm follows every convolution, and ReLU6
+follows E and D. Unlike EfficientNet, the Lite networks have no squeeze-and-excitation and no swish. Convolutions of
+stride 2 pad one more pixel at the right and at the bottom, as TensorFlow does.
 
 References:
     EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan & Le, 2019), table 1
@@ -39,11 +39,11 @@ class Convolution(nn.Module):
     """A convolution, BatchNorm and, if `active`, ReLU6. Stride 2 halves an even side.
 
     Arguments:
-        channels: of its input.
-        width: channels of its output.
+        channels: input channels.
+        width: output channels.
         kernel: side of the kernel.
         stride: 1 or 2.
-        groups: of channels.
+        groups: groups of channels, as in `nn.Conv2d`.
         active: whether ReLU6 follows.
     """
 
@@ -62,7 +62,7 @@ class Convolution(nn.Module):
         return F.relu6(y, inplace=True) if self.active else y
 
     def fold(self) -> None:
-        """Move the BatchNorm into the convolution: the same map in evaluation, computed faster."""
+        """Fold the BatchNorm into the convolution. This is faster, and exact in eval mode only."""
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
@@ -71,11 +71,11 @@ class Block(nn.Module):
     """An inverted bottleneck.
 
     Arguments:
-        channels: of its input.
-        width: channels of its output.
-        expansion: t, the factor by which it is wider inside; 1 leaves out E.
-        kernel: k, the side of D's kernel.
-        stride: of D.
+        channels: C, input channels.
+        width: output channels.
+        expansion: t, the factor by which E increases the channels; 1 leaves out E.
+        kernel: k, side of D's kernel.
+        stride: stride of D.
     """
 
     def __init__(self, channels: int, width: int, expansion: int, kernel: int, stride: int) -> None:
@@ -108,12 +108,12 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised images `(B, 3, 224, 224)` to means of the last map `(B, 1280)` and logits `(B, 1000)`."""
+        """Map normalised images `(B, 3, 224, 224)` to features `(B, 1280)` and logits `(B, 1000)`."""
         features: Tensor = self.head(self.blocks(self.stem(x))).mean((2, 3))
         return features, self.classifier(features)
 
     def fold(self) -> None:
-        """Fold every BatchNorm into its convolution; for evaluation only."""
+        """Fold every BatchNorm into its convolution. The result is exact in eval mode only."""
         for module in list(self.modules()):
             if isinstance(module, Convolution):
                 module.fold()

@@ -27,7 +27,7 @@ _LAYERS = {"features": "2048", "logits": "logits_unbiased"}
 
 
 class InceptionExtractor(PublishedNetwork):
-    """2048 pooled features and 1008 logits without bias, of images resized as TensorFlow 1 did."""
+    """Computes 2048 pooled features and 1008 logits without bias; resizes images as TensorFlow 1 did."""
 
     name = "inception"
     widths: Mapping[str, int] = {"features": 2048, "logits": 1008}
@@ -47,17 +47,17 @@ class InceptionExtractor(PublishedNetwork):
 
 @recipe
 class Inception(DownloadedExtractor):
-    """InceptionV3 as published FIDs use it: 2048 features, logits. Its weights are downloaded once."""
+    """InceptionV3 with the weights of published FIDs: 2048 features, logits. The weights are downloaded once."""
 
     width: ClassVar[int] = 2048
     network: ClassVar[type[PublishedNetwork]] = InceptionExtractor
 
     weights: str | None = option(
         None,
-        doc="file of the weights; left out: the standard one, downloaded on first use",
+        doc="file of weights; by default the standard file, downloaded on first use",
         path=True,
         renamed_from="../extractor_weights",
     )
     sha256: str | None = option(
-        None, doc="sha256 of `weights`, if that is not the standard file", renamed_from="../extractor_sha256"
+        None, doc="SHA-256 of `weights`; set it if that is not the standard file", renamed_from="../extractor_sha256"
     )

@@ -1,6 +1,6 @@
-"""The extractor `vgg16`: torch-fidelity's VGG16 with the weights of torchvision that were trained on ImageNet.
+"""The extractor `vgg16`: torch-fidelity's VGG16 with torchvision's ImageNet weights.
 
-Its features are more local than Inception's, and torch-fidelity computes precision and recall in them by default.
+Its features are more local than Inception's. torch-fidelity uses them by default for precision and recall.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ STANDARD = StandardWeights(
     "528 MB",
 )
 WIDTH = 4096
-_ROWS = 32  # images of 224 × 224 pixels at a time
+_ROWS = 32  # images per batch, at 224 × 224 pixels
 
 
 class VGG16Extractor(PublishedNetwork):
-    """4096 features: the second fully connected layer after its ReLU, of images resized as TensorFlow 1 did."""
+    """Computes 4096 features, the second fully connected layer after ReLU; resizes images as TensorFlow 1 did."""
 
     name = "vgg16"
     widths: Mapping[str, int] = {"features": WIDTH}
@@ -48,7 +48,7 @@ class VGG16Extractor(PublishedNetwork):
 
 @recipe
 class VGG16(DownloadedExtractor):
-    """VGG16 as torch-fidelity uses it: 4096 features. Its weights, 528 MB, are downloaded once."""
+    """VGG16 of torch-fidelity: 4096 features. The weights (528 MB) are downloaded once."""
 
     width: ClassVar[int] = WIDTH
     network: ClassVar[type[PublishedNetwork]] = VGG16Extractor

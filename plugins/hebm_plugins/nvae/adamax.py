@@ -1,4 +1,4 @@
-"""The published optimiser's state, by parameter index ↔ moments by parameter name."""
+"""Convert the state of the published optimiser, by parameter index, to moments by parameter name, and back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MOMENTS = ("exp_avg", "exp_inf")
 
 
 def moments_of(optimizer: Any, parameters: Sequence[str], module: nn.Module) -> tuple[dict[str, Tensor], Any]:
-    """Return the moments of a state dict of Adamax by "<parameter>/<moment>", and the state dict with None for each.
+    """Split a state dict of Adamax into moments by "<parameter>/<moment>" and the state dict with None in their place.
+
+    A state dict of any other form is returned unchanged, with no moments.
 
     Arguments:
-        optimizer: the state dict, as a file holds it.
-        parameters: our names by the file's index.
-        module: has these parameters, whose shapes the moments must have.
-
-    A state of another form gives no moments and stays whole.
+        optimizer: the state dict, as read from the file.
+        parameters: our parameter names, in the order of the indices of the file.
+        module: the module of these parameters; moments must have their shapes.
     """
     state = optimizer.get("state") if isinstance(optimizer, dict) else None
     if not isinstance(state, dict) or not all(_fits(key, state[key], parameters, module) for key in state):
@@ -50,10 +50,10 @@ def with_moments(optimizer: Any, moments: Mapping[str, Tensor], parameters: Sequ
     """Put moments back into the state dict of `moments_of`.
 
     Arguments:
-        optimizer: with None in the moments' places.
-        moments: "<parameter>/<moment>".
-        parameters: our names by the file's index.
-        trained_on: whether the run was trained further: then every index gets the moments of today, none of the file's.
+        optimizer: the state dict, with None in place of the moments.
+        moments: the moments by "<parameter>/<moment>".
+        parameters: our parameter names, in the order of the indices of the file.
+        trained_on: whether the run was trained further. If so, its moments replace the whole state of the file.
     """
     if not isinstance(optimizer, dict) or not isinstance(optimizer.get("state"), dict):
         return optimizer
@@ -64,7 +64,7 @@ def with_moments(optimizer: Any, moments: Mapping[str, Tensor], parameters: Sequ
 
 
 def _today(optimizer: Mapping[str, Any], moments: Mapping[str, Tensor], parameters: Sequence[str]) -> dict[str, Any]:
-    """Return the state dict of a run that has its own moments, with None in their places."""
+    """Return the state dict for the run's current moments, with None in their place."""
     whole = [n for n in parameters if all(f"{n}/{key}" in moments for key in ("step", *_MOMENTS))]
     index = {name: i for i, name in enumerate(parameters)}
     state = {index[n]: {"step": int(moments[f"{n}/step"]), **dict.fromkeys(_MOMENTS)} for n in whole}

@@ -16,7 +16,7 @@ RESIDUAL_SCALE = 0.1
 
 
 class Ops(NamedTuple):
-    """The ops of the cells of each part of the net."""
+    """Names of the ops in the cells of each part of the network."""
 
     encoder: tuple[str, ...]
     pre: tuple[str, ...]
@@ -45,13 +45,14 @@ ARCHITECTURES: dict[str, Ops] = {
     "res35_mbconv": _res_then_bottleneck("res_bnswish", "res_bnswish5"),
     "res55_mbconv": _res_then_bottleneck("res_bnswish5", "res_bnswish5"),
 }
-"""The ops by the names of the published architectures. `res_elu` is built without the published code's
-data-dependent initialisation."""
+"""The ops of each published architecture. `res_elu` omits the data-dependent initialisation of the published code."""
 
 
 class Halving(nn.Module):
-    """The skip path of a cell that halves the resolution: SiLU, then four strided 1×1 convolutions, each on its own
-    corner of every 2×2 square, side by side on the channels.
+    """The skip path of a cell that halves the resolution.
+
+    It applies SiLU and four strided 1×1 convolutions, one for each corner of the 2×2 squares, and concatenates their
+    channels.
 
     Arguments:
         channels: C of the input; the output has 2C.
@@ -73,7 +74,7 @@ class Halving(nn.Module):
 
 
 class Doubling(nn.Module):
-    """The skip path of a cell that doubles the resolution: bilinear with aligned corners, then a 1×1 convolution.
+    """The skip path of a cell that doubles the resolution: bilinear upsampling (aligned corners) and a 1×1 convolution.
 
     Arguments:
         channels: C of the input; the output has C/2.
@@ -90,13 +91,13 @@ class Doubling(nn.Module):
 
 
 class Cell(nn.Module):
-    """skip(x) + 0.1 · SE(ops(x)).
+    """A residual cell: skip(x) + 0.1 · SE(ops(x)).
 
     Arguments:
-        ops: names; the first carries the stride.
+        ops: names of the ops; the first op has the stride.
         channels: C of the input.
         stride: 1 keeps C, 2 gives 2C, `UP` gives C/2.
-        squeeze_excite: scale the branch per channel.
+        squeeze_excite: whether SE scales the channels of the branch; otherwise SE is the identity.
     """
 
     def __init__(self, ops: tuple[str, ...], channels: int, stride: int, squeeze_excite: bool) -> None:

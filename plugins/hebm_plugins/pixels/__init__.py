@@ -1,1 +1,1 @@
-"""Distributions of an image that several backbones share."""
+"""Distributions p(x|z) that several backbones share."""

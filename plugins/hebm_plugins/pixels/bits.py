@@ -1,4 +1,4 @@
-"""Fewer grey levels per colour, as models of 5-bit images take them."""
+"""Reduce the number of levels per colour, for models of images with fewer than 8 bits."""
 
 from __future__ import annotations
 

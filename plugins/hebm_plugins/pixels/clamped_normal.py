@@ -1,4 +1,4 @@
-"""Images as normal pixels whose deviation is learned per pixel: the decoder of VAEBM's NVAE (arXiv 2010.00654)."""
+"""Normal pixels with a learned deviation per pixel, as in the decoder of VAEBM's NVAE (arXiv 2010.00654)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ClampedNormalPixels(PixelDistribution):
 
     Arguments:
         parameters: `(B, 2C, H, W)`: C raw means, then C raw log deviations.
-        log_sigma_floor: least log σ of what is scored (VAEBM's code: −2); samples are drawn without it.
-        bits: pixels are reduced to this number of bits before they are scored, if it is below 8. It stays a density.
+        log_sigma_floor: lower bound of log σ in `log_prob` (VAEBM's code: −2). Samples ignore it.
+        bits: with fewer than 8, `log_prob` first reduces pixels to this number of bits. It is still a density.
     """
 
     scale = CONTINUOUS
@@ -32,7 +32,7 @@ class ClampedNormalPixels(PixelDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """Return μ, clamped to [−1, 1]."""
+        """The mean μ, clamped to [−1, 1]."""
         return self.normal.mean.clamp(-1, 1)
 
     def log_prob(self, value: Tensor) -> Tensor:

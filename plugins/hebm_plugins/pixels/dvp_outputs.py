@@ -1,4 +1,4 @@
-"""p(x|z) as DVP-VAE scores it: Bernoulli with clamped probabilities, a mixture of discretised logistics, a Gaussian."""
+"""Likelihoods of DVP-VAE: clamped Bernoulli, mixture of discretised logistics, and Gaussian."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ SCORING = MixtureScoring(least=-8.0, greatest=1.0, lowest=-1 + 1 / 255, highest=
 
 
 def bernoulli(outputs: Tensor) -> BernoulliPixels:
-    """Return Bernoulli pixels of logits `(B, C, H, W)`, their probabilities within [1e-7, 1 − 1e-7]."""
+    """Return Bernoulli pixels for logits `(B, C, H, W)`, with probabilities clamped to [1e-7, 1 − 1e-7]."""
     return BernoulliPixels(full_precision(outputs).clamp(-LIMIT, LIMIT))
 
 
 def pixel_output(images: ImageSpec, likelihood: str | None, mixtures: int, std: float) -> PixelOutput:
-    """Return the output for a likelihood of `LIKELIHOODS`; None chooses by the images, as for the hierarchical VAE.
+    """Return the output for one of `LIKELIHOODS`. None chooses by the images, as in the hierarchical VAE.
 
-    Raises `ConfigError` for Bernoulli pixels of images that are not binarised, and a mixture over grey ones.
+    Raises `ConfigError` for Bernoulli pixels if images are not binarised, and for a mixture if they are grey.
     """
     chosen = likelihood or (
         "bernoulli" if images.binary else "logistic-mixture" if images.channels == 3 else "gaussian"
     )
     if chosen == "bernoulli" and not images.binary:
         raise ConfigError(
-            'backbone.likelihood: "bernoulli" scores binary pixels, these images are not binarised; set '
+            'backbone.likelihood: "bernoulli" needs binary pixels, but these images are not binarised; set '
             'data.binarize = "target" (dynamic binarisation; the encoder still sees grey levels)'
         )
     general = hierarchical_output(images, chosen, std, mixtures, bits=8)

@@ -1,11 +1,12 @@
-"""Colour images as a mixture of discretised logistics, of PixelCNN++ (arXiv 1701.05517) as NVAE uses it.
+"""Mixture of discretised logistics for colour images (PixelCNN++, arXiv 1701.05517), in the form of NVAE.
 
-Per pixel, a mixture of M components π_m; in each, the colours are logistic, one after another:
+Each pixel has a mixture of M components with weights π_m. In a component, each colour is logistic given the colours
+before it:
 
     R ~ L(μ_R, s_R),   G ~ L(μ_G + c_0 R, s_G),   B ~ L(μ_B + c_1 R + c_2 G, s_B)
 
-and the probability of a level x is the mass between its neighbours' midpoints, σ((x + h − μ)/s) − σ((x − h − μ)/s) with
-h = 1 / (2^b − 1); the lowest and the highest level take the tails.
+The probability of a level x is the mass between the midpoints to its neighbours, σ((x + h − μ)/s) − σ((x − h − μ)/s)
+with h = 1 / (2^b − 1). The lowest and the highest level include the tails.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from hebm_plugins.pixels.bits import reduce_bits
 from hebm_plugins.precision import full_precision
 
 MARGIN = 1e-5
-"""Of the uniform numbers, to 0 and to 1."""
+"""Smallest distance of the uniform numbers from 0 and from 1."""
 
 
 @attrs.frozen
 class MixtureScoring:
-    """Where published codes differ. As it stands, it is NVAE's.
+    """The details in which published implementations differ. The defaults are those of NVAE.
 
     Arguments:
-        least, greatest: bounds of the log scales, None for no upper one.
-        lowest, highest: x below or above these has the tail; NVAE's at 8 bits counts level 254 (0.992) as highest, too.
-        thin: a mass below this is taken as density times width, which does not cancel; None: the mass is at least
-            1e-10.
+        least, greatest: bounds of the log scales; `greatest` is None for no upper bound.
+        lowest, highest: an x below or above these includes the tail. NVAE's value at 8 bits also counts level 254
+            (0.992) as highest.
+        thin: a mass below this is computed as density times width, which avoids cancellation. None clamps the mass to
+            at least 1e-10.
     """
 
     least: float = -7.0
@@ -49,15 +51,15 @@ NVAE_SCORING = MixtureScoring()
 
 
 class LogisticMixturePixels(PixelDistribution):
-    """p(x|z) over colour images of 2^b levels per colour. What it scores is first reduced to b bits.
+    """p(x|z) over colour images with 2^b levels per colour. `log_prob` first reduces images to b bits.
 
     Arguments:
-        parameters: `(B, 10M, H, W)`: M mixture logits, then per colour M means, M log scales and M
-            coefficients (before tanh), those of colour 0, 1, 2 being c_0, c_1, c_2.
+        parameters: `(B, 10M, H, W)`: M mixture logits, then for each colour M means, M log scales and M
+            coefficients before tanh. The coefficients of colours 0, 1 and 2 are c_0, c_1 and c_2.
         bits: b, from 1 to 8.
-        scoring: bounds of the scales, and how edges and small masses are scored.
+        scoring: bounds of the scales, and the treatment of tails and small masses.
 
-    Raises `ConfigError` if the channels are not ten per component.
+    Raises `ConfigError` if the number of channels is not a positive multiple of ten.
     """
 
     discrete = True
@@ -77,12 +79,12 @@ class LogisticMixturePixels(PixelDistribution):
 
     @property
     def scale(self) -> str:
-        """Say that levels have probabilities: bits per dimension compare with published ones for as many bits."""
+        """The scale: bits per dimension are comparable with published ones for the same number of bits."""
         return f"probability of {self.bits}-bit images: bits per dimension of {self.bits}-bit images"
 
     @property
     def mean(self) -> Tensor:
-        """Return the colours for μ and c averaged over π, `(B, 3, H, W)` in [−1, 1]: as published, not quite E[x]."""
+        """The colours at the averages of μ and c over π, `(B, 3, H, W)` in [−1, 1]: as published, not quite E[x]."""
         weights = self.logits.softmax(1).unsqueeze(1)
         return _coloured((weights * self.means).sum(2), (weights * self.coefficients).sum(2))
 
@@ -105,12 +107,13 @@ class LogisticMixturePixels(PixelDistribution):
         return self.from_uniforms(_inside(mixture), _inside(logistic), temperature)
 
     def from_uniforms(self, mixture: Tensor, logistic: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return the sample for uniform numbers: m = argmax(log π / t − log(−log u)), x = μ + (s/t) log(v / (1 − v)).
+        """Map uniform numbers to a sample: m = argmax(log π / t − log(−log u)), x = μ + (s/t) log(v / (1 − v)).
 
         Arguments:
             mixture: u, `(B, M, H, W)` in (0, 1).
             logistic: v, `(B, 3, H, W)` in (0, 1).
-            temperature: t. The published code divides s by it too: below 1, levels spread more. Samples there have 1.
+            temperature: t. It also divides s, as in the published code, so t < 1 spreads levels more. The published
+                samples use t = 1.
         """
         chosen = (self.logits / temperature - (-mixture.log()).log()).argmax(1, keepdim=True)
         index = chosen.unsqueeze(1).expand(-1, 3, -1, -1, -1)
@@ -126,7 +129,7 @@ def _inside(uniform: Tensor) -> Tensor:
 
 
 def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
-    """Add to each colour its share of the colours before it, clamped to [−1, 1]."""
+    """Add the contribution of the previous colours to each colour, and clamp to [−1, 1]."""
     c0, c1, c2 = coefficients.unbind(1)
     red = x[:, 0].clamp(-1, 1)
     green = (x[:, 1] + c0 * red).clamp(-1, 1)
@@ -135,7 +138,7 @@ def _coloured(x: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def _log_mass(x: Tensor, mean: Tensor, log_scale: Tensor, intervals: int, scoring: MixtureScoring) -> Tensor:
-    """Return the log of the mass of level x, `(B, 3, M, H, W)`; levels are 2 / intervals apart."""
+    """Return the log mass of level x, `(B, 3, M, H, W)`. The spacing of levels is 2 / intervals."""
     error, precision = x - mean, (-log_scale).exp()
     above, below, middle = (precision * (error + shift) for shift in (1 / intervals, -1 / intervals, 0))
     mass = above.sigmoid() - below.sigmoid()

@@ -1,4 +1,4 @@
-"""Turn a network's outputs into p(x|z): choose the distribution and the number of outputs per pixel."""
+"""Choose p(x|z), and the number of network outputs per pixel that parametrise it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COLOURS = 3
 
 
 class PixelOutput(NamedTuple):
-    """How p(x|z) is made.
+    """The parametrisation of p(x|z).
 
     Arguments:
-        channels: P, outputs per pixel.
-        distribution: outputs `(B, P, H, W)` → p(x|z).
+        channels: P, the number of network outputs per pixel.
+        distribution: maps outputs `(B, P, H, W)` to p(x|z).
     """
 
     channels: int
@@ -30,16 +30,17 @@ class PixelOutput(NamedTuple):
 
 
 def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures: int, bits: int) -> PixelOutput:
-    """Return the output for a likelihood of `LIKELIHOODS`; None chooses by the images.
+    """Return the output for one of `LIKELIHOODS`.
 
-    Bernoulli for binarised images, a mixture of discretised logistics for colour, a Gaussian for grey.
+    None chooses Bernoulli for binarised images, a mixture of discretised logistics for colour images, and a Gaussian
+    for grey images.
 
     Arguments:
-        images: their channels, and whether they are binarised.
+        images: the shape of the images, and whether they are binarised.
         likelihood: one of `LIKELIHOODS`, or None.
         std: σ of the Gaussian, in units of x.
         mixtures: components of the mixture of logistics.
-        bits: bits per colour that it scores.
+        bits: bits per colour of the mixture of logistics.
 
     Raises `ConfigError` for a mixture of logistics over grey images.
     """
@@ -51,12 +52,12 @@ def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures
         return PixelOutput(images.channels, partial(_gaussian, std=std))
     if not colour:
         raise ConfigError(
-            f'backbone.likelihood: "logistic-mixture" is for colour images, these have {images.channels} channel(s); '
+            f'backbone.likelihood: "logistic-mixture" needs colour images, these have {images.channels} channel(s); '
             'use "bernoulli" with data.binarize, or "gaussian", or set data.channels = 3'
         )
     return PixelOutput(10 * mixtures, partial(LogisticMixturePixels, bits=bits))
 
 
 def _gaussian(outputs: Tensor, std: float) -> GaussianPixels:
-    """Return N(tanh h, std²) of raw outputs h."""
+    """Return N(tanh h, std²) for raw outputs h."""
     return GaussianPixels(outputs.tanh(), std)

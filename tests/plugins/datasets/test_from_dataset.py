@@ -211,7 +211,7 @@ def test_what_cannot_be_trained_on_is_an_error_when_it_is_made(dataset, message)
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        (Items(GREY), r"test: images of shape \(1, 8, 8\), those of train have \(3, 8, 8\)"),
+        (Items(GREY), r"test: images have shape \(1, 8, 8\), those of train \(3, 8, 8\)"),
         (Items([]), "test: has no items"),
         (TensorDataset(BYTES, CLASSES), "test_labels is given without labels"),
     ],
@@ -288,5 +288,5 @@ def test_images_that_have_changed_are_an_error_when_they_are_loaded():
     dataset = Items(BYTES.clone())
     data = FromDataset(dataset)
     dataset.items[0] = BYTES[1]
-    with pytest.raises(DataError, match=r"dataset\[0\] is another image than when hebm\.FromDataset\(…\) was made"):
+    with pytest.raises(DataError, match=r"dataset\[0\] has changed since hebm\.FromDataset\(…\) was created"):
         data.load("train")

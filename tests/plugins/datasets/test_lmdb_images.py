@@ -17,7 +17,7 @@ def test_without_the_package_the_message_says_what_to_install(tmp_path, monkeypa
 
 def test_a_missing_database_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", types.ModuleType("lmdb"))
-    with pytest.raises(DataError, match=r"tower_val_lmdb: no such database; .*data\.root and data\.category"):
+    with pytest.raises(DataError, match=r"tower_val_lmdb: database not found; .*data\.root and data\.category"):
         LSUN(root=str(tmp_path), category="tower").load("test")
 
 

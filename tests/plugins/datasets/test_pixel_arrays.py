@@ -29,7 +29,7 @@ def test_arrays_that_torch_cannot_share_are_copied():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([BYTES], "got list; make one"),
+        ([BYTES], "got list; convert a list"),
         (None, "got NoneType"),
         (np.ma.masked_array(BYTES.numpy(), BYTES.numpy() > 3), "masked array"),
         (np.array(["a"]), "holds <U1"),

@@ -117,7 +117,7 @@ def test_it_can_be_pickled_for_workers_that_are_not_forked():
     [
         ((None, BYTES), {}, "no training images"),
         ((BYTES[:1],), {}, "one image cannot be divided into"),
-        ((BYTES, BYTES[:, :1]), {}, r"test: images of shape \(1, 8, 8\), those of train have \(3, 8, 8\)"),
+        ((BYTES, BYTES[:, :1]), {}, r"test: images have shape \(1, 8, 8\), those of train \(3, 8, 8\)"),
         ((BYTES, X), {"range": (-1, 255)}, "test: holds torch.float32, train torch.uint8"),
         ((BYTES, None, CLASSES[:5]), {}, "labels: 5 labels for the 150 images of train"),
         ((BYTES, BYTES[:9], CLASSES, CLASSES), {}, "test_labels: 150 labels for the 9 images of test"),

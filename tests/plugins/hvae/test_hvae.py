@@ -204,7 +204,7 @@ def test_strides_for_another_number_of_layers_are_refused():
 
 
 def test_a_mixture_of_logistics_over_grey_images_is_refused():
-    with pytest.raises(ConfigError, match="is for colour images"):
+    with pytest.raises(ConfigError, match="needs colour images"):
         HVAE(likelihood="logistic-mixture").build(SMALL_IMAGES)
 
 

@@ -1,1 +1,1 @@
-"""The checkpoint format of the published NVAE code, read and written."""
+"""Read and write the checkpoint format of the published NVAE code."""

@@ -1,4 +1,4 @@
-"""The published code's command-line arguments ↔ an experiment."""
+"""Convert the command-line arguments of the published code to an experiment, and back."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DEFAULTS: dict[str, Any] = {
     "master_address": "127.0.0.1",
     "seed": 1,
 }
-"""What the published command line takes where an argument is not given; files that lack some mean these."""
+"""Defaults of the published command line, for arguments that a file does not contain."""
 
 _KEYS = {
     "channels": "num_channels_enc",
@@ -79,7 +79,7 @@ _KEYS = {
     "flows": "num_nf",
     "bits": "num_x_bits",
 }
-"""Keys of the recipe that are one argument each."""
+"""Keys of the recipe, and the arguments that they correspond to."""
 
 _OBJECTIVE = {
     "kl_warmup": "kl_anneal_portion",
@@ -89,7 +89,7 @@ _OBJECTIVE = {
 }
 _MOST = {"num_latent_scales": 16, "num_preprocess_blocks": 16, "num_groups_per_scale": 1000, "num_nf": 1000}
 _MOST |= {key: 1000 for key in DEFAULTS if "cell" in key}
-"""Far beyond any model: a file that asks for more is damaged or means harm."""
+"""Upper bounds, far above any real model. A file that exceeds them is damaged or malicious."""
 
 
 def experiment_of(
@@ -98,11 +98,12 @@ def experiment_of(
     """Return the experiment that trained a model with these arguments, and its images.
 
     Arguments:
-        given: the arguments.
-        steps: training steps that were taken.
-        weights: by published name; for a data set that the published code does not have, they say what its images are.
+        given: the arguments in the file.
+        steps: number of training steps taken.
+        weights: the weights by published name. Their shapes give the shape of the images if the published code does not
+            know the data set.
 
-    Raises `CheckpointError` for arguments that make no model here, naming them.
+    Raises `CheckpointError` for arguments that hebm does not support, and names them.
     """
     args = {**DEFAULTS, **given}
     try:
@@ -112,32 +113,36 @@ def experiment_of(
         experiment = Experiment.from_table({**table, "backbone": _backbone(args, images), "train": _train(args, steps)})
         nvae_of(experiment).layout(images)
     except ConfigError as error:
-        raise CheckpointError(f"the checkpoint's args make no model here: {error}") from error
+        raise CheckpointError(f"the model of the checkpoint's args is not supported: {error}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"the checkpoint's args are of other types than the published code's: {error}") from error
+        raise CheckpointError(
+            f"the checkpoint's args have other types than those of the published code: {error}"
+        ) from error
     return experiment, images
 
 
 def _check(args: Mapping[str, Any]) -> None:
     for key in (*DEFAULTS, "num_total_iter"):
         if not isinstance(args.get(key), (str, int, float, NoneType)):
-            raise ConfigError(f"{key} is a {type(args[key]).__name__}, where a number or a text is expected")
+            raise ConfigError(f"{key} is a {type(args[key]).__name__}, expected a number or a text")
     pre, post = args["num_preprocess_blocks"], args["num_postprocess_blocks"]
     if pre != post:
         raise ConfigError(f"num_preprocess_blocks = {pre} and num_postprocess_blocks = {post} must be equal")
     for key, most in _MOST.items():
         if not 0 <= args[key] <= most:
-            raise ConfigError(f"{key} = {args[key]} is not a possible size of a model")
+            raise ConfigError(f"{key} = {args[key]} is out of range; allowed are 0 to {most}")
     architecture = args["arch_instance"]
     if architecture not in ARCHITECTURES:
-        raise ConfigError(f"arch_instance = {architecture!r} is unknown; there are {', '.join(ARCHITECTURES)}")
+        raise ConfigError(f"arch_instance = {architecture!r} is unknown; allowed are {', '.join(ARCHITECTURES)}")
     if architecture == "res_elu":
         raise ConfigError(
             "arch_instance = 'res_elu' is not supported: the published code sets its weights from the first batch "
-            "after every load, so that such a file does not say what its model computes"
+            "after every load, so the file does not determine the model"
         )
     if args["num_latent_scales"] == 1 and args["num_groups_per_scale"] == 1:
-        raise ConfigError("num_latent_scales = 1 with num_groups_per_scale = 1 is another, towerless model")
+        raise ConfigError(
+            "num_latent_scales = 1 with num_groups_per_scale = 1 is a model without towers, which is not supported"
+        )
 
 
 def _backbone(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _pixels(args: Mapping[str, Any], images: ImageSpec) -> dict[str, Any]:
 
 
 def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return Adamax with the published constants, and a schedule that ends where training ended."""
+    """Return the table of Adamax with the published constants, and of a schedule that ends at the last step taken."""
     rate = args["learning_rate"]
     backbone = {
         "steps": steps,
@@ -167,7 +172,7 @@ def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
         "learning_rate": rate,
         "epsilon": 1e-3,
         "weight_decay": args["weight_decay"],
-        "clip": 0.0,  # the published code does not clip, and the scheme's own default would
+        "clip": 0.0,  # the published code does not clip, unlike the default of two-phase
         "final": min(1.0, max(args["learning_rate_min"] / rate, 1e-9)),
         **_schedule(args, steps),
     }
@@ -175,7 +180,7 @@ def _train(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def _schedule(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return the published schedule if the file says how long its epochs were, else a plain cosine like it."""
+    """Return the published schedule if the length of an epoch is known, else a similar cosine schedule."""
     epochs, warm, total = args["epochs"], args["warmup_epochs"], args.get("num_total_iter", 0)
     epoch = total // epochs if total % epochs == 0 else 0
     if epoch > 1 and steps >= (warm + 1) * epoch:
@@ -183,27 +188,29 @@ def _schedule(args: Mapping[str, Any], steps: int) -> dict[str, Any]:
     return {"schedule": "cosine", "decay_from": min(warm / epochs, 1.0), "warmup": round(warm / epochs * steps)}
 
 
-# ---------------------------------------------------------------- and back
+# ---------------------------------------------------------------- from an experiment
 
 
 def nvae_of(experiment: Experiment) -> NVAE:
     """Return the experiment's backbone. Raises `CheckpointError` if it is not an NVAE."""
     recipe = experiment.backbone
     if not isinstance(recipe, NVAE):
-        raise CheckpointError(f"the run's backbone is a {type(recipe).__name__}; this format writes NVAE's alone")
+        raise CheckpointError(f"the run's backbone is a {type(recipe).__name__}; this format supports only nvae")
     return recipe
 
 
 def arguments_of(experiment: Experiment, images: ImageSpec) -> dict[str, Any]:
-    """Return the arguments with which the published code builds the model of a run that was trained here.
+    """Return the arguments with which the published code builds the model of a run that hebm trained.
 
-    Raises `CheckpointError` for what the published code cannot express.
+    Raises `CheckpointError` for a model that the published code does not support.
     """
     recipe = nvae_of(experiment)
     if images.channels == 3 and recipe.likelihood == "bernoulli":
-        raise CheckpointError("the published code knows a bernoulli likelihood of grey images alone")
+        raise CheckpointError("the published code supports a bernoulli likelihood only for grey images")
     if images.channels == 3 and recipe.likelihood != "gaussian" and recipe.mixtures == 1:
-        raise CheckpointError("the published code takes one mixture component for a gaussian likelihood")
+        raise CheckpointError(
+            "the published code reads one mixture component as a gaussian likelihood; use backbone.mixtures > 1"
+        )
     args = {**DEFAULTS, "dataset": name_of(experiment, recipe.pad, images)}
     args |= {argument: getattr(recipe, key) for key, argument in _KEYS.items()}
     args |= {argument: getattr(recipe.objective, key) for key, argument in _OBJECTIVE.items()}
@@ -215,5 +222,5 @@ def arguments_of(experiment: Experiment, images: ImageSpec) -> dict[str, Any]:
     try:
         _check(args)
     except ConfigError as error:
-        raise CheckpointError(f"the published code cannot express this run: {error}") from error
+        raise CheckpointError(f"the published code does not support the model of this run: {error}") from error
     return args

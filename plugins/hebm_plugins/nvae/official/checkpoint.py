@@ -1,4 +1,4 @@
-"""The published code's `checkpoint.pt` ↔ a trained NVAE here."""
+"""Convert `checkpoint.pt` of the published code to a trained NVAE, and back."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from hebm_plugins.nvae.official.state_dict import (
 )
 
 _LICENCE = (
-    "weights published by NVIDIA come under its own licence, which may allow non-commercial use only: "
-    "read it where you got the file"
+    "weights published by NVIDIA have their own licence, which may allow non-commercial use only; "
+    "read it where you downloaded the file"
 )
 
 
 @recipe
 class OfficialCheckpoint(CheckpointFormat):
-    """NVAE's published `checkpoint.pt` (arXiv 2007.03898), of its own code and of those built on it."""
+    """`checkpoint.pt` of the published NVAE code (arXiv 2007.03898), and of code that builds on it."""
 
     allowed: ClassVar[tuple[type, ...]] = (Namespace,)
 
@@ -71,7 +71,7 @@ class OfficialCheckpoint(CheckpointFormat):
         names = official_names(backbone)
         absent = [ours for ours in names if ours not in converted.backbone]
         if absent:
-            raise CheckpointError(f"the run's backbone lacks {listed(absent)}; it is of another version")
+            raise CheckpointError(f"the run's backbone lacks {listed(absent)}; another version of hebm wrote it")
         left = converted.leftovers
         if left is None:
             args = arguments_of(converted.experiment, converted.images)
@@ -99,9 +99,9 @@ class OfficialCheckpoint(CheckpointFormat):
 
 
 def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int, list[str]]:
-    """Return state dict, arguments and step of a file in the published form, and notes on what was converted.
+    """Return the state dict, the arguments and the step of a published file, and notes on conversions.
 
-    Raises `CheckpointError` for another kind of file.
+    Raises `CheckpointError` for any other kind of file.
     """
     needed = "it needs state_dict, args (an argparse.Namespace), optimizer and global_step"
     if not isinstance(content, dict):
@@ -109,10 +109,10 @@ def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int, list[s
     state, args, step = content.get("state_dict"), content.get("args"), number(content.get("global_step", 0))
     if not isinstance(state, dict) or not isinstance(args, Namespace):
         alone = any(isinstance(value, Tensor) for value in content.values())
-        what = "weights alone, without the arguments that say what they belong to" if alone else "something else"
+        what = "weights alone, without the arguments that describe their model" if alone else "something else"
         raise CheckpointError(f"this is not an NVAE checkpoint: it holds {what} ({listed(list(content))}); {needed}")
     if type(step) not in (int, float) or step < 0 or step != step // 1:
-        raise CheckpointError(f"global_step is {step!r}, a count of training steps is expected; the file is damaged")
+        raise CheckpointError(f"global_step is {step!r}, expected a number of training steps; the file is damaged")
     bare, unwrapping = unwrapped(state)
     single, converting = in_single_precision(bare)
     counted, counting = with_whole_counts(single)
@@ -121,40 +121,40 @@ def _parts(content: Any) -> tuple[Mapping[str, Any], dict[str, Any], int, list[s
 
 
 def _of_images(args: Mapping[str, Any], images: ImageSpec) -> list[str]:
-    """Return a note on what is assumed of a data set that the published code does not have."""
+    """Return a note on the assumed images if the published code does not know the data set."""
     name = str(args.get("dataset", DEFAULTS["dataset"]))
     if is_known(name):
         return []
     kind = "binary " if images.binary else ""
     return [
         f"dataset {name!r} is not one of the published code: by the shapes of the weights its images are {kind}"
-        f"{images.channels}x{images.height}x{images.width}, and data is an image-folder of such images; "
-        "set data.root, or data.type and its keys, to where yours are"
+        f"{images.channels}x{images.height}x{images.width}, so data is set to an image-folder; "
+        "set data.root, or data.type and its keys, to your images"
     ]
 
 
 def _notes(experiment: Experiment, unknown: bool) -> tuple[str, ...]:
     notes = [_LICENCE]
     if unknown:
-        notes.append("the optimiser's state has an unknown form: it is kept for export, not for training on here")
+        notes.append("the optimiser's state has an unknown format: it is kept for export, but training cannot use it")
     if nvae_of(experiment).likelihood == "gaussian":
-        notes.append(
-            "files of VAEBM (arXiv 2010.00654) were scored with backbone.log_sigma_floor = -2; this run is not"
-        )
+        notes.append("VAEBM (arXiv 2010.00654) scores its models with backbone.log_sigma_floor = -2; this run does not")
     return tuple(notes)
 
 
 def _check_count(experiment: Experiment, tensors: int) -> None:
-    """Raise `CheckpointError` for a model of more parts than the file has tensors, before it is built in vain."""
+    """Raise `CheckpointError` if the model has more parts than the file has tensors, before building it."""
     size = nvae_of(experiment).structure
     parts = size.encoder_cells + size.decoder_cells + 2 * size.flows + 2
     least = len(size.scales) * parts + size.blocks * (size.pre_cells + size.post_cells)
     if least > tensors:
-        raise CheckpointError(f"args describe a model of at least {least} parts, the file holds {tensors} tensors")
+        raise CheckpointError(
+            f"args describe a model of at least {least} parts, but the file holds only {tensors} tensors"
+        )
 
 
 def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
-    """Return the model without storage, with names and shapes. Raises `CheckpointError` if it cannot be built."""
+    """Build the model on the meta device. Raises `CheckpointError` if this fails."""
     try:
         with torch.device("meta"):
             return nvae_of(experiment).build(images)
@@ -166,7 +166,7 @@ def _outline(experiment: Experiment, images: ImageSpec) -> NVAEBackbone:
 
 
 def _fresh(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all but the weights of a run without a published file, as the published code would resume it."""
+    """Return the content of a new file except its weights, from which the published code can resume."""
     ops = ARCHITECTURES[args["arch_instance"]]
     parts = {"enc": ops.encoder, "dec": ops.decoder, "pre": ops.pre, "post": ops.post}
     ways = {"enc": "down", "dec": "up", "pre": "down", "post": "up"}

@@ -1,4 +1,4 @@
-"""The published code's data sets ↔ the table [data]."""
+"""Convert data sets of the published code to the table [data], and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 
 PAD, PADDED = 2, 32
-"""Black pixels that the published code adds to each side of grey images, and the side that they then have."""
+"""Black pixels that the published code adds to each side of grey images, and the resulting side in pixels."""
 
 _KNOWN = "mnist, omniglot, cifar10, celeba_N, imagenet_N, ffhq, lsun_bedroom_N, lsun_church_N, lsun_tower_N"
 
@@ -25,13 +25,13 @@ _SCENES = {"bedroom": "bedroom", "church": "church_outdoor", "tower": "tower"}
 def table_of(
     args: Mapping[str, Any], weights: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[dict[str, Any], ImageSpec]:
-    """Return the table [data] of the published arguments, and what a backbone must know of the images.
+    """Return the table [data] and the shape of the images for published arguments.
 
     Arguments:
-        args: the arguments.
-        weights: by published name; their shapes say what the images of one's own data set are.
+        args: the published arguments.
+        weights: the weights by published name. Their shapes give the shape of the images of an unknown data set.
 
-    Raises `ConfigError` for an unknown data set if the weights do not have these shapes.
+    Raises `ConfigError` for an unknown data set if the shape cannot be determined from the weights.
     """
     name = str(args["dataset"])
     batch = args["batch_size"] * args["num_process_per_node"] * args["num_proc_node"]
@@ -61,7 +61,7 @@ def is_known(name: str) -> bool:
 
 
 def _family(name: str) -> tuple[str, int] | None:
-    """Return the subject of the published colour images, and their side in pixels; None for one's own."""
+    """Return the family of a published colour data set and its side in pixels; None for an unknown data set."""
     if name == "ffhq":
         return name, 256
     match = re.fullmatch(r"(?:(celeba|imagenet)|lsun_(bedroom|church|tower))_(\d{1,4})", name)
@@ -69,25 +69,26 @@ def _family(name: str) -> tuple[str, int] | None:
 
 
 def _shape_in(weights: Mapping[str, Any], args: Mapping[str, Any]) -> ImageSpec:
-    """Return the shape of the images that these weights are for.
+    """Infer the shape of the images from the shapes of the weights.
 
-    The first convolution has the channels. The feature on top has the side, halved by each scale but the first and by
-    each block. Grey images with one number per pixel are binary, and of 28 pixels where 2 on each side make 32.
+    The first convolution gives the channels. The side follows from the top feature: every block, and every scale but
+    the first, halves the resolution. Grey images with one output per pixel are binary. If their side is 32, they are
+    28 × 28 images that were padded by 2 pixels.
     """
     stem, top = _shape(weights.get("stem.weight")), _shape(weights.get("prior_ftr0"))
     head = _shape(weights.get("image_conditional.1.weight"))
     if len(stem) != 4 or len(top) != 3 or len(head) != 4:
         raise ConfigError(
-            f"dataset = {args['dataset']!r} is unknown; there are {_KNOWN} (N: pixels a side). "
-            "For another one the shapes of stem.weight, prior_ftr0 and image_conditional.1.weight would say what its "
-            "images are, but the file lacks them"
+            f"dataset = {args['dataset']!r} is unknown; allowed are {_KNOWN} (N: pixels a side). "
+            "The shape of other images is inferred from stem.weight, prior_ftr0 and image_conditional.1.weight, but "
+            "the file lacks them"
         )
     halvings = args["num_latent_scales"] - 1 + args["num_preprocess_blocks"]
     height, width = (side << halvings for side in top[1:])
     if height != width or stem[1] not in (1, 3):
         raise ConfigError(
             f"dataset = {args['dataset']!r}: the weights are for images of {stem[1]} channels and {height}x{width} "
-            "pixels, but an image-folder has square ones of 1 or 3 channels"
+            "pixels, but an image-folder supports only square images of 1 or 3 channels"
         )
     if stem[1] == 1 and head[0] == 1:
         side = height - 2 * PAD if height == PADDED else height
@@ -104,21 +105,21 @@ def _as_folder(name: str) -> str:
 
 
 def name_of(experiment: Experiment, pad: int, images: ImageSpec) -> str:
-    """Return the published name of images of the run's shape: of its own data set if that has one.
+    """Return the published name of the run's data set, or of another one with images of the same shape.
 
     Arguments:
-        experiment: the run.
-        pad: black pixels that its backbone adds on each side.
-        images: of the run.
+        experiment: the experiment of the run.
+        pad: black pixels that the backbone adds on each side.
+        images: the images of the run.
 
-    Raises `CheckpointError` for a shape that the published code does not know.
+    Raises `CheckpointError` for a shape that the published code does not support.
     """
     if images.channels == 1:
         if (images.height, images.width, pad) != (28, 28, 2):
-            raise CheckpointError("the published code knows grey images of 28x28 pixels with backbone.pad = 2 alone")
+            raise CheckpointError("the published code supports only grey images of 28x28 pixels with backbone.pad = 2")
         return "omniglot" if to_table(experiment.data)["type"] == "omniglot" else "mnist"
     if images.height != images.width or pad:
-        raise CheckpointError("the published code knows square colour images with backbone.pad = 0 alone")
+        raise CheckpointError("the published code supports only square colour images with backbone.pad = 0")
     data, side = to_table(experiment.data), images.height
     if data["type"] in ("cifar10", "celeba"):
         return "cifar10" if data["type"] == "cifar10" else f"celeba_{side}"

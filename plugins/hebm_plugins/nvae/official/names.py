@@ -1,4 +1,4 @@
-"""The names of an NVAE's tensors here ↔ in the published code, by walking a built model."""
+"""Map our names of an NVAE's tensors to the names of the published code, by walking a built model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hebm_plugins.nvae.convolutions import WNConv2d
 from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, SqueezeExcite
 
 ALIAS = ".weight_normalized"
-"""What the published code's files repeat the weight of every plain convolution under."""
+"""The suffix under which published files repeat the weight of every plain convolution."""
 
 Pairs = Iterator[tuple[str, str]]
 
 
 def official_names(backbone: NVAEBackbone) -> dict[str, str]:
-    """Return our name → published name of every tensor of the published code, in its order and without aliases."""
+    """Map our name to the published name of every tensor, in the published order and without aliases."""
     names = {"decoder.feature": "prior_ftr0"}
     for ours, theirs in _modules(backbone):
         for key in backbone.get_submodule(ours).state_dict():
@@ -27,7 +27,7 @@ def official_names(backbone: NVAEBackbone) -> dict[str, str]:
 
 
 def aliased(backbone: NVAEBackbone, name: str) -> bool:
-    """Return whether a tensor is the kernel of a plain convolution, which the published files hold twice."""
+    """Return whether a tensor is the kernel of a plain convolution, which published files store twice."""
     owner = backbone.get_submodule(name.rpartition(".")[0])
     return isinstance(owner, nn.Conv2d) and not isinstance(owner, WNConv2d)
 
@@ -38,7 +38,7 @@ def alias_of(name: str) -> str:
 
 
 def _modules(backbone: NVAEBackbone) -> Pairs:
-    """Yield every module that owns tensors."""
+    """Yield our name and the published name of every module that owns tensors."""
     count = len(backbone.layout)
     yield "encoder.stem", "stem"
     yield from _cells(backbone, _numbered("encoder.pre", "pre_process", len(backbone.encoder.pre)))
@@ -64,7 +64,7 @@ def _slots(tower: str) -> Iterator[str]:
 
 
 def _bottom_up(backbone: NVAEBackbone) -> Iterator[str]:
-    """Yield the published encoder tower: cells, then the slot of the group they feed, then the way down."""
+    """Yield our names in the order of the published encoder tower: cells, combiner of the group, downsampling cell."""
     steps = backbone.encoder.steps
     for k, step in enumerate(steps):
         group = len(steps) - 1 - k
@@ -76,7 +76,7 @@ def _bottom_up(backbone: NVAEBackbone) -> Iterator[str]:
 
 
 def _top_down(backbone: NVAEBackbone) -> Iterator[str]:
-    """Yield the published decoder tower: cells, then z's way into the feature, then the way up."""
+    """Yield our names in the order of the published decoder tower: cells, combiner of z, upsampling cell."""
     for i, group in enumerate(backbone.decoder.groups):
         yield from (f"decoder.groups.{i}.cells.{n}" for n in range(len(group.cells)))
         yield f"decoder.groups.{i}.combine"
@@ -97,7 +97,7 @@ def _flows(backbone: NVAEBackbone) -> Pairs:
 
 
 def _cells(backbone: NVAEBackbone, pairs: Pairs) -> Pairs:
-    """Yield the modules within cells, and the convolution of a combiner."""
+    """Yield the modules within each cell, and the convolution of each combiner."""
     for ours, theirs in pairs:
         found = backbone.get_submodule(ours)
         if isinstance(found, Cell):
@@ -131,7 +131,7 @@ def _conv_op(op: ConvOp) -> Pairs:
 
 
 def _bottleneck(op: InvertedBottleneck) -> Pairs:
-    o = int(op.upsample)  # the up-sampler has a place of its own
+    o = int(op.upsample)  # the upsampling takes index 0
     yield "norm", f"conv.{o}.bn"
     yield from (("expand", f"conv.{o + 1}.conv.0"), ("expand_norm", f"conv.{o + 1}.conv.1"))
     yield from (("spatial", f"conv.{o + 2}.conv.0"), ("spatial_norm", f"conv.{o + 2}.conv.1"))

@@ -1,4 +1,4 @@
-"""The published code's state dict: what it must hold, in which order, and its second names."""
+"""Check, convert and assemble the state dict of the published code: keys, order and aliases."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _COUNT = ".num_batches_tracked"
 
 
 def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping[str, str]) -> None:
-    """Raise `CheckpointError` listing every name that is missing, surplus, or not what it should be."""
+    """Raise `CheckpointError` with all names that are missing or surplus, or whose tensors do not fit the model."""
     own = backbone.state_dict()
     found = {str(key): value for key, value in state.items() if not str(key).endswith(ALIAS)}
     wanted = {theirs: own[ours] for ours, theirs in names.items()}
     complaints = {
         "missing": [name for name in wanted if name not in found],
         "surplus": [name for name in found if name not in wanted],
-        "no tensor": [name for name, value in state.items() if not isinstance(value, Tensor)],
+        "not a tensor": [name for name, value in state.items() if not isinstance(value, Tensor)],
     }
     pairs = [(n, found[n], w) for n, w in wanted.items() if isinstance(found.get(n), Tensor)]
     complaints["other shape"] = [
@@ -41,19 +41,19 @@ def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping
 
 
 def with_whole_counts(state: OrderedDict[str, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
-    """Return a state dict whose counts of batches are whole numbers, as before all tensors were made half precision.
+    """Convert counts of batches back to integers, in files whose tensors were all converted to half precision.
 
-    A count that the file's precision could not hold becomes 0; no model here depends on one.
+    A count that overflowed becomes 0. No model here uses these counts.
     """
     counts = [key for key, value in state.items() if key.endswith(_COUNT) and _is_float(value)]
     if not counts:
         return state, []
     whole = {key: state[key].nan_to_num(0.0, 0.0, 0.0).round().long() for key in counts}
     lost = sum(not bool(state[key].isfinite().all()) for key in counts)
-    note = f"{len(counts):,} counts of batches (num_batches_tracked) were floats: whole numbers again"
-    with_counts = copy.copy(state)  # with its versions of modules
+    note = f"{len(counts):,} counts of batches (num_batches_tracked) were floats; converted to integers"
+    with_counts = copy.copy(state)  # keeps _metadata, the versions of modules
     with_counts.update(whole)
-    return with_counts, [f"{note}, {lost:,} of them 0 instead of infinite" if lost else note]
+    return with_counts, [f"{note}, {lost:,} infinite to 0" if lost else note]
 
 
 def _is_float(value: Any) -> bool:
@@ -61,33 +61,33 @@ def _is_float(value: Any) -> bool:
 
 
 def _broken(value: Tensor) -> bool:
-    """Whether a plain tensor of floats holds a NaN or an infinity."""
+    """Return whether a plain tensor of floats holds a NaN or an infinity."""
     plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
     return plain and not bool(value.isfinite().all())
 
 
 def _kind(dtype: torch.dtype, value: Tensor | None = None) -> str:
-    """Return the element type, and what else keeps a tensor from being a plain one in memory."""
+    """Return the element type, with layout and device unless the tensor is dense and on the CPU."""
     if value is None or (value.layout == torch.strided and value.device.type == "cpu"):
         return str(dtype)
     return f"{dtype} {value.layout} on {value.device}"
 
 
 def listed(names: list[Any]) -> str:
-    """Join names for a message, the first twenty of them."""
+    """Join the first twenty names for a message, with the number of the others."""
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(str, names[:_SHOWN])) + more
 
 
 def parameters_in(state: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """Return our names of the parameters in the file's order, by which the optimiser numbers them."""
+    """Return our names of the parameters in the order of the file, by which the optimiser numbers them."""
     ours = {theirs: own for own, theirs in names.items()}
     buffers = (".running_mean", ".running_var", _COUNT)
     return [ours[key] for key in state if not key.endswith((ALIAS, *buffers))]
 
 
 def own_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return aliases that do not repeat the weight, as old files have them."""
+    """Return the aliases that differ from the weight, which occur in old files."""
     aliases = [key for key in state if key.endswith(ALIAS)]
     kernels = {key: state.get(key.removesuffix(ALIAS) + ".weight") for key in aliases}
     return {key: state[key] for key, kernel in kernels.items() if kernel is None or not _same(state[key], kernel)}
@@ -98,7 +98,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def keys_of(names: Mapping[str, str], backbone: NVAEBackbone) -> list[str]:
-    """Return the keys that the published code writes, aliases included, in its order."""
+    """Return the keys of the published code in its order, including aliases."""
     return [
         key
         for ours, theirs in names.items()
@@ -110,8 +110,9 @@ def assembled(tensors: Mapping[str, Tensor], left: Mapping[str, Any]) -> Ordered
     """Assemble the published state dict from tensors by published name.
 
     Arguments:
-        tensors: all but the aliases.
-        left: the keys in order, the aliases that have values of their own, and the module versions.
+        tensors: all tensors except aliases.
+        left: the leftovers of the file: its ordered keys, the aliases that differ from the weight, and the module
+            versions.
     """
     state = OrderedDict(
         (key, left["aliases"][key] if key in left["aliases"] else tensors[key.removesuffix(ALIAS) + ".weight"])

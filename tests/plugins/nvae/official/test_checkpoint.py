@@ -89,7 +89,7 @@ def test_an_optimiser_of_unknown_form_is_kept_and_said(tmp_path):
     imported, back = through(found, tmp_path)
     assert difference(found, back) is None
     assert imported.converted.moments == {}
-    assert "unknown form" in imported.converted.notes[1]
+    assert "unknown format" in imported.converted.notes[1]
 
 
 def test_a_run_that_trained_on_is_written_with_its_step_and_moments(tmp_path):
@@ -183,7 +183,7 @@ def test_counts_of_batches_that_half_precision_cannot_hold_are_zero_with_a_note(
     found["state_dict"][counts[1]].fill_(64)
     imported, back = through(halved(found), tmp_path)
     assert (back["state_dict"][counts[0]].item(), back["state_dict"][counts[1]].item()) == (0, 64)
-    note = f"{len(counts)} counts of batches (num_batches_tracked) were floats: whole numbers again, 1 of them 0"
+    note = f"{len(counts)} counts of batches (num_batches_tracked) were floats; converted to integers, 1 infinite to 0"
     assert any(line.startswith(note) for line in imported.converted.notes)
 
 
@@ -209,7 +209,7 @@ def test_the_weights_say_what_the_images_of_ones_own_data_set_are(name, shape, p
 
 def test_without_the_weights_that_say_it_an_unknown_data_set_is_an_error():
     found = edited(content("tiny_cifar", dataset="my_faces"), prior_ftr0=None)
-    with pytest.raises(CheckpointError, match=r"dataset = 'my_faces' is unknown; there are mnist.*prior_ftr0"):
+    with pytest.raises(CheckpointError, match=r"dataset = 'my_faces' is unknown; allowed are mnist.*prior_ftr0"):
         OfficialCheckpoint().read(found)
 
 
@@ -255,7 +255,7 @@ SAID = {
     "a missing key": r"do not fit.*\n  missing: stem\.bias$",
     "a surplus key": r"do not fit.*\n  surplus: module\.stem\.bias$",
     "another shape": r"other shape: stem\.bias \(3,\), expected \(2,\)$",
-    "no tensor": r"no tensor: stem\.bias$",
+    "no tensor": r"not a tensor: stem\.bias$",
     "an integer tensor": r"other type: stem\.bias torch\.int32",
     "a sparse tensor": r"other type: stem\.bias .*sparse",
     "another model's args": r"missing: [\s\S]*surplus: [\s\S]*other shape: ",

@@ -41,7 +41,7 @@ def test_every_published_data_set_has_its_table_and_its_images(name, data, image
 
 @pytest.mark.parametrize("name", ["stacked_mnist", "celeba", "lsun_cat_64", "cifar10_32", "", None])
 def test_an_unknown_data_set_names_those_there_are(name):
-    with pytest.raises(ConfigError, match="is unknown; there are mnist, omniglot"):
+    with pytest.raises(ConfigError, match="is unknown; allowed are mnist, omniglot"):
         table_of({"dataset": name, **SIZES})
 
 

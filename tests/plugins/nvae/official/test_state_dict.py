@@ -53,8 +53,8 @@ def test_a_long_list_is_cut_and_counted(found):
 
 @pytest.mark.parametrize("value", [[0.0], None, "x", {}])
 def test_what_is_no_tensor_is_said(value, found):
-    assert complaint({**found[0], "stem.bias": value}, found) == ["  no tensor: stem.bias"]
-    assert complaint({**found[0], "stem.weight_normalized": value}, found) == ["  no tensor: stem.weight_normalized"]
+    assert complaint({**found[0], "stem.bias": value}, found) == ["  not a tensor: stem.bias"]
+    assert complaint({**found[0], "stem.weight_normalized": value}, found) == ["  not a tensor: stem.weight_normalized"]
 
 
 @pytest.mark.parametrize(
