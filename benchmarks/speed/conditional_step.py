@@ -1,4 +1,4 @@
-"""One conditional Langevin step of the diffusion-learned prior: the published form, ours, and a loop by hand.
+"""Time one conditional Langevin step of the diffusion-learned prior: published code, hebm, and a hand-written loop.
 
 python benchmarks/speed/conditional_step.py --json conditional_step.json
 """
@@ -28,19 +28,19 @@ def chain(subject: Subject, folded: FoldedLayerwise, noise: Noise, steps: int) -
 
 
 def check_equal(subject: Subject, steps: int = 2) -> float:
-    """Raise unless all chains end at the same points; the largest relative difference."""
+    """Return the largest relative difference of chain ends. Raise if it exceeds the tolerance."""
     folded, apart = subject.energy.folded(subject.t), folded_apart(subject.energy, subject.t)
     published = published_chain(subject, Noise(0, "check"), steps)
     ends = [chain(subject, form, Noise(0, "check"), steps) for form in (folded, apart)]
     ends.append(leanest_chain(subject, folded, Noise(0, "check"), steps))
     error = max(float((end - published).abs().max() / published.abs().max()) for end in ends)
     if not error <= TOLERANCE:
-        raise SystemExit(f"chains end {error:.1e} apart, allowed is {TOLERANCE:.0e}")
+        raise SystemExit(f"chain ends differ by {error:.1e}, allowed is {TOLERANCE:.0e}")
     return error
 
 
 def time_variants(subject: Subject, steps: int, repeats: int) -> Times:
-    """Seconds per step of every form of the chain."""
+    """Measure the seconds per step of each form of the chain."""
     folded, apart = subject.energy.folded(subject.t), folded_apart(subject.energy, subject.t)
     noise = Noise(0, "speed")
 
@@ -61,7 +61,7 @@ def time_variants(subject: Subject, steps: int, repeats: int) -> Times:
 
 
 def measure(name: str, batch: int | None, steps: int, repeats: int) -> tuple[list[Ratio], float]:
-    """The rows of one case, and the largest relative difference of chain ends."""
+    """Return the rows of one case, and the largest relative difference of chain ends."""
     case = CASES[name]
     subject = make(case._replace(batch=batch or case.batch))
     error = check_equal(subject)
@@ -77,14 +77,14 @@ def measure(name: str, batch: int | None, steps: int, repeats: int) -> tuple[lis
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--batch", type=int, help="chains, instead of each case's own number")
+    parser.add_argument("--batch", type=int, help="number of chains; by default that of each case")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--steps", type=int, default=5, help="of a chain")
-    parser.add_argument("--repeats", type=int, default=15, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a chain")
+    parser.add_argument("--repeats", type=int, default=15, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     results = []
     for threads in given.threads:

@@ -1,4 +1,4 @@
-"""Time-aware energies on light latents, and the published form of a conditional chain on the very same nets."""
+"""Time-aware energies on a cheap backbone, and the published form of a conditional chain on the same nets."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ RECOVERY = (1.0, 1.0, 0.0)
 
 
 class LightBackbone(Backbone):
-    """z_i = μ_i + σ_i u_i, μ and log σ a linear map of the mean of the layer above over positions.
+    """z_i = μ_i + σ_i u_i, where μ and log σ are a linear map of the spatial mean of the layer above.
+
+    It has neither an inverse nor images, since prior chains need only the latents.
 
     Arguments:
-        layout: its latents; prior chains need no more, so it has neither an inverse nor images.
+        layout: layout of the latents.
     """
 
     def __init__(self, layout: LatentLayout) -> None:
@@ -61,13 +63,13 @@ class LightBackbone(Backbone):
 
 
 class Case(NamedTuple):
-    """What is timed.
+    """A case to time.
 
     Arguments:
-        recipe: of the energies.
-        shapes: of the latents, top first.
-        batch: chains.
-        bar: what our step may cost at most, over the leanest loop; None where it is only reported.
+        recipe: recipe of the energies.
+        shapes: shapes of the latents, top first.
+        batch: number of chains.
+        bar: largest allowed ratio of hebm's step to the leanest loop; None if it is only reported.
     """
 
     recipe: ConvTime | MLPTime
@@ -83,7 +85,7 @@ CASES = {
     "celeba": Case(ConvTime(net="plain"), _PUBLISHED, 8),
     "small": Case(ConvTime(channels=8), _SMALL, 16),
     "small-plain": Case(ConvTime(net="plain", channels=8), _SMALL, 16),
-    # a step of a millisecond: what a general sampler computes besides (value, b_t, √b_t) shows
+    # steps take a millisecond, so the overhead of a general sampler (value, b_t, √b_t) is visible
     "flat": Case(MLPTime(zero_init=False), ((16,), (32,)), 64, None),
 }
 
@@ -92,11 +94,11 @@ class Subject(NamedTuple):
     """A conditional chain before its first step.
 
     Arguments:
-        backbone: gives T, frozen.
-        energy: unfolded, with parameters that require gradients.
+        backbone: frozen backbone, which computes T.
+        energy: unfolded energy, whose parameters require gradients.
         t: level of each chain, `(B,)`.
-        above: u_{t+1}, where the chains start, `(B, D)`.
-        alpha, sigma, scale, recovery: of the levels, `(B, 1)`.
+        above: u_{t+1}, the start of the chains, `(B, D)`.
+        alpha, sigma, scale, recovery: coefficients of the levels, `(B, 1)`.
     """
 
     backbone: LightBackbone
@@ -110,7 +112,7 @@ class Subject(NamedTuple):
 
 
 def make(case: Case) -> Subject:
-    """With weights of a constructor; the levels take turns, as in training."""
+    """Build a case with initial weights. The levels alternate over chains, as in training."""
     layout = LatentLayout(case.shapes)
     with seeded(0, "speed"):
         backbone = LightBackbone(layout).requires_grad_(False)
@@ -122,7 +124,7 @@ def make(case: Case) -> Subject:
 
 
 def density_of(subject: Subject, folded: FoldedLayerwise) -> ConditionalPrior:
-    """The density of our chain; its sampler has step size 1."""
+    """Return the density of hebm's chain, whose sampler has step size 1."""
 
     s = subject
     tilt = Tilt(lambda latents: folded(latents).squeeze(2), (s.energy,))
@@ -130,9 +132,9 @@ def density_of(subject: Subject, folded: FoldedLayerwise) -> ConditionalPrior:
 
 
 def published_gradient(subject: Subject, u: Tensor) -> Tensor:
-    """Return ∇_u log p(u_t | u_{t+1}) as its authors compute it: every term by autograd, nothing kept between steps.
+    """Return ∇_u log p(u_t | u_{t+1}) as in the published code: every term by autograd, without caches between steps.
 
-    Spectral norm, time embedding and its linear maps are evaluated at every step while parameters require gradients.
+    Spectral norm, time embedding and its linear maps are evaluated at every step, and parameters require gradients.
     """
     s, leaf = subject, u.detach().requires_grad_()
     f = s.energy(s.backbone.latents(leaf), s.t).sum((1, 2)) / s.scale.squeeze(1)
@@ -142,7 +144,7 @@ def published_gradient(subject: Subject, u: Tensor) -> Tensor:
 
 
 def published_chain(subject: Subject, noise: Noise, steps: int) -> Tensor:
-    """The published chain from u_{t+1}, each step of size b_t."""
+    """Run the published chain from u_{t+1}, with steps of size b_t."""
     u, root = subject.above, subject.scale.sqrt()
     for _ in range(steps):
         grad = published_gradient(subject, u)
@@ -151,7 +153,7 @@ def published_chain(subject: Subject, noise: Noise, steps: int) -> Tensor:
 
 
 def leanest_chain(subject: Subject, folded: FoldedLayerwise, noise: Noise, steps: int) -> Tensor:
-    """The same chain by hand: half the gradient of f, and a drift that is linear in u with coefficients made once."""
+    """Run the same chain by hand: half the gradient of f, and a linear drift whose coefficients are computed once."""
     s, u = subject, subject.above
     pull = s.recovery * s.alpha / s.sigma.square()
     keep, towards, root = 1 - 0.5 * s.scale * (1 + pull * s.alpha), 0.5 * s.scale * pull * s.above, s.scale.sqrt()
@@ -163,7 +165,7 @@ def leanest_chain(subject: Subject, folded: FoldedLayerwise, noise: Noise, steps
 
 
 def folded_apart(energy: LayerwiseTimeEnergy, t: Tensor) -> FoldedLayerwise:
-    """The folded form with every layer evaluated on its own."""
+    """Return the folded energy that evaluates each layer separately."""
     energy.together = False
     folded = energy.folded(t)
     energy.together = True

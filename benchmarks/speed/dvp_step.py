@@ -1,4 +1,4 @@
-"""A training step of DVP-VAE at its published settings: where its time goes; tensors updated at once or one by one.
+"""Profile a training step of DVP-VAE at its published settings, with tensors updated at once or one by one.
 
 python benchmarks/speed/dvp_step.py --json dvp_step.json
 """
@@ -44,10 +44,10 @@ class Subject(NamedTuple):
     """Phase 1 of a file, ready to train.
 
     Arguments:
-        phase: the loss.
-        backbone: its backbone.
-        optimization: how it is trained.
-        batch: images.
+        phase: phase with the loss.
+        backbone: backbone of the phase.
+        optimization: optimization of the backbone.
+        batch: batch of images.
     """
 
     phase: Phase
@@ -57,7 +57,7 @@ class Subject(NamedTuple):
 
 
 def subject(name: str, rows: int | None) -> Subject:
-    """The published model of a file, on random images."""
+    """Build the published model of a file, on random images."""
     experiment, images = Experiment.load(FILES / f"{name}.toml"), IMAGES[name]
     backbone = seeded(lambda: experiment.backbone.build(images))
     backbone.fit_statistics(image_set(images))
@@ -70,11 +70,11 @@ def subject(name: str, rows: int | None) -> Subject:
 
 
 def works(made: Subject, steps: int) -> dict[str, Work]:
-    """What is timed, by name."""
+    """Return the functions to time, by name."""
     phase, optimization = made.phase, made.optimization
     parameters = [p for group in phase.groups.values() for p in group.parameters().values()]
     optimiser = optimization.build(parameters)
-    optimiser.param_groups[0]["lr"] = 0.0  # it is stepped on its own, too: weights stay where they are
+    optimiser.param_groups[0]["lr"] = 0.0  # the optimiser is also timed alone, which must not change weights
     loop = type(optimiser)(parameters, **{**optimiser.defaults, "lr": 0.0, "foreach": False})
     average = averaged(phase, optimization.ema)
     average_loop = AveragedModel(phase, avg_fn=get_ema_avg_fn(optimization.ema))
@@ -112,7 +112,7 @@ def _repeated(work: Work, steps: int) -> Work:
 
 
 def _full_resolution(made: Subject) -> Work:
-    """Forward and backward of what the encoder does on features of the images' own size."""
+    """Return the forward and backward pass of the encoder's stage at full resolution."""
     encoder = made.backbone.encoder
     assert isinstance(encoder, nn.Module)
     stem, first = encoder.stem, encoder.scales[0]
@@ -125,7 +125,7 @@ def _full_resolution(made: Subject) -> Work:
 
 
 def multiply_adds(made: Subject) -> dict[str, float]:
-    """Millions of multiply-adds for an image, convolutions and products of matrices counted."""
+    """Count the millions of multiply-adds for an image, in convolutions and matrix products."""
     rows = len(made.batch.x)
 
     def counted(work: Work) -> float:
@@ -149,7 +149,7 @@ def multiply_adds(made: Subject) -> dict[str, float]:
 
 
 def table(name: str, t: Times) -> list[Ratio]:
-    """Shares of the step, and what updating all tensors at once saves."""
+    """Return the shares of the step, and the ratios of updating all tensors at once to one by one."""
     parts = [
         ratio(name, f"{part} / {WHOLE}", t[part], t[WHOLE]) for part in (GRADIENT, ENCODER, CLIP, OPTIMISER, AVERAGE)
     ]
@@ -161,7 +161,7 @@ def table(name: str, t: Times) -> list[Ratio]:
 
 
 def show_counts(name: str, counts: Mapping[str, float], whole: float, rows: int) -> None:
-    """Print multiply-adds and seconds."""
+    """Print the multiply-adds and the seconds of an image."""
     for what, millions in counts.items():
         print(f"{name:<12} {millions:8.1f} M multiply-adds an image: {what}")
     rate = counts["forward and backward"] * rows / whole / 1e3
@@ -169,14 +169,14 @@ def show_counts(name: str, counts: Mapping[str, float], whole: float, rows: int)
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=IMAGES, default=["mnist"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--batch", type=int, help="images a step; left out: the file's")
-    parser.add_argument("--steps", type=int, default=1, help="timed as one")
-    parser.add_argument("--repeats", type=int, default=7, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--batch", type=int, help="images per step; by default those of the file")
+    parser.add_argument("--steps", type=int, default=1, help="number of steps that are timed together")
+    parser.add_argument("--repeats", type=int, default=7, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     results: list[dict[str, Any]] = []
     for threads in given.threads:

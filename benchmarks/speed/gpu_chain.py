@@ -1,4 +1,4 @@
-"""A Langevin step of the 2-layer models on a GPU: eager, compiled, and replayed from a CUDA graph, per step of a chain.
+"""Time a Langevin step of the 2-layer models on a GPU: eager, compiled, and replayed from a CUDA graph.
 
 python benchmarks/speed/gpu_chain.py --json gpu_chain.json
 """
@@ -23,7 +23,7 @@ BAR = 1 / 3
 
 
 def chain(subject: Subject, sampler: Sampler, batch: int, steps: int) -> torch.Tensor:
-    """A whole chain, recording included, finished when it returns."""
+    """Run a whole chain, including recording, and wait until the GPU has finished."""
     noise = Noise(0, "speed", device="cuda", block=max(64, batch))
     start = noise.derive("start").normal(batch, subject.backbone.layout.dim)
     u = run(sampler, subject.prior.density(subject.backbone), start, noise.derive("chain"), steps).u
@@ -32,7 +32,7 @@ def chain(subject: Subject, sampler: Sampler, batch: int, steps: int) -> torch.T
 
 
 def measure(name: str, batch: int | None, steps: int, repeats: int) -> list[Ratio]:
-    """The rows of one model; raises if the replayed chain is not the eager one."""
+    """Return the rows of one model. Raise if the replayed chain differs from the eager one."""
     subject = MODELS[name]()
     for module in (subject.backbone, subject.prior):
         module.cuda().eval()
@@ -53,17 +53,19 @@ def measure(name: str, batch: int | None, steps: int, repeats: int) -> list[Rati
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batches", nargs="+", type=int, default=[0], help="chains; 0 for each model's own number")
-    parser.add_argument("--steps", type=int, default=60, help="of a chain")
-    parser.add_argument("--repeats", type=int, default=20, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--batches", nargs="+", type=int, default=[0], help="numbers of chains; 0 for that of the model"
+    )
+    parser.add_argument("--steps", type=int, default=60, help="steps of a chain")
+    parser.add_argument("--repeats", type=int, default=20, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this script needs a GPU")
-    torch.set_num_threads(2)  # with one, the clock is CPU time
+    torch.set_num_threads(2)  # with one thread, `clock` would measure CPU time
     rows = [row for name in given.models for b in given.batches for row in measure(name, b, given.steps, given.repeats)]
     show(f"Langevin step on {torch.cuda.get_device_name()}, per step of {given.steps}", rows)
     write(given.json, [as_json(rows, gpu=torch.cuda.get_device_name(), steps=given.steps, repeats=given.repeats)])

@@ -1,4 +1,4 @@
-"""Times of variants taken in turn, A B C A B C …, so that other load on the machine meets all of them alike."""
+"""Time variants in turn, A B C A B C …, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Ratio(NamedTuple):
     """One row of the table.
 
     Arguments:
-        model: what was run.
-        name: which variant over which.
-        value: median of the ratios of neighbouring times.
-        bar: what it may be at most, or None where it is only reported.
+        model: name of the model or case.
+        name: names of the two variants.
+        value: median of the ratios of times from the same turn.
+        bar: largest allowed value; None if it is only reported.
         milliseconds: median time of the numerator, per unit of work.
     """
 
@@ -41,19 +41,19 @@ class Ratio(NamedTuple):
 
 
 def clock() -> Callable[[], float]:
-    """CPU time with one thread (other processes do not count), the wall's with several (waiting threads spin)."""
+    """Return CPU time with one thread (excludes other processes), wall time with several (waiting threads spin)."""
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def take_turns(variants: Mapping[str, Work], repeats: int, unit: int = 1) -> Times:
-    """Seconds of each variant, `repeats` times each after one round to warm up, divided by `unit`."""
+    """Time each variant `repeats` times after one round to warm up. Return seconds divided by `unit`."""
     now, times = clock(), {name: [] for name in variants}
     for work in variants.values():
         work()
     gc.disable()
     try:
         for turn in range(repeats):
-            # every other round backwards: none always follows the same one
+            # alternate the order, so that no variant always follows the same one
             for name in list(variants)[:: 1 if turn % 2 else -1]:
                 start = now()
                 variants[name]()
@@ -64,13 +64,13 @@ def take_turns(variants: Mapping[str, Work], repeats: int, unit: int = 1) -> Tim
 
 
 def ratio(model: str, name: str, over: Sequence[float], under: Sequence[float], bar: float | None = None) -> Ratio:
-    """`over` / `under`, pairwise by turn."""
+    """Return the median of `over` / `under`, paired by turn."""
     value = statistics.median(a / b for a, b in zip(over, under, strict=True))
     return Ratio(model, name, value, bar, 1e3 * statistics.median(over))
 
 
 def environment() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return the properties of the machine and of torch that the times depend on."""
     return {
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),
@@ -104,6 +104,6 @@ def as_json(rows: Sequence[Ratio], **more: Any) -> dict[str, Any]:
 
 
 def write(path: Path | None, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write results to a file, if one was asked for."""
+    """Write results to the file, if a path is given."""
     if path is not None:
         path.write_text(json.dumps(list(results), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The MCMC loop against a bare loop, the usual loop, the published chain and a compiled step.
+"""Compare the MCMC loop with a bare loop, the usual loop, the published chain and a compiled step.
 
 python benchmarks/speed/kernel.py --threads 1 2 --json kernel.json
 """
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 
 @torch.no_grad()
 def bare_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps: int) -> Tensor:
-    """ULA with nothing around it."""
+    """Run ULA without any overhead."""
     h, root = sampler.step_size, math.sqrt(sampler.step_size)
     with frozen(*density.modules):
         for _ in range(steps):
@@ -36,7 +36,7 @@ def bare_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps:
 
 
 def usual_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps: int) -> Tensor:
-    """The same, with −|u|²/2 in the graph: one `autograd.grad` of the whole log density."""
+    """Run ULA with −|u|²/2 in the graph: one `autograd.grad` of the whole log density."""
     h, root = sampler.step_size, math.sqrt(sampler.step_size)
     with frozen(*density.modules):
         for _ in range(steps):
@@ -49,7 +49,7 @@ def usual_loop(sampler: ULA, density: LogDensity, u: Tensor, noise: Noise, steps
 
 @torch.no_grad()
 def plain_noise_loop(sampler: ULA, density: LogDensity, u: Tensor, generator: torch.Generator, steps: int) -> Tensor:
-    """The bare loop with one `torch.randn` a step, never seeded again."""
+    """Run the bare loop with one `torch.randn` per step and a single seed."""
     h, root = sampler.step_size, math.sqrt(sampler.step_size)
     with frozen(*density.modules):
         for _ in range(steps):
@@ -59,19 +59,19 @@ def plain_noise_loop(sampler: ULA, density: LogDensity, u: Tensor, generator: to
 
 
 def noise_in_one_block(batch: int) -> Noise:
-    """The same numbers at every call."""
+    """Return noise whose rows are all in one block."""
     return Noise(0, "speed", block=max(64, batch))
 
 
 def check_equal(subject: Subject, sampler: ULA, twin: Compiled | None, steps: int) -> float | None:
-    """Raise unless `run` equals the bare loop bit for bit and the other forms up to rounding; the compiled error."""
+    """Raise unless `run` equals the bare loop exactly and other forms up to rounding. Return the compiled error."""
     density, batch = subject.prior.density(subject.backbone), subject.batch
     u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
     ours = run(sampler, density, u, noise_in_one_block(batch), steps).u
     bare = bare_loop(sampler, density, u, noise_in_one_block(batch), steps)
     usual = usual_loop(sampler, density, u, noise_in_one_block(batch), steps)
     if not torch.equal(ours, bare):
-        raise SystemExit(f"run differs from the bare loop by {float((ours - bare).abs().max()):.1e}; it must not")
+        raise SystemExit(f"run differs from the bare loop by {float((ours - bare).abs().max()):.1e}, expected 0")
     if not torch.allclose(ours, usual, atol=TOLERANCE):
         raise SystemExit(f"run differs from the usual loop by {float((ours - usual).abs().max()):.1e}")
     if twin is None:
@@ -83,7 +83,7 @@ def check_equal(subject: Subject, sampler: ULA, twin: Compiled | None, steps: in
 
 
 def time_variants(subject: Subject, sampler: ULA, twin: Compiled | None, steps: int, repeats: int) -> Times:
-    """Seconds per step of every form of the chain."""
+    """Measure the seconds per step of each form of the chain."""
     density, batch = subject.prior.density(subject.backbone), subject.batch
     u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
     generator = torch.Generator().manual_seed(0)
@@ -100,7 +100,7 @@ def time_variants(subject: Subject, sampler: ULA, twin: Compiled | None, steps: 
 
 
 def time_noise(subject: Subject, sampler: ULA, steps: int, repeats: int, batch: int = 256) -> Times:
-    """Seconds per step of 256 chains, their noise in one block, in four, and not derived."""
+    """Measure the seconds per step of 256 chains, with noise in one block, in four blocks, and from `torch.randn`."""
     density = subject.prior.density(subject.backbone)
     u = Noise(0, "start").normal(batch, subject.backbone.layout.dim)
     generator = torch.Generator().manual_seed(0)
@@ -113,13 +113,13 @@ def time_noise(subject: Subject, sampler: ULA, steps: int, repeats: int, batch: 
 
 
 def measure(name: str, steps: int, repeats: int, compile: bool) -> tuple[list[Ratio], float | None]:
-    """The rows of one model, and the largest difference of its compiled chain."""
+    """Return the rows of one model, and the largest difference of its compiled chain."""
     subject, sampler = MODELS[name](), ULA.from_std(S)
     twin = Compiled(sampler) if compile else None
     error = check_equal(subject, sampler, twin, steps)
     t = time_variants(subject, sampler, twin, steps, repeats)
     noise = time_noise(subject, sampler, steps, repeats)
-    joint = 1.0 if len(subject.backbone.layout) > 1 else None  # of one layer, the published form is a bare loop
+    joint = 1.0 if len(subject.backbone.layout) > 1 else None  # with one layer, the published form is a bare loop
     rows = [
         ratio(name, "run / bare loop, bit-equal", t["run"], t["bare"], 1.05),
         ratio(name, "run with energy trace / bare loop", t["trace"], t["bare"], 1.08),
@@ -137,14 +137,14 @@ def measure(name: str, steps: int, repeats: int, compile: bool) -> tuple[list[Ra
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--steps", type=int, default=20, help="of a chain")
-    parser.add_argument("--repeats", type=int, default=100, help="how often each variant is timed")
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out torch.compile")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a chain")
+    parser.add_argument("--repeats", type=int, default=100, help="number of timings of each variant")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="do not time torch.compile")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     results = []
     for threads in given.threads:

@@ -1,4 +1,4 @@
-"""The nets that are timed, and the published form of a chain on the very same nets."""
+"""The models to time, and the published form of a chain on the same nets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Subject(NamedTuple):
 
 
 def _build(batch: int, energy: MLP, z_dims: tuple[int, ...], width: int = 128, depth: int = 2) -> Subject:
-    # prior chains never reach the generator: a small one
+    # prior chains do not use the generator, so it is small
     recipe = TwoLayer(z_dims=z_dims, prior_width=width, prior_depth=depth, widths=(8,), inference="none")
     with seeded(0, "speed"):
         backbone = recipe.build(ImageSpec(channels=1, height=8, width=8))
@@ -51,15 +51,15 @@ MODELS: dict[str, Callable[[], Subject]] = {
 
 
 def deep(layers: int, batch: int) -> Subject:
-    """L layers of 32 numbers, every net of the default size."""
+    """Build L layers of 32 numbers, with all nets of the default size."""
     return _build(batch, MLP(zero_init=False), (32,) * layers)
 
 
 def published_chain(subject: Subject, steps: int, s: float, generator: torch.Generator) -> list[Tensor]:
-    """The joint EBM's prior chain as its authors run it, on the subject's nets: z per layer `(B, d_i)`, top first.
+    """Run the joint EBM's prior chain as in the published code. Return z per layer `(B, d_i)`, top first.
 
-    It moves z from N(0, I), differentiates the Gaussian terms by autograd while parameters require gradients, and
-    draws a sample of p(z_i|z_{i+1}) at each call that nothing uses.
+    It moves z from N(0, I) and differentiates the Gaussian terms by autograd, while parameters require gradients. It
+    also draws an unused sample of p(z_i|z_{i+1}) at each call.
     """
     backbone, nets = subject.backbone, subject.prior.energy.nets
 

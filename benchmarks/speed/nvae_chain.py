@@ -1,4 +1,4 @@
-"""A prior chain on an NVAE: the published code's step, ours before folding, and ours; memory at 256 x 256.
+"""Time a prior chain on an NVAE: published code, hebm unfolded and folded. Measure its memory at 256 x 256.
 
 python benchmarks/speed/nvae_chain.py --json nvae_chain.json
 """
@@ -28,12 +28,12 @@ TOLERANCE = 1e-4
 
 
 def density_on(backbone: NVAEBackbone, energies: GroupEnergies) -> TiltedPrior:
-    """The published chain's density: its Gaussian terms are those of z, hence `jacobian`."""
+    """Return the density of the published chain. Its Gaussian terms are those of z, hence `jacobian`."""
     return TiltedPrior(backbone, Tilt(energies.tilt, (energies,)), jacobian=True)
 
 
 def chain(backbone: NVAEBackbone, energies: GroupEnergies, u: Tensor, steps: int) -> Work:
-    """`run`, ready to be timed."""
+    """Return a function that runs the chain."""
     return lambda: run(ULA(step_size=S2), density_on(backbone, energies), u, Noise(0, "speed"), steps)
 
 
@@ -41,7 +41,7 @@ def chain(backbone: NVAEBackbone, energies: GroupEnergies, u: Tensor, steps: int
 
 
 def check_equal(subject: Subject, u: Tensor) -> float:
-    """Raise unless the three gradients agree; the largest relative difference."""
+    """Return the largest relative difference of the gradients. Raise if it exceeds the tolerance."""
     layout = subject.backbone.layout
     published = layout.join(published_gradient(subject, layout.split(u)))
     ours = [density_on(b, subject.energies).value_and_grad(u).grad for b in (subject.backbone, subject.folded)]
@@ -52,7 +52,7 @@ def check_equal(subject: Subject, u: Tensor) -> float:
 
 
 def time_variants(subject: Subject, u: Tensor, steps: int, repeats: int) -> Times:
-    """Seconds per step of every form of the chain."""
+    """Measure the seconds per step of each form of the chain."""
 
     def published_frozen() -> None:
         with frozen(subject.backbone):
@@ -68,7 +68,7 @@ def time_variants(subject: Subject, u: Tensor, steps: int, repeats: int) -> Time
 
 
 def measure(name: str, batch: int | None, steps: int, repeats: int) -> tuple[list[Ratio], float]:
-    """The rows of one case, and the largest relative difference of gradients."""
+    """Return the rows of one case, and the largest relative difference of gradients."""
     case = CASES[name]
     subject = make(case.recipe, case.side)
     u = Noise(0, "start").normal(batch or case.batch, subject.backbone.layout.dim)
@@ -104,23 +104,23 @@ def report_peak(steps: int, side: int) -> None:
 
 
 def show_memory(side: int, memory: dict[int, dict[str, float]]) -> None:
-    """Print the peaks."""
+    """Print the peak memory by number of steps."""
     cells = [f"{steps} steps: {peak['peak']:.0f} MiB ({peak['before']:.0f} before)" for steps, peak in memory.items()]
     if cells:
         print(f"memory  2 chains at {side} x {side}: {', '.join(cells)}")
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--batch", type=int, help="chains, instead of each case's own number")
+    parser.add_argument("--batch", type=int, help="number of chains; by default that of each case")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--steps", type=int, default=2, help="of a chain")
-    parser.add_argument("--repeats", type=int, default=15, help="how often each variant is timed")
-    parser.add_argument("--memory-side", type=int, default=256, help="of the images for the peak of memory")
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the peak of memory")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=2, help="steps of a chain")
+    parser.add_argument("--repeats", type=int, default=15, help="number of timings of each variant")
+    parser.add_argument("--memory-side", type=int, default=256, help="side of the images, for the peak of memory")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="do not measure the peak of memory")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of is not None:

@@ -1,4 +1,4 @@
-"""The NVAEs that are timed, and the published form of a chain on the very same nets."""
+"""The NVAEs to time, and the published form of a chain on the same nets."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ S2 = 1e-5  # the joint EBM's step: h = s²
 
 
 class Case(NamedTuple):
-    """What is timed.
+    """A case to time.
 
     Arguments:
-        recipe: of the backbone.
-        side: of its images.
-        batch: chains.
-        bar: what our step may cost at most, over the published one.
+        recipe: recipe of the backbone.
+        side: side of its images.
+        batch: number of chains.
+        bar: largest allowed ratio of hebm's step to the published one.
     """
 
     recipe: NVAE
@@ -50,8 +50,8 @@ class GroupEnergies(nn.Module):
     """f = Σ_i f_i(z_i): a strided convolution, the mean over positions and a linear layer for each group.
 
     Arguments:
-        shapes: of the groups' latents.
-        width: hidden channels.
+        shapes: shapes of the latents of the groups.
+        width: number of hidden channels.
     """
 
     def __init__(self, shapes: tuple[tuple[int, ...], ...], width: int = 16) -> None:
@@ -60,7 +60,7 @@ class GroupEnergies(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in shapes)
 
     def tilt(self, latents: Latents) -> Tensor:
-        """Return f_i, `(B, G)`."""
+        """Return the energies f_i of the groups, `(B, G)`."""
         pairs = zip(self.convs, self.heads, latents.z, strict=True)
         return torch.cat([head(F.leaky_relu(conv(z), 0.2).mean((2, 3))) for conv, head, z in pairs], dim=1)
 
@@ -74,7 +74,7 @@ class Subject(NamedTuple):
 
 
 def make(recipe: NVAE, side: int) -> Subject:
-    """With weights of a constructor and BatchNorm statistics of its samples."""
+    """Build a case with initial weights, and with BatchNorm statistics of its samples."""
     with seeded(0, "speed"):
         backbone = recipe.build(ImageSpec(channels=3, height=side, width=side))
         energies = GroupEnergies(backbone.layout.shapes)
@@ -84,10 +84,10 @@ def make(recipe: NVAE, side: int) -> Subject:
 
 
 def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """∇_u [Σ f_i(z_i) + Σ log p(z_i | z_above)] per group, as the joint EBM's authors compute it.
+    """Return ∇_u [Σ f_i(z_i) + Σ log p(z_i | z_above)] per group, as in the published code of the joint EBM.
 
-    The image's logits are decoded at every step and not used; weight norm and BatchNorm are applied as in training's
-    code, parameters require gradients, and the Gaussian terms are left to autograd.
+    Every step also decodes the logits of the image, which are not used. Weight norm and BatchNorm are applied as in
+    training, parameters require gradients, and autograd differentiates the Gaussian terms.
     """
     leaves = tuple(part.detach().requires_grad_() for part in parts)
     decoder = subject.backbone.decoder
@@ -100,7 +100,7 @@ def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def published_chain(subject: Subject, u: Tensor, steps: int) -> Tensor:
-    """The published chain: u per group, a `torch.randn` each."""
+    """Run the published chain: u per group, with one `torch.randn` for each."""
     generator = torch.Generator().manual_seed(0)
     parts = subject.backbone.layout.split(u)
     for _ in range(steps):

@@ -1,7 +1,7 @@
-"""What drawing costs: a K-step chain on the product of M stages against the diffusion prior's T chains of K steps.
+"""Compare the cost of a K-step chain on the product of M stages with the diffusion prior's T chains of K steps.
 
-The product costs M energies but one T(u) a step, K steps in all; the diffusion prior one energy and one T(u) a step,
-T · K steps.
+The product evaluates M energies and one T(u) per step, for K steps. The diffusion prior evaluates one energy and one
+T(u) per step, for T · K steps.
 
 python benchmarks/speed/sampling_cost.py --json sampling_cost.json
 """
@@ -31,7 +31,7 @@ TWO_LAYER = TwoLayer(z_dims=(16, 32), widths=(8,), inference="none")
 
 
 def backbone_of(case: str) -> tuple[Backbone, int]:
-    """A frozen backbone as chains see it, and the number of chains."""
+    """Return a backbone in eval mode and folded, and the number of chains."""
     with seeded(0, "speed"):
         if case == "two-layer":
             return TWO_LAYER.build(ImageSpec(1, 8, 8)).eval(), 100
@@ -40,7 +40,7 @@ def backbone_of(case: str) -> tuple[Backbone, int]:
 
 
 def priors_of(backbone: Backbone, width: int, steps: int) -> tuple[PriorLearner, PriorLearner]:
-    """Return a prior of 4 stages and a diffusion prior, on nets of one width."""
+    """Build a prior of 4 stages and a diffusion prior with nets of the same width."""
     with seeded(0, "speed"):
         stages = MultiStage(
             stages=STAGES, energy=MLP(width=width, zero_init=False), sampler=ULA(steps=steps, step_size=1e-3)
@@ -53,7 +53,7 @@ def priors_of(backbone: Backbone, width: int, steps: int) -> tuple[PriorLearner,
 
 
 def measure(case: str, width: int, steps: int, repeats: int) -> list[Ratio]:
-    """Ratios of drawing one batch."""
+    """Return the ratios of times to draw one batch."""
     backbone, batch = backbone_of(case)
 
     stages, diffusion = priors_of(backbone, width, steps)
@@ -74,14 +74,14 @@ def measure(case: str, width: int, steps: int, repeats: int) -> list[Ratio]:
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=("two-layer", "nvae"), default=["two-layer", "nvae"])
-    parser.add_argument("--width", type=int, default=128, help="of the energies")
+    parser.add_argument("--width", type=int, default=128, help="width of the energies")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=10, help="K, of a chain")
-    parser.add_argument("--repeats", type=int, default=15, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=10, help="K, steps of a chain")
+    parser.add_argument("--repeats", type=int, default=15, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows = [row for case in given.cases for row in measure(case, given.width, given.steps, given.repeats)]

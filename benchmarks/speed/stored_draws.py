@@ -1,10 +1,10 @@
-"""A step of phase 2 with stored posterior draws and negatives over one without, and when they have paid for themselves.
+"""Compare a step of phase 2 with and without stored draws, and compute after how many steps storing pays off.
 
 python benchmarks/speed/stored_draws.py --json stored_draws.json
 
-Three steps of the multi-stage prior's first stage are timed on 28×28 images, with their gradients and without the
-optimiser: one that infers (and decodes) its images, one that also stores what it made, and one that reads what is
-stored. Storing a draw costs once what a step without storing costs each time, so draws have paid for themselves after
+Three kinds of steps of the multi-stage prior's first stage are timed on 28×28 images, with gradients and without the
+optimiser. The first infers (and decodes) its images, the second also stores the result, and the third reads stored
+draws. Storing draws pays off after
 
     E + E max(0, t_storing − t_fresh) / (t_fresh − t_stored) steps,   E = m N / B steps of storing.
 """
@@ -46,12 +46,12 @@ BACKBONES: dict[str, BackboneRecipe] = {
     "nvae-tiny": NVAETiny(pad=2),
 }
 TURN = 4
-"""Steps that are timed as one: negatives are made 512 at a time."""
+"""Number of steps that are timed together, since negatives are drawn 512 at a time."""
 ENERGIES: dict[str, EnergyRecipe] = {"mlp": MLP(), "image-conv": ImageConv()}
 
 
 class Paid(NamedTuple):
-    """After how many steps stored draws have paid for themselves; None if reading them saves nothing."""
+    """The number of steps after which storing pays off; None if reading stored draws is not faster."""
 
     model: str
     images: int
@@ -60,7 +60,7 @@ class Paid(NamedTuple):
 
 
 def phase_of(backbone: str, energy: str, folder: Path | None, images: int, batch: int) -> tuple[Phase, Batches]:
-    """Return a started phase 2 that stores its draws under a folder, or that makes new ones if it is None."""
+    """Return a started phase 2 that stores its draws in a folder, or makes new draws at every step if it is None."""
     stored = folder is not None
     with seeded(0, "speed"):
         model = BACKBONES[backbone].build(SPEC).eval().requires_grad_(False)
@@ -94,7 +94,7 @@ def measured(backbone: str, energy: str, batch: int, repeats: int, images: int) 
     with tempfile.TemporaryDirectory() as folder:
         read = stepping(*phase_of(backbone, energy, Path(folder) / "few", TURN * batch, batch), itertools.count())
         read()  # stores all
-        count = (repeats + 1) * TURN * batch  # every step comes to images of its own
+        count = (repeats + 1) * TURN * batch  # every step has new images
         storing = stepping(*phase_of(backbone, energy, Path(folder) / "many", count, batch), itertools.count())
         fresh = stepping(*phase_of(backbone, energy, None, count, batch), itertools.count())
         times = take_turns({"fresh": fresh, "storing": storing, "stored": read}, repeats, TURN)
@@ -109,15 +109,17 @@ def measured(backbone: str, energy: str, batch: int, repeats: int, images: int) 
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=BACKBONES, default=list(BACKBONES))
     parser.add_argument("--energies", nargs="+", choices=ENERGIES, default=list(ENERGIES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--steps", type=int, default=128, help="rows of a step")
-    parser.add_argument("--images", type=int, default=24_000, help="N, for when they have paid for themselves")
-    parser.add_argument("--repeats", type=int, default=8, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=128, help="images per step")
+    parser.add_argument(
+        "--images", type=int, default=24_000, help="N, number of images, for the step at which storing pays off"
+    )
+    parser.add_argument("--repeats", type=int, default=8, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     results = []
     for threads in given.threads:

@@ -1,4 +1,4 @@
-"""A training step of the joint prior against its chain plus one pass of the energies; growth in time and memory.
+"""Compare a training step of the joint prior with its chain and energies. Measure the growth of time and memory.
 
 python benchmarks/speed/training_step.py --json training_step.json
 """
@@ -26,7 +26,7 @@ from hebm_plugins.samplers.ula import ULA
 
 
 def step_ratio(name: str, steps: int, repeats: int) -> Ratio:
-    """objective + backward + Adam, over chain + forward and backward of the energies."""
+    """Return the ratio of objective + backward + Adam to chain + forward and backward of the energies."""
     backbone, prior, batch = MODELS[name]()
     backbone.requires_grad_(False)
     prior.sampler = ULA.from_std(0.4, steps)
@@ -54,14 +54,14 @@ def step_ratio(name: str, steps: int, repeats: int) -> Ratio:
 
 
 def chain_work(subject: Subject, steps: int) -> Any:
-    """A chain of the subject's prior, ready to be timed."""
+    """Return a function that runs a chain of the subject's prior."""
     u = Noise(0, "start").normal(subject.batch, subject.backbone.layout.dim)
     density = subject.prior.density(subject.backbone)
     return lambda: run(ULA.from_std(0.4), density, u, Noise(0, "speed"), steps)
 
 
 def growth(steps: int, repeats: int, chains: int) -> dict[str, dict[int, float]]:
-    """Milliseconds of a chain for doubled chains, steps and layers, all timed in turn."""
+    """Measure the milliseconds of a chain for repeatedly doubled numbers of chains, steps and layers."""
     settings = {
         "chains": {n: (deep(2, n), steps) for n in (chains, 2 * chains, 4 * chains, 8 * chains)},
         "steps": {k * steps: (deep(2, chains), k * steps) for k in (1, 2, 4, 8)},
@@ -88,7 +88,7 @@ def report_peak(steps: int, chains: int) -> None:
 
 
 def show_growth(table: dict[str, dict[int, float]], memory: dict[int, float], state: float) -> None:
-    """Print what doubling costs, and the peak of a chain's memory."""
+    """Print the factor of time for each doubling, and the peak memory of a chain."""
     for axis, points in table.items():
         sizes = list(points)
         cells = [f"{sizes[0]}: {points[sizes[0]]:.2f} ms"]
@@ -99,15 +99,15 @@ def show_growth(table: dict[str, dict[int, float]], memory: dict[int, float], st
 
 
 def main() -> None:
-    """Parse the command line, measure, print."""
+    """Measure and print what the command line selects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
-    parser.add_argument("--steps", type=int, default=20, help="of a chain")
-    parser.add_argument("--chains", type=int, default=64, help="the fewest in the table of growth")
-    parser.add_argument("--memory-chains", type=int, default=4096, help="for the peak of memory")
-    parser.add_argument("--repeats", type=int, default=50, help="how often each variant is timed")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a chain")
+    parser.add_argument("--chains", type=int, default=64, help="smallest number of chains in the table of growth")
+    parser.add_argument("--memory-chains", type=int, default=4096, help="number of chains for the peak of memory")
+    parser.add_argument("--repeats", type=int, default=50, help="number of timings of each variant")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of is not None:

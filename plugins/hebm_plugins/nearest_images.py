@@ -1,9 +1,9 @@
-"""Compare how near draws are to the training images with how near test images are.
+"""Compare the distances of draws to the training images with those of test images.
 
-A draw that copies a training image lies much nearer to it than a new image of the data does. With d_i the distance of
-draw i to its nearest training image, and t_q the quantile q of the same distances of test images:
+A draw that copies a training image is much nearer to it than a new image of the data. With the distance d_i of draw i
+to its nearest training image, and the quantile t_q of the same distances of test images:
 
-    share(q) = (1/N) Σ_i 1[d_i ≤ t_q],    which is q for new images of the data's law
+    share(q) = (1/N) Σ_i 1[d_i ≤ t_q],    which is q for new images from the distribution of the data
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from hebm.pixel_levels import from_pixels, to_pixels
 from hebm_plugins.neighbours import Neighbours, nearest
 
 COPIES = (
-    "A draw that copies a training image lies much nearer to it than a test image does. Simple, smooth or typical "
-    "images lie near to others, too: compare the draws in the pictures with what is nearest to them"
+    "A draw that copies a training image is much nearer to it than a test image is. Simple, smooth or typical images "
+    "are also near to others, so compare the draws in the pictures with the training images next to them"
 )
 
 
 @attrs.frozen
 class Closer:
-    """How many draws are nearer to the training images than a quantile of test images.
+    """The share of draws that are nearer to the training images than a quantile of test images.
 
     Arguments:
         quantile: q, the share of test images that are as near.
-        share: p, of draws.
-        error: √(p(1 − p)/N + q(1 − q)/M) for N draws and M test images, exact for large N and M where p = q.
+        share: p, the share of draws that are as near.
+        error: √(p(1 − p)/N + q(1 − q)/M) for N draws and M test images, exact for large N and M if p = q.
     """
 
     quantile: float
@@ -42,7 +42,7 @@ class Closer:
 
     @property
     def suspicious(self) -> bool:
-        """Whether more draws are near than test images, by more than two standard errors."""
+        """Whether the share exceeds the quantile by more than two standard errors."""
         return self.share - self.quantile > 2 * self.error
 
 
@@ -60,7 +60,7 @@ def distances(found: Neighbours) -> Tensor:
 
 @attrs.frozen(eq=False)
 class Space:
-    """Where distances are measured: in the features of an extractor, or in pixels from −1 to 1.
+    """The space of the distances: the features of an extractor, or pixels from −1 to 1.
 
     Arguments:
         extractor: extractor of the features; None for pixels.
@@ -70,28 +70,28 @@ class Space:
 
     @property
     def name(self) -> str:
-        """Return what it is called in captions."""
+        """The name of the space in captions."""
         return "pixels" if self.extractor is None else f"features of {self.extractor.name}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return the points `(B, F)` of uint8 images `(B, C, H, W)`."""
+        """Map uint8 images `(B, C, H, W)` to points `(B, F)`."""
         if self.extractor is None:
             return from_pixels(pixels, torch.empty(0)).flatten(1)
         return self.extractor(pixels)["features"].cpu()
 
     def points(self, pixels: Tensor, rows: int) -> Tensor:
-        """Return the points of uint8 images, in batches of `rows`."""
+        """Map uint8 images to points, in batches of `rows`."""
         return torch.cat([self(pixels[start : start + rows]) for start in range(0, len(pixels), rows)])
 
 
 def nearest_of(evaluation: Evaluation, points: Mapping[str, Tensor], space: Space, k: int) -> dict[str, Neighbours]:
-    """Find the k nearest training images of each point; every training image is compared.
+    """Find the k nearest of all training images for each point. The processes share the search.
 
     Arguments:
-        evaluation: has the training images; each process compares its share of them.
-        points: `(N, F)` by name.
+        evaluation: the evaluation, with its training images.
+        points: points `(N, F)` by name.
         space: space of the points.
-        k: number of neighbours, at most that of training images.
+        k: number of neighbours, at most the number of training images.
     """
     found = nearest(torch.cat([*points.values()]), _stream(evaluation, space), k).joined(evaluation.processes)
     sizes = [len(each) for each in points.values()]
@@ -100,23 +100,23 @@ def nearest_of(evaluation: Evaluation, points: Mapping[str, Tensor], space: Spac
 
 
 def _stream(evaluation: Evaluation, space: Space) -> Iterator[tuple[int, Tensor]]:
-    """Yield this process's batches of the training images as points, each with the number of its first image."""
+    """Yield the points of each batch of training images of this process, with the number of its first image."""
     train = evaluation.splits["train"]
     for start, rows in evaluation.batches("training images compared", len(train)):
         yield start, space(read(train, start, rows))
 
 
 def read(images: Images, start: int, rows: int) -> Tensor:
-    """Return `rows` images from number `start` on, uint8 `(rows, C, H, W)`."""
+    """Read `rows` images, starting with number `start`, uint8 `(rows, C, H, W)`."""
     return to_pixels(images.read(torch.arange(start, start + rows)))
 
 
 def with_neighbours(pixels: Tensor, found: Neighbours, train: Images) -> Tensor:
-    """Return each image, then its neighbours: `(N, 1 + k, C, H, W)` in [−1, 1].
+    """Return each image followed by its neighbours, `(N, 1 + k, C, H, W)` in [−1, 1].
 
     Arguments:
-        pixels: uint8 `(N, C, H, W)`.
-        found: their neighbours.
+        pixels: the images, uint8 `(N, C, H, W)`.
+        found: neighbours of the images.
         train: the training images.
     """
     near = torch.stack([train.read(row) for row in found.points])
@@ -124,5 +124,5 @@ def with_neighbours(pixels: Tensor, found: Neighbours, train: Images) -> Tensor:
 
 
 def chosen(found: Neighbours, rows: Tensor) -> Neighbours:
-    """Return the neighbours of some of the queries."""
+    """Return the neighbours of the queries with these numbers."""
     return Neighbours(found.squared[rows], found.points[rows])

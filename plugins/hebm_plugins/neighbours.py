@@ -1,6 +1,6 @@
-"""Nearest neighbours by Euclidean distance, in blocks: memory is that of one block, however many points there are.
+"""Find nearest neighbours by Euclidean distance, in blocks of bounded memory.
 
-Distances are squared, in float64, by ‖a − b‖² = ‖a‖² + ‖b‖² − 2 aᵀb. Centre the points first, so that it is accurate.
+Squared distances are computed in float64 as ‖a − b‖² = ‖a‖² + ‖b‖² − 2 aᵀb. Centre the points first for accuracy.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 from hebm.evaluation.shares import Processes
 
 _BLOCK = 2**22
-"""Distances in a block: 32 MiB."""
+"""Number of distances in a block, 32 MiB in float64."""
 
 
 class Neighbours(NamedTuple):
     """The nearest points to each of N queries, nearest first.
 
     Arguments:
-        squared: their squared distances, float64 `(N, k)`; infinite where there are fewer than k points.
-        points: their numbers, int64 `(N, k)`; −1 where there are fewer than k points.
+        squared: squared distances, float64 `(N, k)`, padded with infinity if there are fewer than k points.
+        points: numbers of the points, int64 `(N, k)`, padded with −1 if there are fewer than k points.
     """
 
     squared: Tensor
     points: Tensor
 
     def joined(self, processes: Processes) -> Neighbours:
-        """Return the nearest of all processes' points; each has searched its own."""
+        """Return the nearest points over all processes, each of which has searched its own points."""
         if processes.gather is None:
             return self
         squared, points = (torch.cat(processes.gather(part).chunk(processes.world), 1) for part in self)
@@ -37,12 +37,12 @@ class Neighbours(NamedTuple):
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return ‖a_i − b_j‖², `(A, B)`, of float64 points `(A, F)` and `(B, F)`."""
+    """Return ‖a_i − b_j‖², `(A, B)`, for float64 points `(A, F)` and `(B, F)`."""
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
 def blocks(n: int, across: int) -> Iterator[slice]:
-    """Yield slices of n rows, such that a row of `across` numbers for each fills a block at most."""
+    """Yield slices of n rows, so that a slice with `across` numbers per row fits into a block."""
     rows = max(1, _BLOCK // max(1, across))
     return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
@@ -66,8 +66,8 @@ def nearest(queries: Tensor, stream: Iterable[tuple[int, Tensor]], k: int) -> Ne
     """Find the k nearest points to each query among points that come in batches.
 
     Arguments:
-        queries: `(N, F)`.
-        stream: the number of a batch's first point, and its points `(B, F)`.
+        queries: query points `(N, F)`.
+        stream: batches of points `(B, F)`, each with the number of its first point.
         k: number of neighbours.
     """
     centre = queries.double().mean(0)
@@ -84,6 +84,6 @@ def nearest(queries: Tensor, stream: Iterable[tuple[int, Tensor]], k: int) -> Ne
 
 
 def _first(squared: Tensor, points: Tensor, k: int) -> Neighbours:
-    """Return the k nearest of the candidates `(N, K)`; of equal distances, the one that comes first."""
+    """Return the k nearest of the candidates `(N, K)`. Ties keep the order of the candidates."""
     order = squared.argsort(dim=1, stable=True)[:, :k]
     return Neighbours(squared.gather(1, order), points.gather(1, order))

@@ -67,7 +67,7 @@ def test_unknown_names_and_options_are_errors_with_what_there_is(run):
 def test_one_that_fails_does_not_stop_the_others(run):
     process = hebm("analyse", run, "hierarchical", "temperature", "--set", "hierarchical.sets=[[7]]")
     assert process.status == 1
-    assert "failed  hierarchical: hierarchical.sets: there is no layer 7" in process.stderr
+    assert "failed  hierarchical: hierarchical.sets: layer 7 does not exist" in process.stderr
     assert "temperature" in process.stdout
     assert "Traceback" not in process.stderr
 

@@ -33,8 +33,8 @@ class Scores:
     """One kind of score on two sets.
 
     Arguments:
-        inside: scores of the images that are like the training data, `(N,)`, by k.
-        outside: scores of the others, `(M,)`, by k.
+        inside: scores of the in-distribution images by k, each `(N,)`.
+        outside: scores of the out-of-distribution images by k, each `(M,)`.
     """
 
     inside: Mapping[int, Tensor]
@@ -46,21 +46,21 @@ class Scores:
         return int(torch.stack([~scores.isfinite() for scores in self.outside.values()]).any(0).sum())
 
     def detections(self) -> dict[int, Detection]:
-        """Measure how well each k separates the sets; the images inside are the positives."""
+        """Measure how well the scores separate the sets, for each k. Images inside are the positives."""
         return {k: detection(self.inside[k], self.outside[k]) for k in self.inside}
 
 
 def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thresholds: int) -> dict[str, Scores]:
-    """Return scores of two sets by kind.
+    """Return all kinds of scores of two sets.
 
-    By inference, of the whole tilt and of each stage's ratio; regenerated where the prior can; the log prior
-    Σ f − |u|²/2 where it has an unnormalised one; and the control.
+    They are the tilt and each stage's ratio of inferred latents, the tilt of regenerated latents if the prior supports
+    this, the log prior Σ f − |u|²/2 if it has an unnormalised density, and the control −|u|²/2.
 
     Arguments:
-        evaluation: the model.
-        sets: images inside, and outside.
-        draws: posterior draws that a score is averaged over.
-        thresholds: how many k at most are regenerated, evenly spread.
+        evaluation: evaluation of the model.
+        sets: the images inside, and the images outside.
+        draws: posterior draws over which a score is averaged.
+        thresholds: largest number of k to regenerate at, evenly spaced.
     """
     scorer = Scorer(evaluation.model, draws)
     found = {INFERENCE: _by_column(evaluation, sets, scorer.scores)}
@@ -78,7 +78,7 @@ def all_scores(evaluation: Evaluation, sets: Sequence[Images], draws: int, thres
 
 
 def _sum(a: Scores, b: Scores) -> Scores:
-    """Add two scores at every k that the first has."""
+    """Add two scores at every k of the first."""
     sides = ((a.inside, b.inside), (a.outside, b.outside))
     # ∞ − ∞ is not a number
     return Scores(*({k: lowest_where_no_number(mine[k] + other[k]) for k in mine} for mine, other in sides))
@@ -98,11 +98,11 @@ def _regenerated(evaluation: Evaluation, sets: Sequence[Images], scorer: Scorer,
     return Scores(*(side(images, name) for images, name in zip(sets, _SIDES, strict=True)))
 
 
-# ---------------------------------------------------------------- what is shown
+# ---------------------------------------------------------------- tables and plots
 
 
 def tables(found: Mapping[str, Mapping[int, Detection]], most: int = 10) -> tuple[Table, ...]:
-    """Make a table for each metric: a row for each kind of score, a column for the layers above each k."""
+    """Make a table for each metric, with a row for each kind of score and a column for each k."""
     every = sorted({k for detections in found.values() for k in detections})
     columns = [every[i] for i in evenly(len(every), most)]
     header = ("", *(f"L>{k}" for k in columns))
@@ -114,9 +114,9 @@ def tables(found: Mapping[str, Mapping[int, Detection]], most: int = 10) -> tupl
 
 
 _CAPTIONS = {
-    "auroc": "P(score inside > score outside). L>k: the layers above k, counted from the bottom; 0.5 is chance.",
+    "auroc": "P(score inside > score outside). L>k: layers above k, counted from the bottom. 0.5 is chance.",
     "auprc": "Average precision; the images inside are the positives.",
-    "fpr95": "Share of the images outside whose score is above what 95 % of those inside reach; lower is better.",
+    "fpr95": "Share of outside images that score above the threshold that 95 % of inside images reach.",
 }
 
 
@@ -136,7 +136,7 @@ def curves(folder: Path, found: Mapping[str, Mapping[int, Detection]]) -> tuple[
         return ()
     lines = {name: Line(list(ks), [ks[k].auroc for k in ks]) for name, ks in found.items()}
     save_curves(folder / "auroc.png", {"AUROC": lines}, "k: layers above the k-th from the bottom", level=0.5)
-    return (Picture("auroc.png", "AUROC over k", "Below the dashes the score is higher outside than inside."),)
+    return (Picture("auroc.png", "AUROC over k", "Below the dashed line, scores are higher outside than inside."),)
 
 
 def histograms(folder: Path, scores: Mapping[str, Scores], labels: tuple[str, str]) -> tuple[Picture, ...]:
@@ -152,7 +152,7 @@ def histograms(folder: Path, scores: Mapping[str, Scores], labels: tuple[str, st
             for k in (ks[i] for i in evenly(len(ks), 3))
         }
         save_histograms(folder / file, panels, "Σ f of the layers above k")
-        made.append(Picture(file, f"Scores {name}", "High is like the training data."))
+        made.append(Picture(file, f"Scores {name}", "Images like the training data should score high."))
     return tuple(made)
 
 
@@ -162,13 +162,15 @@ def in_words(found: Mapping[int, Detection]) -> str:
     highest = f"{found[best].auroc:.3f}"
     upside_down = [f"L>{k}" for k in found if found[k].auroc < 0.5]
     if len(upside_down) == len(found):
-        return f"it fails, at every k the score is higher outside than inside; the best AUROC is {highest}."
-    where = f" It fails at {', '.join(upside_down)}, where it is higher outside than inside." if upside_down else ""
-    return f"the best AUROC is {highest}, of the layers above {best} (L>{best}).{where}"
+        return f"it fails: at every k, scores are higher outside than inside. The best AUROC is {highest}."
+    where = (
+        f" It fails at {', '.join(upside_down)}, where scores are higher outside than inside." if upside_down else ""
+    )
+    return f"the best AUROC is {highest}, with the layers above {best} (L>{best}).{where}"
 
 
 def against_control(found: Mapping[str, Mapping[int, Detection]]) -> str:
-    """State the best AUROC of each kind of score, and whether f alone beats the control, which learns nothing."""
+    """State the best AUROC of each kind of score, and whether f alone beats the control −|u|²/2."""
     best = {name: max(d.auroc for d in ks.values()) for name, ks in found.items()}
     listed = "; ".join(f"{name}, {auroc:.3f}" for name, auroc in best.items())
     learned = max(auroc for name, auroc in best.items() if name in (INFERENCE, REGENERATED))
@@ -182,9 +184,9 @@ def plain(found: Mapping[str, Mapping[int, Detection]]) -> dict[str, dict[str, d
 
 
 def log_joint(scorer: Scorer) -> Score:
-    """Make a score of one posterior draw: log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) + constant, `(B, 2)`.
+    """Return a score of one posterior draw: log p(x|z), and log p(x|z) + f(z) + log N(u; 0, I) + constant, `(B, 2)`.
 
-    The first alone, `(B, 1)`, for a prior without an unnormalised marginal.
+    For a prior without an unnormalised density, it is log p(x|z) alone, `(B, 1)`.
     """
 
     def score(batch: Batch, noise: Noise) -> Tensor:

@@ -1,4 +1,4 @@
-"""What analyses need of draws besides `hebm.trained`."""
+"""Helpers of analyses for contexts and tilts of draws."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hebm.trained import TrainedModel
 
 
 def repeated(context: Tensor | None, times: int) -> Tensor | None:
-    """Repeat each row `times` times in a row."""
+    """Repeat each row `times` times, with copies of a row adjacent to each other."""
     return None if context is None else context.repeat_interleave(times, 0)
 
 
 def contexts_of(evaluation: Evaluation, images: Images, scorer: Scorer, name: str = "inside") -> Tensor | None:
-    """Return contexts `(n, *context)` of the latents that `scan` infers from images under this name, or None."""
+    """Infer contexts `(n, *context)` of images with the noise of `scan` under this name. None without contexts."""
     shape = evaluation.model.backbone.layout.context
     if shape is None:
         return None
@@ -34,5 +34,5 @@ def contexts_of(evaluation: Evaluation, images: Images, scorer: Scorer, name: st
 
 
 def tilts(model: TrainedModel, tilt: Tilt, draw: Draw) -> Tensor:
-    """Return log tilts of n draws, float64 `(n, E)` on the CPU."""
+    """Return the log tilts of n draws, float64 `(n, E)` on the CPU."""
     return model.of_latents(draw, lambda latents: tilt.at(model.generator, latents)).double().cpu()

@@ -1,4 +1,4 @@
-"""How often a draw evaluates f, with and without its gradient."""
+"""Count the evaluations of f per draw, with and without its gradient."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ROWS = 2
 
 @attrs.frozen
 class Evaluations:
-    """Evaluations of f for one draw.
+    """Number of evaluations of f for one draw.
 
     Arguments:
-        gradients: with the gradient in u.
-        values: without it: of proposals for starts, of particles' weights, and in chains.
+        gradients: evaluations with the gradient in u.
+        values: evaluations without the gradient: proposals for starts, weights of particles, and steps of chains.
     """
 
     gradients: float
@@ -27,10 +27,10 @@ class Evaluations:
 
 
 def evaluations_of(model: TrainedModel) -> Evaluations:
-    """Count them in a few draws as the model's request asks for.
+    """Count the evaluations of f in a few draws with the model's request.
 
-    A chain counts each evaluation of its density; a start counts its proposals, and particles one weight each before
-    every transition.
+    Each evaluation of a chain's density counts. A start adds its proposals, and each particle one weight before every
+    transition.
     """
     counts = {True: 0, False: 0}
     request, particles = model.request, model.prior.population.count
@@ -43,7 +43,7 @@ def evaluations_of(model: TrainedModel) -> Evaluations:
 
 
 def _counted(transition: Transition, counts: dict[bool, int]) -> Transition:
-    """Return the same transition, whose density counts; steps are not accelerated, so that each is seen."""
+    """Return the transition with a counting density. Its steps are not accelerated, so each evaluation is counted."""
     if not isinstance(transition, MCMC):
         return transition
     density = transition.density
@@ -55,7 +55,7 @@ def _counted(transition: Transition, counts: dict[bool, int]) -> Transition:
 
 
 class _Counted(LogDensity):
-    """Another density, which counts the points where its remainder is evaluated: by whether for a gradient."""
+    """Wraps a density and counts the points at which its remainder is evaluated, with and without gradient."""
 
     def __init__(self, density: LogDensity, counts: dict[bool, int]) -> None:
         self.density, self.counts = density, counts

@@ -1,10 +1,10 @@
-"""Fit a Gaussian with full covariance to points, however few they are for their dimension.
+"""Fit a Gaussian with full covariance to points, even if there are fewer points than dimensions.
 
     x ~ N(m, Σ),    Σ = ρ ν I + (1 − ρ) S,
 
-with m and S the mean and covariance of N points in D dimensions, ν = tr S / D, and ρ an estimate of the weight for
-which Σ is nearest to the covariance that the points were drawn with. A draw is m + √(ρν) ε + √((1 − ρ)/N) Xᵀ ξ, with X
-the centred points `(N, D)`: no D × D matrix is made.
+Here m and S are the mean and covariance of N points in D dimensions, and ν = tr S / D. The shrinkage ρ estimates the
+weight at which Σ is closest to the true covariance. A draw is m + √(ρν) ε + √((1 − ρ)/N) Xᵀ ξ with the centred points X
+`(N, D)`, so no D × D matrix is needed.
 
 References:
     Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004, section 3.2.

@@ -1,4 +1,4 @@
-"""Hierarchical sampling: redraw one part of the hierarchy with the rest fixed, to see what that part decides."""
+"""Hierarchical sampling: redraw some layers with all others fixed, to see which features they determine."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _MOST_SETS = 6
 class Hierarchical(AnalysisRecipe):
     """Redraw a set of layers by the prior with all others fixed; one grid of images per set.
 
-    Each row starts with the image of one draw of the prior; the others are the same draw with the set redrawn.
+    Each row starts with the image of a draw of the prior. The other images show the same draw with the set redrawn.
     """
 
     sets: tuple[tuple[int, ...], ...] = option(
         (),
         low=0,
-        doc="sets of layers to redraw, 0 = top; empty: each layer, or 6 neighbouring groups of many",
+        doc="sets of layers to redraw, 0 = top; by default each layer, or 6 groups of adjacent layers",
     )
     rows: int = option(8, low=1, doc="draws of the prior, one per row")
     columns: int = option(10, low=2, doc="images in a row, the draw itself included")
@@ -40,11 +40,11 @@ class Hierarchical(AnalysisRecipe):
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Return a reason if there is only one layer: none would be fixed."""
         if len(evaluation.model.backbone.layout) < 2:
-            return "there is only one layer of latents: no other layer could be fixed"
+            return "its backbone has only one layer, so no other layer can be fixed"
         return None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
-        """Draw a grid per set, and estimate the share of the pixels' variance that the set decides.
+        """Draw a grid per set, and estimate the share of the variance of pixels that is due to the set.
 
         Raises `ConfigError` for a layer that does not exist.
         """
@@ -61,26 +61,28 @@ class Hierarchical(AnalysisRecipe):
         header = ("redrawn", "share of the pixels' variance")
         write_csv(folder / "shares.csv", header, [(title, share) for title, share in shares.items()])
         rows = tuple((title, percent(share)) for title, share in shares.items())
-        caption = "A share of 1 means that the fixed layers decide nothing; shares of several sets need not sum to 1."
+        caption = "A share of 1 means that the fixed layers have no effect. Shares of several sets need not sum to 1."
         return Section(
             "Hierarchical sampling",
             (_TEXT.format(count=len(evaluation.model.backbone.layout)),),
             tuple(pictures),
-            (Table("What a set decides", header, rows, caption),),
+            (Table("Variance due to a set", header, rows, caption),),
             {"variance_share": shares},
         )
 
     def _sets(self, count: int) -> tuple[tuple[int, ...], ...]:
         beyond = sorted({layer for layers in self.sets for layer in layers if layer >= count})
         if beyond:
-            raise ConfigError(f"hierarchical.sets: there is no layer {beyond[0]}; allowed are 0 (top) to {count - 1}")
+            raise ConfigError(
+                f"hierarchical.sets: layer {beyond[0]} does not exist; allowed are 0 (top) to {count - 1}"
+            )
         if self.sets:
             return self.sets
         groups = torch.arange(count).tensor_split(min(count, _MOST_SETS))
         return tuple(tuple(group.tolist()) for group in groups)
 
     def _drawn(self, evaluation: Evaluation, first: Draw, layers: tuple[int, ...]) -> Draw:
-        """Return `rows · columns` draws, the first of each row being the given one itself, all with its context."""
+        """Return `rows · columns` draws. Each row starts with a draw of `first`, whose context the whole row has."""
         layout, times = evaluation.model.backbone.layout, self.columns - 1
         fixed = layout.fix(first.u.repeat_interleave(times, 0), set(range(len(layout))) - set(layers))
         noise = evaluation.noise("hierarchical").derive(*layers)
@@ -91,9 +93,9 @@ class Hierarchical(AnalysisRecipe):
 
 
 _TEXT = (
-    "Of the {count} layers of latents (0 is the top) all but one set are fixed at the values of a draw of the prior, "
-    "and the prior redraws the set given the others. Each row starts with the image of the draw; the other images have "
-    "the set redrawn. What stays the same along a row is decided by the fixed layers."
+    "All layers except one set are fixed at the values of a draw of the prior, which redraws the set given the others. "
+    "The backbone has {count} layers of latents, and layer 0 is the top. Each row starts with the image of the draw; "
+    "the set is redrawn in the other images. The fixed layers determine what stays the same along a row."
 )
 
 
@@ -106,7 +108,7 @@ def _title(layers: tuple[int, ...]) -> str:
 
 
 def _share(images: Tensor) -> float:
-    """Return variance within rows / variance over all, of the redrawn images of `(rows, columns, C, H, W)`."""
+    """Return (variance within rows) / (total variance) of the redrawn images, from `(rows, columns, C, H, W)`."""
     redrawn = images[:, 1:].double()
     whole = redrawn.flatten(0, 1).var(0).sum()
     return float(redrawn.var(1).mean(0).sum() / whole) if redrawn.shape[1] > 1 and whole > 0 else float("nan")

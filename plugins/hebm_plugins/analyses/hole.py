@@ -43,27 +43,27 @@ from hebm_plugins.analyses.verdicts import Measured, verdict
 class Hole(AnalysisRecipe):
     """Fréchet distance of draws whose u comes from q(z|x) for some layers and from N(0, I) for the others.
 
-    u is what is exchanged: u_i = (z_i − μ_i(z_above)) / σ_i(z_above) of inferred latents, put under other layers above.
-    Gap closed is (FD Gaussian − FD) / (FD Gaussian − FD reconstructions) on these images. The prior is not used: a run
-    with a Gaussian prior will do. With a context, every row uses the contexts of the images, c ~ r(c|x), so the gap is
-    that of u given c.
+    Rows exchange u_i = (z_i − μ_i(z_above)) / σ_i(z_above) of inferred latents and combine it with other layers above.
+    Gap closed is (FD Gaussian − FD) / (FD Gaussian − FD reconstructions) on these images. The analysis does not use the
+    prior, so a run with a Gaussian prior is sufficient. With a context, every row uses contexts of the images,
+    c ~ r(c|x), and the gap is that of u given c.
 
-    A second table shows KL(q_i ‖ p_i) of each layer, the active share, which is the part of the variance of u that
-    depends on the image (Σ_d s_d / Σ_d Var(u_d), s_d = Var_x(E_q[u_d|x])), and the effective number of dimensions of
-    that part, (Σ_d s_d)² / Σ_d s_d².
+    A second table shows KL(q_i ‖ p_i), the active share and the effective number of dimensions of each layer. The
+    active share is the part of the variance of u that depends on the image, Σ_d s_d / Σ_d Var(u_d) with
+    s_d = Var_x(E_q[u_d|x]). The effective number of dimensions of that part is (Σ_d s_d)² / Σ_d s_d².
     """
 
     samples: int = option(
-        2000, low=64, doc="N, images that are inferred and draws of each row, if the split has as many"
+        2000, low=64, doc="N, number of inferred images and of draws of each row, at most the size of the split"
     )
     rows: tuple[str, ...] = option(
         KINDS,
         choices=KINDS,
-        doc="rows to measure, besides the ends: every layer of another image; top or bottom layers from q; Gaussians "
+        doc="rows to measure, besides both ends: each layer of another image; top or bottom layers from q; Gaussians "
         "with the full covariance of u, or with the mean and deviation of each coordinate; N(0, τ² I)",
     )
     cuts: int = option(
-        8, low=1, doc="most rows of top layers, and of bottom layers: cuts are evenly spread over layers"
+        8, low=1, doc="largest number of rows of top layers, and of bottom layers, evenly spaced over layers"
     )
     temperatures: tuple[float, ...] = option((0.8, 0.9), above=0, doc="temperatures τ of N(0, τ² I)")
 
@@ -84,7 +84,7 @@ class Hole(AnalysisRecipe):
     def _distances(
         self, evaluation: Evaluation, mixed: MixedDraws, context: Tensor | None
     ) -> tuple[list[Measured], tuple[str, ...]]:
-        """Return what was measured of each row, and what it says."""
+        """Measure all rows. Return the results and the verdict."""
         try:
             data = moments(evaluation.features(DATA))
         except ConfigError as error:
@@ -98,7 +98,7 @@ class Hole(AnalysisRecipe):
 
 
 def _measured(evaluation: Evaluation, row: Row, context: Tensor | None, data: Moments) -> Measured:
-    """Return the FD of a row's images to the data; None where an image is not finite."""
+    """Measure the FD from the images of a row to the data; None if an image is not finite."""
     model, extractor, n = evaluation.model, evaluation.extractor(), len(evaluation.references)
     features = []
     for start, rows in evaluation.batches(row.name, n):
@@ -113,7 +113,7 @@ def _measured(evaluation: Evaluation, row: Row, context: Tensor | None, data: Mo
 
 
 def _with_gaps(measured: Sequence[Measured]) -> list[Measured]:
-    """Add the gap that each row closes, where both ends have a distance."""
+    """Add the gap closed by each row, if both ends have a distance."""
     fd = {found.row.name: found.fd for found in measured}
     best, worst = fd[POSTERIOR], fd[ROOT]
     if best is None or worst is None:
@@ -131,17 +131,18 @@ def _with_gap(found: Measured, worst: float, best: float) -> Measured:
 # ---------------------------------------------------------------- the section
 
 _TEXT = (
-    "Each row of the table draws u of some layers from q(z|x), as inferred from images of the data, and of the others "
-    "from N(0, I). u of a layer is standardised by the layers above it, z = μ(above) + σ(above) u, and is put under "
-    "other layers above. 0 % of the gap is closed where every layer is Gaussian, 100 % where all come from one image."
+    "Each row of the table draws u of some layers from q(z|x), inferred from images of the data, and of the others "
+    "from N(0, I). u of a layer is standardised by the layers above it, z = μ(above) + σ(above) u, and is then put "
+    "under other layers. The gap closed is 0 % if every layer is Gaussian and 100 % if all layers come from one image."
 )
 _CONTEXT = (
     "Every row uses the contexts of the images, c ~ r(c|x), so this is the gap of u given c. hebm analyse RUN context "
-    "shows what p(c) loses."
+    "measures the effect of p(c)."
 )
 _SIGNAL = (
     "Layer 1 is the top. KL(q‖p) in nats per image. Active share: the part of the variance of u that depends on the "
-    "image; the rest is noise of q. Effective dimensions: (Σ s)² / Σ s² of that part's variances s in each coordinate."
+    "image; the rest is noise of q. Effective dimensions: (Σ s)² / Σ s², with the variance s of that part in each "
+    "coordinate."
 )
 
 
@@ -180,7 +181,7 @@ def _gap_table(evaluation: Evaluation, measured: Sequence[Measured], mixed: Mixe
     )
     caption = (
         f"N = {len(mixed.u)}, {evaluation.settings.extractor_names[0]}; layer 1 is the top of {len(mixed.layout)}. "
-        "±: standard error of N draws, the data and both ends of the gap taken as given."
+        "±: standard error over N draws, for fixed data and fixed ends of the gap."
     )
     if any(m.row.kind == FITTED for m in measured):
         caption += f" Full covariance: shrunk towards a multiple of I, weight {mixed.fit.shrinkage:.2f} (Ledoit, Wolf)."
@@ -197,11 +198,11 @@ def _layer_table(layers: Sequence[LayerSignal]) -> Table:
     )
     total = None if any(layer.kl is None for layer in layers) else sum(layer.kl or 0.0 for layer in layers)
     last = ("all", str(sum(layer.size for layer in layers)), significant(total), "", "")
-    return Table("What q puts into each layer", header, (*rows, last), _SIGNAL)
+    return Table("Information that q stores in each layer", header, (*rows, last), _SIGNAL)
 
 
 def _gap_curves(measured: Sequence[Measured], last: int, folder: Path) -> tuple[Picture, ...]:
-    """Plot the gap closed by the number of layers above the cut; nothing without such rows."""
+    """Plot the gap closed over the number of layers above the cut, if there are such rows."""
     gaps = {m.row.name: 100 * m.gap for m in measured if m.gap is not None}
     lines: dict[str, Line] = {}
     for kind, label, ends in (
@@ -227,4 +228,4 @@ def _layer_curves(layers: Sequence[LayerSignal], folder: Path) -> Picture:
     if len(kl) == len(layers):
         panels = {"KL(q‖p), nats": {"": Line(at, kl)}, **panels}
     save_curves(folder / "layers.png", panels, "layer, 1 = top")
-    return Picture("layers.png", "What q puts into each layer")
+    return Picture("layers.png", "Information that q stores in each layer")

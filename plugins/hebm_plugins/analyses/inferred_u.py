@@ -1,16 +1,17 @@
-"""Measure what q(z|x) puts into u, layer by layer: KL, and how much of the variance of u is signal.
+"""Measure the information that q(z|x) stores in u of each layer: KL, and the part of the variance that is signal.
 
-The signal is the part of u that depends on the image. In coordinate d it has the variance
+The signal is the part of u that depends on the image. Its variance in coordinate d is
 
-    s_d = Var_x(E_q[u_d | x, z_above])    where the backbone gives the mean of q,
-    s_d = Cov(u_d, u_d')                  of two independent draws u, u' for one image, where it does not.
+    s_d = Var_x(E_q[u_d | x, z_above])    if the backbone returns the mean of q,
+    s_d = Cov(u_d, u_d')                  otherwise, for two independent draws u, u' of one image.
 
-The first is larger by what the mean varies with z_above. Of one layer,
+The first also contains the variance of the mean due to z_above, so it is larger. For each layer,
 
     active share                    Σ_d s_d / Σ_d Var(u_d),
     effective number of dimensions  (Σ_d s_d)² / Σ_d s_d²,
 
-the latter with one factor of each product from either half of the images, so that it is not biased by their number.
+In the latter, the two factors of each product come from different halves of the images, which removes the bias of a
+finite number of images.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ _MOST_BYTES = 8 * 2**30
 
 
 class Pair(NamedTuple):
-    """Two tensors `(N, D)` whose covariance over images is that of the signal; both are E_q[u|x] where it is known."""
+    """Two tensors `(N, D)` whose covariance over images is that of the signal. Both are E_q[u|x] if it is known."""
 
     first: Tensor
     second: Tensor
 
     def variances(self, rows: slice = slice(None)) -> Tensor:
-        """Return s_d of every coordinate, from some of the images, float64 `(D,)`."""
+        """Return s_d of every coordinate, float64 `(D,)`, estimated from the selected images."""
         first, second = (each[rows].double() for each in self)
         products = (first - first.mean(0)) * (second - second.mean(0))
         return products.sum(0) / max(1, len(first) - 1)
@@ -51,10 +52,10 @@ class InferredU:
     """One draw of q for each of N images, on the CPU.
 
     Arguments:
-        u: `(N, D)`.
-        pair: has the covariance of the signal.
-        kl: KL(q_i ‖ p_i) of each layer in nats, `(N, L)`; None where the backbone does not give it.
-        context: of each image, `(N, *context)`, or None.
+        u: the draws, `(N, D)`.
+        pair: tensors with the covariance of the signal.
+        kl: KL(q_i ‖ p_i) of each layer in nats, `(N, L)`; None if the backbone does not return it.
+        context: context of each image, `(N, *context)`, or None.
     """
 
     u: Tensor
@@ -64,7 +65,7 @@ class InferredU:
 
     @classmethod
     def joined(cls, parts: list[InferredU]) -> InferredU:
-        """Return the draws of several batches as one."""
+        """Concatenate the draws of several batches."""
         pair = Pair(torch.cat([part.pair.first for part in parts]), torch.cat([part.pair.second for part in parts]))
         kl = [part.kl for part in parts if part.kl is not None]
         contexts = [part.context for part in parts if part.context is not None]
@@ -74,13 +75,13 @@ class InferredU:
 
 @attrs.frozen
 class LayerSignal:
-    """What q puts into one layer.
+    """Measures of the information that q stores in one layer.
 
     Arguments:
-        size: its number of coordinates.
-        kl: mean KL(q_i ‖ p_i), nats; None if unknown.
+        size: number of coordinates.
+        kl: mean KL(q_i ‖ p_i) in nats; None if unknown.
         share: active share.
-        dimensions: effective number; None without a signal.
+        dimensions: effective number of dimensions; None without a signal.
     """
 
     size: int
@@ -92,7 +93,7 @@ class LayerSignal:
 def infer_u(evaluation: Evaluation) -> InferredU:
     """Infer u of the reference images, with the noise of the evaluation's reconstructions.
 
-    Raises `ConfigError` if they would not fit into memory.
+    Raises `ConfigError` if the latents need more than 8 GiB.
     """
     n, rows = len(evaluation.references), evaluation.settings.rows
     _require_memory(n, evaluation.model.backbone.layout.dim)
@@ -131,7 +132,7 @@ def _mean_of_u(posterior: Posterior, layout: LatentLayout) -> Tensor | None:
 
 
 def layer_signals(found: InferredU, layout: LatentLayout) -> list[LayerSignal]:
-    """Return what q puts into each layer, top first."""
+    """Measure the information that q stores in each layer, top layer first."""
     kl = [None] * len(layout) if found.kl is None else found.kl.double().mean(0).tolist()
     total, whole = found.u.double().var(0), found.pair.variances()
     halves = [found.pair.variances(slice(half, None, 2)) for half in (0, 1)]

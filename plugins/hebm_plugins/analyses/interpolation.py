@@ -1,4 +1,4 @@
-"""Interpolation from one image to another in the latents.
+"""Interpolate between images in the space of latents.
 
 References:
     Sampling Generative Networks, arXiv 1609.04468 (spherical interpolation of Gaussian latents).
@@ -25,7 +25,7 @@ _PARALLEL = 1e-4
 
 @recipe
 class Interpolation(AnalysisRecipe):
-    """u(s) = sin((1−s)Ω)/sin Ω u_a + sin(sΩ)/sin Ω u_b, Ω the angle between u_a and u_b (arXiv 1609.04468)."""
+    """u(s) = sin((1−s)Ω)/sin Ω u_a + sin(sΩ)/sin Ω u_b, with the angle Ω between u_a and u_b (arXiv 1609.04468)."""
 
     ends: str = option(
         "posterior",
@@ -38,9 +38,8 @@ class Interpolation(AnalysisRecipe):
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Return a reason if there are too few test images for two rows."""
         if self.ends == "posterior" and len(evaluation.splits["test"]) < 2 * self.rows:
-            return (
-                f"there are fewer than {2 * self.rows} test images; lower interpolation.rows, or take the prior's draws"
-            )
+            fix = 'lower interpolation.rows, or set interpolation.ends = "prior"'
+            return f"there are fewer than {2 * self.rows} test images; {fix}"
         return None
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
@@ -53,19 +52,17 @@ class Interpolation(AnalysisRecipe):
             ways_x = torch.cat([first, ways_x, last], dim=1)
         save_grid(ways_x.flatten(0, 1), folder / "ways.png", ways_x.shape[1])
         what = "two draws of the prior" if images is None else "the latents of two test images"
-        note = (
-            "" if images is None else "The outermost columns are the images themselves, next to their reconstructions."
-        )
+        note = "" if images is None else "The outermost columns are the images, next to their reconstructions."
         text = (
-            f"Each row goes from one of {what} to the other along a great circle of u, so that the points on the way "
+            f"Each row interpolates between {what} along a great circle of u, so all points are about as far from the "
         )
-        text += "are as far from the origin as the ends are. No chain is run: this shows the decoder and the latents."
-        text += "" if ends.context is None else " The context goes along a straight line."
+        text += "origin as the ends. No chain is run, so the images depend on the decoder and the latents alone."
+        text += "" if ends.context is None else " The context is interpolated linearly."
         picture = Picture("ways.png", f"Between {what}", note, pixels=True)
         return Section("Interpolation", (text,), (picture,), numbers={"points": s.tolist()})
 
     def _ways(self, ends: Draw, s: Tensor) -> Draw:
-        """Return points between row i and row i + `rows`, in order of rows, then s."""
+        """Return points between the ends i and i + `rows`, ordered by row, then by s."""
         u = torch.stack([slerp(ends.u[: self.rows], ends.u[self.rows :], float(at)) for at in s], dim=1)
         if ends.context is None:
             return Draw(u.flatten(0, 1))
@@ -73,7 +70,7 @@ class Interpolation(AnalysisRecipe):
         return Draw(u.flatten(0, 1), torch.stack([torch.lerp(c, d, float(at)) for at in s], dim=1).flatten(0, 1))
 
     def _ends(self, evaluation: Evaluation) -> tuple[Tensor | None, Draw]:
-        """Return images `(2 rows, C, H, W)` or None, and `2 rows` points."""
+        """Return `2 rows` end points, and their images `(2 rows, C, H, W)` or None for draws of the prior."""
         n = 2 * self.rows
         if self.ends == "prior":
             return None, evaluation.model.draw(n, evaluation.noise(PRIOR))
@@ -81,11 +78,11 @@ class Interpolation(AnalysisRecipe):
         latents = evaluation.model.infer(batch, evaluation.noise("interpolation")).latents
         order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(latents.u.device)
         context = None if latents.context is None else latents.context[order]
-        return batch.x[order], Draw(latents.u[order], context)  # a set sorted by class would pair like with like
+        return batch.x[order], Draw(latents.u[order], context)  # the shuffle avoids pairs of one class
 
 
 def slerp(a: Tensor, b: Tensor, s: float) -> Tensor:
-    """Return the point at s ∈ [0, 1] of the great circle from a to b, `(B, D)`; of a line if they are parallel."""
+    """Interpolate from a to b at s ∈ [0, 1] along a great circle, or linearly if they are parallel; `(B, D)`."""
     norms = torch.linalg.vector_norm(a, dim=1, keepdim=True), torch.linalg.vector_norm(b, dim=1, keepdim=True)
     cosine = ((a * b).sum(1, keepdim=True) / (norms[0] * norms[1]).clamp(min=1e-30)).clamp(-1, 1)
     angle = torch.arccos(cosine)

@@ -1,7 +1,7 @@
 """Draw u whose layers come from different places: from q(z|x) of images, and from N(0, I).
 
 "u of layer i from q" is the standardised u_i = (z_i − μ_i(z_above)) / σ_i(z_above) of inferred latents z. Only u is
-exchanged: under other layers above it stands for another z_i.
+exchanged. With other layers above, the same u_i therefore gives a different z_i.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from hebm_plugins.analyses.fitted_gaussian import FittedGaussian, fit_gaussian
 INDEPENDENT, TOP, BOTTOM = "independent", "top", "bottom"
 FITTED, SCALED, TEMPERATURE = "fitted", "scaled", "temperature"
 KINDS = (INDEPENDENT, TOP, BOTTOM, FITTED, SCALED, TEMPERATURE)
-"""The kinds of rows that can be chosen."""
+"""The kinds of rows that the user can select."""
 POSTERIOR, ROOT = "posterior", "root"
-"""The rows at 100 % and at 0 %."""
+"""The ends: rows whose gap closed is 100 % and 0 % by definition."""
 _SAME = 1e-4
 
 
@@ -37,8 +37,8 @@ class Row:
         name: name in files, such as "top-2".
         title: title in tables.
         kind: one of `KINDS`, or an end.
-        draw: rows of the samples → u `(B, D)`.
-        above: how many layers are above the cut, for kinds with one.
+        draw: maps a slice of samples to their u `(B, D)`.
+        above: number of layers above the cut, for kinds with a cut.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Row:
 
 
 class MixedDraws:
-    """u of N images, mixed with N(0, I); row i is a function of the seed and i.
+    """Mixes inferred u of N images with draws from N(0, I). Sample i is a function of the seed and i.
 
     Arguments:
-        evaluation: has the seed and the device.
+        evaluation: evaluation of the model.
         u: inferred u, `(N, D)`, on the CPU.
     """
 
@@ -69,55 +69,55 @@ class MixedDraws:
 
     @functools.cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each coordinate, `(D,)`."""
+        """The mean and the deviation of each coordinate, `(D,)`."""
         return self.u.double().mean(0).to(self.u), self.u.double().std(0).to(self.u)
 
     # ------------------------------------------------------------ draws
 
     def posterior(self, few: slice) -> Tensor:
-        """Return u of q: all layers of one image."""
+        """Return u from q, with all layers of the same image."""
         return self._placed(self.u[few])
 
     def gaussian(self, few: slice) -> Tensor:
-        """Return u ~ N(0, I), the draws of a Gaussian root."""
+        """Draw u ~ N(0, I), as a Gaussian root does."""
         noise = self.evaluation.noise(GAUSSIAN, few.start)
         return noise.normal(few.stop - few.start, self.layout.dim)
 
     def independent(self, few: slice) -> Tensor:
-        """Return u whose layers are each of another image: exact within a layer, independent across layers."""
+        """Return u with each layer of another image: the law of a layer is kept, dependence between layers is lost."""
         n, layers = len(self.u), len(self.layout)
         at = torch.arange(few.start, few.stop)
         images = [self._order[(at + i * max(1, n // layers)) % n] for i in range(layers)]
         return self._placed(torch.cat([self.u[chosen, self.layout.place(i)] for i, chosen in enumerate(images)], dim=1))
 
     def top(self, above: int, few: slice) -> Tensor:
-        """Return u whose layers above the cut come from q, those below it from N(0, I)."""
+        """Return u with the layers above the cut from q, and those below it from N(0, I)."""
         cut = self.layout.place(above).start
         return torch.cat([self.posterior(few)[:, :cut], self.gaussian(few)[:, cut:]], dim=1)
 
     def bottom(self, above: int, few: slice) -> Tensor:
-        """Return u whose layers below the cut come from q, those above it from N(0, I)."""
+        """Return u with the layers below the cut from q, and those above it from N(0, I)."""
         cut = self.layout.place(above).start
         return torch.cat([self.gaussian(few)[:, :cut], self.posterior(few)[:, cut:]], dim=1)
 
     def scaled(self, few: slice) -> Tensor:
-        """Return Gaussian u with the mean and deviation of each coordinate under q."""
+        """Draw Gaussian u with the mean and deviation of each coordinate under q."""
         mean, deviation = map(self._placed, self._moments)
         return mean + deviation * self.gaussian(few)
 
     def fitted(self, few: slice) -> Tensor:
-        """Return draws of the fitted Gaussian."""
+        """Draw from the Gaussian fitted to u."""
         return self.fit.at(self.gaussian(few), self.evaluation.noise("hole", few.start))
 
     def heated(self, temperature: float, few: slice) -> Tensor:
-        """Return u ~ N(0, τ² I)."""
+        """Draw u ~ N(0, τ² I)."""
         return temperature * self.gaussian(few)
 
     def last_layer_decides(self, context: Tensor | None) -> bool:
-        """Return whether images depend on z of the last layer alone: none changes with z of the layers above it.
+        """Return whether images depend on z of the last layer alone, by exchanging z of the layers above it.
 
         Arguments:
-            context: of the images, `(N, *context)`, or None.
+            context: contexts of the images, `(N, *context)`, or None.
         """
         few = slice(0, min(BLOCK, len(self.u)))
         u, given = self.posterior(few), None if context is None else self._placed(context[few])
@@ -136,12 +136,12 @@ class MixedDraws:
     # ------------------------------------------------------------ rows
 
     def rows(self, kinds: Sequence[str], cuts: Sequence[int], temperatures: Sequence[float]) -> list[Row]:
-        """List the ends, and the rows of some kinds.
+        """List the ends and the rows of the given kinds.
 
         Arguments:
-            kinds: some of `KINDS`.
+            kinds: kinds of rows, from `KINDS`.
             cuts: numbers of layers above a cut, from 1 to L − 1.
-            temperatures: τ.
+            temperatures: values of τ.
         """
         last = len(self.layout)
         made = {

@@ -1,4 +1,4 @@
-"""Whether draws are copies of training images: how near they are to these, next to how near test images are."""
+"""Check whether draws are copies of training images, by comparing their distances with those of test images."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from hebm_plugins.nearest_images import (
 from hebm_plugins.neighbours import Neighbours
 
 QUANTILES = (0.1, 0.5)
-"""Quantiles of the distances of test images, with which the distances of draws are compared."""
+"""Quantiles of the distances of test images, which serve as thresholds for the distances of draws."""
 
 
 @recipe
 class Nearest(AnalysisRecipe):
-    """Distance of each draw to its nearest training image, next to that of test images, and pictures of both.
+    """Distance of each draw to its nearest training image, compared with that of test images, and pictures of both.
 
-    Every training image is compared. The share of draws that are nearer than a quantile q of test images is q for new
-    images of the data's law. A larger share is a reason to look at the pictures: such draws are copies, or only
-    typical.
+    All training images are searched. For new images from the distribution of the data, the share that is nearer than
+    the quantile q of test images is q. If the share of draws is larger, look at the pictures: such draws are copies, or
+    only typical images.
     """
 
-    samples: int = option(500, low=2, doc="N, number of draws; as many test images, if there are")
+    samples: int = option(500, low=2, doc="N, number of draws, and largest number of test images")
     space: str = option(
         "features",
         choices=("features", "pixels"),
-        doc="where distances are measured: in the extractor's features, or in pixels from −1 to 1",
+        doc="space of the distances: features of the extractor, or pixels from −1 to 1",
     )
     rows: int = option(8, low=1, doc="draws in a picture, one per row")
-    neighbours: int = option(5, low=1, doc="nearest training images shown of each draw")
+    neighbours: int = option(5, low=1, doc="number of nearest training images to show for each draw")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Return a reason for images that the extractor does not take, and for a data set without test images."""
@@ -87,7 +87,7 @@ class Nearest(AnalysisRecipe):
         images = with_neighbours(pixels[few], chosen(found, few), train)
         save_grid(images.flatten(0, 1), folder / f"{name}.png", images.shape[1])
         told = ", ".join(significant(d) for d in distances(found)[few].tolist())
-        caption = f"Each row: the image, then the training images nearest to it. Distances to the first: {told}."
+        caption = f"Each row: the image, then the training images nearest to it. Distances to the nearest: {told}."
         return Picture(f"{name}.png", title, caption, pixels=True)
 
     def _section(
@@ -111,7 +111,9 @@ class Nearest(AnalysisRecipe):
             f"N = {len(draws)}, {len(test)} test images, {len(evaluation.splits['train'])} training images; distances "
             f"in {where}. ±: standard error over draws and test images."
         )
-        table = Table("Draws that are as near to a training image", ("as the", "share of draws"), rows, caption)
+        table = Table(
+            "Share of draws that are as near to a training image", ("as the", "share of draws"), rows, caption
+        )
         histogram = Picture("distances.png", "Distance to the nearest training image")
         numbers = {
             "n": len(draws),
@@ -123,7 +125,7 @@ class Nearest(AnalysisRecipe):
         }
         return Section(
             "Nearest training images",
-            (_verdict(shares, ratio), f"{COPIES}, and with the same of test images."),
+            (_verdict(shares, ratio), f"{COPIES}. The last picture shows the same for test images."),
             (*shown, histogram),
             (table,),
             numbers,
@@ -135,7 +137,7 @@ def _ratio(above: Tensor, below: Tensor) -> float | None:
 
 
 _CLOSEST = "The draws that are nearest to a training image"
-_FIRST = "The first draws, not chosen"
+_FIRST = "The first draws, without selection"
 _TEST = "The test images that are nearest to a training image"
 
 
@@ -146,7 +148,7 @@ def _verdict(shares: list[Closer], ratio: float | None) -> str:
         f"{percent(tail.quantile)} of test images are"
     )
     said = (
-        "more than of new images: look whether the draws in the pictures are copies"
+        "more than expected of new images; check in the pictures whether these draws are copies"
         if any(each.suspicious for each in shares)
         else "no sign that training images are copied"
     )

@@ -34,7 +34,7 @@ from hebm_plugins.analyses.detection_scores import (
     tables,
 )
 
-NO_TILT = "its prior has no tilt: there is no energy to score by"
+NO_TILT = "its prior has no tilt, so it has no energy to score images with"
 _SHOWN = 16
 
 
@@ -42,18 +42,18 @@ _SHOWN = 16
 class OutOfDistribution(AnalysisRecipe):
     """AUROC, AUPRC and FPR95 of Σ f over the layers above k, test images against a second data set (arXiv 2405.13910).
 
-    By inference, and, for a prior with levels of noise, by its regenerating scheme: layers above k held, those below
-    drawn by the prior. Next to them stand −|u|²/2 over the same layers, in which nothing is learned, and for a prior
-    with a density the sum of both.
+    Latents are inferred. For a prior with levels of noise, they are also regenerated: layers above k are fixed, and the
+    prior draws the layers below. For comparison, the tables show −|u|²/2 over the same layers, which is not learned,
+    and, for a prior with a density, the sum of both.
     """
 
     data: DatasetRecipe | None = option(
-        None, doc="the second data set, of which the test split is scored; left out: see `second`"
+        None, doc="second data set, whose test split is scored; by default see `second`"
     )
-    second: str = option("flipped", choices=("flipped",), doc="used without `data`: the same test images upside down")
-    images: int = option(2000, low=2, doc="largest number of images of each set; a subset is evenly spread")
+    second: str = option("flipped", choices=("flipped",), doc="second set without `data`: the test images upside down")
+    images: int = option(2000, low=2, doc="largest number of images of each set; a subset is evenly spaced")
     draws: int = option(1, low=1, doc="posterior draws over which a score is averaged")
-    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, evenly spread")
+    thresholds: int = option(10, low=1, doc="largest number of k to regenerate at, evenly spaced")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Return a reason if the prior has no tilt."""
@@ -69,20 +69,20 @@ class OutOfDistribution(AnalysisRecipe):
         shown = evaluation.batch(EvenSubset(outside, _SHOWN), 0, min(_SHOWN, len(outside))).x
         save_grid(shown, folder / "outside.png", _SHOWN)
         pictures = (
-            Picture("outside.png", f"Outside: {name}", "As the model is shown them.", pixels=True),
+            Picture("outside.png", f"Outside: {name}", "Resized as input of the model.", pixels=True),
             *curves(folder, found),
             *histograms(folder, scores, ("test images", name)),
         )
         what = f"Test images ({len(few[0])}) against {name} ({len(few[1])}).{remark} {_TEXT}"
         if overflowed := max(both.overflowed for both in scores.values()):
             what += (
-                f" Latents of {overflowed} images outside overflow: a NaN score counts as below all "
-                "others, an infinite one as it is."
+                f" Scores of {overflowed} outside images overflow: NaN counts as the lowest score, and "
+                "infinities keep their value."
             )
         return Section("Out of distribution", (what, *_words(found)), pictures, tables(found), plain(found))
 
     def _second(self, inside: Images) -> tuple[Images, str, str]:
-        """Return the images outside, what to call them, and how they were changed."""
+        """Return the images outside, their name, and a remark on how they were resized."""
         if not len(inside):
             raise ConfigError("ood: the run's data set has no test images")
         if self.data is None:
@@ -93,7 +93,7 @@ class OutOfDistribution(AnalysisRecipe):
             raise ConfigError(f"ood.data: {name} has no test images")
         fitted = Resized(other, inside.shape, name)
         _, height, width = other.shape
-        return fitted, name, f" The latter were resized from {width}×{height} pixels." if fitted.resized else ""
+        return fitted, name, f" The latter are resized from {width}×{height} pixels." if fitted.resized else ""
 
 
 def _words(found: Mapping[str, Mapping[int, Detection]]) -> Iterator[str]:
@@ -101,11 +101,12 @@ def _words(found: Mapping[str, Mapping[int, Detection]]) -> Iterator[str]:
     if REGENERATED in found:
         yield f"Regenerated: {in_words(found[REGENERATED])}"
     elif len(found[INFERENCE]) > 1:
-        yield "This prior moves nothing that is held, so a regenerating scheme would give the same scores."
+        yield "This prior does not change fixed layers, so regenerating would give the same scores."
     yield against_control(found)
 
 
 _TEXT = (
-    "The score of an image is the log tilt f of its latents, summed over the layers above the k-th from the bottom; "
-    "high is like the training data. Low layers hold what all images share, and may score any image high."
+    "The score of an image is the log tilt f of its latents, summed over the layers above the k-th from the bottom. A "
+    "high score means similar to the training data. Lower layers encode features that all images share, and may score "
+    "any image high."
 )

@@ -1,4 +1,4 @@
-"""Whether a distance can be trusted: it must rise with every damage to the images, step by step."""
+"""Check whether distances can be trusted: they must increase with the strength of every damage to the images."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Step:
     """One strength of a damage, in one extractor.
 
     Arguments:
-        damage: its name.
-        strength: 0 for none; of temperatures, τ − 1.
-        fd: Fréchet distance to undamaged images; None where an image is not finite.
-        error: its standard error.
+        damage: name of the damage.
+        strength: strength of the damage, 0 for none; for temperatures, τ − 1.
+        fd: Fréchet distance to undamaged images; None if an image is not finite.
+        error: standard error of `fd`.
     """
 
     damage: str
@@ -51,23 +51,23 @@ class Step:
 class Sanity(AnalysisRecipe):
     """Fréchet distance of damaged real images to other real images, in each extractor of `evaluate.extractors`.
 
-    Two parts of the split, N images each: one is left as it is, the other is damaged. An extractor whose distance falls
-    as the damage grows rewards it, and a prior whose draws have it looks better than it is.
+    Two disjoint parts of N images are taken from the split, and one of them is damaged. An extractor whose distance
+    decreases with stronger damage rewards the damage: a prior whose draws show it looks better than it is.
 
-        blur            Gaussian, deviation in pixels; of a 32-pixel image where images are larger
+        blur            Gaussian, deviation in pixels; scaled with the side of images larger than 32 pixels
         noise           x + s ε, clamped
-        contrast        m + (1 + s)(x − m), clamped, m the mean
-        modes dropped   the share of classes without images; without labels, of the darkest images
-        temperature     T(τ u) with inferred u, strength τ − 1: what a Gaussian prior of that temperature does to images
+        contrast        m + (1 + s)(x − m), clamped, with the mean m of the image
+        modes dropped   the share of classes that are left out; without labels, of the darkest images
+        temperature     T(τ u) with inferred u and strength τ − 1, which shows the effect of a temperature on images
     """
 
-    samples: int = option(2000, low=16, doc="N, images of each part, if the split has 2 N")
+    samples: int = option(2000, low=16, doc="N, images of each part, at most half of the split")
     blur: tuple[float, ...] = option(
-        (0.5, 1.0, 2.0), above=0, doc="deviations in pixels; of a 32-pixel image where images are larger"
+        (0.5, 1.0, 2.0), above=0, doc="deviations in pixels, scaled with the side of images larger than 32 pixels"
     )
-    noise: tuple[float, ...] = option((0.1, 0.2, 0.4), above=0, doc="deviations, where images are in [−1, 1]")
+    noise: tuple[float, ...] = option((0.1, 0.2, 0.4), above=0, doc="deviations s, for images in [−1, 1]")
     contrast: tuple[float, ...] = option((0.25, 0.5, 1.0), above=0, doc="gains s; 1 doubles the contrast")
-    dropped: tuple[float, ...] = option((0.2, 0.4, 0.6), above=0, high=1, doc="shares of the classes")
+    dropped: tuple[float, ...] = option((0.2, 0.4, 0.6), above=0, high=1, doc="shares of classes to leave out")
     temperatures: tuple[float, ...] = option((1.25, 1.5, 2.0), above=1, doc="temperatures τ of inferred latents")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
@@ -99,10 +99,10 @@ class Sanity(AnalysisRecipe):
 
 
 class _Measure:
-    """Measures images against undamaged ones, in one extractor.
+    """Measures the distance of images to undamaged ones with one extractor.
 
     Arguments:
-        evaluation: shows the progress.
+        evaluation: evaluation of the model.
         extractor: extractor of the features.
         whole: the undamaged images, in batches.
     """
@@ -112,7 +112,7 @@ class _Measure:
         self.whole = moments(torch.cat([self._features(few) for few in whole]))
 
     def __call__(self, images: Iterator[Tensor]) -> tuple[float | None, float | None]:
-        """Return the Fréchet distance of images and its standard error; None where one of them is not finite."""
+        """Return the Fréchet distance of images and its standard error; None if an image is not finite."""
         features = []
         for few in images:
             if count_nonfinite(few):
@@ -126,7 +126,7 @@ class _Measure:
 
 
 def _scaled(evaluation: Evaluation, temperature: float) -> Iterator[Tensor]:
-    """Yield T(τ u) of the undamaged part's inferred u, with the noise of its reconstructions."""
+    """Yield T(τ u) for inferred u of the undamaged part, with the noise of its reconstructions."""
     model, images = evaluation.model, evaluation.references
     for start, rows in evaluation.batches(f"{TEMPERATURE} {temperature:g}", len(images)):
         noise = evaluation.noise(RECONSTRUCTION, start)
@@ -135,11 +135,11 @@ def _scaled(evaluation: Evaluation, temperature: float) -> Iterator[Tensor]:
 
 
 class _Parts:
-    """Two parts of a split without a common image: the evaluation's references, and as many of the others.
+    """Two disjoint parts of a split: the references of the evaluation, and other images.
 
     Arguments:
-        evaluation: its split, batch size and noise.
-        most_dropped: the largest share of modes that is dropped; that many images are left even then.
+        evaluation: evaluation with the split, the batch size and the noise.
+        most_dropped: largest share of modes to drop. It limits `count`, the size of the other part at every share.
     """
 
     def __init__(self, evaluation: Evaluation, most_dropped: float) -> None:
@@ -153,7 +153,7 @@ class _Parts:
         self.count = min(wanted, len(self._kept(most_dropped)))
 
     def _modes(self) -> tuple[Tensor, int]:
-        """Return a number for each other image, equal within a mode, and how many modes there are."""
+        """Return the number of the mode of each other image, and the number of modes."""
         labels = self.images.labels
         if labels is not None and self.images.classes:
             found, mode = torch.unique(labels[self.others], return_inverse=True)
@@ -162,24 +162,24 @@ class _Parts:
         return brightness.argsort().argsort(), len(brightness)
 
     def _kept(self, dropped: float) -> Tensor:
-        """Return places of all other images, without the first modes; at least one mode is left."""
+        """Return the places of the other images without the first modes. At least one mode is kept."""
         first = min(math.floor(dropped * self.modes), self.modes - 1)
         return self.others[self.mode >= first]
 
     def other(self, dropped: float = 0.0) -> Tensor:
-        """Return places of the other part's images, without a share of the modes, always the same number of them."""
+        """Return the places of `count` images of the other part, without a share of the modes."""
         kept = self._kept(dropped)
         return kept[even_places(len(kept), self.count)]
 
     def damaged(self, name: str, damage: Damage, strength: float) -> Iterator[Tensor]:
-        """Yield the other part's images with a damage, a batch at a time, whose noise does not depend on batches."""
+        """Yield damaged images of the other part in batches. The noise does not depend on the batch size."""
         start = 0
         for few in self.read(name, self.other()):
             yield damage(few, strength, self.evaluation.noise("sanity", start).derive(name))
             start += len(few)
 
     def read(self, what: str, places: Tensor) -> Iterator[Tensor]:
-        """Yield the images at these places, a batch at a time, `(B, C, H, W)` in [−1, 1].
+        """Yield the images at these places in batches `(B, C, H, W)` in [−1, 1].
 
         Arguments:
             what: name of the measurement, for the progress display.
@@ -191,16 +191,16 @@ class _Parts:
 
 # ---------------------------------------------------------------- the section
 
-_TITLE = "Do distances rise with damage?"
+_TITLE = "Do distances increase with damage?"
 _TEXT = (
-    "Real images are damaged, step by step, and compared with other real images. A distance that falls rewards the "
-    "damage: a prior whose draws have it looks better than it is."
+    "Real images are damaged with increasing strength and compared with other real images. A distance that decreases "
+    "rewards the damage: a prior whose draws show it looks better than it is."
 )
-_CAPTION = "Each distance is divided by that of the strongest damage. A line that falls rewards the damage."
+_CAPTION = "Distances relative to the strongest damage. A line that falls rewards the damage."
 
 
 def rewarded(steps: Sequence[Step]) -> list[str]:
-    """Return the damages in which some step is less far than the step before, by more than two standard errors."""
+    """Return the damages and strengths at which the distance decreases by more than two standard errors."""
     falls = []
     for before, after in zip(steps, steps[1:], strict=False):
         if before.damage == after.damage and before.fd is not None and after.fd is not None:
@@ -234,7 +234,7 @@ def _section(found: Mapping[str, Sequence[Step]], count: int, folder: Path) -> S
 
 
 def _panels(found: Mapping[str, Sequence[Step]]) -> dict[str, dict[str, Line]]:
-    """Return a line for each extractor, by damage: distances over that of the strongest."""
+    """Return the lines of each extractor by damage: distances relative to that of the strongest damage."""
     panels: dict[str, dict[str, Line]] = {}
     for extractor, steps in found.items():
         for damage in dict.fromkeys(step.damage for step in steps):

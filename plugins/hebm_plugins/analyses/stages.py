@@ -36,18 +36,19 @@ _NOTHING = 2 * math.log(2)
 
 @recipe
 class Stages(AnalysisRecipe):
-    """Fréchet distance after each stage or level, and what each stage's ratio tells apart, by layer.
+    """Fréchet distance after each stage or level, and how well each stage's ratio separates its two sets, by layer.
 
-    The multi-stage paper's Tables 8 and 9 and its Figures 7 and 8; the same for the levels of a diffusion prior.
+    It reproduces Tables 8 and 9 and Figures 7 and 8 of the multi-stage paper, and does the same for the levels of a
+    diffusion prior.
     """
 
-    images: int = option(2000, low=2, doc="images of each Fréchet distance")
-    test: int = option(1000, low=2, doc="test images, and draws, that ratios are tried on")
-    columns: int = option(12, low=1, doc="draws that are shown after each stage")
+    images: int = option(2000, low=2, doc="number of images for each Fréchet distance")
+    test: int = option(1000, low=2, doc="number of test images, and of draws, on which ratios are tested")
+    columns: int = option(12, low=1, doc="number of draws to show after each stage")
 
     def unsupported(self, evaluation: Evaluation) -> str | None:
         """Say so for a prior that is drawn in one transition."""
-        return None if len(evaluation.model.transitions) > 1 else "its prior has no stages: a draw is one transition"
+        return None if len(evaluation.model.transitions) > 1 else "its prior has no stages: it draws in one transition"
 
     def run(self, evaluation: Evaluation, folder: Path) -> Section:
         """Return a table and a curve of distances, pictures of the same draws after each stage, the ratios' table."""
@@ -97,9 +98,9 @@ class Stages(AnalysisRecipe):
     # ------------------------------------------------------------ ratios
 
     def _ratios(self, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-        """Return what each stage's ratio makes of test posteriors against draws of the stages before it.
+        """Measure how well each stage's ratio separates test posteriors from draws of the stages before it.
 
-        A stage is left out where a log ratio is not finite: nothing is measured of the rest.
+        A stage is left out if any of its log ratios is not finite.
         """
         found, before = {}, ROOT
         for stage in evaluation.model.transitions:
@@ -107,13 +108,13 @@ class Stages(AnalysisRecipe):
                 positive, negative = self._log_ratios(evaluation, before, stage.ratio(None))
                 if positive.isfinite().all() and negative.isfinite().all():
                     found[stage.name] = _told_apart(positive, negative)
-                before = stage.name  # not after a transition without a ratio, which makes the start of a stage's chain
+                before = stage.name  # transitions without a ratio only draw the start of a stage's chain
         return found
 
     def _log_ratios(self, evaluation: Evaluation, before: str, ratio: Tilt) -> tuple[Tensor, Tensor]:
-        """Return log r per layer of test images' latents `(N, E)`, and of as many draws in the same contexts.
+        """Return log r per layer, `(N, E)`, for latents of test images, and for as many draws in the same contexts.
 
-        Chains of these draws are as long as in training.
+        The chains of these draws are as long as in training.
         """
         scorer = Scorer(evaluation.model)
         images = EvenSubset(evaluation.splits["test"], self.test)
@@ -130,9 +131,9 @@ class Stages(AnalysisRecipe):
 
 
 def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[str, float]]:
-    """Return features `(N, F)` after each stage, from one walk, and the seconds each stage took.
+    """Return the features `(N, F)` and the seconds of each stage, from one walk.
 
-    None where an image is not finite: nothing is measured of the rest.
+    The features of a stage are None if an image is not finite.
     """
     model, extractor = evaluation.model, evaluation.extractor()
     found: dict[str, list[Tensor]] = {}
@@ -150,9 +151,9 @@ def _features(evaluation: Evaluation) -> tuple[dict[str, Tensor | None], dict[st
 
 
 _TEXT = (
-    "Draws after each stage (or level of noise, whose noise is still in them) from the same random numbers. A stage's "
-    "ratio is tried on latents inferred from test images against draws of the stages before it, by chains as long as "
-    "in training: a BCE of 2 log 2 = 1.386 nats, or an AUROC of 0.5, says that it cannot tell them apart."
+    "Draws after each stage from the same random numbers. Draws after a level of noise still contain its noise. The "
+    "ratio of a stage is tested on latents inferred from test images against draws of the stages before it, whose "
+    "chains are as long as in training. A BCE of 2 log 2 = 1.386 nats, or an AUROC of 0.5, means no separation."
 )
 
 
@@ -179,7 +180,7 @@ def _remark(found: Mapping[str, float | None]) -> str:
         return "The distance is lowest after the last stage."
     return (
         f"The distance is lowest after {best} ({significant(known[best])}); after {last} it is "
-        f"{significant(known[last])}: what comes later makes draws worse in this measure."
+        f"{significant(known[last])}. By this measure, the later stages make draws worse."
     )
 
 
@@ -196,14 +197,14 @@ def _ratio_curves(folder: Path, ratios: Mapping[str, Mapping[str, float]]) -> Pi
     by_layer = {name: Line(list(range(len(layers))), [f[key] for key in layers]) for name, f in ratios.items()}
     panels = {"BCE by stage, nats": by_stage, "BCE by layer, 0 = top": by_layer}
     save_curves(folder / "ratios.png", panels, "stage; layer", level=_NOTHING)
-    caption = "The dashes are at 2 log 2, where a ratio tells nothing apart."
-    return Picture("ratios.png", "What each stage's ratio tells apart", caption)
+    caption = "Dashed line: 2 log 2, the BCE of a ratio that separates nothing."
+    return Picture("ratios.png", "Separation by each stage's ratio", caption)
 
 
 def _ratio_table(ratios: Mapping[str, Mapping[str, float]]) -> Table:
     rows = tuple((name, f"{found['bce']:.4f}", f"{found['auroc']:.4f}") for name, found in ratios.items())
-    caption = "Test latents against draws of the stages before; 1.386 and 0.5 where they cannot be told apart."
-    return Table("What each stage's ratio tells apart", ("ratio", "BCE, nats", "AUROC"), rows, caption)
+    caption = "Test latents against draws of the stages before. 1.386 and 0.5 mean no separation."
+    return Table("Separation by each stage's ratio", ("ratio", "BCE, nats", "AUROC"), rows, caption)
 
 
 def _rows(ratios: Mapping[str, Mapping[str, float]]) -> list[tuple[object, ...]]:

@@ -1,4 +1,4 @@
-"""Temperature: the same draws with u scaled by τ, towards the mode of the latents or away from it."""
+"""Show the same draws at several temperatures: u is scaled by τ, towards the mode of the latents or away from it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hebm.report.grids import save_grid
 
 @recipe
 class Temperature(AnalysisRecipe):
-    """z_i = μ_i(z_above) + τ σ_i(z_above) u_i with the u that the prior drew: a row per τ, a column per draw.
+    """z_i = μ_i(z_above) + τ σ_i(z_above) u_i with u drawn by the prior: one row per τ, one column per draw.
 
-    A context is that of the draw at every τ. (DVP-VAE's temperature multiplies variances: it is τ².)
+    The context of a draw is the same at every τ. The temperature of DVP-VAE multiplies variances and equals τ².
     """
 
     temperatures: tuple[float, ...] = option(
@@ -47,6 +47,6 @@ class Temperature(AnalysisRecipe):
 
 
 _TEXT = (
-    "The u of the first draws is scaled by τ before it is decoded: each column is one draw. Below 1, images become "
-    "more typical and less varied; every metric of an evaluation is at τ = 1."
+    "Each column is one draw, whose u is scaled by τ before decoding. Below 1, images become more typical and less "
+    "varied. Metrics are always measured at τ = 1."
 )

@@ -1,4 +1,4 @@
-"""Say in plain words where the prior hole is, and which energies can see it."""
+"""Describe in words where the prior hole is, and which energies can close it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _DEPENDENCE = "in how a layer depends on the layers above it"
 IMAGE, FEATURES = ("image-conv",), ("feature-conv", "feature-mlp")
 """Energies that see the decoded image, and the decoder's features."""
 ONE_LAYER = ("mlp", "conv")
-"""Energies of one layer each."""
+"""Energies that see one layer each."""
 
 
 @attrs.frozen(eq=False)
 class Measured:
-    """What was measured of a row.
+    """Measurements of a row.
 
     Arguments:
-        row: how u was drawn.
-        fd: Fréchet distance to the data; None where an image is not finite.
-        error: its standard error, from N draws to the same data.
-        gap: the share of the gap that it closes; None where that is not defined.
-        gap_error: its standard error, the ends of the gap taken as given; None for the ends.
+        row: the row, which draws u.
+        fd: Fréchet distance to the data; None if an image is not finite.
+        error: standard error of `fd` over N draws, for fixed data.
+        gap: share of the gap that the row closes; None if it is not defined.
+        gap_error: standard error of `gap` for fixed ends of the gap; None for the ends.
     """
 
     row: Row
@@ -42,11 +42,11 @@ class Measured:
 
 
 def verdict(measured: Sequence[Measured], layout: LatentLayout, last_alone: bool = False) -> tuple[str, ...]:
-    """Return a paragraph that says where the hole is, and one on what else the rows show.
+    """Return a paragraph on where the hole is, and one on the layers and Gaussians.
 
     Arguments:
         measured: all rows.
-        layout: of the backbone.
+        layout: layout of the backbone.
         last_alone: whether the image depends on z of the last layer alone.
     """
     gaps = {found.row.name: found for found in measured if found.gap is not None}
@@ -65,8 +65,8 @@ def _undefined(measured: Sequence[Measured]) -> str:
     if any(found.fd is None for found in measured if found.row.name in (POSTERIOR, ROOT)):
         return "The gap is not defined: some reconstructions or draws are not finite."
     return (
-        "The gap is not defined: reconstructions are not nearer to the data than draws with Gaussian u are. Train the "
-        "backbone better or longer, or raise hole.samples."
+        "The gap is not defined: reconstructions are not nearer to the data than draws with Gaussian u. Train the "
+        "backbone longer, or raise hole.samples."
     )
 
 
@@ -86,7 +86,7 @@ def _where(independent: Measured | None, layout: LatentLayout, last_alone: bool)
 
 
 def _beyond(last_alone: bool) -> str:
-    """Say what energies of z add to those of u, and begin the sentence that ends with other energies."""
+    """Explain what energies of z can see, and begin the sentence that `_seeing` completes."""
     if last_alone:
         return (
             "The image of this backbone depends on z of the last layer alone, so an energy of that z can close more. "
@@ -96,14 +96,14 @@ def _beyond(last_alone: bool) -> str:
 
 
 def _seeing(layout: LatentLayout) -> str:
-    """Name energies that see how layers depend on each other."""
+    """Name the energies that see how layers depend on each other."""
     image = f"{_listed(IMAGE)} sees the decoded image"
     features = f", {_listed(FEATURES)} the decoder’s features" if layout.features else ""
     return f"an energy that sees what the decoder makes of all layers ({image}{features})"
 
 
 def _layers(measured: Sequence[Measured], last: int) -> str:
-    """Say which layers add most on the way down from the top; "" without all rows of top layers."""
+    """Say which layers add most to the gap closed, from the top down; "" unless all rows of top layers have a gap."""
     cuts = [found for found in measured if found.row.kind == TOP]
     closed = {found.row.above: found.gap for found in cuts if found.gap is not None}
     if not closed or len(closed) < len(cuts):
@@ -119,7 +119,7 @@ def _layers(measured: Sequence[Measured], last: int) -> str:
 
 
 def _gaussians(measured: Sequence[Measured]) -> str:
-    """Say how far a Gaussian over u gets; "" without such rows."""
+    """Say how much of the gap the best Gaussian over u closes; "" without such rows."""
     tried = {
         found.row.title: found.gap
         for found in measured

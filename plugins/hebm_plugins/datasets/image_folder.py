@@ -255,5 +255,5 @@ def _nothing(root: Path, split: str, holdout: float) -> str:
     if inner:
         return f"{root}: no image files, but the archive {inner[0]}: set data.root = {str(root / inner[0])!r}"
     if split == "test" and holdout == 0:
-        return f"{root}: there are no test images and data.holdout is 0; raise it, or add a test folder"
+        return f"{root}: no test images, and data.holdout is 0; raise it, or add a test folder"
     return f"{root}: no image files for split {split!r}; put .png or .jpg files there, or change data.root"

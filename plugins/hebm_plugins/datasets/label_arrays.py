@@ -54,7 +54,7 @@ def complaints_about(labels: Mapping[str, Tensor], stated: Sequence[str]) -> lis
     Without names, every class from 0 to the highest must occur: a single large value is not taken as the class count.
 
     Arguments:
-        labels: "labels" of the training images and "test_labels", as far as they are given; not empty.
+        labels: "labels" of the training images and "test_labels", if they are given; not empty.
         stated: names of the classes or attributes; () numbers them.
     """
     train = labels.get("labels")

@@ -39,7 +39,7 @@ def test_deep_models_are_cut_into_six_neighbouring_groups():
 
 
 def test_a_layer_that_there_is_not_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"there is no layer 2; allowed are 0 \(top\) to 1"):
+    with pytest.raises(ConfigError, match=r"layer 2 does not exist; allowed are 0 \(top\) to 1"):
         Hierarchical(sets=((0, 2),)).run(evaluation(tmp_path), tmp_path)
 
 

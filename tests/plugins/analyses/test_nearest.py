@@ -25,7 +25,7 @@ def test_copies_of_training_images_are_found_and_shown(tmp_path, space):
     made = section(tmp_path, Copies(LAYOUT), space=space)
     assert made.numbers["ratio_of_medians"] < 0.05
     assert [each["share"] for each in made.numbers["closer"]] == [1.0, 1.0]
-    assert "look whether" in made.text[0]
+    assert "check in the pictures whether" in made.text[0]
     assert every_file_is_there(made, tmp_path)
     assert finite(made)
 

@@ -115,5 +115,5 @@ def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):
 
     made.model.backbone.infer = overflowing
     section = OutOfDistribution(images=40).run(made, tmp_path)
-    assert "Latents of 3 images outside overflow" in section.text[0]
+    assert "Scores of 3 outside images overflow" in section.text[0]
     assert all(0 <= ks["0"]["auroc"] <= 1 for ks in section.numbers.values())

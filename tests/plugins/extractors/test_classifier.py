@@ -83,7 +83,7 @@ def test_a_cache_that_cannot_be_written_is_only_a_loss(tmp_path, monkeypatch, ca
     few_steps(monkeypatch)
     (tmp_path / "extractors").write_text("a file where the folder should be")
     assert extractor_of(tmp_path, TinyData()).describe()["accuracy"] is not None
-    assert "made again" in caplog.text
+    assert "computed again" in caplog.text
 
 
 def test_unlabelled_images_name_the_alternatives(tmp_path):
