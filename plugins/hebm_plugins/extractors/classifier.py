@@ -6,6 +6,7 @@ weights (`sha256` in the result).
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import logging
 import math
@@ -164,12 +165,21 @@ def _weights(context: ExtractorContext) -> Path:
 
 
 def _cache_key(context: ExtractorContext) -> str:
-    """Return a hash of the data and of the text of this file: if either changes, the net is trained again."""
+    """Return a hash of the data and of the code of this file: if either changes, the net is trained again."""
     parts = [
-        Path(__file__).read_bytes(),
+        code_of(Path(__file__).read_text(encoding="utf-8")).encode(),
         *(images.fingerprint().encode() for _, images in sorted(context.images.items())),
     ]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+def code_of(source: str) -> str:
+    """Return the syntax tree of Python source as text, without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def labelled_pixels(images: Images) -> LabelledPixels:

@@ -110,3 +110,9 @@ def test_any_image_size_gives_features(shape, monkeypatch):
     features, logits = net(pixels)
     assert features.shape == (6, classifier.WIDTH)
     assert logits.shape == (6, 3)
+
+
+def test_words_do_not_change_the_code_that_the_cache_is_keyed_by():
+    before = classifier.code_of('"""Words."""\ndef f(x):\n    """More words."""\n    return x + 1  # and more\n')
+    assert before == classifier.code_of('"""Other words."""\ndef f(x):\n    """None."""\n    return x + 1\n')
+    assert before != classifier.code_of('"""Words."""\ndef f(x):\n    """More words."""\n    return x + 2\n')
