@@ -16,7 +16,9 @@ def takes_labels(prior: PriorLearner) -> bool:
 def require_labelled(prior: PriorLearner) -> None:
     """Raise `ConfigError` for a prior that was not trained with labels."""
     if not takes_labels(prior):
-        raise ConfigError("labels: this prior was not trained with labels; leave them out, or use one that was trained with labels")
+        raise ConfigError(
+            "labels: this prior was not trained with labels; leave them out, or use one that was trained with labels"
+        )
 
 
 def check_labels(prior: PriorLearner, labels: Tensor | None, n: int) -> None:

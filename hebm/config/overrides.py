@@ -95,7 +95,9 @@ def _path(key: str, source: str) -> tuple[str, ...]:
     try:
         table: Any = tomli.loads(f"{key} = 0")
     except (tomli.TOMLDecodeError, RecursionError):
-        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots, such as prior.sampler.steps") from None
+        raise ConfigError(
+            f"{source}: {key!r} is not a key; expected names joined by dots, such as prior.sampler.steps"
+        ) from None
     path: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
         ((name, table),) = table.items()
