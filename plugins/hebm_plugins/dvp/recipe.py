@@ -1,4 +1,4 @@
-"""The recipe of DVP-VAE's backbone, and of the ladder VAE that its paper compares it with."""
+"""The recipe of DVP-VAE's backbone, and of the ladder VAE that it is compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NONE = "none"
 
 @recipe
 class DVP(BackboneRecipe):
-    """DVP-VAE, a ladder VAE in which every layer sees a pseudo-input c (arXiv 2412.01373).
+    """DVP-VAE, a ladder VAE that first draws a pseudo-input c, which every layer sees (arXiv 2412.01373).
 
         p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z)
         q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x)
@@ -27,8 +27,9 @@ class DVP(BackboneRecipe):
     "dvp"). With `pseudo_input = "none"` the backbone is a plain ladder VAE without c, which works with any prior.
     `benchmarks/dvp` has one file for each published configuration.
 
-    hebm follows the published code where it differs from the paper. In the paper, r(c|x) is N(f(x), σ² I); the code
-    learns one variance per coefficient. For p(x|z), the paper averages the latents; the code divides their sum by √L.
+    hebm follows the published code in the two places where it differs from the paper. In the paper, r(c|x) is
+    N(f(x), σ² I); the code learns one variance per coefficient. For p(x|z), the paper averages the latents; the
+    code divides their sum by √L.
 
     Example:
         >>> from hebm import ImageSpec
