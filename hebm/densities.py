@@ -33,7 +33,7 @@ class ValueAndGrad(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """The Gaussian factor N(u; m, s² I) of a density: numbers, or tensors that broadcast with u `(B, D)`."""
+    """m and s of a Gaussian factor N(u; m, s² I): numbers, or tensors that broadcast with u `(B, D)`."""
 
     mean: Tensor | float = 0.0
     std: Tensor | float = 1.0
@@ -43,7 +43,10 @@ def known_factor(density: LogDensity) -> Factor:
     """Return the Gaussian factor of a density. Raises `ConfigError` if it is not known."""
     factor = density.factor()
     if factor is None:
-        raise ConfigError(f"the density {type(density).__name__} has no known Gaussian factor N(m, s² I)")
+        raise ConfigError(
+            f"the density {type(density).__name__} has no known Gaussian factor N(m, s² I); use a sampler that needs "
+            "none, such as ula or mala"
+        )
     return factor
 
 
@@ -80,13 +83,13 @@ class LogDensity(ABC):
     def factor(self) -> Factor | None:
         """Return m and s of the Gaussian term N(m, s² I); None if they are not known.
 
-        Samplers that require it set `Sampler.needs_factor`. Others may use another proposal if it is None, such as a
-        random walk that is accepted on log p(u).
+        Samplers that cannot do without it set `Sampler.needs_factor`. If it is None, other samplers may use another
+        proposal, such as a random walk with acceptance by log p(u).
         """
         return Factor() if type(self).gaussian is LogDensity.gaussian else None
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return −|u|²/2 and its gradient −u. Override it for another quadratic term, together with `factor`."""
+        """Return −|u|²/2 and its gradient −u. For another quadratic term, override both this method and `factor`."""
         return ValueAndGrad(-0.5 * u.square().sum(1), -u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
@@ -106,7 +109,7 @@ class LogDensity(ABC):
         return ValueAndGrad(remainder.detach(), grad)
 
     def _functional(self, u: Tensor) -> ValueAndGrad:
-        """Compute the same by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles forever."""
+        """Compute both by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles every time."""
 
         def total(point: Tensor) -> tuple[Tensor, Tensor]:
             remainder = self.remainder(point)
@@ -123,8 +126,8 @@ class TiltedPrior(LogDensity):
         backbone: gives T.
         tilt: f.
         context: c, the same along the chain, `(B, *context)`, or None.
-        jacobian: subtract Σ log σ_i(u), as published two-stage code does: its chain targets the formula of z-space
-            evaluated in u. False gives the density that the papers derive.
+        jacobian: False gives the density that the papers derive. True subtracts Σ log σ_i(u), as published two-stage
+            code does: its chains use the density of z as if it were the density of u.
     """
 
     def __init__(self, backbone: Backbone, tilt: Tilt, context: Tensor | None = None, jacobian: bool = False) -> None:
@@ -263,7 +266,7 @@ class GeneratorPosterior(LogDensity):
 class LatentSpace(LogDensity):
     """log p(z) = f(z) + log p_β(z) [+ log p(x|z)] over flat z.
 
-    Chains of published joint training move z itself; use this density to compare with them. The layers have different
+    Use this density to compare with published joint training, whose chains move z itself. The layers have different
     scales, and a small σ_i makes chains unstable unless h < 4 min σ².
 
     Arguments:

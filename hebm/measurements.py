@@ -46,7 +46,7 @@ class Measurements:
         return len(self.results.measurements)
 
     def get(self, name: str, kind: str | None = None, part: str = "") -> Measurement | None:
-        """Return a measurement, or None.
+        """Return the measurement of a name, kind and part, or None if there is none.
 
         Arguments:
             name: the name, such as "fd".

@@ -186,7 +186,7 @@ class StoredRun:
         """Return the newest intact checkpoint. Raises `CheckpointError` if there is none, or if it is unfinished."""
         found = load_latest(self.folder.checkpoints, self.run_id, self.warn)
         if found is None:
-            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; start it with hebm run")
+            raise CheckpointError(f"{self.folder.path} has no checkpoint yet; continue it with hebm run")
         self.require_finished(found)
         return found
 

@@ -103,7 +103,7 @@ def test_python_runs_word_for_word(short, capsys):
 
 
 def test_components_and_commands_of_the_text_exist():
-    table = README.split("## What there is\n")[1].split("\n**Your")[0]
+    table = README.split("## What is included\n")[1].split("\n**Your")[0]
     for row, group in (("priors", "hebm_priors"), ("backbones", "hebm_backbones"), ("samplers", "hebm_samplers")):
         (line,) = re.findall(rf"^\| {row} \| (.*) \|$", table, re.MULTILINE)
         named = [name for name in re.findall(r"`([^`]+)`", line) if " " not in name]

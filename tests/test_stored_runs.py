@@ -78,7 +78,7 @@ def test_a_checkpoint_that_names_a_file_outside_itself_opens_none(run, tmp_path)
         text = json.dumps(manifest)
         (path / "manifest.json").write_text(text)
         (path / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
-    with pytest.raises(CheckpointError, match=r"lists '\.\./.*not a valid name of a file"):
+    with pytest.raises(CheckpointError, match=r"lists '\.\./.*not a file name of a checkpoint"):
         read_run(copy).build_model()
 
 

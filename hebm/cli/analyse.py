@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(run: Path, names: tuple[str, ...], overrides: tuple[str, ...], allow_changes: bool) -> None:
     """Analyse the trained RUN; `hebm plugins --group analyses` lists the NAMEs.
 
-    Without names, all analyses that support this run. Set options of an analysis by its name: --set ood.data.type=svhn.
+    Without NAMEs, run all analyses that support this run. Set an option of an analysis by --set ood.data.type=svhn.
     Each analysis writes RUN/analyses/NAME, and report.html shows all of them.
     """
     from hebm.analysis.running import available, choose, opened, split_changes

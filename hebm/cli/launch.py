@@ -25,7 +25,9 @@ GRACE = 5.0
 
 
 def launched(processes: int) -> bool:
-    """Start this command in several processes and wait for them; return False if this process should run it itself.
+    """Start this command in several processes and wait for them; return True when all have succeeded.
+
+    Returns False if this process should run the command itself.
 
     Raises `click.exceptions.Exit` with the status of the first process that failed.
     """
@@ -41,7 +43,7 @@ def launched(processes: int) -> bool:
 def _run(command: list[str], processes: int) -> int:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    # rendezvous of the processes; this process holds it, so that its port is free
+    # the processes meet at this store; port 0 lets the system choose a free port
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {
         # one thread each by default: processes that share cores slow each other down
@@ -79,7 +81,10 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _failure(children: list[subprocess.Popen[bytes]]) -> int:
-    """Return 0, or the most informative status: a signal, or else the highest (1 can mean that another one died)."""
+    """Return 0, or the most informative status: that of a signal, or else the highest.
+
+    A process may exit with 1 only because another one died.
+    """
     codes = [child.returncode for child in children if child.returncode]
     if not codes:
         return 0
@@ -105,7 +110,7 @@ def one_voice() -> Iterator[None]:
     try:
         yield
         _part()
-    except click.exceptions.Exit:  # a regular end, such as after a signal, although it is a RuntimeError
+    except click.exceptions.Exit:  # a RuntimeError, but a regular end, such as after a signal
         _part()
         raise
     except click.Abort:

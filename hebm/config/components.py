@@ -41,6 +41,6 @@ def components(recipe: Any, depth: int = 0) -> Iterator[Component]:
 
 
 def distributions(recipe: Any) -> set[str]:
-    """Return the distributions of the components in a recipe, at any depth."""
+    """Return the names of the installed distributions that provide a recipe's components, at any depth."""
     found = (registry.origin(component.group, component.name).distribution for component in components(recipe))
     return {distribution for distribution in found if distribution}

@@ -87,7 +87,7 @@ def _of_pair(pair: tuple[Any, Any]) -> Override:
     key, value = pair
     source = "changes"
     if not isinstance(key, str):
-        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots")
+        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots, such as prior.sampler.steps")
     return Override(source, _path(key, source), tuple(value) if isinstance(value, list) else value)
 
 
@@ -95,7 +95,9 @@ def _path(key: str, source: str) -> tuple[str, ...]:
     try:
         table: Any = tomli.loads(f"{key} = 0")
     except (tomli.TOMLDecodeError, RecursionError):
-        raise ConfigError(f"{source}: {key!r} is not a key; expected names joined by dots") from None
+        raise ConfigError(
+            f"{source}: {key!r} is not a key; expected names joined by dots, such as prior.sampler.steps"
+        ) from None
     path: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
         ((name, table),) = table.items()

@@ -104,8 +104,8 @@ def held_out(images: Images, fraction: float) -> tuple[Chosen, Chosen]:
     count = round(fraction * total)
     if not 0 < count < total:
         raise DataError(
-            f"data.validation = {fraction:g} of {total} images holds out {count}; at least one image must be held out "
-            "and one must remain: change the fraction, or use more images"
+            f"data.validation = {fraction:g} holds out {count} of {total} images; hold out at least one and keep at "
+            "least one: change the fraction, or use more images"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(derive_seed("validation", total)))
     return Chosen(images, order[count:].sort().values), Chosen(images, order[:count].sort().values)

@@ -183,7 +183,9 @@ def _eight_bits(picture: Picture, name: str) -> Picture:
     values = np.asarray(picture).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         span = f"{values.min()} to {values.max()}"
-        raise DataError(f"{name}: values from {span} are not 16-bit grey; save them as .npy and use data set arrays")
+        raise DataError(
+            f"{name}: values {span} do not fit 16-bit grey (0 to 65535); save the images as .npy for data set arrays"
+        )
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 

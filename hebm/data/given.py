@@ -62,7 +62,7 @@ def _content(image: Any) -> Picture | bytes:
     if not isinstance(image, (str, Path)):
         kind = type(image).__name__
         raise DataError(
-            f"preprocess: expected a PIL image or the path of a file, got {kind}; Image.fromarray makes one"
+            f"preprocess: expected a PIL image or the path of a file, got {kind}; convert arrays by Image.fromarray"
         )
     try:
         return Path(image).read_bytes()

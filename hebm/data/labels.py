@@ -96,7 +96,7 @@ def class_index(asked: str, classes: Sequence[str]) -> int:
     if asked.strip().isdecimal() and int(asked) < len(classes):
         return int(asked)
     numbers = f"0 to {len(classes) - 1}, or one of: {', '.join(classes)}"
-    raise ConfigError(f"label {asked!r}: there is no such class{did_you_mean(asked, classes)}; give {numbers}")
+    raise ConfigError(f"label {asked!r} is not a class{did_you_mean(asked, classes)}; give {numbers}")
 
 
 def attribute_values(asked: str, attributes: Sequence[str]) -> tuple[int, ...]:

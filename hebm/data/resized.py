@@ -13,7 +13,7 @@ from hebm.errors import DataError
 class Resized(Images):
     """Images of another data set, converted to a given shape.
 
-    Colour is converted to luma, and grey to three equal channels. Other sizes of the same aspect ratio are resized
+    Converts colour to luma, and grey to three equal channels. Resizes images of another size and the same aspect ratio
     (bilinear, antialiased).
 
     Arguments:
@@ -29,7 +29,7 @@ class Resized(Images):
         self.shape, self.labels, self.classes, self.attributes = shape, images.labels, images.classes, images.attributes
         _, height, width = images.shape
         if height * shape[2] != width * shape[1]:
-            fix = "give it data.size or data.crop, where it has these, for images of the same proportions"
+            fix = "set data.size or data.crop, if it has these keys, so that the aspect ratios agree"
             raise DataError(f"{name}: its images are {width}×{height} pixels, the model's {shape[2]}×{shape[1]}; {fix}")
 
     @property
@@ -54,7 +54,7 @@ class Resized(Images):
 
 
 class UpsideDown(Images):
-    """The same images flipped upside down: equal distribution of pixel values, other structure."""
+    """Images flipped upside down: pixel values keep their distribution, and the structure changes."""
 
     def __init__(self, images: Images) -> None:
         self.images, self.shape = images, images.shape
@@ -69,5 +69,5 @@ class UpsideDown(Images):
         return torch.flip(self.images.read(indices), (2,))
 
     def fingerprint(self) -> str:
-        """Hash the wrapped set's fingerprint and a mark for upside down."""
+        """Hash the wrapped set's fingerprint, marked as upside down."""
         return self.digest(self.images.fingerprint().encode(), b"upside down")

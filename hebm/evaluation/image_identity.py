@@ -1,11 +1,11 @@
-"""Identify the images of each kind. Two evaluations with the same identity of a kind have the same images.
+"""Identify the images of each kind. Images of one kind are equal if their identities are equal.
 
 An identity contains everything that the images of a kind depend on:
 
     "data"              the reference images
     "reconstruction"    the reference images, the backbone, the seed, decoding, and the inference of latents
     "gaussian"          the backbone with its root, the seed and decoding; for ("gaussian", τ) also τ
-    "prior"             the same, the learned prior, the request, and adapted step sizes
+    "prior"             all of "gaussian" but τ, the learned prior, the request, and adapted step sizes
 
 Weights are represented by their hash; everything else comes from `ImageSources`. The number of images and the batch
 size are not part of an identity: batches are identified by their rows (`hebm.evaluation.kept_features`).
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ImageSources:
-    """What images depend on besides weights, in JSON types.
+    """Everything that images depend on besides weights, in JSON types.
 
     Arguments:
         backbone: its recipe as a table.
@@ -67,7 +67,7 @@ class ImageIdentity:
         model: the trained model.
         references: the reference images.
         binarize: how the data set binarises them for the model.
-        sources: what images depend on besides weights.
+        sources: everything that images depend on besides weights.
     """
 
     def __init__(self, model: TrainedModel, references: Images, binarize: str, sources: ImageSources) -> None:
@@ -105,7 +105,7 @@ class ImageIdentity:
 
     @cached_property
     def _prior(self) -> dict[str, Any]:
-        """The learned prior, the request and adapted step sizes. Unknown step sizes are adapted now."""
+        """The learned prior, the request and adapted step sizes. Adapts the step sizes that are not known yet."""
         model, asked = self.model, self.model.request
         request = {"steps": asked.steps, "after": asked.after, "start_proposals": asked.start_proposals}
         adapted = {step.name: model.adaptations[step.name].step_size for step in model.path if has_target(step)}

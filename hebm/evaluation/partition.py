@@ -248,7 +248,7 @@ class _SMC:
         bad = int((r.isnan() | (r == math.inf)).sum())
         if bad or not r.isfinite().any():
             raise NonFiniteError(
-                f"log Z: the log tilt f of {bad or len(r)} of {len(r)} particles is not finite; look at the energies "
+                f"log Z: the log tilt f is not finite at {bad or len(r)} of {len(r)} particles; look at the energies "
                 "in metrics.jsonl, and train with a lower learning rate"
             )
         return r

@@ -64,7 +64,7 @@ class ArrayFile(OneFile[Tensor]):
         """Write the header, and reserve space for all rows."""
         need, free = self.copies * self.row * self.drawn.number, shutil.disk_usage(self.target.parent).free
         if need > free:
-            what = f"{self.drawn.number:,} images need {need:,} bytes, and {free:,} are free"
+            what = f"{self.drawn.number:,} images need {need:,} bytes, but only {free:,} are free"
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {what}", str(self.target))
         self._file = self.partial.open("w+b")
         self._file.write(self._header())

@@ -351,5 +351,5 @@ def _stem(name: str) -> str:
     """Return a file's name without its suffix. Raises `CheckpointError` for a name outside of the folder."""
     stem = name.removesuffix(".safetensors")
     if stem == name or not _STEM.fullmatch(stem):
-        raise CheckpointError(f"{MANIFEST} lists {name!r}, which is not a valid name of a file in a checkpoint")
+        raise CheckpointError(f"{MANIFEST} lists {name!r}, which is not a file name of a checkpoint (NAME.safetensors)")
     return stem

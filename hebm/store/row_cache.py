@@ -133,7 +133,7 @@ class RowCache:
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
         limited = f"run.cache_limit is {self.limit:.3g} GiB, with {kept:.3g} GiB stored already"
         raise ConfigError(
-            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (a row: {row}), and "
+            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (one row: {row}), but "
             f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "
             f"run.cache_limit, choose another run.cache_folder, or lower {fewer}"
         )

@@ -13,7 +13,7 @@ runs/<name>/  config.toml     the resolved configuration
               failures.log    tracebacks of failed metrics
               report.html     the report page
               cache/          data that can be computed again, such as scores of the test split
-              imported/       content of an imported file besides the weights
+              imported/       what an imported file contains besides weights
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RunFolder:
 
     @property
     def imported(self) -> Path:
-        """The path of a checkpoint with the content of an imported file besides its weights."""
+        """The path of the checkpoint that holds what an imported file contains besides weights."""
         return self.path / "imported"
 
     @property
@@ -132,7 +132,7 @@ class RunFolder:
         if self.started:
             return
         if (self.path / sums.PENDING).exists():
-            raise CheckpointError(f"{self.path} was not started completely; start it again with hebm run")
+            raise CheckpointError(f"{self.path} was not started completely; run hebm run again with the same file")
         if not self.manifest.exists():
             missing = "has no manifest.json" if self.path.exists() else "does not exist"
             fix = "give one that `hebm run` made, such as runs/NAME"
@@ -189,13 +189,15 @@ class RunFolder:
             self._require_run()
         self._require_own()
         if self.checkpoints.exists():
-            raise CheckpointError(f"{self.path} has checkpoints but no {sums.SUMS}; put it back or use another name")
+            raise CheckpointError(
+                f"{self.path} has checkpoints but no {sums.SUMS}; restore this file, or choose another folder"
+            )
         started = {"format": FORMAT, "run_id": uuid.uuid4().hex, **manifest, "history": []}
         sums.write(self.path, {sums.CONFIG: config_text.encode(), sums.MANIFEST: json_bytes(started)})
         return started
 
     def _require_own(self) -> None:
-        """Raise `CheckpointError` if the folder has files that hebm does not write, since a run would mix with them."""
+        """Raise `CheckpointError` if the folder has files that hebm does not write: a run must not mix with them."""
         with reporting(f"read {self.path}"):
             found = sorted(path.name for path in self.path.iterdir())
         foreign = [
@@ -257,7 +259,7 @@ class RunFolder:
         sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
     def accept(self) -> list[str]:
-        """Accept the covered files in their current state, and record the changed ones in the history.
+        """Accept the files that have checksums as they are now, and record the changed ones in the history.
 
         The caller must hold the lock. Returns the names of the changed files. Raises `CheckpointError` for a file that
         is missing or does not have the expected structure.
@@ -272,7 +274,7 @@ class RunFolder:
 
 
 def _resolved(text: str) -> str:
-    """Return a resolved configuration with defaults for newer keys; unchanged if this hebm cannot read it."""
+    """Add the defaults of newer keys to a resolved configuration. A text that cannot be read is returned unchanged."""
     from hebm.config.experiment import Experiment  # imported here: it imports schemes, which import this module
     from hebm.config.writing import dumps
 
@@ -289,6 +291,6 @@ def differences_error(path: Path, changes: list[str]) -> str:
     further = "train it further with --extend (extend=True in Python), " if steps else ""
     return (
         f"{path} holds another experiment; it differs in:{listed}\n"
-        f"{further}give this run another name, restore what differs, or continue anyway with --allow-changes "
+        f"{further}give this run another name, undo these changes, or continue anyway with --allow-changes "
         "(allow_changes=True in Python)"
     )

@@ -46,7 +46,7 @@ def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
     plain = {name: _plain(tensor, seen) for name, tensor in tensors.items()}
     try:
         if "__metadata__" in plain:
-            raise ValueError("__metadata__ is reserved by the format")
+            raise ValueError("the format reserves the name __metadata__; rename this tensor")
         return safetensors.torch.save(plain, metadata)
     except (KeyError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"these tensors cannot be saved as safetensors: {error}") from error
@@ -72,7 +72,7 @@ def read(path: Path, expected: Seal) -> bytes:
     except OSError as error:
         raise not_read(error, path) from error
     if len(data) != expected["size"]:
-        raise CheckpointError(f"{path.name} has {len(data)} bytes instead of {expected['size']}")
+        raise CheckpointError(f"{path.name} is damaged: it has {len(data)} bytes, expected {expected['size']}")
     if seal(data)["sha256"] != expected["sha256"]:
         raise CheckpointError(f"{path.name} is damaged or from another checkpoint (its SHA-256 differs)")
     return data

@@ -1,4 +1,4 @@
-"""Densities that are not Gaussian, with exact draws: what a sampler must leave unchanged."""
+"""Non-Gaussian densities with exact draws. A sampler must leave these densities unchanged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SkewedTarget(LogDensity):
 
 
 def skewed_draws(rows: int) -> Tensor:
-    """Return exact draws of the density, `(rows, 2)`, always the same."""
+    """Return exact draws of `SkewedTarget`, `(rows, 2)`, the same at every call."""
     noise = Noise(0, "skewed", dtype=torch.float64)
     part = (noise.uniform(rows) >= WEIGHT).long()
     mean, std = (torch.tensor(pair, dtype=torch.float64)[part] for pair in (MEANS, STDS))
@@ -83,9 +83,9 @@ class FactorTarget(LogDensity):
         return log_cdf
 
     def draws(self) -> Tensor:
-        """Return one exact draw of each row `(B, 2)`, always the same.
+        """Return one exact draw for each row, `(B, 2)`, the same at every call.
 
-        With w ~ N(0, 1) and u ~ N(m, s² I), the density is that of u given q = w − a·u < 0.
+        Let w ~ N(0, 1), u ~ N(m, s² I) and q = w − a·u. The density of u given q < 0 is p(u).
         """
         noise = Noise(0, "factor draws", dtype=torch.float64)
         mean, std = -self.mean @ TILT, (1 + self.std.squeeze(1).square() * TILT.square().sum()).sqrt()

@@ -27,7 +27,7 @@ def test_limit_and_channels_apply_to_every_split():
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(DataError, match="'train' and 'test'"):
+    with pytest.raises(DataError, match="'train' or 'test'"):
         Given().load("valid")
 
 

@@ -186,7 +186,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_drawn(tmp_path):
     drawn = Drawn(10**15, (3, 5, 6))
     with (
         pytest.raises(
-            CheckpointError, match=r"1,000,000,000,000,000 images need .* bytes, and .* are free.*free space"
+            CheckpointError, match=r"1,000,000,000,000,000 images need .* bytes, but only .* are free.*free space"
         ),
         Resumable(image_writer(tmp_path / "x.npy", drawn), SETTINGS),
     ):

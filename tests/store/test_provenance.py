@@ -39,5 +39,5 @@ def test_images_are_read_back_as_they_were_described(images):
     "entry", [None, {}, [1], {"channels": 1, "classes": 3}, {**describe_images(ImageSpec(1, 8, 8)), "x": 1}]
 )
 def test_an_entry_of_another_shape_is_named(entry):
-    with pytest.raises(ShapeError, match=r"^images\.?\w* (must be|is missing|is not a key)"):
+    with pytest.raises(ShapeError, match=r"^images\.?\w* (must be|is missing|is an unknown key)"):
         images_of({"images": entry})

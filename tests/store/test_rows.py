@@ -162,7 +162,7 @@ def test_more_than_the_limit_is_an_error_that_states_the_need_and_leaves_nothing
     cache = RowCache(tmp_path, limit=0.5)
     with pytest.raises(ConfigError) as error:
         cache.open("posterior draws", large(1024), {"a": Maker(), "b": Maker()}, "train.posterior_draws")
-    assert "2 × 1,024 posterior draws need 2 GiB (a row: u 1,048,576 bytes)" in str(error.value)
+    assert "2 × 1,024 posterior draws need 2 GiB (one row: u 1,048,576 bytes)" in str(error.value)
     assert "run.cache_limit is 0.5 GiB, with 0 GiB stored already" in str(error.value)
     assert "or lower train.posterior_draws" in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The recipe of DVP-VAE's backbone, and of the ladder it is compared with."""
+"""The recipe of DVP-VAE's backbone, and of the ladder VAE that it is compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NONE = "none"
 
 @recipe
 class DVP(BackboneRecipe):
-    """A ladder VAE whose layers all see a pseudo-input c, drawn before them: DVP-VAE (arXiv 2412.01373).
+    """DVP-VAE, a ladder VAE that first draws a pseudo-input c, which every layer sees (arXiv 2412.01373).
 
         p(x, z, c) = p(c) Π_l p(z_l | z_<l, c) p(x|z)
         q(z, c | x) = r(c|x) Π_l q(z_l | z_<l, c, x)
@@ -27,8 +27,8 @@ class DVP(BackboneRecipe):
     "dvp"). With `pseudo_input = "none"` the backbone is a plain ladder VAE without c, which works with any prior.
     `benchmarks/dvp` has one file for each published configuration.
 
-    The paper and the published code differ in two places, where hebm follows the code. r(c|x) is N(f(x), σ² I) in the
-    paper and has one learned variance per coefficient in the code. For p(x|z), the paper averages the latents, and the
+    hebm follows the published code in the two places where it differs from the paper. In the paper, r(c|x) is
+    N(f(x), σ² I); the code learns one variance per coefficient. For p(x|z), the paper averages the latents; the
     code divides their sum by √L.
 
     Example:
@@ -76,11 +76,14 @@ class DVP(BackboneRecipe):
     mixtures: int = option(10, doc="components of the logistic mixture", low=1, high=1000)
 
     def __attrs_post_init__(self) -> None:
-        """Raise `ConfigError` for bounds in the wrong order and a deviation of 0."""
+        """Raise `ConfigError` for bounds in the wrong order, or a standard deviation that is not positive."""
         if self.log_var_bounds[0] >= self.log_var_bounds[1]:
-            raise ConfigError(f"backbone.log_var_bounds = {list(self.log_var_bounds)}: give the lower one first")
+            raise ConfigError(f"backbone.log_var_bounds = {list(self.log_var_bounds)}: give the lower bound first")
         if self.input_levels is not None and self.input_levels[1] <= 0:
-            raise ConfigError(f"backbone.input_levels = {list(self.input_levels)}: the deviation must be above 0")
+            raise ConfigError(
+                f"backbone.input_levels = {list(self.input_levels)}: the second number, the standard deviation, "
+                "must be above 0"
+            )
 
     def build(self, images: ImageSpec) -> DVPBackbone:
         """Build the backbone. Raises `ConfigError` if scales, pseudo-input or likelihood do not fit the images."""
@@ -117,7 +120,7 @@ class DVP(BackboneRecipe):
         if self.context_size > min(images.height, images.width):
             raise ConfigError(
                 f"backbone.context_size = {self.context_size}: images of {images.height}x{images.width} pixels have "
-                "fewer frequencies per side; give a smaller one"
+                f"fewer frequencies per side; give at most {min(images.height, images.width)}"
             )
         return PSEUDO_INPUTS[self.pseudo_input](images, self.context_size, self.context_log_var)
 

@@ -108,7 +108,7 @@ class KID(OfInception):
             return
         more = " or use more images (evaluate.samples)" if fewest == samples else ""
         raise ConfigError(
-            f"evaluate.metrics: kid takes subsets of {self.subset_size} images, and there are only {fewest}; "
+            f"evaluate.metrics: kid takes subsets of {self.subset_size} images, but there are only {fewest}; "
             f'use {{ type = "kid", subset_size = {fewest} }}{more}'
         )
 

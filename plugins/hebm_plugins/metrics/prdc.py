@@ -80,8 +80,8 @@ class PRDC(MetricRecipe):
         key, k = max(("k", self.k), ("k_precision", self.k_precision), key=lambda each: each[1])
         if n <= k:
             raise ConfigError(
-                f"evaluate.metrics: prdc looks for {key} = {k} neighbours of each image among the others, and there "
-                f'are {n} images; use more images (evaluate.samples) or {{type = "prdc", {key} = {max(1, n - 1)}}}'
+                f"evaluate.metrics: prdc finds {key} = {k} neighbours of each image, which needs more than {k} images; "
+                f'there are {n}: use more images (evaluate.samples) or {{type = "prdc", {key} = {max(1, n - 1)}}}'
             )
 
     def image_counts(self, plan: EvaluationPlan) -> dict[str, int]:

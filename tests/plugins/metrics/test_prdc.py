@@ -110,7 +110,7 @@ def test_as_many_draws_are_used_as_the_split_has_images(tmp_path):
 
 def test_fewer_images_than_neighbours_are_refused_before_training(tmp_path):
     PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=6)))
-    with pytest.raises(ConfigError, match=r"k = 5 neighbours .* there are 5 images; use more images"):
+    with pytest.raises(ConfigError, match=r"k = 5 neighbours .* there are 5: use more images"):
         PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=5)))
     with pytest.raises(ConfigError, match="k_precision = 400"):
         PRDC(k_precision=400).check(plan_of(tiny_evaluation(tmp_path)))
