@@ -34,7 +34,7 @@ class LMDBImages:
             self.keys = [bytes(key) for key in itertools.islice(keys, limit)]
 
     def __call__(self, i: int) -> Tensor:
-        """Decode value i."""
+        """Decode the image in value i of the database."""
         with _open(self.folder) as database, database.begin() as transaction:
             data = bytes(transaction.get(self.keys[i]))
         return self.decoder(data, f"{self.folder}, key {self.keys[i].decode('ascii', 'replace')}")

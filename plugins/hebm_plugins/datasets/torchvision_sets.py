@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.config.recipes import option, recipe
 from hebm.data.dataset_recipe import ImageData
@@ -39,8 +40,8 @@ _SCENES = (*_SCENES, "living_room", "restaurant", "tower")
 class MNIST(Downloadable):
     """60,000 + 10,000 handwritten digits, grey 28×28."""
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.MNIST`."""
         from torchvision.datasets import MNIST as Set
 
         return Set(self.root, train=split == "train", download=download)
@@ -55,8 +56,8 @@ class MNIST(Downloadable):
 class FashionMNIST(Downloadable):
     """60,000 + 10,000 articles of clothing, grey 28×28."""
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.FashionMNIST`."""
         from torchvision.datasets import FashionMNIST as Set
 
         return Set(self.root, train=split == "train", download=download)
@@ -74,8 +75,8 @@ class CIFAR10(Downloadable):
     The published files are pickles. torchvision opens them only if their checksums match the published ones.
     """
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.CIFAR10`."""
         from torchvision.datasets import CIFAR10 as Set
 
         return Set(self.root, train=split == "train", download=download)
@@ -93,8 +94,8 @@ class SVHN(Downloadable):
 
     extra: bool = option(False, doc="add the 531,131 easier images of the extra split to the training images")
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.SVHN`."""
         from torchvision.datasets import SVHN as Set
 
         return Set(self.root, split=split, download=download)
@@ -133,8 +134,8 @@ class Omniglot(Downloadable):
         """Read dark strokes on white paper, as the published files have them; a user's own files are read alike."""
         return StrokesDecoder(Decoder(channels=1, size=self.size))
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.Omniglot`."""
         from torchvision.datasets import Omniglot as Set
 
         return Set(self.root, background=split == "train", download=download)
@@ -179,8 +180,8 @@ class CelebADecoder:
     names: Sequence[str]
     decoder: ImageDecoder
 
+    @override
     def __call__(self, i: int) -> Tensor:
-        """Decode file i."""
         path = self.folder / self.names[i]
         try:
             return self.decoder(path.read_bytes(), str(path))
@@ -215,8 +216,8 @@ class CelebA(Downloadable):
         """Cut the face as the options say."""
         return FaceDecoder(self.size, self.crop)
 
+    @override
     def open(self, split: str, download: bool) -> Any:
-        """Open `torchvision.datasets.CelebA`."""
         from torchvision.datasets import CelebA as Set
 
         return Set(self.root, split=split, download=download)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hebm.data.images import Images
 from hebm.interfaces import ImageSpec
@@ -93,8 +94,8 @@ class DCT(PseudoInput):
         return 2 * idct2(self.scale * c, self.height, self.width).clamp(0, 1) - 1
 
     @torch.no_grad()
+    @override
     def fit(self, images: Images, most: int | None) -> None:
-        """Set the scale."""
         count = len(images) if most is None else min(most, len(images))
         greatest = torch.zeros(self.shape, device=self.scale.device)
         for start in range(0, count, _ROWS):

@@ -37,8 +37,8 @@ class ContextEnergy(EnergyFn):
         """Return log tilts `(B, K)` of one energy."""
         return self.energy.of_layer(self._joined(latents), layer, t)
 
+    @override
     def folded(self, t: Tensor | None = None) -> EnergyFn:
-        """Fold the other energy."""
         return ContextEnergy(self.energy.folded(t), self.layout)
 
     def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor | None:

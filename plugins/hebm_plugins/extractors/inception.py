@@ -12,6 +12,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     URL_INCEPTION_V3,
     FeatureExtractorInceptionV3,
 )
+from typing_extensions import override
 
 from hebm.config.recipes import option, recipe
 from hebm_plugins.extractors.downloaded import DownloadedExtractor, PublishedNetwork, StandardWeights
@@ -33,8 +34,8 @@ class InceptionExtractor(PublishedNetwork):
     widths: Mapping[str, int] = {"features": 2048, "logits": 1008}
     standard: ClassVar[StandardWeights] = STANDARD
 
+    @override
     def network(self, weights: io.BytesIO) -> nn.Module:
-        """Make torch-fidelity's network."""
         net: nn.Module = FeatureExtractorInceptionV3("inception-v3-compat", list(_LAYERS.values()), weights)
         return net
 

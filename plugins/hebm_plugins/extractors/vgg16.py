@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+from typing_extensions import override
 
 from hebm.config.recipes import recipe
 from hebm_plugins.extractors.downloaded import DownloadedExtractor, PublishedNetwork, StandardWeights
@@ -34,8 +35,8 @@ class VGG16Extractor(PublishedNetwork):
     widths: Mapping[str, int] = {"features": WIDTH}
     standard: ClassVar[StandardWeights] = STANDARD
 
+    @override
     def network(self, weights: io.BytesIO) -> nn.Module:
-        """Make torch-fidelity's network."""
         net: nn.Module = FeatureExtractorVGG16("vgg16", ["fc2_relu"], weights)
         return net
 
