@@ -180,8 +180,8 @@ class CelebADecoder:
     names: Sequence[str]
     decoder: ImageDecoder
 
-    @override
     def __call__(self, i: int) -> Tensor:
+        """Decode the image in file i."""
         path = self.folder / self.names[i]
         try:
             return self.decoder(path.read_bytes(), str(path))
