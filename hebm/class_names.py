@@ -17,7 +17,11 @@ def class_names() -> tuple[str, ...]:
 
 
 def near_class_name(name: str, others: Sequence[str]) -> str:
-    """Return `"; did you mean 'Name'?"` for a class with this registered name or a similar class name, or ""."""
+    """Return `"; did you mean 'Name'?"`, or "" if there is no similar name.
+
+    A registered name such as `two-layer` suggests its class. Any other name suggests the most similar one among
+    `others` and the class names.
+    """
     registered = name.lower().replace("_", "-")
     found = [cls for cls, claims in _claims().items() if any(registered == own for _, own in claims)]
     return f"; did you mean {found[0]!r}?" if found else did_you_mean(name, (*others, *class_names()))
@@ -31,12 +35,14 @@ def by_class_name(name: str) -> Any:
     claims = _claims().get(name, [])
     if len(claims) > 1:
         where = " and ".join(f"{group} {registered!r}" for group, registered in claims)
-        raise PluginError(f"{name!r} is ambiguous: it is {where}; use hebm.registry.find(group, name)")
+        raise PluginError(
+            f"hebm.{name} is ambiguous: {where} have this class name; use hebm.registry.find(group, name)"
+        )
     return find(*claims[0]) if claims else None
 
 
 def _claims() -> dict[str, list[tuple[str, str]]]:
-    """Return the group and registered name of the components by class name."""
+    """Map each class name to the (group, registered name) of its components. Commands have no class name."""
     found: dict[str, list[tuple[str, str]]] = {}
     for group in GROUPS:
         for registered, origins in declared(group).items() if group != COMMANDS else ():

@@ -16,7 +16,7 @@ from hebm import registry
 
 @attrs.frozen
 class Default:
-    """A component given by name; a call finds it and makes its recipe.
+    """A component given by group and name. Calling it returns the component's recipe.
 
     Arguments:
         group: the group in the registry.

@@ -121,7 +121,7 @@ def _write_copy(path: Path, source: str) -> None:
     text = found.read_text(encoding="utf-8")
     if is_sweep(tomllib.loads(text)):
         raise ConfigError(
-            f"--from {source}: is a sweep file, which needs the base file next to it; run it by `hebm sweep {source}`"
+            f"--from {source}: is a sweep file, which needs the base file next to it; run it with `hebm sweep {source}`"
         )
     _write({path: text})
 

@@ -90,7 +90,9 @@ def command(
 def _require_one_way(slurm: bool, jobs: int | None, dry_run: bool, table: bool) -> None:
     """Raise `ConfigError` for options that exclude each other."""
     if slurm and jobs is not None:
-        raise ConfigError("--jobs applies to runs on this machine; on a cluster, SLURM decides how many run at a time")
+        raise ConfigError(
+            "--jobs cannot be combined with --slurm: SLURM decides how many runs go on at a time; leave one out"
+        )
     if table and (slurm or dry_run):
         raise ConfigError(f"--table runs nothing; leave out {'--slurm' if slurm else '--dry-run'}")
 

@@ -103,7 +103,7 @@ def _path(key: str, source: str) -> tuple[str, ...]:
         ((name, table),) = table.items()
         path.append(name)
     if table != 0 or "\n" in key:
-        raise ConfigError(f"{source}: {key!r} is not one key")
+        raise ConfigError(f"{source}: {key!r} is not one key; set one key at a time")
     return tuple(path)
 
 
@@ -113,9 +113,9 @@ def _value(value: str, source: str) -> Any:
     except (ValueError, RecursionError) as error:
         if _QUOTING.isdisjoint(value):
             return value
-        raise ConfigError(f"{source}: {value!r} is not a TOML value ({error})") from None
+        raise ConfigError(f"{source}: {value!r} is not a TOML value ({error}); check its quotes and brackets") from None
     if list(table) != ["value"]:
-        raise ConfigError(f"{source}: more than one value")
+        raise ConfigError(f"{source}: has more than one value; set one key at a time")
     return table["value"]
 
 

@@ -99,7 +99,9 @@ class _Header(NamedTuple):
         if self.dtype.hasobject:
             raise ValueError("it holds Python objects")
         if self.nbytes > held:
-            raise ValueError(f"it claims {self.nbytes:,} bytes of shape {self.shape}, but holds {max(0, held):,}")
+            raise ValueError(
+                f"its header claims {self.nbytes:,} bytes for shape {self.shape}, but it holds {max(0, held):,}"
+            )
 
     @property
     def order(self) -> Literal["C", "F"]:

@@ -39,7 +39,9 @@ def mixing(chains: Tensor) -> Mixing:
     Raises `DataError` for fewer than 8 steps.
     """
     if chains.ndim != 2 or not len(chains) or chains.shape[1] < FEWEST:
-        raise DataError(f"mixing needs chains (M, N) of at least {FEWEST} steps, got shape {tuple(chains.shape)}")
+        raise DataError(
+            f"mixing needs chains (M, N) with M ≥ 1 and N ≥ {FEWEST} steps; got shape {tuple(chains.shape)}"
+        )
     halves = _halves(chains.double())
     within = halves.var(1).mean()
     pooled = _pooled(halves, within)

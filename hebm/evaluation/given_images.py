@@ -51,7 +51,7 @@ class NoModel:
         """Raise `NeedsModelError` for an attribute that only a model has."""
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NeedsModelError(f"this needs a trained model (its {name}), and there are only images")
+        raise NeedsModelError(f"this needs a trained model (its {name}), but only images were given")
 
 
 class GivenImages(Evaluation):

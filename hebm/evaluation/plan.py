@@ -53,14 +53,14 @@ class EvaluationPlan:
     def backbone(self) -> Backbone:
         """The backbone. Raises `NeedsModelError` if only images were given."""
         if self._backbone is None:
-            raise NeedsModelError("needs a trained model (its backbone), and there are only images")
+            raise NeedsModelError("needs a trained model (its backbone), but only images were given")
         return self._backbone
 
     @property
     def prior(self) -> PriorLearner:
         """The prior. Raises `NeedsModelError` if only images were given."""
         if self._prior is None:
-            raise NeedsModelError("needs a trained model (its prior), and there are only images")
+            raise NeedsModelError("needs a trained model (its prior), but only images were given")
         return self._prior
 
     @property
@@ -73,7 +73,7 @@ class EvaluationPlan:
         lacking = [kind for kind in kinds if kind not in (DATA, *self.kinds)]
         if lacking:
             raise NeedsModelError(
-                f"needs a trained model (its images of kind {' and '.join(lacking)}), and there are only images"
+                f"needs a trained model (its images of kind {' and '.join(lacking)}), but only images were given"
             )
 
     @property

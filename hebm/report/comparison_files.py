@@ -1,4 +1,4 @@
-"""Write a comparison as a page, picture, text, table, data or folder of rows, by the ending of the path."""
+"""Write a comparison of runs in the format of the path's ending, such as `.html`, `.csv` or `.tex`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_page(runs: Sequence[Run], baseline: str | None = None) -> str:
 def write_comparison(runs: Sequence[Run], path: Path, baseline: str | None = None) -> None:
     """Write a comparison in the format of the path's ending. `.measurements` is a folder with one file per variant.
 
-    Raises `ConfigError` for another ending or baseline, and for rows whose runs were measured differently.
+    Raises `ConfigError` for an unknown ending or baseline, and for rows whose runs were measured differently.
     """
     if path.suffix == ENDING:
         write_rows(runs, path)

@@ -1,4 +1,4 @@
-"""Draw training curves from `metrics.jsonl`, with one panel per group of metrics of each phase."""
+"""Draw training curves from `metrics.jsonl`: for each phase, one panel per group of related metrics."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _of_layers(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]]) -
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of metrics that are numbers, with the loss first. null stands for a non-finite value."""
+    """Return the names of numeric metrics, loss first. A null counts as a number that is not finite."""
     found = dict.fromkeys(key for record in records for key, value in record.items() if _is_figure(key, value))
     return sorted(found, key=lambda key: key != "loss")
 
@@ -116,7 +116,7 @@ def _label(key: str, keys: Sequence[str]) -> str:
 
 
 def thinned(steps: Sequence[int], values: Numbers) -> tuple[list[int], Numbers]:
-    """Thin to at most `_MOST_POINTS` points: means over spans of equal length, each placed at its last step."""
+    """Return at most `_MOST_POINTS` points: means over equal spans of records, each at the last step of its span."""
     size = -(-len(steps) // _MOST_POINTS)
     starts = range(0, len(steps), size)
     return [steps[min(s + size, len(steps)) - 1] for s in starts], [_mean(values[s : s + size]) for s in starts]

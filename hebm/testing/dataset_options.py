@@ -1,4 +1,4 @@
-"""What the options of a data set, its files and its decoder promise. Every check is called with a recipe."""
+"""Checks of a data set: its options, decoder, worker processes and files. Each check takes a recipe."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from hebm.errors import DataError, HebmError
 from hebm.testing.promises import expect_equal, expect_shape, promise
 
 MOST_BYTES = 2**26
-"""Larger folders are not copied."""
+"""Checks that copy files are skipped if the files are larger than this."""
 MOVED = 7.0 * 24 * 3600
-"""By how many seconds the times of copied files are put back."""
+"""Age added to the timestamps of copied files, in seconds."""
 
 
 def _first(images: Images, most: int = 8) -> torch.Tensor:
@@ -37,7 +37,7 @@ def _first(images: Images, most: int = 8) -> torch.Tensor:
 
 
 def _with(recipe: DatasetRecipe, **fields: Any) -> Any:
-    """Return the recipe with other fields."""
+    """Return a copy of the recipe with some fields changed."""
     return attrs.evolve(recipe, **fields)  # type: ignore[misc]
 
 
@@ -45,7 +45,7 @@ def _with(recipe: DatasetRecipe, **fields: Any) -> Any:
 
 
 def check_batches(recipe: DatasetRecipe) -> None:
-    """A training batch has `batch_size` >= 1 images; `flip` mirrors some of them, and `read` mirrors none."""
+    """A training batch has `batch_size` >= 1 images. `flip` may mirror images of a batch, but not of `read`."""
     promise(recipe.batch_size >= 1, "batch_size >= 1", str(recipe.batch_size), "option(…, low=1)")
     if not {"flip", "workers"} <= {field.name for field in fields_of(type(recipe))}:
         return  # the registry refuses such a recipe
@@ -56,13 +56,15 @@ def check_batches(recipe: DatasetRecipe) -> None:
     mirrored = plain.x.flip(3)
     same, turned = ((flipped.x == x).flatten(1).all(1) for x in (plain.x, mirrored))
     fix = "do not mirror images in read(): batches do"
-    promise(bool((same | turned).all()), "flip leaves an image or mirrors it", "other images", fix)
+    promise(
+        bool((same | turned).all()), "`flip` keeps or mirrors each image of a batch", "it changes images otherwise", fix
+    )
     x, y = (_with(recipe, flip=flip).load("train").read(_first(images)) for flip in (False, True))
     expect_equal("`read` gives the same images with flip = true", y, x, fix)
 
 
 def check_limit(recipe: DatasetRecipe) -> None:
-    """`limit = n` keeps the first n images of each split with their labels. Passes where there is no such key."""
+    """`limit = n` keeps the first n images of each split with their labels. Skips recipes without this key."""
     if not isinstance(recipe, ImageData):
         return
     fix = "leave `limit` to ImageData.load, and return all images from source()"
@@ -70,31 +72,40 @@ def check_limit(recipe: DatasetRecipe) -> None:
         whole = _with(recipe, limit=None).load(split)
         n = max(1, min(3, len(whole) - 1))
         few = _with(recipe, limit=n).load(split)
-        promise(len(few) == min(n, len(whole)), f"{n} images of {split}", str(len(few)), fix)
+        promise(len(few) == min(n, len(whole)), f"limit = {n} keeps {n} images of {split}", str(len(few)), fix)
         expect_equal("the first images", few.read(torch.arange(n)), whole.read(torch.arange(n)), fix)
         if whole.labels is not None and few.labels is not None:
             expect_equal("the labels of the first images", few.labels, whole.labels[:n], fix)
         other = len(whole) == n or few.fingerprint() != whole.fingerprint()
-        promise(other, "another fingerprint with fewer images", "the same one", "digest() what makes the split")
+        fix = "include in the fingerprint, by self.digest(…), which images the split contains"
+        promise(other, "the fingerprint depends on `limit`", "the same fingerprint for fewer images", fix)
 
 
 def check_channels(recipe: DatasetRecipe) -> None:
-    """`channels = 1` gives grey images, 3 colour ones of the same size. Passes where there is no such key."""
+    """`channels = 1` gives grey images, and 3 colour images of the same size. Skips recipes without this key."""
     if not isinstance(recipe, ImageData):
         return
     shape = recipe.load("train").shape
     for channels in (1, 3):
         images = _with(recipe, channels=channels).load("train")
         wanted = (channels, *shape[1:])
-        promise(tuple(images.shape) == wanted, f"shape {wanted}", str(tuple(images.shape)), "keep ImageData.load")
+        seen = str(tuple(images.shape))
+        promise(tuple(images.shape) == wanted, f"shape {wanted}", seen, "do not override ImageData.load")
         x = images.read(_first(images))
-        expect_shape(f"images with channels = {channels}", x, (len(x), *wanted), "convert in ImageData.load")
+        expect_shape(
+            f"images with channels = {channels}", x, (len(x), *wanted), "leave the conversion to ImageData.load"
+        )
         inside = bool(((x >= -1) & (x <= 1)).all())
-        promise(inside, "values in [-1, 1]", f"{float(x.min()):g} to {float(x.max()):g}", "convert the pixels, not x")
+        promise(
+            inside,
+            "values in [-1, 1]",
+            f"{float(x.min()):g} to {float(x.max()):g}",
+            "convert channels before pixels are scaled to x",
+        )
 
 
 def check_without(recipe: DatasetRecipe) -> None:
-    """`without` leaves a class out of training and keeps it in the test split. Passes for images without classes."""
+    """`without` removes a class from the training split alone. Skips images without classes."""
     whole = {split: recipe.load(split) for split in ("train", "test")}
     labels = whole["train"].labels
     if not isinstance(recipe, ImageData) or labels is None or not whole["train"].classes or recipe.without:
@@ -105,16 +116,27 @@ def check_without(recipe: DatasetRecipe) -> None:
     name, fix = whole["train"].classes[left_out], "leave `without` to ImageData.load"
     found = {split: _with(recipe, without=(name,)).load(split) for split in ("train", "test")}
     seen = found["train"].labels
-    promise(seen is not None and not bool((seen == left_out).any()), f"no {name!r} in training", "it is there", fix)
-    promise(found["train"].classes == whole["train"].classes, "the same names of classes", "others", fix)
-    promise(len(found["test"]) == len(whole["test"]), "the same test split", f"{len(found['test'])} images", fix)
+    promise(
+        seen is not None and not bool((seen == left_out).any()), f"no {name!r} in training", "it is still there", fix
+    )
+    promise(
+        found["train"].classes == whole["train"].classes,
+        "`without` keeps the class names",
+        str(found["train"].classes),
+        fix,
+    )
+    kept, n = len(found["test"]), len(whole["test"])
+    promise(kept == n, "`without` keeps the test split", f"{kept} of {n} images", fix)
 
 
 # ---------------------------------------------------------------- the decoder
 
 
 def check_decoder(recipe: DatasetRecipe) -> None:
-    """`decoder(shape)` makes uint8 pixels of that shape from grey and colour pictures, and names a damaged one."""
+    """`decoder(shape)` turns grey and colour pictures into uint8 pixels of this shape.
+
+    For a damaged picture it raises a `DataError` with the file's name.
+    """
     shape = recipe.load("train").shape
     _, height, width = shape
     sizes = [(width, height)] if width != height else [(width, height), (2 * width + 3, 2 * height + 1)]
@@ -122,13 +144,17 @@ def check_decoder(recipe: DatasetRecipe) -> None:
     for mode in ("L", "RGB"):
         for width, height in sizes:
             pixels = decode(_picture(mode, width, height), f"{mode}.png")
-            fix = "pass channels and size of the shape to hebm.data.decode.Decoder"
+            fix = "pass the number of channels and the size to hebm.data.decode.Decoder"
             expect_shape(f"a picture of mode {mode}, {width}×{height}", pixels, shape, fix)
-            promise(pixels.dtype == torch.uint8, "uint8 pixels", str(pixels.dtype), "leave the range to the images")
+            promise(
+                pixels.dtype == torch.uint8, "uint8 pixels", str(pixels.dtype), "do not scale pixels in the decoder"
+            )
     try:
         decode(b"no picture", "broken.png")
     except DataError as error:
-        promise("broken.png" in str(error), "a DataError with the name", str(error), "name the file in the message")
+        promise(
+            "broken.png" in str(error), "a DataError that names the file", str(error), "name the file in the message"
+        )
         return
     except Exception as error:
         seen = f"{type(error).__name__}: {error}"
@@ -138,7 +164,7 @@ def check_decoder(recipe: DatasetRecipe) -> None:
 
 
 def _picture(mode: str, width: int, height: int) -> bytes:
-    """Return a PNG of a pattern."""
+    """Return a PNG file with a pattern."""
     shape = (height, width) if mode == "L" else (height, width, 3)
     pixels = (np.arange(np.prod(shape)) % 251).astype(np.uint8).reshape(shape)
     buffer = io.BytesIO()
@@ -150,9 +176,9 @@ def _picture(mode: str, width: int, height: int) -> bytes:
 
 
 def check_workers(recipe: DatasetRecipe) -> None:
-    """A split travels to background processes: pickled and read there, its images are the same."""
+    """A split can be pickled for background processes, and its copy reads the same images."""
     images = recipe.load("train")
-    fix = "keep no lambda, open file or lock in the images; a class with __call__ instead of a closure"
+    fix = "keep no lambda, open file or lock in the images; replace a closure by a class with __call__"
     try:
         twin: Any = pickle.loads(pickle.dumps(images))
     except Exception as error:
@@ -161,16 +187,16 @@ def check_workers(recipe: DatasetRecipe) -> None:
 
 
 def check_other_process(recipe: DatasetRecipe) -> None:
-    """Another process finds the same fingerprints."""
+    """Fingerprints are the same in another process."""
     own = _fingerprints(recipe)
-    fix = "no hash(), id(), set order, time or process number in fingerprint(); self.digest(…) of bytes"
+    fix = "use self.digest(…) of bytes in fingerprint(); no hash(), id(), set order, time or process id"
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            # as bytes: a pool would move the recipe's tensors to shared memory, away from arrays that view them
+            # pickled here, since a pool would move the recipe's tensors to shared memory, away from arrays that view them
             other = pool.submit(_fingerprints_of, pickle.dumps(recipe)).result()
         except Exception as error:
             promise(False, "a recipe that another process can load", f"{type(error).__name__}: {error}", fix)
-    promise(own == other, "the same fingerprints in another process", "other ones", fix)
+    promise(own == other, "the same fingerprints in another process", "different ones", fix)
 
 
 def _fingerprints_of(pickled: bytes) -> tuple[str, ...]:
@@ -185,7 +211,7 @@ def _fingerprints(recipe: DatasetRecipe) -> tuple[str, ...]:
 
 
 def _places(recipe: DatasetRecipe) -> dict[str, Path]:
-    """Return the files and folders that the recipe's keys name, by key."""
+    """Return the paths of files and folders in the recipe, by key."""
     found = {}
     for field in fields_of(type(recipe)):
         path, value = field.metadata.get("path", False), getattr(recipe, field.name)
@@ -196,7 +222,7 @@ def _places(recipe: DatasetRecipe) -> dict[str, Path]:
 
 @contextmanager
 def _copied(recipe: DatasetRecipe) -> Iterator[Any]:
-    """Yield the same recipe on copies of its files, in another folder and with other times; None without files."""
+    """Yield the recipe on copies of its files, in another folder and with older timestamps; None without files."""
     places = {name: path for name, path in _places(recipe).items() if path.exists() and path.is_absolute()}
     if not places or sum(map(_size, places.values())) > MOST_BYTES:
         yield None
@@ -218,16 +244,16 @@ def _size(path: Path) -> int:
 
 
 def check_moved_files(recipe: DatasetRecipe) -> None:
-    """Fingerprints are the same for copies of the files elsewhere. Passes where no key names a file that exists."""
+    """Copies of the files in another folder have the same fingerprints. Skips recipes without a path that exists."""
     with _copied(recipe) as moved:
         if moved is not None:
             same = _fingerprints(moved) == _fingerprints(recipe)
-            fix = "digest contents and names relative to the root, neither times nor absolute paths"
-            promise(same, "the same fingerprints after the files were copied", "other ones", fix)
+            fix = "digest contents and paths relative to the root, not timestamps or absolute paths"
+            promise(same, "the same fingerprints after the files were copied", "different ones", fix)
 
 
 def check_changed_files(recipe: DatasetRecipe) -> None:
-    """A fingerprint is another one when the images are. Passes where no key names a file that exists."""
+    """A fingerprint changes with the images. Skips recipes without a path that exists."""
     with _copied(recipe) as moved:
         if moved is None:
             return
@@ -235,8 +261,8 @@ def check_changed_files(recipe: DatasetRecipe) -> None:
         changed = [_invert(path) for name in _places(moved) for path in _files(Path(getattr(moved, name)))]
         if any(changed):
             same = [split for split in before if moved.load(split).fingerprint() == before[split]]
-            fix = "digest the pixels: self.sample_digest(), or all of them"
-            promise(not same, "another fingerprint for other pixels", f"the same of {', '.join(same)}", fix)
+            fix = "include pixels in the fingerprint: self.sample_digest(), or a hash of all"
+            promise(not same, "another fingerprint for other pixels", f"the same fingerprint of {', '.join(same)}", fix)
 
 
 def _files(path: Path) -> list[Path]:
@@ -244,7 +270,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _invert(path: Path) -> bool:
-    """Invert the picture or the array of bytes in a file; return whether it is one."""
+    """Invert the pixels of a picture or of a uint8 array. Returns False for any other file, which stays as it is."""
     if path.suffix == ".npy":
         values = np.load(path, allow_pickle=False)
         if values.dtype == np.uint8:
@@ -261,12 +287,12 @@ def _invert(path: Path) -> bool:
 
 
 def check_missing_files(recipe: DatasetRecipe) -> None:
-    """A file or folder that does not exist is a `DataError` that names it. Passes where no key names a place."""
+    """Loading raises a `DataError` with the path of a missing file or folder. Skips recipes without a path."""
     for name in _places(recipe):
         with tempfile.TemporaryDirectory() as folder:
             nowhere = str(Path(folder) / "no-such-place")
             absent = _with(recipe, **{name: nowhere})
-            fix = f"raise DataError with the path, and with the key data.{name}"
+            fix = f"raise a DataError with the path and the key, data.{name}"
             try:
                 for split in ("train", "test"):
                     absent.load(split)

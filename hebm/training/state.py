@@ -70,7 +70,10 @@ class GroupState:
         for key, value in tensors_of(files, f"optimizer-{self.name}").items():
             name, _, moment = key.rpartition("/")
             if name not in parameters:
-                raise CheckpointError(f"the checkpoint's optimiser has {name!r}, which {self.name} does not train")
+                raise CheckpointError(
+                    f"the checkpoint's optimiser has {name!r}, which {self.name} does not train. It was made by "
+                    "another configuration: compare the run's config.toml with this one"
+                )
             device = "cpu" if moment == "step" else parameters[name].device
             self.optimizer.state[parameters[name]][moment] = value.to(device)
         if self.average is not None:

@@ -195,7 +195,7 @@ def test_the_table_of_a_sweep_that_is_not_over_says_which_runs_are_missing_and_w
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--slurm", "--jobs", "2"], "--jobs applies to runs on this machine"),
+        (["--slurm", "--jobs", "2"], "--jobs cannot be combined with --slurm"),
         (["--slurm", "--table"], "--table runs nothing; leave out --slurm"),
     ],
 )

@@ -40,7 +40,7 @@ def lying(path, shape):
 
 def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     path = lying(tmp_path / "a.npy", (10**12, 8, 8))
-    with pytest.raises(DataError, match=r"claims 64,000,000,000,000 bytes of shape .*, but holds 100"):
+    with pytest.raises(DataError, match=r"claims 64,000,000,000,000 bytes for shape .*, but it holds 100"):
         mapped_array(path)
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(tmp_path / "b.npz", "w", compression) as archive:

@@ -126,13 +126,15 @@ def _opened(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, 
     if not zipfile.is_zipfile(path):
         array = mapped_array(path)
         if key is not None:
-            fix = "data.path must be an .npz; name it in data.train instead"
-            raise DataError(f"{path}: is an .npy with one array, {fix}")
+            fix = "name this file in data.train instead of data.path"
+            raise DataError(f"{path}: is an .npy, but data.path must be an .npz; {fix}")
         return array, str(path)
     names = names_in(path)
     keys = ", ".join(names)
     if key is None and len(names) != 1:
-        raise DataError(f"{path}: holds {len(names)} arrays ({keys}); set data.path to it and data.train to a key")
+        raise DataError(
+            f"{path}: holds {len(names)} arrays ({keys}); set data.path to this file and data.train to a key"
+        )
     if key is not None and key not in names:
         raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
     name = names[0] if key is None else key
@@ -145,7 +147,7 @@ def _stored_names(path: Path, count: int) -> tuple[str, ...]:
         return ()
     array, where = _opened(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
-        needed = f"the names of the labels' {count} columns, strings of shape ({count},)"
+        needed = f"an array of {count} strings, one name per column of the labels"
         raise DataError(f"{where}: must be {needed}; got {array.dtype} of shape {array.shape}")
     return tuple(map(str, array.tolist()))
 

@@ -130,7 +130,7 @@ def _place(part: Part, name: str, root: Path) -> tuple[str | None, str]:
     outside = (root if root.is_dir() else root.parent) / name
     if not outside.is_file():
         fix = "set data.labels to the name of a CSV next to the images, or to its absolute path"
-        inside = "" if Path(name).is_absolute() else f", nor in {part.files.path}"
+        inside = "" if Path(name).is_absolute() else f", and none of this name in {part.files.path}"
         raise DataError(f"{outside}: no such file{inside}; {fix}")
     return None, str(outside)
 

@@ -126,8 +126,8 @@ def _require_repeatable(items: Items) -> None:
     changed = items.changed()
     if changed is not None:
         raise DataError(
-            f"{items.name}[{changed}]: is another image when it is read again; pass the data set without random "
-            "transforms (flip=True mirrors training images)"
+            f"{items.name}[{changed}]: changes when it is read again; pass the data set without random transforms "
+            "(flip=True mirrors training images)"
         )
 
 
@@ -195,7 +195,7 @@ def _labels(labels: Sequence[Any], name: str) -> Tensor | None:
     found = [_label(label, f"{name}[{i}]") for i, label in enumerate(labels)]
     odd = next((i for i, label in enumerate(found) if label.shape != found[0].shape), None)
     if odd is not None:
-        shapes = f"{tuple(found[odd].shape)}, the first label {tuple(found[0].shape)}"
+        shapes = f"{tuple(found[odd].shape)}, the first label has {tuple(found[0].shape)}"
         raise DataError(f"{name}[{odd}]: its label has shape {shapes}; give all items the same attributes")
     return to_labels(np.stack(found), f"labels of {name}")
 

@@ -88,8 +88,8 @@ class HVAEBackbone(InferringBackbone):
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Draw z ~ q(z|x), with log q and KL per layer `(B, L)`, top first.
 
-        The KL is analytic for every layer of a shared path, and for the top layer of a bottom-up chain. There q(z_i|·)
-        is independent of z_{i+1} given its inputs. Elsewhere it is the estimate log q(z_i|·) − log p(z_i|z_{i+1}).
+        The KL is analytic where z_{i+1} is not drawn from z_i: for every layer of a shared path, and for the top layer
+        of a bottom-up chain. Elsewhere it is the one-sample estimate log q(z_i|·) − log p(z_i|z_{i+1}).
         """
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)

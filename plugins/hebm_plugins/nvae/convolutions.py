@@ -2,7 +2,7 @@
 
     W_eff[o] = exp(g[o]) · W[o] / (‖W[o]‖ + 1e-5),    g = log_weight_norm,
 
-with the norm over input channels and both spatial axes, in training and in evaluation.
+where the norm is over input channels and both spatial axes. W_eff is the same in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _EPSILON = 1e-5
 
 
 class WNConv2d(nn.Conv2d):
-    """A weight-normalised convolution that keeps the size of its input (stride 1).
+    """A weight-normalised convolution, padded so that stride 1 keeps the size of its input.
 
     Arguments:
         inputs, outputs: channels.
         size: kernel size, an odd number.
         stride, dilation, groups, bias: see `nn.Conv2d`.
 
-    The norm starts at that of torch's default initialisation: g = log(‖W‖ + 0.01).
+    g starts at log(‖W‖ + 0.01), so that W_eff starts close to torch's default initialisation W.
     """
 
     def __init__(

@@ -275,7 +275,7 @@ def test_names_of_attributes_beside_class_labels_do_not_matter(tmp_path):
     [
         (BITS * 2, ["a", "b"], r"\[y\]: attributes must be 0 and 1.*got 0, 2"),
         (np.arange(24).reshape(12, 2) % 3 - 1, ["a", "b"], "got -1, 0, 1"),
-        (BITS, ["a", "b", "c"], r"\[attributes\]: must be the names of the labels' 2 columns"),
+        (BITS, ["a", "b", "c"], r"\[attributes\]: must be an array of 2 strings"),
         (BITS, [1, 2], r"\[attributes\]: must be .* got int64"),
         (BITS[:, :, None], ["a", "b"], r"\[y\]: labels must be .*\(12, 2, 1\)"),
     ],

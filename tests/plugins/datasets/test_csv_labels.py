@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_named_with_its_line(kind, change, message, tmp_pat
 @pytest.mark.parametrize("kind", ["set", "set.zip"])
 def test_a_missing_table_says_where_it_looked(kind, tmp_path, write_files, encode):
     root = write_files(tmp_path / kind, images_of(encode))
-    with pytest.raises(DataError, match=r"labls\.csv: no such file, nor in .*set.*; set data\.labels"):
+    with pytest.raises(DataError, match=r"labls\.csv: no such file, and none of this name .*set.*; set data\.labels"):
         ImageFolder(root=str(root), labels="labls.csv").load("train")
     with pytest.raises(DataError, match=r"/nowhere/l\.csv: no such file; set data\.labels"):
         ImageFolder(root=str(root), labels="/nowhere/l.csv").load("train")

@@ -190,7 +190,7 @@ class Broken(Items):
         (changed(BYTES, 9, X[9]), r"\[9\]: holds torch.float32, the first image torch.uint8"),
         (Items(BYTES // 128), r"dataset: holds uint8, and values run from 0 to 1; state range=\(0, 1\) for bits"),
         (Items(BYTES.long()), r"\[0\]: holds int64; convert it to uint8"),
-        (Augmented(BYTES), r"\[\d+\]: is another image when it is read again; .*flip=True"),
+        (Augmented(BYTES), r"\[\d+\]: changes when it is read again; .*flip=True"),
         (Items(BYTES[:1]), "one image cannot be divided"),
         (changed([(p, 1) for p in PICTURES], 3, (PICTURES[3], "cat")), r"\[3\]: its label is 'cat'; a label must be"),
         (changed([(p, 1) for p in PICTURES], 3, PICTURES[3]), r"\[3\]: its label is NoneType"),

@@ -116,10 +116,16 @@ def name_of(experiment: Experiment, pad: int, images: ImageSpec) -> str:
     """
     if images.channels == 1:
         if (images.height, images.width, pad) != (28, 28, 2):
-            raise CheckpointError("the published code supports only grey images of 28x28 pixels with backbone.pad = 2")
+            raise CheckpointError(
+                "the published code supports grey images only of 28x28 pixels and with backbone.pad = 2; these have "
+                f"{images.height}x{images.width} and pad = {pad}"
+            )
         return "omniglot" if to_table(experiment.data)["type"] == "omniglot" else "mnist"
     if images.height != images.width or pad:
-        raise CheckpointError("the published code supports only square colour images with backbone.pad = 0")
+        raise CheckpointError(
+            "the published code supports colour images only if they are square and backbone.pad = 0; these have "
+            f"{images.height}x{images.width} pixels and pad = {pad}"
+        )
     data, side = to_table(experiment.data), images.height
     if data["type"] in ("cifar10", "celeba"):
         return "cifar10" if data["type"] == "cifar10" else f"celeba_{side}"

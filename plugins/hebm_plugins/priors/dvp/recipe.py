@@ -15,13 +15,13 @@ from hebm_plugins.priors.dvp.unet import GROUPS, UNet
 
 @recipe
 class DVPDiffusion(PriorRecipe):
-    """p(u, c) = N(u; 0, I) p(c), p(c) a diffusion over the pseudo-input c of DVP-VAE (arXiv 2412.01373, section 3).
+    """p(u, c) = N(u; 0, I) p(c), with p(c) a diffusion over the pseudo-input c of DVP-VAE (arXiv 2412.01373, sec. 3).
 
     z_t = α_t c + σ_t ε with γ(t) = −log SNR(t), as in VDM (arXiv 2107.00630). The loss is a term of the ELBO, so the
     diffusion is trained together with the backbone (scheme two-phase, phase 1). Other priors can have it as their root.
 
-    Draws are a chain of `steps` steps. The bound in continuous time belongs to a different model, T → ∞. Every step of
-    a draw clips x̂ to [−1, 1], the range of the pseudo-inputs `dct` and `downsample`; `linear` may exceed it.
+    A draw takes `steps` steps. The continuous-time bound is that of a different model, with T → ∞. Every step of a draw
+    clips x̂ to [−1, 1], the range of the pseudo-inputs `dct` and `downsample`. Those of `linear` may lie outside.
 
     Example:
         >>> from hebm import DVP, ImageSpec, Noise
@@ -49,25 +49,30 @@ class DVPDiffusion(PriorRecipe):
     dropout: float = option(0.0, doc="dropout rate of the net's features in training", low=0, high=0.99)
 
     def build(self, backbone: Backbone) -> DVPPrior:
-        """Build the prior. Raises `ConfigError` if the backbone's context is not `(C, S, S)`, or sizes do not fit."""
+        """Build the prior. Raises `ConfigError` if the backbone's context is not `(C, S, S)`, or for an invalid key."""
         context = backbone.layout.context
         if context is None or len(context) != 3:
             raise ConfigError(
-                f'prior: "dvp" draws a context of shape (C, S, S), and the backbone expects {context}; use '
+                f'prior: "dvp" draws a context of shape (C, S, S), but this backbone expects {context or "none"}; use '
                 'backbone.type = "dvp" with a pseudo_input, or prior.type = "gaussian"'
             )
         if self.channels % GROUPS:
-            raise ConfigError(f"prior.channels = {self.channels} is not a multiple of {GROUPS}; use one")
+            raise ConfigError(
+                f"prior.channels = {self.channels} is not a multiple of {GROUPS}; use {GROUPS}, {2 * GROUPS}, …"
+            )
         if self.gamma_min >= self.gamma_max:
-            raise ConfigError(f"prior.gamma_min = {self.gamma_min} must be below gamma_max = {self.gamma_max}")
+            raise ConfigError(
+                f"prior.gamma_min = {self.gamma_min} must be below gamma_max = {self.gamma_max}; lower gamma_min or "
+                "raise gamma_max"
+            )
         net = UNet(context[0], self.channels, self.blocks, self.dropout)
         schedule = SCHEDULES[self.schedule](self.gamma_min, self.gamma_max, self.learn_gamma_min)
         diffusion = Diffusion(net, schedule, self.steps, self.prediction == "velocity", self.time == "discrete")
         return DVPPrior(backbone.layout, diffusion, self.stable, self.temperature, self._of_diffusion())
 
     def _of_diffusion(self) -> DVPDiffusion:
-        """Return this recipe with the keys that do not affect the trained weights' meaning at their defaults.
+        """Return this recipe without the settings that do not change what the trained weights mean.
 
-        `stable` and `dropout` apply only in training, `temperature` only in draws.
+        `stable` and `dropout` apply only in training, and `temperature` only in draws; all three get their defaults.
         """
         return attrs.evolve(self, stable=False, dropout=0.0, temperature=1.0)  # type: ignore[misc]  # recipes are attrs classes
