@@ -192,7 +192,7 @@ def check_other_process(recipe: DatasetRecipe) -> None:
     fix = "use self.digest(…) of bytes in fingerprint(); no hash(), id(), set order, time or process id"
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            # pickled here, since a pool would move the recipe's tensors to shared memory, away from arrays that view them
+            # pickled here: a pool would move the tensors to shared memory, away from arrays that view them
             other = pool.submit(_fingerprints_of, pickle.dumps(recipe)).result()
         except Exception as error:
             promise(False, "a recipe that another process can load", f"{type(error).__name__}: {error}", fix)
