@@ -42,7 +42,7 @@ def by_class_name(name: str) -> Any:
 
 
 def _claims() -> dict[str, list[tuple[str, str]]]:
-    """Map each class name to the (group, registered name) of its components. Commands have no class name."""
+    """Map each class name to the (group, registered name) of its components, without commands."""
     found: dict[str, list[tuple[str, str]]] = {}
     for group in GROUPS:
         for registered, origins in declared(group).items() if group != COMMANDS else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -93,12 +93,16 @@ def command(
             _write_for_images(target, images, 30.0 if minutes is None else minutes, overrides)
         click.echo(f"wrote {target}\nnext: hebm check {target}, then hebm run {target}")
         return
-    if images is not None or source is not None:
-        raise ConfigError(
-            f"{'--data' if images is not None else '--from'} cannot be combined with --plugin; leave one out"
-        )
+    _require_none({"--data": images, "--from": source, "--minutes": minutes, "--set": overrides or None})
     folder = _write_plugin(plugin, kind or "prior", path or Path(f"hebm-{plugin}"))
     click.echo(f"wrote {folder}\nnext: pip install -e '{folder}[dev]', then pytest in {folder}; see {folder}/README.md")
+
+
+def _require_none(values: Mapping[str, object]) -> None:
+    """Raise `ConfigError` for an option that only configurations have."""
+    for option, value in values.items():
+        if value is not None:
+            raise ConfigError(f"{option} cannot be combined with --plugin; leave one out")
 
 
 def _target(path: Path) -> Path:

@@ -70,7 +70,7 @@ def _of_layers(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]]) -
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of numeric metrics, loss first. A null counts as a number that is not finite."""
+    """Return the names of numeric metrics, loss first. A null stands for a value that is not finite."""
     found = dict.fromkeys(key for record in records for key, value in record.items() if _is_figure(key, value))
     return sorted(found, key=lambda key: key != "loss")
 

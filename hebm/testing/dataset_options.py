@@ -27,7 +27,7 @@ from hebm.errors import DataError, HebmError
 from hebm.testing.promises import expect_equal, expect_shape, promise
 
 MOST_BYTES = 2**26
-"""Checks that copy files are skipped if the files are larger than this."""
+"""Checks that copy files skip files of more than this many bytes in total."""
 MOVED = 7.0 * 24 * 3600
 """Age added to the timestamps of copied files, in seconds."""
 
@@ -45,7 +45,7 @@ def _with(recipe: DatasetRecipe, **fields: Any) -> Any:
 
 
 def check_batches(recipe: DatasetRecipe) -> None:
-    """A training batch has `batch_size` >= 1 images. `flip` may mirror images of a batch, but not of `read`."""
+    """A training batch has `batch_size` >= 1 images. `flip` mirrors some images of a batch; `read` mirrors none."""
     promise(recipe.batch_size >= 1, "batch_size >= 1", str(recipe.batch_size), "option(…, low=1)")
     if not {"flip", "workers"} <= {field.name for field in fields_of(type(recipe))}:
         return  # the registry refuses such a recipe

@@ -159,6 +159,8 @@ train.backbone.steps = 9999
         (("--data", "photos", "--set", "seed=1"), "--data allows only keys of [data]; edit other keys in the file"),
         (("--data", "photos", "--set", "data.size=40"), "--data allows 32, 64, 128; edit the file for other sizes"),
         (("--data", "photos", "--plugin", "x"), "--data cannot be combined with --plugin"),
+        (("--minutes", "5", "--plugin", "x"), "--minutes cannot be combined with --plugin"),
+        (("--set", "data.size=32", "--plugin", "x"), "--set cannot be combined with --plugin"),
         (("--data", "missing"), "no such folder or archive"),
     ],
 )

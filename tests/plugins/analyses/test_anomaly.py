@@ -41,5 +41,5 @@ def test_a_run_that_left_nothing_out_or_a_prior_without_a_tilt_is_refused(tmp_pa
 def test_a_test_split_without_the_class_is_an_error(tmp_path):
     made = evaluation(tmp_path, data=WITHOUT)
     made.splits.images["test"] = made.splits.images["train"]
-    with pytest.raises(DataError, match="no image is of the classes high"):
+    with pytest.raises(DataError, match="no image is in the classes high"):
         Anomaly().run(made, tmp_path)

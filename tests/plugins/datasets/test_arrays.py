@@ -208,7 +208,7 @@ def test_one_npz_holds_both_splits_and_labels_by_key(tmp_path):
     assert torch.allclose(everything(data, "test"), EXPECTED[8:])
     with pytest.raises(DataError, match=r"set\.npz: has no array 'z'; set data\.train to one of: x, y, x2, y2"):
         Arrays(path=path, train="z").load("train")
-    with pytest.raises(DataError, match=r"set data\.path to it"):
+    with pytest.raises(DataError, match=r"set data\.path to this file"):
         Arrays(train=path).load("train")
 
 

@@ -291,5 +291,5 @@ def test_a_u_net_has_no_weight_for_a_single_position_but_of_its_learned_map():
 def test_a_backbone_without_features_is_refused():
     backbone = ReferenceBackbone()
     backbone.layout = attrs.evolve(backbone.layout, features=())
-    with pytest.raises(ConfigError, match="shows none; use backbone"):
+    with pytest.raises(ConfigError, match="this backbone does not show features; use backbone"):
         SMALL.build(backbone)
