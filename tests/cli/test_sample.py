@@ -235,7 +235,7 @@ def test_names_become_labels(run, tmp_path):
 @pytest.mark.parametrize(
     ("names", "label", "attributes", "message"),
     [
-        ({"classes": ["cat", "dog"]}, "cot", None, "no such class; did you mean 'cat'.*cat, dog"),
+        ({"classes": ["cat", "dog"]}, "cot", None, "is not a class; did you mean 'cat'.*cat, dog"),
         ({"classes": ["cat", "dog"]}, None, "male", "have classes, not attributes; use a label of: cat, dog"),
         ({"attributes": ["Male", "Young"]}, "1", None, "not classes; use attributes with: Male, Young"),
         ({"attributes": ["Male", "Young"]}, None, "mole", "did you mean 'Male'"),

@@ -93,7 +93,7 @@ def test_verify_names_the_damaged_checkpoint(home):
     (list_checkpoints(home / "tiny" / "checkpoints")[-1] / "prior.safetensors").write_bytes(b"")
     process = hebm("verify", home / "tiny")
     assert process.status == 1
-    assert "prior.safetensors has 0 bytes" in process.stdout
+    assert "prior.safetensors is damaged: it has 0 bytes" in process.stdout
     assert "1 of 2 checkpoints are damaged" in process.stderr
 
 

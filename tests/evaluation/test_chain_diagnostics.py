@@ -59,5 +59,5 @@ def test_chains_that_stand_still_or_are_not_finite_have_no_figure():
 
 
 def test_too_short_chains_are_refused():
-    with pytest.raises(DataError, match="at least 8 steps"):
+    with pytest.raises(DataError, match="N ≥ 8 steps"):
         mixing(torch.zeros(3, 7))
