@@ -293,6 +293,12 @@ def _documented(module: ModuleType, names: list[str]) -> str:
     return "\n\n".join(sections) + (f"\n\n## Values\n\n{listed}" if values else "")
 
 
+def _members(found: type) -> str:
+    """Return the options of `autoclass` that list the members of a class, without the classes of its tables."""
+    tables = [name for name, value in vars(found).items() if inspect.isclass(value)]
+    return "\n   :members:" + (f"\n   :exclude-members: {', '.join(tables)}" if tables else "")
+
+
 def _is_error(found: Any) -> bool:
     return inspect.isclass(found) and issubclass(found, BaseException)
 
@@ -302,7 +308,7 @@ def _directives(module: ModuleType, names: list[str]) -> str:
     for name in names:
         found = getattr(module, name)
         kind = "autofunction" if inspect.isfunction(found) else "autoexception" if _is_error(found) else "autoclass"
-        rows.append(f".. {kind}:: {module.__name__}.{name}" + ("\n   :members:" if inspect.isclass(found) else ""))
+        rows.append(f".. {kind}:: {module.__name__}.{name}" + (_members(found) if inspect.isclass(found) else ""))
     return "```{eval-rst}\n" + "\n\n".join(rows) + "\n```"
 
 

@@ -49,7 +49,10 @@ def test_init_copies_a_configuration(tmp_path, monkeypatch):
     assert CliRunner().invoke(main, ["init", "mine", "--from", "quickstart"]).exit_code == 0
     assert Experiment.load("mine.toml").name == "mine"
     assert (tmp_path / "mine.toml").read_text() == (BENCHMARKS / "quickstart.toml").read_text()
-    for source, said in (("sweeps/priors-mnist", "run it with `hebm sweep sweeps/priors-mnist`"), ("nope", "no config")):
+    for source, said in (
+        ("sweeps/priors-mnist", "run it with `hebm sweep sweeps/priors-mnist`"),
+        ("nope", "no config"),
+    ):
         result = CliRunner().invoke(main, ["init", "other", "--from", source])
         assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "other.toml").exists()

@@ -64,7 +64,9 @@ def test_features_at_the_end_are_those_of_the_draws_whatever_the_batches(tmp_pat
     assert torch.allclose(found[steps], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("prior", ["joint", "diffusion", "ncp"])
+@pytest.mark.parametrize(
+    "prior", ["joint", *(pytest.param(name, marks=pytest.mark.slow) for name in ("diffusion", "ncp"))]
+)
 def test_the_section_has_strips_and_curves_of_both_lengths_for_every_chain(tmp_path, prior):
     made, names = evaluation(tmp_path, prior), CHAINS[prior]
     assert SMALL.unsupported(made) is None
@@ -115,7 +117,7 @@ def test_stopping_behind_a_transition_records_the_chains_up_to_it(tmp_path):
     assert "runs no chain" in Chains().unsupported(evaluation(tmp_path, request=Request(after=ROOT)))
 
 
-@pytest.mark.parametrize("prior", ["progressive", "diffusion"])
+@pytest.mark.parametrize("prior", [pytest.param("progressive", marks=pytest.mark.slow), "diffusion"])
 def test_chains_are_called_after_their_transitions(tmp_path, prior):
     section, names = SMALL.run(evaluation(tmp_path, prior), tmp_path), CHAINS[prior]
     assert f"({', '.join(names)})" in section.text[0]
