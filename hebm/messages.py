@@ -1,7 +1,7 @@
-"""Print notes, progress and errors on the error stream, as `--quiet` and `--verbose` say, and keep them in log files.
+"""Print notes, progress and errors to the error stream, and write them to log files.
 
-Commands call `note`, `progress` and `error`. What is logged to the loggers of hebm and of its plugins is printed in the
-same way while `shown_logs` is open.
+The options `--quiet`, `--verbose` and `--log-file` set what is printed and where it is logged. Commands call `note`,
+`progress` and `error`. Inside `shown_logs`, records of Python's `logging` are handled in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hebm.printable import LINES, printable
 
 
 class _State:
-    """What the options of this process's command ask for."""
+    """The options of the command of this process."""
 
     def __init__(self) -> None:
         self.quiet = self.verbose = False
@@ -40,24 +40,24 @@ def is_verbose() -> bool:
 
 
 def be_quiet() -> None:
-    """Hide progress and notes from now on."""
+    """Hide progress and notes."""
     _state.quiet = True
 
 
 def be_verbose() -> None:
-    """Print debug messages, and the traceback of every error, from now on."""
+    """Print debug messages, and the traceback of every error."""
     _state.verbose = True
 
 
-def keep_in(path: str | os.PathLike[str]) -> None:
-    """Append everything to a file from now on, hidden messages included. Raises `OSError` if it cannot be opened."""
+def log_to_file(path: str | os.PathLike[str]) -> None:
+    """Append all messages to a file, including hidden ones. Raises `OSError` if the file cannot be opened."""
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_Escaped("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _state.files.append(handler)
 
 
 def reset() -> None:
-    """Print and keep what a new process does."""
+    """Restore the state of a new process: nothing is hidden, and log files are closed."""
     global _state
     for handler in _state.files:
         handler.close()
@@ -65,54 +65,54 @@ def reset() -> None:
 
 
 class _Escaped(logging.Formatter):
-    """Spells out control characters, as on a terminal."""
+    """Escapes control characters in log files, as on a terminal."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), LINES)
 
 
-# ---------------------------------------------------------------- what commands say
+# ---------------------------------------------------------------- messages of commands
 
 
 def note(message: str) -> None:
     """Print `note: MESSAGE`, unless notes are hidden."""
     if not _state.quiet:
         _print(f"note: {message}")
-    _keep("NOTE", message)
+    _log("NOTE", message)
 
 
 def progress(line: str, shown: bool = True) -> None:
-    """Print a line about how far something is, unless progress is hidden.
+    """Print a line about progress, unless progress is hidden.
 
     Arguments:
-        line: what to print.
-        shown: False to keep it in log files alone.
+        line: the line.
+        shown: False writes the line only to log files.
     """
     if shown and not _state.quiet:
         _print(line)
-    _keep("PROGRESS", line)
+    _log("PROGRESS", line)
 
 
 def error(message: str, cause: BaseException | None = None) -> None:
-    """Print `error: MESSAGE`; with `--verbose`, the traceback of its cause before it."""
+    """Print `error: MESSAGE`; with `--verbose`, print the traceback of its cause first."""
     if _state.verbose and cause is not None:
         _print("".join(traceback.format_exception(cause)).rstrip())
     _print(f"error: {message}")
-    keep_error(message, cause)
+    log_error(message, cause)
 
 
-def keep_error(message: str, cause: BaseException | None = None) -> None:
-    """Write an error that is printed elsewhere, with its traceback, to the log files."""
-    _keep("ERROR", message, cause=cause)
+def log_error(message: str, cause: BaseException | None = None) -> None:
+    """Write an error and its traceback to the log files, for errors that are printed elsewhere."""
+    _log("ERROR", message, cause=cause)
 
 
 def _print(line: str) -> None:
-    with suppress(OSError):  # the terminal or the pipe is gone: training goes on, or saves and stops, without words
+    with suppress(OSError):  # the terminal or the pipe is closed; training continues without it
         print(line, file=sys.stderr, flush=True)
 
 
-def _keep(level: str, message: str, name: str = "hebm", cause: BaseException | None = None) -> None:
+def _log(level: str, message: str, name: str = "hebm", cause: BaseException | None = None) -> None:
     if not _state.files or (os.environ.get("RANK", "0") != "0" and level != "ERROR"):
         return
     about = None if cause is None else (type(cause), cause, cause.__traceback__)
@@ -121,11 +121,11 @@ def _keep(level: str, message: str, name: str = "hebm", cause: BaseException | N
         handler.handle(record)
 
 
-# ---------------------------------------------------------------- what is logged
+# ---------------------------------------------------------------- records of loggers
 
 
 class _Shows(logging.Handler):
-    """Prints warnings as notes, and with `--verbose` everything; log files get every record."""
+    """Prints warnings as notes, and all records with `--verbose`; writes all records to log files."""
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -144,10 +144,10 @@ class _Shows(logging.Handler):
 
 @contextmanager
 def shown_logs(packages: Iterable[str]) -> Iterator[None]:
-    """Print what loggers of these packages log, and keep it in the log files.
+    """Print the records of the loggers of these packages, and write them to the log files.
 
     Arguments:
-        packages: names of loggers. Their level is DEBUG meanwhile, so that files have everything.
+        packages: names of the loggers. Inside the context their level is DEBUG, so that log files are complete.
     """
     loggers = [logging.getLogger(name) for name in set(packages)]
     levels = [logger.level for logger in loggers]

@@ -88,23 +88,23 @@ class Commands(click.Group):
             messages.error(str(error), error)
             ctx.exit(error.exit_status)
         except click.ClickException as error:
-            messages.keep_error(error.format_message())
+            messages.log_error(error.format_message())
             raise
         except OSError as error:
             if error.filename is None:
-                _keep_bug(error)
+                _log_bug(error)
                 raise
             messages.error(str(denied(error)), error)
             ctx.exit(CheckpointError.exit_status)
         except Exception as error:
-            _keep_bug(error)
+            _log_bug(error)
             raise
 
 
-def _keep_bug(error: Exception) -> None:
+def _log_bug(error: Exception) -> None:
     """Write an error that ends hebm with a traceback to the log files, too."""
     if not isinstance(error, (click.exceptions.Exit, click.Abort)):
-        messages.keep_error(type(error).__name__, error)
+        messages.log_error(type(error).__name__, error)
 
 
 def _as_note(

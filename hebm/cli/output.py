@@ -37,7 +37,7 @@ def _log_file(ctx: click.Context, parameter: click.Parameter, value: Path | None
     if value is None or ctx.resilient_parsing:
         return
     try:
-        messages.keep_in(value)
+        messages.log_to_file(value)
     except OSError as error:
         raise click.BadParameter(f"{value} cannot be written: {error.strerror or error}", ctx, parameter) from None
     if os.environ.get("RANK", "0") == "0":
@@ -68,11 +68,11 @@ OPTIONS = (
         help="Append progress, notes, errors and debug messages to FILE, with their times.",
     ),
 )
-"""The three options. Their names as parameters start with `_`, so that no command has the same."""
+"""The three options. The names of their parameters start with `_`, to differ from those of commands."""
 
 
 def with_output_options(command: click.Command) -> click.Command:
-    """Return a copy of a command that takes the options, without those that it has already."""
+    """Return a copy of a command with the three options added, except those that it already has."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     copied = copy.copy(command)
     copied.params = [*command.params, *(option for option in OPTIONS if not taken.intersection(option.opts))]
@@ -80,6 +80,6 @@ def with_output_options(command: click.Command) -> click.Command:
 
 
 def logging_packages() -> set[str]:
-    """Return the packages whose log is printed: hebm, and those in which distributions declare components."""
+    """Return the packages whose log records are printed: hebm, and those that declare components."""
     points = [point for one in installed_distributions().declaring for point in one.points]
     return {"hebm", *(point.value.partition(":")[0].partition(".")[0].strip() for point in points)}

@@ -125,7 +125,7 @@ def _show(result: SweepResult, committed: Sequence[Row] | None, as_json: bool) -
             messages.note(line.removeprefix("note: "))
         else:
             click.echo(line, err=True)
-            messages.keep_error(line)
+            messages.log_error(line)
     held = None if committed is None or shown is None else shown.against(committed)
     if as_json:
         print_json({**_result(result), "against": None if held is None else [n.to_json() for n in held.numbers]})

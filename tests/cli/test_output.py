@@ -171,7 +171,7 @@ def test_a_home_folder_that_does_not_exist_is_an_error():
 
 
 def test_text_from_outside_is_spelled_out_in_a_log_file(tmp_path):
-    messages.keep_in(tmp_path / "log")
+    messages.log_to_file(tmp_path / "log")
     messages.error("\x1b[31m")
     messages.reset()
     assert "ERROR hebm: \\x1b[31m" in (tmp_path / "log").read_text()
