@@ -38,6 +38,7 @@ def test_training_step_prints_and_writes_growth_and_memory(tmp_path):
     assert "layers" in printed
 
 
+@pytest.mark.slow
 def test_nvae_chain_checks_and_times_every_form_of_the_chain(tmp_path):
     result, printed = figures("nvae_chain.py", tmp_path, "--cases", "small", "--batch", "1", "--no-memory")
     assert len(result["ratios"]) == 4
@@ -45,6 +46,7 @@ def test_nvae_chain_checks_and_times_every_form_of_the_chain(tmp_path):
     assert result["errors"]["small"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_conditional_step_checks_and_times_every_form_of_the_chain(tmp_path):
     options = ("--cases", "small", "flat", "--batch", "3")
     result, printed = figures("conditional_step.py", tmp_path, *options)
@@ -53,6 +55,7 @@ def test_conditional_step_checks_and_times_every_form_of_the_chain(tmp_path):
     assert max(result["errors"].values()) <= 1e-4
 
 
+@pytest.mark.slow
 def test_dvp_step_divides_a_training_step_and_counts_its_work(tmp_path):
     result, printed = figures("dvp_step.py", tmp_path, "--cases", "mnist-small", "--batch", "2")
     assert len(result["ratios"]) == 7
@@ -79,6 +82,7 @@ def test_kernel_checks_and_times_the_compiled_step(tmp_path):
     assert len(result["ratios"]) == 8
 
 
+@pytest.mark.slow
 def test_sampling_cost_compares_stages_and_levels(tmp_path):
     result, printed = figures("sampling_cost.py", tmp_path, "--cases", "two-layer", "--width", "8")
     assert [row["name"] for row in result["ratios"]] == [
@@ -89,6 +93,7 @@ def test_sampling_cost_compares_stages_and_levels(tmp_path):
     assert "two-layer" in printed
 
 
+@pytest.mark.slow
 def test_stored_draws_times_every_kind_of_step_and_says_when_they_have_paid(tmp_path):
     options = ("--models", "two-layer", "--energies", "mlp", "--images", "2000")
     result, printed = figures("stored_draws.py", tmp_path, *options)

@@ -259,7 +259,7 @@ class RunFolder:
         sums.write(self.path, {sums.METRICS: None if metrics is None else json_bytes(metrics)})
 
     def accept(self) -> list[str]:
-        """Accept the files that have checksums as they are now, and record the changed ones in the history.
+        """Update the checksums to the present files, and record the changed files in the history.
 
         The caller must hold the lock. Returns the names of the changed files. Raises `CheckpointError` for a file that
         is missing or does not have the expected structure.

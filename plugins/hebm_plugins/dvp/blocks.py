@@ -1,4 +1,4 @@
-"""The ladder's residual blocks and its interpolation. There are no normalisation layers."""
+"""The ladder's residual blocks and its interpolation, without normalisation layers."""
 
 from __future__ import annotations
 

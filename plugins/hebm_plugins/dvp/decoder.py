@@ -60,8 +60,8 @@ class Layer(nn.Module):
         blocks: number of blocks in res.
         bounds: bounds of the log variances of prior and posterior.
         depthwise: use blocks with a depthwise convolution.
-        used: whether another module reads the new state. Otherwise there is no res, and zup is present but unused, as
-            among the parameters of the published model.
+        used: whether another module reads the new state. If not, res is left out; zup is kept without use, since the
+            published model has its parameters.
     """
 
     def __init__(
