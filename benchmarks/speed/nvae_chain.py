@@ -55,7 +55,7 @@ def time_variants(subject: Subject, u: Tensor, steps: int, repeats: int) -> Time
     """Measure the seconds per step of each form of the chain."""
 
     def published_frozen() -> None:
-        with frozen(subject.backbone):
+        with frozen(subject.published):
             published_chain(subject, u, steps)
 
     variants: dict[str, Work] = {

@@ -1,7 +1,9 @@
-"""The NVAEs to time, and the published form of a chain on the same nets."""
+"""The NVAEs to time, and the published form of their nets and of a chain."""
 
 from __future__ import annotations
 
+import copy
+from types import MethodType
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,8 @@ from hebm.interfaces import ImageSpec
 from hebm.latents import Latents
 from hebm.noise import Noise
 from hebm_plugins.nvae.backbone import NVAEBackbone
+from hebm_plugins.nvae.cells import Doubling
+from hebm_plugins.nvae.ops import InvertedBottleneck, nearest
 from hebm_plugins.nvae.recalibration import Recalibration, recalibrate
 from hebm_plugins.nvae.recipe import NVAE
 
@@ -65,10 +69,45 @@ class GroupEnergies(nn.Module):
         return torch.cat([head(F.leaky_relu(conv(z), 0.2).mean((2, 3))) for conv, head, z in pairs], dim=1)
 
 
+class PublishedBottleneck(InvertedBottleneck):
+    """An inverted bottleneck that up-samples first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
+        x = self.norm(nearest(x) if self.upsample else x)
+        x = F.silu(self.expand_norm(self.expand(x)))
+        x = F.silu(self.spatial_norm(self.spatial(x)))
+        y: Tensor = self.project_norm(self.project(x))
+        return y
+
+
+class PublishedDoubling(Doubling):
+    """The skip path of a cell that doubles the resolution, up-sampled before its convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x `(B, C, H, W)` to `(B, C/2, 2H, 2W)`."""
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True))
+        return y
+
+
+def as_published(backbone: NVAEBackbone) -> NVAEBackbone:
+    """Return a copy that computes as the published code: in its order, and with torch's own convolutions."""
+    twin = copy.deepcopy(backbone)
+    for module in twin.modules():
+        if isinstance(module, InvertedBottleneck):
+            module.__class__ = PublishedBottleneck
+        elif isinstance(module, Doubling):
+            module.__class__ = PublishedDoubling
+        elif isinstance(module, nn.Conv2d):
+            module._conv_forward = MethodType(nn.Conv2d._conv_forward, module)
+    return twin
+
+
 class Subject(NamedTuple):
-    """An NVAE in eval mode as it was trained, its folded copy, and energies on its latents."""
+    """An NVAE in eval mode as it was trained, in its published form and folded, and energies on its latents."""
 
     backbone: NVAEBackbone
+    published: NVAEBackbone
     folded: NVAEBackbone
     energies: GroupEnergies
 
@@ -80,7 +119,7 @@ def make(recipe: NVAE, side: int) -> Subject:
         energies = GroupEnergies(backbone.layout.shapes)
     recalibrate(backbone, Noise(0, "statistics"), Recalibration(passes=2, rows=2))
     backbone.eval()
-    return Subject(backbone, backbone.folded(), energies)
+    return Subject(backbone, as_published(backbone), backbone.folded(), energies)
 
 
 def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -90,7 +129,7 @@ def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Ten
     training, parameters require gradients, and autograd differentiates the Gaussian terms.
     """
     leaves = tuple(part.detach().requires_grad_() for part in parts)
-    decoder = subject.backbone.decoder
+    decoder = subject.published.decoder
     descent = decoder.descend(len(leaves[0]), lambda point: point.prior.at(leaves[point.group]))
     _ = decoder.image(descent.features[-1], descent.z[-1])
     log_p = torch.stack([prior.log_prob(z) for prior, z in zip(descent.priors, descent.z, strict=True)]).sum(0)

@@ -18,6 +18,11 @@ class RunSettings:
     )
     dtype: Literal["float32", "float64"] = option("float32", doc="floating-point type of parameters and latents")
     mixed_precision: Literal["no", "bf16"] = option("no", doc="precision of matrix products under autocast")
+    memory_format: Literal["auto", "contiguous", "channels-last"] = option(
+        "auto",
+        doc="memory format of the feature maps while a backbone is trained; auto measures both once on this device, "
+        "and uses contiguous in phases of fewer than 500 steps",
+    )
     compile: bool = option(
         False,
         doc="compile each sampler step (T, energies, gradient, update) as one graph; needs torch 2.11 or newer, and on "

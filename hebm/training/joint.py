@@ -17,6 +17,7 @@ from hebm.sampling import Chain, run
 from hebm.tilts import Tilt
 from hebm.training.optimization import PATIENCE, Optimization
 from hebm.training.phases import (
+    BACKBONE,
     STAGE_LOSS,
     Group,
     Phase,
@@ -84,7 +85,7 @@ class JointPhase(Phase):
     """
 
     def __init__(self, backbone: Backbone, prior: PriorLearner, stage: Stage | None, scheme: JointMCMC) -> None:
-        groups = {"backbone": Group(backbone, backbone.generative(), scheme.backbone)}
+        groups = {BACKBONE: Group(backbone, backbone.generative(), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
         name, watched = ("joint", "loss") if stage is None else (f"joint {stage.name}", STAGE_LOSS)

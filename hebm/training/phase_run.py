@@ -18,7 +18,8 @@ from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint, save
 from hebm.training.guard import Weights, advice, first_offender, largest_weight, nonfinite_report
 from hebm.training.job import Place, WatchedProgress
-from hebm.training.phases import Phase, Supplies
+from hebm.training.memory_formats import choose, to_format
+from hebm.training.phases import BACKBONE, Phase, Supplies
 from hebm.training.plateau import Plateau
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.saved_state import saved_state
@@ -39,6 +40,9 @@ class PhaseRun:
     def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
         self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
         _require_gradients(run.job.model, self.phase)
+        if BACKBONE in self.phase.groups:
+            run.memory_format = choose(run, self.phase.steps)
+            to_format(run.job.model.backbone, run.memory_format)
         supplies = Supplies(run.job.batches, attrs.evolve(run.job.cache, say=run.listener.said))
         self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # first, since averages copy its result
         self.groups = [GroupState.of(name, group) for name, group in self.phase.groups.items()]
@@ -105,6 +109,7 @@ class PhaseRun:
         for group in self.groups:
             if group.average is not None:
                 group.group.owner.load_state_dict(group.average.module.state_dict())
+        to_format(self.run.job.model.backbone, "contiguous")
 
     # ------------------------------------------------------------ one step
 

@@ -22,6 +22,8 @@ from hebm.validated import Validated
 if TYPE_CHECKING:
     from hebm.data.images import Images
 
+BACKBONE = "backbone"
+"""Name of the group of a backbone's parameters."""
 STAGE_LOSS = "stage_loss"
 """Name of the term with a stage's loss, in a phase that trains more than the stage."""
 

@@ -15,7 +15,7 @@ from hebm.store.metrics import MetricsLog
 from hebm.training.guard import Guard
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener
-from hebm.training.saved_state import SavedState
+from hebm.training.saved_state import Format, SavedState
 from hebm.training.step_metrics import is_count
 
 
@@ -35,6 +35,9 @@ class RunState:
         accelerator: devices, processes and precision.
         listener: a listener that follows training on the main process.
         stop: returns the number of a signal to stop, or 0.
+
+    Attributes:
+        memory_format: the format in which the run trains its backbone; None before the first phase that does.
     """
 
     def __init__(self, job: TrainingJob, accelerator: Accelerator, listener: Listener, stop: Callable[[], int]) -> None:
@@ -44,6 +47,7 @@ class RunState:
         self.noise = Noise(job.seed, "train", device=accelerator.device, dtype=dtype)
         self.guard, self.log = Guard(job.settings.max_skipped), MetricsLog(job.folder.metrics_log)
         self._stop, self._counts = stop, dict[str, Tensor]()
+        self.memory_format: Format | None = None
         self._seconds, self._since = 0.0, time.monotonic()
 
     @property
@@ -100,12 +104,13 @@ class RunState:
     def saved(self) -> dict[str, Any]:
         """Return the part of this state that a checkpoint stores. Every process must call this."""
         guard = {"skipped": self.guard.skipped, "in_a_row": self.guard.in_a_row}
-        return {**guard, "counts": self.counts(), "seconds": round(self.seconds, 3)}
+        chosen = {"memory_format": self.memory_format}
+        return {**guard, "counts": self.counts(), "seconds": round(self.seconds, 3), **chosen}
 
     def load(self, saved: SavedState, total_step: int) -> None:
         """Restore the state that `saved` returned, and drop the log's lines after `total_step`."""
         self.guard.skipped, self.guard.in_a_row = saved.skipped, saved.in_a_row
-        self._seconds = saved.seconds
+        self._seconds, self.memory_format = saved.seconds, saved.memory_format
         for name, value in saved.counts.items():
             self._counts[name] = torch.tensor(value if self.main else 0.0, device=self.accelerator.device)
         self.shorten_log(total_step)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
 from hebm.store.checkpoints import MANIFEST, Checkpoint
 from hebm.store.json_shapes import damaged, shaped
 from hebm.training.plateau import Plateau
+
+Format = Literal["contiguous", "channels-last"]
+"""Names of memory formats."""
 
 
 @attrs.frozen
@@ -24,6 +28,7 @@ class SavedState:
         in_a_row: number of skipped steps since the last finite one.
         counts: running sums of the metrics that are counts, by name.
         seconds: training time so far.
+        memory_format: the memory format in which the backbone is trained; None before the first phase that does.
     """
 
     finished: bool
@@ -33,6 +38,7 @@ class SavedState:
     in_a_row: int
     counts: Mapping[str, float]
     seconds: float
+    memory_format: Format | None = None
 
 
 def saved_state(checkpoint: Checkpoint) -> SavedState:

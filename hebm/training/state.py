@@ -74,10 +74,16 @@ class GroupState:
                     f"the checkpoint's optimiser has {name!r}, which {self.name} does not train. It was made by "
                     "another configuration: compare the run's config.toml with this one"
                 )
-            device = "cpu" if moment == "step" else parameters[name].device
-            self.optimizer.state[parameters[name]][moment] = value.to(device)
+            self.optimizer.state[parameters[name]][moment] = _like(parameters[name], value)
         if self.average is not None:
             load_module(self.average, tensors_of(files, f"{self.name}-ema"), f"{self.name}-ema")
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a moment on the parameter's device and in its memory format; the number of steps stays on the CPU."""
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from hebm.store.tensor_files import digest
 from hebm.tilts import Tilt, sees_of, shown
 from hebm.training.kept_latents import Kept
 from hebm.training.optimization import PhaseOptimization
-from hebm.training.phases import Group, Phase, SchemeRecipe, Supplies, start_stage
+from hebm.training.phases import BACKBONE, Group, Phase, SchemeRecipe, Supplies, start_stage
 from hebm.training.posterior_draws import PosteriorDraws
 from hebm.training.state import load_module
 from hebm.validated import Validated
@@ -50,7 +50,7 @@ class BackbonePhase(Phase):
         optimization: PhaseOptimization,
         bits: bool,
     ) -> None:
-        groups = {"backbone": Group(backbone, (backbone,), optimization)}
+        groups = {BACKBONE: Group(backbone, (backbone,), optimization)}
         if stages:
             groups["prior"] = Group(prior, tuple(stage.module for stage in stages), optimization)
         super().__init__("backbone", optimization.steps, groups, optimization.patience, one_clip=True)

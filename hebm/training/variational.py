@@ -14,6 +14,7 @@ from hebm.tilts import Tilt
 from hebm.training.joint import inference_tilt, log_normaliser
 from hebm.training.optimization import PATIENCE, Optimization
 from hebm.training.phases import (
+    BACKBONE,
     STAGE_LOSS,
     Group,
     Phase,
@@ -37,7 +38,7 @@ class VariationalPhase(Phase):
     def __init__(
         self, backbone: InferringBackbone, prior: PriorLearner, stage: Stage | None, scheme: Variational
     ) -> None:
-        groups = {"backbone": Group(backbone, (backbone,), scheme.backbone)}
+        groups = {BACKBONE: Group(backbone, (backbone,), scheme.backbone)}
         if stage is not None:
             groups["prior"] = Group(prior, (stage.module,), scheme.prior)
         name = "variational" if stage is None else f"variational {stage.name}"

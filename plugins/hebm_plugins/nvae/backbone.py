@@ -13,7 +13,7 @@ from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
 from hebm.normals import Normal
-from hebm_plugins.nvae.convolutions import kernel_of
+from hebm_plugins.nvae.convolutions import kernel_of, shared_kernels
 from hebm_plugins.nvae.decoder import Decoder, Descent, Point
 from hebm_plugins.nvae.encoder import Encoder
 from hebm_plugins.nvae.folding import folded
@@ -139,9 +139,10 @@ class NVAEBackbone(InferringBackbone):
 
     def objective(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
         """Return −log p(x|z) + β Σ_i c_i KL_i + λ (Σ spectral norms + Σ max |γ|), see `NVAEObjective`."""
-        posterior = self.infer(batch, noise)
-        log_likelihood = self.likelihood(posterior.latents).log_prob(batch.target)
-        return self.settings.loss(log_likelihood, posterior, self.structure.groups, self.penalty, progress)
+        with shared_kernels():
+            posterior = self.infer(batch, noise)
+            log_likelihood = self.likelihood(posterior.latents).log_prob(batch.target)
+            return self.settings.loss(log_likelihood, posterior, self.structure.groups, self.penalty, progress)
 
     def penalty(self, iterations: int) -> Tensor:
         """Return the spectral norms of all kernels plus max |γ| of every BatchNorm; the power iteration advances."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class _Sum(torch.autograd.Function):
@@ -63,17 +64,33 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(channels, eps=1e-5, momentum=0.05)
         self.together = True
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x; shape and type stay the same."""
+    def forward(self, x: Tensor, copies: int = 1) -> Tensor:
+        """Normalise x; shape and type stay the same.
+
+        Arguments:
+            x: `(B, C, H, W)`.
+            copies: number of equal positions for which each position stands, if x is up-sampled later. It enters the
+                count of the running variance.
+        """
         if not (self.training and self.together) or process_count() == 1:
-            return super().forward(x)
+            return self._of_this_process(x, copies)
         wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
         mean = mean_over_processes(wide.mean((0, 2, 3)))
         centred = wide - mean[:, None, None]
         var = mean_over_processes(centred.square().mean((0, 2, 3)))
-        self._follow(mean.detach(), var.detach(), x.numel() // x.shape[1] * process_count())
+        self._follow(mean.detach(), var.detach(), copies * x.numel() // x.shape[1] * process_count())
         scale = self.weight * (var + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+    def _of_this_process(self, x: Tensor, copies: int) -> Tensor:
+        """Normalise x by the statistics of this process; without copies, as `torch.nn.BatchNorm2d` does."""
+        if copies == 1 or not self.training:
+            return super().forward(x)
+        with torch.no_grad():
+            wide = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+            var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        self._follow(mean, var, copies * x.numel() // x.shape[1])
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
     def _follow(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the running statistics towards the statistics of a batch of `count` rows and positions."""

@@ -74,7 +74,9 @@ class Halving(nn.Module):
 
 
 class Doubling(nn.Module):
-    """The skip path of a cell that doubles the resolution: bilinear upsampling (aligned corners) and a 1×1 convolution.
+    """The skip path of a cell that doubles the resolution: bilinear up-sampling (aligned corners), 1×1 convolution.
+
+    The convolution has no bias, so the two commute, and it comes first, at a quarter of the cost.
 
     Arguments:
         channels: C of the input; the output has C/2.
@@ -86,8 +88,7 @@ class Doubling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `(B, C, H, W)` to `(B, C/2, 2H, 2W)`."""
-        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True))
-        return y
+        return F.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 class Cell(nn.Module):

@@ -7,13 +7,20 @@ where the norm is over input channels and both spatial axes. W_eff is the same i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor, nn
 
+from hebm_plugins.fast_convolutions import Conv2d
+
 _EPSILON = 1e-5
+_SHARED: ContextVar[dict[int, Tensor] | None] = ContextVar("shared kernels", default=None)
 
 
-class WNConv2d(nn.Conv2d):
+class WNConv2d(Conv2d):
     """A weight-normalised convolution, padded so that stride 1 keeps the size of its input.
 
     Arguments:
@@ -48,7 +55,15 @@ class WNConv2d(nn.Conv2d):
         return self.weight
 
     def kernel(self) -> Tensor:
-        """Return W_eff, `(O, I / groups, k, k)`."""
+        """Return W_eff, `(O, I / groups, k, k)`; inside `shared_kernels` always the same tensor."""
+        shared = _SHARED.get()
+        if shared is None:
+            return self._computed()
+        if id(self) not in shared:
+            shared[id(self)] = self._computed()
+        return shared[id(self)]
+
+    def _computed(self) -> Tensor:
         weight = self.direction()
         return weight * (self.log_weight_norm.exp() / (self._norm(weight) + _EPSILON))
 
@@ -77,6 +92,16 @@ class MaskedWNConv2d(WNConv2d):
     def direction(self) -> Tensor:
         """Return the masked weight."""
         return self.weight * self.mask
+
+
+@contextmanager
+def shared_kernels() -> Iterator[None]:
+    """Compute every W_eff only once inside. The weights must not change until the end."""
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
 
 
 def kernel_of(conv: nn.Conv2d) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.fast_convolutions import memory_format_of
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
@@ -99,12 +100,7 @@ class Decoder(nn.Module):
         structure: the sizes.
         height, width: height and width of the image, including padding.
         outputs: channels of the image's parameters.
-
-    Attributes:
-        memory_format: memory format of the features.
     """
-
-    memory_format = torch.contiguous_format
 
     def __init__(self, structure: Structure, height: int, width: int, outputs: int) -> None:
         super().__init__()
@@ -129,7 +125,7 @@ class Decoder(nn.Module):
                 graph holds most of them anyway.
         """
         keep = keep or torch.is_grad_enabled()
-        feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=self.memory_format)
+        feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=memory_format_of(self.head.weight))
         z: list[Tensor] = []
         priors: list[Normal] = []
         features: list[Tensor] = []

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hebm_plugins.fast_convolutions import Conv2d
 from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
@@ -63,7 +64,7 @@ def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
 def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = None) -> nn.Conv2d:
     """Return an ordinary convolution of the same geometry, with this kernel and bias, or its own effective ones."""
     kernel, bias = kernel_of(conv) if kernel is None else kernel, conv.bias if bias is None else bias
-    made = nn.Conv2d(
+    made = Conv2d(
         conv.in_channels,
         conv.out_channels,
         _pair(conv.kernel_size),
@@ -121,5 +122,4 @@ def folded(backbone: NVAEBackbone) -> NVAEBackbone:
         if isinstance(module, Cell):
             _fold_cell(module)
     _fold_weight_norm(twin)
-    twin.decoder.memory_format = torch.channels_last  # depthwise 5x5 convolutions are faster in it
     return twin.to(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hebm.errors import ConfigError
+from hebm_plugins.fast_convolutions import Conv2d
 from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.convolutions import WNConv2d
 
@@ -45,6 +46,8 @@ class ConvOp(nn.Module):
 class InvertedBottleneck(nn.Module):
     """[nearest × 2] → BN → 1×1 → BN → SiLU → K×K by groups → BN → SiLU → 1×1 → BN; the convolutions are plain.
 
+    Up-sampling commutes with everything before the K×K convolution, so it is done there, at a quarter of the cost.
+
     Arguments:
         inputs, outputs: channels.
         stride: 1, 2 or `UP`.
@@ -61,18 +64,18 @@ class InvertedBottleneck(nn.Module):
             raise ConfigError(f"backbone.architecture: {inner} inner channels do not divide into {groups} groups")
         self.upsample = stride == UP
         self.norm = BatchNorm(inputs)
-        self.expand = nn.Conv2d(inputs, inner, 1, bias=False)
+        self.expand = Conv2d(inputs, inner, 1, bias=False)
         self.expand_norm = BatchNorm(inner)
-        self.spatial = nn.Conv2d(inner, inner, size, abs(stride), (size - 1) // 2, groups=groups, bias=False)
+        self.spatial = Conv2d(inner, inner, size, abs(stride), (size - 1) // 2, groups=groups, bias=False)
         self.spatial_norm = BatchNorm(inner)
-        self.project = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.project = Conv2d(inner, outputs, 1, bias=False)
         self.project_norm = BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
-        x = self.norm(nearest(x) if self.upsample else x)
-        x = F.silu(self.expand_norm(self.expand(x)))
-        x = F.silu(self.spatial_norm(self.spatial(x)))
+        copies = 4 if self.upsample else 1
+        x = F.silu(self.expand_norm(self.expand(self.norm(x, copies)), copies))
+        x = F.silu(self.spatial_norm(self.spatial(nearest(x) if self.upsample else x)))
         y: Tensor = self.project_norm(self.project(x))
         return y
 

@@ -46,7 +46,7 @@ class SpectralSum(nn.Module):
         norms = []
         with no_autocast(kernels[0]):
             for (rows, columns), indices in self.members.items():
-                matrices = torch.stack([kernels[index].reshape(rows, columns) for index in indices])
+                matrices = torch.stack([_matrix(kernels[index]) for index in indices])
                 u, v = self._iterate(matrices.detach(), self.get_buffer(_name(rows, columns)), iterations)
                 norms.append((torch.bmm(matrices, v) * u).sum())
         return torch.stack(norms).sum()
@@ -74,6 +74,15 @@ def batch_norm_penalty(modules: Iterable[nn.Module]) -> Tensor:
             scales.setdefault(module.num_features, []).append(module.weight)
     sums = [torch.stack(equal).abs().amax(1).sum() for equal in scales.values()]
     return torch.stack(sums).sum() if sums else torch.zeros(())
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    """Return a kernel as a matrix `(O, I / groups · k · k)`, its columns in the order of memory to avoid a copy.
+
+    Singular values do not depend on the order of columns.
+    """
+    last = kernel.is_contiguous(memory_format=torch.channels_last)
+    return (kernel.permute(0, 2, 3, 1) if last else kernel).flatten(1)
 
 
 def _name(rows: int, columns: int) -> str:

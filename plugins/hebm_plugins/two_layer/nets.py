@@ -12,6 +12,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.normals import Normal
 from hebm_plugins.energies.mlp import mlp
+from hebm_plugins.fast_convolutions import Conv2d, ConvTranspose2d
 
 
 class ConditionalNormal(nn.Module):
@@ -59,11 +60,11 @@ def conv_generator(dim: int, widths: tuple[int, ...], images: ImageSpec, head: s
     """
     doublings = len(widths) - 1 + (head == "upsample")
     layers: list[nn.Module] = [nn.Unflatten(1, (dim, 1, 1))]
-    layers += [nn.ConvTranspose2d(dim, widths[0], first_kernel(images, doublings))]
+    layers += [ConvTranspose2d(dim, widths[0], first_kernel(images, doublings))]
     for a, b in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+        layers += [nn.LeakyReLU(0.2), ConvTranspose2d(a, b, 4, 2, 1)]
     last = (4, 2, 1) if head == "upsample" else (3, 1, 1)
-    layers += [nn.LeakyReLU(0.2), nn.ConvTranspose2d(widths[-1], images.channels, *last)]
+    layers += [nn.LeakyReLU(0.2), ConvTranspose2d(widths[-1], images.channels, *last)]
     return nn.Sequential(*layers, *[nn.Tanh()] * squash)
 
 
@@ -78,10 +79,10 @@ def conv_encoder(widths: tuple[int, ...], images: ImageSpec, head: str, features
     doublings = len(widths) - 1 + (head == "upsample")
     first = (4, 2, 1) if head == "upsample" else (3, 1, 1)
     channels = widths[::-1]
-    layers: list[nn.Module] = [nn.Conv2d(images.channels, channels[0], *first), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [Conv2d(images.channels, channels[0], *first), nn.LeakyReLU(0.2)]
     for a, b in zip(channels[:-1], channels[1:], strict=True):
-        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Conv2d(channels[-1], features, first_kernel(images, doublings)), nn.Flatten())
+        layers += [Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, Conv2d(channels[-1], features, first_kernel(images, doublings)), nn.Flatten())
 
 
 def mlp_encoder(widths: tuple[int, ...], images: ImageSpec, features: int) -> nn.Sequential:

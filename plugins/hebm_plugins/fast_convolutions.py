@@ -1,0 +1,131 @@
+"""`Conv2d` and `ConvTranspose2d`, with faster forms of some convolutions.
+
+- A kernel as large as the map, and a transposed convolution of a 1×1 map, are one matrix product each.
+- On CPUs, a 1×1 convolution of a tensor in channels-last format is one matrix product over channels.
+- On CPUs, the gradients of a depthwise convolution y[c] = w[c] ⋆ x[c] are depthwise convolutions themselves, which
+  oneDNN computes several times as fast as its own backward pass: ∂x[c] = flip(w[c]) ⋆ ∂y[c] and, with the rows of a
+  batch as further channels, ∂w[c] = Σ_b x[b, c] ⋆ ∂y[b, c], where ∂y is the kernel.
+
+Results equal those of torch up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d`, faster for 1×1, depthwise and map-sized kernels."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._pointwise and is_channels_last(input) and input.device.type == "cpu":
+            return pointwise(input, weight, bias)
+        if self._dense and tuple(input.shape[2:]) == self.kernel_size:
+            return F.linear(_rows(input, weight), _rows(weight, weight), bias)[:, :, None, None]
+        if self._depthwise and _by_onednn(input, weight):
+            y: Tensor = _Depthwise.apply(input, weight)
+            return y if bias is None else y + bias[:, None, None]
+        plain: Tensor = super()._conv_forward(input, weight, bias)
+        return plain
+
+    @property
+    def _dense(self) -> bool:
+        return self.groups == 1 and self.padding == (0, 0) and self.dilation == (1, 1)
+
+    @property
+    def _pointwise(self) -> bool:
+        return self._dense and self.kernel_size == self.stride == (1, 1)
+
+    @property
+    def _depthwise(self) -> bool:
+        height, width = self.kernel_size
+        same = height % 2 == width % 2 == 1 and self.padding == (height // 2, width // 2)
+        one_each = self.groups == self.in_channels == self.out_channels > 1
+        return one_each and same and self.stride == (1, 1) and self.dilation == (1, 1)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """`torch.nn.ConvTranspose2d`, faster for 1×1 maps."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map `(B, I, H, W)` to `(B, O, H', W')`."""
+        unpadded = self.padding == self.output_padding == (0, 0) and self.dilation == (1, 1) and self.groups == 1
+        if output_size is not None or not unpadded or tuple(input.shape[2:]) != (1, 1):
+            plain: Tensor = super().forward(input, output_size)
+            return plain
+        y = input.flatten(1) @ _rows(self.weight, self.weight)
+        return _maps(y, self.weight) if self.bias is None else _maps(y, self.weight) + self.bias[:, None, None]
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether x `(B, C, H, W)` is stored in channels-last format and not contiguous as well."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """Return the format in which x `(B, C, H, W)` is stored; contiguous if it is both."""
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+
+
+def pointwise(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve x `(B, I, H, W)` with a kernel `(O, I, 1, 1)` by one matrix product; the result is channels-last."""
+    return F.linear(x.permute(0, 2, 3, 1), kernel.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def _rows(x: Tensor, kernel: Tensor) -> Tensor:
+    """Return x `(N, C, H, W)` as `(N, C · H · W)`, its columns in the order in which the kernel is stored."""
+    return (x.permute(0, 2, 3, 1) if is_channels_last(kernel) else x).flatten(1)
+
+
+def _maps(rows: Tensor, kernel: Tensor) -> Tensor:
+    """Return rows of the order of `_rows` as maps of the shape of the kernel's `(O, k, l)`."""
+    channels, height, width = kernel.shape[1:]
+    if is_channels_last(kernel):
+        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    return rows.view(-1, channels, height, width)
+
+
+def _by_onednn(x: Tensor, kernel: Tensor) -> bool:
+    """Whether oneDNN computes this convolution, in float32 on a CPU."""
+    plain = x.dtype == kernel.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and x.device.type == "cpu" and _HAS_ONEDNN
+
+
+class _Depthwise(torch.autograd.Function):
+    """y[b, c] = w[c] ⋆ x[b, c] with zero padding that keeps the size; differentiable twice."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        context.save_for_backward(x, kernel)
+        return _same(x, kernel)
+
+    @staticmethod
+    def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (grad,), (x, kernel) = grads, context.saved_tensors
+        for_x, for_kernel = context.needs_input_grad
+        return (
+            _same(grad, kernel.flip(2, 3)) if for_x else None,
+            _kernel_gradient(x, grad, kernel) if for_kernel else None,
+        )
+
+
+def _same(x: Tensor, kernel: Tensor) -> Tensor:
+    height, width = kernel.shape[2:]
+    return F.conv2d(x, kernel, padding=(height // 2, width // 2), groups=len(kernel))
+
+
+def _kernel_gradient(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:
+    """Return ∂w `(C, 1, k, l)`: x as one image of B · C channels, convolved with ∂y as B · C kernels."""
+    rows, channels, height, width = x.shape
+    size = cast("tuple[int, int]", tuple(kernel.shape[2:]))
+    image = x.permute(2, 3, 0, 1).reshape(1, height, width, rows * channels).permute(0, 3, 1, 2)
+    kernels = grad.reshape(rows * channels, 1, height, width)
+    padding = (size[0] // 2, size[1] // 2)
+    of_rows = F.conv2d(image, kernels, padding=padding, groups=rows * channels)
+    return of_rows.view(rows, channels, *size).sum(0).unsqueeze(1)
