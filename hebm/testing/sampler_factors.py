@@ -43,7 +43,9 @@ def check_stationary_factor(sampler: Sampler) -> None:
         "if the acceptance uses density.remainder, propose with m and s of density.factor(), "
         "u' = m + sqrt(1 - b²) (u - m) + b s xi; or use density.value_and_grad, the whole density, in both. Also, "
     )
-    expect(off <= BOUND, expected, f"a deviation of {off:.1f} (at h = {FACTOR_H:g})", fix + NOT_STATIONARY)
+    expect(
+        off <= BOUND, expected, f"a deviation of {off:.1f} standard errors (at h = {FACTOR_H:g})", fix + NOT_STATIONARY
+    )
 
 
 def check_scale(sampler: Sampler) -> None:

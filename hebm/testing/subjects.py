@@ -219,7 +219,7 @@ class KnownFactor(LogDensity):
         self.of, self.known, self.scale = of, factor or Factor(), scale
 
     def factor(self) -> Factor:
-        """Return m and s."""
+        """Return the Gaussian factor with m and s."""
         return self.known
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
