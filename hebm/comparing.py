@@ -77,6 +77,10 @@ class Comparison:
     def __str__(self) -> str:
         return as_text(self.table)
 
+    def text(self, width: int) -> str:
+        """Return the table as text with at most `width` characters in a line; further columns follow below."""
+        return as_text(self.table, width)
+
     def __repr__(self) -> str:
         return f"<comparison of {', '.join(run.name for run in self.runs)}>"
 

@@ -26,6 +26,14 @@ open(sys.argv[1], "w").write(str(stop()))
 """
 
 
+@pytest.fixture(autouse=True)
+def _hangups_are_not_ignored():
+    """Restore the default action of SIGHUP, which these tests and their processes inherit as ignored under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_hangup_asks_to_stop_and_may_come_twice():
     before = signal.getsignal(signal.SIGHUP)
     with stop_on_signals() as stop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -33,8 +35,9 @@ def command(
     """Compare the finished run folders RUNS in a table; -o FILE.html and -o FILE.png include samples.
 
     The best runs come first, ordered by gap closed if it was measured. Runs that differ only in their seed are one
-    variant, with an additional row for mean and standard deviation. Named evaluations have their own rows. Numbers that
-    were measured under different conditions, such as extractor, number of images, split or data set, give an error.
+    variant, with an additional row for mean and standard deviation. Named evaluations have their own rows. In a
+    terminal, columns that do not fit its width follow below. Numbers that were measured under different conditions,
+    such as extractor, number of images, split or data set, give an error.
 
     `-o NAME.measurements` writes a folder with a JSON file for each variant: its seeds, every number with its standard
     error, extractor, N, split, versions and machine. `--against NAME.measurements` compares runs with such a folder: it
@@ -44,7 +47,7 @@ def command(
     from hebm.comparing import compare
 
     found = compare(runs, anyway, baseline=baseline)
-    click.echo(str(found))
+    click.echo(found.text(shutil.get_terminal_size().columns) if sys.stdout.isatty() else str(found))
     for line in found.differing:
         messages.note(f"measured differently: {line}")
     for line in found.left_out:

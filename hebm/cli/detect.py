@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hebm.data.image_files import FileImages
     from hebm.data.images import Images
+    from hebm.data.sample_files import NpzImages
     from hebm.detecting import Scoring
     from hebm.progress import Progress
 
@@ -81,9 +82,9 @@ def command(
 ) -> None:
     """Score how similar IMAGES are to the training data of the trained RUN. A low score is unusual.
 
-    IMAGES is an image file, a folder (including sub-folders), a .zip or .tar archive, or - for paths on the standard
-    input, one per line. Files are read like those of the run's data set (data.crop, data.size), and converted to the
-    run's channels and size.
+    IMAGES is an image file, a folder (including sub-folders), a .zip or .tar archive, an .npz from `hebm sample`, or -
+    for paths on the standard input, one per line. Files are read like those of the run's data set (data.crop,
+    data.size), and converted to the run's channels and size. Images in an .npz must have the run's shape.
 
     The CSV has a line for each file with its path, `total` (the log tilt f summed over all layers) and L>k (the sum
     over the layers above the k-th from the bottom). Each score is followed by its percentile among the scores of the
@@ -121,14 +122,18 @@ def command(
         raise click.exceptions.Exit(BEYOND)
 
 
-def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> FileImages:
+def _images(scoring: Scoring, images: str, skip: bool, progress: Progress) -> FileImages | NpzImages:
     """Return the images, and print which files are ignored."""
+    from hebm.config.paths import expanded
     from hebm.data.files import left_out_lines
     from hebm.data.image_files import FileImages
     from hebm.data.listed_files import given_files
+    from hebm.data.sample_files import NpzImages
 
+    shape, path = scoring.run.stored.images.shape, Path(expanded(images))
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return NpzImages(path, shape)
     files = given_files(images, "IMAGES", sys.stdin.buffer)
-    shape = scoring.run.stored.images.shape
     told = partial(progress.counted, "files read")
     try:
         found = FileImages(files, shape, scoring.run.experiment.data.decoder(shape), skip, told)
@@ -164,7 +169,7 @@ class _Table:
     def __init__(
         self,
         scoring: Scoring,
-        images: FileImages,
+        images: FileImages | NpzImages,
         seed: int,
         percentiles: bool,
         test_images: Images | None,

@@ -105,7 +105,9 @@ def first_configuration(
     say(str(looks))
     if looks.side < min(SIDES) // 2:
         raise DataError(
-            f"{root}: the images have a side of {looks.side} pixels, but at least {min(SIDES) // 2} are needed"
+            f"{root}: the images have a side of {looks.side} pixels, but --data needs at least {min(SIDES) // 2}; give "
+            "larger images, or write a configuration for small ones with hebm init FILE --from quickstart and set its "
+            'data.type = "image-folder", data.root and data.size'
         )
     draft = _Draft(root, looks, file, name, settings)
     seconds = 60 * minutes

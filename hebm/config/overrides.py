@@ -91,6 +91,12 @@ def _of_pair(pair: tuple[Any, Any]) -> Override:
     return Override(source, _path(key, source), tuple(value) if isinstance(value, list) else value)
 
 
+def _one_at_a_time(source: str) -> str:
+    if source == "changes":
+        return 'write each key on its own, such as {"seed": 1, "prior.sampler.steps": 30}'
+    return "repeat --set for each key, such as --set seed=1 --set prior.sampler.steps=30"
+
+
 def _path(key: str, source: str) -> tuple[str, ...]:
     try:
         table: Any = tomli.loads(f"{key} = 0")
@@ -103,7 +109,7 @@ def _path(key: str, source: str) -> tuple[str, ...]:
         ((name, table),) = table.items()
         path.append(name)
     if table != 0 or "\n" in key:
-        raise ConfigError(f"{source}: {key!r} is not one key; set one key at a time")
+        raise ConfigError(f"{source}: {key!r} is not one key; {_one_at_a_time(source)}")
     return tuple(path)
 
 
@@ -115,7 +121,7 @@ def _value(value: str, source: str) -> Any:
             return value
         raise ConfigError(f"{source}: {value!r} is not a TOML value ({error}); check its quotes and brackets") from None
     if list(table) != ["value"]:
-        raise ConfigError(f"{source}: has more than one value; set one key at a time")
+        raise ConfigError(f"{source}: has more than one value; {_one_at_a_time(source)}")
     return table["value"]
 
 

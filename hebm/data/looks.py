@@ -16,7 +16,7 @@ from hebm.data.files import Files
 from hebm.errors import DataError
 
 MOST = 300
-"""Approximate largest number of files to inspect."""
+"""Largest number of files to inspect in a folder or archive. Each further archive may add one file."""
 _FAINT = 6
 """Largest difference of a grey pixel's channels, of 255. JPEG does not keep them equal."""
 _NEARLY = 32

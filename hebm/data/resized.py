@@ -20,16 +20,17 @@ class Resized(Images):
         images: a split of the other data set.
         shape: the target shape (C, H, W).
         name: name of the data set, for the message.
+        key: path of the data set in the configuration, for the message, such as "ood.data".
 
     Raises `DataError` if the aspect ratio differs.
     """
 
-    def __init__(self, images: Images, shape: tuple[int, int, int], name: str = "the second data set") -> None:
+    def __init__(self, images: Images, shape: tuple[int, int, int], name: str, key: str) -> None:
         self.images = Adapted(images, channels=shape[0])
         self.shape, self.labels, self.classes, self.attributes = shape, images.labels, images.classes, images.attributes
         _, height, width = images.shape
         if height * shape[2] != width * shape[1]:
-            fix = "set data.size or data.crop, if it has these keys, so that the aspect ratios agree"
+            fix = f"set {key}.size or {key}.crop, if it has these keys, so that the aspect ratios agree"
             raise DataError(f"{name}: its images are {width}×{height} pixels, the model's {shape[2]}×{shape[1]}; {fix}")
 
     @property

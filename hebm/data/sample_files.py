@@ -115,6 +115,28 @@ def _of_arrays(path: Path, shape: Shape) -> ArrayImages:
     return ArrayImages(array)
 
 
+class NpzImages(ArrayImages):
+    """Images of an `.npz`, with a name for each, such as `samples.npz:0`.
+
+    Arguments:
+        path: file with uint8 pixels as `images` or `arr_0`, such as `hebm sample` writes.
+        shape: required shape (C, H, W).
+
+    Raises `DataError` for other content or images of another shape.
+    """
+
+    def __init__(self, path: Path, shape: Shape) -> None:
+        try:
+            super().__init__(_of_arrays(path, shape).pixels)
+        except DataError as error:
+            cause = str(error).partition("; ")[0]  # without the advice, which is for data sets
+            fix = f"give an .npz with uint8 images of shape (N, H, W, C), for this run {(*shape[1:], shape[0])} each"
+            raise DataError(f"{cause}; {fix}") from error
+        if not len(self):
+            raise DataError(f"{path}: has no images; give an .npz with at least one")
+        self.names = [f"{path}:{i}" for i in range(len(self))]
+
+
 def _array(path: Path) -> np.ndarray[Any, Any]:
     names = names_in(path)
     name = next((name for name in _ARRAYS if name in names), None)

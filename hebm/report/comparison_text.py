@@ -44,33 +44,54 @@ _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 """A minus sign, not a hyphen."""
 
 
-def as_text(cells: ComparedTable) -> str:
+def as_text(cells: ComparedTable, width: int | None = None) -> str:
     """Return the table with columns aligned by spaces and numbers to the right. Long heads take several lines.
 
     The first lines name learned priors that do not beat the control.
+
+    Arguments:
+        cells: the table.
+        width: the number of characters in a line. Columns that do not fit follow in further blocks, which repeat the
+            first column. None writes each row on one line.
     """
     starred = {k for _, k in cells.best}
     body = [
         [cell + " " * (k in starred and not cell.endswith("*")) for k, cell in enumerate(row)] for row in cells.marked()
     ]
-    lines = [*map(printable, cells.first_lines), aligned(cells.header, body, cells.words)]
+    lines = [*map(printable, cells.first_lines), aligned(cells.header, body, cells.words, width)]
     lines += [LEGEND] if cells.best or cells.below else []
     if cells.differences is not None:
-        lines += ["", _DIFFERENCES, aligned(cells.differences.header, cells.differences.rows, 1)]
+        lines += ["", _DIFFERENCES, aligned(cells.differences.header, cells.differences.rows, 1, width)]
     return "\n".join(lines)
 
 
-def aligned(header: Sequence[str], body: Sequence[Sequence[str]], words: int) -> str:
-    """Return a table with aligned columns, the first `words` of them to the left and the others to the right."""
+def aligned(header: Sequence[str], body: Sequence[Sequence[str]], words: int, width: int | None = None) -> str:
+    """Return a table with aligned columns, the first `words` of them to the left and the others to the right.
+
+    Columns that exceed `width` follow in further blocks, each after an empty line.
+    """
     heads = [[line for part in cell.split("\n") for line in _wrapped(part)] for cell in header]
     height = max(map(len, heads))
     lines = [[""] * (height - len(head)) + head for head in heads]
     rows = [[printable(cell) for cell in row] for row in (*zip(*lines, strict=True), *body)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(f"{cell:{'<' if i < words else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
-        for row in rows
-    )
+    blocks = []
+    for block in _blocks(widths, width):
+        shown = ("  ".join(f"{row[i]:{'<' if i < words else '>'}{widths[i]}}" for i in block).rstrip() for row in rows)
+        blocks.append("\n".join(filter(None, shown)))  # heads of fewer lines leave empty ones above them
+    return "\n\n".join(blocks)
+
+
+def _blocks(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Divide columns into blocks of at most `width` characters. Each starts with column 0 and has another column."""
+    blocks, used = [[0]], widths[0]
+    for i in range(1, len(widths)):
+        if width is not None and len(blocks[-1]) > 1 and used + 2 + widths[i] > width:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(i)
+        used += 2 + widths[i]
+    return blocks
 
 
 def _wrapped(text: str) -> list[str]:

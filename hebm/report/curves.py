@@ -117,7 +117,7 @@ def _label(key: str, keys: Sequence[str]) -> str:
 
 def thinned(steps: Sequence[int], values: Numbers) -> tuple[list[int], Numbers]:
     """Return at most `_MOST_POINTS` points: means over equal spans of records, each at the last step of its span."""
-    size = -(-len(steps) // _MOST_POINTS)
+    size = max(1, -(-len(steps) // _MOST_POINTS))
     starts = range(0, len(steps), size)
     return [steps[min(s + size, len(steps)) - 1] for s in starts], [_mean(values[s : s + size]) for s in starts]
 

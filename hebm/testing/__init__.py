@@ -1,4 +1,4 @@
-"""The conformance kit for plugin authors: named checks of what each interface promises.
+"""The conformance kit for plugin authors: named checks of the contract of each interface.
 
     from hebm.testing import cases, parametrize
 
@@ -8,7 +8,8 @@
 
 or `check_prior(MyPrior())`, which runs all checks and reports all failures at once. `cases` takes a component of any
 kind: a backbone, energy, prior, sampler, metric, data set, extractor, scheme, analysis or checkpoint format by its
-recipe, and a command. Each check is a function whose docstring states the promise.
+recipe, and a command. The docstring of each check says what it asserts. A failed check says what it expected, what it
+found, and how to fix the component.
 """
 
 from hebm.testing.checks import (

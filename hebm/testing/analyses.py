@@ -1,6 +1,6 @@
-"""What an analysis promises. Every check is called with a recipe, the images and the backbone of small evaluations.
+"""Checks of an analysis. Every check is called with a recipe, and with the images and backbone of small evaluations.
 
-`hebm.testing.evaluations` says which evaluations they are. The analysis is run on the first one that it supports.
+`hebm.testing.evaluations` describes these evaluations. Most checks use the first one that the analysis supports.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from hebm.store.metrics import finite
 from hebm.testing.evaluations import Subject, subjects
 from hebm.testing.folders import working_folder
 from hebm.testing.model_states import unchanged
-from hebm.testing.promises import no_global_randomness, promise
+from hebm.testing.promises import expect, no_global_randomness
 
 TIMES = "seconds"
-"""Numbers under this key, and columns with this head, are times: they differ from run to run.
+"""Numbers under this key and columns with this head are times, which differ between runs.
 
-So are a column whose head starts with "ms", `Section.timings`, and what a `Picture` or `Plot` marks as `timed`.
+A column whose head starts with "ms", `Section.timings`, and a `Picture` or `Plot` with `timed` are times, too.
 """
 
 
@@ -40,9 +40,9 @@ class Found:
     """The results of one run of an analysis.
 
     Arguments:
-        section: as it was returned.
-        files: content of each file of its folder, by name.
-        elsewhere: files that were written outside of the folder.
+        section: the returned section.
+        files: content of each file in its folder, by name.
+        elsewhere: files that were written outside the folder.
     """
 
     section: Any
@@ -63,7 +63,7 @@ def _run(recipe: AnalysisRecipe, evaluation: Evaluation) -> Found:
 
 
 def _supported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> Subject:
-    """Return the first kind of evaluation that it supports."""
+    """Return the first evaluation that the analysis supports."""
     made = subjects(images, backbone).values()
     reasons = {}
     for subject in made:
@@ -71,8 +71,8 @@ def _supported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | N
         if not reasons[subject.name]:
             return subject
     seen = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    fix = "return None from `unsupported` where the analysis can be run; cases(…, backbone=…) takes another model"
-    promise(False, "one of the small models is supported", seen, fix)
+    fix = "return None from `unsupported` if the analysis can run, or pass a suitable model to cases(…, backbone=…)"
+    expect(False, "an analysis that supports one of the small models", seen, fix)
     raise AssertionError
 
 
@@ -83,48 +83,84 @@ def _found(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None)
     try:
         return _run(recipe, subject.evaluation())
     except HebmError as error:
-        fix = "give options that suit 48 to 64 images, or return the reason from `unsupported`"
-        promise(False, "a section of a small model", f"{type(error).__name__}: {error} ({subject.name})", fix)
+        fix = "use options that suit 48 to 64 images, or return the reason from `unsupported`"
+        expect(False, "a section for a small model", f"{type(error).__name__}: {error} ({subject.name})", fix)
         raise
 
 
 def check_unsupported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """`unsupported` returns None or a reason in words, and never raises; it supports at least one small model."""
+    """Check that `unsupported` returns None or a reason in words, and None for at least one small model.
+
+    It must never raise.
+    """
     for subject in subjects(images, backbone).values():
         try:
             reason: Any = recipe.unsupported(subject.evaluation())
         except Exception as error:
             seen = f"{type(error).__name__}: {error} ({subject.name})"
-            promise(False, "a reason, or None", seen, "ask with isinstance and getattr, and return a reason")
+            expect(
+                False,
+                "a reason or None from `unsupported`",
+                seen,
+                "test with isinstance and getattr, and return a reason",
+            )
         words = reason is None or (isinstance(reason, str) and len(reason.split()) > 2)
-        fix = "return a sentence for the user, such as 'its prior runs no chain', or None"
-        promise(words, "None, or a reason in words", f"{reason!r} ({subject.name})", fix)
+        fix = "return a reason for the user, such as 'its prior runs no chain', or None"
+        expect(
+            words, "None, or a reason of at least three words, from `unsupported`", f"{reason!r} ({subject.name})", fix
+        )
     _supported(recipe, images, backbone)
 
 
 def check_section(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """`run` returns a `Section` with a title and some content; the rows of its tables are as long as their heads."""
+    """Check that `run` returns a `Section` with a title and content, whose tables and curves are complete."""
     section = _found(recipe, images, backbone).section
     fix = "return hebm.analysis.section.Section(title, text, pictures, tables, numbers)"
-    promise(isinstance(section, Section), "a Section", type(section).__name__, fix)
-    promise(bool(section.title.strip()), "a title", repr(section.title), fix)
-    promise(bool(section.text or section.pictures or section.tables), "text, pictures or tables", "none", fix)
+    expect(isinstance(section, Section), "a Section from run", type(section).__name__, fix)
+    expect(bool(section.title.strip()), "a section with a title", repr(section.title), fix)
+    expect(
+        bool(section.text or section.pictures or section.tables),
+        "a section with text, pictures or tables",
+        "none of them",
+        fix,
+    )
     uneven = [t.title for t in section.tables if any(len(row) != len(t.header) for row in t.rows)]
-    promise(not uneven, "rows as long as the header", f"others in {', '.join(uneven)}", "one text for each column")
+    expect(
+        not uneven,
+        "table rows as long as the header",
+        f"other lengths in {', '.join(uneven)}",
+        "use one text per column",
+    )
     curves = [curve for plot in section.plots for curve in plot.curves]
     uneven = [curve.label for curve in curves if len(curve.x) != len(curve.y)]
-    promise(not uneven, "curves with a y for each x", f"others in {', '.join(uneven)}", "give None where y is unknown")
+    expect(
+        not uneven, "curves with a y for each x", f"other lengths in {', '.join(uneven)}", "use None for an unknown y"
+    )
 
 
 def check_pictures(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """Every picture is a PNG in the folder, named without a path, and has a title."""
+    """Check that every picture is a PNG in the folder, named without a path, and has a title."""
     found = _found(recipe, images, backbone)
     for picture in found.section.pictures:
-        fix = "write folder / NAME with hebm.report.grids or hebm.analysis.plots, and give NAME"
-        promise(Path(picture.file).name == picture.file, "a name without folders", repr(picture.file), fix)
-        promise(picture.file in found.files, f"the file {picture.file}", ", ".join(found.files) or "no file", fix)
-        promise(_is_png(found.files[picture.file]), f"{picture.file} is a PNG", "something else", fix)
-        promise(bool(picture.title.strip()), f"a title of {picture.file}", "none", "say what it shows")
+        fix = "write folder / NAME with hebm.report.grids or hebm.analysis.plots, and set `file` to NAME"
+        expect(
+            Path(picture.file).name == picture.file, "a picture's file name without folders", repr(picture.file), fix
+        )
+        expect(
+            picture.file in found.files,
+            f"the file {picture.file} in the folder",
+            ", ".join(found.files) or "no file",
+            fix,
+        )
+        expect(
+            _is_png(found.files[picture.file]),
+            f"{picture.file} is a PNG image",
+            "another format, or a damaged file",
+            fix,
+        )
+        expect(
+            bool(picture.title.strip()), f"a title of {picture.file}", "none", "set `title` to what the picture shows"
+        )
 
 
 def _is_png(content: bytes) -> bool:
@@ -137,44 +173,59 @@ def _is_png(content: bytes) -> bool:
 
 
 def check_stored(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """The section is equal after `section.json`, which it does not write itself."""
+    """Check that the section can be written to `section.json` and read unchanged, and that hebm alone writes it."""
     found = _found(recipe, images, backbone)
-    promise(FILE not in found.files, f"no {FILE}, which hebm writes", f"it wrote {FILE}", "only return the section")
+    expect(
+        FILE not in found.files,
+        f"no file {FILE}, because hebm writes it",
+        f"the analysis wrote {FILE}",
+        "only return the section",
+    )
     with tempfile.TemporaryDirectory() as folder:
         try:
             found.section.write(Path(folder), {})
             read = read_section(Path(folder))
         except (TypeError, ValueError, AttributeError, CheckpointError) as error:
-            fix = "texts in tuples, cells as texts, and numbers that JSON can hold"
-            promise(False, "a section that goes to JSON and back", f"{type(error).__name__}: {error}", fix)
+            fix = "use tuples of texts, cells that are texts, and numbers that JSON can hold"
+            expect(False, "a section that can be written to JSON and read", f"{type(error).__name__}: {error}", fix)
         wanted = json.loads(json.dumps(finite(attrs.asdict(found.section))))
         same = json.loads(json.dumps(finite(attrs.asdict(read)))) == wanted
-        promise(same, "an equal section, written and read", "another one", "texts in tuples, cells as texts")
+        expect(
+            same,
+            "an equal section, written and read",
+            "a different one",
+            "use tuples of texts, and cells that are texts",
+        )
 
 
 def check_folder(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """It writes into the folder that it is given, and nowhere else."""
+    """Check that the analysis writes only into the folder that it is given."""
     elsewhere = _found(recipe, images, backbone).elsewhere
-    promise(not elsewhere, "files in the folder alone", f"it wrote {', '.join(elsewhere)}", "write folder / NAME")
+    expect(
+        not elsewhere,
+        "files only in the given folder",
+        f"it also wrote {', '.join(elsewhere)}",
+        "write to folder / NAME",
+    )
 
 
 def check_repeats(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """An equal evaluation gives an equal section and equal files, apart from times: see `TIMES`."""
+    """Check that an equal evaluation gives an equal section and equal files, apart from times (see `TIMES`)."""
     first = _found(recipe, images, backbone)
     again = _run(recipe, _supported(recipe, images, backbone).evaluation())
     fix = (
-        "draw through the evaluation, or from a Noise with the evaluation's seed; call times 'seconds', write about "
-        "them in `timings`, and mark their pictures and plots as `timed`"
+        "draw through the evaluation, or from a Noise with its seed; name times 'seconds', describe them in `timings`, "
+        "and mark their pictures and plots as `timed`"
     )
     same = _without_times(first.section) == _without_times(again.section)
-    promise(same, "an equal section, run again", "another one", fix)
+    expect(same, "an equal section from an equal evaluation", "a different one", fix)
     one, other = _untimed_files(first), _untimed_files(again)
     differing = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    promise(not differing, "equal files, run again", f"others: {', '.join(differing)}", fix)
+    expect(not differing, "equal files from an equal evaluation", f"different files: {', '.join(differing)}", fix)
 
 
 def _without_times(section: Section) -> str:
-    """Return all that a section says, as text, without times."""
+    """Return the content of a section without times, as text."""
     plain = finite(attrs.asdict(attrs.evolve(section, timings=())))
     for table in plain["tables"]:
         table["rows"] = _untimed(table["header"], table["rows"])
@@ -190,7 +241,7 @@ def _untimed(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[list[
 
 
 def _untimed_files(found: Found) -> dict[str, object]:
-    """Return the content of files, without pictures of times, and of CSV files without columns of times."""
+    """Return the content of files, without pictures of times and without columns of times in CSV files."""
     timed = {picture.file for picture in found.section.pictures if picture.timed}
     kept: dict[str, object] = {name: content for name, content in found.files.items() if name not in timed}
     for name in (name for name in kept if name.endswith(".csv")):
@@ -206,21 +257,21 @@ def _dropped(value: Any) -> Any:
 
 
 def check_no_global_rng(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """Running it touches no global generator."""
+    """Check that the analysis uses no global generator."""
     evaluation = _supported(recipe, images, backbone).evaluation()
     with no_global_randomness("the analysis"):
         _run(recipe, evaluation)
 
 
 def check_leaves_the_model(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """The model's weights, modes and gradients are afterwards as they were before."""
+    """Check that the analysis leaves the model's weights, modes and gradients unchanged."""
     evaluation = _supported(recipe, images, backbone).evaluation()
     with unchanged("an analysis", backbone=evaluation.model.backbone, prior=evaluation.model.prior):
         _run(recipe, evaluation)
 
 
 def check_supported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbone | None) -> None:
-    """Where `unsupported` gives no reason, `run` returns a section, or raises a `HebmError`.
+    """Check that `run` returns a section, or raises a `HebmError`, wherever `unsupported` returns None.
 
     Tried without labels, with attributes, without an inference model, without a learned prior, and with a context.
     """
@@ -235,5 +286,7 @@ def check_supported(recipe: AnalysisRecipe, images: ImageSpec, backbone: Backbon
             continue
         except Exception as error:
             seen = f"{type(error).__name__}: {error} ({subject.name})"
-            promise(False, "a section", seen, "return the reason from `unsupported`, or raise ConfigError")
-        promise(isinstance(found.section, Section), "a section", repr(found.section)[:80], "return a Section")
+            expect(
+                False, "a section, or a HebmError", seen, "return the reason from `unsupported`, or raise ConfigError"
+            )
+        expect(isinstance(found.section, Section), "a section", repr(found.section)[:80], "return a Section")

@@ -1,6 +1,6 @@
-"""What a backbone promises of single rows, and of parameters and statistics far from their initial values.
+"""Checks of a backbone: single rows, and T⁻¹ after training.
 
-Every check is called with a recipe and the images it is built for.
+Every check is called with a recipe and the images for which the backbone is built.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ from hebm.testing.promises import expect_close, expect_equal
 from hebm.testing.subjects import contexts, image_batch, perturbed, points
 
 FAR = 4.0
-"""Deviations of u at which T is inverted, too."""
+"""Standard deviation of the larger u at which T is inverted."""
 PASSES = 2
+"""Forward passes in training mode that move batch statistics."""
 KEEP = [0, *range(2, ROWS)]
-"""The rows next to a NaN row."""
+"""The rows that are not NaN."""
 FEW = 3
 
 
 def check_inverse_after_training(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """T⁻¹(T(u)) = u in float64 far from initial parameters and statistics, and for |u| far out."""
+    """Check that T⁻¹(T(u)) = u in float64 with changed parameters and statistics, and for large |u|."""
     backbone = perturbed(built_backbone(recipe, images, torch.float64), 0.1)
     _move_statistics(backbone, images)
     context = contexts(backbone.layout, ROWS, torch.float64)
-    fix = "use the same nets, statistics and bounds in invert() and latents(); do not clamp u or z"
+    fix = "use the same networks, statistics and bounds in invert() and latents(), and do not clamp u or z"
     for size in (1.0, FAR):
         u = size * points(ROWS, backbone.layout.dim, torch.float64)
         with torch.no_grad():
             z = backbone.latents(u, context).z
             back = backbone.invert(z, context)
-        expect_close(f"invert(latents(u).z).u = u at {size:g} deviations", back.u, u, 1e-7, fix)
+        expect_close(f"invert(latents(u).z).u = u for u with standard deviation {size:g}", back.u, u, 1e-7, fix)
 
 
 @torch.no_grad()
 def _move_statistics(backbone: Backbone, images: ImageSpec) -> None:
-    """Run some passes in training mode: they move what is averaged over batches."""
+    """Run forward passes in training mode, which move averages over batches."""
     backbone.train()
     for i in range(PASSES):
         u = 1 + points(ROWS, backbone.layout.dim, torch.float64, f"pass-{i}")
@@ -51,9 +52,15 @@ def _move_statistics(backbone: Backbone, images: ImageSpec) -> None:
 
 
 def check_inversion_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`invert` and `log_prob` treat each row by itself: a row alone is equal, NaN in another changes no bit."""
+    """Check that `invert` and `log_prob` treat each row independently.
+
+    A row alone gives the same result as in a batch, and a NaN row changes no bit of the others.
+    """
     backbone = built_backbone(recipe, images)
-    target, fix = image_batch(images, ROWS).target, "no batch statistics in eval mode, no reductions over dimension 0"
+    target, fix = (
+        image_batch(images, ROWS).target,
+        "in eval mode, use no batch statistics and do not reduce over dimension 0",
+    )
     context = contexts(backbone.layout, ROWS)
 
     def inverted(z: tuple[Tensor, ...], x: Tensor, some: slice) -> Tensor:
@@ -65,8 +72,12 @@ def check_inversion_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
         z = backbone.latents(points(ROWS, backbone.layout.dim), context).z
         whole, alone = inverted(z, target, slice(None)), inverted(z, target, slice(2, 3))
         poisoned = inverted(tuple(map(_poisoned, z)), _poisoned(target), slice(None))
-    expect_close("u, log sigma and log p(x|z) of a row alone", alone[0], whole[2], 1e-4, fix)
-    expect_equal("a NaN row leaves u, log sigma and log p(x|z) of the others", poisoned[KEEP], whole[KEEP], fix)
+    expect_close(
+        "u, log sigma and log p(x|z) of a row alone equal those of the row in a batch", alone[0], whole[2], 1e-4, fix
+    )
+    expect_equal(
+        "a NaN row does not change u, log sigma and log p(x|z) of the other rows", poisoned[KEEP], whole[KEEP], fix
+    )
 
 
 def _poisoned(part: Tensor) -> Tensor:
@@ -76,9 +87,10 @@ def _poisoned(part: Tensor) -> Tensor:
 
 
 def check_inference_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`infer` treats each image by itself: a NaN image changes no bit of u, log q, KL and log r of the others.
+    """Check that `infer` treats each image independently.
 
-    Passes without an inference model.
+    A NaN image changes no bit of u, log q, KL and log r of the other images. Passes if the backbone has no inference
+    model.
     """
     backbone = built_backbone(recipe, images)
     if not isinstance(backbone, InferringBackbone):
@@ -87,21 +99,22 @@ def check_inference_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
     spoiled = Batch(_poisoned(batch.x), _poisoned(batch.target), batch.labels, batch.index)
     with torch.no_grad():
         clean, poisoned = (_parts(backbone.infer(each, Noise(0, "infer"))) for each in (batch, spoiled))
-    fix = "no batch statistics in eval mode, no reductions over dimension 0"
+    fix = "in eval mode, use no batch statistics and do not reduce over dimension 0"
     for name, part in clean.items():
-        expect_equal(f"a NaN image leaves {name} of the others", poisoned[name][KEEP], part[KEEP], fix)
+        expect_equal(f"a NaN image does not change {name} of the other images", poisoned[name][KEEP], part[KEEP], fix)
 
 
 def _parts(posterior: Posterior) -> dict[str, Tensor]:
-    """Return u and what a posterior has of log q, KL and log r, with a row per image."""
+    """Return u, and those of log q, KL and log r that a posterior has, with a row per image."""
     parts = {"log q": posterior.log_q, "KL": posterior.kl, "log r": posterior.log_r}
     return {"u": posterior.latents.u, **{name: part for name, part in parts.items() if part is not None}}
 
 
 def check_objective_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """The objective is a mean over rows (eval mode): an image's gradient, times B, does not depend on the other rows.
+    """Check that the objective in eval mode is a mean over rows.
 
-    Passes without an inference model.
+    B times the gradient of one image must not depend on the other images. Passes if the backbone has no inference
+    model.
     """
     backbone = built_backbone(recipe, images, torch.float64)
     if not isinstance(backbone, InferringBackbone):
@@ -111,12 +124,14 @@ def check_objective_rows(recipe: BackboneRecipe, images: ImageSpec) -> None:
     labels = None if batch.labels is None else batch.labels[:FEW]
     few = Batch(batch.x[:FEW], batch.target[:FEW], labels, batch.index[:FEW])
     alone = FEW * _image_gradient(backbone, few)
-    fix = "average a term of each row, loss.mean(); terms of the batch as a whole belong in training mode alone"
-    expect_close(f"B times the gradient of {FEW} images, alone and among {ROWS}", alone, whole, 1e-6, fix)
+    fix = "average one term per row, loss.mean(); use terms of the whole batch in training mode only"
+    expect_close(
+        f"B times the gradient in {FEW} images is the same in a batch of {FEW} and of {ROWS}", alone, whole, 1e-6, fix
+    )
 
 
 def _image_gradient(backbone: InferringBackbone, batch: Batch) -> Tensor:
-    """Return the gradient of the objective in x and target, `(B, 2, …)`."""
+    """Return the gradient of the objective with respect to x and target, `(B, 2, …)`."""
     x, target = batch.x.clone().requires_grad_(), batch.target.clone().requires_grad_()
     moved = Batch(x, target, batch.labels, batch.index)
     loss = backbone.objective(moved, Noise(0, "objective", dtype=torch.float64), Progress(9, 10, len(x)))

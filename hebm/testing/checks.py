@@ -1,4 +1,4 @@
-"""The checks of every kind of component by name, and their arguments."""
+"""List the checks of every kind of component by name, with their arguments."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from hebm.latents import LatentLayout
 from hebm.porting import CheckpointFormat
 from hebm.testing import (
     analyses,
+    backbone_inference,
     backbone_rows,
     backbones,
     commands,
+    dataset_files,
     dataset_options,
     datasets,
     energies,
@@ -40,11 +42,12 @@ from hebm.testing import (
     priors,
     recipes,
     sampler_factors,
+    sampler_laws,
     samplers,
     schemes,
     watched_priors,
 )
-from hebm.testing.promises import ConformanceError
+from hebm.testing.promises import failure
 from hebm.testing.subjects import LABELLED_IMAGES, SMALL_IMAGES, SMALL_LAYOUT, ReferenceBackbone, seeded
 from hebm.training.phases import SchemeRecipe
 
@@ -53,7 +56,7 @@ Check = Callable[..., None]
 
 @attrs.frozen(eq=False)
 class Given:
-    """The subjects on which components are checked. None selects the small default of each kind.
+    """The images, layout and backbone on which components are checked. None selects a small default.
 
     Arguments:
         images: description of the images for which a backbone is built, an extractor loaded, and a metric, scheme or
@@ -70,27 +73,27 @@ class Given:
 
     @property
     def small(self) -> tuple[Any, ...]:
-        """The images of a backbone."""
+        """The arguments of a backbone's checks: the images."""
         return (self.images or SMALL_IMAGES,)
 
     @property
     def labelled(self) -> tuple[Any, ...]:
-        """The images of an extractor."""
+        """The arguments of an extractor's checks: labelled images."""
         return (self.images or LABELLED_IMAGES,)
 
     @property
     def latents(self) -> tuple[Any, ...]:
-        """The layout and the levels of an energy."""
+        """The arguments of an energy's checks: the layout and the number of levels."""
         return self.layout, self.levels
 
     @property
     def generator(self) -> tuple[Any, ...]:
-        """The backbone of a prior."""
+        """The argument of a prior's checks: the backbone."""
         return (seeded(ReferenceBackbone) if self.backbone is None else self.backbone,)
 
     @property
     def model(self) -> tuple[Any, ...]:
-        """The images, and the backbone if there is one, of a metric, a scheme or an analysis."""
+        """The arguments of the checks of a metric, scheme or analysis: the images, and a backbone or None."""
         return self.images or LABELLED_IMAGES, self.backbone
 
 
@@ -99,9 +102,9 @@ class Checks:
     """The checks of one kind of component.
 
     Arguments:
-        kind: the class of such components.
-        modules: the modules with the checks.
-        rest: returns their arguments after the component.
+        kind: the class of the components.
+        modules: the modules that define the checks.
+        rest: function that returns the arguments of a check after the component.
     """
 
     kind: type
@@ -113,7 +116,7 @@ class Checks:
         return {name: check for module in self.modules for name, check in _checks(module).items()}
 
 
-BACKBONE = Checks(BackboneRecipe, (backbones, backbone_rows, pixels), lambda given: given.small)
+BACKBONE = Checks(BackboneRecipe, (backbones, backbone_inference, backbone_rows, pixels), lambda given: given.small)
 ENERGY = Checks(EnergyRecipe, (energies, energy_training), lambda given: given.latents)
 PRIOR = Checks(
     PriorRecipe,
@@ -122,9 +125,9 @@ PRIOR = Checks(
 )
 PRIOR_IN_CONTEXT = Checks(PriorRecipe, (prior_contexts,), lambda given: given.generator)
 """Checks of a prior on a root that draws a context, for recipes with a field `root`."""
-SAMPLER = Checks(Sampler, (samplers, sampler_factors))
+SAMPLER = Checks(Sampler, (samplers, sampler_laws, sampler_factors))
 METRIC = Checks(MetricRecipe, (metrics, metric_failures), lambda given: given.model)
-DATASET = Checks(DatasetRecipe, (datasets, dataset_options))
+DATASET = Checks(DatasetRecipe, (datasets, dataset_options, dataset_files))
 EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)
 SCHEME = Checks(SchemeRecipe, (schemes,), lambda given: given.model)
 ANALYSIS = Checks(AnalysisRecipe, (analyses,), lambda given: given.model)
@@ -143,11 +146,10 @@ def kind_of(component: Any) -> Checks:
     for checks in KINDS:
         if isinstance(component, checks.kind):
             return checks
-    seen, fix = repr(component), "derive it from the interface of its group (the table in CONTRIBUTING.md)"
+    found, fix = repr(component), "derive its class from the interface of its group (the table in CONTRIBUTING.md)"
     if isinstance(component, type):
-        seen, fix = f"the class {component.__name__}", f"pass an instance of it, {component.__name__}(…)"
-    promised = "a recipe of one of the registry's groups, or a click command"
-    raise ConformanceError(f"promised: {promised}\n    seen: {seen}\n    fix: {fix}")
+        found, fix = f"the class {component.__name__}", f"pass an instance of it, {component.__name__}(…)"
+    raise failure("a recipe of one of the registry's groups, or a click command", found, fix)
 
 
 def _checks(module: ModuleType) -> dict[str, Check]:
@@ -160,7 +162,7 @@ def _checks(module: ModuleType) -> dict[str, Check]:
     }
 
 
-# ---------------------------------------------------------------- by name, for those who call single checks
+# ---------------------------------------------------------------- single checks by name
 
 
 def backbone_checks() -> dict[str, Check]:
@@ -184,7 +186,7 @@ def sampler_checks() -> dict[str, Check]:
 
 
 def metric_checks() -> dict[str, Check]:
-    """Return the checks of a metric, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    """Return the checks of a metric, called as `check(recipe, images, backbone)`; None selects a small backbone."""
     return METRIC.by_name()
 
 
@@ -199,12 +201,12 @@ def extractor_checks() -> dict[str, Check]:
 
 
 def scheme_checks() -> dict[str, Check]:
-    """Return the checks of a scheme, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    """Return the checks of a scheme, called as `check(recipe, images, backbone)`; None selects a small backbone."""
     return SCHEME.by_name()
 
 
 def analysis_checks() -> dict[str, Check]:
-    """Return the checks of an analysis, called as `check(recipe, images, backbone)`; backbone None for a small one."""
+    """Return the checks of an analysis, called as `check(recipe, images, backbone)`; None selects a small backbone."""
     return ANALYSIS.by_name()
 
 

@@ -1,4 +1,4 @@
-"""What a command promises. Every check is called with the click command."""
+"""Checks of a command. Every check is called with the click command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from hebm import registry
 from hebm.registry import COMMANDS
 from hebm.testing.folders import working_folder
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 
 WRONG = "--no-such-option"
 
@@ -34,7 +34,7 @@ finally:
 
 
 def _every(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield a command and its sub-commands, with the words that lead to each."""
+    """Yield a command and its sub-commands, each with the words that call it."""
     yield words, command
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
@@ -47,38 +47,45 @@ def _called(command: click.Command, *arguments: str) -> Result:
 
 
 def check_help(command: click.Command) -> None:
-    """The command, its sub-commands and every option say in words what they do."""
+    """Check that the command, its sub-commands and every option have a help text."""
     for words, each in _every(command):
         called = " ".join(words) or "the command"
-        promise(bool((each.help or "").strip()), f"help of {called}", "none", "write a docstring for the function")
+        expect(bool((each.help or "").strip()), f"a help text of {called}", "none", "write a docstring of the function")
         options = [p for p in each.params if isinstance(p, click.Option) and not p.hidden]
         silent = [option.opts[0] for option in options if not (option.help or "").strip()]
-        promise(not silent, "help of every option", f"none of {', '.join(silent)}", 'click.option(…, help="…")')
+        expect(
+            not silent,
+            f"a help text of every option of {called}",
+            f"none for {', '.join(silent)}",
+            'click.option(…, help="…")',
+        )
 
 
 def check_help_option(command: click.Command) -> None:
-    """`--help` of the command and its sub-commands exits with 0 and shows how they are used."""
+    """Check that `--help` of the command and its sub-commands shows the usage and exits with 0."""
     for words, _ in _every(command):
         result = _called(command, *words, "--help")
         asked = " ".join((*words, "--help"))
         shown = result.exit_code == 0 and "Usage:" in result.output
-        promise(shown, f"{asked} shows the usage and exits with 0", _seen(result), "leave click's --help as it is")
+        expect(shown, f"{asked} shows the usage and exits with 0", _seen(result), "do not override click's --help")
 
 
 def check_light_import(command: click.Command) -> None:
-    """Neither importing the command nor `--help` imports torch: `hebm --help` and completion stay quick."""
+    """Check that neither importing the command nor `--help` imports torch, which would slow down completion."""
     module, path = _place(command)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     script = [sys.executable, "-c", _SCRIPT, json.dumps([module, path])]
     run = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     last = run.stderr.strip().splitlines()[-1:] or [""]
-    fix = "import what needs torch (hebm.runs, hebm.pipeline, …) inside the function"
-    promise(last != ["torch was imported"], f"importing {module} and --help do not import torch", "they do", fix)
-    promise(run.returncode == 0, f"{module} can be imported alone", last[0], "import all that it needs")
+    fix = "import modules that need torch, such as hebm.runs and hebm.pipeline, inside the function"
+    expect(
+        last != ["torch was imported"], f"importing {module} and --help do not import torch", "torch is imported", fix
+    )
+    expect(run.returncode == 0, f"{module} can be imported in a new process", last[0], "import everything that it uses")
 
 
 def _place(command: click.Command) -> tuple[str, list[str]]:
-    """Return the module of a command and the names that lead to it there; no names if they are not known."""
+    """Return a command's module and the path of attributes to it, which is empty if unknown."""
     for entry in registry.status(COMMANDS):
         for origin in entry.origins:
             if _leads_to(command, origin.module, origin.attr):
@@ -97,7 +104,7 @@ def _leads_to(command: click.Command, module: str, attr: str) -> bool:
 
 
 def check_wrong_arguments(command: click.Command) -> None:
-    """An unknown option, and required arguments left out, exit with 2 and a message instead of a traceback."""
+    """Check that an unknown option and missing arguments exit with 2 and a message instead of a traceback."""
     for words, each in _every(command):
         trials = [(*words, WRONG)]
         if any(parameter.required for parameter in each.params):
@@ -106,8 +113,8 @@ def check_wrong_arguments(command: click.Command) -> None:
             result = _called(command, *arguments)
             told = result.exit_code == 2 and isinstance(result.exception, SystemExit) and bool(result.output.strip())
             asked = " ".join(arguments) or "no arguments"
-            fix = "let click parse the arguments; raise click.UsageError or click.BadParameter for what it cannot see"
-            promise(told, f"exit status 2 and a message for {asked}", _seen(result), fix)
+            fix = "let click parse arguments; raise click.UsageError or click.BadParameter for other checks"
+            expect(told, f"exit status 2 and a message for {asked}", _seen(result), fix)
 
 
 def _seen(result: Result) -> str:
@@ -117,11 +124,11 @@ def _seen(result: Result) -> str:
 
 
 def check_name(command: click.Command) -> None:
-    """No other command has its name."""
+    """Check that no other command has the same name."""
     entries = registry.status(COMMANDS)
     own = [e for e in entries if any(_leads_to(command, origin.module, origin.attr) for origin in e.origins)]
     taken = [e for e in own if len(e.origins) > 1]
     if not own:
         taken = [entry for entry in entries if entry.name == command.name]
     claims = "; ".join(f"{entry.name!r} is declared by {' and '.join(map(str, entry.origins))}" for entry in taken)
-    promise(not taken, "a name that no other distribution declares", claims, "rename the entry point")
+    expect(not taken, "a command name that no other distribution declares", claims, "rename the entry point")

@@ -1,4 +1,4 @@
-"""The conformance kit: make cases of checks for a test runner, or run them and report all failures at once."""
+"""Make cases of checks for a test runner, or run them and report all failures at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Case:
         name: name of the check.
         check: the check.
         arguments: arguments of the check, with the component first.
-        reason: the reason why it is expected to fail; None if it is expected to pass.
+        reason: why the check is expected to fail; None if it is expected to pass.
     """
 
     name: str
@@ -73,12 +73,12 @@ def cases(
         layout: the layout for which an energy is built.
         levels: number of levels t for which an energy is built.
         backbone: the backbone for which a prior is built and a metric, scheme or analysis run; None for a small
-            reference backbone. A prior whose recipe has a field `root` is then also checked on a backbone with a
-            context, with a root that draws it: the checks `context-…`.
-        expect_failure: reasons, by check, why a promise cannot be kept.
+            reference backbone. For None, a prior whose recipe has a field `root` is also checked with a context: the
+            checks `context-…` build it on a root that draws one.
+        expect_failure: names of checks that are expected to fail, with the reasons.
 
     Raises:
-        ConformanceError: if the component is of no kind with checks, or `expect_failure` names an unknown check.
+        ConformanceError: if the component has no kind, or `expect_failure` names an unknown check.
     """
     kind, reasons = kind_of(component), dict(expect_failure or {})
     arguments = component, *kind.rest(Given(images, layout, levels, backbone))
@@ -91,7 +91,7 @@ def cases(
         made += [Case(name, check, (component,), reasons.pop(name, None)) for name, check in recipe_checks().items()]
     if reasons:
         known = ", ".join(case.name for case in made)
-        raise ConformanceError(f"expect_failure: no check is called {', '.join(reasons)}; there are {known}")
+        raise ConformanceError(f"expect_failure: unknown check {', '.join(reasons)}; expected one of {known}")
     return made
 
 
@@ -116,7 +116,7 @@ def parametrize(made: Sequence[Case]) -> Any:
 def check_all(made: Sequence[Case]) -> None:
     """Run every case and raise one `ConformanceError` with all failures.
 
-    An expected failure that passes is also a failure, because its reason is out of date.
+    A case that passes although it is expected to fail counts as a failure, because its reason is out of date.
     """
     complaints = [complaint for complaint in map(_complaint, made) if complaint]
     if complaints:
@@ -133,7 +133,11 @@ def _complaint(case: Case) -> str | None:
     except Exception as error:  # the component is anyone's code and may raise anything
         last = traceback.extract_tb(error.__traceback__)[-1]
         return f"  {case.name}: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
-    return f"  {case.name}: passes, expected to fail ({case.reason}): drop the expectation" if case.reason else None
+    return (
+        f"  {case.name}: passes, but is expected to fail ({case.reason}): remove it from expect_failure"
+        if case.reason
+        else None
+    )
 
 
 def check_backbone(
@@ -218,6 +222,6 @@ def check_command(command: click.Command, expect_failure: Mapping[str, str] | No
 
 
 def check_recipe(recipe: Any, expect_failure: Mapping[str, str] | None = None) -> None:
-    """Run the checks of any recipe alone; raise with all failures at once."""
+    """Run only the checks that every recipe must pass; raise with all failures at once."""
     reasons = expect_failure or {}
     check_all([Case(name, check, (recipe,), reasons.get(name)) for name, check in recipe_checks().items()])

@@ -1,4 +1,4 @@
-"""Handle contents of checkpoints as trees: compare them exactly, find their weights, and damage them."""
+"""Compare contents of checkpoints exactly, find their weights, and damage them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ REPLACEMENTS: tuple[Any, ...] = (None, -7, "text", {})
 
 def difference(a: Any, b: Any, where: str = "") -> str | None:
     """Return the first difference of two contents in type, order or value, with its place; None if they are equal."""
-    place = where or "the whole"
+    place = where or "the content"
     if type(a) is not type(b):
         return f"{place}: {type(a).__name__} became {type(b).__name__}"
     if isinstance(a, Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
-        return None if same else f"{place}: another tensor"
+        return None if same else f"{place}: a different tensor"
     if isinstance(a, Mapping):
         if list(a) != list(b):
-            return f"{place}: other keys, or another order"
+            return f"{place}: different keys or order"
         return _first(difference(a[key], b[key], f"{where}/{key}") for key in a)
     if isinstance(a, (list, tuple)):
         if len(a) != len(b):
@@ -50,7 +50,7 @@ def tensors_in(content: Any, path: Path = ()) -> list[tuple[Path, Mapping[Any, T
 
 
 def replaced(content: Any, path: Path, value: Any) -> Any:
-    """Return a content with another value at a path of keys. Everything off the path is shared."""
+    """Return a content with another value at a path of keys. All other values are shared."""
     if not path:
         return value
     return type(content)({**content, path[0]: replaced(content[path[0]], path[1:], value)})

@@ -1,4 +1,4 @@
-"""Build the subjects of an energy's checks: the energy, and latents with everything that energies can see."""
+"""Build an energy for its checks, and latents with every input that energies can read."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def built(recipe: EnergyRecipe, layout: LatentLayout, levels: int, logits: int =
 
 
 def reference(layout: LatentLayout, dtype: torch.dtype = torch.float32) -> ReferenceBackbone:
-    """Return the reference backbone with these latents, for the layout's images if it has a shape for them."""
+    """Return the reference backbone of a layout, for images of the layout's shape if it has one."""
     images = SMALL_IMAGES if layout.image is None else ImageSpec(*layout.image)
     return perturbed(seeded(lambda: ReferenceBackbone(layout, images))).to(dtype)
 
 
 def shown_by(layout: LatentLayout) -> LatentLayout:
-    """Return the layout with everything that the reference backbone shows to energies."""
+    """Return the layout with the shapes of all inputs that the reference backbone provides to energies."""
     return reference(layout).layout
 
 
 def latents_of(layout: LatentLayout, dtype: torch.dtype = torch.float32, u: Tensor | None = None) -> Latents:
-    """Return latents of the reference backbone at fixed points, or at u, with everything that energies can see."""
+    """Return T(u) of the reference backbone, by default at fixed points, with every input that energies can read."""
     backbone, at = reference(layout, dtype), points(ROWS, layout.dim, dtype) if u is None else u
     return shown(backbone, backbone.latents(at, contexts(layout, len(at), dtype)), tuple(SHOWN))
 
@@ -41,7 +41,7 @@ def times(levels: int, rows: int = ROWS) -> Tensor | None:
 
 
 def rows_of(latents: Latents, few: slice) -> Latents:
-    """Return some of the points with the outputs shown for them."""
+    """Return some rows of latents, with their inputs for energies."""
     z, sigma = ([part[few] for part in parts] for parts in (latents.z, latents.sigma))
     context = None if latents.context is None else latents.context[few]
     seen = {

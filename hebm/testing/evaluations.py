@@ -1,13 +1,13 @@
-"""Small models with data, on which checks run metrics and analyses.
+"""Small models with data on which metrics and analyses are checked.
 
-    full                q(z|x), a prior with labels and two chains, images with classes; one is left out of training
-    root                the same backbone under its own prior, which has neither a tilt nor a chain
-    without inference   no q(z|x): latents are inferred by MCMC
+    full                q(z|x), a prior with labels and two chains, images with classes; training lacks one class
+    root                the same backbone with a Gaussian prior, which has neither a tilt nor a chain
+    without inference   no q(z|x); latents are inferred by MCMC
     without labels      images without classes and attributes
     with attributes     images with attributes instead of classes
     with a context      a root that draws a context
 
-No extractor is trained or downloaded for them: a small one stands in for each.
+A fixed random projection replaces every extractor, so nothing is trained or downloaded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FEATURES = 6
 
 @recipe
 class RandomImages(ImageData):
-    """Random 8-bit images in memory, whose classes alternate."""
+    """Random 8-bit images in memory with alternating classes."""
 
     depth: int = option(1, doc="channels", choices=(1, 3))
     height: int = option(8, doc="rows of pixels", low=1)
@@ -60,7 +60,7 @@ class RandomImages(ImageData):
     marks: tuple[str, ...] = option((), doc="names of the attributes")
 
     def source(self, split: str) -> ArrayImages:
-        """Return 192 images of either split. Without one of two classes, more than one batch of 64 remains."""
+        """Return 192 images of a split, so that without one of two classes more than one batch of 64 remains."""
         n, noise = {"train": 192, "test": 192}[split], Noise(0, "random images", split)
         pixels = noise.integers(256, n, self.depth, self.height, self.width).to(torch.uint8)
         if self.marks:
@@ -69,7 +69,7 @@ class RandomImages(ImageData):
 
 
 def random_images(images: ImageSpec) -> RandomImages:
-    """Return random images of a shape, with its classes or attributes. Training leaves out the last class."""
+    """Return random images with the given shape and names. The training split leaves out the last class."""
     return RandomImages(
         depth=images.channels,
         height=images.height,
@@ -82,7 +82,7 @@ def random_images(images: ImageSpec) -> RandomImages:
 
 
 class StandIn(Extractor):
-    """Replaces an extractor under its name by tanh of a fixed random projection of the pixels.
+    """Replaces an extractor of the same name by tanh of a fixed random projection of the pixels.
 
     Arguments:
         name: name of the extractor.
@@ -104,42 +104,42 @@ class StandIn(Extractor):
         return (x @ weights).tanh()
 
     def notes(self) -> Mapping[str, str | float | bool | None]:
-        """Return an accuracy, like a classifier."""
+        """Return an accuracy, as a classifier does."""
         return {"accuracy": 0.5}
 
 
 class SmallPlan(EvaluationPlan):
-    """A plan of an evaluation whose extractors are stand-ins, which need no weights."""
+    """An evaluation plan that checks no weights, because stand-ins replace all extractors."""
 
     def _check(self, recipe: ExtractorRecipe) -> None:
         recipe.check_suited(self.images["train"])
 
 
 class SmallEvaluation(Evaluation):
-    """An evaluation whose extractors are all stand-ins."""
+    """An evaluation with a stand-in for every extractor."""
 
     @property
     def plan(self) -> SmallPlan:
-        """The plan of this evaluation, which metrics check."""
+        """The plan of this evaluation, which metrics receive in `check`."""
         images = spec(self.splits["train"], self.splits.recipe)
         return SmallPlan(self.splits.images, images, self.settings, self.model.backbone, self.model.prior)
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
-        """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
+        """Return the stand-in for an extractor. Raises `ConfigError` if the extractor does not suit the data."""
         return _stand_in(self, self._recipe(which))
 
 
 class SmallGivenImages(GivenImages):
-    """An evaluation of given images whose extractors are all stand-ins."""
+    """An evaluation of given images with a stand-in for every extractor."""
 
     @property
     def plan(self) -> SmallPlan:
-        """The plan of this evaluation, which metrics check."""
+        """The plan of this evaluation, which metrics receive in `check`."""
         images = spec(self.splits["train"], self.splits.recipe)
         return SmallPlan(self.splits.images, images, self.settings, given=self.given)
 
     def extractor(self, which: ExtractorRecipe | str | None = None) -> Extractor:
-        """Return the stand-in of an extractor. Raises `ConfigError` if the extractor is not suited to the data."""
+        """Return the stand-in for an extractor. Raises `ConfigError` if the extractor does not suit the data."""
         return _stand_in(self, self._recipe(which))
 
 
@@ -150,7 +150,7 @@ def _stand_in(evaluation: Evaluation, recipe: ExtractorRecipe) -> Extractor:
 
 
 def given_images(images: ImageSpec) -> SmallGivenImages:
-    """Return an evaluation of given images, the test split of random images."""
+    """Return an evaluation of given images, which are the test split of random images."""
     data = random_images(images)
     splits = Splits(data, {split: data.load(split) for split in SPLITS})
     settings = EvaluateSettings(samples=BLOCK, batch_size=BLOCK, metrics=())
@@ -173,8 +173,8 @@ class GeneratorOnly(Backbone):
         """Map latents z to u = T⁻¹(z)."""
         return self.whole.invert(z, context)
 
+    @override
     def likelihood(self, latents: Latents) -> PixelDistribution:
-        """Return the distribution p(x|z)."""
         return self.whole.likelihood(latents)
 
     @override
@@ -201,10 +201,10 @@ class Subject:
     def evaluation(
         self, metrics: Sequence[MetricRecipe] = (), samples: int = BLOCK, rows: int = BLOCK
     ) -> SmallEvaluation:
-        """Return a new evaluation, which is equal at each call.
+        """Return a new evaluation; repeated calls return equal ones.
 
         Arguments:
-            metrics: metrics of its settings.
+            metrics: metrics in its settings.
             samples: number of images to draw.
             rows: number of images per batch.
         """

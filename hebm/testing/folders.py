@@ -1,4 +1,4 @@
-"""Temporary working folders for components under check."""
+"""Run a check in a temporary working folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint format promises. Every check is called with a recipe, whose `example` is written and read."""
+"""Checks of a checkpoint format. Every check is called with a recipe, and writes and reads its `example`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hebm.porting import CheckpointFormat, ConvertedCheckpoint, require_trained
 from hebm.store import foreign
 from hebm.store.trees import flatten, rebuild
 from hebm.testing.contents import altered, difference, replaced, tensors_in
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 from hebm.testing.subjects import ReferenceBackbone, perturbed
 from hebm.training.state import load_module
 
 STEPS = 3
-"""Training steps of the example."""
+"""Number of training steps of the example."""
 
 
 class Example(NamedTuple):
@@ -37,8 +37,8 @@ class Example(NamedTuple):
 
     Arguments:
         converted: a run with random weights.
-        backbone: its backbone.
-        content: as the format writes it.
+        backbone: the backbone of the run.
+        content: the content that the format writes for the run.
     """
 
     converted: ConvertedCheckpoint
@@ -48,7 +48,7 @@ class Example(NamedTuple):
 
 @make_recipe
 class Other(BackboneRecipe):
-    """A backbone that no published code has."""
+    """A backbone that no published code contains."""
 
     @override
     def build(self, images: ImageSpec) -> Backbone:
@@ -58,10 +58,10 @@ class Other(BackboneRecipe):
 @functools.lru_cache(maxsize=1)
 def _example(recipe: CheckpointFormat) -> Example:
     given: Any = recipe.example()
-    fix = "override example() of the format: return a small Experiment that it can write, and an ImageSpec"
+    fix = "override example(), and return a small Experiment that the format can write, and an ImageSpec"
     pair = isinstance(given, tuple) and len(given) == 2
     kept = pair and isinstance(given[0], Experiment) and isinstance(given[1], ImageSpec)
-    promise(kept, "an example, (Experiment, ImageSpec)", repr(given)[:80], fix)
+    expect(kept, "(Experiment, ImageSpec) from example()", repr(given)[:80], fix)
     experiment, images = given
     backbone = perturbed(build(experiment, images).backbone)
     converted = ConvertedCheckpoint(experiment, images, backbone.state_dict(), step=STEPS)
@@ -69,7 +69,7 @@ def _example(recipe: CheckpointFormat) -> Example:
 
 
 def _content(recipe: CheckpointFormat) -> Any:
-    """Return a copy of the example's content: a format may change what it is given."""
+    """Return a copy of the example's content, because a format may change its argument."""
     return copy.deepcopy(_example(recipe).content)
 
 
@@ -85,7 +85,12 @@ def _read(recipe: CheckpointFormat, content: Any) -> tuple[ConvertedCheckpoint, 
     """Read a content, and load it into the backbone that its experiment describes."""
     found: Any = recipe.read(content)
     kind = type(found).__name__
-    promise(isinstance(found, ConvertedCheckpoint), "a ConvertedCheckpoint", kind, "return one from read()")
+    expect(
+        isinstance(found, ConvertedCheckpoint),
+        "a ConvertedCheckpoint from read()",
+        kind,
+        "return a ConvertedCheckpoint",
+    )
     backbone = build(found.experiment, found.images).backbone
     parameters = dict(backbone.named_parameters())
     buffers = {name: value for name, value in backbone.state_dict().items() if name not in parameters}
@@ -94,89 +99,112 @@ def _read(recipe: CheckpointFormat, content: Any) -> tuple[ConvertedCheckpoint, 
 
 
 def check_example(recipe: CheckpointFormat) -> None:
-    """`example` gives an experiment and its images, and `write` can express them."""
+    """Check that `example` returns an experiment and its images, and that `write` can write them."""
     _example(recipe)
 
 
 def check_weights(recipe: CheckpointFormat) -> None:
-    """The backbone that is built from what `read` gives has the weights and the steps that were written."""
+    """Check that `read` returns the weights and the number of steps that `write` was given."""
     example = _example(recipe)
     found, backbone = _read(recipe, _content(recipe))
     written = dict(example.backbone.named_parameters())
     read = dict(backbone.named_parameters())
-    fix = "map every name to its own, and transpose or rescale nothing on one way alone"
+    fix = "map names one to one, and invert in write() whatever read() transposes or rescales"
     same = written.keys() == read.keys()
-    promise(same, "the same parameters", f"others: {', '.join(sorted(written.keys() ^ read.keys())[:4])}", fix)
+    expect(
+        same,
+        "the same parameters after write() and read()",
+        f"only in one of them: {', '.join(sorted(written.keys() ^ read.keys())[:4])}",
+        fix,
+    )
     differing = [name for name in written if not torch.equal(written[name], read[name])]
-    promise(not differing, "the same weights, bit for bit", f"others in {', '.join(differing[:4])}", fix)
-    promise(found.step == STEPS, f"{STEPS} training steps", str(found.step), "write and read the number of steps")
+    expect(
+        not differing,
+        "the same weights after write() and read(), bit for bit",
+        f"others in {', '.join(differing[:4])}",
+        fix,
+    )
+    expect(
+        found.step == STEPS,
+        f"{STEPS} training steps after write() and read()",
+        str(found.step),
+        "write and read the number of steps",
+    )
 
 
 def check_round_trip_of_a_file(recipe: CheckpointFormat) -> None:
-    """What `read` gives of a file, `write` turns into the same content: types, order and every bit."""
+    """Check that reading a file and writing it again keeps types, order and every bit."""
     content = _through_a_file(recipe, _content(recipe))
     back = recipe.write(recipe.read(_through_a_file(recipe, content)))
     found = difference(content, _through_a_file(recipe, back))
-    fix = "keep as `leftovers` all that the file holds besides weights, and its order"
-    promise(found is None, "the same content, read and written", str(found), fix)
+    fix = "keep everything in the file except weights as `leftovers`, in its order"
+    expect(found is None, "the same content after read() and write()", str(found), fix)
 
 
 def check_leftovers(recipe: CheckpointFormat) -> None:
-    """`leftovers` are plain values and tensors, as a run folder keeps them."""
+    """Check that `leftovers` are plain values and tensors, which a run folder can store."""
     left = recipe.read(_content(recipe)).leftovers
-    fix = "keep numbers, texts, tensors, and lists, tuples, dicts and sets of such"
+    fix = "use only numbers, texts, tensors, and lists, tuples, dicts and sets of these"
     try:
         kept = rebuild(*flatten(left))
     except CheckpointError as error:
-        promise(False, "leftovers that can be kept", str(error), fix)
+        expect(False, "leftovers that a run folder can store", str(error), fix)
     found = difference(left, kept)
-    promise(found is None, "equal leftovers, kept and read", str(found), fix)
+    expect(found is None, "equal leftovers after they were stored", str(found), fix)
 
 
 def check_experiment(recipe: CheckpointFormat) -> None:
-    """The experiment that `read` gives goes to TOML and back, and its images are those of the example."""
+    """Check that the experiment from `read` can be written to TOML and read again, with the example's image shape.
+
+    Its training must end at the step of the file.
+    """
     example = _example(recipe)
     found = recipe.read(_content(recipe))
     try:
         again = Experiment.from_toml(found.experiment.to_toml(), "config.toml")
     except HebmError as error:
-        promise(False, "an experiment that goes to TOML", str(error), "make it by Experiment.from_table")
-    promise(again == found.experiment, "an equal experiment after TOML", "another one", "use registered recipes")
+        expect(False, "an experiment that can be written to TOML", str(error), "create it by Experiment.from_table")
+    expect(
+        again == found.experiment,
+        "an equal experiment, written to TOML and read",
+        "a different one",
+        "use registered recipes",
+    )
     shape, wanted = found.images.shape, example.converted.images.shape
-    promise(shape == wanted, f"images of shape {wanted}", str(shape), "return the ImageSpec the file was trained on")
+    expect(shape == wanted, f"images of shape {wanted}", str(shape), "return the ImageSpec of the training images")
     try:
         require_trained("of this kind", found, build(found.experiment, found.images))
     except HebmError as error:
-        fix = "set the steps of the training scheme to the step of the file: an imported run is a finished one"
-        promise(False, "an experiment whose training is over at the step of the file", str(error), fix)
+        fix = "set the steps of the training scheme to the step of the file, because an imported run is finished"
+        expect(False, "an experiment whose training ends at the step of the file", str(error), fix)
 
 
 def check_pure(recipe: CheckpointFormat) -> None:
-    """`read` leaves the content as it is, `write` the run."""
+    """Check that `read` does not change the content, and `write` not the run."""
     content = _content(recipe)
     found = recipe.read(content)
     seen = difference(_content(recipe), content)
-    promise(seen is None, "read() leaves the content unchanged", str(seen), "copy what you change")
+    expect(seen is None, "read() does not change its argument", str(seen), "copy values before you change them")
     before = flatten(attrs.asdict(found, recurse=False) | {"experiment": None, "images": None})[0]
     weights = {name: tensor.clone() for name, tensor in found.backbone.items()}
     recipe.write(found)
     after = flatten(attrs.asdict(found, recurse=False) | {"experiment": None, "images": None})[0]
     same = before == after and difference(weights, dict(found.backbone)) is None
-    promise(same, "write() leaves what it is given unchanged", "it was changed", "copy what you change")
+    expect(same, "write() does not change its argument", "it was changed", "copy values before you change them")
 
 
 def check_garbage(recipe: CheckpointFormat) -> None:
-    """A content of another kind is a `CheckpointError`; a damaged one too, if it cannot be used."""
+    """Check that `read` raises `CheckpointError` for content of another kind or that is damaged beyond use."""
     content = _content(recipe)
-    fix = "check types and shapes before use, and raise CheckpointError with what is wrong"
+    fix = "check types and shapes before use, and raise a CheckpointError that says what is wrong"
     for what, other in _strangers():
         try:
             recipe.read(other)
         except CheckpointError:
             continue
         except Exception as error:
-            promise(False, f"CheckpointError for {what}", f"{type(error).__name__}: {error}", fix)
-        promise(False, f"CheckpointError for {what}", "it was read", fix)
+            expect(False, f"CheckpointError for {what}", f"{type(error).__name__}: {error}", fix)
+        expect(False, f"CheckpointError for {what}", "no error", fix)
     for what, damaged in altered(content):
         try:
             _read(recipe, damaged)
@@ -184,14 +212,14 @@ def check_garbage(recipe: CheckpointFormat) -> None:
             continue
         except Exception as error:
             seen = f"{type(error).__name__}: {error}"
-            promise(False, f"the content, or CheckpointError, for {what}", seen, fix)
+            expect(False, f"a backbone, or CheckpointError, for {what}", seen, fix)
 
 
 def check_damage(recipe: CheckpointFormat) -> None:
-    """A content that lacks a weight, has one of another shape, or one too many, is a `CheckpointError`."""
+    """Check that content with a missing, misshapen or surplus weight raises `CheckpointError`."""
     content = _content(recipe)
     weights = tensors_in(content)
-    promise(bool(weights), "a mapping of weights", "no tensors", "write the weights")
+    expect(bool(weights), "a mapping of weights in the content", "no tensors", "write the weights")
     path, found = max(weights, key=lambda of: len(of[1]))
     kind: Any = type(found)
     name = next(iter(found))
@@ -206,12 +234,12 @@ def check_damage(recipe: CheckpointFormat) -> None:
             _read(recipe, damaged)
         except CheckpointError:
             continue
-        fix = "compare names and shapes with the backbone's, and list all that does not fit"
-        promise(False, f"CheckpointError for {what}", "it was read", fix)
+        fix = "compare names and shapes with those of the backbone, and list all that do not fit"
+        expect(False, f"CheckpointError for {what}", "no error", fix)
 
 
 def _strangers() -> Iterator[tuple[str, Any]]:
-    """Yield contents that are of no format, with what to call them."""
+    """Yield contents that belong to no format, with descriptions."""
     yield from (("nothing", None), ("a number", 7), ("a text", "text"), ("bytes", b"\x80\x04"))
     yield from (("an empty list", []), ("an empty dict", {}), ("a tensor", torch.zeros(2, 3)))
     yield "weights of something else", {"weight": torch.zeros(2, 3)}
@@ -220,30 +248,30 @@ def _strangers() -> Iterator[tuple[str, Any]]:
 
 
 def check_another_backbone(recipe: CheckpointFormat) -> None:
-    """`write` of a run whose backbone the other code does not have is a `CheckpointError`."""
+    """Check that `write` raises `CheckpointError` for a backbone that the other code does not have."""
     example = _example(recipe)
     experiment = attrs.evolve(example.converted.experiment, backbone=Other())  # type: ignore[misc]
     backbone = build(experiment, example.converted.images).backbone
     run = ConvertedCheckpoint(experiment, example.converted.images, backbone.state_dict(), step=STEPS)
-    fix = "check the experiment's backbone first"
+    fix = "in write(), check the type of the experiment's backbone first"
     try:
         recipe.write(run)
     except CheckpointError:
         return
     except Exception as error:
-        promise(False, "CheckpointError for another backbone", f"{type(error).__name__}: {error}", fix)
-    promise(False, "CheckpointError for another backbone", "it was written", fix)
+        expect(False, "CheckpointError for another backbone", f"{type(error).__name__}: {error}", fix)
+    expect(False, "CheckpointError for another backbone", "no error", fix)
 
 
 def check_allowed(recipe: CheckpointFormat) -> None:
-    """`allowed` has classes alone, none of which does anything when it is constructed: no file can run code."""
+    """Check that `allowed` lists only classes that do nothing when constructed, so that no file can run code."""
     allowed: Any = type(recipe).allowed
     functions = [repr(kind) for kind in allowed if not isinstance(kind, type)]
     fix = "name classes that only hold values, such as argparse.Namespace"
-    promise(not functions, "classes", ", ".join(functions), fix)
+    expect(not functions, "only classes in `allowed`", ", ".join(functions), fix)
     dangerous = [kind.__name__ for kind in allowed if kind.__module__ in DANGEROUS or issubclass(kind, nn.Module)]
-    promise(not dangerous, "classes that hold values", ", ".join(dangerous), fix)
+    expect(not dangerous, "only classes that hold values in `allowed`", ", ".join(dangerous), fix)
 
 
 DANGEROUS = ("_io", "builtins", "importlib", "io", "os", "pathlib", "pickle", "shutil", "socket", "subprocess", "types")
-"""Modules of classes that act, or that lead to others which do."""
+"""Modules with classes that can run code, directly or through other classes."""

@@ -1,4 +1,4 @@
-"""Priors whose tilt is neither faint nor steep, and draws of them with chains long enough to follow their densities."""
+"""Scale the tilt of a prior, and draw with chains that are long enough to follow its density."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from hebm.transitions import path_to
 ROWS = 512
 STEPS = 36
 PACE = 0.2
-"""h of a paced chain, in units of the variance of its density's Gaussian factor."""
+"""Step size h of a paced chain, in units of the variance of its density's Gaussian factor."""
 LIVELY, STEEP = 1.2, 3.0
-"""Root mean square of the slope of a tilt, in units of its density's width: wanted, and the most for a test."""
+"""Root mean square slope of a tilt, in units of 1 / (width of its density): target, and the largest for a test."""
 OCTAVES, HALVINGS = (-10.0, 3.0), 12
-"""Range in which parameters are scaled, and steps of the search."""
+"""Range of the powers of 2 that scale parameters, and steps of the bisection."""
 PROBES, DIRECTIONS, DISTANCE = 64, 4, 0.01
 
 
-# ---------------------------------------------------------------- a tilt that shows
+# ---------------------------------------------------------------- the scaled tilt
 
 
 def lively(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backbone] | None:
     """Return a prior in float64 whose tilt has a slope of about 1, and its backbone.
 
-    The tilt of small perturbations is too faint to be seen in draws, and short chains cannot follow a steep one. So all
-    parameters of the prior are scaled by one factor. None where no factor makes the tilt flat enough (normalised
-    weights).
+    Draws do not show the tilt of slightly perturbed parameters, and short chains cannot follow a steep tilt. This
+    function therefore scales all parameters of the prior by one factor. It returns None if no factor makes the tilt
+    flat enough, for example with normalised weights.
     """
     prior, twin = built(recipe, backbone, torch.float64)
     held = {id(parameter) for parameter in root_of(prior).parameters()}
@@ -69,21 +69,21 @@ def scale(parameters: list[torch.nn.Parameter], octaves: float) -> None:
 
 
 def _size(prior: PriorLearner, backbone: Backbone, flat: list[Slope]) -> float:
-    """Return the largest root mean square of the slopes; of those with an unknown Gaussian part, less that at f = 0."""
+    """Return the largest root mean square slope, minus the slope at f = 0 if the Gaussian part is unknown."""
     pairs = zip(_slopes(prior, backbone), flat, strict=True)
     slopes = [here.value if here.of_tilt else here.value - there.value for here, there in pairs]
     return max((float(each.square().sum(1).mean().sqrt().nan_to_num(torch.inf)) for each in slopes), default=0.0)
 
 
 class Slope(NamedTuple):
-    """A density's gradient `(n, D)`, in units of its width; of the tilt alone, if its Gaussian factor is known."""
+    """A density's gradient `(n, D)` times its width; only the tilt's part if the Gaussian factor is known."""
 
     value: Tensor
     of_tilt: bool
 
 
 def _slopes(prior: PriorLearner, backbone: Backbone) -> list[Slope]:
-    """Return the slopes of all chains' densities and of the prior's own at draws of the root."""
+    """Return the slopes of all chains' densities and of the prior's density at draws of the root."""
     at = start(backbone, PROBES)
     densities = [t.density(at, Request()) for t in prior.transitions(backbone) if isinstance(t, MCMC)]
     own = prior.density(backbone, at.context)
@@ -96,7 +96,7 @@ def _slopes(prior: PriorLearner, backbone: Backbone) -> list[Slope]:
 
 
 def width(density: LogDensity, u: Tensor) -> Tensor | float:
-    """Return the deviation of a density's Gaussian factor, or a guess from its curvature near u `(n, D)`."""
+    """Return the standard deviation of a density's Gaussian factor, or an estimate from the curvature at u `(n, D)`."""
     factor = density.factor()
     if factor is not None:
         return factor.std
@@ -109,21 +109,21 @@ def width(density: LogDensity, u: Tensor) -> Tensor | float:
 
 
 def start(backbone: Backbone, rows: int) -> Draw:
-    """Return standard normal u and contexts, as a root draws them."""
+    """Return standard normal u and contexts, like the draws of a root."""
     dtype, dim = torch.float64, backbone.layout.dim
     return Draw(points(rows, dim, dtype, "start"), contexts(backbone.layout, rows, dtype))
 
 
-# ---------------------------------------------------------------- chains that arrive
+# ---------------------------------------------------------------- long chains
 
 
 class Paced(LogDensity):
-    """Another density, with a step size that suits it: unadjusted chains arrive and have little bias.
+    """A density whose scale gives chains a suitable step size: they converge, and unadjusted ones have little bias.
 
     Arguments:
-        density: what is sampled.
+        density: the density to sample.
         unit: h of the sampler at scale 1.
-        u: where chains start, `(n, D)`.
+        u: the starts of the chains, `(n, D)`.
     """
 
     def __init__(self, density: LogDensity, unit: float, u: Tensor) -> None:
@@ -132,22 +132,22 @@ class Paced(LogDensity):
         self.modules, self.variant = density.modules, (density.variant, "paced")
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
-        """Return the Gaussian term of the other density."""
+        """Return the Gaussian term of the density."""
         return self.density.gaussian(u)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return the remainder of the other density."""
+        """Return the remainder of the density."""
         return self.density.remainder(u)
 
     def value_and_grad(self, u: Tensor) -> ValueAndGrad:
-        """Return value and gradient of the other density."""
+        """Return value and gradient of the density."""
         return self.density.value_and_grad(u)
 
 
 def paced(transition: Transition) -> Transition:
-    """Return a transition whose chain, if it has one, takes steps that suit its density.
+    """Return a transition whose chain, if it has one, uses a step size that suits its density.
 
-    A sampler that needs a Gaussian factor keeps its own step size, which is in units of the factor's deviation.
+    A sampler that needs a Gaussian factor keeps its step size, which is in units of the factor's variance.
     """
     if not isinstance(transition, MCMC) or transition.sampler.needs_factor:
         return transition
@@ -156,7 +156,7 @@ def paced(transition: Transition) -> Transition:
 
 
 def step_size(sampler: Sampler) -> float:
-    """Return h of a sampler: the square of how far noise 1 moves a chain on a flat density."""
+    """Return h of a sampler, the squared displacement by noise 1 on a flat density."""
     u = torch.zeros(1, 2, dtype=torch.float64)
     noise = StepNoise(torch.ones_like(u), torch.full_like(u[:, 0], 0.5))
     flat = LinearTarget(torch.zeros(2, dtype=torch.float64))
@@ -167,9 +167,9 @@ def step_size(sampler: Sampler) -> float:
 
 
 def long_draws(prior: PriorLearner, backbone: Backbone, request: Request = Request()) -> tuple[Tensor, Draw]:
-    """Return which coordinates the last transition moved `(D,)`, and draws with long chains.
+    """Return the mask of coordinates that the last transition moved, `(D,)`, and draws with long chains.
 
-    All coordinates count where none has moved, and for a prior that overrides `sample`, which runs its own chains.
+    The mask has all coordinates if none moved, or if the prior overrides `sample` and runs other chains.
     """
     noise = Noise(0, "long", dtype=torch.float64)
     request = attrs.evolve(request, steps=STEPS, context=contexts(backbone.layout, ROWS, torch.float64))

@@ -1,4 +1,4 @@
-"""Compare the state of a model before and after a check, which must not change it."""
+"""Check that a call leaves the state of a model unchanged."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 
 
 class State(NamedTuple):
-    """A model's tensors, and the train or eval mode of each module, by name."""
+    """A model's tensors, requires_grad and gradients, and the train or eval mode of each module, by name."""
 
     tensors: dict[str, Tensor]
     training: dict[str, bool]
@@ -22,7 +22,7 @@ class State(NamedTuple):
 
 
 def state_of(modules: dict[str, nn.Module]) -> State:
-    """Return the state of modules by name, with copies of their tensors."""
+    """Return the state of named modules, with copies of their tensors."""
     parts = {f"{name}.{inner}": part for name, m in modules.items() for inner, part in m.named_modules()}
     parameters = {f"{name}.{inner}": p for name, m in modules.items() for inner, p in m.named_parameters()}
     tensors = {f"{name}.{inner}": t for name, m in modules.items() for inner, t in m.state_dict().items()}
@@ -36,11 +36,11 @@ def state_of(modules: dict[str, nn.Module]) -> State:
 
 @contextmanager
 def unchanged(what: str, **modules: nn.Module) -> Iterator[None]:
-    """Raise if a module has other tensors, modes or gradients after the block.
+    """Raise if the block changes tensors, modes or gradients of a module.
 
     Arguments:
-        what: the call that must change nothing, for the message.
-        modules: modules by name; half of their parts are put into training mode, so that a changed mode is found.
+        what: the call in the block, for the message.
+        modules: modules by name. Every second sub-module is put into train mode, so that changed modes are found.
     """
     parts = [part for module in modules.values() for part in module.modules()]
     for i, part in enumerate(parts):
@@ -55,7 +55,5 @@ def unchanged(what: str, **modules: nn.Module) -> Iterator[None]:
         *(f"the gradient of {n}" for n in before.gradients if before.gradients[n] is not after.gradients[n]),
     ]
     seen = f"it changed {', '.join(changed[:3])}" + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    fix = (
-        "compute inside `with evaluating(backbone, prior)` of hebm.trained, or through TrainedModel, and change nothing"
-    )
-    promise(not changed, f"{what} leaves the model's weights, modes and gradients as they were", seen, fix)
+    fix = "compute inside `with evaluating(backbone, prior)` of hebm.trained, or through TrainedModel"
+    expect(not changed, f"{what} leaves the model's weights, modes and gradients unchanged", seen, fix)

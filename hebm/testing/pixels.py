@@ -1,11 +1,11 @@
-"""What p(x|z) of a backbone promises as a distribution. Every check is called with a recipe and the images it is for.
+"""Checks of p(x|z) as a distribution. Every check is called with a recipe and the images of the backbone.
 
-The kit knows `log_prob`, `mean` and, where there is one, `draw`. It asks for log p at images that differ in one pixel:
-their sum, or integral, over the pixel's values is p of the other pixels. Of d pixels that are independent given z,
+The checks use `log_prob`, `mean` and, if it exists, `draw`. They evaluate log p at images that differ in one pixel. The
+sum or integral over the values of this pixel is p of the other pixels. For d pixels that are independent given z,
 
     log Z = log p(x) + Σ_i log ∫ p(v, x_others) dv / p(x),
 
-for any x, so that log Z = 0 can be told without a sum over images.
+for any x, so that log Z = 0 can be checked without a sum over images.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from torch import Tensor
 from hebm.interfaces import Backbone, BackboneRecipe, ImageSpec
 from hebm.noise import Noise
 from hebm.testing.backbones import built_backbone
-from hebm.testing.promises import expect_equal, expect_finite, expect_shape, no_global_randomness, promise
+from hebm.testing.promises import expect, expect_equal, expect_finite, expect_shape, no_global_randomness
 from hebm.testing.stein import BOUND
 from hebm.testing.subjects import contexts, image_batch, points
 
 LEVELS = 256
-"""Values of a pixel that are tried, and rows of the distribution."""
+"""Number of values that are tried for a pixel, and rows of the distribution."""
 REACH, STEEPNESS = 12.0, 9.0
-"""Of the grid on the real line: it reaches as far from the mean, and is 5000 times as fine there as at its ends."""
+"""Half-width and steepness of the sinh grid on the real line, 5000 times finer at the mean than at its ends."""
 SLACK = 0.05
-"""Nats a pixel that log Z may be off, and how much a mean may be off, in units of x."""
+"""Allowed error of log Z in nats per pixel, and of a mean in units of x."""
 TWO, BYTES, INTERVAL, LINE = "the values -1 and 1", "256 levels", "the interval from -1 to 1", "the real line"
-"""Measures of what a pixel can be."""
+"""Sets of pixel values over which p(x|z) is summed or integrated."""
 MASKS = 32
-"""Ways to mix two images, which tell whether pixels are independent."""
+"""Number of random mixtures of two images that test whether pixels are independent."""
 SOME = 48
-"""Pixels whose mean and draws are looked at."""
+"""Number of pixels whose mean and draws are checked."""
 
 
 class Pixels(NamedTuple):
     """p(x|z) at one z, repeated in every row.
 
     Arguments:
-        distribution: of `LEVELS` rows.
+        distribution: p(x|z) with `LEVELS` rows.
         x: an image, flat `(d,)`.
-        shape: of images.
-        binary: whether it is a distribution of pixels −1 and 1.
+        shape: shape of an image.
+        binary: whether pixels are −1 or 1.
     """
 
     distribution: Any
@@ -62,7 +62,7 @@ class Pixels(NamedTuple):
         return torch.cat(found).nan_to_num(-torch.inf, posinf=torch.inf)
 
     def over(self, pixels: Sequence[int], values: Tensor) -> Tensor:
-        """Return log p of x with each of `values` at one pixel, less log p(x), `(pixels, values)`."""
+        """Return log p of x with each of `values` at one pixel, minus log p(x), `(pixels, values)`."""
         together = max(1, LEVELS // len(values))
         found = []
         for first in range(0, len(pixels), together):
@@ -90,18 +90,18 @@ def _repeated(backbone: Backbone) -> Any:
     return backbone.likelihood(backbone.latents(u.expand(LEVELS, -1).contiguous(), rows))
 
 
-# ---------------------------------------------------------------- measures
+# ---------------------------------------------------------------- grids of pixel values
 
 
 class Grid(NamedTuple):
-    """Values of a pixel `(n,)` with weights: a measure of what a pixel can be."""
+    """Values of a pixel and their weights in a sum or integral, `(n,)` each."""
 
     values: Tensor
     weights: Tensor
 
 
 def _grids(pixels: Pixels) -> dict[str, Grid]:
-    """Return the values −1 and 1, 256 levels, an interval and the real line; the first alone for a binary p(x|z)."""
+    """Return the grids by name: −1 and 1, 256 levels, an interval, a line; only the first for a binary p(x|z)."""
     two = Grid(torch.tensor([-1.0, 1.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64))
     if pixels.binary:
         return {TWO: two}
@@ -119,13 +119,13 @@ def _grids(pixels: Pixels) -> dict[str, Grid]:
 
 
 class Table(NamedTuple):
-    """Pixels, each given all others, under one measure; `(P,)` each.
+    """Statistics of P pixels, each given all others, on one grid; `(P,)` each.
 
     Arguments:
         log_sum: log Σ_v weight(v) p(v, others) − log p(x).
         mean: E[v].
         clamped: E of v clamped to [−1, 1].
-        std: deviation of the clamped v.
+        std: standard deviation of the clamped v.
     """
 
     log_sum: Tensor
@@ -135,7 +135,7 @@ class Table(NamedTuple):
 
 
 def _tables(pixels: Pixels, some: Sequence[int]) -> dict[str, Table]:
-    """Return a table of some pixels for each measure."""
+    """Return the statistics of some pixels on each grid, by the grid's name."""
     tables: dict[str, Table] = {}
     grids, levels = _grids(pixels), None
     for name, grid in grids.items():
@@ -164,13 +164,13 @@ def _table(log_p: Tensor, values: Tensor, weights: Tensor, whole_levels: bool) -
 
 
 def _shared(log_p: Tensor) -> Tensor:
-    """Return log of how many of the 256 levels have one value together, for p(x|z) of fewer bits; else 0."""
+    """Return log of the number of levels that share one value if p(x|z) has fewer than 8 bits, else 0."""
     runs = int((log_p.diff() != 0).sum()) + 1
     return log_p.new_tensor(math.log(LEVELS / runs) if runs in (128, 64, 32, 16, 8, 4, 2) else 0.0)
 
 
 def _spread(pixels: Pixels) -> list[int]:
-    """Return up to `SOME` pixels all over the image."""
+    """Return up to `SOME` pixels, spread evenly over the image."""
     count = min(SOME, len(pixels.x))
     return torch.linspace(0, len(pixels.x) - 1, count).long().tolist()
 
@@ -191,9 +191,9 @@ def _independent(pixels: Pixels) -> bool:
 
 @torch.no_grad()
 def check_normalised(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """p(x|z) adds up to 1 over binary pixels or 256 levels, or is a density with integral 1, to 5 % a pixel.
+    """Check that p(x|z) sums to 1 over binary pixels or 256 levels, or integrates to 1, to 5 % per pixel.
 
-    `discrete` says which. Passes where pixels depend on each other given z.
+    `discrete` must say which of the two holds. Passes if pixels depend on each other given z.
     """
     pixels = _pixels(recipe, images)
     if not _independent(pixels):
@@ -202,17 +202,30 @@ def check_normalised(recipe: BackboneRecipe, images: ImageSpec) -> None:
     tables = _tables(pixels, range(len(pixels.x)))
     found = {name: float(here + table.log_sum.sum()) / len(pixels.x) for name, table in tables.items()}
     seen = ", ".join(f"{value:.3f} over {name}" for name, value in found.items())
-    fix = "keep all constants: 0.5 log(2 pi) + log std of a normal, log-softmax of mixture weights, all mass of a bin"
-    promise(min(map(abs, found.values())) <= SLACK, "log of the sum of p(x|z) is 0", f"{seen}, in nats a pixel", fix)
+    fix = "keep all constants: 0.5 log(2 pi) + log std of a normal, log-softmax of mixture weights, tails of bins"
+    expect(
+        min(map(abs, found.values())) <= SLACK,
+        "p(x|z) sums or integrates to 1: a log of 0",
+        f"logs in nats per pixel: {seen}",
+        fix,
+    )
     over = min(found, key=lambda name: abs(found[name]))
     discrete, stated = over in (TWO, BYTES), getattr(pixels.distribution, "discrete", False)
-    fix = "set `discrete` where pixels have finitely many values: bits per dimension are measured there alone"
-    promise(stated == discrete, f"discrete = {discrete}, as p(x|z) adds up to 1 over {over}", str(stated), fix)
+    fix = "set `discrete` to True exactly if pixels have finitely many values; bits per dimension need it"
+    expect(
+        stated == discrete,
+        f"discrete = {discrete}, because p(x|z) has the total 1 over {over}",
+        f"discrete = {stated}",
+        fix,
+    )
 
 
 @torch.no_grad()
 def check_mean(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`mean` is E[x|z], of x or of x clamped to [−1, 1], to 0.05. Passes where pixels depend on each other given z."""
+    """Check that `mean` is E[x|z], of x or of x clamped to [−1, 1], to 0.05.
+
+    Passes if pixels depend on each other given z.
+    """
     pixels = _pixels(recipe, images)
     if not _independent(pixels):
         return
@@ -220,34 +233,37 @@ def check_mean(recipe: BackboneRecipe, images: ImageSpec) -> None:
     seen = pixels.distribution.mean[0].flatten()[some]
     tables = _tables(pixels, some).values()
     off = min(float((seen - mean).abs().max()) for table in tables for mean in (table.mean, table.clamped))
-    fix = "return E[x|z] in the range [-1, 1] of images: of a Bernoulli 2 p - 1"
-    promise(off <= SLACK, f"mean = E[x|z] to {SLACK:g}", f"off by {off:.3f} at a pixel", fix)
+    fix = "return E[x|z] in the range [-1, 1] of images, which is 2 p - 1 for a Bernoulli"
+    expect(off <= SLACK, f"mean = E[x|z], to {SLACK:g} at each pixel", f"a difference of {off:.3f}", fix)
 
 
 @torch.no_grad()
 def check_draw(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """`draw(noise)` is a function of the noise, `(B, C, H, W)` in [−1, 1]. Passes where there is no `draw`."""
+    """Check that `draw(noise)` depends only on the noise and returns `(B, C, H, W)` in [−1, 1].
+
+    Passes if the distribution has no `draw`.
+    """
     pixels = _pixels(recipe, images)
     if not hasattr(pixels.distribution, "draw"):
         return
     noise = Noise(0, "draw", dtype=torch.float64)
     with no_global_randomness("draw"):
         x, again, other = (pixels.distribution.draw(noise.derive(name)) for name in ("a", "a", "b"))
-    fix = "draw by noise.normal or noise.uniform, rows being samples, and clamp to [-1, 1]"
+    fix = "draw by noise.normal or noise.uniform, one row per image, and clamp to [-1, 1]"
     expect_shape("draw(noise)", x, (LEVELS, *images.shape), fix)
     expect_finite("draw(noise)", x, fix)
     expect_equal("the same noise gives the same images", again, x, fix)
-    promise(not torch.equal(other, x), "another noise gives other images", "the same", fix)
-    promise(not torch.equal(x[0], x[1]), "another row gives another image", "the same", fix)
+    expect(not torch.equal(other, x), "different noise gives different images", "equal images", fix)
+    expect(not torch.equal(x[0], x[1]), "different rows give different images", "equal images", fix)
     largest = float(x.abs().max())
-    promise(largest <= 1 + 1e-6, "images in [-1, 1]", f"|x| up to {largest:g}", fix)
+    expect(largest <= 1 + 1e-6, "draws in [-1, 1]", f"|x| up to {largest:g}", fix)
 
 
 @torch.no_grad()
 def check_draw_follows(recipe: BackboneRecipe, images: ImageSpec) -> None:
-    """Draws have the mean and deviation that `log_prob` gives each pixel.
+    """Check that draws have the mean and standard deviation of each pixel under `log_prob`.
 
-    Passes without `draw`, and where pixels depend on each other given z.
+    Passes without `draw`, and if pixels depend on each other given z.
     """
     pixels = _pixels(recipe, images)
     if not hasattr(pixels.distribution, "draw") or not _independent(pixels):
@@ -256,16 +272,16 @@ def check_draw_follows(recipe: BackboneRecipe, images: ImageSpec) -> None:
     x = pixels.distribution.draw(Noise(0, "draw", dtype=torch.float64)).flatten(1)[:, some].clamp(-1, 1)
     tables = _tables(pixels, some)
     excess, seen = min((_excess((x - table.clamped) / table.std), name) for name, table in tables.items())
-    promise(
+    expect(
         excess <= BOUND,
-        f"draws have the mean and deviation of each pixel under log_prob, within {BOUND:g} standard errors",
-        f"{excess:.1f} standard errors, p(x|z) being over {seen}",
-        "draw from the distribution that log_prob scores, clamped to [-1, 1]: the same mean, deviation and pixel order",
+        f"draws have the mean and standard deviation of each pixel under log_prob, within {BOUND:g} standard errors",
+        f"a difference of {excess:.1f} standard errors, with pixel values in {seen}",
+        "draw from the distribution of log_prob, clamped to [-1, 1], with the same order of pixels",
     )
 
 
 def _excess(t: Tensor) -> float:
-    """Return how many standard errors t `(n, P)` is off mean 0 and deviation 1, less some slack."""
+    """Return by how many standard errors t `(n, P)` deviates from mean 0 and variance 1, beyond the allowed error."""
     wide = t.square() - 1
     parts = [
         (t.mean().abs() - 2 * SLACK) * t.numel() ** 0.5,

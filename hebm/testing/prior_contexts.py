@@ -1,7 +1,7 @@
-"""What a prior promises where its root draws a context. Every check is called with a recipe and a live backbone.
+"""Checks of a prior whose root draws a context. Every check is called with a recipe and a live backbone.
 
-`in_context` makes both from a recipe with a field `root`. A recipe that refuses contexts by a `HebmError` which says so
-passes all of these checks.
+`in_context` makes both from a recipe with a field `root`. A recipe that raises a `HebmError` about contexts passes all
+checks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hebm.latents import LatentLayout, Posterior
 from hebm.noise import Noise
 from hebm.testing import prior_draws, priors
 from hebm.testing.prior_subjects import ROWS, built
-from hebm.testing.promises import ConformanceError, promise
+from hebm.testing.promises import ConformanceError, expect, failure
 from hebm.testing.reference_priors import ContextRoot
 from hebm.testing.subjects import SMALL_LAYOUT, ReferenceBackbone, points, seeded
 from hebm.testing.watched_priors import all_equal, watching
@@ -50,7 +50,7 @@ def in_context(recipe: PriorRecipe) -> tuple[PriorRecipe, Backbone] | None:
 
 
 def _try(check: Callable[[PriorRecipe, Backbone], None], recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Run a check; report what is raised as a context that was not expected, unless the prior refuses contexts."""
+    """Run a check; pass if the prior raises a `HebmError` about contexts, and report any other error as a failure."""
     try:
         check(recipe, backbone)
     except ConformanceError:
@@ -59,77 +59,77 @@ def _try(check: Callable[[PriorRecipe, Backbone], None], recipe: PriorRecipe, ba
         if "context" not in str(error):
             raise
     except Exception as error:  # the component is anyone's code and may raise anything
-        raise ConformanceError(
-            "promised: a prior whose root draws a context works, or is refused by an error that says so\n"
-            f"    seen: {type(error).__name__}: {error}\n"
-            "    fix: pass the draw's or posterior's context on, backbone.latents(u, context); or raise a ConfigError "
-            'in the recipe\'s build where backbone.layout.context is not None: "this prior does not support contexts"'
+        raise failure(
+            "a prior that works with a root that draws a context, or a HebmError that mentions contexts",
+            f"{type(error).__name__}: {error}",
+            "pass the context of the draw or posterior to backbone.latents(u, context); or, in build, raise "
+            'ConfigError("this prior does not support contexts") if backbone.layout.context is not None',
         ) from error
 
 
 def check_context_root(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The prior tilts the root of its recipe, which draws a context."""
+    """Check that the prior tilts the root of its recipe, which draws a context."""
     _try(priors.check_context, recipe, backbone)
 
 
 def check_context_sample(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Draws have the context that the root drew."""
+    """Check that draws are finite and have a context of the layout's shape."""
     _try(prior_draws.check_sample, recipe, backbone)
 
 
 def check_context_given(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A given context comes back as given."""
+    """Check that draws return a given context unchanged."""
     _try(prior_draws.check_given_context, recipe, backbone)
 
 
 def check_context_tilt(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The tilt of latents with a context is finite, `(B, E)`."""
+    """Check that the tilt of latents with a context is finite, `(B, E)`."""
     _try(priors.check_tilt, recipe, backbone)
 
 
 def check_context_density(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The gradient of the density given a context is that of its value."""
+    """Check that the gradient of the density given a context is that of its value."""
     _try(priors.check_density, recipe, backbone)
 
 
 def check_context_objective(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Each stage learns from posterior draws with a context."""
+    """Check that each stage learns from posterior draws with a context."""
     _try(priors.check_objective, recipe, backbone)
 
 
 def check_context_negative(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Negatives have z = T(u; c) with the positives' contexts c."""
+    """Check that negatives are z = T(u; c) with the positives' contexts c."""
     _try(priors.check_negative, recipe, backbone)
 
 
 def check_context_chains(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Draws and negatives are made in the contexts they belong to: those of the request, and of the positives."""
+    """Check that draws evaluate T in the requested contexts, and objectives in the positives' contexts."""
     _try(_expect_same_contexts, recipe, backbone)
 
 
 def _expect_same_contexts(recipe: PriorRecipe, backbone: Backbone) -> None:
     prior, twin = built(recipe, backbone)
     context = points(1, math.prod(LAYOUT.context or ()), name="same").expand(ROWS, -1)
-    fix = "build densities with at.context; draw negatives given Request(context=posterior.latents.context)"
+    fix = "build densities with at.context, and draw negatives with Request(context=posterior.latents.context)"
     with _contexts(twin, context) as same:
         prior.sample(twin, ROWS, Noise(0, "sample"), Request(context=context))
-    _expect_all(same, "draws given a context evaluate T in it alone", fix)
+    _expect_all(same, "draws in a given context evaluate T only in this context", fix)
     for stage in prior.train().stages():
         with _contexts(twin, context) as same:
             _learn(stage, twin, context)
-        _expect_all(same, f"the objective of stage {stage.name!r} evaluates T in the positives' contexts alone", fix)
+        _expect_all(same, f"the objective of stage {stage.name!r} evaluates T only in the positives' contexts", fix)
 
 
 @contextmanager
 def _contexts(backbone: Backbone, context: Tensor) -> Iterator[list[bool]]:
-    """Yield a list which tells of each evaluation of T whether all its contexts are the one of `context` `(B, C)`."""
+    """Yield a list with, for each evaluation of T, whether all contexts equal the first row of `context` `(B, C)`."""
     same: list[bool] = []
     with watching(backbone, lambda _, c: same.append(c is not None and all_equal(c, context[:1]))):
         yield same
 
 
 def _expect_all(same: list[bool], what: str, fix: str) -> None:
-    promise(all(same), what, f"{len(same) - sum(same)} of {len(same)} evaluations in others", fix)
+    expect(all(same), what, f"{len(same) - sum(same)} of {len(same)} evaluations are in other contexts", fix)
 
 
 def _learn(stage: Stage, backbone: Backbone, context: Tensor) -> None:

@@ -1,6 +1,6 @@
-"""What a prior that learns by contrast shows to validation. Every check is called with a recipe and a live backbone.
+"""Checks of `Stage.contrasted`, which validates a prior that learns by contrast.
 
-They pass for stages without `Stage.contrasted`.
+Every check is called with a recipe and a live backbone, and passes for stages without `contrasted`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hebm.noise import Noise
 from hebm.testing.model_states import unchanged
 from hebm.testing.prior_learning import shifted
 from hebm.testing.prior_subjects import BLOCK, ROWS, built, latents_at, posterior_of
-from hebm.testing.promises import expect_close, expect_equal, expect_finite, no_global_randomness, promise
+from hebm.testing.promises import expect, expect_close, expect_equal, expect_finite, no_global_randomness
 from hebm.testing.subjects import points
 from hebm.trained import evaluating
 
 MANY = 4 * BLOCK
-"""Rows that decide whether a step lowers a loss."""
+"""Rows on which the held-out loss is measured before and after a step."""
 STEP = 1e-4
-"""Length of that step in the parameters."""
+"""Length of the step in the parameters."""
 
 
 def _contrasted(recipe: PriorRecipe, backbone: Backbone) -> Iterator[tuple[Callable[[], Made], Made]]:
-    """Yield each stage that learns by contrast, just started, and a function that makes an equal one; in float64."""
+    """Yield each stage that learns by contrast, after its start, and a function that makes an equal one; in float64."""
     for k in range(len(built(recipe, backbone, started=0)[0].stages())):
         make = functools.partial(_made, recipe, backbone, k)
         made = make()
@@ -46,7 +46,7 @@ class Made(NamedTuple):
     stage: Stage
 
     def contrast(self, latents: Latents, key: str = "contrast", first: int = 0) -> Contrasted:
-        """Return what validation is shown of the stage."""
+        """Return the stage's result of `contrasted`."""
         contrasted = self.stage.contrasted
         assert contrasted is not None
         with torch.no_grad():
@@ -64,26 +64,34 @@ def _made(recipe: PriorRecipe, backbone: Backbone, k: int) -> Made:
 
 
 def check_contrast(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """`contrasted` returns the given draws, as many negatives, and a finite log ratio; it leaves all as it was."""
+    """Check that `contrasted` returns the given draws, one negative for each, and a finite log ratio.
+
+    It must change neither the modules nor the next loss.
+    """
     for make, made in _contrasted(recipe, backbone):
         given = posterior_of(made.backbone, made.stage.module, torch.float64).latents
         with unchanged("contrasted", prior=made.prior, backbone=made.backbone), evaluating(made.prior, made.backbone):
             shown = made.contrast(given)
             log_ratios = {"positives": shown.log_ratio(shown.positive), "negatives": shown.log_ratio(shown.negative)}
-        fix = "return Contrasted(latents, negatives, log_ratio), with a negative for each of the given draws"
-        expect_equal("positives are the given draws", shown.positive.flat_z, given.flat_z, fix)
-        promise(len(shown.negative) == ROWS, f"{ROWS} negatives", str(len(shown.negative)), fix)
+        fix = "return Contrasted(latents, negatives, log_ratio) with one negative per given draw"
+        expect_equal("the positives are the given draws", shown.positive.flat_z, given.flat_z, fix)
+        expect(len(shown.negative) == ROWS, f"{ROWS} negatives, one per draw", str(len(shown.negative)), fix)
         for side, f in log_ratios.items():
             right = f.ndim in (1, 2) and len(f) == ROWS
-            promise(right, f"a log ratio of shape ({ROWS},) or ({ROWS}, C)", str(tuple(f.shape)), "sum over energies")
-            expect_finite(f"the log ratio of {side}", f, "draw negatives as training does")
-        fix = "draw negatives from the noise: change no pool or counter that training reads"
+            expect(
+                right,
+                f"a log ratio of shape ({ROWS},) or ({ROWS}, C)",
+                str(tuple(f.shape)),
+                "sum the log ratio over energies",
+            )
+            expect_finite(f"the log ratio of {side}", f, "draw negatives in the same way as in training")
+        fix = "draw negatives from the noise, and change no pool or counter that training uses"
         made.prior.eval()
-        expect_close("the loss, after validation", made.loss(given), make().loss(given), 1e-9, fix)
+        expect_close("the loss is the same after a call of contrasted", made.loss(given), make().loss(given), 1e-9, fix)
 
 
 def check_contrast_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Negative i is a function of (noise key, i), and of the context of draw i where there is one."""
+    """Check that negative i depends only on the noise key, i, and the context of draw i."""
     for _, made in _contrasted(recipe, backbone):
         u = points(2 * BLOCK, made.backbone.layout.dim, torch.float64, "posterior")
         given = latents_at(made.backbone, made.stage.module, u)
@@ -93,16 +101,17 @@ def check_contrast_rows(recipe: PriorRecipe, backbone: Backbone) -> None:
         with no_global_randomness(f"contrasted of stage {made.stage.name!r}"):
             whole, again, other = (made.contrast(given, key).negative.flat_z for key in ("a", "a", "b"))
         rest = made.contrast(late, "a", BLOCK).negative.flat_z
-        fix = "take every random number of the negatives from noise, rows being images; draw from no pool"
-        expect_equal("the same key gives the same negatives", again, whole, fix)
-        expect_close("rows 64..127 alone are those of the whole", rest, whole[BLOCK:], 1e-4, fix)
-        promise(not torch.equal(other, whole), "another key gives other negatives", "the same", fix)
+        fix = "take all random numbers of the negatives from noise, one row per image, and use no pool"
+        expect_equal("equal noise keys give equal negatives", again, whole, fix)
+        expect_close("negatives 64 to 127 drawn alone equal those of the whole", rest, whole[BLOCK:], 1e-4, fix)
+        expect(not torch.equal(other, whole), "different noise keys give different negatives", "equal negatives", fix)
 
 
 def check_contrast_learning(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A small step down the stage's loss lowers the held-out loss: neither classes nor signs are exchanged.
+    """Check that a small step down the stage's loss lowers the held-out loss.
 
-    Posterior draws lie around ±1 in every coordinate. The log ratio reads the weights when it is called.
+    This fails if positives and negatives are exchanged, if the log ratio has the wrong sign, or if it does not read the
+    weights at each call. Posterior draws lie around ±1 in every coordinate.
     """
     for _, made in _contrasted(recipe, backbone):
         module, given = made.stage.module, shifted(made.backbone, made.stage.module, MANY, "posterior")
@@ -115,12 +124,12 @@ def check_contrast_learning(recipe: PriorRecipe, backbone: Backbone) -> None:
             for parameter, grad in zip(parameters, grads, strict=True):
                 parameter.sub_(STEP * grad / length)
         after = _held_out(shown)
-        promise(
+        expect(
             after < before,
-            f"a step down the loss of stage {made.stage.name!r} lowers the loss of `contrasted`",
-            f"{after - before:+.3g} nats" if after != before else "the same loss",
-            "return posterior draws as positive, draws of the prior before as negative, and log q − log p as log_ratio "
-            "from the current weights",
+            f"a step down the loss of stage {made.stage.name!r} lowers the held-out loss of `contrasted`",
+            f"a change of {after - before:+.3g} nats" if after != before else "an equal loss",
+            "return posterior draws as positive, draws of the prior before this stage as negative, and the log ratio "
+            "log q − log p, computed with the current weights",
         )
 
 

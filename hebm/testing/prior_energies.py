@@ -1,4 +1,4 @@
-"""How a prior's training evaluates its energy. Every check is called with a recipe and a live backbone."""
+"""Check how a prior's training evaluates its energy. Every check is called with a recipe and a live backbone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hebm.interfaces import Backbone, EnergyFn, EnergyRecipe, Latents, PriorReci
 from hebm.latents import LatentLayout
 from hebm.noise import Noise
 from hebm.testing.prior_subjects import built, posterior_of
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 
 PENALTY = 1e6
-"""The probe's penalty, far above any loss."""
+"""The probe's penalty, much larger than any loss."""
 
 
 class ProbeEnergy(EnergyFn):
-    """f_i linear in z_i; it counts how training evaluates it.
+    """An energy with f_i linear in z_i that counts its evaluations.
 
     Attributes:
-        plain: evaluations of the energy itself with gradients in its parameters, which chains do not need.
-        views: evaluations of its views.
+        plain: number of evaluations of the energy itself with gradients in its parameters, as chains never make.
+        views: number of evaluations of its perturbed views.
     """
 
     def __init__(self, layout: LatentLayout, logits: int) -> None:
@@ -47,7 +47,7 @@ class ProbeEnergy(EnergyFn):
         return _View(self)
 
     def penalty(self, latents: Latents, t: Tensor | None = None) -> Tensor:
-        """Return the constant that the loss must contain."""
+        """Return a constant that the loss must include."""
         return latents.u.new_tensor(PENALTY)
 
 
@@ -63,7 +63,7 @@ class _View(EnergyFn):
 
 @recipe_class
 class Probe(EnergyRecipe):
-    """Builds the probe, with an output for each layer."""
+    """Builds a probe with an output for each layer."""
 
     def build(self, layout: LatentLayout, logits: int = 1, levels: int = 1) -> ProbeEnergy:
         """Build a probe with an output for each layer."""
@@ -71,7 +71,7 @@ class Probe(EnergyRecipe):
 
 
 def check_energy_in_training(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Training evaluates `energy.perturbed(noise)` and adds `energy.penalty(posterior draws)` to the loss.
+    """Check that training evaluates `energy.perturbed(noise)` and adds `energy.penalty(posterior draws)` to the loss.
 
     Passes for a recipe without a field `energy`.
     """
@@ -93,15 +93,15 @@ def _expect_regularised(stage: Stage, probes: list[ProbeEnergy], backbone: Backb
     posterior = posterior_of(backbone, stage.module)
     loss = stage.objective(backbone, posterior, Noise(0, "objective"), Progress(9, 10)).total
     plain, views = (sum(getattr(probe, name) for probe in probes) for name in ("plain", "views"))
-    promise(
+    expect(
         views > 0 and plain == 0,
-        f"the loss of stage {stage.name!r} evaluates its energy by views that its noise perturbs",
-        f"{views} evaluations of views, {plain} of the energy itself",
-        'energy = self.energy.perturbed(noise.derive("energy")), and the loss on energy(latents)',
+        f"the loss of stage {stage.name!r} evaluates energy.perturbed(noise) and not the energy itself",
+        f"{views} evaluations of perturbed views, {plain} of the energy itself",
+        'set energy = self.energy.perturbed(noise.derive("energy")), and compute the loss from energy(latents)',
     )
-    promise(
+    expect(
         float(loss.detach()) > PENALTY / 2,
         f"the loss of stage {stage.name!r} includes the energy's penalty",
-        f"a loss of {float(loss.detach()):.3g} where the penalty is {PENALTY:g}",
+        f"a loss of {float(loss.detach()):.3g} with a penalty of {PENALTY:g}",
         'return Loss(…).plus("penalty", self.energy.penalty(posterior.latents))',
     )

@@ -1,6 +1,6 @@
-"""Whether the draws of a prior follow its density. Every check is called with a recipe and a live backbone (float32).
+"""Check that a prior's draws follow its density. Every check is called with a recipe and a live backbone (float32).
 
-The tests are those of `hebm.testing.stein`, on priors of `hebm.testing.long_chains`.
+`hebm.testing.stein` has the test, and `hebm.testing.long_chains` makes the priors and draws.
 """
 
 from __future__ import annotations
@@ -16,50 +16,53 @@ from hebm.interfaces import MCMC, Backbone, Draw, PriorLearner, PriorRecipe, Req
 from hebm.noise import Noise
 from hebm.testing.long_chains import ROWS, STEPS, lively, long_draws, paced, start
 from hebm.testing.prior_subjects import built
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 from hebm.testing.stein import Subject, expect_follows
 from hebm.testing.subjects import contexts, points
 
 SPREAD = 2.0
-"""Standard deviation of fixed coordinates: their effect should show."""
+"""Standard deviation of fixed coordinates, large enough that their effect is visible."""
 FEW, STEP = 9, 1e-5
-"""Rows whose gradient is compared with finite differences, and their step in deviations."""
+"""Rows whose gradient is compared with finite differences, and the step in standard deviations."""
 
 
 def check_root_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The root draws u ~ N(0, I), whatever the context."""
+    """Check that the root draws u ~ N(0, I) in any context."""
     prior, twin = built(recipe, backbone, torch.float64)
     rows, dim = 4 * ROWS, twin.layout.dim
     given = Request(context=contexts(twin.layout, rows, torch.float64))
     u = root_of(prior).sample(twin, rows, Noise(0, "root", dtype=torch.float64), given).u
     normal = Subject(lambda at: -at, torch.arange(dim))
     expect_follows(
-        "the root's draws", u, normal, "return noise.normal(n, D); what is learned goes into a tilt, f(T(u))"
+        "the root's draws", u, normal, "return noise.normal(n, D), and put learned parts into a tilt f(T(u))"
     )
 
 
 def _with_density(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner, Backbone, LogDensity] | None:
-    """Return a lively prior, its backbone and its density; None without one of them."""
+    """Return a prior with a visible tilt, its backbone and its density; None if one of them does not exist."""
     found = lively(recipe, backbone)
     density = None if found is None else found[0].density(found[1], contexts(found[1].layout, ROWS, torch.float64))
     return None if found is None or density is None else (*found, density)
 
 
 def check_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Draws follow `density`: what the last transition moved follows it given the rest. Passes without a density."""
+    """Check that draws follow `density`.
+
+    The coordinates that the last transition moved are tested given the others. Passes if the prior has no density.
+    """
     found = _with_density(recipe, backbone)
     if found is None:
         return
     prior, twin, density = found
     moved, draw = long_draws(prior, twin)
-    fix = "let the chain follow density(), f with the sign of tilt(); return None from density() where draws have none"
+    fix = "let the chain sample density(), with the sign of f of tilt(); if draws have no density, return None"
     expect_follows("draws by long chains", draw.u, Subject.of(density, moved), fix)
 
 
 def check_draws_given_layers(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Draws of the top layer given all others follow `density` given these.
+    """Check that draws of the top layer given all other layers follow `density`.
 
-    Passes without a density, and for one layer.
+    Passes if the prior has no density, or the layout one layer.
     """
     found, layers = _with_density(recipe, backbone), set(range(len(backbone.layout)))
     if found is None or len(layers) == 1:
@@ -67,12 +70,15 @@ def check_draws_given_layers(recipe: PriorRecipe, backbone: Backbone) -> None:
     prior, twin, density = found
     fixed = twin.layout.fix(SPREAD * points(ROWS, twin.layout.dim, torch.float64, "given"), layers - {0})
     _, draw = long_draws(prior, twin, Request(fixed=fixed))
-    fix = "condition on request.fixed: use MCMC transitions, whose chains move the free coordinates alone"
+    fix = "condition on request.fixed by MCMC transitions, whose chains move only the free coordinates"
     expect_follows("draws of the top layer given the others", draw.u, Subject.of(density, ~fixed.mask), fix)
 
 
 def check_transition_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """Each chain follows its own density, given where it starts and what it keeps fixed. Passes without chains."""
+    """Check that each chain follows its own density, given its start and its fixed coordinates.
+
+    Passes if no transition is a chain.
+    """
     found = lively(recipe, backbone)
     if found is None:
         return
@@ -84,13 +90,13 @@ def check_transition_draws(recipe: PriorRecipe, backbone: Backbone) -> None:
             fixed = transition.fixed(at, Noise(0, "move", dtype=torch.float64), request.fixed)
             free = torch.ones(twin.layout.dim, dtype=torch.bool) if fixed is None else ~fixed.mask
             density, other = transition.density(at, request), transition.density(_next_rows(at), request)
-            fix = "draw by the transition's own density(at, request); value_and_grad must return its gradient"
+            fix = "sample the transition's density(at, request), and return its gradient from value_and_grad"
             what = f"draws by a long chain of transition {transition.name!r}"
             expect_follows(what, moved, Subject.of(density, free, other), fix)
 
 
 def _requests(prior: PriorLearner, backbone: Backbone) -> Iterator[Request]:
-    """Yield a plain request, and one that fixes the top layer where no density says how."""
+    """Yield a default request and, for a prior without a density, one that fixes the top layer."""
     yield Request(steps=STEPS)
     if prior.density(backbone) is None and len(backbone.layout) > 1:
         given = points(ROWS, backbone.layout.dim, torch.float64, "given")
@@ -98,7 +104,7 @@ def _requests(prior: PriorLearner, backbone: Backbone) -> Iterator[Request]:
 
 
 def _conditionals(prior: PriorLearner, backbone: Backbone) -> tuple[MCMC, ...]:
-    """Return the chains of a prior, but one that alone makes its draws: `check_draws` has it."""
+    """Return the chains of a prior, except chains of all coordinates if it has a density; `check_draws` tests those."""
     path = prior.transitions(backbone)
     chains = tuple(transition for transition in path if isinstance(transition, MCMC))
     return () if prior.density(backbone) is not None and _whole(chains, backbone) else chains
@@ -115,9 +121,10 @@ def _next_rows(at: Draw) -> Draw:
 
 
 def check_transition_densities(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The gradient of each chain's density is right, and conditionals depend on where the transition before ended.
+    """Check the gradient of each chain's density, and that conditionals depend on where they start.
 
-    A chain of conditionals has no `density`, or moves some layers given others. Passes without chains.
+    A chain is a conditional if the prior has no `density`, or if it keeps some coordinates fixed. Passes if no
+    transition is a chain.
     """
     prior, twin = built(recipe, backbone, torch.float64)
     at, request = start(twin, FEW), Request()
@@ -134,7 +141,7 @@ def check_transition_densities(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def _coupled(whole: LogDensity | None, fixed: Fixed | None, at: Draw) -> bool:
-    """Return whether a chain should depend on its start: it is a conditional, and of a density that couples layers."""
+    """Return whether a chain is a conditional of a density that couples layers, so that it must depend on its start."""
     if whole is None or fixed is None:
         return whole is None
     u, elsewhere = fixed.free(at.u), fixed.moved(_next_rows(at).u)
@@ -147,30 +154,30 @@ def _target(density: LogDensity, fixed: Fixed | None) -> LogDensity:
 
 
 def _expect_gradient(name: str, density: LogDensity, u: Tensor) -> None:
-    """Raise unless most rows agree: between two points a rectifier may switch."""
+    """Raise unless most rows agree; a rectifier may switch between two points."""
     std = 1.0 if (factor := density.factor()) is None else factor.std
     direction = std * points(len(u), u.shape[1], torch.float64, "direction")
     ends = [density.value_and_grad(u + sign * STEP * direction).value for sign in (1, -1)]
     wanted = (ends[0] - ends[1]) / (2 * STEP)
     off = float(((density.value_and_grad(u).grad * direction).sum(1) - wanted).abs().median())
     allowed = 1e-4 * (1 + float(wanted.abs().median()))
-    promise(
+    expect(
         off <= allowed,
-        f"gradient = finite difference in transition {name!r}",
-        f"off by {off:.3g} in half of the rows, allowed {allowed:.3g}",
-        "gaussian() must return its value and the gradient of that value; remainder() stays differentiable in u",
+        f"the gradient of the density of transition {name!r} equals the finite difference",
+        f"a difference of at least {off:.3g} in half of the rows, allowed {allowed:.3g}",
+        "return a value and its gradient from gaussian(), and keep remainder() differentiable in u",
     )
 
 
 def _expect_depends(transition: MCMC, at: Draw, here: LogDensity, u: Tensor) -> None:
-    """Raise unless the density of the free coordinates is another one after another start."""
+    """Raise unless the density of the free coordinates changes with the start."""
     elsewhere = _next_rows(at)
     fixed = transition.fixed(elsewhere, Noise(0, "move", dtype=torch.float64), None)
     there = _target(transition.density(elsewhere, Request()), fixed)
     same = (here.value_and_grad(u).grad == there.value_and_grad(u).grad).all(1)
-    promise(
+    expect(
         not bool(same.any()),
-        f"transition {transition.name!r} is conditional on where the transition before it ended",
-        f"the same density in {int(same.sum())} of {len(u)} rows with another start",
-        "use at.u of density(at, request), or keep other layers fixed; a prior with a density returns it in density()",
+        f"the density of transition {transition.name!r} depends on where the transition before it ended",
+        f"equal gradients in {int(same.sum())} of {len(u)} rows for different starts",
+        "use at.u in density(at, request), or keep other layers fixed; return the prior's density from density()",
     )

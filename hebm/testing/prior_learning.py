@@ -1,4 +1,4 @@
-"""Signs: what a prior's density and objective do with f. Every check is called with a recipe and a live backbone."""
+"""Check the sign of f in a prior's density and objective. Every check is called with a recipe and a live backbone."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.testing.long_chains import scale, start
 from hebm.testing.prior_subjects import built, latents_at
-from hebm.testing.promises import expect_close, promise
+from hebm.testing.promises import expect, expect_close
 from hebm.testing.stein import BOUND
 from hebm.testing.subjects import contexts, perturbed, points
 
 POINTS = 64
 ROWS = 64
 REPEATS = (6, 24)
-"""How many gradients are averaged: at first, and where these do not decide."""
+"""Number of gradients that are averaged at first, and if these do not decide."""
 FAINT, NEAR_ZERO = -10.0, 0.05
-"""By how many octaves parameters are scaled so that f is near 0, and what counts as near."""
+"""Power of 2 that scales parameters so that f is near 0, and the largest |f| that counts as near."""
 CLEAR, BALANCE = 0.9, 0.1
-"""Cosine between gradients on two samples that is clear; the rate that rounding and a short chain's bias may have."""
-
+"""Least cosine between the gradients on two samples; largest rate that rounding and a short chain's bias may cause."""
 STEPS = 1000
-"""Of the training that gradients are taken from: each at a step of its own, as kept negatives come in turn."""
+"""Training steps. Each gradient is computed at a different step, because stored negatives are used in turn."""
 
 
 def check_tilt_in_density(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A change of parameters changes f and the density alike, up to a constant. Passes without a tilt.
+    """Check that a change of parameters changes f and the density equally, up to a constant.
 
-    Of a chain of conditionals, the last one's density rises with f.
+    If only the last chain has a density, it must rise with f. Passes without a tilt or a density.
     """
     prior, twin = built(recipe, backbone, torch.float64)
     whole = prior.density(twin) is not None
@@ -54,16 +53,23 @@ def check_tilt_in_density(recipe: PriorRecipe, backbone: Backbone) -> None:
     if before is None or after is None:
         return
     f, density = (_centred(b - a) for a, b in zip(before, after, strict=True))
-    fix = "f is the log tilt: tilt() returns +f where the density has f(T(u)) - |u|^2/2; the energy is -f"
+    fix = "use the log tilt f with one sign: tilt() returns +f if the density is f(T(u)) - |u|^2/2; the energy is -f"
     if whole:
-        expect_close("the density changes as f does", density, f, 1e-3 * float(f.std()), fix)
+        expect_close(
+            "the log density changes by the change of f, up to a constant", density, f, 1e-3 * float(f.std()), fix
+        )
     elif float(f.std()) > 0 and float(density.std()) > 0:
         alike = float((f * density).mean() / (f.std(correction=0) * density.std(correction=0)))
-        promise(alike > 0.5, "the last conditional's density rises with f", f"a correlation of {alike:.2f}", fix)
+        expect(
+            alike > 0.5,
+            "the log density of the last chain rises with f",
+            f"a correlation of {alike:.2f}, at least 0.5 expected",
+            fix,
+        )
 
 
 def _tilt_and_density(prior: PriorLearner, backbone: Backbone) -> tuple[Tensor, Tensor] | None:
-    """Return f and the prior's log density, or that of its last chain, `(n,)` each; None without one of them."""
+    """Return f and log p of the prior, or of its last chain, `(n,)` each; None if one of them does not exist."""
     at, tilt = start(backbone, POINTS), tilt_of(prior)
     chains = [transition for transition in prior.transitions(backbone) if isinstance(transition, MCMC)]
     density = prior.density(backbone, at.context)
@@ -81,9 +87,10 @@ def _centred(values: Tensor) -> Tensor:
 
 
 def check_learning(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A step down each stage's loss raises f on posterior draws relative to draws of the prior, by 5 standard errors.
+    """Check that a step down each stage's loss raises f on posterior draws relative to draws of the prior.
 
-    The posterior draws lie around ±1 in every coordinate. Passes for stages that train no part of the tilt.
+    The rise must be 5 standard errors. Posterior draws lie around ±1 in every coordinate. Passes for stages that
+    train no part of the tilt.
     """
     for k in range(len(built(recipe, backbone)[0].stages())):
         prior, twin = built(recipe, backbone, torch.float64, started=k + 1)
@@ -101,16 +108,16 @@ def _expect_raised(stage: Stage, gap: Sequence[Tensor], backbone: Backbone) -> N
         errors = float(found.mean() / (found.std() / len(found) ** 0.5 + 1e-300))
         if abs(errors) > BOUND:
             break
-    promise(
+    expect(
         errors > BOUND,
         f"a step down the loss of stage {stage.name!r} raises f on posterior draws relative to draws of the prior",
-        f"f {'rises' if errors > 0 else 'falls'}, by {abs(errors):.1f} standard errors of {len(found)} gradients",
-        "loss = f(negative).mean() - f(positive).mean(): f is large where latents are likely",
+        f"f {'rises' if errors > 0 else 'falls'} by {abs(errors):.1f} standard errors of {len(found)} gradients",
+        "use loss = f(negative).mean() - f(positive).mean(), because f is large where latents are likely",
     )
 
 
 def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Tensor:
-    """Return how fast the gap grows down the loss of one batch, −⟨∇L, ∇gap⟩, a scalar."""
+    """Return the rate at which a step down the loss of one batch raises the gap, −⟨∇L, ∇gap⟩, a scalar."""
     posterior = Posterior(shifted(backbone, stage.module, ROWS, f"posterior-{i}"))
     noise = Noise(i, "objective", dtype=torch.float64)
     loss = stage.objective(backbone, posterior, noise, Progress(i, STEPS)).total
@@ -119,9 +126,10 @@ def _rate(stage: Stage, gap: Sequence[Tensor], backbone: Backbone, i: int) -> Te
 
 
 def check_balance(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """With f near 0 and posterior draws of the root, a step down each stage's loss leaves the mean of f as it is.
+    """Check that a step down each stage's loss keeps the mean of f if posterior draws are draws of the prior.
 
-    Then the posterior is the prior, and there is nothing to learn. Passes where the mean of f has no clear gradient.
+    For this check, f is near 0 and posterior draws come from the root, so there is nothing to learn. Passes if the
+    mean of f has no clear gradient.
     """
     for k in range(len(built(recipe, backbone)[0].stages())):
         prior, twin = built(recipe, backbone, torch.float64, started=k + 1)
@@ -134,7 +142,7 @@ def check_balance(recipe: PriorRecipe, backbone: Backbone) -> None:
 
 
 def _level_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backbone) -> list[Tensor] | None:
-    """Return the gradient of E_root[f] in a stage's parameters; None if f is not near 0, or has no clear gradient."""
+    """Return the gradient of E_root[f] in a stage's parameters; None if f is not near 0 or the gradient is unclear."""
     grads = []
     for name in ("level", "again"):
         f = tilt.f(_root_latents(backbone, prior, name)).sum(1)
@@ -161,16 +169,16 @@ def _expect_balanced(stage: Stage, level: Sequence[Tensor], backbone: Backbone) 
         rates.append(torch.stack([(a * b).sum() for a, b in zip(grads, level, strict=True)]).sum() / size)
     found = torch.stack(rates)
     rate, error = -float(found.mean()), float(found.std() / len(found) ** 0.5)
-    promise(
+    expect(
         abs(rate) <= BALANCE + BOUND * error,
-        f"where posterior draws are draws of the prior, the loss of stage {stage.name!r} moves no mean of f",
-        f"a step down it {'raises' if rate > 0 else 'lowers'} f everywhere, at a rate of {abs(rate):.2g}",
-        "let the loss have a negative phase of the opposite sign and the same weight: f falls on draws of the prior",
+        f"a step down the loss of stage {stage.name!r} keeps the mean of f if posterior draws are draws of the prior",
+        f"the step {'raises' if rate > 0 else 'lowers'} the mean of f at a rate of {abs(rate):.2g}",
+        "give the loss a negative phase of opposite sign and equal weight, so that f falls on draws of the prior",
     )
 
 
 def _gap_gradient(prior: PriorLearner, tilt: Tilt, stage: Stage, backbone: Backbone) -> list[Tensor] | None:
-    """Return the gradient of E_posterior[f] − E_prior[f] in a stage's parameters, or None where f has none of them."""
+    """Return the gradient of E_posterior[f] − E_prior[f] in a stage's parameters; None if f uses none of them."""
     rows, context = 4 * ROWS, contexts(backbone.layout, 4 * ROWS, torch.float64)
     noise = Noise(0, "prior", dtype=torch.float64)
     u = prior.sample(backbone, rows, noise, Request(context=context)).u
@@ -186,7 +194,7 @@ def _gradients(value: Tensor, module: nn.Module) -> list[Tensor]:
 
 
 def shifted(backbone: Backbone, module: nn.Module, rows: int, name: str) -> Latents:
-    """Return latents of u = ±1 + ξ/2, the sign of each coordinate fixed."""
+    """Return latents of u = ±1 + ξ/2, where every row has the same signs."""
     dim = backbone.layout.dim
     shift = points(1, dim, torch.float64, "shift").sign()
     return latents_at(backbone, module, shift + 0.5 * points(rows, dim, torch.float64, name))

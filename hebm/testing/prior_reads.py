@@ -1,4 +1,4 @@
-"""Whether a prior says what its objective reads of posterior draws, so that they can be stored."""
+"""Check that a prior declares what its objective reads of posterior draws, so that they can be stored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from hebm.interfaces import Backbone, Posterior, PriorRecipe, Progress, Stage
 from hebm.noise import Noise
 from hebm.testing.prior_subjects import built, posterior_of
-from hebm.testing.promises import expect_close, promise
+from hebm.testing.promises import expect, expect_close
 from hebm.training.kept_latents import IMAGE, Kept
 
 
 def check_reads(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """A stage's objective reads of posterior draws only what its energies see and `Stage.reads` names, to 1e-4.
+    """Check that an objective reads of posterior draws only what its energies see and `Stage.reads` names, to 1e-4.
 
-    `train.posterior_draws` stores nothing else: what is not stored is NaN.
+    `train.posterior_draws` stores nothing else; all other values are NaN.
     """
     for k in range(len(built(recipe, backbone)[0].stages())):
         prior, twin = built(recipe, backbone, started=k + 1)
@@ -30,13 +30,19 @@ def _expect_enough(stage: Stage, backbone: Backbone) -> None:
     posterior, kept = posterior_of(backbone, stage.module), Kept.by(stage)
     stored = kept.unpacked(backbone, kept.packed(backbone, posterior), posterior.latents.u).detach()
     found = _loss(stage, backbone, stored)
-    fix = 'name what it reads: reads = ("latents",) on the prior, or in the Stage'
-    what = f"the loss of stage {stage.name!r} is finite on draws of which only {sorted(kept.reads)} are stored"
-    promise(bool(found.isfinite()), what, f"a loss of {float(found)}", fix)
+    fix = 'name the values that the loss reads, such as reads = ("latents",), on the prior or in the Stage'
+    what = f"a finite loss of stage {stage.name!r} on draws that store only {sorted(kept.reads)}"
+    expect(bool(found.isfinite()), what, f"{float(found)}", fix)
     if IMAGE in kept.reads:  # stored in 8 bits
         shown = {**posterior.latents.shown, IMAGE: stored.latents.image}
         posterior = attrs.evolve(posterior, latents=dataclasses.replace(posterior.latents, shown=shown))
-    expect_close("the loss on stored draws", found, _loss(stage, backbone, posterior), 1e-4, fix)
+    expect_close(
+        f"the loss of stage {stage.name!r} is the same on stored draws",
+        found,
+        _loss(stage, backbone, posterior),
+        1e-4,
+        fix,
+    )
 
 
 def _loss(stage: Stage, backbone: Backbone, posterior: Posterior) -> Tensor:

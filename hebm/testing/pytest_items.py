@@ -1,8 +1,8 @@
-"""Create the tests of `pytest --hebm DISTRIBUTION`, one for each check of each component.
+"""Create one test of `pytest --hebm DISTRIBUTION` for each check of each component.
 
     hebm-my-package/priors:my-prior::density
 
-A component is checked as `pytest_hebm_subjects` says, or with its defaults.
+The hook `pytest_hebm_subjects` can set the recipes and arguments of components. All others use their defaults.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Check(pytest.Item):
 
     @classmethod
     def of(cls, parent: pytest.Collector, name: str, check: Callable[[], None], reason: str | None = None) -> Check:
-        """Return the test of a check, which is expected to fail if it has a reason."""
+        """Return the test of a check. A check with a reason is expected to fail."""
         made: Check = cls.from_parent(parent, name=name)
         made.check = check
         if reason is not None:
@@ -107,7 +107,7 @@ class Check(pytest.Item):
         self.check()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Return the kit's message without traceback, or for other errors the frames outside the kit."""
+        """Return the message of a failed check, or the frames outside the kit of any other error."""
         if isinstance(excinfo.value, (ConformanceError, HebmError)):
             return str(excinfo.value)
         return excinfo.getrepr(style="short", tbfilter=_outside)
@@ -118,7 +118,7 @@ class Check(pytest.Item):
 
 
 def _outside(excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-    """Return the frames below this module outside the kit, or all of them if only the kit failed."""
+    """Return the frames below this module that are outside the kit, or all frames if there are none."""
     below = excinfo.traceback.cut(path=__file__)
     return below.filter(lambda entry: _KIT not in Path(entry.path).parents) or below
 
@@ -130,7 +130,7 @@ def _raising(error: Exception) -> Callable[[], None]:
     return fail
 
 
-# ---------------------------------------------------------------- what is checked
+# ---------------------------------------------------------------- components and arguments
 
 
 def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
@@ -140,9 +140,10 @@ def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
     for given in config.hook.pytest_hebm_subjects():
         for key, value in given.items():
             if key not in known:
-                raise ConfigError(f"nothing installed declares {key!r}{did_you_mean(key, known)}; a key is GROUP:NAME")
+                hint = f"{did_you_mean(key, known)}; expected GROUP:NAME"
+                raise ConfigError(f"no installed distribution declares {key!r}{hint}")
             if key in found:
-                raise ConfigError(f"{key!r} is given twice; use a list to check it several times")
+                raise ConfigError(f"{key!r}: given by two hooks; give it once, with a list of all its mappings")
             found[key] = value if isinstance(value, (list, tuple)) else [value]
             for subject in found[key]:
                 _check_subject(key, subject)
@@ -152,7 +153,7 @@ def _subjects(config: pytest.Config) -> dict[str, Sequence[Subject]]:
 def _check_subject(key: str, subject: Any) -> None:
     allowed = f"a mapping with any of {', '.join(_OPTIONS)}"
     if not isinstance(subject, Mapping):
-        raise ConfigError(f"{key!r}: expected {allowed}, or a list of such, got {subject!r}")
+        raise ConfigError(f"{key!r}: expected {allowed}, or a list of mappings, got {subject!r}")
     for name in subject:
         if name not in _OPTIONS:
             raise ConfigError(f"{key!r}: unknown {name!r}{did_you_mean(name, _OPTIONS)}; expected {allowed}")
@@ -167,7 +168,7 @@ def _cases(one: Declared, subject: Subject) -> list[Case]:
     rest = {name: value for name, value in subject.items() if name != "component"}
     component = subject["component"] if "component" in subject else _default(one, found)
     if found not in (component, type(component)):
-        raise PluginError(f"pytest_hebm_subjects gives {component!r} for {one}, which is another component")
+        raise PluginError(f"pytest_hebm_subjects: {component!r} is not {one}; give an instance of {found!r}")
     return cases(component, **rest)
 
 
@@ -179,7 +180,7 @@ def _default(one: Declared, found: Any) -> Any:
     if required:
         hint = f'{{"{one.key}": {{"component": {found.__name__}({required[0]}=…)}}}}'
         raise PluginError(
-            f"{one} has no defaults for {', '.join(required)}; say in a conftest.py what to check:\n"
+            f"{one} has no defaults for {', '.join(required)}; give its recipe in a conftest.py:\n"
             f"    def pytest_hebm_subjects():\n        return {hint}"
         )
     return found()

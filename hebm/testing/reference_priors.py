@@ -1,4 +1,4 @@
-"""Small priors and a sampler on which metrics, analyses and schemes are tried."""
+"""Small priors and a sampler with which metrics, analyses and schemes are checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ReferenceSampler(Sampler):
     steps: int = 3
 
     def init(self, density: LogDensity, u: Tensor) -> Point:
-        """Return the point itself."""
+        """Start a chain at u."""
         return Point(u)
 
     @override
@@ -65,12 +65,12 @@ class ContextRoot(GaussianPrior):
 
 
 class ReferencePrior(PriorLearner):
-    """log p(u) = Σ_s f_s(z) + a_yᵀz − |u|²/2 − log Z, every f_s linear in z; drawn by a chain for each s.
+    """log p(u) = Σ_s f_s(z) + a_yᵀz − |u|²/2 − log Z, with f_s linear in z and one chain for each s.
 
     Arguments:
-        layout: of the backbone.
-        classes: the number of labels y; 0 for a prior without labels, whose a is 0.
-        stages: the number of f_s.
+        layout: layout of the backbone.
+        classes: number of labels y; 0 for a prior without labels, which has a = 0.
+        stages: number of f_s.
     """
 
     def __init__(self, layout: LatentLayout, classes: int = 0, stages: int = 2) -> None:
@@ -86,14 +86,14 @@ class ReferencePrior(PriorLearner):
         return self.shifts is not None
 
     def check(self, images: object) -> None:
-        """Accept all images."""
+        """Accept images of any kind (labels need no check)."""
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return Σ_s f_s per layer, `(B, L)`."""
         return self._up_to(len(self.energies), latents)
 
     def _up_to(self, stages: int, latents: Latents, labels: Tensor | None = None) -> Tensor:
-        """Return Σ_{s < stages} f_s per layer, `(B, L)`; labels add their term."""
+        """Return Σ_{s < stages} f_s, plus a_yᵀz if labels are given, per layer `(B, L)`."""
         f = torch.zeros_like(latents.u[:, : self.layers])
         for energy in list(self.energies)[:stages]:
             f = f + energy(latents.flat_z)
@@ -103,14 +103,14 @@ class ReferencePrior(PriorLearner):
         return f + linear / self.layers
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> LogDensity:
-        """Return f(T(u)) − |u|²/2."""
+        """Return the density log p(u) = f(T(u)) − |u|²/2 − log Z."""
         return self._density(backbone, len(self.energies), context, labels)
 
     def _density(self, backbone: Backbone, stages: int, context: Tensor | None, labels: Tensor | None) -> LogDensity:
         return TiltedPrior(backbone, Tilt(lambda z: self._up_to(stages, z, labels), (self,)), context)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
-        """List a chain for each stage, on the product up to it."""
+        """List one chain for each stage, which samples the product of all stages up to it."""
         return tuple(self._chain(backbone, s) for s in range(len(self.energies)))
 
     def _chain(self, backbone: Backbone, s: int) -> Transition:

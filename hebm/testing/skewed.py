@@ -1,4 +1,4 @@
-"""Non-Gaussian densities with exact draws. A sampler must leave these densities unchanged."""
+"""Non-Gaussian densities with exact draws, which a sampler must leave unchanged."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class FactorTarget(LogDensity):
         return ValueAndGrad(-0.5 * x.square().sum(1), -x / self.std)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return log Φ(a·u)."""
+        """Return the log tilt log Φ(a·u), `(B,)`."""
         log_cdf: Tensor = torch.special.log_ndtr(u @ TILT)
         return log_cdf
 

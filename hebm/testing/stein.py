@@ -1,13 +1,13 @@
-"""Stein's identity: a test that draws follow a density, from its score alone.
+"""Test that draws follow a density by Stein's identity, which needs only the score.
 
     E_p[s(u)·φ(u) + ∇·φ(u)] = 0,      s = ∇ log p,
 
-for every smooth φ that does not grow too fast. It holds for some coordinates given the others, too, if φ is 0 in the
-others. With x = (u − m) / std, where m and std are those of the density's Gaussian factor, the kit takes
+for every smooth φ that does not grow too fast. It also holds for some coordinates given the others, if φ is 0 in the
+others. With x = (u − m) / std, where m and std belong to the density's Gaussian factor, the test uses
 
     v,    (w·x) v,    sin(w·x) v        for unit vectors v, w
-    s(u) − s₀(u)                        s₀ = −x / std: draws that leave the tilt out, or have its sign wrong
-    s(u) − s(u')                        u' has the given coordinates of another row: draws that ignore what is given
+    s(u) − s₀(u)                        s₀ = −x / std; it finds draws that ignore the tilt or use its wrong sign
+    s(u) − s(u')                        u' has another row's given coordinates; it finds draws that ignore them
 
 References:
     Measuring Sample Quality with Stein's Method, arXiv 1506.03039.
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from hebm.densities import LogDensity
 from hebm.noise import Noise
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 
 BOUND = 5.0
-"""Standard errors within which a mean that should be 0 has to lie."""
+"""Allowed deviation from 0 of a mean, in standard errors."""
 DIRECTIONS = 16
 STEP = 1e-4
-"""Of finite differences in float64, in units of std."""
+"""Step of finite differences in float64, in units of std."""
 
 Score = Callable[[Tensor], Tensor]
-"""u `(n, D)` → ∇ log p(u) `(n, D)`."""
+"""A function u `(n, D)` → ∇ log p(u) `(n, D)`."""
 
 
 @attrs.frozen(eq=False)
@@ -40,10 +40,10 @@ class Subject:
     """The density that draws are compared with.
 
     Arguments:
-        score: s.
+        score: the score s.
         free: positions of the coordinates that were drawn; the others were given.
         mean, std: m and std, which broadcast with `(n, D)`.
-        elsewhere: the score given what belongs to another row, or None if nothing is given.
+        elsewhere: the score given another row's coordinates; None if no coordinate is given.
     """
 
     score: Score
@@ -54,12 +54,12 @@ class Subject:
 
     @classmethod
     def of(cls, density: LogDensity, moved: Tensor, other: LogDensity | None = None) -> Subject:
-        """Take the score of a density and its Gaussian factor, if it has one.
+        """Build the subject from a density's score and its Gaussian factor, if it has one.
 
         Arguments:
             density: the density.
-            moved: whether a coordinate was drawn, `(D,)`; the others were given.
-            other: the same density given the next row's start, for a density that depends on where a chain starts.
+            moved: `(D,)`, True for coordinates that were drawn, False for given ones.
+            other: the density given the next row's start, if the density depends on the start of a chain.
         """
         factor = density.factor()
         mean, std = (0.0, 1.0) if factor is None else factor
@@ -74,21 +74,26 @@ class Subject:
 
 
 def expect_follows(what: str, u: Tensor, subject: Subject, fix: str) -> None:
-    """Raise unless draws u `(n, D)` are finite and Stein's identity holds for every φ, within 5 standard errors."""
+    """Raise unless draws u `(n, D)` are finite and satisfy Stein's identity for every φ, within 5 standard errors."""
     bad = int((~u.isfinite().all(1)).sum())
-    promise(bad == 0, f"{what} are finite", f"{bad} of {len(u)} are not", "take smaller steps, or bound the tilt")
+    expect(
+        bad == 0,
+        f"{what} are finite",
+        f"{bad} of {len(u)} draws are NaN or infinite",
+        "use a smaller step size, or bound the tilt",
+    )
     found = deviations(u, subject)
     seen = ", ".join(f"{value:.1f} for {kind}" for kind, value in found.items())
-    promise(
+    expect(
         max(found.values()) <= BOUND,
-        f"{what} follow the density: E[s·phi + div phi] = 0 within {BOUND:g} standard errors",
-        f"{seen} ({len(u)} draws)",
+        f"{what} follow the density: E[s·phi + div phi] = 0 within {BOUND:g} standard errors, where s = grad log p",
+        f"standard errors of {len(u)} draws: {seen}",
         fix,
     )
 
 
 def deviations(u: Tensor, subject: Subject) -> dict[str, float]:
-    """Return how many standard errors the mean of s·φ + ∇·φ is away from 0: the largest of each kind of φ.
+    """Return the largest |mean| of s·φ + ∇·φ in standard errors, for each kind of φ.
 
     Arguments:
         u: independent draws `(n, D)`, in float64.
@@ -109,14 +114,14 @@ def deviations(u: Tensor, subject: Subject) -> dict[str, float]:
     }
     if subject.elsewhere is not None:
         other = subject.elsewhere
-        terms["the effect of what is given"] = _of_field(u, subject, lambda at: subject.score(at) - other(at))
+        terms["the effect of given coordinates"] = _of_field(u, subject, lambda at: subject.score(at) - other(at))
     return {name: standard_errors(term) for name, term in terms.items()}
 
 
 def _of_field(u: Tensor, subject: Subject, field: Score) -> Tensor:
     """Return s·g + ∇·g over the free coordinates, `(n, 1)`, with g = std² · field.
 
-    The divergence is a finite difference along one random sign per coordinate, which has the right mean.
+    The divergence is an unbiased estimate, a finite difference along one random sign per coordinate.
     """
     free = subject.free
     probe = torch.zeros_like(u).index_copy(1, free, Noise(0, "probe", dtype=u.dtype).normal(len(u), len(free)).sign())

@@ -1,4 +1,4 @@
-"""Small live objects for checks: a reference backbone, known densities, batches, and noise with NaN."""
+"""Small objects for checks: a reference backbone, known densities, batches of images, and noise with NaN."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SMALL_LAYOUT = LatentLayout(((3,), (4,)), image=SMALL_IMAGES.shape, features=((1
 
 
 def seeded(build: Callable[[], T], seed: int = 0) -> T:
-    """Call a constructor with the global generator seeded, and restore the generator."""
+    """Call a constructor with torch's generator seeded, and restore the generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
 
 def perturbed(module: M, size: float = 0.02) -> M:
-    """Move every parameter a little, in place. Parameters that are 0 would hide gradients and dependence."""
+    """Add small random numbers to all parameters in place, because parameters that are 0 hide gradients."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             flat = Noise(0, "perturbed", name, dtype=parameter.dtype).normal(parameter.numel())
@@ -75,7 +75,7 @@ def image_set(images: ImageSpec, rows: int = 16) -> ArrayImages:
 class ReferenceBackbone(InferringBackbone):
     """z_i = μ_i(c, z_above) + σ_i(c, z_above) u_i, linear in all layers above; x ~ N(tanh g(z), 0.3²); q Gaussian in u.
 
-    Any layout, any context; a few hundred parameters. Energies and priors are checked on it.
+    Energies and priors are checked on this backbone. It has any layout and context, and a few hundred parameters.
 
     Arguments:
         layout: layout of the latents.
@@ -180,12 +180,12 @@ class GaussianTarget(LogDensity):
         return ValueAndGrad(0.5 * (grad * (u - self.mean)).sum(1), grad)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return zero: nothing is left over."""
+        """Return 0, because the Gaussian term is the whole density."""
         return (0 * u).sum(1)
 
 
 class LinearTarget(LogDensity):
-    """log p(u) = gᵀu: its gradient is the same everywhere, and it is flat for g = 0.
+    """log p(u) = gᵀu, with gradient g at every u.
 
     Arguments:
         slope: g, `(D,)`.
@@ -200,7 +200,7 @@ class LinearTarget(LogDensity):
         return ValueAndGrad(u @ self.slope, self.slope.expand_as(u))
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return zero: nothing is left over."""
+        """Return 0, because the Gaussian term is the whole density."""
         return (0 * u).sum(1)
 
 
@@ -210,7 +210,7 @@ class KnownFactor(LogDensity):
     Arguments:
         of: r, `(B, D)` → `(B,)`.
         factor: m and s; by default 0 and 1.
-        scale: multiplies h of the samplers that do not need the factor.
+        scale: multiplies h of samplers that do not need the factor.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class KnownFactor(LogDensity):
         self.of, self.known, self.scale = of, factor or Factor(), scale
 
     def factor(self) -> Factor:
-        """Return the m and s that it was made with."""
+        """Return the Gaussian factor with m and s."""
         return self.known
 
     def gaussian(self, u: Tensor) -> ValueAndGrad:
@@ -228,7 +228,7 @@ class KnownFactor(LogDensity):
         return ValueAndGrad(-0.5 * v.square().sum(1), -v / self.known.std)
 
     def remainder(self, u: Tensor) -> Tensor:
-        """Return r at the standardised u."""
+        """Return r(v), with the standardised v."""
         return self.of(self._standardised(u))
 
     def _standardised(self, u: Tensor) -> Tensor:
@@ -237,12 +237,12 @@ class KnownFactor(LogDensity):
 
 
 class PoisonedNoise(Noise):
-    """Noise whose sample with global index `row` is NaN in every draw of normals."""
+    """Noise whose normal numbers are NaN in the sample with global index `row`."""
 
     row = 1
 
     def normal(self, rows: int, *shape: int) -> Tensor:
-        """Draw standard normal numbers, and NaN in the one row."""
+        """Draw standard normal numbers, with NaN in the sample `row`."""
         out = super().normal(rows, *shape)
         first = (self.row - self.start) * self.group
         if 0 <= first < rows:

@@ -1,4 +1,4 @@
-"""Where a prior evaluates the generator while it draws. Every check is called with a recipe and a live backbone."""
+"""Check at which u a prior evaluates T while it draws. Every check is called with a recipe and a live backbone."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hebm.interfaces import Backbone, LatentLayout, PriorLearner, PriorRecipe, R
 from hebm.latents import Latents
 from hebm.noise import Noise
 from hebm.testing.prior_subjects import ROWS, built
-from hebm.testing.promises import promise
+from hebm.testing.promises import expect
 from hebm.testing.subjects import contexts, points
 
 STEPS = 8
-"""Steps of each chain: most evaluations are inside chains, few at their starts."""
+"""Steps of each chain, enough that most evaluations are inside the chain, not at its start."""
 SPREAD = 2.0
 """Standard deviation of the fixed coordinates."""
 
 See = Callable[[Tensor, Tensor | None], None]
-"""Called with u and the context of each evaluation of T."""
+"""A function that receives u and the context of each evaluation of T."""
 
 
 @contextmanager
 def watching(backbone: Backbone, see: See) -> Iterator[None]:
-    """Inside, `see` is shown u and context of each call of `backbone.latents`."""
+    """Call `see` with u and context of each call of `backbone.latents` inside the block."""
     latents = backbone.latents
 
     def shown(u: Tensor, context: Tensor | None = None) -> Latents:
@@ -42,7 +42,7 @@ def watching(backbone: Backbone, see: See) -> Iterator[None]:
 
 
 def all_equal(part: Tensor, wanted: Tensor) -> bool:
-    """Return whether every row of `part` is `wanted`; True inside `torch.vmap`, where no value can be read."""
+    """Return whether every row of `part` equals `wanted`; True inside `torch.vmap`, which hides values."""
     try:
         return bool(torch.isclose(part, wanted, rtol=1e-6, atol=1e-6).all())
     except RuntimeError:
@@ -50,11 +50,11 @@ def all_equal(part: Tensor, wanted: Tensor) -> bool:
 
 
 def check_fixed_in_chains(recipe: PriorRecipe, backbone: Backbone) -> None:
-    """The transition that ends a draw evaluates T with the fixed coordinates at their given values.
+    """Check that the last transition that evaluates T does so at the given values of fixed coordinates.
 
-    However weakly f couples layers, a chain that moves fixed coordinates is seen. At most half of the evaluations may
-    be elsewhere (at the chain's start), and transitions before the last one may have other values. Passes without a
-    density and for `Regenerates`, whose levels add noise to fixed coordinates, and where no transition evaluates T.
+    This finds a chain that moves fixed coordinates even if f hardly depends on them. Up to half of the evaluations may
+    be at other values, because a chain may start there. Earlier transitions are not checked. Passes without a density,
+    if no transition evaluates T, and for `Regenerates`, which adds noise to fixed coordinates.
     """
     prior, twin = built(recipe, backbone, torch.float64)
     density = prior.density(twin, contexts(twin.layout, ROWS, torch.float64))
@@ -63,25 +63,25 @@ def check_fixed_in_chains(recipe: PriorRecipe, backbone: Backbone) -> None:
     given = SPREAD * points(1, twin.layout.dim, torch.float64, "given").expand(ROWS, -1)
     for fixed in _fixed(twin.layout, given):
         held = _held(prior, twin, fixed)
-        promise(
+        expect(
             2 * sum(held) > len(held) or not held,
-            "a chain that is given fixed coordinates keeps them at their values at each of its steps",
-            f"{len(held) - sum(held)} of the last transition's {len(held)} evaluations of T at other values",
-            "leave `fixed` of MCMC out; a loop of your own starts at at.fixed_as(request.fixed), and moves the rest",
+            "a chain that keeps fixed coordinates at their given values in every step",
+            f"{len(held) - sum(held)} of {len(held)} evaluations of T in the last transition are at other values",
+            "leave `fixed` of MCMC unset; start other loops at at.fixed_as(request.fixed), and move only the rest",
         )
 
 
 def _fixed(layout: LatentLayout, u: Tensor) -> tuple[Fixed, ...]:
-    """Return the top layer fixed, and all others; of a single layer, every second coordinate."""
+    """Return u with the top layer fixed, and with all others fixed; every second coordinate of a single layer."""
     if len(layout) == 1:
         return (Fixed(u, torch.arange(layout.dim) % 2 == 0),)
     return layout.fix(u, {0}), layout.fix(u, set(range(1, len(layout))))
 
 
 def _held(prior: PriorLearner, backbone: Backbone, fixed: Fixed) -> list[bool]:
-    """Return of each evaluation in the last transition that has any whether fixed coordinates are as given.
+    """Return for each evaluation of T in the last transition that has any whether fixed coordinates keep their values.
 
-    All evaluations count for a prior that overrides `sample`.
+    For a prior that overrides `sample`, return this for all evaluations.
     """
     noise, last, now = Noise(0, "sample", dtype=torch.float64), list[bool](), list[bool]()
     context = contexts(backbone.layout, ROWS, torch.float64)

@@ -77,8 +77,8 @@ class Extension:
         return None
 
     def lengthens(self, name: str) -> bool:
-        """Return whether the extension changes the number of steps of this phase."""
-        return any(old.steps != new.steps for old, new in zip(self.before, self.after, strict=True) if old.name == name)
+        """Return whether the extension adds steps to this phase."""
+        return any(new.steps > old.steps for old, new in zip(self.before, self.after, strict=True) if old.name == name)
 
     def _key(self, phase: Phase, name: str) -> str:
         """Return the key of a phase's steps or patience."""

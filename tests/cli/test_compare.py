@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hebm.cli import compare
 from hebm.cli.main import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
@@ -23,6 +24,15 @@ def test_compare_prints_the_table_and_writes_what_is_asked_for(folders, tmp_path
     assert names[:4] == ["run", "first", "second", "mean"]
     assert page.stat().st_size > 10_000
     assert sheet.read_text().startswith("run,")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_gets_lines_of_its_width_and_a_pipe_gets_whole_rows(folders, terminal, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    compare.command.main(folders, standalone_mode=False)
+    longest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert longest <= 90 if terminal else longest > 90
 
 
 def test_figures_that_do_not_mean_the_same_are_refused_unless_asked_for(folders, tmp_path):

@@ -57,6 +57,18 @@ def test_each_file_has_a_line_in_order_with_the_sum_over_all_layers_and_those_ab
     assert "70 images" in process.stdout
 
 
+def test_samples_in_an_npz_have_a_line_each(run, folder, tmp_path):
+    samples = tmp_path / "samples.npz"
+    drawn = hebm("sample", run, "-n", "3", "-o", samples)
+    assert drawn.status == 0, drawn.stderr
+    (_, *rows), _ = scores(run, samples, tmp_path / "scores.csv")
+    assert [row[0] for row in rows] == [f"{samples}:{i}" for i in range(3)]
+    np.savez(samples, images=np.zeros((2, 5, 5, 1), np.uint8))
+    refused = hebm("detect", run, samples)
+    assert refused.status == 1
+    assert "is 5×5 pixels, the data's images are 8×8; give an .npz with uint8 images" in refused.stderr
+
+
 def test_the_batch_size_changes_no_score_and_the_seed_does(run, folder, tmp_path):
     whole, _ = scores(run, folder, tmp_path / "a.csv")
     small, _ = scores(run, folder, tmp_path / "b.csv", "--batch-size", "64")

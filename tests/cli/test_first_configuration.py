@@ -175,7 +175,8 @@ def test_options_that_do_not_fit_are_refused(photographs, tmp_path, monkeypatch,
 def test_images_that_are_too_small_are_refused(tmp_path):
     save(tmp_path / "tiny" / "a.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(
-        (ConfigError, DataError), match="the images have a side of 8 pixels, but at least 16 are needed"
+        (ConfigError, DataError),
+        match=r"a side of 8 pixels, but --data needs at least 16; .* hebm init FILE --from quickstart",
     ):
         first_configuration.first_configuration(tmp_path / "tiny", 5, "a.toml", "a", {})
 

@@ -29,7 +29,7 @@ def catching(component, leave_out=(), **options):
 def expect_caught(component, name, also=(), leave_out=(), **options):
     """The check of this name raises a `ConformanceError` that says how to fix it; no other fails, except `also`."""
     (case,) = [case for case in own_cases(component, **options) if case.name == name]
-    with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *fix: "):
+    with pytest.raises(ConformanceError, match=r"expected: .*\n *found: .*\n *fix: "):
         case()
     failing = catching(component, leave_out, **options)
     assert failing == {name, *also}, f"caught by {sorted(failing)}"

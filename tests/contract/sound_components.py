@@ -190,7 +190,7 @@ class Priors(PriorRecipe):
 def expect_failing(broken, name, **options):
     """The check of this name fails, and says how to fix it; others may fail, too."""
     (case,) = [case for case in cases(broken, **options) if case.name == name]
-    with pytest.raises(ConformanceError, match=r"promised: .*\n *seen: .*\n *fix: "):
+    with pytest.raises(ConformanceError, match=r"expected: .*\n *found: .*\n *fix: "):
         case()
 
 

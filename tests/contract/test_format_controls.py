@@ -255,7 +255,7 @@ def test_the_sound_original_passes():
 
 
 def test_a_format_without_an_example_is_told_how_to_give_one():
-    with pytest.raises(ConformanceError, match=r"override example\(\) of the format"):
+    with pytest.raises(ConformanceError, match=r"override example\(\), and return"):
         check_format(of(NoExample))
 
 

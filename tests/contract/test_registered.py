@@ -14,7 +14,7 @@ from hebm.interfaces import ImageSpec
 from hebm.latents import LatentLayout
 from hebm.registry import find
 from hebm.testing import cases, check_dataset, check_extractor, check_recipe, parametrize
-from hebm.testing.dataset_options import check_missing_files
+from hebm.testing.dataset_files import check_missing_files
 from hebm.testing.subjects import ReferenceBackbone, seeded
 from hebm_plugins.priors.multi_stage.settings import Contrast, Drawing
 

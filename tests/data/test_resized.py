@@ -11,7 +11,7 @@ ALL = torch.arange(4)
 
 
 def test_channels_and_size_become_the_models():
-    fitted = Resized(COLOUR, (1, 8, 8))
+    fitted = Resized(COLOUR, (1, 8, 8), "svhn", "ood.data")
     x = fitted.read(ALL)
     assert (x.shape, fitted.shape, len(fitted), fitted.resized) == ((4, 1, 8, 8), (1, 8, 8), 4, True)
     assert float(x.abs().max()) <= 1
@@ -20,14 +20,14 @@ def test_channels_and_size_become_the_models():
 
 
 def test_images_of_the_same_shape_are_untouched():
-    fitted = Resized(COLOUR, (3, 16, 16))
+    fitted = Resized(COLOUR, (3, 16, 16), "svhn", "ood.data")
     assert torch.equal(fitted.read(ALL), COLOUR.read(ALL))
     assert not fitted.resized
 
 
 def test_other_proportions_are_refused_with_both_sizes():
-    with pytest.raises(DataError, match=r"svhn: its images are 16×16 pixels, the model's 8×4"):
-        Resized(COLOUR, (3, 4, 8), "svhn")
+    with pytest.raises(DataError, match=r"svhn: its images are 16×16 pixels, the model's 8×4; set ood\.data\.size or"):
+        Resized(COLOUR, (3, 4, 8), "svhn", "ood.data")
 
 
 def test_upside_down_is_the_same_twice_over_and_has_another_fingerprint():

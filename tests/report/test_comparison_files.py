@@ -30,6 +30,18 @@ def runs(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_columns_that_exceed_the_width_follow_in_blocks_that_repeat_the_run(runs, width):
+    whole, narrow = as_text(table(runs)), as_text(table(runs), width)
+    *lines, legend = narrow.splitlines()
+    assert legend.startswith("* the best")
+    assert max(map(len, lines)) <= width
+    blocks = [block.splitlines() for block in "\n".join(lines).split("\n\n")]
+    assert len(blocks) == {40: 6, 80: 3}[width]
+    assert all([line.split()[0] for line in block[-3:]] == ["run", "a", "b"] for block in blocks)
+    assert set(whole.split()) == set(narrow.split())
+
+
 def test_text_columns_are_aligned(runs):
     *head, first, second, legend = as_text(table(runs)).splitlines()
     end = head[-1].index("learned prior") + len("learned prior")

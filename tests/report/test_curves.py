@@ -16,6 +16,10 @@ def svg(panel):
     return base64.b64decode(panel.source.partition(",")[2]).decode()
 
 
+def test_no_records_thin_to_no_records():
+    assert thinned([], []) == ([], [])
+
+
 def test_each_phase_has_its_own_curves_in_the_order_of_training():
     log = [
         {"phase": "b", "step": 1, "total_step": 1, "loss": 1.0},

@@ -56,13 +56,13 @@ def test_conditional_draws_follow_the_density_given_any_values_and_unconditional
     right = torch.cat([given.unsqueeze(1), conditional(given)], dim=1)
     assert max(deviations(right, subject).values()) < BOUND
     wrong = torch.cat([given.unsqueeze(1), conditional(given.roll(1))], dim=1)
-    assert deviations(wrong, subject)["the effect of what is given"] > BOUND
+    assert deviations(wrong, subject)["the effect of given coordinates"] > BOUND
 
 
 def test_draws_that_are_not_finite_are_counted():
     u = gaussian()
     u[3] = math.nan
-    with pytest.raises(ConformanceError, match=f"1 of {ROWS} are not"):
+    with pytest.raises(ConformanceError, match=f"1 of {ROWS} draws are NaN"):
         expect_follows("draws", u, Subject.of(GaussianTarget(MEAN, COV), ALL), "none")
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from real_runs import differences, hebm, log, merged, newest, steps_saved, tiny, train, write_config
@@ -12,7 +13,7 @@ from hebm.building import build
 from hebm.config.experiment import Experiment
 from hebm.errors import CheckpointError, ConfigError
 from hebm.stored_runs import read_run
-from hebm.training.extension import step_keys
+from hebm.training.extension import Extension, step_keys
 from hebm.training.job import WatchedProgress
 from hebm_plugins.two_layer import recipe as two_layer
 from hebm_plugins.two_layer.backbone import InferringTwoLayer
@@ -48,6 +49,12 @@ def test_a_finished_run_goes_on_and_is_the_longer_run(tmp_path, scheme, log_ever
     assert "steps: " in said[0]
     assert differences(one, whole) == []
     assert "steps: " in json.dumps(read_run(one).manifest["history"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize(("steps", "longer"), [(5, False), (6, False), (7, True)])
+def test_only_more_steps_lengthen_a_phase(steps, longer):
+    old, new = (SimpleNamespace(name="prior", steps=n) for n in (6, steps))
+    assert Extension(None, [old], [new]).lengthens("prior") == longer
 
 
 def test_a_control_that_another_schedule_is_another_run(tmp_path, monkeypatch):

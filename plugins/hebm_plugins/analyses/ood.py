@@ -91,7 +91,7 @@ class OutOfDistribution(AnalysisRecipe):
         other = self.data.load("test")
         if not len(other):
             raise ConfigError(f"ood.data: {name} has no test images")
-        fitted = Resized(other, inside.shape, name)
+        fitted = Resized(other, inside.shape, name, "ood.data")
         _, height, width = other.shape
         return fitted, name, f" The latter are resized from {width}×{height} pixels." if fitted.resized else ""
 

@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec, Progress, Request, context_of
 from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
-from hebm.testing.subjects import contexts, perturbed, points, seeded
+from hebm.testing.subjects import SMALL_LAYOUT, ReferenceBackbone, contexts, perturbed, points, seeded
 from hebm_plugins.dvp.recipe import DVP
 from hebm_plugins.energies.mlp import MLP
 from hebm_plugins.energies.with_context import WithContext
@@ -283,6 +284,12 @@ def test_sizes_that_do_not_fit_are_refused(options, message):
 def test_a_backbone_without_a_context_is_refused():
     with pytest.raises(ConfigError, match=r'draws a context .* use backbone.type = "dvp"'):
         prior(backbone(pseudo_input="none"))
+
+
+def test_a_context_that_is_not_square_is_refused():
+    layout = attrs.evolve(SMALL_LAYOUT, context=(1, 2, 3))
+    with pytest.raises(ConfigError, match=r"context of shape \(C, S, S\), but this backbone expects \(1, 2, 3\)"):
+        DVPDiffusion().build(ReferenceBackbone(layout))
 
 
 def test_an_energy_with_context_needs_one():

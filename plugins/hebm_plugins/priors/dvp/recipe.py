@@ -51,7 +51,7 @@ class DVPDiffusion(PriorRecipe):
     def build(self, backbone: Backbone) -> DVPPrior:
         """Build the prior. Raises `ConfigError` if the backbone's context is not `(C, S, S)`, or for an invalid key."""
         context = backbone.layout.context
-        if context is None or len(context) != 3:
+        if context is None or len(context) != 3 or context[1] != context[2]:
             raise ConfigError(
                 f'prior: "dvp" draws a context of shape (C, S, S), but this backbone expects {context or "none"}; use '
                 'backbone.type = "dvp" with a pseudo_input, or prior.type = "gaussian"'
