@@ -8,6 +8,7 @@ processes, and a resumed run needs no generator state. Global generators are nei
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 BLOCK = 64
 _MASK = (1 << 64) - 1
+_LANES = 16
+"""Count of numbers that torch's generator of normal numbers makes at a time, on a CPU."""
 
 
 def whole_blocks(rows: int) -> int:
@@ -121,10 +124,21 @@ class Noise:
             if first <= low and low + self.block <= last:
                 sample((self.block, *shape), generator=seeded, out=out[low - first : low - first + self.block])
                 continue
-            whole = sample((self.block, *shape), generator=seeded, device=self.device, dtype=dtype)
             a, b = max(first, low), min(last, low + self.block)
-            out[a - first : b - first] = whole[a - low : b - low]
+            drawn = self._drawn(b - low, math.prod(shape))
+            part = sample((drawn, *shape), generator=seeded, device=self.device, dtype=dtype)
+            out[a - first : b - first] = part[a - low : b - low]
         return out.flatten(0, 1) if self.group > 1 else out
+
+    def _drawn(self, rows: int, size: int) -> int:
+        """Return how many rows of a block to draw, so that the first `rows` rows get the numbers of a whole block.
+
+        On a CPU, torch fills a tensor 16 numbers at a time, so any whole number of sixteens starts like the block.
+        """
+        if self.device.type != "cpu" or self.block * size % _LANES:
+            return self.block
+        step = _LANES // math.gcd(size, _LANES)
+        return min(self.block, -(-rows // step) * step)
 
     def _samples(self, rows: int) -> int:
         if rows % self.group:

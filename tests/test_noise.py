@@ -159,3 +159,27 @@ def test_a_part_of_a_group_cannot_be_drawn():
     with pytest.raises(ValueError, match=r"7 rows are not a whole number of groups of 5; draw whole samples"):
         Noise(0, "a").grouped(G).normal(7)
     assert Noise(0, "a").grouped(G).normal(0, 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 15, 16, 17, 24, 31, 48, 100, 1000, 1001])
+def test_a_part_of_a_block_starts_as_the_whole_block(size, dtype):
+    for rows in (1, 2, 7, 8, 16, 17, 33, 63):
+        for kind in ("normal", "uniform"):
+            part, whole = (getattr(Noise(3, "part", dtype=dtype), kind)(n, size) for n in (rows, BLOCK))
+            assert torch.equal(part, whole[:rows])
+
+
+def test_a_few_rows_are_drawn_without_the_rest_of_their_block(monkeypatch):
+    drawn = []
+
+    def counting(shape, **settings):
+        drawn.append(shape[0])
+        return randn(shape, **settings)
+
+    randn = torch.randn
+    monkeypatch.setattr(torch, "randn", counting)
+    Noise(0, "few").normal(8, 2)
+    Noise(0, "few").normal(8, 3)
+    Noise(0, "few", start=8).normal(8, 48)
+    assert drawn == [8, 16, 16]

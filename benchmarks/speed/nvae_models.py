@@ -41,7 +41,8 @@ class Case(NamedTuple):
 
 CASES = {
     # 2 scales of 4 groups, 32 channels
-    "small": Case(NVAE(groups=4), 32, 8, 1 / 1.4),
+    "small": Case(NVAE(groups=4), 32, 8, 1 / 1.8),
+    "small-32": Case(NVAE(groups=4), 32, 32, 1 / 2.0),
     # the published widths, fewer groups: 4 of 30, and 2 per scale of 5, 10 and 20
     "cifar10": Case(NVAE(channels=128, scales=1, groups=4), 32, 4, 1.0),
     "celeba-64": Case(NVAE(channels=64, scales=3, groups=2), 64, 2, 1.0),

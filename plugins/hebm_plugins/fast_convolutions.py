@@ -28,9 +28,9 @@ class Conv2d(nn.Conv2d):
             return pointwise(input, weight, bias)
         if self._dense and tuple(input.shape[2:]) == self.kernel_size:
             return F.linear(_rows(input, weight), _rows(weight, weight), bias)[:, :, None, None]
-        if self._depthwise and _by_onednn(input, weight):
-            y: Tensor = _Depthwise.apply(input, weight)
-            return y if bias is None else y + bias[:, None, None]
+        if is_depthwise(self) and by_onednn(input, weight):
+            y: Tensor = _Depthwise.apply(input, weight, bias)
+            return y
         plain: Tensor = super()._conv_forward(input, weight, bias)
         return plain
 
@@ -41,13 +41,6 @@ class Conv2d(nn.Conv2d):
     @property
     def _pointwise(self) -> bool:
         return self._dense and self.kernel_size == self.stride == (1, 1)
-
-    @property
-    def _depthwise(self) -> bool:
-        height, width = self.kernel_size
-        same = height % 2 == width % 2 == 1 and self.padding == (height // 2, width // 2)
-        one_each = self.groups == self.in_channels == self.out_channels > 1
-        return one_each and same and self.stride == (1, 1) and self.dilation == (1, 1)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -61,6 +54,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             return plain
         y = input.flatten(1) @ _rows(self.weight, self.weight)
         return _maps(y, self.weight) if self.bias is None else _maps(y, self.weight) + self.bias[:, None, None]
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether a convolution has one kernel for each channel, of odd sides, and keeps the size of its input."""
+    height, width = conv.kernel_size
+    same = height % 2 == width % 2 == 1 and conv.padding == (height // 2, width // 2)
+    one_each = conv.groups == conv.in_channels == conv.out_channels > 1
+    return one_each and same and conv.stride == (1, 1) and conv.dilation == (1, 1)
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -91,33 +92,36 @@ def _maps(rows: Tensor, kernel: Tensor) -> Tensor:
     return rows.view(-1, channels, height, width)
 
 
-def _by_onednn(x: Tensor, kernel: Tensor) -> bool:
-    """Whether oneDNN computes this convolution, in float32 on a CPU."""
+def by_onednn(x: Tensor, kernel: Tensor) -> bool:
+    """Whether oneDNN computes this convolution: in float32 on a CPU, and not in a compiled graph."""
+    if torch.compiler.is_compiling():
+        return False
     plain = x.dtype == kernel.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return plain and x.device.type == "cpu" and _HAS_ONEDNN
 
 
 class _Depthwise(torch.autograd.Function):
-    """y[b, c] = w[c] ⋆ x[b, c] with zero padding that keeps the size; differentiable twice."""
+    """y[b, c] = w[c] ⋆ x[b, c] + bias[c], with zero padding that keeps the size; differentiable twice."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, kernel: Tensor) -> Tensor:
-        context.save_for_backward(x, kernel)
-        return _same(x, kernel)
+    def forward(context: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(x if context.needs_input_grad[1] else None, kernel)  # a frozen kernel needs no x
+        return _same(x, kernel, bias)
 
     @staticmethod
-    def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (grad,), (x, kernel) = grads, context.saved_tensors
-        for_x, for_kernel = context.needs_input_grad
+        for_x, for_kernel, for_bias = context.needs_input_grad
         return (
             _same(grad, kernel.flip(2, 3)) if for_x else None,
             _kernel_gradient(x, grad, kernel) if for_kernel else None,
+            grad.sum((0, 2, 3)) if for_bias else None,
         )
 
 
-def _same(x: Tensor, kernel: Tensor) -> Tensor:
+def _same(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     height, width = kernel.shape[2:]
-    return F.conv2d(x, kernel, padding=(height // 2, width // 2), groups=len(kernel))
+    return F.conv2d(x, kernel, bias, padding=(height // 2, width // 2), groups=len(kernel))
 
 
 def _kernel_gradient(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:

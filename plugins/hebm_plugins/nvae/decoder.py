@@ -89,7 +89,7 @@ class PriorGroup(nn.Module):
 
     def absorb(self, feature: Tensor, z: Tensor) -> Tensor:
         """Return the feature for the next group, or for the image."""
-        feature = self.combine(torch.cat([feature, z], dim=1))
+        feature = self.combine(torch.cat([feature, z.to(feature.dtype)], dim=1))
         return feature if self.up is None else self.up(feature)
 
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hebm_plugins.fast_convolutions import Conv2d
+from hebm_plugins.fast_convolutions import Conv2d, by_onednn, is_channels_last, is_depthwise
 from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
+from hebm_plugins.nvae.frozen_bottleneck import frozen_bottleneck
 from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, nearest
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class FoldedBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
+        if is_channels_last(x) and is_depthwise(self.spatial) and by_onednn(x, self.spatial.weight):
+            return frozen_bottleneck(x, self.expand, self.spatial, self.project, self.upsample)
         x = F.silu(self.expand(x))
         x = F.silu(self.spatial(nearest(x) if self.upsample else x))
         y: Tensor = self.project(x)

@@ -13,6 +13,8 @@ from hebm.testing.subjects import perturbed
 from hebm.tilts import Tilt, seen_by
 from hebm_plugins.nvae.cells import ARCHITECTURES
 from hebm_plugins.nvae.convolutions import WNConv2d
+from hebm_plugins.nvae.folding import FoldedBottleneck
+from hebm_plugins.nvae.ops import UP, InvertedBottleneck
 from hebm_plugins.nvae.recipe import NVAE, NVAETiny
 from hebm_plugins.pixels.clamped_normal import ClampedNormalPixels
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
@@ -63,6 +65,37 @@ def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same
     one, other = (TiltedPrior(model, tilt).value_and_grad(u) for model in (backbone, twin))
     torch.testing.assert_close(one.value, other.value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_a_frozen_bottleneck_is_one_function_with_the_gradient_of_three_convolutions(upsample):
+    """In float32, where oneDNN has the convolutions; against float64, which uses the three convolutions."""
+    op = InvertedBottleneck(4, 2 if upsample else 4, UP if upsample else 1, 3, 5, 0).eval()
+    for norm in (op.norm, op.expand_norm, op.spatial_norm, op.project_norm):
+        torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
+    folded = FoldedBottleneck(op).requires_grad_(False).to(memory_format=torch.channels_last)
+    x = Noise(0, "x").normal(3, 4, 6, 5).to(memory_format=torch.channels_last).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    out, expected = folded(x), FoldedBottleneck(op).double()(wide)
+    assert "FrozenBottleneck" in str(out.grad_fn)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
+    kept = out.detach().clone()
+    (grad,) = torch.autograd.grad(out.sin().sum(), x)
+    torch.testing.assert_close(grad.double(), torch.autograd.grad(expected.sin().sum(), wide)[0], rtol=1e-4, atol=1e-5)
+    assert torch.equal(out, kept)
+
+
+@pytest.mark.parametrize("architecture", ["res_mbconv", "res_elu"])
+def test_a_chain_runs_on_bf16_weights(architecture):
+    backbone = built(ImageSpec(3, 8, 8), architecture=architecture).to(torch.bfloat16)
+    for model in (backbone, backbone.folded()):
+        u = Noise(1, "u", dtype=torch.bfloat16).normal(3, model.layout.dim)
+        tilt = Tilt(lambda latents: torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1))
+        found = TiltedPrior(model, tilt).value_and_grad(u)
+        assert found.grad.dtype == torch.bfloat16
+        assert found.grad.isfinite().all()
+        assert model.likelihood(model.latents(u)).mean.isfinite().all()
 
 
 def test_folding_leaves_the_original_alone():
