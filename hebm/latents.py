@@ -67,8 +67,7 @@ class LatentLayout:
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Return views of the layers in a flat `(B, D)` tensor, of shapes `(B, *shape_i)`, top first."""
-        parts = flat.split_with_sizes(self.sizes, dim=1) if len(self.sizes) > 1 else (flat,)
-        return tuple(map(_shaped, parts, self.shapes))
+        return tuple(map(_shaped, flat.split_with_sizes(self.sizes, dim=1), self.shapes))
 
     def place(self, layer: int) -> slice:
         """Return the slice of u that holds a layer (0 is the top)."""
