@@ -25,7 +25,8 @@ from hebm.interfaces import Info, Sampler, StepNoise
 from hebm.samplers import Adapts
 
 R = TypeVar("R")
-Step = Callable[[Sampler, LogDensity, Any, StepNoise], tuple[Any, Info]]
+
+_TOGETHER, _SMALL = 10, 50
 
 
 class Compiled(Sampler):
@@ -39,7 +40,7 @@ class Compiled(Sampler):
     def __init__(self, sampler: Sampler, backend: str = "inductor") -> None:
         self.sampler, self.backend = sampler, backend
         self.draws, self.needs_factor = sampler.draws, sampler.needs_factor  # type: ignore[misc]
-        self._steps: dict[tuple[Any, ...], Step] = {}
+        self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
         """Return the repr of the sampler, marked as compiled."""
@@ -76,16 +77,37 @@ class Compiled(Sampler):
         Raises `ConfigError` if the step cannot be compiled to one graph, or has too many variants. Values that change
         from chain to chain should be tensors of the density, not numbers.
         """
-        key = (type(density), density.variant, *map(id, density.modules))
-        if key not in self._steps:
-            self._steps[key] = torch.compile(_own_step(), fullgraph=True, dynamic=True, backend=self.backend)
+        return self._run(density, ("step",), _step, state, noise)  # type: ignore[no-any-return]
+
+    def advance(self, density: LogDensity, state: Any, draw: Callable[[], StepNoise], count: int) -> Any:
+        """Make `count` steps. Where the model is small, one call of the compiled code makes several of them."""
+        together = steps_together(density, count)
+        for _ in range(count // together):
+            noises = tuple(draw() for _ in range(together))
+            state = self._run(density, ("advance", together), _advance, state, noises)
+        return state
+
+    def _run(self, density: LogDensity, form: tuple[Any, ...], work: Callable[..., Any], state: Any, noise: Any) -> Any:
+        key = (*form, type(density), density.variant, *map(id, density.modules))
+        if key not in self._compiled:
+            self._compiled[key] = torch.compile(_own(work), fullgraph=True, dynamic=True, backend=self.backend)
         try:
-            return self._steps[key](self.sampler, density, state, noise)
+            return self._compiled[key](self.sampler, density, state, noise)
         except _compiler_errors() as error:
             raise ConfigError(
                 f"run.compile: a step of {type(self.sampler).__name__} on {type(density).__name__} cannot be "
                 f"compiled ({_first_line(error)}); set run.compile = false"
             ) from error
+
+
+def steps_together(density: LogDensity, count: int) -> int:
+    """Return how many of `count` steps are compiled into one graph: a divisor of `count`, at most 10.
+
+    A call of compiled code takes about as long as the products of a small net, and compiling takes time in proportion
+    to the graph. So models of more than 50 modules have one step per graph.
+    """
+    small = sum(1 for module in density.modules for _ in module.modules()) <= _SMALL
+    return max(k for k in range(1, _TOGETHER + 1) if count % k == 0) if small else 1
 
 
 def compiled(recipe: R) -> R:
@@ -115,9 +137,15 @@ def _step(sampler: Sampler, density: LogDensity, state: Any, noise: StepNoise) -
     return sampler.step(density, state, noise)
 
 
-def _own_step() -> Step:
-    """Return `_step` with a new code object. Torch counts compiled variants by code object, and stops after eight."""
-    return types.FunctionType(_step.__code__.replace(), globals())
+def _advance(sampler: Sampler, density: LogDensity, state: Any, noises: tuple[StepNoise, ...]) -> Any:
+    for noise in noises:
+        state, _ = sampler.step(density, state, noise)
+    return state
+
+
+def _own(work: Callable[..., Any]) -> types.FunctionType:
+    """Return `work` with a new code object. Torch counts compiled variants by code object, and stops after eight."""
+    return types.FunctionType(work.__code__.replace(), globals())
 
 
 def _compiler_errors() -> tuple[type[Exception], ...]:

@@ -1,7 +1,8 @@
 """The log densities that chains sample, one small class each.
 
 Each is a log density over flat u `(B, D)`, up to a constant; rows are independent. `value_and_grad` uses the analytic
-gradient of the Gaussian terms and one call of autograd for the remainder (`remainder_and_grad`).
+gradient of the Gaussian terms. The gradient of the remainder (`remainder_and_grad`) comes from one call of autograd, or
+from the energy itself if it `Differentiates`.
 
 References:
     Learning Latent Space Energy-Based Prior Model, arXiv 2006.08205.
@@ -18,10 +19,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hebm.backbone import Backbone
 from hebm.errors import ConfigError
 from hebm.fixed import Fixed
+from hebm.gradients import pullback_of, value_and_grad
 from hebm.tilts import Tilt
 
 
@@ -100,23 +103,7 @@ class LogDensity(ABC):
 
     def remainder_and_grad(self, u: Tensor) -> ValueAndGrad:
         """Return r(u) `(B,)` and its gradient `(B, D)`, both detached; u may be any tensor."""
-        if torch.compiler.is_compiling():
-            return self._functional(u)
-        with torch.enable_grad():
-            leaf = u.detach().requires_grad_()
-            remainder = self.remainder(leaf)
-            (grad,) = torch.autograd.grad(remainder, leaf, torch.ones_like(remainder))
-        return ValueAndGrad(remainder.detach(), grad)
-
-    def _functional(self, u: Tensor) -> ValueAndGrad:
-        """Compute both by `torch.func`: under `torch.compile`, `autograd.grad` on a new leaf recompiles every time."""
-
-        def total(point: Tensor) -> tuple[Tensor, Tensor]:
-            remainder = self.remainder(point)
-            return remainder.sum(), remainder
-
-        grad, (_, remainder) = torch.func.grad_and_value(total, has_aux=True)(u)
-        return ValueAndGrad(remainder.detach(), grad)
+        return ValueAndGrad(*value_and_grad(self.remainder, u))
 
 
 class TiltedPrior(LogDensity):
@@ -133,12 +120,23 @@ class TiltedPrior(LogDensity):
     def __init__(self, backbone: Backbone, tilt: Tilt, context: Tensor | None = None, jacobian: bool = False) -> None:
         self.backbone, self.tilt, self.context, self.jacobian = backbone, tilt, context, jacobian
         self.modules, self.variant = (backbone, *tilt.modules), tilt.variant
+        # found once: looking for a protocol takes as long as a small product
+        self.gradients, self.transport = None if jacobian else tilt.gradients, pullback_of(backbone)
 
     def remainder(self, u: Tensor) -> Tensor:
         """Return f(T(u)), minus Σ log σ if `jacobian`."""
         latents = self.backbone.latents(u, self.context)
         f = self.tilt.at(self.backbone, latents).sum(1)
         return f - latents.log_sigma if self.jacobian else f
+
+    @override
+    def remainder_and_grad(self, u: Tensor) -> ValueAndGrad:
+        if self.gradients is None:
+            return super().remainder_and_grad(u)
+        with torch.no_grad():
+            latents, pullback = self.transport(u, self.context)
+            found = self.gradients(latents)
+            return ValueAndGrad(found.f.sum(1), found.whole(pullback))
 
 
 class ConditionalPrior(LogDensity):
@@ -220,6 +218,11 @@ class Conditioned(LogDensity):
     def remainder(self, u: Tensor) -> Tensor:
         """Return the remainder of the whole density."""
         return self.density.remainder(self.fixed.filled(u))
+
+    @override
+    def remainder_and_grad(self, u: Tensor) -> ValueAndGrad:
+        value, grad = self.density.remainder_and_grad(self.fixed.filled(u))
+        return ValueAndGrad(value, self.fixed.free(grad))
 
 
 class Tempered(LogDensity):

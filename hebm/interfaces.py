@@ -44,6 +44,7 @@ from hebm.densities import LogDensity, TiltedPrior
 from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
 from hebm.fixed import Fixed
+from hebm.gradients import Differentiates, Gradients, PullBack, PullsBack, own_gradients
 from hebm.latents import LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
 from hebm.perturbations import view
@@ -62,6 +63,7 @@ __all__ = [
     "BackboneRecipe",
     "Batch",
     "Contrasted",
+    "Differentiates",
     "Draw",
     "DrawsContext",
     "EnergyFn",
@@ -70,6 +72,7 @@ __all__ = [
     "Finalizes",
     "FitsStatistics",
     "Fixed",
+    "Gradients",
     "HeldOutLoss",
     "ImageSpec",
     "InferringBackbone",
@@ -86,6 +89,8 @@ __all__ = [
     "PriorLearner",
     "PriorRecipe",
     "Progress",
+    "PullBack",
+    "PullsBack",
     "Regenerates",
     "Request",
     "RowCache",
@@ -104,6 +109,7 @@ __all__ = [
     "build_start",
     "check_context",
     "context_of",
+    "own_gradients",
     "root_of",
     "seen_by",
     "sees_of",

@@ -36,6 +36,8 @@ class LatentLayout:
         features: shapes of the L features from which p(z_i | z_above) is computed, top first, for energies that see
             them; () if the backbone does not show them (`ShowsFeatures`).
         last_feature: shape of the feature from which the image is computed, or None.
+        sizes: the number of elements of each layer, top first. They are computed once, because every step of a chain
+            uses them.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -43,16 +45,16 @@ class LatentLayout:
     image: tuple[int, int, int] | None = None
     features: tuple[tuple[int, ...], ...] = ()
     last_feature: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
+
+    @sizes.default
+    def _count(self) -> tuple[int, ...]:
+        return tuple(map(math.prod, self.shapes))
 
     @classmethod
     def markov(cls, shapes: tuple[tuple[int, ...], ...], image: tuple[int, int, int]) -> LatentLayout:
         """Return the layout of a Markov hierarchy, where z_{i+1} is the feature of p(z_i | z_{i+1})."""
         return cls(shapes, image=image, features=((1,), *shapes[:-1]), last_feature=shapes[-1])
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The number of elements of each layer, top first."""
-        return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
     def dim(self) -> int:
@@ -65,8 +67,7 @@ class LatentLayout:
 
     def split(self, flat: Tensor) -> tuple[Tensor, ...]:
         """Return views of the layers in a flat `(B, D)` tensor, of shapes `(B, *shape_i)`, top first."""
-        parts = torch.split(flat, list(self.sizes), dim=1)
-        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
+        return tuple(map(_shaped, flat.split_with_sizes(self.sizes, dim=1), self.shapes))
 
     def place(self, layer: int) -> slice:
         """Return the slice of u that holds a layer (0 is the top)."""
@@ -94,8 +95,9 @@ class LatentLayout:
         return Latents(self.join(z), z, tuple(torch.ones_like(part) for part in z), context, shown=shown)
 
     def join(self, layers: Sequence[Tensor]) -> Tensor:
-        """Return the layers `(B, *shape_i)`, top first, as one flat tensor `(B, D)`."""
-        return torch.cat([layer.flatten(1) for layer in layers], dim=1)
+        """Return the layers `(B, *shape_i)`, top first, as one flat tensor `(B, D)`; a view if there is only one."""
+        flat = [layer.flatten(1) for layer in layers]
+        return torch.cat(flat, dim=1) if len(flat) > 1 else flat[0]
 
 
 @dataclass(frozen=True, eq=False, slots=True)  # not attrs: torch.compile cannot trace its constructor
@@ -195,6 +197,10 @@ def as_leaves(latents: Latents) -> tuple[Latents, list[Tensor]]:
         name: leaf(part) if isinstance(part, Tensor) else tuple(map(leaf, part)) for name, part in latents.shown.items()
     }
     return Latents(u, z, latents.sigma, latents.context, shown=shown), leaves
+
+
+def _shaped(part: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return part if len(shape) == 1 else part.reshape(-1, *shape)
 
 
 def _detached(part: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -92,6 +93,12 @@ class Sampler(ABC):
     @abstractmethod
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
         """Make one step; return the new state and the information for observers."""
+
+    def advance(self, density: LogDensity, state: Any, draw: Callable[[], StepNoise], count: int) -> Any:
+        """Make `count` steps that nobody observes, each with the next noise from `draw`; return the last state."""
+        for _ in range(count):
+            state, _ = self.step(density, state, draw())
+        return state
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ a chain that becomes NaN stays NaN, does not affect other chains, and is counted
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -74,11 +75,14 @@ def run(
         density, u = Conditioned(density, fixed), fixed.free(u)
     sampler.check(density)
     count = sampler.steps if steps is None else steps
+    draw = partial(draw_step_noise, sampler, u, noise)
     with frozen(*density.modules):
         state = sampler.init(density, u) if count else (u,)
-        for k in range(count):
-            state, info = sampler.step(density, state, draw_step_noise(sampler, u, noise))
-            if observe is not None:
+        if observe is None:
+            state = sampler.advance(density, state, draw, count)
+        else:
+            for k in range(count):
+                state, info = sampler.step(density, state, draw())
                 observe(name, k, *_whole(state, info, fixed))
     end = state[0] if fixed is None else fixed.filled(state[0])
     return Chain(end, (~end.isfinite().all(1)).sum())

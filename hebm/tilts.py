@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hebm.backbone import Backbone, ShowsFeatures
 from hebm.errors import ConfigError, PluginError
+from hebm.gradients import Gradients
 from hebm.latents import LatentLayout, Latents
 
 
@@ -110,12 +111,15 @@ class Tilt:
         modules: the modules that f uses; a chain freezes their parameters.
         variant: distinguishes tilts with the same modules, for example by a layer's number. Each variant gets its own
             compiled step.
+        gradients: returns f and its gradients at latents, if the energy computes them (`hebm.gradients`); None if
+            autograd does.
         sees: the inputs of f besides z, collected from the energies in `modules`.
     """
 
     f: Callable[[Latents], Tensor]
     modules: tuple[nn.Module, ...] = ()
     variant: Hashable = ()
+    gradients: Callable[[Latents], Gradients] | None = None
     sees: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

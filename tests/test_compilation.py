@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from hebm.compilation import Compiled, compiled
+from hebm.compilation import Compiled, compiled, steps_together
 from hebm.densities import GeneratorPosterior, LogDensity, TiltedPrior
 from hebm.errors import ConfigError
 from hebm.interfaces import tilt_of
@@ -120,6 +120,27 @@ def test_an_observer_sees_the_same_figures(backbone, prior):
         run(sampler, prior.density(backbone), points(16, 7), Noise(0, "chain"), 4, trace)
     assert torch.allclose(torch.stack(seen.values), torch.stack(expected.values), atol=1e-5)
     assert torch.equal(torch.stack(seen.accepted), torch.stack(expected.accepted))
+
+
+@once
+def test_steps_that_nobody_observes_are_compiled_together(backbone, prior):
+    twin, graphs = traced(ULA())
+    density = prior.density(backbone)
+    for steps in (20, 30):
+        assert torch.allclose(chain(twin, density, 8, steps).u, chain(ULA(), density, 8, steps).u, atol=1e-5)
+    (graph,) = graphs
+    noises = [node for node in graph.graph.nodes if node.op == "placeholder" and "normal" in node.name]
+    assert len(noises) == 10
+
+
+@pytest.mark.parametrize(("count", "together"), [(0, 10), (1, 1), (7, 7), (13, 1), (20, 10), (96, 8)])
+def test_the_number_of_steps_together_divides_the_length_of_the_chain(backbone, prior, count, together):
+    assert steps_together(prior.density(backbone), count) == together
+
+
+def test_a_large_model_has_one_step_in_a_graph(backbone):
+    prior = seeded(lambda: Joint(energy=MLP(width=2, depth=30)).build(backbone))
+    assert steps_together(prior.density(backbone), 20) == 1
 
 
 def test_a_step_that_is_no_single_graph_is_refused_by_name_of_the_key(backbone):

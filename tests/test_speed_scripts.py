@@ -1,5 +1,6 @@
 """The speed scripts run, check what they compare, and write their figures. Times are not judged here."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ def figures(script, folder, *options):
 
 def test_kernel_prints_and_writes_every_ratio_of_every_model(tmp_path):
     result, printed = figures("kernel.py", tmp_path, "--models", "mlp", "default", "--no-compile")
-    assert len(result["ratios"]) == 12
+    assert len(result["ratios"]) == 14
     assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
     assert result["torch"] in printed
 
@@ -79,7 +80,18 @@ def test_nvae_chain_measures_memory_that_does_not_grow_with_the_steps(tmp_path):
 def test_kernel_checks_and_times_the_compiled_step(tmp_path):
     result, _ = figures("kernel.py", tmp_path, "--models", "default")
     assert result["compiled_error"]["default"] <= 1e-5
-    assert len(result["ratios"]) == 8
+    assert len(result["ratios"]) == 9
+
+
+@pytest.mark.slow
+def test_kernel_times_blackjax_or_says_why_not(tmp_path):
+    result, printed = figures("kernel.py", tmp_path, "--models", "mlp")
+    named = [row["name"] for row in result["ratios"] if "blackjax" in row["name"]]
+    if importlib.util.find_spec("blackjax") is None:
+        assert "blackjax is not installed" in printed
+        assert not named
+    else:
+        assert named == ["compiled run of ula / blackjax", "compiled run of mala / blackjax"]
 
 
 @pytest.mark.slow

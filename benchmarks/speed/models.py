@@ -55,6 +55,34 @@ def deep(layers: int, batch: int) -> Subject:
     return _build(batch, MLP(zero_init=False), (32,) * layers)
 
 
+def users_log_tilt(subject: Subject, u: Tensor) -> Tensor:
+    """Return Σ f(T(u)) over chains, a scalar, as a user writes it for these nets: T in plain torch, then the nets."""
+    backbone, total = subject.backbone, u.new_zeros(())
+    above: Tensor | None = None
+    for i, (part, f) in enumerate(zip(u.split(backbone.layout.sizes, dim=1), subject.prior.energy.nets, strict=True)):
+        if above is None:
+            z = backbone.top_std * part
+        else:
+            conditional = backbone.conditionals[i - 1]
+            mean, s = conditional.net(above).chunk(2, dim=1)
+            std = (conditional.bound * torch.tanh(s / conditional.bound)).exp() + conditional.offset
+            z = mean + std * part
+        value = f(z).sum()
+        total, above = value if above is None else total + value, z
+    return total
+
+
+def users_chain(subject: Subject, h: float, u: Tensor, generator: torch.Generator, steps: int) -> Tensor:
+    """Run ULA as a user writes it for these nets: the Gaussian term by hand, one `autograd.grad`, `torch.randn`."""
+    root = math.sqrt(h)
+    for _ in range(steps):
+        u = u.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(users_log_tilt(subject, u), u)
+        u = u.detach()
+        u = u + 0.5 * h * (grad - u) + root * torch.randn(u.shape, generator=generator)
+    return u
+
+
 def published_chain(subject: Subject, steps: int, s: float, generator: torch.Generator) -> list[Tensor]:
     """Run the joint EBM's prior chain as in the published code. Return z per layer `(B, d_i)`, top first.
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from hebm.gradients import PullsBack
 from hebm.interfaces import Backbone, BackboneRecipe, FitsStatistics, ImageSpec, InferringBackbone
 from hebm.latents import Latents
 from hebm.noise import Noise
@@ -149,6 +150,21 @@ def check_log_determinant(recipe: BackboneRecipe, images: ImageSpec) -> None:
     true = torch.linalg.slogdet(jacobian).logabsdet.unsqueeze(0)
     fix = "compute z_i = mean_i + sigma[i] u_i, where mean_i and sigma[i] do not depend on u_i"
     expect_close("latents.log_sigma = log|det dz/du|", backbone.latents(u, context).log_sigma.detach(), true, 1e-9, fix)
+
+
+def check_pullback(recipe: BackboneRecipe, images: ImageSpec) -> None:
+    """Check that `latents_and_pullback` returns T(u) and the vector-Jacobian product of autograd (float64, 1e-12)."""
+    backbone = built_backbone(recipe, images, torch.float64)
+    if not isinstance(backbone, PullsBack):
+        return
+    u, context = points(ROWS, backbone.layout.dim, torch.float64), contexts(backbone.layout, ROWS, torch.float64)
+    grads = backbone.layout.split(points(ROWS, backbone.layout.dim, torch.float64, "gradients"))
+    wanted = torch.autograd.grad(backbone.latents(u.requires_grad_(), context).z, u, grads)[0]
+    with torch.no_grad():
+        latents, pullback = backbone.latents_and_pullback(u, context)
+        fix = "return latents(u) and the function that maps gradients in z, top first, to the gradient in u"
+        expect_close("latents_and_pullback(u) gives latents(u)", latents.flat_z, _at(backbone).flat_z, 1e-12, fix)
+        expect_close("the pullback is that of autograd", pullback(grads), wanted, 1e-12, fix)
 
 
 def check_batch_independence(recipe: BackboneRecipe, images: ImageSpec) -> None:

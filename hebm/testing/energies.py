@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hebm.errors import PluginError
+from hebm.gradients import Differentiates
 from hebm.interfaces import EnergyFn, EnergyRecipe
-from hebm.latents import LatentLayout, Latents
+from hebm.latents import LatentLayout, Latents, as_leaves
 from hebm.testing.energy_subjects import ROWS, built, latents_of, reference, rows_of, shown_by, times
 from hebm.testing.modules import expect_deepcopy, expect_seeded_build, expect_state_dict
 from hebm.testing.promises import (
@@ -138,6 +139,27 @@ def check_of_layer(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> N
         1e-5,
         fix,
     )
+
+
+def check_own_gradient(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:
+    """`value_and_grad` returns f and its gradients in z and u, equal to those of autograd in float64 to 1e-12."""
+    energy, t = built(recipe, layout, levels, logits=3).double(), times(levels)
+    if not isinstance(energy, Differentiates):
+        return
+    fix = "return Gradients(f, z, u): the gradients of the sum of forward(latents, t), at fixed u and at fixed z"
+    leaves, (u, *z) = as_leaves(dataclasses.replace(latents_of(layout, torch.float64), shown={}))
+    f = energy(leaves, t)
+    grads = torch.autograd.grad(f.sum(), [u, *z], allow_unused=True, materialize_grads=True)
+    with torch.no_grad():
+        found = energy.value_and_grad(leaves, t)
+    expect_close("value_and_grad(latents).f = forward(latents)", found.f, f, 1e-12, fix)
+    seen = (
+        torch.zeros_like(u) if found.u is None else found.u,
+        *(map(torch.zeros_like, z) if found.z is None else found.z),
+    )
+    for name, own, wanted in zip(("u", *(f"z[{i}]" for i in range(len(z)))), seen, grads, strict=True):
+        expect_shape(f"the gradient in {name}", own, tuple(wanted.shape), fix)
+        expect_close(f"the gradient in {name} is that of autograd", own, wanted, 1e-12, fix)
 
 
 def check_count(recipe: EnergyRecipe, layout: LatentLayout, levels: int) -> None:

@@ -28,6 +28,22 @@ class WrongLogDet(ReferenceBackbone):
         return dataclasses.replace(latents, sigma=tuple(2 * s for s in latents.sigma))
 
 
+class OwnPullback(ReferenceBackbone):
+    """It computes the vector-Jacobian product of T by autograd."""
+
+    factor = 1.0
+
+    def latents_and_pullback(self, u, context=None):
+        leaf = u.detach().requires_grad_()
+        with torch.enable_grad():
+            latents = self.latents(leaf, context)
+        return latents, lambda grads: self.factor * torch.autograd.grad(latents.z, leaf, grads)[0]
+
+
+class WrongPullback(OwnPullback):
+    factor = 1 + 1e-6
+
+
 class BatchCoupled(ReferenceBackbone):
     def latents(self, u, context=None):
         latents = super().latents(u, context)
@@ -232,6 +248,7 @@ class WorstImage(ReferenceBackbone):
 
 
 BROKEN_BACKBONES = [
+    (WrongPullback, "pullback"),
     (CentresInTraining, "inverse-after-training"),
     (HiddenByZeros, "inverse-after-training"),
     (ClampsTails, "inverse-after-training"),
@@ -271,8 +288,9 @@ def test_a_wrong_backbone_is_caught_by_the_check_of_that_promise(kind, name):
     expect_failing(Backbones(kind), name)
 
 
-def test_a_sound_backbone_passes():
-    check_all(own_cases(Backbones(ReferenceBackbone)))
+@pytest.mark.parametrize("kind", [ReferenceBackbone, OwnPullback])
+def test_a_sound_backbone_passes(kind):
+    check_all(own_cases(Backbones(kind)))
 
 
 def test_spatial_layers_and_a_context_pass_as_well():

@@ -8,6 +8,7 @@ from catching import own_cases
 from sound_components import SPATIAL, Energies, SoundEnergy, expect_failing, uncontrolled
 from torch import nn
 
+from hebm.gradients import Gradients
 from hebm.interfaces import EnergyFn
 from hebm.perturbations import Dropout
 from hebm.testing import check_all
@@ -196,6 +197,30 @@ class NoisyInTrainMode(SoundDropout):
     drawn = 0.0
 
 
+class OwnGradient(SoundEnergy):
+    """It computes the gradient of its net by the chain rule."""
+
+    factor = 1.0
+
+    def value_and_grad(self, latents, t=None):
+        first, _, last = self.net
+        h = first(latents.flat_z)
+        slope = h.sigmoid() * (1 + h * (1 - h.sigmoid()))
+        grad = self.factor * (last.weight.sum(0) * slope) @ first.weight
+        z = (part.reshape(each.shape) for part, each in zip(self.layout.split(grad), latents.z, strict=True))
+        return Gradients(self(latents), tuple(z))
+
+
+class WrongOwnGradient(OwnGradient):
+    factor = 1 + 1e-6
+
+
+class GradientInAnotherCoordinate(OwnGradient):
+    def value_and_grad(self, latents, t=None):
+        f, z, _ = super().value_and_grad(latents)
+        return Gradients(f, u=self.layout.join(z))
+
+
 class Penalised(SoundEnergy):
     gradient_penalty = 0.5
 
@@ -245,6 +270,8 @@ class OneLevel(EnergyFn):
 
 BROKEN_ENERGIES = [
     (DetachedFold, "folded"),
+    (WrongOwnGradient, "own-gradient"),
+    (GradientInAnotherCoordinate, "own-gradient"),
     (DetachedLayer, "of-layer"),
     (WrongCount, "count"),
     (CountInEval, "count"),
@@ -301,8 +328,8 @@ def test_sound_energies_of_several_levels_and_of_the_image_pass():
     check_all(own_cases(Energies(SeesImage)))
 
 
-@pytest.mark.parametrize("kind", [SoundDropout, Penalised])
-def test_energies_that_training_regularises_pass(kind):
+@pytest.mark.parametrize("kind", [SoundDropout, Penalised, OwnGradient])
+def test_energies_with_an_optional_ability_pass(kind):
     check_all(own_cases(Energies(kind)))
 
 

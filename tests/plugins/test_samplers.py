@@ -135,6 +135,36 @@ def test_mala_carries_value_and_gradient_of_where_it_is():
     assert torch.equal(last[-1].grad, grad)
 
 
+class Broken(LogDensity):
+    """0 at the start, and the given value and gradient everywhere else."""
+
+    def __init__(self, start, value, grad):
+        self.start, self.value, self.grad = start, value, grad
+
+    def remainder(self, u):
+        raise NotImplementedError
+
+    def value_and_grad(self, u):
+        at_start = bool((u == self.start).all())
+        grad = torch.zeros_like(u)
+        grad[:, 1] = 0.0 if at_start else self.grad
+        return ValueAndGrad(u.new_full((len(u),), 0.0 if at_start else self.value), grad)
+
+
+@pytest.mark.parametrize("grad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [0.0, 1e30, math.inf, -math.inf, math.nan])
+def test_mala_rejects_a_proposal_without_a_finite_gradient(value, grad):
+    start, trace = points(8, 3), Trace()
+    end = run(MALA(), Broken(start, value, grad), start, Noise(0, "chain"), 1, trace).u
+    assert torch.equal(end, start)
+    assert not trace.accepted[0].any()
+
+
+def test_mala_accepts_the_same_proposals_with_a_finite_gradient():
+    start = points(8, 3)
+    assert (run(MALA(), Broken(start, 1e30, 0.0), start, Noise(0, "chain"), 1).u != start).all()
+
+
 @pytest.mark.parametrize(("sampler", "calls"), [(ULA(), 10), (Langevin(), 10), (MALA(), 11)], ids=lambda s: str(s)[:4])
 def test_a_step_evaluates_once(sampler, calls):
     density = Counting()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from hebm.config.recipes import option, recipe
 from hebm.errors import ConfigError
-from hebm.interfaces import EnergyFn, EnergyRecipe
+from hebm.interfaces import EnergyFn, EnergyRecipe, Gradients
 from hebm.latents import LatentLayout, Latents
 from hebm.perturbations import Dropout
-from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen_shapes
+from hebm_plugins.energies.coordinates import COORDINATE_DOC, COORDINATES, seen, seen_shapes
 from hebm_plugins.energies.layerwise import LayerwiseEnergy, expect_one_level, last_of, started
+from hebm_plugins.energies.mlp_gradient import with_gradient
+from hebm_plugins.module_lists import ModuleList
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky-relu": lambda: nn.LeakyReLU(0.2),
@@ -57,8 +60,43 @@ class ConcatEnergy(EnergyFn):
 
     def forward(self, latents: Latents, t: Tensor | None = None) -> Tensor:
         """Return log tilts `(B, 1, K)`."""
-        f: Tensor = self.net(latents.flat_z if self.coordinate == "z" else latents.u).unsqueeze(1)
+        f: Tensor = self.net(self._seen(latents)).unsqueeze(1)
         return f
+
+    def value_and_grad(self, latents: Latents, t: Tensor | None = None) -> Gradients:
+        """Return log tilts `(B, 1, K)` and their gradient, see `hebm.interfaces.Differentiates`."""
+        f, grad = with_gradient(self.net, self._seen(latents))
+        if self.coordinate == "u":
+            return Gradients(f.unsqueeze(1), u=grad)
+        parts = torch.split(grad, [part[0].numel() for part in latents.z], dim=1)
+        return Gradients(f.unsqueeze(1), tuple(map(Tensor.view_as, parts, latents.z)))
+
+    def _seen(self, latents: Latents) -> Tensor:
+        return latents.flat_z if self.coordinate == "z" else latents.u
+
+
+class PerceptronEnergy(LayerwiseEnergy):
+    """f_i(z_i) or f_i(u_i), one perceptron per layer, with gradients by back-propagation without a graph.
+
+    Arguments:
+        nets: one per layer, top first, from `mlp` without dropout.
+        coordinate: "z" or "u".
+        layout: splits u.
+    """
+
+    nets: ModuleList[nn.Sequential]
+
+    def __init__(self, nets: Sequence[nn.Sequential], coordinate: str, layout: LatentLayout) -> None:
+        super().__init__(nets, coordinate, layout, flat=True)
+
+    def value_and_grad(self, latents: Latents, t: Tensor | None = None) -> Gradients:
+        """Return log tilts `(B, L, K)` and their gradient, see `hebm.interfaces.Differentiates`."""
+        parts = seen(latents, self.layout, self.coordinate)
+        found = [with_gradient(net, part.flatten(1)) for net, part in zip(self.nets, parts, strict=True)]
+        f, grads = torch.stack([value for value, _ in found], dim=1), [grad for _, grad in found]
+        if self.coordinate == "u":
+            return Gradients(f, u=self.layout.join(grads))
+        return Gradients(f, tuple(map(Tensor.view_as, grads, parts)))
 
 
 @recipe
@@ -122,4 +160,6 @@ class MLP(EnergyRecipe):
         ]
         for net in nets:
             started(last_of(net), self.zero_init)
-        return LayerwiseEnergy(nets, self.coordinate, layout, flat=True)
+        if self.coordinate == "z-given-above":  # its gradient in σ would be needed, too
+            return LayerwiseEnergy(nets, self.coordinate, layout, flat=True)
+        return PerceptronEnergy(nets, self.coordinate, layout)

@@ -27,6 +27,7 @@ from hebm.interfaces import (
     build_energy,
     build_root,
     build_start,
+    own_gradients,
     seen_by,
     starting,
 )
@@ -68,7 +69,8 @@ class JointPrior(PriorLearner):
 
     def density(self, backbone: Backbone, context: Tensor | None = None, labels: Tensor | None = None) -> TiltedPrior:
         """Return the density f(T(u)) − |u|²/2, minus Σ log σ(u) for the official target."""
-        return TiltedPrior(backbone, Tilt(self.tilt, (self.energy,)), context, jacobian=self.official_target)
+        tilt = Tilt(self.tilt, (self.energy,), gradients=own_gradients(self.energy))
+        return TiltedPrior(backbone, tilt, context, jacobian=self.official_target)
 
     def transitions(self, backbone: Backbone) -> tuple[Transition, ...]:
         """List the choice of the chain's start, if there is one, and the chain on the density."""

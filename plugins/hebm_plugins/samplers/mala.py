@@ -61,8 +61,8 @@ class MALA(Sampler):
         backward = ((state.u - u - 0.5 * h * grad) / root).square().sum(1)
         forward = xi.square().sum(1)
         log_ratio = value - state.value + 0.5 * (forward - backward)
-        accept = uniform.log() < log_ratio  # False for NaN
-        accept = accept & u.isfinite().all(1) & grad.isfinite().all(1)
+        # False for a NaN or an infinity in u or grad: `backward` is then NaN or infinite, and the ratio NaN or −∞
+        accept = uniform.log() < log_ratio
         moved = Evaluated(*(torch.where(_like(accept, a), a, b) for a, b in zip((u, value, grad), state, strict=True)))
         return moved, Info(moved.value, moved.grad, accept.to(u.dtype))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch, InferringBackbone
+from hebm.interfaces import Backbone, Batch, InferringBackbone, PullBack
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
@@ -48,13 +48,27 @@ class TwoLayerBackbone(Backbone):
 
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
         """Return z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
-        z: list[Tensor] = []
-        sigma: list[Tensor] = []
-        for i, part in enumerate(self.layout.split(u)):
-            prior = self._prior(z[-1] if z else None, part, i)
+        return self.latents_and_pullback(u)[0]
+
+    def latents_and_pullback(self, u: Tensor, context: Tensor | None = None) -> tuple[Latents, PullBack]:
+        """Return T(u), and its vector-Jacobian product, see `hebm.interfaces.PullsBack`."""
+        top, *rest = parts = self.layout.split(u)
+        z, sigma, pullbacks = [self.top_std * top], [top.new_full((), self.top_std)], []
+        for conditional, part in zip(self.conditionals, rest, strict=True):
+            prior, pullback = conditional.with_pullback(z[-1])
             z.append(prior.at(part))
             sigma.append(prior.std)
-        return Latents(u, tuple(z), tuple(sigma))
+            pullbacks.append(pullback)
+
+        def pull_back(grads: Sequence[Tensor]) -> Tensor:
+            *above, grad = grads
+            found = []
+            for part, std, pullback in zip(parts[:0:-1], sigma[:0:-1], pullbacks[::-1], strict=True):
+                found.append(std * grad)
+                grad = above.pop() + pullback(grad, part * grad)
+            return self.layout.join([self.top_std * grad, *found[::-1]])
+
+        return Latents(u, tuple(z), tuple(sigma)), pull_back
 
     def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
         """Return u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.normals import Normal
 from hebm_plugins.energies.mlp import mlp
+from hebm_plugins.energies.mlp_gradient import with_pullback
 from hebm_plugins.fast_convolutions import Conv2d, ConvTranspose2d
 
 
@@ -31,10 +33,27 @@ class ConditionalNormal(nn.Module):
 
     def forward(self, h: Tensor) -> Normal:
         """Map h `(B, size)` to the distribution."""
-        mean, log_std = self.net(h).chunk(2, dim=1)
-        if self.bound is not None:
-            log_std = self.bound * torch.tanh(log_std / self.bound)
-        return Normal(mean, log_std.exp() + self.offset)
+        return self.with_pullback(h)[0]
+
+    def with_pullback(self, h: Tensor) -> tuple[Normal, Callable[[Tensor, Tensor], Tensor]]:
+        """Return the distribution, and the function that maps gradients in μ and σ `(B, d)` to that in h."""
+        out, pullback = with_pullback(self.net, h)
+        mean, s = out.chunk(2, dim=1)
+        log_std, pull_back_bound = soft_bounded(s, self.bound)
+        scale = log_std.exp()
+
+        def pull_back(by_mean: Tensor, by_std: Tensor) -> Tensor:
+            return pullback(torch.cat([by_mean, pull_back_bound(by_std * scale)], dim=1))
+
+        return Normal(mean, scale + self.offset), pull_back
+
+
+def soft_bounded(s: Tensor, bound: float | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return bound · tanh(s / bound), or s without a bound, and the function that multiplies by its slope."""
+    if bound is None:
+        return s, lambda grad: grad
+    squashed = torch.tanh(s / bound)
+    return bound * squashed, lambda grad: torch.ops.aten.tanh_backward(grad * bound, squashed) / bound
 
 
 def first_kernel(images: ImageSpec, doublings: int) -> tuple[int, int]:
