@@ -1,0 +1,178 @@
+"""Checkpoints are saved in the background: a copy, one at a time, and no error is lost."""
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+from checkpoint_cases import RUN, make, refuse, same
+
+from hebm.errors import CheckpointError
+from hebm.store.checkpoint_writer import CheckpointWriter, copied
+from hebm.store.checkpoints import Checkpoint, load_latest, save
+
+
+class Disk:
+    """Saves to a folder once it is released, and fails when told to."""
+
+    def __init__(self, folder):
+        self.folder, self.fails = folder, False
+        self.begun, self.released, self.busy, self.most = [], threading.Semaphore(0), 0, 0
+
+    def write(self, checkpoint):
+        self.begun.append(checkpoint.step)
+        self.busy += 1
+        self.most = max(self.most, self.busy)
+        assert self.released.acquire(timeout=30)
+        self.busy -= 1
+        if self.fails:
+            raise CheckpointError(f"cannot save step {checkpoint.step}")
+        save(self.folder, checkpoint, 2, RUN)
+
+    def release(self, count=1):
+        self.released.release(count)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disk = Disk(tmp_path)
+    yield disk
+    disk.release(10)
+
+
+@pytest.fixture
+def writer(disk):
+    return CheckpointWriter(disk.write)
+
+
+def newest(disk):
+    return load_latest(disk.folder, RUN, refuse)
+
+
+@contextmanager
+def later(action):
+    """Call `action` on another thread while the context waits."""
+    timer = threading.Timer(0.1, action)
+    timer.start()
+    yield
+    timer.join()
+
+
+def test_a_save_in_the_background_returns_before_anything_is_written(disk, writer):
+    writer.start(make(1))
+    writer.check()
+    assert newest(disk) is None
+    disk.release()
+    writer.wait()
+    assert same(newest(disk), make(1))
+
+
+def test_what_is_saved_are_the_values_at_the_call(disk, writer):
+    live = make(1)
+    writer.start(live)
+    for tensors in live.tensors.values():
+        for tensor in tensors.values():
+            tensor.add_(1)
+    disk.release()
+    writer.wait()
+    assert same(newest(disk), make(1))
+
+
+def test_a_copy_keeps_values_types_and_strides():
+    weight = torch.nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last))
+    tensors = {"w": weight, "again": weight, "n": torch.tensor(3), "half": torch.ones(3).bfloat16()}
+    copy = copied(Checkpoint("p", 1, 1, {"a": tensors})).tensors["a"]
+    assert all(torch.equal(copy[name], tensors[name]) for name in tensors)
+    assert [copy[name].dtype for name in tensors] == [tensor.dtype for tensor in tensors.values()]
+    assert copy["w"].stride() == weight.stride()
+    assert not copy["w"].requires_grad
+    assert {tensor.data_ptr() for tensor in copy.values()}.isdisjoint(t.data_ptr() for t in tensors.values())
+
+
+@pytest.mark.parametrize("second", ["start", "save"])
+def test_a_second_save_waits_for_the_first(disk, writer, second):
+    writer.start(make(1))
+    with later(lambda: disk.release(2)):
+        getattr(writer, second)(make(2))
+    writer.wait()
+    assert disk.begun == [1, 2]
+    assert disk.most == 1
+    assert same(newest(disk), make(2))
+
+
+def test_a_save_at_once_returns_when_it_is_written_and_copies_nothing(disk):
+    seen = []
+    writer = CheckpointWriter(seen.append)
+    checkpoint = make(1)
+    writer.save(checkpoint)
+    assert seen[0] is checkpoint
+
+
+def fail(disk, writer):
+    disk.fails = True
+    writer.start(make(1))
+    disk.release(5)
+    deadline = time.monotonic() + 30
+    while not writer._pending.done():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    disk.fails = False
+
+
+@pytest.mark.parametrize("call", ["start", "save", "check", "wait"])
+def test_an_error_reaches_the_next_call_once(disk, writer, call):
+    fail(disk, writer)
+    with pytest.raises(CheckpointError, match="cannot save step 1"):
+        getattr(writer, call)(*[make(2)] * (call in ("start", "save")))
+    assert disk.begun == [1]
+    writer.check()
+    writer.save(make(3))
+    assert same(newest(disk), make(3))
+
+
+def interrupt():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+
+def test_a_signal_while_waiting_does_not_forget_the_checkpoint(disk, writer):
+    writer.start(make(1))
+    with later(interrupt), pytest.raises(KeyboardInterrupt):
+        writer.wait()
+    disk.release()
+    writer.wait()
+    assert same(newest(disk), make(1))
+
+
+def train(disk, writer, said, error=None):
+    """Save in the background, and end while the disk is at work."""
+    with writer.finishing(said.append):
+        writer.start(make(1))
+        if error:
+            raise error
+
+
+def test_the_end_of_a_context_waits_for_the_disk(disk, writer):
+    with later(disk.release):
+        train(disk, writer, [])
+    assert same(newest(disk), make(1))
+
+
+def test_the_end_of_a_context_raises_the_error_of_saving(disk, writer):
+    disk.fails = True
+    with later(disk.release), pytest.raises(CheckpointError, match="cannot save step 1"):
+        train(disk, writer, [])
+
+
+def test_an_error_of_saving_does_not_hide_the_error_before_it(disk, writer):
+    said, disk.fails = [], True
+    with later(disk.release), pytest.raises(ZeroDivisionError):
+        train(disk, writer, said, ZeroDivisionError())
+    assert said == ["the last checkpoint was not saved: cannot save step 1"]
+
+
+def test_after_another_error_the_checkpoint_is_still_saved(disk, writer):
+    with later(disk.release), pytest.raises(ZeroDivisionError):
+        train(disk, writer, [], ZeroDivisionError())
+    assert same(newest(disk), make(1))
