@@ -18,6 +18,8 @@ class CheckpointWriter:
     An error of the background thread is raised once: by the next call of any method. So no later checkpoint is saved
     over an error that nobody has seen.
 
+    The memory of the copies is used again by the next one, because new memory takes two to four times as long to fill.
+
     Arguments:
         write: saves a checkpoint durably.
     """
@@ -26,11 +28,15 @@ class CheckpointWriter:
         self._write = write
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[object] | None = None
+        self._copies: dict[str, dict[str, Tensor]] = {}
 
     def start(self, checkpoint: Checkpoint) -> None:
         """Copy the tensors to the CPU and start to save the copy; wait first until the checkpoint before is saved."""
         self.wait()
-        self._pending = self._thread.submit(self._write, copied(checkpoint))
+        self._copies = {stem: self._copies.get(stem, {}) for stem in checkpoint.tensors}  # frees the rest first
+        for stem, tensors in checkpoint.tensors.items():
+            self._copies[stem] = copied(tensors, self._copies[stem])
+        self._pending = self._thread.submit(self._write, attrs.evolve(checkpoint, tensors=dict(self._copies)))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save a checkpoint, without a copy of its tensors; return when it is on the disk."""
@@ -52,7 +58,7 @@ class CheckpointWriter:
 
     @contextmanager
     def finishing(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Wait at the end of the context until the last checkpoint is on the disk.
+        """Wait at the end of the context until the last checkpoint is on the disk, and free the copies.
 
         Arguments:
             say: called with the error of saving if the context itself ends with an error, which is then raised.
@@ -65,14 +71,26 @@ class CheckpointWriter:
             except Exception as error:
                 say(f"the last checkpoint was not saved: {error}")
             raise
+        finally:
+            self._copies.clear()
         self.wait()
 
 
-def copied(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with copies of its tensors, on the CPU."""
-    files = {stem: _copies(tensors) for stem, tensors in checkpoint.tensors.items()}
-    return attrs.evolve(checkpoint, tensors=files)
+def copied(tensors: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of the tensors on the CPU.
+
+    Arguments:
+        tensors: the tensors by name.
+        memory: earlier copies, which are overwritten where name, shape, type and strides are the same.
+    """
+    return {name: _copy(tensor.detach(), memory.get(name)) for name, tensor in tensors.items()}
 
 
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+def _copy(tensor: Tensor, memory: Tensor | None) -> Tensor:
+    if memory is None or _form(memory) != _form(tensor):
+        return tensor.to("cpu", copy=True)
+    return memory.copy_(tensor)
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.dtype, tensor.stride()

@@ -1,7 +1,7 @@
 """Read and write files of tensors in the safetensors format, with their size and SHA-256.
 
-A file is 8 bytes with the length of a JSON header, the header, and the bytes of the tensors. It is written tensor by
-tensor from the memory of the tensors and hashed on the way, so writing needs no copy of them.
+A file is 8 bytes with the length of a JSON header, the header, and the bytes of the tensors. It is written and hashed
+tensor by tensor from the memory of the tensors, so writing needs no copy of them.
 
 safetensors detects a damaged header, but only the hash detects flipped bits in the data. A file is read once, and the
 same bytes are hashed and parsed, so the file cannot change in between.
@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -55,41 +56,32 @@ class Seal(TypedDict):
     sha256: str
 
 
-class Sealing:
-    """Hashes the parts of a file while they are taken.
-
-    Arguments:
-        parts: the parts in order.
-    """
-
-    def __init__(self, parts: Iterable[Buffer]) -> None:
-        self._parts, self._sha, self._size = parts, hashlib.sha256(), 0
-
-    def __iter__(self) -> Iterator[Buffer]:
-        for part in self._parts:
-            self._sha.update(part)
-            self._size += memoryview(part).nbytes
-            yield part
-
-    @property
-    def seal(self) -> Seal:
-        """The seal of the parts taken so far."""
-        return {"size": self._size, "sha256": self._sha.hexdigest()}
-
-
 def seal(data: bytes) -> Seal:
     """Return the seal of these bytes."""
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return sealed((data,))
+
+
+def sealed(parts: Iterable[Buffer]) -> Seal:
+    """Return the seal of a file with these parts."""
+    sha, size = hashlib.sha256(), 0
+    for part in parts:
+        sha.update(part)
+        size += memoryview(part).nbytes
+    return {"size": size, "sha256": sha.hexdigest()}
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> Seal:
     """Write a new file of named tensors, wait until it is on the disk, and return its seal.
 
+    The tensors must not change meanwhile: another thread hashes them, because this takes as long as writing.
+
     Raises `OSError`, and `CheckpointError` as `encoded` does.
     """
-    sealing = Sealing(encoded(tensors))
-    write_parts(path, sealing)
-    return sealing.seal
+    hashed, written = encoded(tensors), encoded(tensors)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="hash") as thread:
+        sealing = thread.submit(sealed, hashed)
+        write_parts(path, written)
+    return sealing.result()
 
 
 def encoded(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:

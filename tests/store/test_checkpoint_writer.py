@@ -80,15 +80,46 @@ def test_what_is_saved_are_the_values_at_the_call(disk, writer):
     assert same(newest(disk), make(1))
 
 
-def test_a_copy_keeps_values_types_and_strides():
-    weight = torch.nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last))
-    tensors = {"w": weight, "again": weight, "n": torch.tensor(3), "half": torch.ones(3).bfloat16()}
-    copy = copied(Checkpoint("p", 1, 1, {"a": tensors})).tensors["a"]
-    assert all(torch.equal(copy[name], tensors[name]) for name in tensors)
-    assert [copy[name].dtype for name in tensors] == [tensor.dtype for tensor in tensors.values()]
-    assert copy["w"].stride() == weight.stride()
+WEIGHT = torch.nn.Parameter(torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last))
+TENSORS = {
+    "w": WEIGHT,
+    "again": WEIGHT,
+    "n": torch.tensor(3),
+    "half": torch.ones(3).bfloat16(),
+    "expanded": torch.ones(1, 3).expand(4, 3),
+    "empty": torch.empty(0, 3),
+}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new memory", "the same memory"])
+def test_a_copy_keeps_values_types_and_strides(again):
+    memory = copied({name: torch.zeros_like(tensor) for name, tensor in TENSORS.items()}, {}) if again else {}
+    copy = copied(TENSORS, memory)
+    assert all(torch.equal(copy[name], TENSORS[name]) for name in TENSORS)
+    assert [copy[name].dtype for name in TENSORS] == [tensor.dtype for tensor in TENSORS.values()]
+    assert copy["w"].stride() == WEIGHT.stride()
     assert not copy["w"].requires_grad
-    assert {tensor.data_ptr() for tensor in copy.values()}.isdisjoint(t.data_ptr() for t in tensors.values())
+    assert {tensor.data_ptr() for tensor in copy.values()} & {tensor.data_ptr() for tensor in TENSORS.values()} <= {0}
+    assert not again or all(copy[name] is memory[name] for name in ("w", "n", "half"))
+
+
+@pytest.mark.parametrize("other", [torch.zeros(3), torch.zeros(2, dtype=torch.int32), torch.zeros(4)[::2]])
+def test_a_tensor_of_another_form_gets_new_memory(other):
+    memory = {"w": torch.ones(2)}
+    copy = copied({"w": other}, memory)["w"]
+    assert torch.equal(copy, other)
+    assert torch.equal(memory["w"], torch.ones(2))
+
+
+def test_copies_of_files_that_are_gone_are_freed_and_all_at_the_end(disk, writer):
+    disk.release(3)
+    with writer.finishing(refuse):
+        writer.start(make(1))
+        writer.start(Checkpoint("p", 2, 2, {"other": {"w": torch.ones(2)}}))
+        writer.wait()
+        assert list(writer._copies) == ["other"]
+    assert writer._copies == {}
+    assert newest(disk).tensors["other"]["w"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("second", ["start", "save"])
