@@ -46,13 +46,23 @@ class InFiles(Place):
             self._create(about)
         self.tensors = {name: self._mapped(name, column) for name, column in table.columns.items()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the mapped files, for workers that are not forked."""
+        return {"folder": self.folder, "table": self.table}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Map the files again."""
+        self.folder, self.table = state["folder"], state["table"]
+        self.tensors = {name: self._mapped(name, column) for name, column in self.table.columns.items()}
+
     def _create(self, about: bytes) -> None:
         """Create files of the right sizes. New parts are zeros, so that their blocks are not valid."""
         for name, column in self.table.columns.items():
             _sized(self._path(name), self.table.rows * column.bytes)
         _sized(self.folder / _BLOCKS, self.table.blocks * _SUM)
-        if not (self.folder / ABOUT).exists():
-            replace_file(self.folder / ABOUT, about)
+        path = self.folder / ABOUT
+        if not path.exists() or path.read_bytes() != about:
+            replace_file(path, about)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
@@ -64,13 +74,25 @@ class InFiles(Place):
 
     @override
     def holds(self, block: int) -> bool:
+        kept = self.kept_sum(block)
+        return kept is not None and kept == self.sum_of(block)
+
+    def kept_sum(self, block: int) -> bytes | None:
+        """Return the stored hash of a block; None if the block is not stored."""
         with reporting(f"read {self.folder}"), open(self.folder / _BLOCKS, "rb") as file:
             file.seek(block * _SUM)
-            kept = file.read(_SUM)
-        if kept == bytes(_SUM):
-            return False
+            return _none_for_zeros(file.read(_SUM))
+
+    def kept_sums(self) -> list[bytes | None]:
+        """Return the stored hash of every block."""
+        with reporting(f"read {self.folder}"):
+            whole = (self.folder / _BLOCKS).read_bytes()
+        return [_none_for_zeros(whole[_SUM * i : _SUM * (i + 1)]) for i in range(self.table.blocks)]
+
+    def sum_of(self, block: int) -> bytes:
+        """Return the hash of a block's rows as they are on the disk."""
         first, count = self.table.span(block)
-        return kept == _sum({name: tensor[first : first + count] for name, tensor in self.tensors.items()})
+        return _sum({name: tensor[first : first + count] for name, tensor in self.tensors.items()})
 
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
         """Write the rows of a block, then its hash."""
@@ -91,6 +113,10 @@ def about(identity: Mapping[str, Any], table: Table) -> bytes:
     columns = {name: [list(column.shape), str(column.dtype)] for name, column in table.columns.items()}
     whole = {"format": _FORMAT, "rows": table.rows, "block": table.block, "columns": columns, "identity": identity}
     return json.dumps(whole, indent=1, sort_keys=True).encode()
+
+
+def _none_for_zeros(kept: bytes) -> bytes | None:
+    return None if kept == bytes(_SUM) else kept
 
 
 def _sum(rows: Mapping[str, Tensor]) -> bytes:

@@ -19,10 +19,10 @@ class Disk:
 
     def __init__(self, folder):
         self.folder, self.fails = folder, False
-        self.begun, self.released, self.busy, self.most = [], threading.Semaphore(0), 0, 0
+        self.started, self.released, self.busy, self.most = [], threading.Semaphore(0), 0, 0
 
     def write(self, checkpoint):
-        self.begun.append(checkpoint.step)
+        self.started.append(checkpoint.step)
         self.busy += 1
         self.most = max(self.most, self.busy)
         assert self.released.acquire(timeout=30)
@@ -128,7 +128,7 @@ def test_a_second_save_waits_for_the_first(disk, writer, second):
     with later(lambda: disk.release(2)):
         getattr(writer, second)(make(2))
     writer.wait()
-    assert disk.begun == [1, 2]
+    assert disk.started == [1, 2]
     assert disk.most == 1
     assert same(newest(disk), make(2))
 
@@ -157,7 +157,7 @@ def test_an_error_reaches_the_next_call_once(disk, writer, call):
     fail(disk, writer)
     with pytest.raises(CheckpointError, match="cannot save step 1"):
         getattr(writer, call)(*[make(2)] * (call in ("start", "save")))
-    assert disk.begun == [1]
+    assert disk.started == [1]
     writer.check()
     writer.save(make(3))
     assert same(newest(disk), make(3))
