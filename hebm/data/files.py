@@ -110,15 +110,15 @@ class Files(ABC):
         The times are those of the last change of content and of any attribute, in nanoseconds. Raises `DataError` for a
         file that is gone.
         """
-        holders = {name: self._holder(name) for name in names}
-        found = dict[Path, tuple[int, int, int]]()
-        for path in dict.fromkeys(holders.values()):
-            try:
-                about = path.stat()
-            except OSError as error:
-                raise self._damaged(error) from error
-            found[path] = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
-        return [found[holders[name]] for name in names]
+        found = dict[str, tuple[int, int, int]]()
+        for path in (holders := [self._holder(name) for name in names]):
+            if path not in found:
+                try:
+                    about = os.stat(path)
+                except OSError as error:
+                    raise self._damaged(error) from error
+                found[path] = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return [found[path] for path in holders]
 
     def describe(self, name: str) -> str:
         """Return the whole path of a file, for messages."""
@@ -145,9 +145,9 @@ class Files(ABC):
     def has(self, name: str) -> bool:
         """Return whether a file of this name exists, an image or not."""
 
-    def _holder(self, name: str) -> Path:
+    def _holder(self, name: str) -> str:
         """Return the path of the file that holds an image's bytes: the archive itself, unless overridden."""
-        return self.path
+        return str(self.path)
 
     @abstractmethod
     def _list(self) -> Iterator[str]:
@@ -221,8 +221,8 @@ class Folder(Files):
                 self.leave_out(name, "pipes, devices and sockets")
 
     @override
-    def _holder(self, name: str) -> Path:
-        return self.path / name
+    def _holder(self, name: str) -> str:
+        return f"{self.path}/{name}"
 
     def _read(self, name: str) -> bytes:
         path = self.path / name

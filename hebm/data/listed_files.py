@@ -43,8 +43,8 @@ class ListedFiles(Files):
         return os.path.isfile(name)
 
     @override
-    def _holder(self, name: str) -> Path:
-        return Path(name)
+    def _holder(self, name: str) -> str:
+        return name
 
     def _list(self) -> Iterator[str]:
         return iter(())

@@ -79,6 +79,7 @@ class StoredPixels:
     def __init__(self, files: Files, names: Sequence[str], decoder: ImageDecoder, place: InFiles) -> None:
         self.files, self.names, self.decoder = files, names, decoder
         self._place, self._ready, self._storing = place, set[int](), True
+        self._kept = place.kept_sums()
 
     @property
     def pixels(self) -> Tensor:
@@ -110,7 +111,7 @@ class StoredPixels:
         """
         if row in self._ready:
             return self.pixels[row]
-        kept = self._place.kept_sum(row)
+        kept = self._kept[row] or self._place.kept_sum(row)  # another process may have stored it since
         if kept is None or kept != self._place.sum_of(row):
             if kept is not None:
                 self._warn_of_damage(1)
@@ -170,14 +171,14 @@ def stored_pixels(files: Files, names: Sequence[str], decoder: ImageDecoder) -> 
     table = _table(shape, len(names))
     try:
         place = cache.place(path, _about(identity, table), table)
+        if not isinstance(place, str):
+            return StoredPixels(files, names, decoder, place)
     except CheckpointError as error:
         warnings.warn(not_stored(error), DataWarning, stacklevel=2)
         return None
-    if isinstance(place, str):
-        fix = "make room by hebm clean --kind images --remove, raise run.cache_limit, or change run.cache_folder"
-        warnings.warn(f"{files.path}: decoded images are not stored: they {place}; {fix}", DataWarning, stacklevel=2)
-        return None
-    return StoredPixels(files, names, decoder, place)
+    fix = "make room by hebm clean --kind images --remove, raise run.cache_limit, or change run.cache_folder"
+    warnings.warn(f"{files.path}: decoded images are not stored: they {place}; {fix}", DataWarning, stacklevel=2)
+    return None
 
 
 def not_stored(error: CheckpointError) -> str:
