@@ -111,3 +111,12 @@ def test_checkpoint_times_saves_and_measures_their_memory(tmp_path):
     assert all(0 < row["value"] and row["name"] in printed for row in result["ratios"])
     assert 0 < result["median"]["blocked_cpu"] <= result["median"]["synced"]
     assert [path.name for path in tmp_path.iterdir()] == ["plots.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["in memory", "lazy"])
+def test_image_folder_checks_stored_images_and_times_every_command(tmp_path, lazy):
+    options = ("--images", "40", "--contents", "4", "--width", "90", "--size", "16", *lazy)
+    result, printed = figures("image_folder.py", tmp_path, *options, steps=())
+    assert [row["name"] in printed for row in result["ratios"]] == [True, True]
+    assert list(result["images_per_second"]) == ["decoded", "first", "later", "later pass"]

@@ -8,8 +8,11 @@ import warnings
 import pytest
 import torch
 from click.testing import CliRunner
+from real_runs import tiny
 
+from hebm import pipeline
 from hebm.cli.clean import command as clean
+from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
 from hebm.data import stored_pixels
 from hebm.data.decode import Decoder
@@ -218,6 +221,17 @@ def test_nothing_is_stored_without_the_context_or_with_cache_off(root, cache):
     ImageFolder(root=str(root)).load("train")
     load(root, cache, cache=False)
     assert not os.path.exists(cache.cache_folder)
+
+
+def test_a_run_stores_the_images_of_its_splits_in_its_cache_folder(root, tmp_path, decodings):
+    data = {"type": "image-folder", "root": str(root), "size": 8, "batch_size": 4, "holdout": 0.25}
+    table = tiny(run={"cache_folder": str(tmp_path / "cache")})
+    experiment = Experiment.from_table({**table, "data": data})
+    first = pipeline.assemble(experiment).manifest["data"]
+    assert len(list((tmp_path / "cache" / "images").iterdir())) == 2
+    decodings.clear()
+    assert pipeline.assemble(experiment).manifest["data"] == first
+    assert decodings == []
 
 
 def test_hebm_clean_lists_and_removes_stored_images(root, cache):
