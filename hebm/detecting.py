@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hebm.data.images import Images
+from hebm.data.stored_pixels import storing_pixels
 from hebm.model import Model
 from hebm.noise import whole_blocks
 from hebm.outputs.identity import identified
@@ -75,7 +76,12 @@ class Scoring:
 
     def test_images(self) -> Images | None:
         """Return the run's test images; None if their scores are cached. Raises `DataError` if they cannot be read."""
-        return self.run.experiment.data.load("test") if read_cached(self._kept) is None else None
+        return self._load_test_images() if read_cached(self._kept) is None else None
+
+    def _load_test_images(self) -> Images:
+        experiment = self.run.experiment
+        with storing_pixels(experiment.run):
+            return experiment.data.load("test")
 
     def of_test_images(self, listener: Listener, images: Images | None = None) -> Tensor:
         """Return the scores of the run's test images, float64 `(M, E)` with sorted columns. They are cached.
@@ -89,7 +95,7 @@ class Scoring:
         path = self._kept
         if (kept := read_cached(path)) is not None:
             return kept[0]["scores"].clone()  # not a view of the file
-        loaded = images or self.run.experiment.data.load("test")
+        loaded = images or self._load_test_images()
         found = self._scored(loaded, listener).sort(0).values
         write_cached(path, {"scores": found})
         return found

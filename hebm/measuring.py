@@ -15,6 +15,7 @@ from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.files import left_out_lines
 from hebm.data.sample_files import SampleFiles, read_samples
 from hebm.data.splits import Splits
+from hebm.data.stored_pixels import storing_pixels
 from hebm.errors import ConfigError
 from hebm.evaluation.feature_statistics import read_statistics, save_statistics
 from hebm.evaluation.frechet import few_for, frechet_distance, moments, standard_error
@@ -91,7 +92,9 @@ def _reference(data: DatasetRecipe | str | Path, changes: Changes) -> tuple[Refe
 
 def _evaluation(images: Any, reference: Reference, listener: Listener) -> GivenImages:
     """Load the data and the images, and report ignored files. All images are decoded, so that none fails later."""
-    splits, run = Splits(reference.data, reference.data.splits()), reference.run
+    run = reference.run
+    with storing_pixels(run):
+        splits = Splits(reference.data, reference.data.splits())
     device = pipeline.make_accelerator(run).device
     samples = read_samples(images, splits["train"].shape)
     for line in left_out_lines(samples.files) if isinstance(samples, SampleFiles) else ():

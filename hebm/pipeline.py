@@ -29,6 +29,7 @@ from hebm.data.batches import Batches
 from hebm.data.dataset_recipe import spec
 from hebm.data.images import Images
 from hebm.data.splits import Splits
+from hebm.data.stored_pixels import storing_pixels
 from hebm.draws_cache import draws_cache
 from hebm.errors import CheckpointError, ConfigError, DataError
 from hebm.evaluation.evaluation import Evaluation
@@ -131,7 +132,7 @@ def assemble(
     written, places = experiment, places or {}
     experiment = located(written, places)
     data = experiment.data
-    with _saying_where(experiment, places):
+    with _saying_where(experiment, places), storing_pixels(experiment.run):
         images = data.splits()
     image_spec = spec(images["train"], data)
     model = build(experiment, image_spec).to(device)

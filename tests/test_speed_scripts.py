@@ -12,10 +12,10 @@ import pytest
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
 
 
-def figures(script, folder, *options):
+def figures(script, folder, *options, steps=("--steps", "2")):
     """The figures that a script wrote."""
     out = folder / "plots.json"
-    command = [sys.executable, SPEED / script, "--json", out, "--repeats", "2", "--steps", "2", *options]
+    command = [sys.executable, SPEED / script, "--json", out, "--repeats", "2", *steps, *options]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(out.read_text())
@@ -114,3 +114,21 @@ def test_stored_draws_times_every_kind_of_step_and_says_when_they_have_paid(tmp_
     (paid,) = result["paid"]
     assert paid["steps"] is None or paid["steps"] >= 2000 / 2
     assert "has paid for itself after" in printed
+
+
+@pytest.mark.slow
+def test_checkpoint_times_saves_and_measures_their_memory(tmp_path):
+    options = ("--groups", "1", "--channels", "16", "--folder", tmp_path)
+    result, printed = figures("checkpoint.py", tmp_path, *options, steps=())
+    assert all(0 < row["value"] and row["name"] in printed for row in result["ratios"])
+    assert 0 < result["median"]["blocked_cpu"] <= result["median"]["synced"]
+    assert [path.name for path in tmp_path.iterdir()] == ["plots.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["in memory", "lazy"])
+def test_image_folder_checks_stored_images_and_times_every_command(tmp_path, lazy):
+    options = ("--images", "40", "--contents", "4", "--width", "90", "--size", "16", *lazy)
+    result, printed = figures("image_folder.py", tmp_path, *options, steps=())
+    assert [row["name"] in printed for row in result["ratios"]] == [True, True]
+    assert list(result["images_per_second"]) == ["decoded", "first", "later", "later pass"]

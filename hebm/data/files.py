@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from typing_extensions import override
+
 from hebm.data.decode import CorruptImage
 from hebm.data.image_names import HEAD, is_hidden, is_named_image, is_resource_fork, starts_like_image
 from hebm.errors import DataError
@@ -102,6 +104,22 @@ class Files(ABC):
                 data = error
             yield name, data
 
+    def stamps(self, names: Sequence[str]) -> list[tuple[int, int, int]]:
+        """Return the size and times of the file that holds each image, which change if its bytes change.
+
+        The times are those of the last change of content and of any attribute, in nanoseconds. Raises `DataError` for a
+        file that is gone.
+        """
+        found = dict[str, tuple[int, int, int]]()
+        for path in (holders := [self._holder(name) for name in names]):
+            if path not in found:
+                try:
+                    about = os.stat(path)
+                except OSError as error:
+                    raise self._damaged(error) from error
+                found[path] = (about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        return [found[path] for path in holders]
+
     def describe(self, name: str) -> str:
         """Return the whole path of a file, for messages."""
         return f"{self.path}/{name}"
@@ -126,6 +144,10 @@ class Files(ABC):
     @abstractmethod
     def has(self, name: str) -> bool:
         """Return whether a file of this name exists, an image or not."""
+
+    def _holder(self, name: str) -> str:
+        """Return the path of the file that holds an image's bytes: the archive itself, unless overridden."""
+        return str(self.path)
 
     @abstractmethod
     def _list(self) -> Iterator[str]:
@@ -197,6 +219,10 @@ class Folder(Files):
                 yield name
             else:
                 self.leave_out(name, "pipes, devices and sockets")
+
+    @override
+    def _holder(self, name: str) -> str:
+        return f"{self.path}/{name}"
 
     def _read(self, name: str) -> bytes:
         path = self.path / name

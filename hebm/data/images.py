@@ -173,13 +173,16 @@ class LazyImages(Images):
 
     def read(self, indices: Tensor) -> Tensor:
         """Decode images. Raises `DataError` if one has another shape."""
-        return torch.stack([self._one(i) for i in indices.tolist()]) if len(indices) else torch.empty(0, *self.shape)
+        pixels = [self._one(i) for i in indices.tolist()]
+        if pixels and all(image.dtype == torch.uint8 for image in pixels):
+            return to_unit_range(torch.stack(pixels))
+        return torch.stack([*map(to_unit_range, pixels)]) if pixels else torch.empty(0, *self.shape)
 
     def _one(self, i: int) -> Tensor:
         pixels = pixels_of(self.decode(i))
         if _shape(pixels) != self.shape:
             raise shape_mismatch(self.name(i), _shape(pixels), self.shape)
-        return to_unit_range(pixels)
+        return pixels
 
     def name(self, i: int) -> str:
         """Return the name of image i in messages."""

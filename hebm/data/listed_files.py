@@ -42,6 +42,10 @@ class ListedFiles(Files):
     def has(self, name: str) -> bool:
         return os.path.isfile(name)
 
+    @override
+    def _holder(self, name: str) -> str:
+        return name
+
     def _list(self) -> Iterator[str]:
         return iter(())
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import safetensors
 from torch import Tensor
 
-from hebm.store.durable import replace_file
-from hebm.store.tensor_files import digest, encode
+from hebm.store.durable import replace_parts
+from hebm.store.tensor_files import digest, encoded
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, 
     If the folder cannot be written, this logs a warning, since the tensors can be computed again.
     """
     notes = notes or {}
-    content = encode(tensors, {**notes, _SHA256: _hash(tensors, notes)})
+    content = encoded(tensors, {**notes, _SHA256: _hash(tensors, notes)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content, sync=False)
+        replace_parts(path, content, sync=False)
     except OSError as error:
         logger.warning("%s cannot be stored and will be computed again: %s", path, error)
         return False

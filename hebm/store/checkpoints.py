@@ -37,7 +37,7 @@ from hebm.store.durable import (
     write_file,
 )
 from hebm.store.json_shapes import ShapeError, parsed, shaped
-from hebm.store.tensor_files import Seal, decode, encode, seal
+from hebm.store.tensor_files import Seal, decode, seal, write
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int, run_id: str) -> Path:
             temporary.mkdir()
             _write(temporary, checkpoint, run_id)
             os.rename(temporary, target)
-        except (OSError, CheckpointError):
+        except Exception:
             discard(temporary)
             raise
         sync_folder(folder)
@@ -141,9 +141,7 @@ def _write(folder: Path, checkpoint: Checkpoint, run_id: str) -> None:
     for stem, tensors in checkpoint.tensors.items():
         if not _STEM.fullmatch(stem):
             raise CheckpointError(f"{stem!r} is not a file name: use letters, digits, '_', '-' and '.'")
-        data = encode(tensors)
-        seals[f"{stem}.safetensors"] = seal(data)
-        write_file(folder / f"{stem}.safetensors", data)
+        seals[f"{stem}.safetensors"] = write(folder / f"{stem}.safetensors", tensors)
     manifest = _manifest(checkpoint, run_id, seals)
     write_file(folder / MANIFEST, manifest)
     write_file(folder / DIGEST, _digest(manifest))

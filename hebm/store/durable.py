@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from typing_extensions import Buffer
 
 from hebm.errors import CheckpointError
 from hebm.store.file_locks import free, try_lock
@@ -97,16 +99,22 @@ def listed(folder: Path) -> list[Path]:
 
 
 def write_file(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write a new file. Raises `OSError`.
+    """Write a new file; see `write_parts`."""
+    write_parts(path, (data,), sync)
+
+
+def write_parts(path: Path, parts: Iterable[Buffer], sync: bool = True) -> None:
+    """Write a new file part by part. Raises `OSError`.
 
     Arguments:
         path: of the file.
-        data: its content.
+        parts: its content in order. Each part is taken when the ones before it are written.
         sync: wait until it is on the disk.
     """
     with open(path, "xb") as file:
         hold(file.fileno())
-        file.write(data)
+        for part in parts:
+            file.write(part)
         file.flush()
         if sync:
             os.fsync(file.fileno())
@@ -127,20 +135,25 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write or replace a file in one step; remove unfinished files of killed processes.
+    """Write or replace a file in one step; see `replace_parts`."""
+    replace_parts(path, (data,), sync)
+
+
+def replace_parts(path: Path, parts: Iterable[Buffer], sync: bool = True) -> None:
+    """Write or replace a file in one step, part by part; remove unfinished files of killed processes.
 
     Arguments:
         path: of the file.
-        data: its content.
+        parts: its content in order.
         sync: wait until it is on the disk.
 
     Raises `OSError`; the old file is then unchanged.
     """
     temporary = temporary_for(path)
     try:
-        write_file(temporary, data, sync=sync)
+        write_parts(temporary, parts, sync)
         os.replace(temporary, path)
-    except OSError:
+    except Exception:
         discard(temporary)
         raise
     if sync:

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from hebm.errors import CheckpointError
 from hebm.interfaces import ImageSpec
-from hebm.store.durable import replace_file, reporting
+from hebm.store.durable import replace_parts, reporting
 from hebm.store.json_shapes import ShapeError, damaged, parsed, shaped
 from hebm.store.provenance import describe_images, versions_of
-from hebm.store.tensor_files import encode
+from hebm.store.tensor_files import encoded
 
 FORMAT = 1
 """The version of the format. It increases if the meaning of a file, or of the model read from it, changes."""
@@ -75,10 +75,10 @@ def write_model_file(path: Path, content: ModelFile) -> None:
         "plugins": versions_of(content.plugins),
         "sha256": _digest(weights),
     }
-    data = encode(weights, {_KEY: json.dumps(table)})
+    parts = encoded(weights, {_KEY: json.dumps(table)})
     with reporting(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, data)
+        replace_parts(path, parts)
 
 
 def read_model_file(path: Path) -> ModelFile:

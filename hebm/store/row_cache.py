@@ -118,25 +118,47 @@ class RowCache:
             places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
 
+    def place(self, path: Path, text: bytes, table: Table) -> InFiles | str:
+        """Open one table of the folder, or return why it does not fit, as the end of a sentence.
+
+        Arguments:
+            path: its folder.
+            text: the content of its about.json.
+            table: the layout.
+
+        Raises `CheckpointError` if the folder cannot be written.
+        """
+        with reporting(f"write {path}"):
+            if not (path / ABOUT).exists() and (lacking := self._lacking(table.bytes)):
+                return lacking
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return InFiles(path, text, table)
+
     def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
         """Return the folder of rows with this identity text, and the text."""
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
     def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
         """Report what will be stored. Raises `ConfigError` if new tables need more space than is left."""
-        folder = Path(self.folder or "")
-        sizes = missing * table.bytes, _size(folder), shutil.disk_usage(_existing(folder)).free
-        need, kept, free = (size / GIB for size in sizes)
+        folder, need = Path(self.folder or ""), missing * table.bytes
         rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
-        if need + kept <= self.limit and need <= free:
-            return self.say(f"stores {rows} {what} ({sizes[0] / MIB:.3g} MiB) in {folder}, as training uses them")
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
+        if lacking := self._lacking(need, f" (one row: {row})"):
+            raise ConfigError(
+                f"run.cache_folder: {rows} {what} {lacking}; delete {folder}, raise run.cache_limit, choose another "
+                f"run.cache_folder, or lower {fewer}"
+            )
+        self.say(f"stores {rows} {what} ({need / MIB:.3g} MiB) in {folder}, as training uses them")
+
+    def _lacking(self, size: int, details: str = "") -> str:
+        """Return "need 3 GiB, but …" if this number of bytes is more than is left; otherwise ""."""
+        folder = Path(self.folder or "")
+        sizes = size, _size(folder), shutil.disk_usage(_existing(folder)).free
+        need, kept, free = (each / GIB for each in sizes)
+        if need + kept <= self.limit and need <= free:
+            return ""
         limited = f"run.cache_limit is {self.limit:.3g} GiB, with {kept:.3g} GiB stored already"
-        raise ConfigError(
-            f"run.cache_folder: {rows} {what} need {need:.3g} GiB (one row: {row}), but "
-            f"{limited if need <= free else f'the disk has {free:.3g} GiB left'}; delete {folder}, raise "
-            f"run.cache_limit, choose another run.cache_folder, or lower {fewer}"
-        )
+        return f"need {need:.3g} GiB{details}, but {limited if need <= free else f'the disk has {free:.3g} GiB left'}"
 
 
 def _existing(folder: Path) -> Path:

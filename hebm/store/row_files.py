@@ -2,7 +2,7 @@
 
     <folder>/  about.json   what the rows depend on
                <name>.bin   the rows of one tensor
-               blocks       a 128-bit BLAKE2b of each block that is kept
+               blocks       the first 128 bits of the SHA-256 of each block that is kept
                lock         held by the process that computes a block
 
 A block is valid only if its hash matches its bytes, which every process checks when it first uses the block. So a block
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from hebm.store.lock import waiting_lock
 from hebm.store.rows import Column, Place, Table
 
 _SUM = 16
-_FORMAT = 1
+_FORMAT = 2
 ABOUT, _BLOCKS, _LOCK = "about.json", "blocks", "lock"
 
 
@@ -44,15 +44,29 @@ class InFiles(Place):
         folder.mkdir(exist_ok=True)
         with waiting_lock(folder / _LOCK):
             self._create(about)
-        self.tensors = {name: self._mapped(name, column) for name, column in table.columns.items()}
+        self._map()
+
+    def _map(self) -> None:
+        self.tensors = {name: self._mapped(name, column) for name, column in self.table.columns.items()}
+        self._contents = {name: _bytes(tensor) for name, tensor in sorted(self.tensors.items())}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the mapped files, for workers that are not forked."""
+        return {"folder": self.folder, "table": self.table}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Map the files again."""
+        self.folder, self.table = state["folder"], state["table"]
+        self._map()
 
     def _create(self, about: bytes) -> None:
         """Create files of the right sizes. New parts are zeros, so that their blocks are not valid."""
         for name, column in self.table.columns.items():
             _sized(self._path(name), self.table.rows * column.bytes)
         _sized(self.folder / _BLOCKS, self.table.blocks * _SUM)
-        if not (self.folder / ABOUT).exists():
-            replace_file(self.folder / ABOUT, about)
+        path = self.folder / ABOUT
+        if not path.exists() or path.read_bytes() != about:
+            replace_file(path, about)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
@@ -64,22 +78,38 @@ class InFiles(Place):
 
     @override
     def holds(self, block: int) -> bool:
+        kept = self.kept_sum(block)
+        return kept is not None and kept == self.sum_of(block)
+
+    def kept_sum(self, block: int) -> bytes | None:
+        """Return the stored hash of a block; None if the block is not stored."""
         with reporting(f"read {self.folder}"), open(self.folder / _BLOCKS, "rb") as file:
             file.seek(block * _SUM)
-            kept = file.read(_SUM)
-        if kept == bytes(_SUM):
-            return False
+            return _none_for_zeros(file.read(_SUM))
+
+    def kept_sums(self) -> list[bytes | None]:
+        """Return the stored hash of every block."""
+        with reporting(f"read {self.folder}"):
+            whole = (self.folder / _BLOCKS).read_bytes()
+        return [_none_for_zeros(whole[_SUM * i : _SUM * (i + 1)]) for i in range(self.table.blocks)]
+
+    def sum_of(self, block: int) -> bytes:
+        """Return the hash of a block's rows as they are on the disk."""
         first, count = self.table.span(block)
-        return kept == _sum({name: tensor[first : first + count] for name, tensor in self.tensors.items()})
+        columns = self.table.columns
+        return _sum(
+            whole[first * columns[name].bytes : (first + count) * columns[name].bytes]
+            for name, whole in self._contents.items()
+        )
 
     def write(self, block: int, rows: Mapping[str, Tensor]) -> None:
         """Write the rows of a block, then its hash."""
         first, _ = self.table.span(block)
-        plain = {name: rows[name].cpu().contiguous() for name in self.tensors}
+        plain = {name: _bytes(rows[name].cpu()) for name in self._contents}
         with reporting(f"write {self.folder}"):
-            for name, tensor in plain.items():
-                _write_at(self._path(name), first * self.table.columns[name].bytes, _bytes(tensor))
-            _write_at(self.folder / _BLOCKS, block * _SUM, _sum(plain))
+            for name, content in plain.items():
+                _write_at(self._path(name), first * self.table.columns[name].bytes, content)
+            _write_at(self.folder / _BLOCKS, block * _SUM, _sum(plain.values()))
 
     def writing(self) -> AbstractContextManager[None]:
         """Hold the lock; wait while another process computes a block."""
@@ -93,11 +123,16 @@ def about(identity: Mapping[str, Any], table: Table) -> bytes:
     return json.dumps(whole, indent=1, sort_keys=True).encode()
 
 
-def _sum(rows: Mapping[str, Tensor]) -> bytes:
-    whole = hashlib.blake2b(digest_size=_SUM)
-    for _, tensor in sorted(rows.items()):
-        whole.update(_bytes(tensor))
-    return whole.digest()
+def _none_for_zeros(kept: bytes) -> bytes | None:
+    return None if kept == bytes(_SUM) else kept
+
+
+def _sum(contents: Iterable[memoryview]) -> bytes:
+    """Return the hash of a block from the bytes of its columns, in the order of their names."""
+    whole = hashlib.sha256()
+    for content in contents:
+        whole.update(content)
+    return whole.digest()[:_SUM]
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -1,4 +1,7 @@
-"""Read and write files of tensors: safetensors bytes with their size and SHA-256.
+"""Read and write files of tensors in the safetensors format, with their size and SHA-256.
+
+A file is 8 bytes with the length of a JSON header, the header, and the bytes of the tensors. It is written and hashed
+tensor by tensor from the memory of the tensors, so writing needs no copy of them.
 
 safetensors detects a damaged header, but only the hash detects flipped bits in the data. A file is read once, and the
 same bytes are hashed and parsed, so the file cannot change in between.
@@ -7,18 +10,43 @@ same bytes are hashed and parsed, so the file cannot change in between.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from typing_extensions import Buffer
 
 from hebm.errors import CheckpointError
-from hebm.store.durable import not_read, read_file
+from hebm.store.durable import not_read, read_file, write_parts
+
+_NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.uint16: "U16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.uint32: "U32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.uint64: "U64",
+}
+"""Names of types in a header. A file holds the tensors in the opposite order, so that all of them are aligned."""
+
+_RANKS = {dtype: -rank for rank, dtype in enumerate(_NAMES)}
 
 
 class Seal(TypedDict):
@@ -30,39 +58,74 @@ class Seal(TypedDict):
 
 def seal(data: bytes) -> Seal:
     """Return the seal of these bytes."""
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return sealed((data,))
 
 
-def encode(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Return named tensors of any shape, device and stride as safetensors bytes. Tensors may share memory.
+def sealed(parts: Iterable[Buffer]) -> Seal:
+    """Return the seal of a file with these parts."""
+    sha, size = hashlib.sha256(), 0
+    for part in parts:
+        sha.update(part)
+        size += memoryview(part).nbytes
+    return {"size": size, "sha256": sha.hexdigest()}
+
+
+def write(path: Path, tensors: Mapping[str, Tensor]) -> Seal:
+    """Write a new file of named tensors, wait until it is on the disk, and return its seal.
+
+    The tensors must not change meanwhile: another thread hashes them, because this takes as long as writing.
+
+    Raises `OSError`, and `CheckpointError` as `encoded` does.
+    """
+    hashed, written = encoded(tensors), encoded(tensors)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="hash") as thread:
+        sealing = thread.submit(sealed, hashed)
+        write_parts(path, written)
+    return sealing.result()
+
+
+def encoded(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[Buffer]:
+    """Return the parts of a safetensors file: the header, then the bytes of each tensor.
 
     Arguments:
-        tensors: the tensors by name.
-        metadata: texts by key, stored in the file's header.
+        tensors: the tensors by name, of any shape, device and stride. They may share memory.
+        metadata: texts by key, stored in the header.
 
     Raises `CheckpointError` for tensors that safetensors cannot hold: sparse, quantised, meta and complex128 ones.
     """
-    seen: set[int] = set()
-    plain = {name: _plain(tensor, seen) for name, tensor in tensors.items()}
-    try:
-        if "__metadata__" in plain:
-            raise ValueError("the format reserves the name __metadata__; rename this tensor")
-        return safetensors.torch.save(plain, metadata)
-    except (KeyError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"these tensors cannot be saved as safetensors: {error}") from error
+    for name, tensor in tensors.items():
+        _check(name, tensor)
+    ordered = dict(sorted(tensors.items(), key=lambda item: (_RANKS[item[1].dtype], item[0])))
+    header = _header(ordered, metadata)
+    return itertools.chain([header], map(_content, ordered.values()))
 
 
-def _plain(tensor: Tensor, seen: set[int]) -> Tensor:
-    """Return the tensor contiguous and on the CPU, copied if an earlier tensor uses the same memory."""
+def _check(name: str, tensor: Tensor) -> None:
+    kind = tensor.dtype if tensor.layout is torch.strided else tensor.layout
+    if tensor.layout is not torch.strided or tensor.dtype not in _NAMES or tensor.is_meta:
+        raise CheckpointError(f"{name!r} cannot be saved as safetensors: it is a {kind} tensor on {tensor.device}")
+    if name == "__metadata__":
+        raise CheckpointError(f"{name!r} cannot be saved as safetensors: the format reserves this name; use another")
+
+
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> bytes:
+    """Return the length of the header and the header, padded with spaces to a multiple of 8 bytes."""
+    table: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        table[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     try:
-        plain = tensor.detach().cpu().contiguous()
-        memory = plain.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"a {tensor.layout} tensor on {tensor.device} cannot be saved: {error}") from error
-    if memory in seen:
-        return plain.clone()
-    seen.add(memory)
-    return plain
+        text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"a name cannot be saved as safetensors: {error}") from error
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _content(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor in C order; they are copied only if they lie elsewhere or in another order."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read(path: Path, expected: Seal) -> bytes:
@@ -92,5 +155,5 @@ def digest(state: Mapping[str, Tensor]) -> str:
     whole = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         whole.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        whole.update(_content(tensor))
     return whole.hexdigest()

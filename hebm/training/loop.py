@@ -50,6 +50,10 @@ class Trainer:
             NonFiniteError: after too many consecutive steps whose loss or gradient was not finite.
             CheckpointError: if checkpoints cannot be read or written.
         """
+        with self.run.writer.finishing(self.run.listener.said):
+            self._train()
+
+    def _train(self) -> None:
         checkpoint = self._newest()
         place = self._restore(checkpoint)
         while place.phase < len(self.job.phases):
@@ -81,7 +85,7 @@ class Trainer:
         if checkpoint is None or unfinished(checkpoint, current.phase.steps):
             current.train()
             current.finish(start)
-            current.save(finished=True)
+            current.save(finished=True, wait=True)
         current.close()
         return current.place
 

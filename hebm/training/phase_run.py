@@ -15,7 +15,7 @@ from torch import Tensor
 from hebm.errors import NonFiniteError
 from hebm.interfaces import Batch, Loss
 from hebm.model import Model
-from hebm.store.checkpoints import Checkpoint, save
+from hebm.store.checkpoints import Checkpoint
 from hebm.training.guard import Weights, advice, first_offender, largest_weight, nonfinite_report
 from hebm.training.job import Place, WatchedProgress
 from hebm.training.memory_formats import choose, to_format
@@ -81,25 +81,25 @@ class PhaseRun:
         If a step was taken since `start`, a checkpoint is saved first, so that the run can be extended.
         """
         if self.phase.finishes and self.place != start:
-            self.save(finished=False)
+            self.save(finished=False, wait=False)
         averages = [group.average.module for group in self.groups if group.average is not None]
         for owner in (*(group.group.owner for group in self.groups), *averages):
             self.phase.finish(owner, self.run.noise.derive("finish", self.phase.key))
 
-    def save(self, finished: bool) -> None:
-        """Write a checkpoint. Every process must call this.
+    def save(self, finished: bool, wait: bool) -> None:
+        """Save a checkpoint. Every process must call this.
 
         Arguments:
             finished: whether the last step was taken and `finish` was called or has nothing to do.
+            wait: return when the checkpoint is on the disk, instead of saving a copy in the background.
         """
         plateau = attrs.asdict(self.plateau)
         state = {"finished": finished, "plateau": plateau, "total_used": self.total_used, **self.run.saved()}
         if self.run.main:
-            job, place = self.run.job, self.place
-            checkpoint = Checkpoint(self.phase.name, place.step, place.total, self._tensors(), state)
-            save(job.folder.checkpoints, checkpoint, job.settings.keep, job.run_id)
-            self.run.log.sync()
-        self.run.accelerator.wait_for_everyone()
+            checkpoint = Checkpoint(self.phase.name, self.place.step, self.place.total, self._tensors(), state)
+            (self.run.writer.save if wait else self.run.writer.start)(checkpoint)
+        if wait:
+            self.run.accelerator.wait_for_everyone()
 
     def close(self) -> None:
         """Unwrap the phase, and replace weights by their averages."""
@@ -203,7 +203,8 @@ class PhaseRun:
         return self.place.step % self.plateau.window == 0 and self.plateau.closed(validated[LOSS])
 
     def _after_step(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float], last: bool) -> None:
-        """Log, call the listener, save and stop, each if due."""
+        """Log, call the listener, save and stop, each if due. Raises the error of a save in the background."""
+        self.run.writer.check()
         settings, total = self.run.job.settings, self.place.total
         logged = last or total % settings.log_every == 0
         self.run.listener.stepped(self._log(metrics, validated) if logged else None)
@@ -213,7 +214,7 @@ class PhaseRun:
         due = total % settings.checkpoint_every == 0 and not last
         # After a failed step the weights may be the cause, so only a signal saves them.
         if signal or (due and not self.run.guard.in_a_row):
-            self.save(finished=last and not self.phase.finishes)
+            self.save(finished=last and not self.phase.finishes, wait=bool(signal))
         if signal:
             raise Stopped(signal, total)
 

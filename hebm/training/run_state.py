@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hebm.noise import Noise
+from hebm.store.checkpoint_writer import CheckpointWriter
+from hebm.store.checkpoints import Checkpoint, save
 from hebm.store.metrics import MetricsLog
 from hebm.training.guard import Guard
 from hebm.training.job import TrainingJob
@@ -46,6 +48,7 @@ class RunState:
         dtype = next(job.model.backbone.parameters()).dtype
         self.noise = Noise(job.seed, "train", device=accelerator.device, dtype=dtype)
         self.guard, self.log = Guard(job.settings.max_skipped), MetricsLog(job.folder.metrics_log)
+        self.writer = CheckpointWriter(self._write)
         self._stop, self._counts = stop, dict[str, Tensor]()
         self.memory_format: Format | None = None
         self._seconds, self._since = 0.0, time.monotonic()
@@ -100,6 +103,11 @@ class RunState:
         if self.main:
             self.log.append(line)
         self.listener.logged(line)
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint and the log durably."""
+        save(self.job.folder.checkpoints, checkpoint, self.job.settings.keep, self.job.run_id)
+        self.log.sync()
 
     def saved(self) -> dict[str, Any]:
         """Return the part of this state that a checkpoint stores. Every process must call this."""

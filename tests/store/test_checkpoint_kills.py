@@ -1,4 +1,4 @@
-"""R1 and R3 by real processes: kill -9 at random moments, and a file size limit while saving."""
+"""R1 and R3 by real processes that save in the background: kill -9 at random moments, and a limit on file sizes."""
 
 import multiprocessing
 import os
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hebm.errors import CheckpointError
+from hebm.store.checkpoint_writer import CheckpointWriter
 from hebm.store.checkpoints import Checkpoint, list_checkpoints, load_latest, save, verify
 
 RUN = "a" * 32
@@ -19,7 +20,7 @@ RUN = "a" * 32
 def processes():
     """Processes forked from a server that has loaded torch: real ones, without two seconds of import each."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "hebm.store.checkpoints"])
+    context.set_forkserver_preload(["torch", "hebm.store.checkpoint_writer"])
     return context
 
 
@@ -29,13 +30,21 @@ def weights(step, size):
 
 
 def train(folder, report, size, steps):
-    """Resume, then save every step, reporting each on its own line once it is saved."""
+    """Resume, then save every step in the background, reporting each on its own line once it is saved."""
     found = load_latest(folder, RUN, print)
     step = 0 if found is None else found.total_step
     with open(report, "ab", buffering=0) as out:
+
+        def write(checkpoint):
+            save(folder, checkpoint, 2, RUN)
+            out.write(b"%d\n" % checkpoint.step)
+
+        writer = CheckpointWriter(write)
         for now in range(step + 1, step + steps + 1):
-            save(folder, Checkpoint("prior", now, now, weights(now, size), {"step": now}), 2, RUN)
-            out.write(b"%d\n" % now)
+            live = weights(now, size)
+            writer.start(Checkpoint("prior", now, now, live, {"step": now}))
+            for tensors in live.values():
+                tensors["w"].fill_(torch.nan)  # the next step of training
 
 
 def last_reported(report):
@@ -84,8 +93,10 @@ def test_kill_9_at_200_random_moments_loses_nothing_that_was_reported_as_saved(t
 def save_under_limit(folder, answers):
     """Files may have 64 KiB at most, as on a disk that fills up in the middle of one."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    writer = CheckpointWriter(lambda checkpoint: save(folder, checkpoint, 2, RUN))
+    writer.start(Checkpoint("prior", 2, 2, weights(2, 30_000)))
     try:
-        save(folder, Checkpoint("prior", 2, 2, weights(2, 30_000)), 2, RUN)
+        writer.start(Checkpoint("prior", 3, 3, weights(3, 30_000)))
     except CheckpointError as error:
         answers.send(str(error))
 

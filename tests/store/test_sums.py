@@ -149,10 +149,11 @@ def killed_at(monkeypatch, moment):
 
         return operation
 
-    def half(path, data):
+    def half(path, parts, sync):
+        data = b"".join(parts)
         path.write_bytes(data[: len(data) // 2])
 
-    monkeypatch.setattr(durable, "write_file", dying(durable.write_file, half))
+    monkeypatch.setattr(durable, "write_parts", dying(durable.write_parts, half))
     monkeypatch.setattr(os, "replace", dying(os.replace))
     monkeypatch.setattr(Path, "unlink", dying(Path.unlink))
 

@@ -1,20 +1,32 @@
 """Tensors come back as they were, whatever their type, stride and memory."""
 
+import json
+
 import pytest
+import safetensors.torch
 import torch
 
 from hebm.errors import CheckpointError
 from hebm.store import tensor_files
 
 
+def encode(tensors, metadata=None):
+    return b"".join(tensor_files.encoded(tensors, metadata))
+
+
 def round_trip(tmp_path, tensors):
-    data = tensor_files.encode(tensors)
-    (tmp_path / "x.safetensors").write_bytes(data)
-    return tensor_files.decode(tmp_path / "x.safetensors", tensor_files.seal(data))
+    path = tmp_path / "x.safetensors"
+    seal = tensor_files.write(path, tensors)
+    assert seal == tensor_files.seal(path.read_bytes())
+    return tensor_files.decode(path, seal)
+
+
+def content(tensor):
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def equal(a, b):
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(content(a), content(b))
 
 
 shared = torch.arange(12.0).reshape(3, 4)
@@ -27,6 +39,10 @@ KINDS = {
     "uint8": torch.tensor([0, 255], dtype=torch.uint8),
     "bfloat16": torch.randn(5, generator=torch.Generator().manual_seed(0)).bfloat16(),
     "float16": torch.tensor([65504.0, 6e-8], dtype=torch.float16),
+    "unsigned": torch.tensor([2**16 - 1], dtype=torch.uint16),
+    "long unsigned": torch.tensor([2**64 - 1], dtype=torch.uint64),
+    "float8": torch.tensor([0.5, -448.0]).to(torch.float8_e4m3fn),
+    "complex64": torch.tensor([1 - 2j]),
     "float64": torch.tensor([0.1, torch.inf, -0.0], dtype=torch.float64),
     "empty": torch.zeros(0, 3),
     "also empty": torch.zeros(0),
@@ -71,7 +87,22 @@ def test_nan_payloads_survive_bit_for_bit(tmp_path):
 
 def test_equal_tensors_make_equal_bytes():
     names = list(KINDS)
-    assert tensor_files.encode(KINDS) == tensor_files.encode({name: KINDS[name] for name in reversed(names)})
+    assert encode(KINDS) == encode({name: KINDS[name] for name in reversed(names)})
+
+
+def test_the_bytes_are_those_of_the_safetensors_library():
+    plain = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in KINDS.items()}
+    assert encode(KINDS) == safetensors.torch.save(plain)
+    assert encode(KINDS, {"hebm": '{"α": 1}'}) == safetensors.torch.save(plain, {"hebm": '{"α": 1}'})
+    assert encode({}) == safetensors.torch.save({})
+
+
+def test_a_file_is_taken_part_by_part_from_the_memory_of_the_tensors():
+    tensor = torch.zeros(1000)
+    header, *parts = tensor_files.encoded({"w": tensor, "v": torch.ones(3)})
+    tensor += 1  # after the parts were taken: they are views
+    assert [bytes(part) for part in parts] == [bytes(torch.ones(3).numpy()), bytes(tensor.numpy())]
+    assert json.loads(header[8:])["w"] == {"dtype": "F32", "shape": [1000], "data_offsets": [12, 4012]}
 
 
 @pytest.mark.parametrize(
@@ -81,17 +112,18 @@ def test_equal_tensors_make_equal_bytes():
         {"x": torch.zeros(2, device="meta")},
         {"x": torch.zeros(2, dtype=torch.complex128)},
         {"__metadata__": torch.zeros(2)},
+        {"\ud800": torch.zeros(2)},
     ],
-    ids=["sparse", "meta", "complex128", "reserved name"],
+    ids=["sparse", "meta", "complex128", "reserved name", "no text"],
 )
 def test_what_safetensors_cannot_hold_is_refused_by_name(tensors):
     with pytest.raises(CheckpointError, match="cannot be saved"):
-        tensor_files.encode(tensors)
+        tensor_files.encoded(tensors)
 
 
 def test_what_is_hashed_is_what_is_parsed(tmp_path, monkeypatch):
     """A file that changes between two reads cannot slip through: there is one read."""
-    good, evil = tensor_files.encode({"x": torch.zeros(4)}), tensor_files.encode({"x": torch.ones(4)})
+    good, evil = encode({"x": torch.zeros(4)}), encode({"x": torch.ones(4)})
     path, reads = tmp_path / "x.safetensors", []
 
     def changing(self):

@@ -10,7 +10,7 @@ from hebm.errors import CheckpointError
 from hebm.store.checkpoints import load
 from hebm.store.run_folder import RunFolder
 from hebm.stored_runs import read_run
-from hebm.training import loop, phase_run
+from hebm.training import loop, run_state
 from hebm_plugins.two_layer import recipe as two_layer
 from hebm_plugins.two_layer.backbone import InferringTwoLayer
 
@@ -108,7 +108,7 @@ def test_a_kill_while_it_finalizes_changes_nothing(tmp_path, finalizing, whole, 
     assert differences(tmp_path / "tiny", whole) == []
 
 
-def deadly_save(moment, save=phase_run.save):
+def deadly_save(moment, save=run_state.save):
     """Return a `save` that kills the process before or after it writes the first phase's last checkpoint."""
 
     def deadly(folder, checkpoint, keep, run_id):
@@ -124,7 +124,7 @@ def deadly_save(moment, save=phase_run.save):
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_around_the_checkpoint_that_follows_changes_nothing(tmp_path, monkeypatch, whole, moment):
     with monkeypatch.context() as patch:
-        patch.setattr(phase_run, "save", deadly_save(moment))
+        patch.setattr(run_state, "save", deadly_save(moment))
         with pytest.raises(Killed):
             train(tiny(), tmp_path / "tiny")
     assert train(tiny(), tmp_path / "tiny")
@@ -135,7 +135,7 @@ def test_a_kill_around_the_checkpoint_that_follows_changes_nothing(tmp_path, mon
 def test_the_comparison_notices_a_backbone_finalized_twice_or_never(tmp_path, monkeypatch, whole, twice):
     if twice:
         with monkeypatch.context() as patch:
-            patch.setattr(phase_run, "save", deadly_save("after"))
+            patch.setattr(run_state, "save", deadly_save("after"))
             with pytest.raises(Killed):
                 train(tiny(), tmp_path / "tiny")
     else:

@@ -4,7 +4,7 @@ import pytest
 from real_runs import SCHEMES, TOTAL, differences, log, newest, steps_saved, tiny, train
 
 from hebm.store.checkpoints import Checkpoint
-from hebm.training import phase_run
+from hebm.training import run_state
 from hebm.training.job import Place
 from hebm.training.loop import Trainer
 from hebm.training.state import GroupState
@@ -89,7 +89,7 @@ def no_total_step(monkeypatch):
 
 
 def no_prior(monkeypatch):
-    whole = phase_run.save
+    whole = run_state.save
 
     def save(folder, checkpoint, keep, run_id):
         first = whole.first_prior if hasattr(whole, "first_prior") else checkpoint.tensors["prior"]
@@ -98,7 +98,7 @@ def no_prior(monkeypatch):
         old = Checkpoint(checkpoint.phase, checkpoint.step, checkpoint.total_step, tensors, checkpoint.state)
         return whole(folder, old, keep, run_id)
 
-    monkeypatch.setattr(phase_run, "save", save)
+    monkeypatch.setattr(run_state, "save", save)
 
 
 @pytest.mark.parametrize("control", [no_moments, no_average, no_step, no_total_step, no_prior])

@@ -9,7 +9,7 @@ Images are sorted by a hash of their names, so the first n are a random sample o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -23,48 +23,14 @@ from hebm.data.dataset_recipe import SPLITS, ImageData
 from hebm.data.decode import MOST_PIXELS, CorruptImage, Decoder, ImageDecoder, Shape
 from hebm.data.files import Files, said_of_left_out
 from hebm.data.images import ArrayImages, Images, LazyImages, shape_mismatch
-from hebm.errors import DataError, DataWarning
+from hebm.data.stored_pixels import StoredPixels, not_stored, stored_pixels
+from hebm.errors import CheckpointError, DataError, DataWarning
 from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
+from hebm_plugins.datasets.file_decoders import FileDecoder, Found, StoredDecoder
 from hebm_plugins.datasets.folder_layout import READINGS, Layout, archived_splits, layout_of, whole_part
 from hebm_plugins.datasets.splits import by_hash, hold_out
 
 MEMORY = 2 << 30  # bytes of decoded images that a split may keep in memory
-
-
-@attrs.frozen
-class Found:
-    """The files of a split, in order.
-
-    Arguments:
-        files: the folder or archive.
-        names: names of the images in `files`.
-        labels: the label of each image.
-    """
-
-    files: Files
-    names: tuple[str, ...]
-    labels: Labels
-
-    def keep(self, positions: Sequence[int]) -> Found:
-        """Return the files at these positions, with their labels."""
-        return Found(self.files, tuple(self.names[i] for i in positions), self.labels.keep(positions))
-
-
-@attrs.frozen
-class FileDecoder:
-    """Maps a position to pixels, for lazy reading. It is a class so that data workers can unpickle it."""
-
-    found: Found
-    decoder: ImageDecoder
-    all_corrupt: Callable[[], DataError]
-
-    def __call__(self, i: int) -> Tensor:
-        """Decode file i. If it cannot be read as an image, the error names all such files of the data set."""
-        name = self.found.names[i]
-        try:
-            return self.decoder(self.found.files.read(name), self.found.files.describe(name))
-        except CorruptImage as error:
-            raise self.all_corrupt() from error
 
 
 @recipe
@@ -77,7 +43,9 @@ class ImageFolder(ImageData):
     )
     crop: int | None = option(None, doc="first cut the centre square of this side", low=1, high=16384, unit="px")
     holdout: float = option(0.1, doc="fraction of images held out as test, without a test folder", low=0, high=0.9)
-    cache: bool = option(True, doc="decode all images once and keep them in memory, if a split takes at most 2 GiB")
+    cache: bool = option(
+        True, doc="decode each image once: store it in run.cache_folder, and keep a split of at most 2 GiB in memory"
+    )
     labels: str | None = option(
         None,
         doc="a CSV with a header: file, class, or file and 0/1 attributes; next to the images, or an absolute path",
@@ -107,13 +75,35 @@ class ImageFolder(ImageData):
         found, decoder = self._found(split), self.decoder(None)
         if not found.names:
             raise DataError(_nothing(Path(self.root), split, self.holdout))
+        stored = stored_pixels(found.files, found.names, decoder) if self.cache else None
+        images = self._from_store(found, decoder, stored) if stored is not None else None
+        return images if images is not None else self._decoded(found, decoder)
+
+    def _decoded(self, found: Found, decoder: ImageDecoder) -> Images:
+        """Decode the files into memory, or when they are asked for."""
         if self.corrupt == "skip":
-            found = _without_corrupt(found, decoder)
+            found = _without(found, corrupt_files(found.files, found.names, decoder))
         try:
             images = decode_all(found, decoder) if self.cache else None
         except CorruptImage as error:
             raise self._all_corrupt() from error
-        return images if images is not None else _lazy(FileDecoder(found, decoder, self._all_corrupt))
+        return images if images is not None else _lazy(found, FileDecoder(found, decoder, self._all_corrupt))
+
+    def _from_store(self, found: Found, decoder: ImageDecoder, stored: StoredPixels) -> Images | None:
+        """Return the stored images, decoding missing ones now or when they are asked for; None if storing fails."""
+        small = stored.pixels.nbytes <= MEMORY
+        try:
+            bad = stored.fill() if small or self.corrupt == "skip" else {}
+        except CheckpointError as error:
+            warnings.warn(not_stored(error), DataWarning, stacklevel=2)
+            return None
+        if bad and self.corrupt == "stop":
+            raise self._all_corrupt() from next(iter(bad.values()))
+        rows = [i for i in range(len(found.names)) if i not in bad]
+        found = _without(found, {found.names[i]: error for i, error in bad.items()})
+        if small:
+            return _in_memory(found, stored.pixels[rows] if bad else stored.pixels)
+        return _lazy(found, StoredDecoder(stored, rows, FileDecoder(found, decoder, self._all_corrupt)))
 
     def _found(self, split: str) -> Found:
         found = find(Path(self.root), split, self.holdout, self.labels, self.folders)
@@ -196,11 +186,15 @@ def decode_all(found: Found, decoder: ImageDecoder) -> ArrayImages | None:
         pixels[place[name]] = image
     if pixels is None:
         raise DataError(f"{found.files.path}: no readable images; check data.root")
+    return _in_memory(found, pixels)
+
+
+def _in_memory(found: Found, pixels: Tensor) -> ArrayImages:
     return ArrayImages(pixels, found.labels.tensor(), found.labels.classes, found.labels.attributes)
 
 
-def _lazy(decode: FileDecoder) -> LazyImages:
-    found, labels = decode.found, decode.found.labels
+def _lazy(found: Found, decode: FileDecoder | StoredDecoder) -> LazyImages:
+    labels = found.labels
     return LazyImages(
         len(found.names),
         decode,
@@ -212,14 +206,15 @@ def _lazy(decode: FileDecoder) -> LazyImages:
     )
 
 
-def _without_corrupt(found: Found, decoder: ImageDecoder) -> Found:
-    bad = corrupt_files(found.files, found.names, decoder)
-    note = corrupt_note(bad, len(found.names)) if bad else ""
+def _without(found: Found, bad: Mapping[str, CorruptImage]) -> Found:
+    """Leave out files that cannot be read as images, with a `DataWarning` that names them."""
+    if not bad:
+        return found
+    note = corrupt_note(bad, len(found.names))
     good = [i for i, name in enumerate(found.names) if name not in bad]
     if not good:
         raise DataError(f"{found.files.path}: no file can be read as an image; check data.root\n{note}")
-    if note:
-        warnings.warn(note, DataWarning, stacklevel=2)
+    warnings.warn(note, DataWarning, stacklevel=2)
     return found.keep(good)
 
 
