@@ -43,7 +43,6 @@ from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec, TakesLabels
 from hebm.model import Model
 from hebm.noise import Noise
-from hebm.report.page import write_report
 from hebm.report.plot_data import read_plots
 from hebm.report.plots import collect_from
 from hebm.report.previews import Previews
@@ -343,6 +342,8 @@ def measure(
         if name is None:
             collect_from(evaluation, folder.samples)
         folder.record(dumps(assembly.written), assembly.manifest, results.to_json(), name)
+        from hebm.report.page import write_report  # imported here: plotting takes a second to import
+
         write_report(folder)
     if name is None and assembly.experiment.run.trackers:
         _tell_trackers(assembly, folder, accelerator, results)

@@ -15,6 +15,7 @@ import attrs
 from hebm import locked_runs, pipeline
 from hebm.analysis.running import analyse, choose, opened, split_changes
 from hebm.analysis.section import Section
+from hebm.config.components import type_of
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.config.overrides import Changes, parse
 from hebm.config.recipes import live_fields
@@ -26,7 +27,6 @@ from hebm.html import html_table
 from hebm.measurements import Measurements
 from hebm.model import Model
 from hebm.progress import listener_of
-from hebm.report.page import component, write_report
 from hebm.report.pictures import sample_pictures
 from hebm.stopping import stop_on_signals
 from hebm.store.metrics import MetricsLog
@@ -257,6 +257,8 @@ class Run:
 
         Raises `ConfigError` if the analysis does not support this run.
         """
+        from hebm.report.page import write_report  # imported here: plotting takes a second to import
+
         of_run, of_analysis = split_changes(changes)
         recipe = choose([name], of_analysis)[name]
         changed = (*parse(self.stored.changes), *of_run)
@@ -278,7 +280,7 @@ class Run:
     def _repr_html_(self) -> str:
         """Show components, training progress and measurements of the run in a notebook."""
         table, state, found = self.stored.contents.table, self.reached, self.measurements
-        what = [(key, component(table, key)) for key in ("data", "backbone", "prior", "train")]
+        what = [(key, type_of(table, key)) for key in ("data", "backbone", "prior", "train")]
         what.append(("seed", str(table.get("seed"))))
         training = "finished" if state.finished else f"unfinished, at {state}"
         page = html_table(str(self.path), [*what, ("training", training)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -38,6 +38,12 @@ def components(recipe: Any, depth: int = 0) -> Iterator[Component]:
         for part in value if isinstance(value, tuple) else (value,):
             if attrs.has(type(part)):
                 yield from components(part, depth + bool(group))
+
+
+def type_of(table: Mapping[str, Any], key: str) -> str:
+    """Return the `type` of a table of a configuration, such as "digits" for `data`; "–" if there is none."""
+    value = table.get(key)
+    return str(value.get("type", "–")) if isinstance(value, Mapping) else str(value or "–")
 
 
 def distributions(recipe: Any) -> set[str]:

@@ -187,6 +187,12 @@ class Evaluation(DrawnImages):
         model = self.extractor(extractor)
         return self._reference(model).distance(self._moments_of(kind, model))
 
+    def estimate(self, kind: Kind, extractor: ExtractorRecipe | str | None = None) -> Estimate:
+        """Return the Fréchet distance as `distance` does, with its error."""
+        model = self.extractor(extractor)
+        self._extract(kind, [model])
+        return self._estimate(kind, model)
+
     def distances(self, kind: Kind) -> dict[str, Estimate]:
         """Return the Fréchet distance of a kind to the data, with its error, in each extractor of the settings."""
         names = self.settings.extractor_names

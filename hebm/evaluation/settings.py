@@ -66,9 +66,10 @@ class EvaluateSettings:
         "last is best",
     )
     temperature_samples: int = option(
-        2000,
+        1024,
         low=2,
-        doc="images per tried temperature, at most `samples`; the best temperature is then measured on `samples`",
+        doc="images per tried temperature, at most `samples`; the best temperature is then measured on `samples`, and "
+        "so are its neighbours if these images do not tell them apart",
     )
 
     def __attrs_post_init__(self) -> None:

@@ -12,6 +12,7 @@ import attrs
 
 from hebm.analysis.compared_plot import Plot
 from hebm.analysis.section import read_sections
+from hebm.config.components import type_of
 from hebm.config.writing import dumps
 from hebm.errors import ConfigError, HebmError
 from hebm.evaluation.metric import Key, Measurement
@@ -19,7 +20,6 @@ from hebm.evaluation.metrics_file import Results
 from hebm.report.compared_plots import by_title
 from hebm.report.metric_table import Table, groups
 from hebm.report.numbers import shown
-from hebm.report.page import component
 from hebm.report.training_seconds import TrainingSeconds, training_seconds
 from hebm.store.changes import only, without
 from hebm.store.run_folder import RunFolder
@@ -99,7 +99,7 @@ class Run:
 
     def facts(self) -> tuple[str, ...]:
         """Return the cells of `FACTS`."""
-        what = {key: component(self.config, key) for key in ("data", "backbone", "prior", "train")}
+        what = {key: type_of(self.config, key) for key in ("data", "backbone", "prior", "train")}
         if after := self.results.conditions.get("after"):
             what["prior"] += f", after {after}"
         return self.name, *what.values(), shown(self.config.get("seed"))

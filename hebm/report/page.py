@@ -11,6 +11,7 @@ import jinja2
 
 from hebm.analysis.section import Picture as Illustration
 from hebm.analysis.section import Section, read_sections
+from hebm.config.components import type_of
 from hebm.evaluation.kinds import KINDS, PRIOR
 from hebm.evaluation.metrics_file import Results
 from hebm.printable import LINES, printable
@@ -91,7 +92,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
     return {
         "name": table.get("name", folder.path.name),
         "seed": table.get("seed"),
-        "types": {key: component(table, key) for key in _TABLES},
+        "types": {key: type_of(table, key) for key in _TABLES},
         "evaluated": results is not None,
         "below_control": below_control(found),
         "summaries": metric_table.summaries(found),
@@ -131,12 +132,6 @@ def _tables(results: Results) -> list[tuple[str, metric_table.Table]]:
         ("Other details", metric_table.others(results, detail=True)),
     ]
     return [(title, table) for title, table in tables if table.rows]
-
-
-def component(table: Mapping[str, Any], key: str) -> str:
-    """Return the `type` of a table of the configuration."""
-    value = table.get(key)
-    return str(value.get("type", "–")) if isinstance(value, Mapping) else str(value or "–")
 
 
 # ---------------------------------------------------------------- pictures

@@ -1,4 +1,4 @@
-"""Commands import what they need: help and listings import neither torch nor a plugin."""
+"""Commands import what they need: help and listings import neither torch nor a plugin, a check no plotting."""
 
 import json
 import subprocess
@@ -9,10 +9,11 @@ import json, sys
 from click.testing import CliRunner
 from hebm.cli.main import main
 
+HEAVY = {"torch", "numpy", "matplotlib", "jinja2", "sklearn", "scipy", "hebm_plugins"}
 found = {}
 for line in sys.argv[1:]:
     result = CliRunner().invoke(main, line.split())
-    heavy = sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "matplotlib", "hebm_plugins"})
+    heavy = sorted({name.partition(".")[0] for name in sys.modules} & HEAVY)
     found[line] = [result.exit_code, heavy]
 print(json.dumps(found))
 """
@@ -31,3 +32,8 @@ def test_help_and_listings_import_neither_torch_nor_plugins(tmp_path):
 
 def test_a_description_imports_what_it_names(tmp_path):
     assert imported("plugins joint", cwd=tmp_path) == {"plugins joint": [0, ["hebm_plugins", "numpy", "torch"]]}
+
+
+def test_a_check_of_the_quickstart_imports_neither_plotting_nor_scikit_learn(tmp_path):
+    found = imported("init q.toml --from quickstart", "check q.toml", cwd=tmp_path)
+    assert found["check q.toml"] == [0, ["hebm_plugins", "numpy", "torch"]]

@@ -7,12 +7,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from quiet import QUIET
 from recipe_tables import KEY, extreme
-from sklearn import datasets
 
 import hebm
 from hebm import pipeline
 from hebm.config.experiment import Experiment
 from hebm.errors import HebmError
+from hebm_plugins.datasets import digits
 
 SETTINGS = {**QUIET, "phases": [Phase.generate]}  # a failing table is small as it is
 
@@ -23,7 +23,7 @@ def elsewhere(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("extremes"))
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setattr(datasets, "load_digits", functools.cache(datasets.load_digits))
+        patch.setattr(digits, "_table", functools.cache(digits._table))
         yield
 
 

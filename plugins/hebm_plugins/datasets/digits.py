@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from hebm.config.recipes import recipe
 from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import ArrayImages
+from hebm.errors import DataError
 
 TEST_EVERY = 6
+_FILE = "datasets/data/digits.csv.gz"
+"""The table of scikit-learn's `load_digits`: 64 levels and the label in each row."""
 
 
 @recipe
@@ -17,11 +25,20 @@ class Digits(ImageData):
 
     def source(self, split: str) -> ArrayImages:
         """Read the images from scikit-learn's package."""
-        from sklearn.datasets import load_digits  # slow to import
-
-        digits = load_digits()
-        test = torch.arange(len(digits.images)) % TEST_EVERY == TEST_EVERY - 1
+        table = _table()
+        test = torch.arange(len(table)) % TEST_EVERY == TEST_EVERY - 1
         mine = test if split == "test" else ~test
-        levels = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8)
-        labels = torch.from_numpy(digits.target)
-        return ArrayImages(levels[mine].unsqueeze(1), labels[mine], tuple(map(str, range(10))))
+        levels = table[mine, :-1].mul(255 / 16).round().to(torch.uint8)
+        return ArrayImages(levels.view(-1, 1, 8, 8), table[mine, -1].long(), tuple(map(str, range(10))))
+
+
+def _table() -> Tensor:
+    """Return the rows of the file, float64 `(1797, 65)`. Importing scikit-learn to read it would take a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError('the data set "digits" needs scikit-learn: pip install scikit-learn')
+    file = Path(package.origin).parent / _FILE
+    try:
+        return torch.from_numpy(np.loadtxt(file, delimiter=","))
+    except (OSError, ValueError) as error:
+        raise DataError(f'the data set "digits" cannot be read: {error}; reinstall scikit-learn') from error

@@ -17,6 +17,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from hebm.config.recipes import recipe
 from hebm.data.images import Images
@@ -28,6 +29,8 @@ from hebm.pixel_levels import to_pixels
 from hebm.store.tensor_files import digest
 
 WIDTH = 64
+_CPU_BATCH = 64
+"""Images that the net maps at once on a CPU, so that their maps fit in its caches."""
 _SEED, _BATCH, _RATE, _DECAY, _LOWERED = 0, 128, 3e-3, 0.2, 3
 _LEAST_ROUND, _LONGEST_ROUND, _ROUNDS = 60, 400, 30
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 5000
@@ -36,6 +39,24 @@ _WIDTHS = (16, 32, WIDTH, WIDTH)
 _CONTRAST, _BRIGHTNESS = 0.2, 0.1
 
 logger = logging.getLogger(__name__)
+
+
+class Halving(nn.MaxPool2d):
+    """Take the maximum of each 2×2 pixels; of fewer at the border of an odd side.
+
+    In evaluation it compares slices: the same numbers as torch's pooling, in less time on a CPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2, ceil_mode=True)
+
+    @override
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.training or maps.shape[2] % 2 or maps.shape[3] % 2:
+            pooled: Tensor = super().forward(maps)
+            return pooled
+        rows = torch.maximum(maps[:, :, ::2], maps[:, :, 1::2])
+        return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
 class ClassifierNet(nn.Module):
@@ -60,7 +81,7 @@ class ClassifierNet(nn.Module):
         channels, layers = shape[0], list[nn.Module]()
         for width, halves in ((_WIDTHS[0], True), *middle, *[(WIDTH, False)] * 3):
             layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
-            layers += [nn.MaxPool2d(2, ceil_mode=True)] if halves else []
+            layers += [Halving()] if halves else []
             layers += [nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
         self.body = nn.Sequential(*layers)
@@ -99,7 +120,10 @@ class ClassifierExtractor(Extractor):
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Mapping[str, Tensor]:
         """Map uint8 `(B, C, H, W)` to features and logits."""
-        features, logits = self.net(pixels.to(self.net.head.weight.device))
+        device = self.net.head.weight.device
+        at_once = _CPU_BATCH if device.type == "cpu" else max(len(pixels), 1)
+        parts = [self.net(few.to(device)) for few in torch.split(pixels, at_once)]
+        features, logits = (torch.cat(found) for found in zip(*parts, strict=True))
         return {"features": features, "logits": logits}
 
     def notes(self) -> dict[str, Note]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 
 from hebm.config.recipes import recipe
+from hebm.evaluation.drawn_images import Kind
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.gap import Gap, estimated_gap
-from hebm.evaluation.jackknife import BOUND, Estimate
+from hebm.evaluation.jackknife import BOUND, Estimate, combined
 from hebm.evaluation.kinds import DATA, GAUSSIAN, PRIOR, RECONSTRUCTION, SCALED_GAUSSIAN
 from hebm.evaluation.metric import SHARE, Measurement, MetricRecipe
 from hebm.evaluation.plan import EvaluationPlan
@@ -179,26 +181,56 @@ def _beyond(beyond: Estimate) -> str:
 def _control(evaluation: Evaluation, unscaled: dict[str, Estimate]) -> tuple[float, dict[str, Estimate]]:
     """Return the temperature of the control, and its FD in each extractor.
 
-    The search uses few images, the measurement all. If the control is then worse than τ = 1, it becomes τ = 1.
+    The search uses few images. The temperatures that may be best, and τ = 1, are then compared on all images.
 
     Arguments:
         evaluation: draws T(τ u) and measures them.
         unscaled: the FD at τ = 1 in each extractor.
     """
     settings = evaluation.settings
-    temperature = best_temperature(evaluation.measured_on(min(settings.samples, settings.temperature_samples)))
-    if temperature == 1:
-        return temperature, unscaled
-    scaled = evaluation.distances((GAUSSIAN, temperature))
-    evaluation.forget((GAUSSIAN, temperature))
-    first = settings.extractor_names[0]
-    return (temperature, scaled) if scaled[first].value < unscaled[first].value else (1.0, unscaled)
+    few = evaluation.measured_on(min(settings.samples, settings.temperature_samples))
+    found, first = {1.0: unscaled}, settings.extractor_names[0]
+    tried = _tried_temperatures(few)
+    wanted = [min(tried, key=tried.__getitem__)] if few is evaluation else _candidates(few, tried)
+    for temperature in wanted:
+        if temperature != 1:
+            found[temperature] = evaluation.distances((GAUSSIAN, temperature))
+            evaluation.forget((GAUSSIAN, temperature))
+    best = min(found, key=lambda temperature: found[temperature][first].value)
+    return best, found[best]
 
 
-def best_temperature(evaluation: Evaluation) -> float:
-    """Return the τ with the smallest FD in the first extractor, on the settings' grid.
+def _candidates(few: Evaluation, tried: Mapping[float, float]) -> list[float]:
+    """Return the temperature with the smallest FD, and its neighbours unless they are significantly worse.
 
-    The grid is extended while the best τ is at an end. The images of the best τ are kept for the other extractors.
+    Two temperatures share their noise and the data, so the jackknife of the difference of their FD is precise.
+
+    Arguments:
+        few: the evaluation that the search used.
+        tried: the FD at each temperature.
+    """
+    order, best = sorted(tried), min(tried, key=tried.__getitem__)
+    place = order.index(best)
+    near = [*order[max(place - 1, 0) : place], *order[place + 1 : place + 2]]
+    rivals = [temperature for temperature in near if _may_be_better(few, temperature, best)]
+    for temperature in (best, *near):
+        few.forget(_scaled(temperature))
+    return [best, *rivals]
+
+
+def _may_be_better(few: Evaluation, temperature: float, best: float) -> bool:
+    """Return whether the FD at a temperature exceeds that at the best one by no more than noise."""
+    return combined(operator.sub, few.estimate(_scaled(temperature)), few.estimate(_scaled(best))).is_noise
+
+
+def _scaled(temperature: float) -> Kind:
+    return GAUSSIAN if temperature == 1 else (GAUSSIAN, temperature)
+
+
+def _tried_temperatures(evaluation: Evaluation) -> dict[float, float]:
+    """Return the FD in the first extractor at each τ of the settings' grid, and at τ = 1.
+
+    The grid is extended while the best τ is at an end. The images of the best τ are kept.
     """
     found = {1.0: evaluation.distance(GAUSSIAN)} if evaluation.settings.temperatures else {1.0: math.nan}
     for temperature in evaluation.settings.temperatures:
@@ -208,7 +240,7 @@ def best_temperature(evaluation: Evaluation) -> float:
         if best not in (min(found), max(found)):
             break
         _try(evaluation, found, best * _FACTOR if best == max(found) else best / _FACTOR)
-    return min(found, key=found.__getitem__)
+    return found
 
 
 def _try(evaluation: Evaluation, found: dict[float, float], temperature: float) -> None:

@@ -36,7 +36,7 @@ class Measured:
         self.settings = SimpleNamespace(
             temperatures=temperatures, extractor_names=extractors, samples=count, temperature_samples=count
         )
-        self.kept, self.most = set(), 0
+        self.kept, self.most, self.noise = set(), 0, 0.0
 
     def extractor(self, name):
         return SimpleNamespace(name=name, widths={"features": 64 * FACTORS[name]})
@@ -60,6 +60,9 @@ class Measured:
     def distances(self, kind):
         assert isinstance(kind, str) or kind in self.kept  # so that it is not drawn twice
         return {name: estimate(FACTORS[name] * self.distance(kind)) for name in self.settings.extractor_names}
+
+    def estimate(self, kind):
+        return estimate(self.distance(kind), self.noise * (1.0 if kind == "gaussian" else kind[1]))
 
     def forget(self, kind):
         self.kept.discard(kind)
@@ -90,6 +93,16 @@ def test_the_search_uses_few_images_and_the_best_is_measured_on_all(best_of_few,
     assert found["fd.scaled-gaussian"] == evaluation.at(control)
     assert few.most >= 1
     assert evaluation.most <= 1
+
+
+@pytest.mark.parametrize(("noise", "control"), [(0.0, 1.5), (10.0, 1.25)])
+def test_a_neighbour_that_few_images_do_not_tell_from_the_best_is_compared_on_all_images(noise, control):
+    few, evaluation = Measured(1.5, (1.25, 1.5, 1.75), count=300), Measured(1.3)
+    few.noise, evaluation.settings.temperature_samples = noise, 300
+    evaluation.measured_on = {300: few}.__getitem__
+    evaluation.kept |= {("gaussian", temperature) for temperature in (1.25, 1.5, 1.75)}
+    assert numbers(GapClosed().compute(evaluation))["temperature.scaled-gaussian"] == control
+    assert few.kept == set()
 
 
 def test_no_temperatures_no_search():
