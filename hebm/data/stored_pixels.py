@@ -109,17 +109,22 @@ class StoredPixels:
 
         If the table cannot be written, a `DataWarning` says so once, and images are then decoded without storing them.
         """
-        if row in self._ready:
-            return self.pixels[row]
-        kept = self._kept[row] or self._place.kept_sum(row)  # another process may have stored it since
-        if kept is None or kept != self._place.sum_of(row):
-            if kept is not None:
-                self._warn_of_damage(1)
+        if row not in self._ready and not self._intact(row):
             pixels = decode()
             if not self._stored(row, pixels):
                 return pixels
         self._ready.add(row)
         return self.pixels[row]
+
+    def _intact(self, row: int) -> bool:
+        try:
+            kept = self._kept[row] or self._place.kept_sum(row)  # another process may have stored it since
+        except CheckpointError:  # the table was removed meanwhile, which is reported when it is written
+            return False
+        intact = kept is not None and kept == self._place.sum_of(row)
+        if kept is not None and not intact:
+            self._warn_of_damage(1)
+        return intact
 
     def _stored(self, row: int, pixels: Tensor) -> bool:
         if self._storing:

@@ -55,7 +55,7 @@ class InFiles(Place):
         return {"folder": self.folder, "table": self.table}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Map the files again."""
+        """Restore the state, and map the files into memory again."""
         self.folder, self.table = state["folder"], state["table"]
         self._map()
 
@@ -94,7 +94,7 @@ class InFiles(Place):
         return [_none_for_zeros(whole[_SUM * i : _SUM * (i + 1)]) for i in range(self.table.blocks)]
 
     def sum_of(self, block: int) -> bytes:
-        """Return the hash of a block's rows as they are on the disk."""
+        """Compute the hash of the stored bytes of a block."""
         first, count = self.table.span(block)
         columns = self.table.columns
         return _sum(

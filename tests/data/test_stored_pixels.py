@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import warnings
 
 import pytest
@@ -215,6 +216,15 @@ def test_a_disk_that_fills_up_is_a_note(root, cache, monkeypatch, memory):
     with pytest.warns(DataWarning, match="decoded images are not stored: cannot write: No space left"):
         images = pixels(load(root, cache))
     assert torch.equal(images, without_cache(root))
+
+
+def test_a_table_that_is_removed_while_it_is_used_is_a_note(root, cache, monkeypatch):
+    monkeypatch.setattr(image_folder, "MEMORY", 100)
+    images = load(root, cache)
+    images.read(torch.tensor([1]))
+    shutil.rmtree(cache.cache_folder)
+    with pytest.warns(DataWarning, match="decoded images are not stored: cannot write"):
+        assert torch.equal(pixels(images), without_cache(root))
 
 
 def test_nothing_is_stored_without_the_context_or_with_cache_off(root, cache):

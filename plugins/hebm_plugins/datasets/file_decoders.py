@@ -63,7 +63,7 @@ class StoredDecoder:
 
     stored: StoredPixels
     rows: Sequence[int]
-    decode: FileDecoder
+    decode: Callable[[int], Tensor]
 
     def __call__(self, i: int) -> Tensor:
         """Return the pixels of file i."""

@@ -17,8 +17,11 @@ from hebm.data.dataset_recipe import ImageData
 from hebm.data.decode import Decoder, ImageDecoder, Picture, Shape, opened
 from hebm.data.files import Folder
 from hebm.data.images import ArrayImages, LazyImages
+from hebm.data.listed_files import ListedFiles
+from hebm.data.stored_pixels import stored_pixels
 from hebm.errors import DataError
 from hebm_plugins.datasets.download import Downloadable
+from hebm_plugins.datasets.file_decoders import StoredDecoder
 from hebm_plugins.datasets.splits import by_hash
 
 DIGITS = tuple(map(str, range(10)))
@@ -191,6 +194,13 @@ class CelebADecoder:
             ) from error
 
 
+def _stored(decode: CelebADecoder) -> CelebADecoder | StoredDecoder:
+    """Return a decoder that decodes each file once for all commands, if decoded images can be stored."""
+    paths = [f"{decode.folder}/{name}" for name in decode.names]
+    stored = stored_pixels(ListedFiles(paths, decode.folder, "data.root"), paths, decode.decoder)
+    return decode if stored is None else StoredDecoder(stored, range(len(paths)), decode)
+
+
 class CelebAImages(LazyImages):
     """CelebA: faces with 40 attributes."""
 
@@ -201,7 +211,7 @@ class CelebAImages(LazyImages):
 
 @recipe
 class CelebA(Downloadable):
-    """162,770 + 19,962 aligned faces with forty attributes, cropped and resized. Read lazily: set `workers`."""
+    """162,770 + 19,962 aligned faces with forty attributes, cropped and resized when first read: set `workers`."""
 
     size: int = option(64, doc="side of the image", low=8, high=16384, unit="px")
     crop: int | None = option(
@@ -226,7 +236,7 @@ class CelebA(Downloadable):
         """Order the images as in the published partition."""
         found = self.found(split)
         folder = Path(self.root) / found.base_folder / "img_align_celeba"
-        decode = CelebADecoder(folder, found.filename, self.decoder(None))
+        decode = _stored(CelebADecoder(folder, found.filename, self.decoder(None)))
         names = [name for name in found.attr_names if name]  # the header ends with a space, which adds an empty name
         return CelebAImages(len(found), decode, found.attr, names=found.filename, attributes=names)
 

@@ -15,7 +15,9 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
+from hebm.config.settings import RunSettings
 from hebm.data.images import Adapted, LazyImages
+from hebm.data.stored_pixels import storing_pixels
 from hebm.errors import DataError
 from hebm_plugins.datasets.torchvision_sets import CIFAR10, MNIST, SVHN, CelebA, FashionMNIST, Omniglot
 
@@ -161,6 +163,19 @@ def test_celeba_is_cropped_to_the_usual_box_and_resized(tmp_path, monkeypatch):
     (folder / "000002.jpg").unlink()
     with pytest.raises(DataError, match=r"000002\.jpg: cannot be read.*data\.root"):
         train.read(torch.tensor([1]))
+
+
+def test_stored_images_of_celeba_are_those_that_are_decoded(tmp_path, monkeypatch):
+    folder = write_celeba(tmp_path, monkeypatch)
+    with storing_pixels(RunSettings(cache_folder=str(tmp_path / "cache"))):
+        first, second = (CelebA(root=str(tmp_path), download=False).load("train") for _ in range(2))
+    decoded = CelebA(root=str(tmp_path), download=False).load("train")
+    every = torch.arange(len(decoded))
+    assert torch.equal(first.read(every), decoded.read(every))
+    for path in folder.iterdir():
+        path.unlink()
+    assert torch.equal(second.read(every), first.read(every))
+    assert second.fingerprint() == first.fingerprint()
 
 
 def test_celeba_has_its_attributes_as_zeros_and_ones(tmp_path, monkeypatch):
