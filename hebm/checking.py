@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from accelerate import Accelerator
+import torch
 
 from hebm import pipeline, registry
 from hebm.config.components import components
 from hebm.config.experiment import Experiment, require_experiment
 from hebm.data.splits import described
-from hebm.estimates import STEPS, Estimate, StepTimes, draw_seconds, evaluation_time
+from hebm.estimates import Estimate, draw_seconds, evaluation_time
 from hebm.memory import peak_memory
 from hebm.noise import BLOCK
 from hebm.pipeline import Assembly
+from hebm.precision import bf16_note
 from hebm.single_layer_energies import advice, single_layer_energies
-from hebm.store.row_cache import Trial
-from hebm.store.run_folder import RunFolder
-from hebm.training.listeners import Listener, Listeners
+from hebm.thread_times import ThreadTimes, measured_threads
+from hebm.threads import AUTO
+from hebm.training.listeners import Listener
 from hebm.training.space import require_space
+from hebm.trials import copied, timed_steps
 
 
 @attrs.frozen
@@ -37,6 +38,7 @@ class Check:
         memory: peak memory of the process in bytes; None if the system does not report it.
         notes: warnings about results that will be missing or unreliable, and other messages.
         phases: number of steps of each phase in a run, by name.
+        threads: the time of training with one thread and with all; None if there is no choice.
     """
 
     lines: tuple[str, ...]
@@ -45,6 +47,7 @@ class Check:
     memory: int | None
     notes: tuple[str, ...]
     phases: Mapping[str, int]
+    threads: ThreadTimes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
@@ -54,7 +57,8 @@ class Check:
             "phases": dict(self.phases),
             "estimate": self.estimate.to_json(),
         }
-        return {**found, "memory_mib": None if self.memory is None else round(self.memory / 2**20)}
+        threads = None if self.threads is None else self.threads.to_json()
+        return {**found, "memory_mib": None if self.memory is None else round(self.memory / 2**20), "threads": threads}
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -84,10 +88,16 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     for note in assembly.notes:
         checking.said(note)
     require_space(Path("runs"), assembly.checkpoint_bytes, experiment.run.keep + 1)
-    times = _try_steps(assembly, accelerator, checking)
+    checking.lengths = {phase.name: phase.steps for phase in assembly.phases}
+    untrained = copied(assembly)
+    times = timed_steps(assembly, accelerator, checking)
+    threads = measured_threads(untrained, accelerator, times)
     drawing = draw_seconds(assembly.model)
     checking.add(f"{BLOCK} samples drawn")
     checking.advise(assembly)
+    checking.compare(threads, experiment.run.threads)
+    if experiment.run.mixed_precision == "bf16" and (slow := bf16_note(accelerator.device)):
+        checking.said(slow)
     measuring = evaluation_time(pipeline.make_evaluation(assembly, accelerator), assembly.plan, drawing)
     steps = min(times.timed.values(), default=0)
     estimate = Estimate(times.seconds, measuring.seconds, steps, measuring.uncounted, measuring.shared)
@@ -95,8 +105,8 @@ def check(experiment: Experiment, say: Callable[[str], None] = lambda line: None
     peak = peak_memory()
     if peak is not None:
         checking.add(f"memory: {peak / 2**20:.0f} MiB at most so far")
-    images = described(assembly.images)
-    return Check(tuple(checking.lines), images, estimate, peak, tuple(checking.notes), checking.lengths)
+    images, notes = described(assembly.images), tuple(checking.notes)
+    return Check(tuple(checking.lines), images, estimate, peak, notes, checking.lengths, threads)
 
 
 class _Checking(Listener):
@@ -139,6 +149,14 @@ class _Checking(Listener):
         if found:
             self.said(found)
 
+    def compare(self, times: ThreadTimes | None, wanted: int | str | None) -> None:
+        """Add a line with the faster number of threads, and a note if the run would use a slower one."""
+        if times is None:
+            return
+        self.add(f"threads: {times}")
+        if wanted != AUTO and times.best != torch.get_num_threads():
+            self.said(f'set run.threads = {times.best}, or "auto", which measures this when a run starts')
+
     def started(self, phase: str, step: int, steps: int) -> None:
         """Add a line with the number of steps of the phase."""
         self.add(f"phase {phase}: {self.lengths[phase]} steps in a run")
@@ -151,16 +169,3 @@ class _Checking(Listener):
         """Add a message to the notes and the lines."""
         self.notes.append(message)
         self.add(f"note: {message}")
-
-
-def _try_steps(assembly: Assembly, accelerator: Accelerator, checking: _Checking) -> StepTimes:
-    """Take a few steps of every phase in a temporary folder, and time them."""
-    run, batch_size, trial = assembly.experiment.run, assembly.experiment.data.batch_size, Trial()
-    times = StepTimes(assembly.phases, trial, batch_size, run.log_every)
-    checking.lengths = times.lengths
-    settings = attrs.evolve(run, log_every=STEPS, sample_every=0, trackers=())  # type: ignore[misc]
-    experiment = attrs.evolve(assembly.experiment, run=settings)  # type: ignore[misc]
-    short, listener = attrs.evolve(assembly, experiment=experiment), Listeners([times, checking])
-    with tempfile.TemporaryDirectory() as scratch:
-        pipeline.train(short, RunFolder(Path(scratch)), "check", accelerator, listener, trial=trial)
-    return times

@@ -115,6 +115,7 @@ class StepTimes(Listener):
         self.trial, self.batch_size, self.log_every = trial, batch_size, log_every
         self.seconds: dict[str, float] = {}
         self.timed: dict[str, int] = {}
+        self.quickest: dict[str, float] = {}
         self._phases = {phase.name: phase for phase in phases}
         self._phase, self._opened, self._tables, self._marks = "", 0, slice(0), [self._now()]
         for phase in phases:
@@ -138,8 +139,14 @@ class StepTimes(Listener):
         """The seconds of each step so far."""
         return [later - earlier for earlier, later in zip(self._marks[1:], self._marks[2:], strict=False)]
 
+    @property
+    def quickest_seconds(self) -> float:
+        """The seconds of all training steps, if each step of a phase took as long as its quickest one."""
+        return sum(self.lengths[phase] * seconds for phase, seconds in self.quickest.items())
+
     def _of_phase(self) -> float:
         steps, length = self._steps, self.lengths[self._phase]
+        self.quickest[self._phase] = min(steps)
         timed = steps[1:-1] or steps[1:] or steps
         self.timed[self._phase] = len(timed)
         mean, images = fmean(timed), length * self.batch_size

@@ -10,6 +10,7 @@ import attrs
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from hebm import messages
 from hebm.building import accelerated
 from hebm.config.writing import dumps
 from hebm.errors import CheckpointError, HebmError
@@ -21,6 +22,8 @@ from hebm.store.lock import RunLock
 from hebm.store.metrics import MetricsLog
 from hebm.store.run_folder import RunFolder, differences_error
 from hebm.stored_runs import StoredRun, read_run
+from hebm.thread_times import measured_threads
+from hebm.threads import AUTO, machine_threads, use_threads
 from hebm.training.extension import Extension, go_back, step_keys
 from hebm.training.reached import planned, reached
 from hebm.training.saved_state import saved_state
@@ -58,10 +61,12 @@ def locked_for_training(
 
     def identify() -> tuple[str, RunStage]:
         return _finished(folder, assembly, allow, measures and extend is None) or _started(
-            folder, assembly, allow, extend
+            folder, assembly, accelerator, allow, extend
         )
 
     with _held(folder, accelerator, identify) as found:
+        if assembly.experiment.run.threads == AUTO:
+            use_threads(AUTO, folder.read().manifest.get("threads"))
         yield found
 
 
@@ -123,16 +128,33 @@ def _has_all_steps(run: StoredRun, assembly: Assembly) -> bool:
 
 
 def _started(
-    folder: RunFolder, assembly: Assembly, allow: bool, extend: Callable[[str], None] | None
+    folder: RunFolder,
+    assembly: Assembly,
+    accelerator: Accelerator,
+    allow: bool,
+    extend: Callable[[str], None] | None,
 ) -> tuple[str, RunStage]:
     """Start a run, or open one for further training, and remove its earlier measurements."""
     if extend is not None:
         allow |= _extend(folder, assembly, extend)
-    run_id: str = folder.create_or_open(dumps(assembly.written), assembly.manifest, allow)["run_id"]
+    manifest = folder.create_or_open(dumps(assembly.written), assembly.manifest, allow)
+    if assembly.experiment.run.threads == AUTO and "threads" not in manifest:
+        folder.record_threads(_chosen_threads(assembly, accelerator))
     with reporting(f"write {folder.path}"):
         folder.report.unlink(missing_ok=True)
     folder.forget_results()
-    return run_id, "untrained"
+    return str(manifest["run_id"]), "untrained"
+
+
+def _chosen_threads(assembly: Assembly, accelerator: Accelerator) -> int:
+    """Return the number of threads with which training is fastest; several processes divide the machine's threads."""
+    if accelerator.num_processes > 1:
+        return max(1, machine_threads() // int(accelerator.num_processes))
+    times = measured_threads(assembly, accelerator)
+    if times is None:
+        return machine_threads()
+    messages.note(f"run.threads: {times}; the run uses {times.best}")
+    return times.best
 
 
 @attrs.frozen(eq=False)
@@ -167,6 +189,7 @@ def locked_when_finished(
     run.require_finished()  # before anything is built or loaded
     assembly = assemble(run.written, accelerator.device, run.places, measured)
     with _held(run.folder, accelerator, lambda: _require_same(run, assembly, allow)):
+        use_threads(assembly.experiment.run.threads, run.manifest.get("threads"))
         checkpoint = run.restore(assembly.model)
         yield FinishedRun(assembly, saved_state(checkpoint).seconds, run.unfinished(checkpoint))
 

@@ -51,6 +51,7 @@ from hebm.store.durable import reporting
 from hebm.store.provenance import describe_images, describe_run
 from hebm.store.row_cache import Trial
 from hebm.store.run_folder import RunFolder
+from hebm.threads import use_threads
 from hebm.trained import TrainedModel
 from hebm.training.job import TrainingJob
 from hebm.training.listeners import Listener, Listeners
@@ -171,8 +172,7 @@ def _saying_where(experiment: Experiment, places: Places) -> Iterator[None]:
 
 def make_accelerator(settings: RunSettings, folder: Path | None = None) -> Accelerator:
     """Set up devices, processes, precision and trackers of `[run]`. Raises `ConfigError` for unavailable ones."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     cpu = _on_cpu(settings.device)
     _forget_other_settings(cpu, settings.mixed_precision)
     installed = [str(tracker) for tracker in get_available_trackers()]

@@ -26,8 +26,8 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     With --json: `config`, `ready` (whether the run can start), and `errors` and `notes`, both lists of strings. If it
     is ready, also `images` (a description of the splits), `phases` (steps by name), `estimate` (`seconds`, `phases` and
-    `evaluation` in seconds, `timed_steps`, `uncounted`) and `memory_mib`; for a sweep, these four by variant under
-    `variants`.
+    `evaluation` in seconds, `timed_steps`, `uncounted`), `memory_mib`, and `threads` (null, or the fastest number
+    `best`, and `seconds` of training by number); for a sweep, these five by variant under `variants`.
     """
     if not as_json:
         _checked(config, overrides, echo=True)

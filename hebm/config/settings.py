@@ -32,8 +32,12 @@ class RunSettings:
         False,
         doc="record each chain's step as a CUDA graph and replay it; speeds up short chains of small nets on a GPU",
     )
-    threads: int | None = option(
-        None, low=1, high=4096, doc="CPU threads per process; by default the machine's setting"
+    threads: int | Literal["auto"] | None = option(
+        None,
+        low=1,
+        high=4096,
+        doc="CPU threads per process; by default the machine's setting; auto measures a few training steps with one "
+        "thread and with all when a run starts, and records the faster in the run folder",
     )
     gradient_accumulation: int = option(1, low=1, doc="number of micro-batches per batch")
     trackers: tuple[str, ...] = option((), doc="experiment trackers of accelerate by name, such as tensorboard")

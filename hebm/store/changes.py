@@ -15,7 +15,7 @@ FREE_KEYS = ("data.root", "data.download", "data.workers")
 COMPARED = ("plugins", "data")
 """Entries of the manifest that must be equal on resume. Versions of hebm, torch and Python are only recorded."""
 
-OWN = ("format", "run_id", "history")
+OWN = ("format", "run_id", "history", "threads")
 """Entries of the manifest that belong to the folder, not to the process that trains."""
 
 LEFT_OUT = "(left out)"

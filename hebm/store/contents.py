@@ -33,6 +33,7 @@ class _Manifest:
     phases: Mapping[str, int] = attrs.field(factory=dict)
     data: Any = None
     hardware: Mapping[str, Any] = attrs.field(factory=dict)
+    threads: int | None = None
     hebm: str = ""
     torch: str = ""
     python: str = ""

@@ -247,6 +247,10 @@ class RunFolder:
             file, config, content = sums.evaluation_file(name), found.config, {**metrics, "evaluate": settings}
         self._update(found, adopted(found.manifest, manifest), config, manifest, changes, {file: json_bytes(content)})
 
+    def record_threads(self, threads: int) -> None:
+        """Record the number of threads that this run uses whenever it is resumed. The caller must hold the lock."""
+        sums.write(self.path, {sums.MANIFEST: json_bytes({**self.read().manifest, "threads": threads})})
+
     def forget_results(self) -> None:
         """Remove the results of all evaluations, since the weights change. The caller must hold the lock."""
         found = self.read()
