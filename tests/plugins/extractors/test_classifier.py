@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from hebm.errors import ConfigError
 from hebm.training.listeners import Listener
 from hebm_plugins.datasets.digits import Digits
 from hebm_plugins.extractors import classifier
-from hebm_plugins.extractors.classifier import LabelledPixels, new_net, train
+from hebm_plugins.extractors.classifier import ClassifierExtractor, Halving, LabelledPixels, new_net, train
 
 
 def few_steps(monkeypatch):
@@ -116,3 +117,21 @@ def test_words_do_not_change_the_code_that_the_cache_is_keyed_by():
     before = classifier.code_of('"""Words."""\ndef f(x):\n    """More words."""\n    return x + 1  # and more\n')
     assert before == classifier.code_of('"""Other words."""\ndef f(x):\n    """None."""\n    return x + 1\n')
     assert before != classifier.code_of('"""Words."""\ndef f(x):\n    """More words."""\n    return x + 2\n')
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 8), (7, 7)])
+def test_halving_equals_max_pooling_in_training_and_evaluation(sides):
+    maps = torch.randn(3, 4, *sides, generator=torch.Generator().manual_seed(0))
+    maps[0, 0, 0, 0] = math.nan
+    expected = torch.nn.functional.max_pool2d(maps, 2, ceil_mode=True)
+    for training in (True, False):
+        assert torch.equal(Halving().train(training)(maps).nan_to_num(9.0), expected.nan_to_num(9.0))
+
+
+def test_features_do_not_depend_on_how_many_images_are_mapped_at_once():
+    extractor = ClassifierExtractor(new_net((1, 8, 8), 10), None)
+    pixels = torch.randint(0, 256, (130, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole, one = extractor(pixels), extractor(pixels[129:])
+    assert {name: len(values) for name, values in whole.items()} == {"features": 130, "logits": 130}
+    torch.testing.assert_close(whole["features"][129:], one["features"])
+    assert len(extractor(pixels[:0])["logits"]) == 0
