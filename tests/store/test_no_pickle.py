@@ -17,9 +17,9 @@ FORBIDDEN = re.compile(
 DOORS = [
     'hebm/store/foreign.py: return torch.load(path, map_location="cpu", weights_only=True)',
     "hebm/store/foreign.py: torch.save(content, file)",
-    "hebm/testing/dataset_options.py: twin: Any = pickle.loads(pickle.dumps(images))",
-    "hebm/testing/dataset_options.py: other = pool.submit(_fingerprints_of, pickle.dumps(recipe)).result()",
-    "hebm/testing/dataset_options.py: return _fingerprints(pickle.loads(pickled))",
+    "hebm/testing/dataset_files.py: twin: Any = pickle.loads(pickle.dumps(images))",
+    "hebm/testing/dataset_files.py: other = pool.submit(_fingerprints_of, pickle.dumps(recipe)).result()",
+    "hebm/testing/dataset_files.py: return _fingerprints(pickle.loads(pickled))",
     'hebm_plugins/extractors/downloaded.py: torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)',
     'hebm_plugins/extractors/efficientnet_lite0.py: state = torch.load(io.BytesIO(weights), map_location="cpu", '
     "weights_only=True)",

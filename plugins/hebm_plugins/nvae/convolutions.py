@@ -56,7 +56,7 @@ class WNConv2d(Conv2d):
 
     def kernel(self) -> Tensor:
         """Return W_eff, `(O, I / groups, k, k)`; inside `shared_kernels` always the same tensor."""
-        shared = _SHARED.get()
+        shared = None if torch.compiler.is_compiling() else _SHARED.get()
         if shared is None:
             return self._computed()
         if id(self) not in shared:
