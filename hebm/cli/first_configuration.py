@@ -107,7 +107,7 @@ def first_configuration(
         raise DataError(
             f"{root}: the images have a side of {looks.side} pixels, but --data needs at least {min(SIDES) // 2}; give "
             "larger images, or write a configuration for small ones with hebm init FILE --from quickstart and set its "
-            'data.type = "image-folder", data.root and data.size'
+            "data.type, data.root and data.size"
         )
     draft = _Draft(root, looks, file, name, settings)
     seconds = 60 * minutes
