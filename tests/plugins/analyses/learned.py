@@ -1,5 +1,8 @@
 """Evaluations of learned priors on the linear two-layer generator, untrained but tilted."""
 
+import tempfile
+from pathlib import Path
+
 import torch
 from tiny_models import LinearBackbone, RootPrior, tiny_evaluation
 
@@ -17,6 +20,7 @@ from hebm_plugins.priors.ncp.recipe import NCP
 from hebm_plugins.samplers.pcn import PCN
 from hebm_plugins.samplers.ula import ULA
 
+_CACHE = tempfile.TemporaryDirectory()
 RECIPES = {
     "joint": Joint(energy=MLP(width=8), sampler=ULA(steps=8, step_size=0.1)),
     "started": MultiStage(stages=2, energy=MLP(width=8), sampler=ULA(steps=4, step_size=0.1), start_proposals=6),
@@ -36,8 +40,8 @@ RECIPES = {
 }
 
 
-def evaluation(tmp_path, prior="joint", **options):
-    """With a prior of this name, or with the root."""
+def evaluation(prior="joint", **options):
+    """With a prior of this name, or with the root. All tests of a process share the trained extractors."""
     backbone = LinearBackbone()
     made = (
         RootPrior(backbone.layout)
@@ -47,7 +51,7 @@ def evaluation(tmp_path, prior="joint", **options):
     with frozen(backbone):
         for stage in made.stages():
             start_stage(stage, backbone, Noise(0, "begin"))
-    return tiny_evaluation(tmp_path, prior=made, **{"samples": 128, "batch_size": 64, **options})
+    return tiny_evaluation(Path(_CACHE.name), prior=made, **{"samples": 128, "batch_size": 64, **options})
 
 
 def finite(section):

@@ -10,7 +10,7 @@ WITHOUT = TinyData(without=("high",))
 
 @pytest.mark.parametrize(("prior", "joint"), [("joint", True), ("diffusion", False)])
 def test_what_was_left_out_is_scored_against_the_others(tmp_path, prior, joint):
-    made = evaluation(tmp_path, prior, data=WITHOUT)
+    made = evaluation(prior, data=WITHOUT)
     recipe = Anomaly(images=50)
     assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
@@ -24,7 +24,7 @@ def test_what_was_left_out_is_scored_against_the_others(tmp_path, prior, joint):
 
 
 def test_anomalies_are_the_positives_and_low_scores_find_them(tmp_path):
-    made = evaluation(tmp_path, data=TinyData(without=("low",)))  # "high" is seen: the top latent above 1
+    made = evaluation(data=TinyData(without=("low",)))  # "high" is seen: the top latent above 1
     made.model.prior.tilt = lambda latents: latents.u[:, :2]
     section = Anomaly().run(made, tmp_path)
     # u[:, 0] > 1 is what "high" means, up to 8-bit rounding of the images, and the score is u[:, 0] alone
@@ -33,13 +33,13 @@ def test_anomalies_are_the_positives_and_low_scores_find_them(tmp_path):
     assert top["auprc"] > 0.95
 
 
-def test_a_run_that_left_nothing_out_or_a_prior_without_a_tilt_is_refused(tmp_path):
-    assert "data.without" in Anomaly().unsupported(evaluation(tmp_path))
-    assert "no tilt" in Anomaly().unsupported(evaluation(tmp_path, "root", data=WITHOUT))
+def test_a_run_that_left_nothing_out_or_a_prior_without_a_tilt_is_refused():
+    assert "data.without" in Anomaly().unsupported(evaluation())
+    assert "no tilt" in Anomaly().unsupported(evaluation("root", data=WITHOUT))
 
 
 def test_a_test_split_without_the_class_is_an_error(tmp_path):
-    made = evaluation(tmp_path, data=WITHOUT)
+    made = evaluation(data=WITHOUT)
     made.splits.images["test"] = made.splits.images["train"]
     with pytest.raises(DataError, match="no image is in the classes high"):
         Anomaly().run(made, tmp_path)

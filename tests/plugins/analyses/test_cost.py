@@ -14,32 +14,26 @@ from hebm_plugins.analyses.evaluation_counts import Evaluations, evaluations_of
 SMALL = Cost(samples=128, steps=(0, 2, 4), proposals=(1, 3))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Where the trained extractor is kept."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def points(section):
     return {(point["steps"], point["proposals"]): point for point in section.numbers["points"]}
 
 
-def test_each_length_and_start_has_the_distance_of_the_draws_that_a_request_for_them_gives(cache, tmp_path):
-    section = SMALL.run(evaluation(cache, "started"), tmp_path)
+def test_each_length_and_start_has_the_distance_of_the_draws_that_a_request_for_them_gives(tmp_path):
+    section = SMALL.run(evaluation("started"), tmp_path)
     found = points(section)
     assert list(found) == [(k, p) for p in (1, 3) for k in (0, 2, 4)]
     for k, p in ((2, 3), (0, 1)):
-        asked = evaluation(cache, "started", chain_steps=k, start_proposals=p)
+        asked = evaluation("started", chain_steps=k, start_proposals=p)
         assert found[k, p]["fd"] == pytest.approx(asked.distance("prior"))
-    after_start = evaluation(cache, "started", start_proposals=3, after="start stage 2")
+    after_start = evaluation("started", start_proposals=3, after="start stage 2")
     assert found[0, 3]["fd"] == pytest.approx(after_start.distance("prior"))
     assert all(point["seconds"] > 0 and point["fd_error"] > 0 for point in found.values())
     assert finite(section)
     assert every_file_is_there(section, tmp_path)
 
 
-def test_a_section_has_its_plot_for_comparisons_and_a_table_for_programs(cache, tmp_path):
-    section = SMALL.run(evaluation(cache, "started"), tmp_path)
+def test_a_section_has_its_plot_for_comparisons_and_a_table_for_programs(tmp_path):
+    section = SMALL.run(evaluation("started"), tmp_path)
     (plot,) = section.plots
     assert [curve.label for curve in plot.curves] == ["P = 1", "P = 3"]
     assert plot.curves[0].marks == ("0", "2", "4")
@@ -53,19 +47,19 @@ def test_a_section_has_its_plot_for_comparisons_and_a_table_for_programs(cache, 
 
 
 @pytest.mark.parametrize("prior", ["joint", "progressive", "smc", "diffusion", "ncp", "pcn"])
-def test_a_prior_without_a_chosen_start_has_one_line(cache, tmp_path, prior):
-    made = evaluation(cache, prior)
+def test_a_prior_without_a_chosen_start_has_one_line(tmp_path, prior):
+    made = evaluation(prior)
     assert SMALL.unsupported(made) is None
     assert list(points(SMALL.run(made, tmp_path))) == [(0, None), (2, None), (4, None)]
 
 
-def test_a_prior_that_counts_no_steps_is_refused(cache):
+def test_a_prior_that_counts_no_steps_is_refused():
     for prior, asked in (("root", {}), ("sir", {}), ("joint", {"request": Request(after=ROOT)})):
-        assert "runs no chain" in SMALL.unsupported(evaluation(cache, prior, **asked))
+        assert "runs no chain" in SMALL.unsupported(evaluation(prior, **asked))
 
 
-def test_a_draw_that_stops_at_its_start_varies_the_number_of_proposals_alone(cache, tmp_path):
-    made = evaluation(cache, "started", request=Request(after="start stage 2"))
+def test_a_draw_that_stops_at_its_start_varies_the_number_of_proposals_alone(tmp_path):
+    made = evaluation("started", request=Request(after="start stage 2"))
     assert list(points(SMALL.run(made, tmp_path))) == [(0, 1), (0, 3)]
 
 
@@ -81,13 +75,13 @@ def test_a_draw_that_stops_at_its_start_varies_the_number_of_proposals_alone(cac
         ("smc", Request(), 32, 8),  # 4 particles, in 2 stages
     ],
 )
-def test_evaluations_of_f_are_counted_for_one_draw(cache, prior, request_, gradients, values):
-    model = evaluation(cache, prior).model.changed(request=request_)
+def test_evaluations_of_f_are_counted_for_one_draw(prior, request_, gradients, values):
+    model = evaluation(prior).model.changed(request=request_)
     assert evaluations_of(model) == Evaluations(gradients, values)
 
 
-def test_an_image_that_is_not_finite_leaves_its_point_out_and_says_so(cache, tmp_path):
-    made = evaluation(cache, "joint")
+def test_an_image_that_is_not_finite_leaves_its_point_out_and_says_so(tmp_path):
+    made = evaluation("joint")
     made.model.prior.sampler = attrs.evolve(made.model.prior.sampler, step_size=1e30)
     section = attrs.evolve(SMALL, steps=(0, 300)).run(made, tmp_path)
     assert points(section)[300, None]["fd"] is None

@@ -9,7 +9,7 @@ from hebm_plugins.analyses.hierarchical import Hierarchical
 
 @pytest.mark.parametrize("prior", ["root", "joint", "diffusion", "progressive", "ncp", "sir"])
 def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
-    made = evaluation(tmp_path, prior)
+    made = evaluation(prior)
     recipe = Hierarchical(rows=3, columns=4)
     assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
@@ -20,8 +20,8 @@ def test_every_layer_alone_has_a_grid_and_a_share(tmp_path, prior):
 
 
 @pytest.mark.parametrize("prior", ["joint", "diffusion", "progressive", "ncp", "sir"])
-def test_layers_outside_a_set_are_those_of_the_held_draw(tmp_path, prior):
-    made = evaluation(tmp_path, prior)
+def test_layers_outside_a_set_are_those_of_the_held_draw(prior):
+    made = evaluation(prior)
     recipe = Hierarchical(rows=3, columns=4)
     held = made.model.draw(3, made.noise("prior"))
     u = recipe._drawn(made, held, (1,)).u.unflatten(0, (3, 4))
@@ -40,7 +40,7 @@ def test_deep_models_are_cut_into_six_neighbouring_groups():
 
 def test_a_layer_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"layer 2 does not exist; allowed are 0 \(top\) to 1"):
-        Hierarchical(sets=((0, 2),)).run(evaluation(tmp_path), tmp_path)
+        Hierarchical(sets=((0, 2),)).run(evaluation(), tmp_path)
 
 
 def test_the_share_is_one_where_nothing_is_held_and_zero_where_rows_do_not_change():

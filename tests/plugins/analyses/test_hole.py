@@ -98,7 +98,7 @@ def test_independent_layers_close_nothing_where_only_their_dependence_is_wrong(t
 
 
 def test_it_is_found_out_whether_the_image_depends_on_the_last_layer_alone(tmp_path):
-    markov = evaluation(tmp_path, "root")
+    markov = evaluation("root")
     others = made(tmp_path)
     for whole, alone in ((markov, True), (others, False)):
         u = inferred_u.infer_u(whole).u
@@ -106,7 +106,7 @@ def test_it_is_found_out_whether_the_image_depends_on_the_last_layer_alone(tmp_p
 
 
 def test_the_ends_are_the_evaluations_own_reconstructions_and_gaussian_draws(tmp_path):
-    whole = evaluation(tmp_path, "root")
+    whole = evaluation("root")
     fd = Hole(samples=128, rows=()).run(whole, tmp_path).numbers["fd"]
     assert list(fd) == ["posterior", "root"]
     assert fd["posterior"] == pytest.approx(whole.distance("reconstruction"), rel=1e-3)
@@ -115,7 +115,7 @@ def test_the_ends_are_the_evaluations_own_reconstructions_and_gaussian_draws(tmp
 
 def test_the_prior_does_not_matter(tmp_path):
     few = Hole(samples=128, rows=("independent",))
-    assert few.run(evaluation(tmp_path, "joint"), tmp_path) == few.run(evaluation(tmp_path, "root"), tmp_path)
+    assert few.run(evaluation("joint"), tmp_path) == few.run(evaluation("root"), tmp_path)
 
 
 def test_numbers_do_not_depend_on_the_batch_size(tmp_path):
@@ -189,7 +189,7 @@ def test_a_generator_alone_and_images_without_features_are_left_out(tmp_path):
     generator = LinearGenerator()
     whole = tiny_evaluation(tmp_path, prior=RootPrior(generator.layout), data=TinyData(), backbone=generator)
     assert "no inference model" in Hole().unsupported(whole)
-    assert Hole().unsupported(evaluation(tmp_path, "root")) is None
+    assert Hole().unsupported(evaluation("root")) is None
 
 
 @pytest.mark.parametrize(

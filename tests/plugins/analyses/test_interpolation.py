@@ -24,7 +24,7 @@ def test_parallel_and_zero_latents_are_joined_by_a_straight_line():
 
 @pytest.mark.parametrize("ends", ["posterior", "prior"])
 def test_a_row_for_each_pair(tmp_path, ends):
-    made = evaluation(tmp_path)
+    made = evaluation()
     recipe = Interpolation(ends=ends, rows=3, columns=5)
     assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
@@ -32,5 +32,5 @@ def test_a_row_for_each_pair(tmp_path, ends):
     assert section.numbers["points"] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_too_few_test_images_are_a_refusal(tmp_path):
-    assert "fewer than 1000 test images" in Interpolation(rows=500).unsupported(evaluation(tmp_path))
+def test_too_few_test_images_are_a_refusal():
+    assert "fewer than 1000 test images" in Interpolation(rows=500).unsupported(evaluation())

@@ -39,7 +39,7 @@ def registered():
     ],
 )
 def test_every_kind_of_score_has_figures_for_every_k(tmp_path, prior, kinds):
-    made = evaluation(tmp_path, prior)
+    made = evaluation(prior)
     recipe = OutOfDistribution(images=100)
     assert recipe.unsupported(made) is None
     section = recipe.run(made, tmp_path)
@@ -56,7 +56,7 @@ def test_every_kind_of_score_has_figures_for_every_k(tmp_path, prior, kinds):
 
 
 def test_the_same_images_cannot_be_told_apart_and_others_can(tmp_path):
-    made = evaluation(tmp_path)
+    made = evaluation()
     same = OutOfDistribution(data=TinyData(), images=400).run(made, tmp_path)
     assert all(ks["0"]["auroc"] == pytest.approx(0.5) for ks in same.numbers.values())
     other = OutOfDistribution(images=400).run(
@@ -69,11 +69,11 @@ def test_a_data_set_of_other_proportions_is_a_clear_error(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(144, dtype=np.uint8).reshape(3, 8, 6))
     data = Arrays(train=str(tmp_path / "x.npy"), test=str(tmp_path / "x.npy"))
     with pytest.raises(DataError, match="arrays: its images are 6×8 pixels, the model's 8×8"):
-        OutOfDistribution(data=data).run(evaluation(tmp_path), tmp_path)
+        OutOfDistribution(data=data).run(evaluation(), tmp_path)
 
 
 def test_one_energy_over_all_layers_gives_one_column(tmp_path):
-    made = evaluation(tmp_path)
+    made = evaluation()
     made.model.prior.energy = Whole()
     section = OutOfDistribution(images=64).run(made, tmp_path)
     assert section.tables[0].header == ("", "L>0")
@@ -86,8 +86,8 @@ class Whole(torch.nn.Module):
 
 
 def test_a_prior_without_a_tilt_or_a_set_without_test_images_is_refused(tmp_path):
-    assert "no tilt" in OutOfDistribution().unsupported(evaluation(tmp_path, "root"))
-    made = evaluation(tmp_path)
+    assert "no tilt" in OutOfDistribution().unsupported(evaluation("root"))
+    made = evaluation()
     made.splits.images["test"] = ArrayImages(torch.zeros(0, 1, 8, 8))
     with pytest.raises(ConfigError, match="no test images"):
         OutOfDistribution().run(made, tmp_path)
@@ -104,7 +104,7 @@ def test_failures_are_said_in_words():
 
 
 def test_latents_that_overflow_are_counted_and_score_lowest(tmp_path):
-    made = evaluation(tmp_path)
+    made = evaluation()
     infer = made.model.backbone.infer
 
     def overflowing(batch, noise):

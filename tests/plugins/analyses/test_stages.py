@@ -34,7 +34,7 @@ def distance_of_the_root(made):
     ],
 )
 def test_there_is_a_distance_after_each_transition_and_the_last_is_the_priors_own(tmp_path, prior, steps):
-    made = evaluation(tmp_path, prior)
+    made = evaluation(prior)
     section = SMALL.run(made, tmp_path)
     fd = section.numbers["fd"]
     assert list(fd) == list(section.numbers["seconds"]) == [ROOT, *steps]
@@ -48,7 +48,7 @@ def test_there_is_a_distance_after_each_transition_and_the_last_is_the_priors_ow
 
 
 def test_a_ratio_of_1_tells_nothing_apart(tmp_path):
-    made = evaluation(tmp_path, "multi-stage")
+    made = evaluation("multi-stage")
     for parameter in made.model.prior.ratios.parameters():
         parameter.data.zero_()
     ratios = SMALL.run(made, tmp_path).numbers["ratios"]
@@ -61,18 +61,18 @@ def test_a_ratio_of_1_tells_nothing_apart(tmp_path):
 
 def test_a_ratio_is_tried_on_draws_of_the_stage_before_and_not_on_the_start_of_its_own_chain(tmp_path):
     with_starts, without = (
-        SMALL.run(evaluation(tmp_path, prior), tmp_path).numbers["ratios"] for prior in ("started", "multi-stage")
+        SMALL.run(evaluation(prior), tmp_path).numbers["ratios"] for prior in ("started", "multi-stage")
     )
     assert list(with_starts) == list(without) == ["stage 1", "stage 2"]
     assert with_starts["stage 1"] == without["stage 1"]
 
 
 def test_a_diffusion_prior_has_levels_and_no_ratios(tmp_path):
-    assert SMALL.run(evaluation(tmp_path, "diffusion"), tmp_path).numbers["ratios"] == {}
+    assert SMALL.run(evaluation("diffusion"), tmp_path).numbers["ratios"] == {}
 
 
 def test_a_chain_that_diverges_leaves_its_distance_out_and_says_so(tmp_path):
-    made = evaluation(tmp_path, "multi-stage")
+    made = evaluation("multi-stage")
     made.model.prior.sampler = ULA(steps=300, step_size=50.0)
     section = SMALL.run(made, tmp_path)
     assert section.numbers["fd"]["stage 1"] is None
@@ -82,20 +82,20 @@ def test_a_chain_that_diverges_leaves_its_distance_out_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("prior", ["root", "joint"])
-def test_a_prior_of_fewer_than_two_transitions_is_refused(tmp_path, prior):
-    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, prior))
+def test_a_prior_of_fewer_than_two_transitions_is_refused(prior):
+    assert "no stages" in SMALL.unsupported(evaluation(prior))
 
 
 def test_a_draw_that_stops_behind_a_transition_has_the_stages_up_to_it(tmp_path):
-    made = evaluation(tmp_path, "diffusion", request=Request(after="level 1"))
+    made = evaluation("diffusion", request=Request(after="level 1"))
     assert list(SMALL.run(made, tmp_path).numbers["fd"]) == [ROOT, "level 2", "level 1"]
-    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, "diffusion", request=Request(after="level 2")))
-    assert "no stages" in SMALL.unsupported(evaluation(tmp_path, "diffusion", request=Request(after=ROOT)))
+    assert "no stages" in SMALL.unsupported(evaluation("diffusion", request=Request(after="level 2")))
+    assert "no stages" in SMALL.unsupported(evaluation("diffusion", request=Request(after=ROOT)))
 
 
-def test_the_effective_sample_size_stands_in_the_metrics(tmp_path):
-    made = evaluation(tmp_path, "smc")
+def test_the_effective_sample_size_stands_in_the_metrics():
+    made = evaluation("smc")
     made.distance("prior")
     assert set(made.diagnostics()) == {"ess"}
     assert 0.25 <= made.diagnostics()["ess"] <= 1
-    assert evaluation(tmp_path, "joint").diagnostics() == {}
+    assert evaluation("joint").diagnostics() == {}
