@@ -25,10 +25,10 @@ def chain_lengths(prior, **asked):
 
 
 @pytest.mark.parametrize("prior", CHAINS)
-def test_the_chains_of_a_draw_are_known_by_name_and_length(tmp_path, prior):
-    assert list(chain_lengths(tmp_path, prior)) == CHAINS[prior]
-    assert set(chain_lengths(tmp_path, prior).values()) == {STEPS[prior]}
-    assert set(chain_lengths(tmp_path, prior, chain_steps=7).values()) == {7}
+def test_the_chains_of_a_draw_are_known_by_name_and_length(prior):
+    assert list(chain_lengths(prior)) == CHAINS[prior]
+    assert set(chain_lengths(prior).values()) == {STEPS[prior]}
+    assert set(chain_lengths(prior, chain_steps=7).values()) == {7}
 
 
 @pytest.mark.parametrize("prior", CHAINS)
