@@ -74,15 +74,14 @@ class GroupState:
                     f"the checkpoint's optimiser has {name!r}, which {self.name} does not train. It was made by "
                     "another configuration: compare the run's config.toml with this one"
                 )
-            self.optimizer.state[parameters[name]][moment] = _like(parameters[name], value)
+            kept = value if moment == "step" else _like(parameters[name], value)
+            self.optimizer.state[parameters[name]][moment] = kept
         if self.average is not None:
             load_module(self.average, tensors_of(files, f"{self.name}-ema"), f"{self.name}-ema")
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Return a moment on the parameter's device and in its memory format; the number of steps stays on the CPU."""
-    if value.shape != parameter.shape:
-        return value
+    """Return a moment on the parameter's device and in its memory format."""
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 

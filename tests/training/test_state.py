@@ -56,3 +56,30 @@ def test_a_module_is_loaded_whole_or_not_at_all():
     with pytest.raises(CheckpointError, match=r"missing bias; surplus extra; other shape weight\. It was made"):
         load_module(net, wrong, "backbone")
     assert torch.equal(net.weight, before)
+
+
+def test_moments_go_to_the_parameters_device_and_the_number_of_steps_stays_on_the_cpu():
+    """For a parameter without axes, too, whose moments have the shape of the number of steps."""
+
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), device="meta"))
+
+    owner = Scale()
+    group = Group(owner, (owner,), Optimization(optimizer="adamax"))
+    made = GroupState("prior", group, group.optimization.build(group.parameters().values()), None)
+    made.load({"optimizer-prior": {f"scale/{key}": torch.tensor(2.0) for key in ("step", "exp_avg", "exp_inf")}})
+    devices = {key: value.device.type for key, value in made.optimizer.state[owner.scale].items()}
+    assert devices == {"step": "cpu", "exp_avg": "meta", "exp_inf": "meta"}
+
+
+def test_moments_have_the_memory_format_of_their_parameter():
+    net = nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+    group = Group(net, (net,), Optimization())
+    made = GroupState("backbone", group, group.optimization.build(group.parameters().values()), None)
+    moment = torch.arange(54.0).reshape(3, 2, 3, 3)
+    made.load({"optimizer-backbone": {"weight/exp_avg": moment}})
+    loaded = made.optimizer.state[net.weight]["exp_avg"]
+    assert torch.equal(loaded, moment)
+    assert loaded.stride() == net.weight.stride()
