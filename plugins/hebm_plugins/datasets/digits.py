@@ -33,11 +33,20 @@ class Digits(ImageData):
 
 
 def _table() -> Tensor:
-    """Return the rows of the file, float64 `(1797, 65)`. Importing scikit-learn to read it would take a second."""
+    """Return 64 levels and the label of each digit, float64 `(1797, 65)`.
+
+    Its file is read without importing scikit-learn, which takes a second. If scikit-learn has moved the file, its own
+    function reads it.
+    """
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError('the data set "digits" needs scikit-learn: pip install scikit-learn')
     file = Path(package.origin).parent / _FILE
+    if not file.is_file():
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return torch.from_numpy(np.column_stack((digits.data, digits.target)))
     try:
         return torch.from_numpy(np.loadtxt(file, delimiter=","))
     except (OSError, ValueError) as error:

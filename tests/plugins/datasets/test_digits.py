@@ -1,6 +1,7 @@
 import torch
 from sklearn.datasets import load_digits
 
+from hebm_plugins.datasets import digits
 from hebm_plugins.datasets.digits import Digits
 
 
@@ -21,3 +22,10 @@ def test_its_fingerprints_are_the_same_anywhere():
     assert Digits().load("train").fingerprint() == Digits().load("train").fingerprint()
     assert Digits().load("train").fingerprint() != Digits().load("test").fingerprint()
     assert Digits().load("train").fingerprint() != Digits(limit=100).load("train").fingerprint()
+
+
+def test_scikit_learn_reads_the_table_if_it_has_moved(monkeypatch):
+    here = Digits().load("train")
+    monkeypatch.setattr(digits, "_FILE", "moved/digits.csv.gz")
+    moved = Digits().load("train")
+    assert moved.fingerprint() == here.fingerprint()
