@@ -38,7 +38,7 @@ class Check:
         memory: peak memory of the process in bytes; None if the system does not report it.
         notes: warnings about results that will be missing or unreliable, and other messages.
         phases: number of steps of each phase in a run, by name.
-        threads: the time of training with one thread and with all; None if there is no choice.
+        threads: the time of training with one thread and with all; None if only one number is possible.
     """
 
     lines: tuple[str, ...]

@@ -40,7 +40,7 @@ def is_verbose() -> bool:
 
 
 def be_quiet() -> None:
-    """Hide progress and notes."""
+    """Hide progress and notes of this process."""
     _state.quiet = True
 
 

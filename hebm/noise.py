@@ -125,12 +125,12 @@ class Noise:
                 sample((self.block, *shape), generator=seeded, out=out[low - first : low - first + self.block])
                 continue
             a, b = max(first, low), min(last, low + self.block)
-            drawn = self._drawn(b - low, math.prod(shape))
-            part = sample((drawn, *shape), generator=seeded, device=self.device, dtype=dtype)
+            count = self._rows_to_draw(b - low, math.prod(shape))
+            part = sample((count, *shape), generator=seeded, device=self.device, dtype=dtype)
             out[a - first : b - first] = part[a - low : b - low]
         return out.flatten(0, 1) if self.group > 1 else out
 
-    def _drawn(self, rows: int, size: int) -> int:
+    def _rows_to_draw(self, rows: int, size: int) -> int:
         """Return how many rows of a block to draw, so that the first `rows` rows get the numbers of a whole block.
 
         On a CPU, torch fills a tensor 16 numbers at a time, so any whole number of sixteens starts like the block.

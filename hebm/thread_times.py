@@ -55,10 +55,10 @@ def _count(threads: int) -> str:
 def measured_threads(
     assembly: Assembly, accelerator: Accelerator, known: StepTimes | None = None
 ) -> ThreadTimes | None:
-    """Time a few training steps with one thread and with all; None if there is no choice.
+    """Time a few training steps with one thread and with all; return None if only one number is possible.
 
-    The model of the assembly does not change. There is a choice only on a CPU with several threads, and for a single
-    process.
+    The model of the assembly does not change. Several numbers are possible only on a CPU with several threads, and only
+    for a single process.
 
     Arguments:
         assembly: the experiment to train, with its initial weights.

@@ -94,7 +94,7 @@ def describe(annotation: Any) -> str:
     if is_union(annotation):
         return " or ".join(describe(argument) for argument in arguments if argument is not types.NoneType)
     if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
+        return f"{'one of ' * (len(arguments) > 1)}{', '.join(map(repr, arguments))}"
     if origin is tuple:
         return _describe_tuple(arguments)
     group = getattr(annotation, "group", None)

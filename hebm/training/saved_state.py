@@ -13,7 +13,7 @@ from hebm.store.json_shapes import damaged, shaped
 from hebm.training.plateau import Plateau
 
 Format = Literal["contiguous", "channels-last"]
-"""Names of memory formats."""
+"""The memory formats in which a backbone can be trained."""
 
 
 @attrs.frozen

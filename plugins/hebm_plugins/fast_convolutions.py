@@ -74,7 +74,13 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
-def pointwise(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+def depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve each channel of x `(B, C, H, W)` with its kernel `(C, 1, k, l)` of odd sides; the size is kept."""
+    height, width = kernel.shape[2:]
+    return F.conv2d(x, kernel, bias, padding=(height // 2, width // 2), groups=len(kernel))
+
+
+def pointwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve x `(B, I, H, W)` with a kernel `(O, I, 1, 1)` by one matrix product; the result is channels-last."""
     return F.linear(x.permute(0, 2, 3, 1), kernel.flatten(1), bias).permute(0, 3, 1, 2)
 
@@ -106,22 +112,17 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         context.save_for_backward(x if context.needs_input_grad[1] else None, kernel)  # a frozen kernel needs no x
-        return _same(x, kernel, bias)
+        return depthwise(x, kernel, bias)
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (grad,), (x, kernel) = grads, context.saved_tensors
         for_x, for_kernel, for_bias = context.needs_input_grad
         return (
-            _same(grad, kernel.flip(2, 3)) if for_x else None,
+            depthwise(grad, kernel.flip(2, 3)) if for_x else None,
             _kernel_gradient(x, grad, kernel) if for_kernel else None,
             grad.sum((0, 2, 3)) if for_bias else None,
         )
-
-
-def _same(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    height, width = kernel.shape[2:]
-    return F.conv2d(x, kernel, bias, padding=(height // 2, width // 2), groups=len(kernel))
 
 
 def _kernel_gradient(x: Tensor, grad: Tensor, kernel: Tensor) -> Tensor:

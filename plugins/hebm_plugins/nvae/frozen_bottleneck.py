@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from hebm_plugins.fast_convolutions import depthwise, pointwise
+
 
 def frozen_bottleneck(x: Tensor, expand: nn.Conv2d, spatial: nn.Conv2d, project: nn.Conv2d, upsample: bool) -> Tensor:
     """Return y `(B, O, H', W')` of x `(B, I, H, W)`, both channels-last; differentiable in x, once.
@@ -35,37 +37,24 @@ class _FrozenBottleneck(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, upsample: bool, *weights: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3 = weights
-        first = _product(x, w1.flatten(1).t(), b1)
+        first = pointwise(x, w1, b1)
         inner = F.silu(first)
         if upsample:
             inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
-        second = _depthwise(inner, w2, b2)
+        second = depthwise(inner, w2, b2)
         context.save_for_backward(first, second, w1, w2, w3)
         context.upsample = upsample
-        return _product(torch.ops.aten.silu.out(second, out=inner), w3.flatten(1).t(), b3)
+        return pointwise(torch.ops.aten.silu.out(second, out=inner), w3, b3)
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         first, second, w1, w2, w3 = context.saved_tensors
-        inner = _silu_backward(_product(grad, w3.flatten(1)), second)
-        inner = _depthwise(inner, w2.flip(2, 3))
+        inner = _silu_backward(pointwise(grad, w3.transpose(0, 1)), second)
+        inner = depthwise(inner, w2.flip(2, 3))
         if context.upsample:
             inner = 4 * F.avg_pool2d(inner, 2)
-        return _product(_silu_backward(inner, first), w1.flatten(1)), *[None] * 7
-
-
-def _product(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x `(B, I, H, W)` times a matrix `(I, O)`, plus a bias, as channels-last `(B, O, H, W)`."""
-    batch, inputs, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(-1, inputs)
-    y = rows @ matrix if bias is None else torch.addmm(bias, rows, matrix)
-    return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def _depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    height, width = kernel.shape[2:]
-    return F.conv2d(x, kernel, bias, padding=(height // 2, width // 2), groups=len(kernel))
+        return pointwise(_silu_backward(inner, first), w1.transpose(0, 1)), *[None] * 7
 
 
 def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
