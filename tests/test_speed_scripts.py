@@ -39,6 +39,13 @@ def test_training_step_prints_and_writes_growth_and_memory(tmp_path):
     assert "layers" in printed
 
 
+def test_backbone_step_checks_and_times_every_form_of_the_step(tmp_path):
+    result, printed = figures("backbone_step.py", tmp_path, "--cases", "nvae-tiny", "two-layer", steps=())
+    assert len(result["ratios"]) == 4
+    assert all(row["value"] > 0 and row["name"] in printed for row in result["ratios"])
+    assert max(result["errors"].values()) <= 1e-5
+
+
 @pytest.mark.slow
 def test_nvae_chain_checks_and_times_every_form_of_the_chain(tmp_path):
     result, printed = figures("nvae_chain.py", tmp_path, "--cases", "small", "--batch", "1", "--no-memory")

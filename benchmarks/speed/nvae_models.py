@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import MethodType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from hebm_plugins.nvae.ops import InvertedBottleneck, nearest
 from hebm_plugins.nvae.recalibration import Recalibration, recalibrate
 from hebm_plugins.nvae.recipe import NVAE
 
+B = TypeVar("B", bound=nn.Module)
 S2 = 1e-5  # the joint EBM's step: h = s²
 
 
@@ -91,8 +92,8 @@ class PublishedDoubling(Doubling):
         return y
 
 
-def as_published(backbone: NVAEBackbone) -> NVAEBackbone:
-    """Return a copy that computes as the published code: in its order, and with torch's own convolutions."""
+def as_published(backbone: B) -> B:
+    """Return a copy with torch's own convolutions; an NVAE also computes in the order of the published code."""
     twin = copy.deepcopy(backbone)
     for module in twin.modules():
         if isinstance(module, InvertedBottleneck):
@@ -101,6 +102,8 @@ def as_published(backbone: NVAEBackbone) -> NVAEBackbone:
             module.__class__ = PublishedDoubling
         elif isinstance(module, nn.Conv2d):
             module._conv_forward = MethodType(nn.Conv2d._conv_forward, module)
+        elif isinstance(module, nn.ConvTranspose2d):
+            module.forward = MethodType(nn.ConvTranspose2d.forward, module)
     return twin
 
 
