@@ -38,7 +38,8 @@ class GroupState:
     def of(cls, name: str, group: Group) -> Self:
         """Build the optimiser and the averaged copy from a group's `optimization`."""
         optimizer = group.optimization.build(group.parameters().values())
-        average = averaged(group.owner, group.optimization.ema) if group.optimization.ema else None
+        settings = group.optimization
+        average = averaged(group.owner, settings.ema, settings.ema_warmup) if settings.ema else None
         return cls(name, group, optimizer, average)
 
     def set_rate(self, step: int, total: int) -> None:
