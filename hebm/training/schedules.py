@@ -18,9 +18,9 @@ EPOCH_COSINE = "epoch-cosine"
 
 
 def warm_up(step: int, warmup: int, from_zero: bool = False) -> float:
-    """Return min(1, (step + 1) / warmup), so the last step of the warm-up has the full rate; `from_zero`: step / warmup.
+    """Return min(1, (step + 1) / warmup), so the last step of the warm-up has the full rate.
 
-    `from_zero` gives the first step the rate 0, and the full rate to the first step after the warm-up.
+    With `from_zero` it is step / warmup: the first step has rate 0, and the first step after the warm-up the full rate.
     """
     return min(1.0, (step if from_zero else step + 1) / warmup) if warmup else 1.0
 

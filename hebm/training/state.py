@@ -98,6 +98,17 @@ def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Te
     return {f"grad_norm_{g.name}": gradient_norm(parameters[g.name], g.group.optimization.clip) for g in groups}
 
 
+def above_limit(groups: Sequence[GroupState], norms: Mapping[str, Tensor]) -> bool:
+    """Return whether the step must be left out, since a norm before clipping is not below its group's `skip_above`.
+
+    Arguments:
+        groups: the groups of the phase.
+        norms: the result of `clip_gradients`.
+    """
+    limits = [group.group.optimization.skip_above for group in groups]
+    return any(limit and not float(norm) < limit for limit, norm in zip(limits, norms.values(), strict=False))
+
+
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Load a state dict strictly. Raises `CheckpointError` that lists missing, surplus and differently shaped names."""
     own = module.state_dict()
