@@ -55,7 +55,7 @@ class ConfigPath(UserPath):
         return names or [CompletionItem(incomplete, type="file")]
 
 
-class PerLayer(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
+class PerLayer(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
     """A number of at least 0, or one such number for each latent layer, separated by commas."""
 
     name = "number[,number...]"

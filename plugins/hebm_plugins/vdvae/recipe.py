@@ -14,6 +14,14 @@ from hebm_plugins.vdvae.normalisation import PUBLISHED, Constants, Given, Measur
 from hebm_plugins.vdvae.presets import CIFAR10
 from hebm_plugins.vdvae.structure import Structure, default_strings, parse_blocks, parse_widths
 
+ENCODER = (
+    'blocks of the encoder: "RxN" for N blocks at side R, "RdK" for one that then pools by K; "" for two at each side, '
+    "where the side is halved down to 4 to 7 pixels, and then is 1"
+)
+DECODER = (
+    'blocks of the decoder, top first: "RxN", and "RmK" for one that adds the enlarged map of side K; "" for two at '
+    "every side of the encoder's, and one at side 1 and at the image's"
+)
 SCORING = MixtureScoring(highest=0.999, spread=False)
 """How the published code scores pixels: only level 255 counts as highest, and 5-bit levels are not spread."""
 
@@ -36,14 +44,8 @@ class VDVAE(BackboneRecipe):
         ((2, 1, 1), (2, 8, 8), (2, 32, 32))
     """
 
-    encoder: str | None = option(
-        CIFAR10.backbone["encoder"],
-        doc='blocks of the encoder: "RxN" for N blocks at side R, "RdK" for one that then pools by K',
-    )
-    decoder: str | None = option(
-        CIFAR10.backbone["decoder"],
-        doc='blocks of the decoder, top first: "RxN", and "RmK" for one that adds the enlarged map of side K',
-    )
+    encoder: str = option(CIFAR10.backbone["encoder"], doc=ENCODER)
+    decoder: str = option(CIFAR10.backbone["decoder"], doc=DECODER)
     width: int = option(384, doc="channels of maps, and of the image's resolution", low=1)
     widths: str = option("", doc='channels of some resolutions, "R:w,R:w"')
     latent_channels: int = option(16, doc="channels Z of every latent layer", low=1)
@@ -138,15 +140,7 @@ class VDVAETiny(VDVAE):
         ((4, 1, 1), (4, 7, 7), (4, 7, 7), (4, 14, 14), (4, 14, 14), (4, 28, 28))
     """
 
-    encoder: str | None = option(
-        None,
-        doc='blocks of the encoder: "RxN" for N blocks at side R, "RdK" for one that then pools by K; by default two '
-        "at every side, which halves down to 4 to 7 pixels, and then is 1",
-    )
-    decoder: str | None = option(
-        None,
-        doc='blocks of the decoder, top first: "RxN", and "RmK" for one that adds the enlarged map of side K; by '
-        "default two at every side between 1 and the image's",
-    )
+    encoder: str = option("", doc=ENCODER)
+    decoder: str = option("", doc=DECODER)
     width: int = option(32, doc="channels of maps, and of the image's resolution", low=1)
     latent_channels: int = option(4, doc="channels Z of every latent layer", low=1)

@@ -127,6 +127,10 @@ class Structure:
 
     def check(self) -> None:
         """Raise `ConfigError` unless both strings describe a valid model."""
+        if self.width_at(self.side) != self.width:
+            raise ConfigError(
+                f"backbone.widths: maps of the image's side {self.side} must have width = {self.width} channels"
+            )
         self._check_encoder()
         self._check_decoder()
         narrow = [side for side in (self.side, *self._sides()) if self.inner(side) < 1]
@@ -134,10 +138,6 @@ class Structure:
             raise ConfigError(
                 f"backbone.bottleneck: {self.bottleneck} of {self.width_at(narrow[0])} channels leaves no inner "
                 "channel; use a larger bottleneck or width"
-            )
-        if self.width_at(self.side) != self.width:
-            raise ConfigError(
-                f"backbone.widths: maps of the image's side {self.side} must have width = {self.width} channels"
             )
 
     def _sides(self) -> set[int]:
