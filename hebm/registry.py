@@ -289,6 +289,7 @@ def _body(found: Any) -> Any:
     return found.callback if isinstance(found, click.Command) else found
 
 
+@functools.cache  # `inspect` parses the whole file of a class
 def _where(found: Any) -> tuple[str | None, int | None]:
     body = _body(found)
     try:
