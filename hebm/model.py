@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from hebm import layerwise
 from hebm.adaptation import Adaptation, Known, has_target
 from hebm.arguments import require_at_least, require_counts
 from hebm.config.components import distributions
@@ -26,7 +27,8 @@ from hebm.evaluation.scores import Scorer, Scores
 from hebm.interfaces import Backbone, Batch, PriorLearner, Request
 from hebm.kept_adaptations import KeptAdaptations
 from hebm.labelled import check_labels, require_labelled
-from hebm.latents import Posterior
+from hebm.latents import Latents, Posterior
+from hebm.layerwise import Temperature, given_context, require_temperature, scaled
 from hebm.model_images import Recipes, each_batch
 from hebm.noise import BLOCK, Noise
 from hebm.report.grids import grid
@@ -89,7 +91,9 @@ class Model(nn.Module):
         steps: int | None = None,
         start_proposals: int | None = None,
         decode: str = "mean",
-        temperature: float = 1.0,
+        temperature: Temperature = 1.0,
+        given: Latents | None = None,
+        given_layers: int = 0,
         batch_size: int = ROWS,
         diagnose: Diagnose | None = None,
     ) -> Tensor:
@@ -106,7 +110,11 @@ class Model(nn.Module):
             steps: length of the chains, in place of the prior's setting; 0 returns the points where the chains start.
             start_proposals: P of each chain's start, in place of the prior's setting; 1 starts at a draw of the root.
             decode: "mean" returns E[x|z], "sample" a draw from p(x|z).
-            temperature: τ; it scales the drawn u, so that z_i = μ_i(z_above) + τ σ_i(z_above) u_i.
+            temperature: τ, or one τ for each layer, top first. It scales the drawn u, so that
+                z_i = μ_i(z_above) + τ_i σ_i(z_above) u_i.
+            given: latents of n samples, or of one for all, whose upper layers and context the samples share, such as
+                `model.infer(images).latents`. The other layers are drawn given these; no temperature scales them.
+            given_layers: the number of layers to take from `given`, from the top.
             batch_size: images at a time.
             diagnose: called with `Draw.diagnostics` of each batch, such as effective sample sizes.
 
@@ -125,6 +133,8 @@ class Model(nn.Module):
             start_proposals=start_proposals,
             decode=decode,
             temperature=temperature,
+            given=given,
+            given_layers=given_layers,
             batch_size=batch_size,
             diagnose=diagnose,
         )
@@ -142,35 +152,41 @@ class Model(nn.Module):
         steps: int | None = None,
         start_proposals: int | None = None,
         decode: str = "mean",
-        temperature: float = 1.0,
+        temperature: Temperature = 1.0,
+        given: Latents | None = None,
+        given_layers: int = 0,
         batch_size: int = ROWS,
         diagnose: Diagnose | None = None,
     ) -> Iterator[Tensor]:
         """Return an iterator over the images of `sample`, in batches. The arguments are those of `sample`."""
         require_counts(n=n, batch_size=batch_size, start_proposals=start_proposals)
         require_counts(0, steps=steps)
-        require_at_least(0, seed=seed, start=start, temperature=temperature)
+        require_at_least(0, seed=seed, start=start)
+        require_temperature(temperature, len(self.backbone.layout))
         if decode not in ("mean", "sample"):
             raise ConfigError(f'decode: {decode!r} is not allowed; use "mean" or "sample"')
         if label is not None or attributes is not None:
             require_labelled(self.prior)
         labels = asked_labels(None if self.recipes is None else self.recipes.images, n, label, attributes)
         check_labels(self.prior, labels, n)
-        request = Request(labels, steps=steps, after=after, start_proposals=start_proposals)
+        fixed, context = layerwise.given_layers(self.backbone.layout, given, given_layers, n), given_context(given, n)
+        request = Request(labels, context, steps=steps, after=after, start_proposals=start_proposals, fixed=fixed)
         model = self._trained(seed, batch_size, request, decode)
         model.check_request()
         return self._drawn(model, n, model.noise("prior", start), temperature, diagnose)
 
     @staticmethod
     def _drawn(
-        model: TrainedModel, n: int, noise: Noise, temperature: float, diagnose: Diagnose | None
+        model: TrainedModel, n: int, noise: Noise, temperature: Temperature, diagnose: Diagnose | None
     ) -> Iterator[Tensor]:
         for few in model.batches(n):
             at = noise.at(noise.start + few.start)
-            draw = model.draw(few.stop - few.start, at, model.request.rows(few))
+            request = model.request.rows(few)
+            draw = model.draw(few.stop - few.start, at, request)
             if diagnose is not None:
                 diagnose(draw.diagnostics)
-            images = model.images(attrs.evolve(draw, u=temperature * draw.u), at)
+            u = scaled(draw.u, temperature, model.backbone.layout)
+            images = model.images(attrs.evolve(draw, u=u).fixed_as(request.fixed), at)
             yield finite(images, cause=_cause(model, at) if count_nonfinite(images) else CHAINS)
 
     @property

@@ -53,6 +53,50 @@ def test_seed_and_steps_and_decoding_matter(model):
         assert not torch.equal(plain, other)
 
 
+def test_each_layer_may_have_a_temperature_of_its_own(model):
+    assert torch.equal(model.sample(4, temperature=[0.7, 0.7]), model.sample(4, temperature=0.7))
+    noise = Noise(0, "sample").derive("prior")
+    with torch.no_grad():
+        top, below = model.backbone.layout.split(model.prior.sample(model.backbone, 64, noise).u)
+        u = model.backbone.layout.join([0.5 * top, 0.0 * below])
+        expected = model.backbone.likelihood(model.backbone.latents(u)).mean
+    torch.testing.assert_close(model.sample(64, temperature=(0.5, 0.0)), expected, atol=1e-5, rtol=0)
+
+
+def test_samples_may_share_the_upper_layers_of_given_latents(model):
+    latents = model.infer(model.sample(1)).latents
+    below_only = model.sample(3, given=latents, given_layers=1)
+    assert not torch.equal(below_only[0], below_only[1])
+    narrow = model.sample(3, given=latents, given_layers=1, temperature=0.0)
+    with torch.no_grad():
+        layout = model.backbone.layout
+        top = layout.fix(latents.u, [0]).apply(torch.zeros(1, layout.dim))
+        expected = model.backbone.likelihood(model.backbone.latents(top)).mean
+        whole = model.backbone.likelihood(model.backbone.latents(latents.u)).mean
+    torch.testing.assert_close(narrow, expected.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
+    all_given = model.sample(3, given=latents, given_layers=2, temperature=0.3)
+    torch.testing.assert_close(all_given, whole.expand(3, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temperature": [1.0]}, "1 numbers for 2 latent layers"),
+        ({"temperature": [1.0, -1.0]}, "at least 0, got -1.0"),
+        ({"given_layers": 1}, "needs given"),
+        ({"rows": 3, "given_layers": 1}, "its u has shape (3, "),
+        ({"rows": 2, "given_layers": 3}, "more than the 2 latent layers"),
+        ({"rows": 2, "given_layers": 0}, "at least 1, got 0"),
+    ],
+)
+def test_temperatures_and_given_layers_that_do_not_fit_are_errors(model, options, words):
+    rows = options.pop("rows", 0)
+    given = {"given": model.infer(model.sample(rows)).latents} if rows else {}
+    with pytest.raises(ConfigError) as error:
+        model.sample(2, **given, **options)
+    assert words in str(error.value)
+
+
 def test_temperature_scales_what_the_prior_drew(model):
     noise = Noise(0, "sample").derive("prior")
     with torch.no_grad():

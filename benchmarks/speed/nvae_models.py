@@ -133,9 +133,9 @@ def published_gradient(subject: Subject, parts: tuple[Tensor, ...]) -> tuple[Ten
     training, parameters require gradients, and autograd differentiates the Gaussian terms.
     """
     leaves = tuple(part.detach().requires_grad_() for part in parts)
-    decoder = subject.published.decoder
-    descent = decoder.descend(len(leaves[0]), lambda point: point.prior.at(leaves[point.group]))
-    _ = decoder.image(descent.features[-1], descent.z[-1])
+    published = subject.published
+    descent = published.descend(leaves[0], lambda i, layer: layer.prior.at(leaves[i]))
+    _ = published.decoder.image(descent.carried.state, descent.z[-1])
     log_p = torch.stack([prior.log_prob(z) for prior, z in zip(descent.priors, descent.z, strict=True)]).sum(0)
     latents = Latents(torch.cat([leaf.flatten(1) for leaf in leaves], 1), descent.z, ())
     value = subject.energies.tilt(latents).sum(1) + log_p

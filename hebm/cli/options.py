@@ -55,6 +55,22 @@ class ConfigPath(UserPath):
         return names or [CompletionItem(incomplete, type="file")]
 
 
+class PerLayer(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
+    """A number of at least 0, or one such number for each latent layer, separated by commas."""
+
+    name = "number[,number...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a float, or a tuple of floats."""
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, or numbers separated by commas", param, ctx)
+        if not all(number >= 0 for number in numbers):
+            self.fail(f"{value!r} is out of range; allowed are numbers of at least 0", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
 config_argument = click.argument("config", type=ConfigPath())
 run_argument = click.argument("run", type=RunPath(exists=True, file_okay=False))
 set_option = click.option(

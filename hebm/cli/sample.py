@@ -11,7 +11,15 @@ import click
 
 from hebm.cli.interruption import going_on
 from hebm.cli.launch import launched, one_voice
-from hebm.cli.options import UserPath, force_option, processes_option, run_argument, unfinished_option, warner
+from hebm.cli.options import (
+    PerLayer,
+    UserPath,
+    force_option,
+    processes_option,
+    run_argument,
+    unfinished_option,
+    warner,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,10 +81,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
-    default=1.0,
+    type=PerLayer(),
+    default="1.0",
     show_default=True,
-    help="Factor that multiplies the drawn u.",
+    help="Factor that multiplies the drawn u, or one factor for each layer, top first, such as 1,0.8,0.8.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Number of images per batch."
@@ -104,7 +112,7 @@ def command(
     steps: int | None,
     start_proposals: int | None,
     decode: str,
-    temperature: float,
+    temperature: float | tuple[float, ...],
     batch_size: int,
     device: Literal["auto", "cpu", "cuda", "mps"],
     processes: int,

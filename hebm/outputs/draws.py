@@ -17,6 +17,7 @@ from hebm.data.decode import Shape
 from hebm.data.labels import asked_labels
 from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec
+from hebm.layerwise import Temperature
 from hebm.model import Diagnose, Model
 from hebm.noise import whole_blocks
 from hebm.outputs.drawn import Drawn
@@ -47,7 +48,7 @@ class Draws:
     steps: int | None = None
     start_proposals: int | None = None
     decode: str = "mean"
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
     batch_size: int = attrs.field(default=512, converter=whole_blocks)
 
     def settings(self) -> dict[str, Any]:

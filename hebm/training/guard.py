@@ -1,4 +1,4 @@
-"""Skip and count steps whose loss or gradient is not finite. They are never repaired."""
+"""Skip and count steps whose loss or gradient is not finite or too large. They are never repaired."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hebm.noise import Noise
 from hebm.training.phases import Phase
 
 _GROWN = 1e3
+_MANY = 100
+"""Number of successive steps with large gradients after which a note says so."""
 
 
 @attrs.define
@@ -21,18 +23,26 @@ class Guard:
     """Counts skipped steps.
 
     Arguments:
-        limit: number of consecutive skipped steps that ends the run.
+        limit: number of consecutive non-finite steps that ends the run.
         skipped: total number of skipped steps.
-        in_a_row: number of skipped steps since the last finite one.
+        in_a_row: number of non-finite steps since the last finite one.
+        large_in_a_row: number of steps with gradients above `skip_above` since the last step that was taken.
     """
 
     limit: int
     skipped: int = 0
     in_a_row: int = 0
+    large_in_a_row: int = 0
 
     def passed(self) -> None:
-        """Reset the count of consecutive non-finite steps."""
-        self.in_a_row = 0
+        """Reset the counts of consecutive steps."""
+        self.in_a_row = self.large_in_a_row = 0
+
+    def too_large(self) -> bool:
+        """Count a step that is skipped for its large gradient, and return whether a note is due."""
+        self.skipped += 1
+        self.in_a_row, self.large_in_a_row = 0, self.large_in_a_row + 1
+        return self.large_in_a_row % _MANY == 0
 
     def failed(self) -> bool:
         """Count a skipped step, and return whether the run must end."""
@@ -105,6 +115,21 @@ def nonfinite_report(
         f"phase {phase!r}, step {progress.step + 1}: {limit} step(s) in a row had a loss or gradient that is not "
         f"finite ({listed}). First: {offender or 'the loss itself'}. The last good checkpoint is kept; {fix}, then "
         "start the run again with --allow-changes"
+    )
+
+
+def large_gradients_note(phase: str, guard: Guard, norms: Mapping[str, Tensor]) -> str:
+    """Return a note for a long row of steps that were skipped for their large gradients.
+
+    Arguments:
+        phase: name of the phase.
+        guard: the counts.
+        norms: the norms of the last step's gradients, by name.
+    """
+    listed = ", ".join(f"{name}={float(norm):.4g}" for name, norm in norms.items())
+    return (
+        f"phase {phase!r}: the last {guard.large_in_a_row} steps had gradients above skip_above and were left out "
+        f"({listed}), so nothing is learned; raise skip_above, or lower the learning rate"
     )
 
 

@@ -47,9 +47,18 @@ class Optimization:
     decay_from: float = option(0.0, doc="fraction of the steps after which the decay starts", low=0, high=1)
     final: float = option(1e-2, doc="factor of the learning rate at the end of the decay", above=0, high=1)
     warmup: int = option(0, doc="steps over which the rate rises from 0", low=0)
+    warmup_from_zero: bool = option(
+        False, doc="start the warm-up at rate 0: step / warmup instead of (step + 1) / warmup (VDVAE)"
+    )
     clip: float = option(0.0, doc="largest norm of the gradient; 0 = off", low=0)
+    skip_above: float = option(
+        0.0, doc="leave out a step whose gradient has this norm or a larger one before clipping; 0 = off", low=0
+    )
     ema: float = option(
         0.0, doc="decay of the averaged weights, which replace the weights after training; 0 = off", low=0, high=1
+    )
+    ema_warmup: bool = option(
+        True, doc="average the first steps with a smaller decay, (1 + n) / (10 + n) after n steps; false: always ema"
     )
 
     def __attrs_post_init__(self) -> None:
@@ -84,7 +93,7 @@ class Optimization:
         if self.schedule == EPOCH_COSINE:
             self.check_steps(total)
             return self.learning_rate * epoch_cosine(step, total, self.epoch, self.warmup, self.final)
-        warm = warm_up(step, self.warmup)
+        warm = warm_up(step, self.warmup, self.warmup_from_zero)
         return self.learning_rate * warm * decayed(self.schedule, step, total, self.decay_from, self.final)
 
     def check_steps(self, total: int) -> None:
@@ -110,16 +119,20 @@ class PhaseOptimization(Optimization):
             self.check_steps(self.steps)
 
 
-def averaged(module: nn.Module, decay: float) -> AveragedModel:
+def averaged(module: nn.Module, decay: float, warmup: bool = True) -> AveragedModel:
     """Return a copy of a module that averages parameters exponentially and copies buffers at each update.
 
-    After n updates, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)). Early averages follow θ closely.
+    After n updates, θ̄ ← d θ̄ + (1 − d) θ with d = min(decay, (1 + n) / (10 + n)), so early averages follow θ closely.
+    Without `warmup`, d = decay, and the average starts from the initial θ.
     """
 
     @torch.no_grad()
     def update(averages: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
-        d = min(decay, (1 + float(n)) / (10 + float(n)))
+        d = min(decay, (1 + float(n)) / (10 + float(n))) if warmup else decay
         torch._foreach_mul_(list(averages), d)
         torch._foreach_add_(list(averages), list(current), alpha=1 - d)
 
-    return AveragedModel(module, multi_avg_fn=update)
+    average = AveragedModel(module, multi_avg_fn=update)
+    if not warmup:
+        average.n_averaged += 1  # the first update of torch would replace the initial weights
+    return average

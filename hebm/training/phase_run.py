@@ -16,14 +16,21 @@ from hebm.errors import NonFiniteError
 from hebm.interfaces import Batch, Loss
 from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint
-from hebm.training.guard import Weights, advice, first_offender, largest_weight, nonfinite_report
+from hebm.training.guard import (
+    Weights,
+    advice,
+    first_offender,
+    large_gradients_note,
+    largest_weight,
+    nonfinite_report,
+)
 from hebm.training.job import Place, WatchedProgress
 from hebm.training.memory_formats import choose, to_format
 from hebm.training.phases import BACKBONE, Phase, Supplies
 from hebm.training.plateau import Plateau
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.saved_state import saved_state
-from hebm.training.state import GroupState, clip_gradients
+from hebm.training.state import GroupState, above_limit, clip_gradients
 from hebm.training.step_metrics import mean_metrics
 from hebm.training.validation import LOSS, Validation
 
@@ -150,13 +157,18 @@ class PhaseRun:
         for group in self.groups:
             group.set_rate(self.place.step, self.phase.steps)
         losses = self._accumulate(parts)
-        metrics = self.run.without_counts(mean_metrics(losses)) | clip_gradients(self.groups, self.phase.one_clip)
-        if self._finite(metrics):
+        norms = clip_gradients(self.groups, self.phase.one_clip)
+        metrics = self.run.without_counts(mean_metrics(losses)) | norms
+        if not self._finite(metrics):
+            if self.run.guard.failed():
+                raise self._nonfinite(metrics, parts[0])
+        elif above_limit(self.groups, norms):
+            if self.run.guard.too_large():
+                self.run.listener.said(large_gradients_note(self.phase.name, self.run.guard, norms))
+        else:
             self.run.guard.passed()
             for group in self.groups:
                 group.update()
-        elif self.run.guard.failed():
-            raise self._nonfinite(metrics, parts[0])
         for group in self.groups:
             group.optimizer.zero_grad(set_to_none=True)
         return metrics

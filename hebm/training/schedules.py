@@ -17,9 +17,12 @@ DECAYS: Mapping[str, Callable[[float, float], float]] = {
 EPOCH_COSINE = "epoch-cosine"
 
 
-def warm_up(step: int, warmup: int) -> float:
-    """Return min(1, (step + 1) / warmup). The last step of the warm-up has the full rate."""
-    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+def warm_up(step: int, warmup: int, from_zero: bool = False) -> float:
+    """Return min(1, (step + 1) / warmup), so the last step of the warm-up has the full rate.
+
+    With `from_zero` it is step / warmup: the first step has rate 0, and the first step after the warm-up the full rate.
+    """
+    return min(1.0, (step if from_zero else step + 1) / warmup) if warmup else 1.0
 
 
 def decayed(schedule: str, step: int, total: int, start: float, final: float) -> float:

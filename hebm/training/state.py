@@ -38,7 +38,8 @@ class GroupState:
     def of(cls, name: str, group: Group) -> Self:
         """Build the optimiser and the averaged copy from a group's `optimization`."""
         optimizer = group.optimization.build(group.parameters().values())
-        average = averaged(group.owner, group.optimization.ema) if group.optimization.ema else None
+        settings = group.optimization
+        average = averaged(group.owner, settings.ema, settings.ema_warmup) if settings.ema else None
         return cls(name, group, optimizer, average)
 
     def set_rate(self, step: int, total: int) -> None:
@@ -95,6 +96,17 @@ def clip_gradients(groups: Sequence[GroupState], together: bool) -> dict[str, Te
         whole = [p for group in parameters.values() for p in group]
         return {"grad_norm_together": gradient_norm(whole, groups[0].group.optimization.clip)}
     return {f"grad_norm_{g.name}": gradient_norm(parameters[g.name], g.group.optimization.clip) for g in groups}
+
+
+def above_limit(groups: Sequence[GroupState], norms: Mapping[str, Tensor]) -> bool:
+    """Return whether the step must be left out, since a norm before clipping is not below its group's `skip_above`.
+
+    Arguments:
+        groups: the groups of the phase.
+        norms: the result of `clip_gradients`.
+    """
+    limits = [group.group.optimization.skip_above for group in groups]
+    return any(limit and not float(norm) < limit for limit, norm in zip(limits, norms.values(), strict=False))
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from hebm.data.images import Images
 
 
+UNITS: Mapping[str, Callable[[int], float]] = {
+    "nats": lambda _: 1.0,
+    "nats/dim": float,
+    "bits/dim": lambda dims: math.log(2) * dims,
+}
+"""Divisors of a loss in nats per image, as functions of its number C · H · W of dimensions."""
+
+
 class BackbonePhase(Phase):
     """Phase 1: trains the backbone, together with the stages of the prior that are terms of its objective.
 
@@ -39,7 +47,7 @@ class BackbonePhase(Phase):
         prior: the prior that owns the stages.
         stages: the stages that learn with the backbone.
         optimization: optimiser, schedule and steps for the whole sum.
-        bits: divide the loss by ln 2 · C · H · W, which gives bits per dimension.
+        unit: the unit of the loss, one of `UNITS`.
     """
 
     def __init__(
@@ -48,14 +56,14 @@ class BackbonePhase(Phase):
         prior: PriorLearner,
         stages: tuple[Stage, ...],
         optimization: PhaseOptimization,
-        bits: bool,
+        unit: str,
     ) -> None:
         groups = {BACKBONE: Group(backbone, (backbone,), optimization)}
         if stages:
             groups["prior"] = Group(prior, tuple(stage.module for stage in stages), optimization)
         super().__init__("backbone", optimization.steps, groups, optimization.patience, one_clip=True)
         self.backbone, self.trained = backbone, nn.ModuleList(stage.module for stage in stages)
-        self.stages, self.bits = stages, bits
+        self.stages, self.unit = stages, unit
 
     def start(self, noise: Noise, supplies: Supplies = Supplies()) -> None:
         """Set train mode, and start the stages."""
@@ -64,14 +72,13 @@ class BackbonePhase(Phase):
             start_stage(stage, self.backbone, noise)
 
     def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
-        """Return −ELBO plus the losses of the stages, in nats per image or bits per dimension."""
+        """Return −ELBO plus the losses of the stages, in the unit of `UNITS`."""
         loss = self.backbone.objective(batch, noise.derive("backbone"), progress)
         total, terms = loss.total, {**loss.terms, **loss.kl_of_layers}
         for stage in self.stages:
             extra = stage.objective(self.backbone, loss.posterior, noise.derive("prior"), progress, batch.labels)
             total, terms = total + extra.total, {**terms, **extra.terms}
-        unit = math.log(2) * batch.target[0].numel() if self.bits else 1.0
-        return Loss(total / unit, terms)
+        return Loss(total / UNITS[self.unit](batch.target[0].numel()), terms)
 
     @property
     def finishes(self) -> bool:
@@ -175,7 +182,7 @@ class TwoPhase(SchemeRecipe):
         doc="posterior draws per image that phase 2 stores and uses in turn; left out: a new draw in each step",
         low=1,
     )
-    unit: str = option("nats", doc="unit of phase 1's loss and of its clip", choices=("nats", "bits/dim"))
+    unit: str = option("nats", doc="unit of phase 1's loss, clip and skip_above", choices=(*UNITS,))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return the backbone's phase, then one phase for each stage of the prior."""
@@ -189,7 +196,7 @@ class TwoPhase(SchemeRecipe):
         )
         if self.backbone_from is not None:
             return later
-        return BackbonePhase(inferring, prior, together, self.backbone, self.unit == "bits/dim"), *later
+        return BackbonePhase(inferring, prior, together, self.backbone, self.unit), *later
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:
         """Fit the backbone's statistics, or load what phase 1 of another run trained.

@@ -47,6 +47,7 @@ def test_a_folder_of_pngs_and_an_array_hold_the_same_images(run, tmp_path):
 def test_seed_steps_decoding_and_temperature_are_options(run, tmp_path):
     ways = {"plain": (), "seed": ("--seed", "1"), "steps": ("--steps", "9"), "decode": ("--decode", "sample")}
     ways["temperature"] = ("--temperature", "0.5")
+    ways["temperature of each layer"] = ("--temperature", "0.5,1")
     found = {}
     for name, options in ways.items():
         sample(run, tmp_path / f"{name}.npz", "-n", "8", *options)

@@ -58,6 +58,19 @@ REDUCED = {
         {**LADDER, "pseudo_input": "none"},
     ],
     "nvae-tiny": [{"channels": 4, "groups": 2, "latent_channels": 2}],
+    "vdvae": [
+        {"encoder": "", "decoder": "", "width": 8, "latent_channels": 2, "no_bias_above": 4},
+        {
+            "encoder": "",
+            "decoder": "1x2,4m1,8m4,16m8,16x1",
+            "width": 4,
+            "widths": "8:6,4:6,1:8",
+            "latent_channels": 1,
+            "bottleneck": 0.5,
+            "normalisation": "cifar10",
+        },
+    ],
+    "vdvae-tiny": [{"width": 8, "latent_channels": 2}],
     "conv-time": [{"channels": 8}, {"channels": 8, "net": "plain"}, {"channels": 2, "spectral_norm": False}],
     "conv": [
         {"channels": 3, "width": 5},
@@ -158,12 +171,20 @@ def walk(group, leave_out=frozenset(), **options):
     return [case for recipe in recipes for case in cases(recipe, **options, expect_failure=unkept(recipe))]
 
 
-@parametrize(walk("hebm_backbones"))
+SQUARE = {"vdvae", "vdvae-tiny"}
+
+
+@parametrize(walk("hebm_backbones", SQUARE))
 def test_backbones_keep_their_promises(check):
     check()
 
 
-@parametrize(walk("hebm_backbones", images=ImageSpec(3, 16, 8, classes=("a", "b"), binary=True)))
+@parametrize(walk("hebm_backbones", {*GROUPS["hebm_backbones"]} - SQUARE, images=ImageSpec(3, 16, 16)))
+def test_backbones_of_square_images_keep_their_promises(check):
+    check()
+
+
+@parametrize(walk("hebm_backbones", SQUARE, images=ImageSpec(3, 16, 8, classes=("a", "b"), binary=True)))
 def test_backbones_keep_their_promises_on_other_images(check):
     check()
 

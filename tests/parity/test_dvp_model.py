@@ -149,7 +149,7 @@ class OneNoise(PathNoise):
 def test_the_loss_and_its_gradients_are_the_published_ones(model, monkeypatch):
     v, backbone, prior = model.v, model.backbone, model.prior
     monkeypatch.setattr(prior, "_kept", lambda rows, noise: None)
-    phase = BackbonePhase(backbone, prior, prior.stages(), PhaseOptimization(), bits=True)
+    phase = BackbonePhase(backbone, prior, prior.stages(), PhaseOptimization(), unit="bits/dim")
     loss = phase(model.batch, OneNoise(model.noise("noise").tensors), Progress(0, 1))
     close(loss.total, v["loss_bpd"], NETWORK)
     dimension = math.log(2) * model.batch.x[0].numel()
@@ -180,7 +180,7 @@ def test_parameters_that_get_no_gradient_are_those_of_the_published_code_and_are
     names = {f"layers.{model.layers - 1}.zup.weight", f"layers.{model.layers - 1}.zup.bias"}
     assert model.v["zero_grad_params"] == [f"dec.{model.layers}.zup.w", f"dec.{model.layers}.zup.b"]
     assert {name for name, p in model.backbone.named_parameters() if not p.requires_grad} == names
-    phase = BackbonePhase(model.backbone, model.prior, model.prior.stages(), PhaseOptimization(), bits=True)
+    phase = BackbonePhase(model.backbone, model.prior, model.prior.stages(), PhaseOptimization(), unit="bits/dim")
     assert not names & set(phase.groups["backbone"].parameters())
 
 

@@ -110,7 +110,7 @@ class Case:
 
     def logits(self, latents: Latents):
         """The image's parameters, padding included."""
-        return self.backbone.decoder.image(latents.carried[-1], latents.z[-1])
+        return self.backbone.decoder.image(self.backbone.state(latents), latents.z[-1])
 
     def strided(self, image):
         return image if self.name == "tiny_mnist" else image[..., ::4, ::4]
@@ -150,16 +150,16 @@ def test_the_posterior_is_the_published_one(case, published):
 @torch.no_grad()
 def test_each_groups_posterior_and_prior_are_the_published_ones(case, published):
     backbone, xi = case.backbone, case.backbone.layout.split(case.noise("eps"))
-    features = backbone.encoder(backbone._input(case.images))
+    features = backbone.encode(case.images)
 
-    def choose(point):
-        i, group = point.group, backbone.encoder.groups[point.group]
-        q = backbone.encoder.posterior(features[i], point)
-        raw: Raw = group.raw(features[i], point, backbone.encoder.residual)
+    def choose(i, layer):
+        q, group = layer.posterior, backbone.encoder.groups[i]
+        prior = backbone.decoder.groups[i].prior(layer.feature)[0] if backbone.encoder.residual else None
+        raw: Raw = group.raw(features[i], layer.feature, prior)
         if f"post.q_raw_mu.{i}" in published:
             close(raw.mean, published[f"post.q_raw_mu.{i}"])
         all_close(
-            (q.mean, q.std, point.prior.mean, point.prior.std),
+            (q.mean, q.std, layer.prior.mean, layer.prior.std),
             [published[f"post.{key}.{i}"] for key in ("q_mu", "q_sigma", "p_mu", "p_sigma")],
         )
         before = q.at(xi[i])
@@ -167,7 +167,7 @@ def test_each_groups_posterior_and_prior_are_the_published_ones(case, published)
             close(before, published[f"post.z_before_flow.{i}"])
         return group.transport(before)
 
-    backbone.decoder.descend(2, choose)
+    backbone.descend(case.images, choose, evidence=backbone.encode(case.images))
 
 
 @torch.no_grad()
@@ -187,21 +187,20 @@ def test_the_likelihood_and_its_bounds_are_the_published_ones(case, published):
 def test_the_kl_of_each_channel_is_the_published_one(case, published):
     """Σ over positions, mean over images: analytic without flows, else log q(z before) − log p(z after)."""
     backbone, xi, found = case.backbone, case.backbone.layout.split(case.noise("eps")), []
-    features = backbone.encoder(backbone._input(case.images))
 
     def element_log_prob(normal, value):
         return torch.distributions.Normal(normal.mean, normal.std, validate_args=False).log_prob(value)
 
-    def choose(point):
-        q = backbone.encoder.posterior(features[point.group], point)
-        before = q.at(xi[point.group])
-        z = backbone.encoder.groups[point.group].transport(before)
-        analytic = torch.distributions.kl_divergence(*(torch.distributions.Normal(*n) for n in (q, point.prior)))
-        sampled = element_log_prob(q, before) - element_log_prob(point.prior, z)
+    def choose(i, layer):
+        q, prior = layer.posterior, layer.prior
+        before = q.at(xi[i])
+        z = backbone.encoder.groups[i].transport(before)
+        analytic = torch.distributions.kl_divergence(*(torch.distributions.Normal(*n) for n in (q, prior)))
+        sampled = element_log_prob(q, before) - element_log_prob(prior, z)
         found.append((sampled if backbone.structure.flows else analytic).sum((2, 3)).mean(0))
         return z
 
-    backbone.decoder.descend(2, choose)
+    backbone.descend(case.images, choose, evidence=backbone.encode(case.images))
     close(torch.stack(found), published["post.kl_diag"])
     close(case.posterior().kl.mean(0), published["post.kl_diag"].sum(1))
 
@@ -297,7 +296,8 @@ def test_the_folded_copy_is_equal(case):
     again = twin.infer(case.batch, Fed(case.noise("eps")))
     close(again.latents.u, posterior.latents.u, 1e-12)
     close(twin.latents(latents.u).flat_z, latents.flat_z, 1e-12)
-    logits = twin.decoder.image(*(lambda at: (at.carried[-1], at.z[-1]))(twin.latents(latents.u)))
+    again = twin.latents(latents.u)
+    logits = twin.decoder.image(twin.state(again), again.z[-1])
     close(logits, case.logits(latents), 1e-12)
 
 

@@ -35,6 +35,28 @@ def test_the_guard_counts_all_and_those_in_a_row():
     assert (guard.skipped, guard.in_a_row) == (2, 0)
 
 
+def test_the_guard_asks_for_a_note_after_every_hundred_large_gradients_in_a_row():
+    guard = Guard(limit=2)
+    assert [guard.too_large() for _ in range(200)].count(True) == 2
+    assert (guard.skipped, guard.in_a_row) == (200, 0)
+    guard.passed()
+    assert guard.large_in_a_row == 0
+
+
+def test_steps_with_large_gradients_are_left_out_and_counted(tmp_path):
+    def weights(skip_above, folder):
+        table = tiny(name=folder, train={"type": "two-phase", "backbone": {"steps": 4, "skip_above": skip_above}})
+        assert train(table, tmp_path / folder)
+        skipped = [line["skipped"] for line in log(tmp_path / folder) if line["phase"] == "backbone"]
+        return skipped, newest(tmp_path / folder).tensors["backbone"]
+
+    none, taken = weights(1e9, "all")
+    every, left = weights(1e-9, "none")
+    assert none == [0, 0, 0, 0]
+    assert every == [1, 2, 3, 4]
+    assert any(not torch.equal(taken[name], left[name]) for name in taken)
+
+
 def test_steps_that_are_not_finite_are_left_out_counted_and_training_goes_on(tmp_path, register):
     register("hebm_priors", "failing")(poisons.Failing)
     assert train(failing_table(first=2, last=3), tmp_path / "tiny")

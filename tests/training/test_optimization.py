@@ -134,3 +134,18 @@ def test_buffers_of_an_average_are_the_last_ones():
     net.running_mean.fill_(8.0)
     average.update_parameters(net)
     assert average.module.running_mean.tolist() == [8.0, 8.0]
+
+
+def test_a_warm_up_from_zero_reaches_the_full_rate_one_step_later():
+    assert rates(warmup=4, warmup_from_zero=True)[:6] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+
+
+def test_an_average_without_warm_up_starts_from_the_initial_weights_with_the_full_decay():
+    module = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+        average = averaged(module, 0.9, warmup=False)
+        for value in (2.0, 3.0):
+            module.weight.fill_(value)
+            average.update_parameters(module)
+    assert average.module.weight.item() == pytest.approx(0.9 * (0.9 * 1.0 + 0.1 * 2.0) + 0.1 * 3.0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,33 +14,30 @@ from typing_extensions import override
 
 from hebm.data.images import Images
 from hebm.errors import ConfigError
-from hebm.interfaces import Batch, InferringBackbone
+from hebm.hierarchy import InferringHierarchy, Layer
+from hebm.interfaces import Batch
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.noise import Noise
-from hebm.normals import Normal
 from hebm_plugins.dvp.blocks import resized
-from hebm_plugins.dvp.decoder import Layer
+from hebm_plugins.dvp.decoder import LadderLayer
 from hebm_plugins.dvp.encoder import Encoder
 from hebm_plugins.dvp.pseudo_inputs import PseudoInput
 from hebm_plugins.module_lists import ModuleList
 
-Choose = Callable[[int, Normal, Tensor], Tensor]
-"""Maps a layer, its prior and the state above it to z_l."""
 
-
-class Walk(NamedTuple):
-    """The results of one pass down the ladder.
+class LadderState(NamedTuple):
+    """The state of a pass down the ladder, after the prior of a layer and before its z.
 
     Arguments:
-        z: z_l per layer, top first.
-        priors: p(z_l | s_l, c) per layer, top first.
-        features: inputs of the last state: the state above and the last layer's residual; None with aggregation.
+        s: the layer's state s_l `(B, c, h, w)`.
+        residual: the term that its prior net adds to the state; zeros above the top layer.
+        seen: the context's image at each resolution; empty for the plain ladder.
     """
 
-    z: tuple[Tensor, ...]
-    priors: tuple[Normal, ...]
-    features: tuple[Tensor, Tensor] | None
+    s: Tensor
+    residual: Tensor
+    seen: Mapping[tuple[int, int], Tensor]
 
 
 class Head(nn.Module):
@@ -59,7 +57,7 @@ class Head(nn.Module):
         return parameters
 
 
-class DVPBackbone(InferringBackbone):
+class DVPBackbone(InferringHierarchy[LadderState, Mapping[torch.Size, Tensor]]):
     """p(x, z | c) = p(x|z_1 … z_L) Π_l N(z_l; μ_l(s_l, c), σ_l(s_l, c)²),   s_1 = 1,  s_{l+1} = s_l(z_l, c);
 
     q(z, c | x) = r(c|x) Π_l q(z_l | s_l, e_l(x)): q depends on c only through the state, and p(x|z) does not depend on
@@ -83,7 +81,7 @@ class DVPBackbone(InferringBackbone):
         layout: LatentLayout,
         pseudo_input: PseudoInput | None,
         encoder: Encoder,
-        layers: Sequence[Layer],
+        layers: Sequence[LadderLayer],
         head: Head,
         pixels: Callable[[Tensor], PixelDistribution],
         size: tuple[int, int],
@@ -103,27 +101,29 @@ class DVPBackbone(InferringBackbone):
 
     # ------------------------------------------------------------ the top-down path
 
-    def _walk(self, context: Tensor | None, like: Tensor, choose: Choose) -> Walk:
-        """Choose z_1 … z_L, each given its prior; `like` gives the number of rows, device and type."""
+    @override
+    def start(self, like: Tensor, context: Tensor | None) -> LadderState:
         first = self.layers[0].size
         s = like.new_ones(len(like), first.channels, *first.size)
-        seen = self._seen(context)
-        z: list[Tensor] = []
-        priors: list[Normal] = []
-        for i, layer in enumerate(self.layers):
-            prior, residual = layer.prior_of(s, seen.get(layer.size.size))
-            z.append(choose(i, prior, s))
-            priors.append(prior)
-            if i + 1 < len(self.layers):
-                s = layer.advanced(s, residual, z[-1])
-        return Walk(tuple(z), tuple(priors), None if self.aggregate else (s, residual))
+        return LadderState(s, torch.zeros_like(s), self._seen(context))
 
-    def _standardised(self, walk: Walk, context: Tensor | None) -> Latents:
-        u = [prior.standardised(part) for prior, part in zip(walk.priors, walk.z, strict=True)]
-        return self._latents(walk, self.layout.join(u), context)
+    @override
+    def layer(
+        self,
+        index: int,
+        state: LadderState,
+        above: Tensor | None,
+        evidence: Mapping[torch.Size, Tensor] | None,
+    ) -> Layer[LadderState]:
+        s = state.s if above is None else self._advanced(index - 1, state, above)
+        layer = self.layers[index]
+        prior, residual = layer.prior_of(s, state.seen.get(layer.size.size))
+        posterior = None if evidence is None else layer.posterior_of(s, evidence[s.shape[-2:]])
+        return Layer(prior, LadderState(s, residual, state.seen), posterior)
 
-    def _latents(self, walk: Walk, u: Tensor, context: Tensor | None) -> Latents:
-        return Latents(u, walk.z, tuple(prior.std for prior in walk.priors), context, walk.features)
+    def _advanced(self, index: int, state: LadderState, z: Tensor) -> Tensor:
+        """Return the state below layer `index`, given its z."""
+        return self.layers[index].advanced(state.s, state.residual, z)
 
     def _seen(self, context: Tensor | None) -> dict[tuple[int, int], Tensor]:
         """Average the context's image to each resolution of the ladder; empty for the plain ladder."""
@@ -141,23 +141,13 @@ class DVPBackbone(InferringBackbone):
         sizes = {layer.size.size for layer in self.layers}
         return {size: F.avg_pool2d(image, self.size[0] // size[0]) for size in sizes}
 
-    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return z_l = μ_l + σ_l u_l; u `(B, D)`, context `(B, C, S, S)`."""
-        parts = self.layout.split(u)
-        return self._latents(self._walk(context, u, lambda i, prior, _: prior.at(parts[i])), u, context)
-
-    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return u_l = (z_l − μ_l) / σ_l."""
-        return self._standardised(self._walk(context, z[0], lambda i, *_: z[i]), context)
-
     @override
     def likelihood(self, latents: Latents) -> PixelDistribution:
         seen = self.aggregated(latents.z) if self.aggregate else self._last_state(latents)
         return self.pixels(self.head(seen))
 
     def _last_state(self, latents: Latents) -> Tensor:
-        above, residual = latents.carried
-        return self.layers[-1].advanced(above, residual, latents.z[-1])
+        return self._advanced(len(self.layers) - 1, self.state(latents), latents.z[-1])
 
     def aggregated(self, z: Sequence[Tensor]) -> Tensor:
         """Return (1/√L) Σ_l up(z_l), `(B, w, H, W)`; layers of one resolution are summed before interpolation."""
@@ -173,26 +163,13 @@ class DVPBackbone(InferringBackbone):
 
     # ------------------------------------------------------------ inference
 
+    def encode(self, x: Tensor) -> dict[torch.Size, Tensor]:
+        """Return the encoder's features e_l(x), by resolution."""
+        return {feature.shape[-2:]: feature for feature in self.encoder(x)}
+
     def infer(self, batch: Batch, noise: Noise) -> Posterior:
         """Draw c ~ r(c|x) and z ~ q(z|c, x), with log r, and log q and analytic KL per layer `(B, L)`, top first."""
         context = log_r = None
         if self.pseudo_input is not None:
             context, log_r = self.pseudo_input.draw(batch.x, noise.derive("context"))
-        xi = self.layout.split(noise.derive("latents").normal(len(batch.x), self.layout.dim))
-        features = {feature.shape[-2:]: feature for feature in self.encoder(batch.x)}
-        log_q: list[Tensor] = []
-        kl: list[Tensor] = []
-        means: list[Tensor] = []
-        q_u: list[Normal] = []
-
-        def choose(i: int, prior: Normal, s: Tensor) -> Tensor:
-            q = self.layers[i].posterior_of(s, features[s.shape[-2:]])
-            z = q.at(xi[i])
-            log_q.append(q.log_prob(z))
-            kl.append(q.kl(prior))
-            means.append(q.mean)
-            q_u.append(q.in_units_of(prior))
-            return z
-
-        latents = self._standardised(self._walk(context, batch.x, choose), context)
-        return Posterior(latents, torch.stack(log_q, dim=1), torch.stack(kl, dim=1), log_r, tuple(means), tuple(q_u))
+        return attrs.evolve(self.draw_posterior(batch.x, noise.derive("latents"), context), log_r=log_r)

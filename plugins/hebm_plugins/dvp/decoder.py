@@ -48,7 +48,7 @@ class LayerSize(NamedTuple):
     next_size: tuple[int, int]
 
 
-class Layer(nn.Module):
+class LadderLayer(nn.Module):
     """p(z|s, c) as a net of [s, c]; q(z|s, x) as a net of (e + s)/√2; s ← res(s + hres + zup(z)).
 
     The initialisation is the published one: the last layers of prior and posterior nets start at 0, next to their

@@ -7,7 +7,7 @@ from hebm.errors import ConfigError
 from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout
 from hebm_plugins.dvp.backbone import DVPBackbone, Head
-from hebm_plugins.dvp.decoder import Layer, LayerSize
+from hebm_plugins.dvp.decoder import LadderLayer, LayerSize
 from hebm_plugins.dvp.encoder import Encoder
 from hebm_plugins.dvp.pseudo_inputs import BOUNDS, PSEUDO_INPUTS, PseudoInput
 from hebm_plugins.dvp.structure import Scale, scales_of
@@ -124,7 +124,7 @@ class DVP(BackboneRecipe):
             )
         return PSEUDO_INPUTS[self.pseudo_input](images, self.context_size, self.context_log_var)
 
-    def _layers(self, top_first: list[Scale], width: int, images: ImageSpec, seen: int) -> list[Layer]:
+    def _layers(self, top_first: list[Scale], width: int, images: ImageSpec, seen: int) -> list[LadderLayer]:
         full, count = (images.height, images.width), len(top_first)
         sizes = []
         for i, scale in enumerate(top_first):
@@ -142,6 +142,8 @@ class DVP(BackboneRecipe):
             )
         last_used = not self.aggregate
         return [
-            Layer(size, count, self.decoder_blocks, self.log_var_bounds, self.depthwise, i + 1 < count or last_used)
+            LadderLayer(
+                size, count, self.decoder_blocks, self.log_var_bounds, self.depthwise, i + 1 < count or last_used
+            )
             for i, size in enumerate(sizes)
         ]

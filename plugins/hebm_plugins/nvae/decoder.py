@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,30 +29,6 @@ class Raw(NamedTuple):
         """Split a net's output `(B, 2L, r, r)`."""
         mean, log_std = output.chunk(2, dim=1)
         return cls(mean, log_std)
-
-
-class Point(NamedTuple):
-    """The state of a top-down pass at group number `group`: decoder feature s, raw prior and prior."""
-
-    group: int
-    feature: Tensor
-    raw: Raw | None
-    prior: Normal
-
-
-Choose = Callable[[Point], Tensor]
-"""Returns z of a group `(B, L, r, r)`, whether drawn, inferred or given."""
-
-
-class Descent(NamedTuple):
-    """A complete top-down pass: z, p(z_i | z_above) and the feature of each group, top first.
-
-    To save memory, the pass may keep only the last feature.
-    """
-
-    z: tuple[Tensor, ...]
-    priors: tuple[Normal, ...]
-    features: tuple[Tensor, ...]
 
 
 class PriorGroup(nn.Module):
@@ -115,27 +90,15 @@ class Decoder(nn.Module):
         )
         self.head = WNConv2d(channels, outputs, 3)
 
-    def descend(self, rows: int, choose: Choose, keep: bool = False) -> Descent:
-        """Walk top-down through all groups with z_i from `choose`; stop at the last z.
+    def first(self, rows: int) -> Tensor:
+        """Return the constant feature above the first group, `(B, C, r, r)`."""
+        return self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=memory_format_of(self.head.weight))
 
-        Arguments:
-            rows: B.
-            choose: returns z_i.
-            keep: keep the features of all groups instead of only the last one. With gradients all are kept, since the
-                graph holds most of them anyway.
-        """
-        keep = keep or torch.is_grad_enabled()
-        feature = self.feature.expand(rows, -1, -1, -1).contiguous(memory_format=memory_format_of(self.head.weight))
-        z: list[Tensor] = []
-        priors: list[Normal] = []
-        features: list[Tensor] = []
-        for i, group in enumerate(self.groups):
-            feature = group.enter(self.groups[i - 1].absorb(feature, z[-1]) if z else feature)
-            raw, prior = group.prior(feature)
-            z.append(choose(Point(i, feature, raw, prior)))
-            priors.append(prior)
-            features = [*features, feature] if keep else [feature]
-        return Descent(tuple(z), tuple(priors), tuple(features))
+    def enter(self, index: int, feature: Tensor, above: Tensor | None) -> Tensor:
+        """Return the feature from which p(z_i | z_above) is computed, given the feature and z of the group above."""
+        if above is not None:
+            feature = self.groups[index - 1].absorb(feature, above)
+        return self.groups[index].enter(feature)
 
     def last_feature(self, feature: Tensor, z: Tensor) -> Tensor:
         """Return the last group's feature combined with its z, from which the image is computed."""

@@ -10,7 +10,7 @@ from hebm_plugins.clamped import clamped_normal
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
-from hebm_plugins.nvae.decoder import Point, Raw
+from hebm_plugins.nvae.decoder import Raw
 from hebm_plugins.nvae.flows import Flow
 from hebm_plugins.nvae.structure import Structure
 
@@ -53,19 +53,17 @@ class PosteriorGroup(nn.Module):
         self.normal = WNConv2d(channels, 2 * latent, 3)
         self.flows = ModuleList(Flow(latent) for _ in range(structure.flows))
 
-    def raw(self, feature: Tensor, point: Point, residual: bool) -> Raw:
-        """Return mean and log σ before the clamp, with the prior's added if `residual`.
+    def raw(self, evidence: Tensor, feature: Tensor, prior: Raw | None) -> Raw:
+        """Return mean and log σ before the clamp.
 
         Arguments:
-            feature: the encoder's feature for this group.
-            point: the state of the top-down pass.
-            residual: whether the net's output is the difference from the prior.
+            evidence: the encoder's feature for this group.
+            feature: the decoder's feature, from which the prior is computed.
+            prior: the prior's mean and log σ before the clamp, to which the net's outputs are added; or None.
         """
-        joined = feature if self.combine is None else feature + self.combine(point.feature)
+        joined = evidence if self.combine is None else evidence + self.combine(feature)
         raw = Raw.of(self.normal(joined))
-        if not residual or point.raw is None:
-            return raw
-        return Raw(raw.mean + point.raw.mean, raw.log_std + point.raw.log_std)
+        return raw if prior is None else Raw(raw.mean + prior.mean, raw.log_std + prior.log_std)
 
     def transport(self, z: Tensor) -> Tensor:
         """Return z after the flows."""
@@ -110,6 +108,6 @@ class Encoder(nn.Module):
         kept[-1] = F.elu(self.top(F.elu(kept[-1])))
         return kept[::-1]
 
-    def posterior(self, feature: Tensor, point: Point) -> Normal:
-        """Return q(z_i | z_above, x) before the flows."""
-        return clamped_normal(*self.groups[point.group].raw(feature, point, self.residual))
+    def posterior(self, index: int, evidence: Tensor, feature: Tensor, prior: Raw | None) -> Normal:
+        """Return q(z_i | z_above, x) before the flows, see `PosteriorGroup.raw`."""
+        return clamped_normal(*self.groups[index].raw(evidence, feature, prior if self.residual else None))

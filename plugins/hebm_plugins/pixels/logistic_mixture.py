@@ -38,6 +38,9 @@ class MixtureScoring:
             (0.992) as highest.
         thin: a mass below this is computed as density times width, which avoids cancellation. None clamps the mass to
             at least 1e-10.
+        spread: spread the 2^b levels evenly over [−1, 1], 2h apart. False keeps the places that they have among the
+            8-bit levels, as VDVAE does. For b < 8 they are then closer than 2h, the bins overlap, and `log_prob` is
+            not a log probability: for b = 5 the masses of all levels sum to about 1.03.
     """
 
     least: float = -7.0
@@ -45,6 +48,7 @@ class MixtureScoring:
     lowest: float = -0.999
     highest: float = 0.99
     thin: float | None = 1e-5
+    spread: bool = True
 
 
 NVAE_SCORING = MixtureScoring()
@@ -80,6 +84,8 @@ class LogisticMixturePixels(PixelDistribution):
     @property
     def scale(self) -> str:
         """The scale: bits per dimension are comparable with published ones for the same number of bits."""
+        if self.bits < 8 and not self.scoring.spread:
+            return f"VDVAE's score of {self.bits}-bit images, whose bins overlap: not bits per dimension of any coder"
         return f"probability of {self.bits}-bit images: bits per dimension of {self.bits}-bit images"
 
     @property
@@ -94,7 +100,7 @@ class LogisticMixturePixels(PixelDistribution):
 
     def log_prob_map(self, value: Tensor) -> Tensor:
         """Return log Σ_m π_m Π_colours p_m(x), per pixel, `(B, H, W)`."""
-        x = reduce_bits(value, self.bits).unsqueeze(2)
+        x = reduce_bits(value, self.bits, self.scoring.spread).unsqueeze(2)
         red, green, _ = x.unbind(1)
         c0, c1, c2 = self.coefficients.unbind(1)
         shifts = torch.stack((torch.zeros_like(c0), c0 * red, c1 * red + c2 * green), dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from hebm.errors import ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
-from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
+from hebm_plugins.pixels.logistic_mixture import NVAE_SCORING, LogisticMixturePixels, MixtureScoring
 
 LIKELIHOODS = ("bernoulli", "gaussian", "logistic-mixture")
 COLOURS = 3
@@ -29,7 +29,14 @@ class PixelOutput(NamedTuple):
     distribution: Callable[[Tensor], PixelDistribution]
 
 
-def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures: int, bits: int) -> PixelOutput:
+def pixel_output(
+    images: ImageSpec,
+    likelihood: str | None,
+    std: float,
+    mixtures: int,
+    bits: int,
+    scoring: MixtureScoring = NVAE_SCORING,
+) -> PixelOutput:
     """Return the output for one of `LIKELIHOODS`.
 
     None chooses Bernoulli for binarised images, a mixture of discretised logistics for colour images, and a Gaussian
@@ -41,6 +48,7 @@ def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures
         std: σ of the Gaussian, in units of x.
         mixtures: components of the mixture of logistics.
         bits: bits per colour of the mixture of logistics.
+        scoring: how the mixture of logistics scores levels.
 
     Raises `ConfigError` for a mixture of logistics over grey images.
     """
@@ -55,7 +63,7 @@ def pixel_output(images: ImageSpec, likelihood: str | None, std: float, mixtures
             f'backbone.likelihood: "logistic-mixture" needs colour images, these have {images.channels} channel(s); '
             'use "bernoulli" with data.binarize, or "gaussian", or set data.channels = 3'
         )
-    return PixelOutput(10 * mixtures, partial(LogisticMixturePixels, bits=bits))
+    return PixelOutput(10 * mixtures, partial(LogisticMixturePixels, bits=bits, scoring=scoring))
 
 
 def _gaussian(outputs: Tensor, std: float) -> GaussianPixels:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from hebm.interfaces import Backbone, Batch, InferringBackbone, PullBack
+from hebm.hierarchy import MarkovHierarchy, posterior_of
+from hebm.interfaces import Batch, InferringBackbone, PullBack
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import BernoulliPixels, GaussianPixels, PixelDistribution
 from hebm.noise import Noise
-from hebm.normals import Normal
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.two_layer.nets import BottomUpInference, ConditionalNormal, TopDownInference
 
 
-class TwoLayerBackbone(Backbone):
+class TwoLayerBackbone(MarkovHierarchy):
     """p(x, z) = p(x|z_1) N(z_L; 0, s² I) Π_{i<L} N(z_i; μ_i(z_{i+1}), σ_i(z_{i+1})²), s = 1 + offset.
 
     Arguments:
@@ -26,6 +25,8 @@ class TwoLayerBackbone(Backbone):
         pixel_std: σ of the Gaussian likelihood, or None for Bernoulli logits.
         offset: constant added to every σ, the top layer's included, as in the published code.
     """
+
+    conditionals: ModuleList[ConditionalNormal]
 
     def __init__(
         self,
@@ -38,17 +39,6 @@ class TwoLayerBackbone(Backbone):
         super().__init__()
         self.layout, self.pixel_std, self.top_std = layout, pixel_std, 1 + offset
         self.conditionals, self.generator = ModuleList(conditionals), generator
-
-    def _prior(self, above: Tensor | None, like: Tensor, layer: int) -> Normal:
-        """Return p(z_layer | z_above); `like` `(B, d)` sets the device and type of the top layer."""
-        if above is None:
-            return Normal(like.new_zeros(()), like.new_full((), self.top_std))
-        prior: Normal = self.conditionals[layer - 1](above)
-        return prior
-
-    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return z_L = s u_L, z_i = μ_i(z_{i+1}) + σ_i(z_{i+1}) u_i; u `(B, D)`."""
-        return self.latents_and_pullback(u)[0]
 
     def latents_and_pullback(self, u: Tensor, context: Tensor | None = None) -> tuple[Latents, PullBack]:
         """Return T(u), and its vector-Jacobian product, see `hebm.interfaces.PullsBack`."""
@@ -70,25 +60,10 @@ class TwoLayerBackbone(Backbone):
 
         return Latents(u, tuple(z), tuple(sigma)), pull_back
 
-    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return u_L = z_L / s, u_i = (z_i − μ_i(z_{i+1})) / σ_i(z_{i+1})."""
-        above = (None, *z[:-1])
-        priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
-        u = [prior.standardised(part) for part, prior in zip(z, priors, strict=True)]
-        return Latents(self.layout.join(u), tuple(z), tuple(prior.std for prior in priors))
-
     def likelihood(self, latents: Latents) -> PixelDistribution:
         """Return p(x|z_1): N(g(z_1), pixel_std² I), or Bernoulli with logits g(z_1)."""
         image = self.generator(latents.z[-1])
         return BernoulliPixels(image) if self.pixel_std is None else GaussianPixels(image, self.pixel_std)
-
-    def decoder_features(self, latents: Latents) -> tuple[Tensor, ...]:
-        """Return z_{i+1} for each layer, the only input of p(z_i|z_{i+1}); ones for the top layer."""
-        return torch.ones_like(latents.u[:, :1]), *latents.z[:-1]
-
-    def last_feature(self, latents: Latents) -> Tensor:
-        """Return z_1, the only input of p(x|z_1)."""
-        return latents.z[-1]
 
     def generative(self) -> tuple[nn.Module, ...]:
         """List the modules of p(z_i|z_{i+1}) and p(x|z_1)."""
@@ -123,14 +98,6 @@ class InferringTwoLayer(TwoLayerBackbone, InferringBackbone):
         """
         xi = self.layout.split(noise.normal(len(batch.x), self.layout.dim))
         z, q = self.inference(batch.x, xi)
-        latents = self.invert(z)
-        log_q = torch.stack([qi.log_prob(zi) for qi, zi in zip(q, z, strict=True)], dim=1)
-        above = (None, *z[:-1])
-        priors = [self._prior(a, part, i) for i, (a, part) in enumerate(zip(above, z, strict=True))]
-        q_u = None
-        if isinstance(self.inference, TopDownInference):
-            kl = [qi.kl(pi) for qi, pi in zip(q, priors, strict=True)]
-            q_u = tuple(qi.in_units_of(pi) for qi, pi in zip(q, priors, strict=True))
-        else:
-            kl = [qi.log_prob(zi) - pi.log_prob(zi) for qi, pi, zi in zip(q, priors, z, strict=True)]
-        return Posterior(latents, log_q, torch.stack(kl, dim=1), mean=tuple(qi.mean for qi in q), q_u=q_u)
+        descent = self.descend(batch.x, lambda i, _: z[i])
+        top_down = isinstance(self.inference, TopDownInference)
+        return posterior_of(self.standardised(descent), q, descent.priors, [top_down] * len(z))
