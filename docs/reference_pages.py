@@ -59,7 +59,6 @@ PLACES = {
     "hebm_analyses": "`hebm analyse RUN NAME`, with keys given as `--set NAME.key=value`",
 }
 _LONG = 150
-_BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 
 
 def pages() -> dict[str, str]:
@@ -120,8 +119,7 @@ def keys(cls: type) -> str:
 
 
 def _key(key: ComponentKey) -> str:
-    limits = [form.format(key.field.metadata[bound]) for bound, form in _BOUNDS.items() if bound in key.field.metadata]
-    takes = _sentence(", ".join([_values(key.type), *limits]) + _default(key))
+    takes = _sentence(", ".join([_values(key.type), *key.limits]) + _default(key))
     return f"`{key.name}`\n: {takes}\\\n  {_sentence(as_markdown(key.doc))}"
 
 
@@ -199,9 +197,26 @@ def _found(top: click.Context, name: str) -> click.Command:
 def _command(top: click.Context, name: str) -> str:
     command = _found(top, name)
     context = click.Context(command, info_name=name, parent=top)
-    usage = "```text\nhebm " + " ".join([name, *command.collect_usage_pieces(context)]) + "\n```"
     about = as_markdown((command.help or "").replace("\b\n", ""))
-    return "\n\n".join([f"(command-{name})=\n## `hebm {name}`", usage, about, _options(command, context, common=False)])
+    parts = [f"(command-{name})=\n## `hebm {name}`", _usage(command, context), about]
+    return "\n\n".join([*parts, _options(command, context, common=False), *_inner_commands(command, context)])
+
+
+def _usage(command: click.Command, context: click.Context) -> str:
+    return f"```text\n{' '.join([context.command_path, *command.collect_usage_pieces(context)])}\n```"
+
+
+def _inner_commands(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield the usage, the help and the options of each command of a group."""
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        if inner is None:
+            raise LookupError(f"command {context.command_path} {name}")
+        within = click.Context(inner, info_name=name, parent=context)
+        yield f"### `hebm {context.info_name} {name}`"
+        yield from (_usage(inner, within), as_markdown(inner.help or ""), _options(inner, within, common=False))
 
 
 def _options(command: click.Command, context: click.Context, common: bool) -> str:

@@ -30,7 +30,7 @@ GROUPS = {
     COMMANDS: "click:Command",
 }
 """The interface of each group. Components are subclasses of it; commands are instances."""
-INTERFACE = 5
+INTERFACE = 6
 """The version of these interfaces. It increases when a working plugin could break. The first releases had 1."""
 INTERFACE_GROUP = "hebm_interface"
 """Entry-point group in which a distribution declares, as a name, the interface number of its plugins."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,22 +68,43 @@ class ConvertedCheckpoint:
     notes: tuple[str, ...] = ()
 
 
+@attrs.frozen(eq=False)
+class ForeignFile:
+    """A file of another code.
+
+    Arguments:
+        name: its name without its folder, such as "checkpoint.pt".
+        content: the text of a text file (`hebm.store.foreign.TEXT` lists the suffixes); of any other file what
+            `torch.save` wrote, as plain values and tensors on the CPU.
+    """
+
+    name: str
+    content: Any
+
+
 class CheckpointFormat(ABC):
-    """The checkpoint format of a published code, registered in the group `hebm_formats`. It never accesses files."""
+    """The checkpoint format of a published code, registered in the group `hebm_formats`. It never accesses files.
+
+    The fields of its recipe are the options of `hebm import`; all have defaults.
+    """
 
     group: ClassVar[str] = "hebm_formats"
     allowed: ClassVar[tuple[type, ...]] = ()
     """Classes in its files besides tensors and plain containers. Constructing them must be harmless."""
 
     @abstractmethod
-    def read(self, content: Any) -> ConvertedCheckpoint:
-        """Convert a file's content to a hebm backbone. Raises `CheckpointError` with a list of all mismatches."""
+    def read(self, files: tuple[ForeignFile, ...]) -> ConvertedCheckpoint:
+        """Convert the files of one checkpoint to a hebm backbone.
+
+        A format of one file calls `only_file`. Raises `CheckpointError` with a list of all mismatches.
+        """
 
     @abstractmethod
-    def write(self, converted: ConvertedCheckpoint) -> Any:
-        """Convert a backbone to the content of a file. It must invert `read` bit for bit.
+    def write(self, converted: ConvertedCheckpoint) -> ForeignFile:
+        """Convert a backbone to the file with its weights, which must be equal to the file that was read, bit for bit.
 
-        Raises `CheckpointError` if the format cannot express the backbone.
+        The name is the one that the published code gives to the file. Raises `CheckpointError` if the format cannot
+        express the backbone.
         """
 
     def example(self) -> tuple[Experiment, ImageSpec] | None:
@@ -92,6 +113,14 @@ class CheckpointFormat(ABC):
         `hebm.testing` builds this backbone, writes it in this format and reads it back.
         """
         return None
+
+
+def only_file(files: Sequence[ForeignFile]) -> ForeignFile:
+    """Return the one file of a format that reads one file. Raises `CheckpointError` for none and for several."""
+    if len(files) != 1:
+        names = f" ({', '.join(file.name for file in files)})" if files else ""
+        raise CheckpointError(f"this format reads one file, but {len(files)} were given{names}; give the checkpoint")
+    return files[0]
 
 
 @attrs.frozen(eq=False)
@@ -103,24 +132,26 @@ class Imported:
     converted: ConvertedCheckpoint
 
 
-def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = ()) -> Imported:
+def import_checkpoint(
+    format: CheckpointFormat | str, files: Path | Sequence[Path], target: Path, changes: Changes = ()
+) -> Imported:
     """Make a run folder from a published checkpoint. It writes nothing unless everything fits.
 
     Arguments:
-        name: the format's name in the group `hebm_formats`.
-        source: the checkpoint file.
+        format: the format with its options, such as `hebm.NVAECheckpoint()`, or its name in the group `hebm_formats`.
+        files: the file of the checkpoint, or its files.
         target: the run folder, which must not exist; its last part names the run.
         changes: changes of the run's configuration, such as `data.root`, as for `--set`.
 
-    Raises `CheckpointError` for a file that does not fit, `PluginError` for an unknown format or one whose experiment
-    has another number of steps than the file, and `ConfigError` for an invalid folder name or changes that do not fit
+    Raises `CheckpointError` for files that do not fit, `PluginError` for an unknown format or one whose experiment has
+    another number of steps than the checkpoint, and `ConfigError` for an invalid folder name or changes that do not fit
     the weights.
     """
-    kind: CheckpointFormat = registry.find("hebm_formats", name)()
+    name, kind = _named(format)
     if os.path.lexists(target):
         raise CheckpointError(f"{target} exists already; give another folder, or remove it first")
     notes: list[str] = []
-    converted = kind.read(foreign.load(source, kind.allowed, notes.append))
+    converted = kind.read(_loaded([files] if isinstance(files, Path) else files, kind, notes))
     left = flatten(converted.leftovers)
     named = Experiment.from_table({**to_table(converted.experiment), "name": target.resolve().name})
     model = build(named, converted.images)
@@ -143,6 +174,25 @@ def import_checkpoint(name: str, source: Path, target: Path, changes: Changes = 
             raise
         sync_folder(target.parent)
     return Imported(RunFolder(target), model, converted)
+
+
+def _named(format: CheckpointFormat | str) -> tuple[str, CheckpointFormat]:
+    """Return the registered name of a format, and its recipe."""
+    if isinstance(format, str):
+        return format, registry.find("hebm_formats", format)()
+    return registry.name_of(format), format
+
+
+def _loaded(paths: Sequence[Path], kind: CheckpointFormat, notes: list[str]) -> tuple[ForeignFile, ...]:
+    """Read files, and add notes; those on one of several files name it."""
+
+    def load(path: Path) -> ForeignFile:
+        said: list[str] = []
+        file = ForeignFile(path.name, foreign.read(path, kind.allowed, said.append))
+        notes.extend(f"{path.name}: {line}" if len(paths) > 1 else line for line in said)
+        return file
+
+    return tuple(map(load, paths))
 
 
 def require_trained(name: str, converted: ConvertedCheckpoint, model: Model) -> None:
@@ -202,20 +252,28 @@ def _owner(name: str) -> set[str]:
     return {distribution} if distribution else set()
 
 
+@attrs.frozen(eq=False)
+class Exported:
+    """The result of an export: the file, and what was written to it."""
+
+    path: Path
+    converted: ConvertedCheckpoint
+
+
 def export_checkpoint(
-    name: str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None
-) -> ConvertedCheckpoint:
+    format: CheckpointFormat | str, run: Path, target: Path, warn: Callable[[str], None] = lambda _: None
+) -> Exported:
     """Write a run's backbone as a checkpoint of a published code, with averaged weights if the run keeps them.
 
     Arguments:
-        name: the format's name in the group `hebm_formats`.
+        format: the format, or its name in the group `hebm_formats`.
         run: the run folder, imported or trained by hebm.
-        target: the file, which must not exist.
+        target: the file, which must not exist; or an existing folder, in which it gets the published code's name.
         warn: called with a message about each damaged checkpoint that was skipped.
 
     Raises `CheckpointError` if the run has no usable checkpoint or the format cannot express it.
     """
-    kind: CheckpointFormat = registry.find("hebm_formats", name)()
+    name, kind = _named(format)
     opened = read_run(run, warn=warn, allow_unfinished=True)
     checkpoint = opened.checkpoint()
     converted = ConvertedCheckpoint(
@@ -226,8 +284,10 @@ def export_checkpoint(
         checkpoint.total_step,
         _leftovers(opened, name),
     )
-    foreign.save(kind.write(converted), target)
-    return converted
+    file = kind.write(converted)
+    path = target / file.name if target.is_dir() else target
+    foreign.save(file.content, path)
+    return Exported(path, converted)
 
 
 def _leftovers(run: StoredRun, name: str) -> Any:

@@ -136,16 +136,20 @@ def test_every_command_on_a_page_has_the_options_that_it_is_given():
 
 def unknown_words(line):
     """The command and the options of a line that hebm does not have."""
-    _, name, *words = shlex.split(line, comments=True)
-    if name not in registry.names(COMMANDS):
-        return [name]
-    command = main.get_command(click.Context(main), name)
-    options = [option for parameter in command.params for option in parameter.opts]
+    command, words = main, shlex.split(line, comments=True)[1:]
+    while isinstance(command, click.Group):
+        context, name, *words = click.Context(command), *words
+        if name not in command.list_commands(context):
+            return [name]
+        command = command.get_command(context, name)
+    options = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
     return [word for word in words if word.startswith("-") and word not in (*options, "-")]
 
 
 def test_an_unknown_option_is_found():
     assert unknown_words("hebm run FILE --extends --set a=-1  # --comment") == ["--extends"]
+    assert unknown_words("hebm import nvae FILE -o RUN --preset x") == ["--preset"]
+    assert unknown_words("hebm import nave FILE -o RUN") == ["nave"]
 
 
 def test_every_block_of_code_on_a_page_can_be_read():

@@ -1,5 +1,7 @@
 """Import and export as any format gets them: a run folder like any other, and nothing where something fails."""
 
+import json
+
 import attrs
 import pytest
 import torch
@@ -9,10 +11,17 @@ from written_images import encoded, write
 from hebm import registry
 from hebm.building import build
 from hebm.config.experiment import Experiment
-from hebm.config.recipes import recipe
+from hebm.config.recipes import option, recipe
 from hebm.errors import CheckpointError, ConfigError, PluginError
 from hebm.interfaces import ImageSpec
-from hebm.porting import CheckpointFormat, ConvertedCheckpoint, export_checkpoint, import_checkpoint
+from hebm.porting import (
+    CheckpointFormat,
+    ConvertedCheckpoint,
+    ForeignFile,
+    export_checkpoint,
+    import_checkpoint,
+    only_file,
+)
 from hebm.runs import open_run
 from hebm.store import foreign
 
@@ -27,23 +36,39 @@ def experiment():
 class Plain(CheckpointFormat):
     """Another code's files: weights under our names with a prefix, with anything else."""
 
-    def read(self, content):
+    said: str = option("a note", doc="the note of an import")
+
+    def read(self, files):
+        content = only_file(files).content
         weights = {name.removeprefix("net."): value for name, value in content["net"].items()}
         rest = {key: value for key, value in content.items() if key != "net"}
-        return ConvertedCheckpoint(experiment(), IMAGES, weights, {}, 5, rest, ("a note",))
+        return ConvertedCheckpoint(experiment(), IMAGES, weights, {}, 5, rest, (self.said,))
 
     def write(self, converted):
-        return {
-            "net": {f"net.{name}": value for name, value in converted.backbone.items()},
-            **(converted.leftovers or {}),
-        }
+        net = {f"net.{name}": value for name, value in converted.backbone.items()}
+        return ForeignFile("plain.pt", {"net": net, **(converted.leftovers or {})})
+
+
+@recipe
+class Parts(CheckpointFormat):
+    """Weights in files of their own, with a log."""
+
+    def read(self, files):
+        weights = {file.name.partition(".pt")[0]: file.content for file in files if file.name.endswith(".pt")}
+        (log,) = (file for file in files if file.name == "log.json")
+        return ConvertedCheckpoint(experiment(), IMAGES, weights, {}, json.loads(log.content)["step"])
+
+    def write(self, converted):
+        raise CheckpointError("several files")
 
 
 @pytest.fixture(autouse=True)
-def plain():
-    registry.register("hebm_formats", "plain", Plain)
+def formats():
+    for name, kind in {"plain": Plain, "parts": Parts}.items():
+        registry.register("hebm_formats", name, kind)
     yield
-    registry.unregister("hebm_formats", "plain")
+    for name in ("plain", "parts"):
+        registry.unregister("hebm_formats", name)
 
 
 @pytest.fixture
@@ -77,6 +102,46 @@ def test_export_gives_back_what_was_imported(file, tmp_path):
     assert list(before) == list(after)
     assert all(torch.equal(before["net"][name], after["net"][name]) for name in before["net"])
     assert torch.equal(after["extra"]["a"][1][0], torch.ones(2))
+
+
+def test_a_format_may_be_given_as_a_recipe_with_its_options(file, tmp_path):
+    imported = import_checkpoint(Plain(said="of this file"), file(extra=3), tmp_path / "mine")
+    assert imported.converted.notes == ("of this file",)
+    exported = export_checkpoint(Plain(), tmp_path / "mine", tmp_path / "out.pt")
+    assert foreign.load(exported.path, ())["extra"] == 3  # its leftovers are found under the registered name
+
+
+def test_an_export_into_a_folder_has_the_published_name(file, tmp_path):
+    import_checkpoint("plain", file(), tmp_path / "mine")
+    assert export_checkpoint("plain", tmp_path / "mine", tmp_path).path == tmp_path / "plain.pt"
+    with pytest.raises(CheckpointError, match=r"plain\.pt exists already"):
+        export_checkpoint("plain", tmp_path / "mine", tmp_path)
+
+
+def test_a_checkpoint_may_be_several_files_and_text(tmp_path):
+    weights = build(experiment(), IMAGES).backbone.state_dict()
+    for name, value in weights.items():
+        torch.save(value, tmp_path / f"{name}.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "log.json").write_text('{"step": 5, "place": "Zürich"}', encoding="utf-8")
+    files = [*(tmp_path / f"{name}.pt" for name in weights), tmp_path / "log.json"]
+    imported = import_checkpoint("parts", files, tmp_path / "mine")
+    assert imported.converted.step == 5
+    own = imported.model.backbone.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in weights.items())
+    assert imported.converted.notes[0].startswith(f"{next(iter(weights))}.pt: the file has torch's older format")
+
+
+def test_several_files_for_a_format_of_one_are_an_error_that_names_them(file, tmp_path):
+    with pytest.raises(CheckpointError, match=r"reads one file, but 2 were given \(in\.pt, in\.pt\)"):
+        import_checkpoint("plain", [file(), file()], tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="0 were given"):
+        import_checkpoint("plain", [], tmp_path / "mine")
+
+
+def test_a_text_file_that_is_not_text_is_an_error(file, tmp_path):
+    (tmp_path / "log.json").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match=r"log\.json is not UTF-8 text"):
+        import_checkpoint("parts", [tmp_path / "log.json"], tmp_path / "mine")
 
 
 def test_buffers_that_the_other_code_lacks_keep_their_initial_values_and_parameters_may_not_be_lacking(
@@ -183,7 +248,7 @@ def test_a_write_that_fails_leaves_nothing(file, tmp_path, monkeypatch):
 
 def test_a_run_trained_here_is_exported_with_its_averaged_weights(tmp_path):
     assert train(tiny(), tmp_path / "tiny")
-    converted = export_checkpoint("plain", tmp_path / "tiny", tmp_path / "out.pt")
+    converted = export_checkpoint("plain", tmp_path / "tiny", tmp_path / "out.pt").converted
     average = newest(tmp_path / "tiny").tensors
     assert (converted.step, converted.leftovers) == (12, None)
     assert set(average) == {"backbone", "prior", "prior-ema", "optimizer-prior"}

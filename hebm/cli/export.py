@@ -13,10 +13,17 @@ from hebm.cli.options import UserPath, run_argument, warner
 @click.command("export")
 @click.argument("format", metavar="FORMAT", shell_complete=components_of(["hebm_formats"]))
 @run_argument
-@click.option("-o", "--output", type=UserPath(), required=True, help="The file to write, such as checkpoint.pt.")
+@click.option(
+    "-o",
+    "--output",
+    type=UserPath(),
+    required=True,
+    help="The file to write, such as checkpoint.pt, or an existing folder for a file with the published name.",
+)
 def command(format: str, run: Path, output: Path) -> None:
     """Write the backbone of RUN as a checkpoint in FORMAT. An imported run is written exactly as it was imported."""
     from hebm.porting import export_checkpoint
 
-    converted = export_checkpoint(format, run, output, warner(True))
-    click.echo(f"{len(converted.backbone)} tensors of step {converted.step} in {output}")
+    exported = export_checkpoint(format, run, output, warner(True))
+    converted = exported.converted
+    click.echo(f"{len(converted.backbone)} tensors of step {converted.step} in {exported.path}")

@@ -1,43 +1,80 @@
-"""`hebm import`: make a run folder from a published checkpoint."""
+"""`hebm import`: make a run folder from a published checkpoint. Each format is a command with its own options."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
-from hebm import messages
-from hebm.cli.completion import components_of
+from hebm import messages, registry
+from hebm.cli.lazy_group import LazyGroup
 from hebm.cli.options import UserPath, set_option
+from hebm.cli.output import with_output_options
+from hebm.cli.recipe_options import options_of, recipe_of
 
 if TYPE_CHECKING:
-    from hebm.porting import Imported
+    from hebm.porting import CheckpointFormat, Imported
 
 
-@click.command("import")
-@click.argument("format", metavar="FORMAT", shell_complete=components_of(["hebm_formats"]))
-@click.argument("checkpoint", type=UserPath(exists=True, dir_okay=False))
-@click.option("-o", "--output", type=UserPath(), required=True, help="The run folder to make, such as runs/NAME.")
-@set_option
-def command(format: str, checkpoint: Path, output: Path, overrides: tuple[str, ...]) -> None:
-    """Make a run folder from a published CHECKPOINT; `hebm plugins --group formats` lists the FORMATs.
+class FormatCommand(click.Command):
+    """The command `hebm import NAME`: the arguments that every format has, and the options of this format.
 
-    Reading never runs code in the file; a file that requests it gives an error. Nothing is written unless everything
+    Arguments:
+        name: the format's name.
+        kind: the class of its recipe; None while a shell completes words, which imports no plugin.
+    """
+
+    def __init__(self, name: str, kind: type[CheckpointFormat] | None) -> None:
+        files, output = UserPath(exists=True, dir_okay=False), UserPath()
+        own: list[click.Parameter] = [
+            click.Argument(["files"], metavar="FILE...", nargs=-1, required=True, type=files),
+            click.Option(["-o", "--output"], type=output, required=True, help="The run folder to make: runs/NAME."),
+        ]
+        about = inspect.cleandoc(kind.__doc__ or "").partition("\n\nArguments:")[0] if kind else None
+        super().__init__(name, params=own, help=about)
+        set_option(self)
+        self.shared = frozenset(parameter.name for parameter in self.params)
+        self.kind = kind
+        self.params += options_of(kind) if kind else []
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Import the files, and print notes and a summary."""
+        from hebm.porting import import_checkpoint
+
+        given = {name: value for name, value in ctx.params.items() if name not in self.shared}
+        recipe: Any = recipe_of(self.kind, given) if self.kind else None
+        imported = import_checkpoint(recipe, ctx.params["files"], ctx.params["output"], ctx.params["overrides"])
+        for note in imported.converted.notes:
+            messages.note(note)
+        for line in _summary(imported):
+            click.echo(line)
+
+
+class Formats(LazyGroup):
+    """The checkpoint formats, as commands of `hebm import`."""
+
+    components, noun = "hebm_formats", "format"
+
+    @override
+    def load(self, ctx: click.Context, name: str) -> click.Command:
+        kind = None if ctx.resilient_parsing else registry.find(self.components, name)
+        return with_output_options(FormatCommand(name, kind))
+
+
+@click.group("import", cls=Formats, subcommand_metavar="FORMAT FILE... -o RUN")
+def command() -> None:
+    """Make a run folder from a published checkpoint; `hebm import FORMAT --help` shows the options of a format.
+
+    Reading never runs code in a file; a file that requests it gives an error. Nothing is written unless everything
     fits. Notes list assumptions and conversions (names with `module.`, half precision, paths among the arguments).
 
     If the model was trained on your own images, set their place: --set data.root=PATH for a folder or archive of
     images, or --set data.type=TYPE and the keys of that type. The images must have the shape that the weights expect.
     """
-    from hebm.porting import import_checkpoint
-
-    imported = import_checkpoint(format, checkpoint, output, overrides)
-    for note in imported.converted.notes:
-        messages.note(note)
-    for line in _summary(imported):
-        click.echo(line)
 
 
 def _summary(imported: Imported) -> Iterator[str]:

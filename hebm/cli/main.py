@@ -7,22 +7,24 @@ import warnings
 from typing import Any, TextIO
 
 import click
-from click.shell_completion import CompletionItem
+from typing_extensions import override
 
 import hebm
 from hebm import messages, registry
 from hebm.blocking import from_environment, require_installed
+from hebm.cli.lazy_group import LazyGroup
 from hebm.cli.output import OPTIONS, logging_packages, with_output_options
-from hebm.distributions import hide_unreadable, unreadable_note
+from hebm.distributions import hide_unreadable
 from hebm.errors import CheckpointError, ConfigError, DataWarning, HebmError, PluginError
 from hebm.printable import print_escaped
 from hebm.registry import COMMANDS
 from hebm.store.durable import denied
-from hebm.suggest import did_you_mean
 
 
-class Commands(click.Group):
+class Commands(LazyGroup):
     """The commands of the entry-point group `hebm_commands`. A broken command only fails when it is called."""
+
+    components, noun = COMMANDS, "command"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Escape unprintable characters in all output, and check `HEBM_BLOCK`, before parsing arguments."""
@@ -39,40 +41,10 @@ class Commands(click.Group):
         except ConfigError as error:
             raise click.UsageError(str(error), ctx) from None
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the names of the commands without importing them."""
-        return list(registry.names(COMMANDS))
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command, and add the options that every command takes. Raises `PluginError` if it is broken."""
-        if cmd_name not in registry.names(COMMANDS):
-            return None
-        command: click.Command = registry.find(COMMANDS, cmd_name)
+    @override
+    def load(self, ctx: click.Context, name: str) -> click.Command:
+        command: click.Command = registry.find(COMMANDS, name)
         return with_output_options(command)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Look up the command; suggest a similar name for an unknown one."""
-        known = registry.names(COMMANDS)
-        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
-            hint = did_you_mean(args[0], known)
-            raise click.UsageError(
-                f"no command {args[0]!r}{hint} (commands: {', '.join(known)}){unreadable_note()}", ctx
-            )
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands with the first line of their docstrings, without importing them."""
-        entries = registry.status(COMMANDS)
-        rows = [(entry.name, f"(broken: {entry.error})" if entry.error else entry.summary) for entry in entries]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete names of commands without importing them."""
-        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print warnings about data as notes, and errors that users can fix as messages.

@@ -56,10 +56,14 @@ class ComponentKey:
         with shield("it cannot be made"):
             return default_of(self.field) if self.base is None else getattr(self.base, self.field.name)
 
+    @property
+    def limits(self) -> list[str]:
+        """The bounds and the unit of a number, in words."""
+        return [form.format(self.field.metadata[key]) for key, form in _BOUNDS.items() if key in self.field.metadata]
+
     def as_text(self) -> str:
         """Return a description on one line."""
-        limits = [form.format(self.field.metadata[key]) for key, form in _BOUNDS.items() if key in self.field.metadata]
-        about = ", ".join([self.type, *limits]) + ("" if self.table else f"; {self._default_as_text()}")
+        about = ", ".join([self.type, *self.limits]) + ("" if self.table else f"; {self._default_as_text()}")
         return f"{about}. {self.doc}".rstrip()
 
     def _default_as_text(self) -> str:

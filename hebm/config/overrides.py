@@ -83,6 +83,20 @@ def _of_text(text: str) -> Override:
     return Override(source, _path(key, source), _value(value.strip(), source), value.strip())
 
 
+def of_option(flag: str, key: str, text: str) -> Override:
+    """Return the change that a command-line option makes: `--steps 30` sets the key `steps`.
+
+    Arguments:
+        flag: the option, for messages.
+        key: the key that it sets.
+        text: its value, as for `--set`.
+
+    Raises `ConfigError` for a malformed value.
+    """
+    source = f"{flag} {text}"
+    return Override(source, (key,), _value(text, source), text)
+
+
 def _of_pair(pair: tuple[Any, Any]) -> Override:
     key, value = pair
     source = "changes"

@@ -1,8 +1,8 @@
-"""Read and write `.pt` files of other code. No other module reads or writes pickles.
+"""Read and write files of other code. No other module reads or writes pickles.
 
-Files are read with `weights_only=True`: tensors, plain containers, and the few harmless classes that the format allows.
-Paths, NumPy values, devices and dtypes become plain values (`hebm.store.stand_ins`). Any other request of a pickle,
-such as a call, raises an error before it runs.
+Files of `torch.save` are read with `weights_only=True`: tensors, plain containers, and the few harmless classes that
+the format allows. Paths, NumPy values, devices and dtypes become plain values (`hebm.store.stand_ins`). Any other
+request of a pickle, such as a call, raises an error before it runs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,26 @@ _DAMAGE = (*_DAMAGE, AssertionError, ArithmeticError, MemoryError, ImportError, 
 _DAMAGE = (*_DAMAGE, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 """The errors that reading an arbitrary file as a checkpoint can raise."""
 
+TEXT = (".json", ".jsonl", ".txt", ".log", ".csv", ".toml", ".yaml", ".yml")
+"""Suffixes of text files."""
+
 _REPEATED, _SPARE = 4, 1 << 24
 """Tensors may claim _REPEATED times the file's size plus _SPARE bytes, since some are in a file under two names."""
+
+
+def read(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = lambda _: None) -> Any:
+    """Return the text of a text file, or the content that `torch.save` wrote. Arguments and errors as in `load`."""
+    return _text(path) if path.suffix.lower() in TEXT else load(path, allowed, note)
+
+
+def _text(path: Path) -> str:
+    try:
+        with reporting(f"read {path}"), open_file(path) as file:
+            return file.read().decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path} is not UTF-8 text, as a file with this suffix should be (byte {error.start})"
+        ) from None
 
 
 def load(path: Path, allowed: tuple[type, ...], note: Callable[[str], None] = lambda _: None) -> Any:

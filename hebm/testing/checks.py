@@ -28,6 +28,7 @@ from hebm.testing import (
     energies,
     energy_training,
     extractors,
+    format_damage,
     formats,
     metric_failures,
     metrics,
@@ -131,7 +132,7 @@ DATASET = Checks(DatasetRecipe, (datasets, dataset_options, dataset_files))
 EXTRACTOR = Checks(ExtractorRecipe, (extractors,), lambda given: given.labelled)
 SCHEME = Checks(SchemeRecipe, (schemes,), lambda given: given.model)
 ANALYSIS = Checks(AnalysisRecipe, (analyses,), lambda given: given.model)
-FORMAT = Checks(CheckpointFormat, (formats,))
+FORMAT = Checks(CheckpointFormat, (formats, format_damage))
 COMMAND = Checks(click.Command, (commands,))
 RECIPE = Checks(object, (recipes,))
 

@@ -37,8 +37,10 @@ def _every(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tupl
     """Yield a command and its sub-commands, each with the words that call it."""
     yield words, command
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from _every(inner, (*words, name))
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            yield from _every(inner, (*words, name)) if inner else ()
 
 
 def _called(command: click.Command, *arguments: str) -> Result:

@@ -12,7 +12,7 @@ from hebm.config.experiment import Experiment
 from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
-from hebm.porting import CheckpointFormat, ConvertedCheckpoint
+from hebm.porting import CheckpointFormat, ConvertedCheckpoint, ForeignFile, only_file
 from hebm.testing import ConformanceError, check_format
 from hebm_plugins.two_layer.recipe import TwoLayer
 
@@ -44,7 +44,13 @@ class Sound(CheckpointFormat):
     def example(self):
         return experiment_of(SIZES), IMAGES
 
-    def read(self, content):
+    def read(self, files):
+        return self.converted(only_file(files).content)
+
+    def write(self, converted):
+        return ForeignFile("sound.pt", self.content(converted))
+
+    def converted(self, content):
         require(type(content) is dict and set(content) == NEEDED, "other keys")
         net, sizes, step = content["net"], content["sizes"], content["step"]
         require(type(net) is dict and all(torch.is_tensor(value) for value in net.values()), "no weights")
@@ -55,7 +61,7 @@ class Sound(CheckpointFormat):
         weights = {name.removeprefix("net."): value for name, value in net.items()}
         return ConvertedCheckpoint(experiment_of(vars(sizes), step), IMAGES, weights, step=step, leftovers=left)
 
-    def write(self, converted):
+    def content(self, converted):
         require(isinstance(converted.experiment.backbone, TwoLayer), "another backbone")
         net = {f"net.{name}": value for name, value in converted.backbone.items()}
         left = converted.leftovers or {"extra": None, "order": ["net", "sizes", "step", "extra"]}
@@ -89,57 +95,57 @@ def changed(converted, **fields):
 class Scales(Sound):
     """Reads half of what it writes, and writes twice what it reads."""
 
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         return changed(found, backbone={name: value / 2 for name, value in found.backbone.items()})
 
-    def write(self, converted):
+    def content(self, converted):
         twice = {name: value * 2 for name, value in converted.backbone.items()}
-        return super().write(changed(converted, backbone=twice if converted.leftovers else converted.backbone))
+        return super().content(changed(converted, backbone=twice if converted.leftovers else converted.backbone))
 
 
 class ForgetsTheSteps(Sound):
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         left = {**found.leftovers, "step": found.step}
         return changed(found, experiment=experiment_of(SIZES, 0), step=0, leftovers=left)
 
-    def write(self, converted):
-        content = super().write(converted)
+    def content(self, converted):
+        content = super().content(converted)
         return content if converted.leftovers is None else {**content, "step": converted.leftovers["step"]}
 
 
 class TrainsOn(Sound):
     """Its experiment has more steps than the file, so an imported run would not be finished."""
 
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         return changed(found, experiment=experiment_of(SIZES, found.step + 1))
 
 
 class Reorders(Sound):
-    def write(self, converted):
-        content = super().write(converted)
+    def content(self, converted):
+        content = super().content(converted)
         return content if converted.leftovers is None else dict(reversed(content.items()))
 
 
 class Rounds(Sound):
-    def write(self, converted):
-        content = super().write(converted)
+    def content(self, converted):
+        content = super().content(converted)
         if converted.leftovers is not None:
             content["net"] = {name: value.half().float() for name, value in content["net"].items()}
         return content
 
 
 class KeepsAnObject(Sound):
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         return changed(found, leftovers={**found.leftovers, "sizes": content["sizes"]})
 
 
 class OtherImages(Sound):
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         return (
             changed(found, images=ImageSpec(1, 8, 8, binary=True))
             if False
@@ -153,22 +159,22 @@ class Unregistered(TwoLayer):
 
 
 class NoTOML(Sound):
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         sizes = {key: getattr(found.experiment.backbone, key) for key in SIZES}
         return changed(found, experiment=attrs.evolve(found.experiment, backbone=Unregistered(**sizes)))
 
 
 class Pops(Sound):
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         content.pop("extra")
         return found
 
 
 class ScalesInPlace(Sound):
-    def write(self, converted):
-        content = super().write(converted)
+    def content(self, converted):
+        content = super().content(converted)
         if converted.leftovers is not None:
             content["net"] = {name: value.clone() for name, value in content["net"].items()}
             next(iter(converted.backbone.values())).add_(1)
@@ -176,32 +182,48 @@ class ScalesInPlace(Sound):
 
 
 class Trusts(Sound):
-    def read(self, content):
+    def converted(self, content):
         if isinstance(content, dict) and "net" not in content:
-            return super().read({"net": content["weights"], **content})
-        return super().read(content)
+            return super().converted({"net": content["weights"], **content})
+        return super().converted(content)
 
 
 class TakesAnyStep(Sound):
-    def read(self, content):
+    def converted(self, content):
         if isinstance(content, dict) and set(content) == NEEDED and content["step"] is None:
             raise TypeError("steps must be a number")
-        return super().read(content)
+        return super().converted(content)
 
 
 class FillsIn(Sound):
     """Takes what is missing from a new model."""
 
-    def read(self, content):
-        found = super().read(content)
+    def converted(self, content):
+        found = super().converted(content)
         whole = TwoLayer(**{k: tuple(v) if isinstance(v, list) else v for k, v in SIZES.items()}).build(IMAGES)
         known = whole.state_dict()
         fitting = {k: v for k, v in found.backbone.items() if k in known and known[k].shape == v.shape}
         return changed(found, backbone={**known, **fitting})
 
 
+class Unpacks(Sound):
+    """Takes for granted that there is one file."""
+
+    def read(self, files):
+        (file,) = files
+        return self.converted(file.content)
+
+
+class NeedsNoFile(Sound):
+    def read(self, files):
+        return super().read(files) if files else changed(super().read((self.write(self.run()),)))
+
+    def run(self):
+        return ConvertedCheckpoint(experiment_of(SIZES), IMAGES, TwoLayer(z_dims=(2, 3)).build(IMAGES).state_dict())
+
+
 class WritesAnything(Sound):
-    def write(self, converted):
+    def content(self, converted):
         net = {f"net.{name}": value for name, value in converted.backbone.items()}
         left = converted.leftovers or {"extra": None, "order": ["net", "sizes", "step", "extra"]}
         content = {"net": net, "sizes": Namespace(**SIZES), "step": converted.step, "extra": left["extra"]}
@@ -234,6 +256,8 @@ CONTROLS = [
     (Trusts, "garbage", ()),
     (TakesAnyStep, "garbage", ()),
     (FillsIn, "damage", ()),
+    (Unpacks, "several-files", ()),
+    (NeedsNoFile, "several-files", ()),
     (WritesAnything, "another-backbone", ()),
     (AllowsAFunction, "allowed", ()),
     (AllowsAFile, "allowed", ()),

@@ -13,7 +13,7 @@ from hebm.config.experiment import Experiment
 from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
-from hebm.porting import CheckpointFormat, ConvertedCheckpoint
+from hebm.porting import CheckpointFormat, ConvertedCheckpoint, ForeignFile, only_file
 from hebm.published_weights import in_single_precision, number, unwrapped
 from hebm_plugins.nvae.adamax import moments_of, with_moments
 from hebm_plugins.nvae.backbone import NVAEBackbone
@@ -39,13 +39,14 @@ _LICENCE = (
 
 
 @recipe
-class OfficialCheckpoint(CheckpointFormat):
+class NVAECheckpoint(CheckpointFormat):
     """`checkpoint.pt` of the published NVAE code (arXiv 2007.03898), and of code that builds on it."""
 
     allowed: ClassVar[tuple[type, ...]] = (Namespace,)
 
-    def read(self, content: Any) -> ConvertedCheckpoint:
+    def read(self, files: tuple[ForeignFile, ...]) -> ConvertedCheckpoint:
         """Convert arguments to an experiment and names to names, strictly; keep as leftovers what has no place here."""
+        content = only_file(files).content
         state, args, step, said = _parts(content)
         experiment, images = experiment_of(args, step, state)
         _check_count(experiment, len(state))
@@ -65,7 +66,7 @@ class OfficialCheckpoint(CheckpointFormat):
         notes = (*_notes(experiment, unknown), *_of_images(args, images), *said, of_averages(content))
         return ConvertedCheckpoint(experiment, images, tensors, moments, step, leftovers, notes)
 
-    def write(self, converted: ConvertedCheckpoint) -> dict[str, Any]:
+    def write(self, converted: ConvertedCheckpoint) -> ForeignFile:
         """Write the published file of a run: what it was imported from, with the run's weights and moments."""
         backbone = _outline(converted.experiment, converted.images)
         names = official_names(backbone)
@@ -85,7 +86,7 @@ class OfficialCheckpoint(CheckpointFormat):
         if "optimizer" in content:
             parameters = parameters_in(state, names)
             content["optimizer"] = with_moments(content["optimizer"], converted.moments, parameters, gone_on)
-        return content
+        return ForeignFile("checkpoint.pt", content)
 
     def example(self) -> tuple[Experiment, ImageSpec]:
         """Return a small NVAE of binarised digits."""

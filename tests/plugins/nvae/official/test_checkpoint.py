@@ -14,16 +14,21 @@ from official_files import TINY, content, difference, edited, trained
 from safetensors.torch import load_file
 
 from hebm.errors import CheckpointError
-from hebm.porting import export_checkpoint, import_checkpoint
+from hebm.porting import ForeignFile, export_checkpoint, import_checkpoint
 from hebm.runs import open_run
 from hebm.store import checkpoints, foreign
 from hebm.store.checkpoints import Checkpoint
 from hebm.store.run_folder import RunFolder
-from hebm_plugins.nvae.official.checkpoint import OfficialCheckpoint
+from hebm_plugins.nvae.official.checkpoint import NVAECheckpoint
 from hebm_plugins.nvae.official.names import official_names
 
 CONV = "dec_tower.1._ops.0.conv.1.conv.0"
 WN_ALIAS = "stem.weight_normalized"
+
+
+def read(found):
+    """The converted checkpoint of a content."""
+    return NVAECheckpoint().read((ForeignFile("checkpoint.pt", found),))
 
 
 def through(found, folder):
@@ -111,9 +116,9 @@ def test_a_run_that_trained_on_is_written_with_its_step_and_moments(tmp_path):
 
 def test_what_write_makes_without_leftovers_is_read_as_the_same_model():
     """A run that was trained here has no file to go back to."""
-    converted = OfficialCheckpoint().read(trained("tiny_cifar"))
-    written = OfficialCheckpoint().write(attrs.evolve(converted, leftovers=None, step=9))
-    again = OfficialCheckpoint().read(written)
+    converted = read(trained("tiny_cifar"))
+    written = NVAECheckpoint().write(attrs.evolve(converted, leftovers=None, step=9)).content
+    again = read(written)
     assert (again.experiment.backbone, again.images, again.step) == (converted.experiment.backbone, converted.images, 9)
     assert difference(dict(again.backbone), dict(converted.backbone)) is None
     assert set(again.moments) == set(converted.moments)
@@ -125,10 +130,10 @@ def test_what_write_makes_without_leftovers_is_read_as_the_same_model():
 
 
 def test_a_backbone_of_another_version_is_not_written():
-    converted = OfficialCheckpoint().read(content())
+    converted = read(content())
     weights = {key: value for key, value in converted.backbone.items() if key != "encoder.stem.bias"}
     with pytest.raises(CheckpointError, match=r"lacks encoder\.stem\.bias"):
-        OfficialCheckpoint().write(attrs.evolve(converted, backbone=weights))
+        NVAECheckpoint().write(attrs.evolve(converted, backbone=weights))
 
 
 # ---------------------------------------------------------------- as people have them
@@ -192,7 +197,7 @@ def test_counts_of_batches_that_half_precision_cannot_hold_are_zero_with_a_note(
     [("tiny_cifar", (3, 32, 32), 0, " 3x32x32"), ("tiny_mnist", (1, 28, 28), 2, "binary 1x28x28")],
 )
 def test_the_weights_say_what_the_images_of_ones_own_data_set_are(name, shape, pad, said):
-    found = OfficialCheckpoint().read(content(name, dataset="my faces/2"))
+    found = read(content(name, dataset="my faces/2"))
     data = found.experiment.data
     assert found.images.shape == shape
     assert (type(data).__name__, data.root, data.size, data.channels) == (
@@ -210,7 +215,7 @@ def test_the_weights_say_what_the_images_of_ones_own_data_set_are(name, shape, p
 def test_without_the_weights_that_say_it_an_unknown_data_set_is_an_error():
     found = edited(content("tiny_cifar", dataset="my_faces"), prior_ftr0=None)
     with pytest.raises(CheckpointError, match=r"dataset = 'my_faces' is unknown; allowed are mnist.*prior_ftr0"):
-        OfficialCheckpoint().read(found)
+        read(found)
 
 
 # ---------------------------------------------------------------- bad files
