@@ -45,6 +45,7 @@ from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
 from hebm.fixed import Fixed
 from hebm.gradients import Differentiates, Gradients, PullBack, PullsBack, own_gradients
+from hebm.hierarchy import Hierarchy, InferringHierarchy, Layer, MarkovHierarchy, posterior_of
 from hebm.latents import LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
 from hebm.perturbations import view
@@ -74,14 +75,18 @@ __all__ = [
     "Fixed",
     "Gradients",
     "HeldOutLoss",
+    "Hierarchy",
     "ImageSpec",
     "InferringBackbone",
+    "InferringHierarchy",
     "Info",
     "LatentLayout",
     "Latents",
+    "Layer",
     "LearnsByContrast",
     "LogDensity",
     "Loss",
+    "MarkovHierarchy",
     "Noise",
     "Observer",
     "Population",
@@ -110,6 +115,7 @@ __all__ = [
     "check_context",
     "context_of",
     "own_gradients",
+    "posterior_of",
     "root_of",
     "seen_by",
     "sees_of",
