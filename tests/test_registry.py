@@ -395,8 +395,8 @@ def test_the_names_are_these():
         "with-context",
         "priors": "adaptive-ce diffusion dvp feature-contrast gaussian image-contrast joint lebm multi-stage ncp score",
         "samplers": "langevin mala pcn pcn-mala ula",
-        "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
-        "omniglot-iwae svhn tensors",
+        "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset huggingface image-folder lsun mnist "
+        "omniglot omniglot-iwae svhn tensors",
         "extractors": "classifier efficientnet-lite0 inception vgg16",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
         "nearest prdc two-sample",

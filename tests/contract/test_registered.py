@@ -322,7 +322,12 @@ OTHERS = ("hebm_schemes", "hebm_metrics", "hebm_datasets", "hebm_extractors", "h
 @pytest.mark.parametrize("group", OTHERS)
 def test_other_recipes_are_frozen_documented_and_go_to_toml_and_back(group):
     read = {"fingerprint": "0" * 64}
-    required = {"image-folder": {"root": "images"}, "tensors": read, "from-dataset": read}
+    required = {
+        "image-folder": {"root": "images"},
+        "huggingface": {"path": "images"},
+        "tensors": read,
+        "from-dataset": read,
+    }
     for name in GROUPS[group]:
         check_recipe(find(group, name)(**required.get(name, {})))
 
