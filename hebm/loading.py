@@ -13,6 +13,7 @@ from hebm.config.recipes import fields_of, is_recipe, unfit_field
 from hebm.distributions import shield
 from hebm.entry_points import COMMANDS, GROUPS, Origin
 from hebm.errors import PluginError
+from hebm.outlines import Outlines, Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,26 @@ def interface(group: str) -> type:
     return found
 
 
+def read_component(group: str, origin: Origin, outlines: Outlines) -> type:
+    """Return the outline of a recipe class. Raises `Unreadable` if it does not fit the group, or has no outline."""
+    if group == COMMANDS or origin.outdated:
+        raise Unreadable(str(origin))
+    found = outlines.get(origin.module, origin.attr)
+    module, _, name = GROUPS[group].partition(":")
+    if complaint := _unfit_class(outlines.get(module, name), group, found):
+        raise Unreadable(f"{origin.path}: {complaint}")
+    outline: type = found
+    return outline
+
+
 def unfit(group: str, found: Any) -> str | None:
     """Return the reason why an object cannot be registered in a group, or None."""
     if group == COMMANDS:
         return None if isinstance(found, click.Command) else "it is not a click command"
-    base = interface(group)
+    return _unfit_class(interface(group), group, found)
+
+
+def _unfit_class(base: type, group: str, found: Any) -> str | None:
     if not isinstance(found, type) or not issubclass(found, base):
         return f"it is not a subclass of {GROUPS[group].replace(':', '.')}"
     if inspect.isabstract(found):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 import attrs
@@ -30,7 +32,8 @@ from hebm.entry_points import (
     short_group,
 )
 from hebm.errors import PluginError
-from hebm.loading import interface, load_component, unfit
+from hebm.loading import interface, load_component, read_component, unfit
+from hebm.outlines import Outlines
 from hebm.sources import Glance, glance
 from hebm.suggest import did_you_mean
 
@@ -49,6 +52,7 @@ __all__ = [
     "name_of",
     "names",
     "origin",
+    "reading",
     "register",
     "status",
     "unregister",
@@ -69,6 +73,7 @@ class Entry:
 
 _BY_HAND: dict[tuple[str, str], Origin] = {}
 _BLOCKED: set[Block] = set()
+_OUTLINES: ContextVar[Outlines | None] = ContextVar("outlines", default=None)
 
 
 # ---------------------------------------------------------------- declared names
@@ -114,13 +119,30 @@ def find(group: str, name: str) -> Any:
     """Return the recipe class of a name (a click command in `hebm_commands`), and import it if necessary.
 
     Raises `PluginError` if the name is unknown or declared twice, or if the component was written for another
-    interface, cannot be imported or is of the wrong kind.
+    interface, cannot be imported or is of the wrong kind. Inside `reading` it raises `Unreadable` instead for a
+    component whose source does not suffice.
     """
-    origin = _only(group, name)
+    origin, outlines = _only(group, name), _OUTLINES.get()
     store, key = _store(group), _key(name, origin)
     if key not in store:
+        if outlines is not None:
+            return read_component(group, origin, outlines)
         store.register(key, func=load_component(group, origin, _title(group, name)))
     return store.get(key)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Make `find` return outlines: classes with the keys of components, read from their source (`hebm.outlines`).
+
+    They are for describing components. Nothing of a component is imported, so an error at import is not found.
+    """
+    packages = {origin.module.partition(".")[0] for group in GROUPS for _, origin in installed(group)}
+    token = _OUTLINES.set(Outlines(packages))
+    try:
+        yield
+    finally:
+        _OUTLINES.reset(token)
 
 
 @functools.cache
@@ -256,7 +278,9 @@ def origin(group: str, name: str) -> Origin:
     if key in store:
         file, line = _where(store.get(key))
         return attrs.evolve(declared, file=file, line=line)
-    seen = glance(declared.module, declared.attr)
+    outline = find(group, name) if _OUTLINES.get() is not None else None
+    home = (outline.__module__, outline.__qualname__) if outline else (declared.module, declared.attr)
+    seen = glance(*home)
     return attrs.evolve(declared, file=seen.file, line=seen.line)
 
 
@@ -265,6 +289,7 @@ def _body(found: Any) -> Any:
     return found.callback if isinstance(found, click.Command) else found
 
 
+@functools.cache  # `inspect` parses the whole file of a class
 def _where(found: Any) -> tuple[str | None, int | None]:
     body = _body(found)
     try:

@@ -29,7 +29,7 @@ class Glance:
 
     Arguments:
         file: its source file; None if unknown.
-        line: the line that defines or names it.
+        line: the line that defines or names it; the first decorator's if it has decorators.
         summary: the first line of its docstring.
         problem: the reason why it cannot be imported. None does not promise that it can.
     """
@@ -43,7 +43,7 @@ class Glance:
 def glance(module: str, name: str) -> Glance:
     """Return information about the object `name` from the source of `module`."""
     try:
-        spec = _find(module)
+        spec = find_module(module)
     except Exception:  # finders of third parties may raise anything
         return Glance()
     if spec is None:
@@ -53,8 +53,7 @@ def glance(module: str, name: str) -> Glance:
     if not _is_read(Path(spec.origin)):
         return Glance(spec.origin)
     try:
-        with tokenize.open(spec.origin) as source:
-            tree = ast.parse(source.read())
+        tree = parse(spec.origin)
     except SyntaxError as error:
         return Glance(spec.origin, error.lineno, problem=f"SyntaxError: {error.msg} (line {error.lineno})")
     except UnicodeDecodeError as error:
@@ -75,7 +74,13 @@ def _is_read(source: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
 
 
-def _find(module: str) -> ModuleSpec | None:
+def parse(file: str) -> ast.Module:
+    """Return the statements of a source file. Raises what reading or parsing it raises."""
+    with tokenize.open(file) as source:
+        return ast.parse(source.read())
+
+
+def find_module(module: str) -> ModuleSpec | None:
     """Return the spec of a module. Unlike `importlib.util.find_spec`, it imports no parent package."""
     top, *rest = module.split(".")
     spec, name = importlib.util.find_spec(top), top
@@ -98,7 +103,8 @@ def _look(tree: ast.Module, file: str, name: str) -> Glance:
         return Glance(file, problem=problem)
     documented = isinstance(node, (ast.ClassDef, ast.FunctionDef))
     docstring = ast.get_docstring(node) if documented else None
-    return Glance(file, node.lineno, (docstring or "").split("\n")[0], problem)
+    decorators = getattr(node, "decorator_list", [])
+    return Glance(file, (decorators or [node])[0].lineno, (docstring or "").split("\n")[0], problem)
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:

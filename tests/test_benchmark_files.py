@@ -173,6 +173,14 @@ def test_the_sweep_on_the_small_nvae_has_the_settings_of_the_files(variant):
     assert attrs.evolve(ours.data, limit=theirs.data.limit) == theirs.data
 
 
+@pytest.mark.parametrize(("variant", "pool"), [("image-contrast", 48_000), ("feature-contrast", 24_000)])
+def test_the_sweep_on_the_hvae_has_the_energies_and_samplers_of_the_file(variant, pool):
+    runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "hvae-mnist.toml"))}
+    changes = {"prior.type": variant, "prior.contrast.pool": pool}
+    theirs = Experiment.load(BENCHMARKS / "hvae-mnist-image-contrast.toml", changes)
+    assert runs[variant].experiment.prior == theirs.prior
+
+
 def test_no_two_files_write_to_the_same_run_folder():
     names = [Experiment.load(path).name for path in FILES]
     assert len(names) == len(set(names))

@@ -100,7 +100,7 @@ def test_an_installed_plugin_is_listed_without_being_imported_and_found_when_ask
 def test_the_origin_has_file_and_line_before_and_after_loading(site):
     folder = prior(site, "fine", FINE)
     before = registry.origin("hebm_priors", "fine")
-    assert (before.file, before.line) == (str(folder / "plug_fine.py"), 6)
+    assert (before.file, before.line) == (str(folder / "plug_fine.py"), 5)
     registry.find("hebm_priors", "fine")
     after = registry.origin("hebm_priors", "fine")
     assert (after.file, after.distribution, after.path) == (before.file, "d-fine", "plug_fine:Fine")

@@ -30,6 +30,10 @@ def test_file_line_and_summary_are_read_without_importing_even_the_package(modul
     assert seen.file.endswith("part.py")
 
 
+def test_the_line_of_a_decorated_class_is_that_of_its_first_decorator(module):
+    assert glance(module("import attrs\n\n\n@attrs.frozen\nclass A: pass\n"), "A").line == 4
+
+
 def test_a_name_bound_in_a_branch_imported_or_assigned_is_there(module):
     source = (
         "try:\n    from os import path as A\nexcept ImportError:\n    A = None\nif 1:\n    class B: pass\nC = D = 1\n"

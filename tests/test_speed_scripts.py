@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hebm.config.sweep_file import Sweep
+from hebm.config.writing import to_table
+from hebm.sweeps.planning import plan
+
 SPEED = Path(__file__).parents[1] / "benchmarks" / "speed"
 
 
@@ -130,6 +134,74 @@ def test_checkpoint_times_saves_and_measures_their_memory(tmp_path):
     assert all(0 < row["value"] and row["name"] in printed for row in result["ratios"])
     assert 0 < result["median"]["blocked_cpu"] <= result["median"]["synced"]
     assert [path.name for path in tmp_path.iterdir()] == ["plots.json"]
+
+
+SWEEP = """\
+base = "base.toml"
+seeds = [0, 1]
+
+[variants.joint]
+prior = {type = "joint", energy.width = 8, sampler = {type = "ula", steps = 2}}
+
+[variants.diffusion]
+prior.type = "diffusion"
+"""
+BASE = """\
+data.type = "digits"
+backbone = {type = "two-layer", z_dims = [4, 4], widths = [8], inference_width = 8}
+prior.type = "gaussian"
+"""
+
+
+def row_of(variant, experiment, closed):
+    """A row of one seed with the sweep's settings."""
+    table = to_table(experiment)
+    gaps = [
+        {"name": "gap-closed", "title": "gap closed", "kind": kind, "mean": value, "sd": None, "values": [value]}
+        | {"errors": [0.01], "conditions": {"extractor": "classifier"}}
+        for kind, value in (("prior", closed), ("scaled-gaussian", 0.1))
+    ]
+    facts = {"data": "digits", "backbone": "two-layer", "prior": variant, "scheme": "two-phase", "seeds": [0]}
+    rest = {"conditions": {}, "data_fingerprint": None, "seconds": {"prior": [20.0]}, "made_with": []}
+    configuration = {key: table[key] for key in ("data", "backbone", "prior")}
+    return {
+        "schema": 1,
+        "name": f"tiny-{variant}",
+        "measurements": gaps,
+        "configuration": configuration,
+        **facts,
+        **rest,
+    }
+
+
+def test_time_to_quality_updates_the_tables_and_names_what_is_missing(tmp_path):
+    (tmp_path / "base.toml").write_text(BASE)
+    (sweep := tmp_path / "tiny.toml").write_text(SWEEP)
+    experiment = plan(Sweep.load(sweep))[1].experiment
+    (rows := sweep.with_suffix(".measurements")).mkdir()
+    (rows / "joint.json").write_text(json.dumps(row_of("joint", experiment, 0.8)))
+    (page := tmp_path / "RESULTS.md").write_text(
+        "before\n<!-- time to quality: start -->\nold\n<!-- time to quality: end -->\nafter\n"
+    )
+    options = (sweep, "--batch", "4", "--update", page, "--plot", tmp_path / "plot.png")
+    result, printed = figures("time_to_quality.py", tmp_path, *options, steps=())
+    (compared,) = result["sweeps"]
+    assert (compared["points"][0]["prior"], compared["points"][0]["training"]) == ("joint", 20.0)
+    assert all(point["milliseconds"] > 0 for point in compared["points"])
+    assert "| `joint` | 1 | 20 |" in page.read_text()
+    assert "joint, seed 1; diffusion, seed 0, 1" in printed
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_sampling_slopes_fits_a_line_to_every_number(tmp_path):
+    options = ("--cases", "two-layer", "--axes", "steps", "chains", "stages", "--batch", "4")
+    result, printed = figures("sampling_slopes.py", tmp_path, *options, steps=())
+    assert [slope["axis"] for slope in result["slopes"]] == ["steps", "chains", "stages"]
+    assert all(slope["added"] > 0 and slope["off"] < 1 for slope in result["slopes"])
+    assert "stages 1 / 2 / 3 / 4" in printed
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 
 from hebm.config.recipes import default_of, fields_of, table_of
-from hebm.config.values import describe
+from hebm.config.values import check, describe
 from hebm.distributions import shield
 from hebm.errors import HebmError
+from hebm.outlines import Unreadable
 
 _BOUNDS = {"low": "≥ {}", "above": "> {}", "high": "≤ {}", "unit": "in {}"}
 
@@ -97,3 +98,14 @@ def component_keys(cls: type, base: Any = None, prefix: str = "") -> Iterator[Co
         yield key
         if settings is not None:
             yield from component_keys(settings, key.default(), f"{key.name}.")
+
+
+def require_readable(outline: type) -> None:
+    """Raise `Unreadable` if a default of an outline (`hebm.outlines`) cannot be made, or depends on a library."""
+    try:
+        keys = [(key, key.default()) for key in component_keys(outline)]
+    except HebmError as error:
+        raise Unreadable(str(error)) from error
+    for key, value in keys:
+        if value is not None and check(value, key.field):
+            raise Unreadable(f"the default of {key.name} depends on a library")

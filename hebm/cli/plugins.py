@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import click
 
 from hebm import registry
 from hebm.cli.completion import components_of
 from hebm.cli.json_output import json_option, only_json, print_json
-from hebm.cli.plugin_keys import component_keys
+from hebm.cli.plugin_keys import component_keys, require_readable
 from hebm.distributions import installed_distributions, unreadable_note
 from hebm.entry_points import short_group
 from hebm.errors import PluginError
+from hebm.outlines import Unreadable
 from hebm.registry import GROUPS, INTERFACE
 from hebm.suggest import did_you_mean
+
+T = TypeVar("T")
 
 _SHORT = {short_group(group): group for group in GROUPS}
 
@@ -24,7 +28,7 @@ _SHORT = {short_group(group): group for group in GROUPS}
 @click.command("plugins")
 @click.argument("name", required=False, shell_complete=components_of(GROUPS))
 @click.option("--group", type=click.Choice([*_SHORT, *GROUPS]), metavar="GROUP", help=f"One of {', '.join(_SHORT)}.")
-@click.option("--load", is_flag=True, help="Import every plugin to find all broken ones (takes seconds).")
+@click.option("--load", is_flag=True, help="Import every plugin, or NAME, to find all broken ones (seconds).")
 @json_option
 def command(name: str | None, group: str | None, load: bool, as_json: bool) -> None:
     """List the installed components, or describe NAME with its keys, types, defaults and origin.
@@ -37,13 +41,13 @@ def command(name: str | None, group: str | None, load: bool, as_json: bool) -> N
     groups = tuple(GROUPS) if group is None else (_SHORT.get(group, group),)
     if as_json:
         with only_json(True):
-            found = _listed(groups, load) if name is None else _described(groups, name)
+            found = _listed(groups, load) if name is None else _described(groups, name, load)
         about = {"interface": INTERFACE, "blocked": registry.blocked(), "unreadable": _unreadable()}
         print_json({**about, "plugins": found})
     elif name is None:
         _list(groups, load)
     else:
-        _describe(groups, name)
+        _describe(groups, name, load)
 
 
 # ---------------------------------------------------------------- the listing
@@ -105,15 +109,28 @@ def _having(groups: tuple[str, ...], name: str) -> list[str]:
     return having
 
 
-def _describe(groups: tuple[str, ...], name: str) -> None:
+def _read(describe: Callable[[str, str], T], group: str, name: str, load: bool) -> T:
+    """Describe a component from its source; import it if its source is not enough, or if `load` is set."""
+    if not load:
+        with suppress(Unreadable), registry.reading():
+            require_readable(registry.find(group, name))
+            return describe(group, name)
+    return describe(group, name)
+
+
+def _describe(groups: tuple[str, ...], name: str, load: bool) -> None:
     errors = []
     for group in _having(groups, name):
         try:
-            click.echo("\n".join(_description(group, name)))
+            click.echo(_read(_text, group, name, load))
         except PluginError as error:
             errors.append(str(error))
     if errors:
         raise PluginError("\n".join(errors))
+
+
+def _text(group: str, name: str) -> str:
+    return "\n".join(_description(group, name))
 
 
 def _description(group: str, name: str) -> Iterator[str]:
@@ -139,9 +156,9 @@ def _parameters(found: click.Command) -> list[tuple[str, str]]:
     return [record for record in records if record]
 
 
-def _described(groups: tuple[str, ...], name: str) -> list[dict[str, Any]]:
+def _described(groups: tuple[str, ...], name: str, load: bool) -> list[dict[str, Any]]:
     """Return the description of a name in each group that has it. Raises `PluginError` if one is broken."""
-    return [_plain(group, name) for group in _having(groups, name)]
+    return [_read(_plain, group, name, load) for group in _having(groups, name)]
 
 
 def _plain(group: str, name: str) -> dict[str, Any]:

@@ -42,13 +42,16 @@ DAMAGE: tuple[type[Exception], ...] = (
     TypeError,
     OverflowError,
     MemoryError,
+    struct.error,
+    zlib.error,
 )
-DAMAGE = (*DAMAGE, struct.error, zlib.error)
 
 _PLAIN = {"1": "L", "L": "L", "RGB": "RGB"}
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_KINDS = {"LA": "alpha", "La": "alpha", "RGBA": "alpha", "RGBa": "alpha", "PA": "a palette", "P": "a palette"}
-_KINDS |= {mode: "16 bits per value" for mode in _DEEP}
+_KINDS = {
+    **{"LA": "alpha", "La": "alpha", "RGBA": "alpha", "RGBa": "alpha", "PA": "a palette", "P": "a palette"},
+    **dict.fromkeys(_DEEP, "16 bits per value"),
+}
 
 
 class CorruptImage(DataError):

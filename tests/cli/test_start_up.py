@@ -30,8 +30,10 @@ def test_help_and_listings_import_neither_torch_nor_plugins(tmp_path):
     assert imported(*lines, cwd=tmp_path) == {line: [0, []] for line in lines}
 
 
-def test_a_description_imports_what_it_names(tmp_path):
-    assert imported("plugins joint", cwd=tmp_path) == {"plugins joint": [0, ["hebm_plugins", "numpy", "torch"]]}
+def test_a_description_imports_the_component_only_if_asked_to(tmp_path):
+    found = imported("plugins joint", "plugins mlp --json", "plugins joint --load", cwd=tmp_path)
+    assert found["plugins joint"] == found["plugins mlp --json"] == [0, []]
+    assert found["plugins joint --load"] == [0, ["hebm_plugins", "numpy", "torch"]]
 
 
 def test_a_check_of_the_quickstart_imports_neither_plotting_nor_scikit_learn(tmp_path):

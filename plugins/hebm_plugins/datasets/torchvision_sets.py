@@ -27,7 +27,7 @@ from hebm_plugins.datasets.splits import by_hash
 DIGITS = tuple(map(str, range(10)))
 _FACE = (15, 40, 163, 188)
 _ALIGNED = (178, 218)
-_SCENES: tuple[str, ...] = (
+_SCENES = (
     "bedroom",
     "bridge",
     "church_outdoor",
@@ -35,8 +35,10 @@ _SCENES: tuple[str, ...] = (
     "conference_room",
     "dining_room",
     "kitchen",
+    "living_room",
+    "restaurant",
+    "tower",
 )
-_SCENES = (*_SCENES, "living_room", "restaurant", "tower")
 
 
 @recipe

@@ -7,6 +7,7 @@ weights (`sha256` in the result).
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import logging
 import math
@@ -191,10 +192,15 @@ def _weights(context: ExtractorContext) -> Path:
 def _cache_key(context: ExtractorContext) -> str:
     """Return a hash of the data and of the code of this file: if either changes, the net is trained again."""
     parts = [
-        code_of(Path(__file__).read_text(encoding="utf-8")).encode(),
+        _own_code().encode(),
         *(images.fingerprint().encode() for _, images in sorted(context.images.items())),
     ]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+@functools.cache
+def _own_code() -> str:
+    return code_of(Path(__file__).read_text(encoding="utf-8"))
 
 
 def code_of(source: str) -> str:
