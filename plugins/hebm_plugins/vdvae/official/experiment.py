@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,7 +41,7 @@ def experiment_of(checkpoint: Checkpoint, configuration: Configuration) -> tuple
         "data": data,
         "backbone": to_table(configuration.backbone),
         "prior": {"type": "gaussian"},
-        "train": {"type": "two-phase", "unit": "bits/dim", "backbone": _phase(settings, checkpoint.step)},
+        "train": {"type": "two-phase", "unit": "nats/dim", "backbone": _phase(settings, checkpoint.step)},
     }
     try:
         experiment = Experiment.from_table(table)
@@ -98,7 +97,7 @@ def _of_log(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _phase(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return the table of AdamW with the published schedule. Norms of gradients are in bits per dimension."""
+    """Return the table of AdamW with the published schedule. Norms of gradients are in nats per dimension."""
     return {
         "steps": steps,
         "optimizer": "adamw",
@@ -109,8 +108,8 @@ def _phase(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
         "schedule": "constant",
         "warmup": int(settings["warmup_iters"]),
         "warmup_from_zero": True,
-        "clip": settings["grad_clip"] / math.log(2),
-        "skip_above": max(settings["skip_threshold"], 0.0) / math.log(2),
+        "clip": settings["grad_clip"],
+        "skip_above": max(settings["skip_threshold"], 0.0),
         "ema": settings["ema_rate"],
         "ema_warmup": False,
     }

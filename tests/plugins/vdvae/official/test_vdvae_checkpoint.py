@@ -1,8 +1,8 @@
 """Checkpoints of the published VDVAE code: in strictly, out exactly, with optimiser and log where they are given."""
 
 import json
-import math
 from collections import OrderedDict
+from pathlib import Path
 
 import attrs
 import pytest
@@ -18,7 +18,19 @@ from hebm.runs import open_run
 from hebm.store import checkpoints, foreign
 from hebm.testing.contents import difference
 from hebm_plugins.vdvae.official.checkpoint import VDVAECheckpoint
+from hebm_plugins.vdvae.official.configuration import Configuration
+from hebm_plugins.vdvae.official.experiment import experiment_of
+from hebm_plugins.vdvae.official.files import Checkpoint
+from hebm_plugins.vdvae.presets import PRESETS
 from hebm_plugins.vdvae.recipe import VDVAE
+
+BENCHMARKS = {
+    "cifar10": "cifar10.toml",
+    "imagenet32": "imagenet-32.toml",
+    "imagenet64": "imagenet-64.toml",
+    "ffhq256": "ffhq-256.toml",
+    "ffhq1024": "ffhq-1024.toml",
+}
 
 
 def form(name="tiny_ffhq256", **changes):
@@ -184,12 +196,23 @@ def test_an_optimiser_of_another_model_is_an_error(damage, said):
 def test_the_training_of_a_published_model_is_its_preset():
     converted = VDVAECheckpoint().read((file(like(manifest("cifar10")), "cifar10-seed0-iter-900000-model-ema.th"),))
     found, data = converted.experiment.train.backbone, converted.experiment.data
-    assert converted.experiment.train.unit == "bits/dim"
     assert (found.optimizer, found.learning_rate, found.betas, found.epsilon) == ("adamw", 2e-4, (0.9, 0.9), 1e-8)
     assert (found.weight_decay, found.warmup, found.warmup_from_zero, found.schedule) == (0.01, 100, True, "constant")
-    assert (found.clip, found.skip_above) == (200 / math.log(2), 400 / math.log(2))
+    assert (converted.experiment.train.unit, found.clip, found.skip_above) == ("nats/dim", 200, 400)
     assert (found.ema, found.ema_warmup, found.steps) == (0.9999, False, 900_000)
     assert (type(data).__name__, data.batch_size, data.flip) == ("CIFAR10", 32, False)
+
+
+@pytest.mark.parametrize(("preset", "file"), BENCHMARKS.items())
+def test_an_imported_experiment_is_that_of_the_benchmark(preset, file):
+    expected = Experiment.load(Path(__file__).parents[4] / "benchmarks" / "vdvae" / file)
+    recipe, side = VDVAE(**PRESETS[preset].backbone), PRESETS[preset].side
+    steps = expected.train.backbone.steps
+    checkpoint = Checkpoint("model-ema.th", OrderedDict(), None, None, steps, ())
+    found, _ = experiment_of(checkpoint, Configuration(recipe, ImageSpec(3, side, side), preset, ()))
+    assert found.backbone == expected.backbone
+    assert (found.train.backbone, found.train.unit) == (expected.train.backbone, expected.train.unit)
+    assert (type(found.data), found.data.batch_size) == (type(expected.data), expected.data.batch_size)
 
 
 def test_a_file_with_the_name_of_another_model_is_imported_by_its_shapes_with_a_note():
