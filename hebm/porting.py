@@ -13,35 +13,26 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from torch import Tensor, nn
+from torch import Tensor
 
 from hebm import registry
 from hebm.building import build
-from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
 from hebm.config.overrides import Changes
-from hebm.config.writing import dumps, to_table
+from hebm.config.writing import to_table
 from hebm.errors import CheckpointError, PluginError
 from hebm.imported_changes import changed
+from hebm.imported_run import LEFTOVERS, MOMENTS, PHASE, completed, write_run
 from hebm.interfaces import ImageSpec
 from hebm.model import Model
 from hebm.store import checkpoints, foreign
-from hebm.store.checkpoints import Checkpoint
 from hebm.store.durable import discard, reporting, sync_folder, temporary_for
 from hebm.store.lock import RunLock
-from hebm.store.provenance import describe_images, describe_run
 from hebm.store.run_folder import RunFolder
 from hebm.store.trees import flatten, rebuild
 from hebm.stored_runs import StoredRun, read_run
-from hebm.training.plateau import Plateau
 from hebm.training.reached import planned
 from hebm.training.state import averaged_weights, load_module
-
-PHASE = "backbone"
-"""The phase of scheme `two-phase` that an imported checkpoint is the end of."""
-
-MOMENTS = f"optimizer-{PHASE}"
-LEFTOVERS = "leftovers"
 
 
 @attrs.frozen(eq=False)
@@ -107,6 +98,10 @@ class CheckpointFormat(ABC):
         express the backbone.
         """
 
+    def reading(self, converted: ConvertedCheckpoint) -> CheckpointFormat:
+        """Return this format with the options that reading the file of `write` needs; by default it needs none."""
+        return self
+
     def example(self) -> tuple[Experiment, ImageSpec] | None:
         """Return a small experiment that the format can express, and the shape of its images.
 
@@ -160,14 +155,14 @@ def import_checkpoint(
     converted = attrs.evolve(converted, experiment=experiment, notes=(*converted.notes, *notes, *more))
     if experiment != named:
         model = build(experiment, converted.images)
-    load_module(model.backbone, _completed(model.backbone, converted.backbone), "backbone")
+    load_module(model.backbone, completed(model.backbone, converted.backbone), "backbone")
     with reporting(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_for(target)
         try:
             temporary.mkdir()
             with RunLock(temporary):
-                _write(RunFolder(temporary), name, converted, model, left)
+                write_run(RunFolder(temporary), name, converted, model, left)
             os.rename(temporary, target)
         except (OSError, CheckpointError):
             discard(temporary)
@@ -211,53 +206,13 @@ def require_trained(name: str, converted: ConvertedCheckpoint, model: Model) -> 
         )
 
 
-def _completed(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors with initial values added for buffers that the other code lacks."""
-    parameters = dict(backbone.named_parameters())
-    initial = {name: value for name, value in backbone.state_dict().items() if name not in parameters}
-    return {**initial, **tensors}
-
-
-def _write(
-    folder: RunFolder, name: str, converted: ConvertedCheckpoint, model: Model, left: tuple[Any, Mapping[str, Tensor]]
-) -> None:
-    experiment, images = converted.experiment, converted.images
-    manifest = {
-        **describe_run(distributions(experiment) | _owner(name), None),  # None: no images were read
-        "images": describe_images(images),
-        "phases": planned(experiment.train.phases(model.backbone, model.prior)),
-    }
-    run_id = folder.create_or_open(dumps(experiment), manifest)["run_id"]
-    rest = Checkpoint("imported", 0, converted.step, {LEFTOVERS: left[1]}, {"format": name, "tree": left[0]})
-    checkpoints.save(folder.imported, rest, 2, run_id)
-    weights: dict[str, Mapping[str, Tensor]] = {
-        "backbone": _completed(model.backbone, converted.backbone),
-        "prior": model.prior.state_dict(),
-        MOMENTS: converted.moments,
-    }
-    state = {
-        "finished": True,
-        "skipped": 0,
-        "in_a_row": 0,
-        "plateau": attrs.asdict(Plateau(0)),
-        "counts": {},
-        "total_used": True,
-        "seconds": 0.0,
-    }
-    checkpoints.save(folder.checkpoints, Checkpoint(PHASE, converted.step, converted.step, weights, state), 2, run_id)
-
-
-def _owner(name: str) -> set[str]:
-    distribution = registry.origin("hebm_formats", name).distribution
-    return {distribution} if distribution else set()
-
-
 @attrs.frozen(eq=False)
 class Exported:
-    """The result of an export: the file, and what was written to it."""
+    """The result of an export: the file, what was written to it, and the format with the options that read it."""
 
     path: Path
     converted: ConvertedCheckpoint
+    reader: CheckpointFormat
 
 
 def export_checkpoint(
@@ -284,10 +239,10 @@ def export_checkpoint(
         checkpoint.total_step,
         _leftovers(opened, name),
     )
-    file = kind.write(converted)
+    file, reader = kind.write(converted), kind.reading(converted)
     path = target / file.name if target.is_dir() else target
     foreign.save(file.content, path)
-    return Exported(path, converted)
+    return Exported(path, converted, reader)
 
 
 def _leftovers(run: StoredRun, name: str) -> Any:

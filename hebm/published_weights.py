@@ -1,4 +1,4 @@
-"""Normalise published weights for a format: remove wrappers from names, and convert to single precision.
+"""Normalise published weights for a format: remove wrappers from names, convert to single precision, compare shapes.
 
 A format calls these functions in `read`, and returns the notes in `ConvertedCheckpoint.notes`.
 """
@@ -6,7 +6,7 @@ A format calls these functions in `read`, and returns the notes in `ConvertedChe
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ WRAPPERS: dict[str, str] = {
     "_checkpoint_wrapped_module": "activation checkpointing",
 }
 """Parts that wrappers of modules add to names, and the wrappers that add them."""
+_SHOWN = 20
 
 
 def unwrapped(state: Mapping[Any, Any]) -> tuple[OrderedDict[str, Any], list[str]]:
@@ -89,6 +90,50 @@ def _converts(value: Any) -> bool:
 def _all_or(count: int, state: Mapping[str, Any]) -> str:
     floating = sum(isinstance(value, Tensor) and value.is_floating_point() for value in state.values())
     return "weights" if count == floating else f"{count:,} of {floating:,} weights"
+
+
+def misfits(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str:
+    """Return lines about all names that are missing or surplus, and all tensors that do not fit; "" if all fit.
+
+    Arguments:
+        state: the values of a file by name.
+        wanted: a tensor of the expected shape and element type for each name, for example on the meta device.
+    """
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    pairs = [(name, tensors[name], like) for name, like in wanted.items() if name in tensors]
+    kinds = [(name, _kind(value.dtype, value), str(like.dtype)) for name, value, like in pairs]
+    complaints = {
+        "missing": [name for name in wanted if name not in state],
+        "surplus": [name for name in tensors if name not in wanted],
+        "not a tensor": [name for name in state if name not in tensors],
+        "other shape": [
+            f"{name} {tuple(value.shape)}, expected {tuple(like.shape)}"
+            for name, value, like in pairs
+            if value.shape != like.shape
+        ],
+        "not finite": [name for name, value, _ in pairs if _broken(value)],
+        "other type": [f"{name} {kind}, expected {want}" for name, kind, want in kinds if kind != want],
+    }
+    return "".join(f"\n  {what}: {listed(which)}" for what, which in complaints.items() if which)
+
+
+def _broken(value: Tensor) -> bool:
+    """Return whether a plain tensor of floats holds a NaN or an infinity."""
+    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    return plain and not bool(value.isfinite().all())
+
+
+def _kind(dtype: torch.dtype, value: Tensor) -> str:
+    """Return the element type, with layout and device unless the tensor is dense and on the CPU."""
+    if value.layout == torch.strided and value.device.type == "cpu":
+        return str(dtype)
+    return f"{dtype} {value.layout} on {value.device}"
+
+
+def listed(names: Sequence[Any]) -> str:
+    """Join the first twenty names for a message, with the number of the others."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(str, names[:_SHOWN])) + more
 
 
 def number(value: Any) -> Any:

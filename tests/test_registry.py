@@ -402,7 +402,7 @@ def test_the_names_are_these():
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
         "nearest prdc two-sample",
         "schemes": "joint two-phase variational",
-        "formats": "nvae",
+        "formats": "nvae vdvae",
         "analyses": "anomaly chains context cost hierarchical hole interpolation nearest ood sanity stages temperature",
         "commands": "analyse check clean compare detect evaluate export import info init measure plugins report run "
         "sample sweep verify",

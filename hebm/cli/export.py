@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from hebm.cli.completion import components_of
 from hebm.cli.options import UserPath, run_argument, warner
+from hebm.cli.recipe_options import words_of
 
 
 @click.command("export")
@@ -27,3 +29,6 @@ def command(format: str, run: Path, output: Path) -> None:
     exported = export_checkpoint(format, run, output, warner(True))
     converted = exported.converted
     click.echo(f"{len(converted.backbone)} tensors of step {converted.step} in {exported.path}")
+    options = words_of(exported.reader)
+    if options:
+        click.echo(f"read it by: hebm import {format} {shlex.join([str(exported.path), *options])} -o RUN")

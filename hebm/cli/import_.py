@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from typing_extensions import override
@@ -14,10 +15,15 @@ from hebm import messages, registry
 from hebm.cli.lazy_group import LazyGroup
 from hebm.cli.options import UserPath, set_option
 from hebm.cli.output import with_output_options
+from hebm.cli.plugin_keys import require_readable
 from hebm.cli.recipe_options import options_of, recipe_of
+from hebm.outlines import Unreadable
 
 if TYPE_CHECKING:
-    from hebm.porting import CheckpointFormat, Imported
+    from hebm.porting import Imported
+
+
+_GROUP = "hebm_formats"
 
 
 class FormatCommand(click.Command):
@@ -25,10 +31,10 @@ class FormatCommand(click.Command):
 
     Arguments:
         name: the format's name.
-        kind: the class of its recipe; None while a shell completes words, which imports no plugin.
+        kind: the class of its recipe or its outline (`hebm.outlines`); None if it is unknown.
     """
 
-    def __init__(self, name: str, kind: type[CheckpointFormat] | None) -> None:
+    def __init__(self, name: str, kind: type | None) -> None:
         files, output = UserPath(exists=True, dir_okay=False), UserPath()
         own: list[click.Parameter] = [
             click.Argument(["files"], metavar="FILE...", nargs=-1, required=True, type=files),
@@ -38,7 +44,6 @@ class FormatCommand(click.Command):
         super().__init__(name, params=own, help=about)
         set_option(self)
         self.shared = frozenset(parameter.name for parameter in self.params)
-        self.kind = kind
         self.params += options_of(kind) if kind else []
 
     def invoke(self, ctx: click.Context) -> None:
@@ -46,7 +51,7 @@ class FormatCommand(click.Command):
         from hebm.porting import import_checkpoint
 
         given = {name: value for name, value in ctx.params.items() if name not in self.shared}
-        recipe: Any = recipe_of(self.kind, given) if self.kind else None
+        recipe = recipe_of(registry.find(_GROUP, str(self.name)), given)
         imported = import_checkpoint(recipe, ctx.params["files"], ctx.params["output"], ctx.params["overrides"])
         for note in imported.converted.notes:
             messages.note(note)
@@ -55,13 +60,16 @@ class FormatCommand(click.Command):
 
 
 class Formats(LazyGroup):
-    """The checkpoint formats, as commands of `hebm import`."""
+    """The checkpoint formats, as commands of `hebm import`. Their options are read from their source."""
 
-    components, noun = "hebm_formats", "format"
+    components, noun = _GROUP, "format"
 
     @override
     def load(self, ctx: click.Context, name: str) -> click.Command:
-        kind = None if ctx.resilient_parsing else registry.find(self.components, name)
+        with suppress(Unreadable), registry.reading():
+            require_readable(outline := registry.find(_GROUP, name))
+            return with_output_options(FormatCommand(name, outline))
+        kind = None if ctx.resilient_parsing else registry.find(_GROUP, name)  # completion imports no plugin
         return with_output_options(FormatCommand(name, kind))
 
 

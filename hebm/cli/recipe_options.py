@@ -60,3 +60,19 @@ def recipe_of(cls: type[T], given: Mapping[str, Any]) -> T:
     texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     changes = [of_option(_flag(name), name, text) for name, text in texts.items() if text is not None]
     return structure(cls, read_text("", "the command line", changes))
+
+
+def words_of(recipe: Any) -> list[str]:
+    """Return the options that make this recipe on a command line, without those at their defaults."""
+    return [word for key in component_keys(type(recipe)) if "." not in key.name for word in _words(key, recipe)]
+
+
+def _words(key: ComponentKey, recipe: Any) -> list[str]:
+    from hebm.config.writing import inline
+
+    value = getattr(recipe, key.name)
+    if value == key.default():
+        return []
+    if key.field.type is bool:
+        return [_flag(key.name) if value else f"--no-{_flag(key.name)[2:]}"]
+    return [_flag(key.name), value if isinstance(value, str) else inline(value)]

@@ -21,7 +21,7 @@ def check_garbage(recipe: CheckpointFormat) -> None:
     fix = "check types and shapes before use, and raise a CheckpointError that says what is wrong"
     for what, other in _strangers():
         try:
-            recipe.read(files_of(recipe, other))
+            example_of(recipe).reader.read(files_of(recipe, other))
         except CheckpointError:
             continue
         except Exception as error:
@@ -48,7 +48,7 @@ def check_several_files(recipe: CheckpointFormat) -> None:
         ("another file with the checkpoint", (ForeignFile(f"2-{name}", None), *files_of(recipe, content_of(recipe)))),
     ):
         try:
-            found: Any = recipe.read(files)
+            found: Any = example_of(recipe).reader.read(files)
         except CheckpointError:
             continue
         except Exception as error:

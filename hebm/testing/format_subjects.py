@@ -30,11 +30,13 @@ class Example(NamedTuple):
         converted: a run with random weights.
         backbone: the backbone of the run.
         file: the file that the format writes for the run.
+        reader: the format with the options that reading the file needs.
     """
 
     converted: ConvertedCheckpoint
     backbone: Backbone
     file: ForeignFile
+    reader: CheckpointFormat
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,7 +50,10 @@ def example_of(recipe: CheckpointFormat) -> Example:
     experiment, images = given
     backbone = perturbed(build(experiment, images).backbone)
     converted = ConvertedCheckpoint(experiment, images, backbone.state_dict(), step=STEPS)
-    return Example(converted, backbone, written_by(recipe, converted))
+    file, reader = written_by(recipe, converted), recipe.reading(converted)
+    kept = type(reader) is type(recipe)
+    expect(kept, "the same format from reading()", repr(reader)[:80], "return attrs.evolve(self, …)")
+    return Example(converted, backbone, file, reader)
 
 
 def written_by(recipe: CheckpointFormat, converted: ConvertedCheckpoint) -> ForeignFile:
@@ -81,7 +86,7 @@ def through_a_file(recipe: CheckpointFormat, file: ForeignFile) -> ForeignFile:
 
 def read_by(recipe: CheckpointFormat, content: Any) -> tuple[ConvertedCheckpoint, nn.Module]:
     """Read a content, and load it into the backbone that its experiment describes."""
-    found: Any = recipe.read(files_of(recipe, content))
+    found: Any = example_of(recipe).reader.read(files_of(recipe, content))
     kind = type(found).__name__
     expect(
         isinstance(found, ConvertedCheckpoint),

@@ -68,7 +68,7 @@ def check_weights(recipe: CheckpointFormat) -> None:
 def check_round_trip_of_a_file(recipe: CheckpointFormat) -> None:
     """Check that reading a file and writing it again keeps types, order and every bit."""
     file = through_a_file(recipe, example_of(recipe).file)
-    back = written_by(recipe, recipe.read((through_a_file(recipe, file),)))
+    back = written_by(recipe, example_of(recipe).reader.read((through_a_file(recipe, file),)))
     found = difference(file.content, through_a_file(recipe, back).content)
     fix = "keep everything in the file except weights as `leftovers`, in its order"
     expect(found is None, "the same content after read() and write()", str(found), fix)
@@ -76,7 +76,7 @@ def check_round_trip_of_a_file(recipe: CheckpointFormat) -> None:
 
 def check_leftovers(recipe: CheckpointFormat) -> None:
     """Check that `leftovers` are plain values and tensors, which a run folder can store."""
-    left = recipe.read(files_of(recipe, content_of(recipe))).leftovers
+    left = example_of(recipe).reader.read(files_of(recipe, content_of(recipe))).leftovers
     fix = "use only numbers, texts, tensors, and lists, tuples, dicts and sets of these"
     try:
         kept = rebuild(*flatten(left))
@@ -92,7 +92,7 @@ def check_experiment(recipe: CheckpointFormat) -> None:
     Its training must end at the step of the file.
     """
     example = example_of(recipe)
-    found = recipe.read(files_of(recipe, content_of(recipe)))
+    found = example_of(recipe).reader.read(files_of(recipe, content_of(recipe)))
     try:
         again = Experiment.from_toml(found.experiment.to_toml(), "config.toml")
     except HebmError as error:
@@ -115,7 +115,7 @@ def check_experiment(recipe: CheckpointFormat) -> None:
 def check_pure(recipe: CheckpointFormat) -> None:
     """Check that `read` does not change the content, and `write` not the run."""
     content = content_of(recipe)
-    found = recipe.read(files_of(recipe, content))
+    found = example_of(recipe).reader.read(files_of(recipe, content))
     seen = difference(content_of(recipe), content)
     expect(seen is None, "read() does not change its argument", str(seen), "copy values before you change them")
     before = flatten(attrs.asdict(found, recurse=False) | {"experiment": None, "images": None})[0]

@@ -29,6 +29,8 @@ COMPLETES = {
     "plugins feature-c": ["feature-contrast", "feature-conv"],
     "plugins --group pri": ["priors"],
     "import nv": ["nvae"],
+    "import vdvae --pre": ["--preset"],
+    "import vdvae --preset ffhq1": ["ffhq1024"],
     "export nv": ["nvae"],
     "analyse runs/alpha hi": ["hierarchical"],
     "evaluate ": ["here", "runs/alpha", "runs/beta"],

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from hebm import registry
 from hebm.cli.main import main
+from hebm.cli.recipe_options import words_of
 from hebm.config.recipes import option, recipe
 from hebm.errors import CheckpointError
 from hebm.porting import CheckpointFormat
@@ -69,6 +70,13 @@ def test_options_make_the_recipe_and_files_come_in_order():
     ((found, files),) = SEEN
     assert found == Chosen(size="large", layer_string="32x11,32d2", bits=5, scale=2, flip=False)
     assert [(file.name, file.content) for file in files] == [("a.json", "1"), ("b.json", "2")]
+
+
+def test_the_words_of_a_recipe_make_it_again():
+    recipe = Chosen(size="large", layer_string="32x11,32d2", bits=5, scale=0.5, flip=False)
+    called("a.json", "-o", "run", *words_of(recipe))
+    assert SEEN[0][0] == recipe
+    assert words_of(Chosen()) == []
 
 
 def test_options_that_are_left_out_have_their_defaults_and_numbers_may_be_texts():

@@ -58,7 +58,7 @@ REDUCED = {
         {**LADDER, "pseudo_input": "none"},
     ],
     "nvae-tiny": [{"channels": 4, "groups": 2, "latent_channels": 2}],
-    "vdvae": [
+    ("hebm_backbones", "vdvae"): [
         {"encoder": "", "decoder": "", "width": 8, "latent_channels": 2, "no_bias_above": 4},
         {
             "encoder": "",

@@ -14,7 +14,7 @@ from hebm.config.recipes import recipe
 from hebm.errors import CheckpointError, ConfigError
 from hebm.interfaces import ImageSpec
 from hebm.porting import CheckpointFormat, ConvertedCheckpoint, ForeignFile, only_file
-from hebm.published_weights import in_single_precision, number, unwrapped
+from hebm.published_weights import in_single_precision, listed, number, unwrapped
 from hebm_plugins.nvae.adamax import moments_of, with_moments
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.cells import ARCHITECTURES
@@ -26,7 +26,6 @@ from hebm_plugins.nvae.official.state_dict import (
     assembled,
     check_state,
     keys_of,
-    listed,
     own_aliases,
     parameters_in,
     with_whole_counts,

@@ -11,31 +11,19 @@ import torch
 from torch import Tensor
 
 from hebm.errors import CheckpointError
+from hebm.published_weights import misfits
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.official.names import ALIAS, alias_of, aliased
 
-_SHOWN = 20
 _COUNT = ".num_batches_tracked"
 
 
 def check_state(state: Mapping[str, Any], backbone: NVAEBackbone, names: Mapping[str, str]) -> None:
     """Raise `CheckpointError` with all names that are missing or surplus, or whose tensors do not fit the model."""
     own = backbone.state_dict()
-    found = {str(key): value for key, value in state.items() if not str(key).endswith(ALIAS)}
-    wanted = {theirs: own[ours] for ours, theirs in names.items()}
-    complaints = {
-        "missing": [name for name in wanted if name not in found],
-        "surplus": [name for name in found if name not in wanted],
-        "not a tensor": [name for name, value in state.items() if not isinstance(value, Tensor)],
-    }
-    pairs = [(n, found[n], w) for n, w in wanted.items() if isinstance(found.get(n), Tensor)]
-    complaints["other shape"] = [
-        f"{n} {tuple(value.shape)}, expected {tuple(w.shape)}" for n, value, w in pairs if value.shape != w.shape
-    ]
-    complaints["not finite"] = [n for n, value, _ in pairs if _broken(value)]
-    kinds = [(n, _kind(value.dtype, value), _kind(w.dtype)) for n, value, w in pairs]
-    complaints["other type"] = [f"{n} {kind}, expected {want}" for n, kind, want in kinds if kind != want]
-    said = "".join(f"\n  {what}: {listed(which)}" for what, which in complaints.items() if which)
+    aliases = {key for key, value in state.items() if str(key).endswith(ALIAS) and isinstance(value, Tensor)}
+    found = {str(key): value for key, value in state.items() if key not in aliases}
+    said = misfits(found, {theirs: own[ours] for ours, theirs in names.items()})
     if said:
         raise CheckpointError(f"the weights do not fit the model that the checkpoint's args describe:{said}")
 
@@ -57,26 +45,7 @@ def with_whole_counts(state: OrderedDict[str, Any]) -> tuple[OrderedDict[str, An
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and _kind(value.dtype, value) == str(torch.float32)
-
-
-def _broken(value: Tensor) -> bool:
-    """Return whether a plain tensor of floats holds a NaN or an infinity."""
-    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
-    return plain and not bool(value.isfinite().all())
-
-
-def _kind(dtype: torch.dtype, value: Tensor | None = None) -> str:
-    """Return the element type, with layout and device unless the tensor is dense and on the CPU."""
-    if value is None or (value.layout == torch.strided and value.device.type == "cpu"):
-        return str(dtype)
-    return f"{dtype} {value.layout} on {value.device}"
-
-
-def listed(names: list[Any]) -> str:
-    """Join the first twenty names for a message, with the number of the others."""
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(str, names[:_SHOWN])) + more
+    return isinstance(value, Tensor) and value.dtype == torch.float32 and value.layout == torch.strided
 
 
 def parameters_in(state: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

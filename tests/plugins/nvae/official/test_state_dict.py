@@ -7,9 +7,10 @@ import torch
 from official_files import content, edited
 
 from hebm.errors import CheckpointError
+from hebm.published_weights import listed
 from hebm_plugins.nvae.official.arguments import experiment_of
 from hebm_plugins.nvae.official.names import official_names
-from hebm_plugins.nvae.official.state_dict import check_state, keys_of, listed, own_aliases, parameters_in
+from hebm_plugins.nvae.official.state_dict import check_state, keys_of, own_aliases, parameters_in
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Read and write the checkpoint files of the published VDVAE code."""
