@@ -289,8 +289,8 @@ class Model(nn.Module):
             draws: number of posterior draws of each image that the bound averages over.
             batch_size: images at a time.
             learned: the settings of `log_z`, such as `hebm.Annealing()`, for the bound under the learned prior, ELBO +
-                E_q[f] − log Ẑ. This bound is too high on average, since log Ẑ is too low. None computes the bound under
-                the root.
+                E_q[f] − log Z. Where log Z is an estimate, this bound is too high on average, since the estimate is too
+                low. None computes the bound under the root.
 
         Raises `ConfigError` if latents are inferred by MCMC, and in the same cases as `log_z`.
         """
@@ -301,6 +301,8 @@ class Model(nn.Module):
 
     def log_z(self, annealing: Annealing | None = None, batch_size: int | None = None) -> LogZ:
         """Estimate log Z of the learned prior by sequential Monte Carlo from the root. The result is cached.
+
+        A prior that is `hebm.interfaces.Normalised` returns its known log Z.
 
         Arguments:
             annealing: settings; None means `hebm.Annealing()`.
