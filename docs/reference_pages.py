@@ -342,4 +342,4 @@ def _skeleton(kind: str) -> str:
     code = Template(text).substitute(name="mine", class_name="Mine")
     use = about.use.replace("NAME", "mine")
     about_it = f"Entry-point group `{about.group}`. The example is {about.does}; use it by `{use}`."
-    return f"(skeleton-{kind})=\n## {about.title.capitalize()}\n\n{about_it}\n\n```python\n{code}```"
+    return f"(skeleton-{kind})=\n## {about.title.capitalize()} (`--kind {kind}`)\n\n{about_it}\n\n```python\n{code}```"

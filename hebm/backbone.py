@@ -119,9 +119,15 @@ class Backbone(nn.Module, ABC):
 
     A backbone with an inference model is an `InferringBackbone`. `FitsStatistics`, `Finalizes` and `ShowsFeatures` add
     optional abilities.
+
+    Attributes:
+        layout: the shapes of its latents.
+        frozen: whether its weights are final. The scheme `two-phase` then trains the prior alone, and schemes that
+            train the backbone raise an error.
     """
 
     layout: LatentLayout
+    frozen: bool = False
 
     @abstractmethod
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:

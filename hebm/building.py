@@ -12,10 +12,11 @@ import torch
 
 from hebm.compilation import compiled, with_samplers
 from hebm.config.experiment import Experiment
+from hebm.config.live_values import given_live
 from hebm.config.recipes import fields_of
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
-from hebm.interfaces import ImageSpec
+from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.memory import OutOfMemory, explaining_memory, machine_memory
 from hebm.model import PARTS, Model
 from hebm.model_images import Recipes
@@ -91,8 +92,12 @@ def _numbers(recipe: Any, key: str) -> Iterator[tuple[str, int]]:
                 yield inner, item
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, backbone: BackboneRecipe | None = None) -> Model:
     """Load a model from the file that `Model.save` wrote, on the CPU.
+
+    Arguments:
+        path: the file.
+        backbone: the backbone of a model whose backbone was given in Python, such as `hebm.AutoEncoder(…)`.
 
     Raises:
         CheckpointError: if it is not such a file, is damaged, or its weights do not fit the model that is built now.
@@ -102,7 +107,8 @@ def load(path: str | Path) -> Model:
         model = hebm.load("demo.hebm")
     """
     file = read_model_file(Path(path))
-    model = build(Experiment.from_toml(file.experiment, str(path)), file.images)
+    given = {} if backbone is None else {"backbone": backbone}
+    model = build(given_live(Experiment.from_toml(file.experiment, str(path)), given), file.images)
     for name in PARTS:
         prefix = f"{name}."
         weights = {key.removeprefix(prefix): tensor for key, tensor in file.weights.items() if key.startswith(prefix)}

@@ -42,13 +42,15 @@ class Scoring:
         run: the run of the model.
         model: the model, on the device that computes.
         draws: number of posterior draws that a score averages over.
-        batch_size: images at a time, rounded down to whole noise blocks.
+        batch_size: images at a time, rounded down to whole noise blocks; by default the model's.
     """
 
     run: Run
     model: Model
     draws: int = 1
-    batch_size: int = attrs.field(default=512, converter=whole_blocks)
+    batch_size: int = attrs.field(
+        default=attrs.Factory(lambda self: self.model.default_batch_size, takes_self=True), converter=whole_blocks
+    )
 
     def require_tilt(self) -> None:
         """Raise `ConfigError` for a prior without a tilt, since it cannot score."""

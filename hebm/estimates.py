@@ -221,12 +221,12 @@ def _seconds_to_draw(evaluation: Evaluation, kind: str, drawing: float) -> float
         evaluation.pixel_batch(kind, 0, rows)
         evaluation.forget(kind)
 
-    return _seconds_per_image(batch, min(evaluation.settings.rows, evaluation.count(kind)))
+    return _seconds_per_image(batch, min(evaluation.rows, evaluation.count(kind)))
 
 
 def _seconds_of_features(evaluation: Evaluation, extractor: Extractor) -> float:
     """Return the seconds to extract features of an image. They do not depend on its content."""
-    most = min(evaluation.settings.rows, evaluation.count(DATA))
+    most = min(evaluation.rows, evaluation.count(DATA))
     return _seconds_per_image(lambda rows: extractor(evaluation.pixel_batch(DATA, 0, rows).pixels), most)
 
 

@@ -45,6 +45,7 @@ from hebm.draws import Draw, Observer, Request
 from hebm.errors import ConfigError, PluginError
 from hebm.fixed import Fixed
 from hebm.gradients import Differentiates, Gradients, PullBack, PullsBack, own_gradients
+from hebm.hierarchy import Hierarchy, InferringHierarchy, Layer, MarkovHierarchy, posterior_of
 from hebm.latents import LatentLayout, Latents, Posterior, as_leaves
 from hebm.noise import Noise
 from hebm.perturbations import view
@@ -74,18 +75,24 @@ __all__ = [
     "Fixed",
     "Gradients",
     "HeldOutLoss",
+    "Hierarchy",
     "ImageSpec",
     "InferringBackbone",
+    "InferringHierarchy",
     "Info",
     "LatentLayout",
     "Latents",
+    "Layer",
     "LearnsByContrast",
     "LogDensity",
     "Loss",
+    "MarkovHierarchy",
     "Noise",
+    "Normalised",
     "Observer",
     "Population",
     "Posterior",
+    "PreparesTraining",
     "PriorLearner",
     "PriorRecipe",
     "Progress",
@@ -103,6 +110,7 @@ __all__ = [
     "TiltedPrior",
     "Tilts",
     "Transition",
+    "ValidatedByLoss",
     "best_of",
     "build_energy",
     "build_root",
@@ -110,6 +118,7 @@ __all__ = [
     "check_context",
     "context_of",
     "own_gradients",
+    "posterior_of",
     "root_of",
     "seen_by",
     "sees_of",
@@ -335,8 +344,16 @@ class PriorLearner(nn.Module, ABC):
         if not own:
             return before
         module = own[0] if len(own) == 1 else nn.ModuleList(own)
-        contrasted = self.contrasted if isinstance(self, LearnsByContrast) else None
-        return (*before, Stage("prior", module, self.objective, reads=self.reads, contrasted=contrasted))
+        stage = Stage(
+            "prior",
+            module,
+            self.objective,
+            start=self.prepare if isinstance(self, PreparesTraining) else None,
+            reads=self.reads,
+            contrasted=self.contrasted if isinstance(self, LearnsByContrast) else None,
+            held_out=self.held_out if isinstance(self, ValidatedByLoss) else None,
+        )
+        return (*before, stage)
 
     def stages_before(self) -> tuple[Stage, ...]:
         """List the root's stages, then the stages of `start` with the prefix "start" in their names."""
@@ -354,6 +371,34 @@ class Tilts(Protocol):
 
     def tilt(self, latents: Latents) -> Tensor:
         """Return f of each energy, `(B, E)`. Scores, histograms and posterior chains use it."""
+
+
+@runtime_checkable
+class Normalised(Protocol):
+    """A prior whose log Z is known: log p(u) = f(T(u; c)) + log N(u; 0, I) − log Z, such as a normalising flow.
+
+    Bounds on the likelihood then need no estimate of log Z.
+    """
+
+    @property
+    def log_z(self) -> float:
+        """log Z = log E_{u ~ N(0, I)} exp f(T(u; c)) in nats, at the current weights; the same for every context c."""
+
+
+@runtime_checkable
+class PreparesTraining(Protocol):
+    """A prior that sets up state when its training starts, such as statistics of the backbone's features."""
+
+    def prepare(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
+        """Set up state of the inherited stage, as in `Stage.start`."""
+
+
+@runtime_checkable
+class ValidatedByLoss(Protocol):
+    """A prior whose loss measures its quality, so that held-out images validate it (`data.validation`)."""
+
+    def held_out(self, backbone: Backbone, posterior: Posterior, noise: Noise) -> HeldOutLoss:
+        """Return the loss on posterior draws of held-out images, as in `Stage.held_out`."""
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hebm import layerwise
 from hebm.adaptation import Adaptation, Known, has_target
 from hebm.arguments import require_at_least, require_counts
+from hebm.batch_sizes import chosen_rows
 from hebm.config.components import distributions
 from hebm.data.decode import Picture
 from hebm.data.given import converted_images, given_images
@@ -41,15 +42,14 @@ T = TypeVar("T")
 Diagnose = Callable[[Mapping[str, Tensor]], None]
 
 PARTS = ("backbone", "prior")
-ROWS = 8 * BLOCK
-"""The default batch size of `Model`, in images."""
 
 
 class Model(nn.Module):
     """The generative model p(x) = ∫ p(x|T(u)) p(u) du: draws images, and infers, reconstructs and scores given ones.
 
-    All methods compute in eval mode, without gradients, on the model's device, `batch_size` images at a time. Methods
-    that take images expect `(N, C, H, W)`, uint8 or floats in [−1, 1], and raise `DataError` for others.
+    All methods compute in eval mode, without gradients, on the model's device, `batch_size` images at a time, by
+    default `default_batch_size`. Methods that take images expect `(N, C, H, W)`, uint8 or floats in [−1, 1], and raise
+    `DataError` for others.
 
     Arguments:
         backbone: gives T and p(x|z).
@@ -94,7 +94,7 @@ class Model(nn.Module):
         temperature: Temperature = 1.0,
         given: Latents | None = None,
         given_layers: int = 0,
-        batch_size: int = ROWS,
+        batch_size: int | None = None,
         diagnose: Diagnose | None = None,
     ) -> Tensor:
         """Return n images `(n, C, H, W)` in [−1, 1].
@@ -155,7 +155,7 @@ class Model(nn.Module):
         temperature: Temperature = 1.0,
         given: Latents | None = None,
         given_layers: int = 0,
-        batch_size: int = ROWS,
+        batch_size: int | None = None,
         diagnose: Diagnose | None = None,
     ) -> Iterator[Tensor]:
         """Return an iterator over the images of `sample`, in batches. The arguments are those of `sample`."""
@@ -190,6 +190,11 @@ class Model(nn.Module):
             yield finite(images, cause=_cause(model, at) if count_nonfinite(images) else CHAINS)
 
     @property
+    def default_batch_size(self) -> int:
+        """The number of images that methods compute at a time by default, chosen by memory (`hebm.batch_sizes`)."""
+        return self._trained(0, None).rows
+
+    @property
     def adaptations(self) -> Mapping[str, Adaptation]:
         """Step size and acceptance of each chain that was adapted so far, by the name of its transition."""
         return dict(self._adaptations.of(self))
@@ -203,7 +208,7 @@ class Model(nn.Module):
 
     # ------------------------------------------------------------ given images
 
-    def infer(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Posterior:
+    def infer(self, images: Tensor, seed: int = 0, batch_size: int | None = None) -> Posterior:
         """Draw the latents of each image as the training scheme infers them: z ~ q(z|x), or by MCMC.
 
         Arguments:
@@ -216,13 +221,13 @@ class Model(nn.Module):
         model = self._trained(seed, batch_size)
         return Posterior.joined([*self._of_images(images, model, model.infer, "infer")])
 
-    def reconstruct(self, images: Tensor, seed: int = 0, batch_size: int = ROWS) -> Tensor:
+    def reconstruct(self, images: Tensor, seed: int = 0, batch_size: int | None = None) -> Tensor:
         """Return E[x|z] of one posterior draw of each image, `(N, C, H, W)` in [−1, 1]; arguments as for `infer`."""
         model = self._trained(seed, batch_size)
         found = torch.cat([*self._of_images(images, model, model.reconstructed, RECONSTRUCTION)])
         return finite(found, "reconstructions", WEIGHTS)
 
-    def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int = ROWS) -> Scores:
+    def score(self, images: Tensor | Images, seed: int = 0, draws: int = 1, batch_size: int | None = None) -> Scores:
         """Return the log tilt f of each image's latents; a high score means similar to the training data.
 
         Arguments:
@@ -237,7 +242,7 @@ class Model(nn.Module):
         return Scores.of(tilts, len(self.backbone.layout))
 
     def score_batches(
-        self, images: Tensor | Images, seed: int = 0, start: int = 0, *, draws: int = 1, batch_size: int = ROWS
+        self, images: Tensor | Images, seed: int = 0, start: int = 0, *, draws: int = 1, batch_size: int | None = None
     ) -> Iterator[Scores]:
         """Return an iterator over the scores of `score`, in batches.
 
@@ -257,10 +262,10 @@ class Model(nn.Module):
 
     def require_tilt(self) -> None:
         """Raise `ConfigError` for a prior without a tilt, since it cannot score."""
-        Scorer(self._trained(0, ROWS)).require_tilt()
+        Scorer(self._trained(0, BLOCK)).require_tilt()
 
     def _tilts(
-        self, images: Tensor | Images, seed: int, draws: int, batch_size: int, start: int = 0
+        self, images: Tensor | Images, seed: int, draws: int, batch_size: int | None, start: int = 0
     ) -> Iterator[Tensor]:
         require_counts(draws=draws)
         model = self._trained(seed, batch_size)
@@ -269,7 +274,12 @@ class Model(nn.Module):
         return self._of_images(images, model, scorer.tilts, "detect", start)
 
     def elbo(
-        self, images: Tensor, seed: int = 0, draws: int = 1, batch_size: int = ROWS, learned: Annealing | None = None
+        self,
+        images: Tensor,
+        seed: int = 0,
+        draws: int = 1,
+        batch_size: int | None = None,
+        learned: Annealing | None = None,
     ) -> Elbo:
         """Return the ELBO of each image in nats, under the root or under the learned prior.
 
@@ -279,8 +289,8 @@ class Model(nn.Module):
             draws: number of posterior draws of each image that the bound averages over.
             batch_size: images at a time.
             learned: the settings of `log_z`, such as `hebm.Annealing()`, for the bound under the learned prior, ELBO +
-                E_q[f] − log Ẑ. This bound is too high on average, since log Ẑ is too low. None computes the bound under
-                the root.
+                E_q[f] − log Z. Where log Z is an estimate, this bound is too high on average, since the estimate is too
+                low. None computes the bound under the root.
 
         Raises `ConfigError` if latents are inferred by MCMC, and in the same cases as `log_z`.
         """
@@ -289,8 +299,10 @@ class Model(nn.Module):
         bound = partial(elbo_of, model, draws=draws, log_z=log_z)
         return Elbo.joined([*self._of_images(images, model, bound, "elbo")])
 
-    def log_z(self, annealing: Annealing | None = None, batch_size: int = ROWS) -> LogZ:
+    def log_z(self, annealing: Annealing | None = None, batch_size: int | None = None) -> LogZ:
         """Estimate log Z of the learned prior by sequential Monte Carlo from the root. The result is cached.
+
+        A prior that is `hebm.interfaces.Normalised` returns its known log Z.
 
         Arguments:
             annealing: settings; None means `hebm.Annealing()`.
@@ -353,12 +365,16 @@ class Model(nn.Module):
             )
         return self.recipes
 
-    def _trained(self, seed: int, batch_size: int, request: Request = Request(), decode: str = "mean") -> TrainedModel:
+    def _trained(
+        self, seed: int, batch_size: int | None, request: Request = Request(), decode: str = "mean"
+    ) -> TrainedModel:
         require_counts(batch_size=batch_size)
         require_at_least(0, seed=seed)
         scheme = None if self.recipes is None else self.recipes.experiment.train
         found = self._adaptations.of(self)
-        return TrainedModel(self.backbone, self.prior, scheme, seed, request, batch_size, decode, found, self.kept)
+        rows = batch_size or BLOCK
+        model = TrainedModel(self.backbone, self.prior, scheme, seed, request, rows, decode, found, self.kept)
+        return model if batch_size else attrs.evolve(model, rows=chosen_rows(model))
 
     def _of_images(
         self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str, first: int = 0

@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
+from hebm.batch_sizes import chosen_rows
 from hebm.building import DTYPES, accelerated, build
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
@@ -42,7 +43,7 @@ from hebm.evaluation.result import evaluate
 from hebm.evaluation.shares import Processes
 from hebm.interfaces import ImageSpec, TakesLabels
 from hebm.model import Model
-from hebm.noise import Noise
+from hebm.noise import Noise, whole_blocks
 from hebm.report.plot_data import read_plots
 from hebm.report.plots import collect_from
 from hebm.report.previews import Previews
@@ -239,6 +240,12 @@ def make_batches(assembly: Assembly, accelerator: Accelerator) -> Batches:
     return Batches(assembly.images["train"], experiment.data, experiment.seed, True, rows, accelerator.device, dtype)
 
 
+def make_processes(accelerator: Accelerator) -> Processes:
+    """Return this process among all processes, which share images."""
+    world = accelerator.num_processes
+    return Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
+
+
 def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: Listener | None = None) -> Evaluation:
     """Return the evaluation of a model, shared between processes. Features are stored in the cache folder.
 
@@ -249,19 +256,20 @@ def make_evaluation(assembly: Assembly, accelerator: Accelerator, listener: List
 
     Raises `ConfigError` for settings of draws that the prior does not support; see `EvaluateSettings.request`.
     """
-    experiment, settings, world = assembly.experiment, assembly.experiment.evaluate, accelerator.num_processes
+    experiment, settings = assembly.experiment, assembly.experiment.evaluate
     model = TrainedModel(
         assembly.model.backbone,
         assembly.model.prior,
         experiment.train,
         experiment.seed,
         settings.request,
-        settings.rows,
-        settings.decode,
+        decoding=settings.decode,
         kept=assembly.model.kept,
     )
     model.check_request()
-    processes = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
+    processes = make_processes(accelerator)
+    rows = chosen_rows(model) if settings.batch_size is None else whole_blocks(settings.batch_size)
+    model = attrs.evolve(model, rows=processes.agreed(rows, accelerator.device))
     splits, cache = Splits(experiment.data, assembly.images), experiment.run.cache_folder
     store = FeatureStore(Path(expanded(cache)) / "features", experiment.run.cache_limit)
     sources, follows = ImageSources.of(assembly.written), listener if accelerator.is_main_process else None

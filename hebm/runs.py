@@ -24,6 +24,7 @@ from hebm.data.dataset_recipe import DatasetRecipe
 from hebm.data.decode import Picture
 from hebm.errors import ConfigError
 from hebm.html import html_table
+from hebm.interfaces import BackboneRecipe
 from hebm.measurements import Measurements
 from hebm.model import Model
 from hebm.progress import listener_of
@@ -35,6 +36,9 @@ from hebm.stored_runs import StoredRun, read_run
 from hebm.training.listeners import Listener
 from hebm.training.reached import Reached
 from hebm.training.run_state import Stopped
+
+LIVE = ("data", "backbone")
+"""The tables whose recipes may hold live values, which a run folder does not contain."""
 
 _SHOWN = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -96,18 +100,19 @@ def train(
 
 
 def _stored(path: Path, experiment: Experiment) -> StoredRun:
-    """Return the trained run, with images given in Python and this experiment's settings for measuring."""
+    """Return the trained run, with the live values and the settings for measuring of this experiment."""
     stored = read_run(path, warn=listener_of(False).said)
     settings = {name: getattr(experiment, name) for name in ("evaluate", "run")}
     changes = {name: value for name, value in settings.items() if getattr(stored.written, name) != value}
-    data = experiment.data if live_fields(type(experiment.data)) else None
-    return attrs.evolve(stored, changes=changes, data=data)
+    given = {name: getattr(experiment, name) for name in LIVE if live_fields(type(getattr(experiment, name)))}
+    return attrs.evolve(stored, changes=changes, given=given)
 
 
 def open_run(
     path: str | Path,
     *,
     data: DatasetRecipe | None = None,
+    backbone: BackboneRecipe | None = None,
     allow_unfinished: bool = False,
     warn: Callable[[str], None] | None = None,
 ) -> Run:
@@ -117,21 +122,24 @@ def open_run(
         path: the folder.
         data: the images of a run that was trained on images given in Python, such as `hebm.Tensors(train)`. They are
             needed to measure and analyse the run, not to draw samples.
+        backbone: the backbone of a run that was trained on one given in Python, such as `hebm.AutoEncoder(encode,
+            decode, latent_shape=(16,))`.
         allow_unfinished: open a run that is not finished, with the weights of its newest checkpoint.
         warn: called with a message about each damaged checkpoint that was skipped; prints to the error stream by
             default.
 
     Raises `CheckpointError` if it is not a run folder of this format, if a file in it was changed or damaged, or if its
-    training is not finished. Raises `DataError` if `data` differs from the images of the run.
+    training is not finished. Raises `DataError` or `ConfigError` if `data` or `backbone` differ from those of the run.
 
     Example:
         model = hebm.open_run("runs/quickstart").model
     """
     stored = read_run(path, warn=warn or listener_of(False).said, allow_unfinished=allow_unfinished)
     stored.require_finished()
-    if data is not None:
-        stored = attrs.evolve(stored, data=data)
-        _ = stored.written  # raises now if the images differ
+    given = {name: value for name, value in zip(LIVE, (data, backbone), strict=True) if value is not None}
+    if given:
+        stored = attrs.evolve(stored, given=given)
+        _ = stored.written  # raises now if they differ
     return Run(stored)
 
 

@@ -13,13 +13,11 @@ import hebm
 from hebm.building import build
 from hebm.config.components import distributions
 from hebm.config.experiment import Experiment
-from hebm.config.live_values import with_live
+from hebm.config.live_values import given_live
 from hebm.config.overrides import Changes
 from hebm.config.paths import ABSOLUTE, Places, located
-from hebm.config.recipes import live_fields
 from hebm.config.writing import dumps, to_table
-from hebm.data.dataset_recipe import DatasetRecipe
-from hebm.errors import CheckpointError, ConfigError, DataError
+from hebm.errors import CheckpointError, ConfigError
 from hebm.evaluation.metrics_file import Results, from_json
 from hebm.interfaces import ImageSpec
 from hebm.kept_adaptations import KeptAdaptations
@@ -66,7 +64,8 @@ class StoredRun:
         changes: changes of its configuration.
         warn: called with a message about each damaged checkpoint that was skipped.
         allow_unfinished: accept a run whose training is not finished.
-        data: the images of a run that was trained on images given in Python.
+        given: recipes given in Python, by the name of their table: the images or the backbone of a run that was made
+            from live values.
     """
 
     folder: RunFolder
@@ -74,7 +73,7 @@ class StoredRun:
     changes: Changes = ()
     warn: Warn = lambda _: None
     allow_unfinished: bool = False
-    data: DatasetRecipe | None = None
+    given: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -118,14 +117,7 @@ class StoredRun:
             if differing := config_changes(dumps(before), dumps(experiment)):
                 what = f"these keys affected the training of {self.folder.path} and cannot be changed"
                 raise ConfigError(f"{what}; train another run: {'; '.join(differing)}")
-        return experiment if self.data is None else self._with_images(experiment, self.data)
-
-    def _with_images(self, experiment: Experiment, data: DatasetRecipe) -> Experiment:
-        """Return the experiment with images given in Python. Raises `DataError` if they are not the run's images."""
-        if not live_fields(type(experiment.data)) or type(data) is not type(experiment.data):
-            ours, given = type(experiment.data).__name__, type(data).__name__
-            raise DataError(f"data: this run's images are {ours}, not {given}; pass the data that it was trained on")
-        return attrs.evolve(experiment, data=with_live(experiment.data, data))  # type: ignore[misc]
+        return given_live(experiment, self.given)
 
     @property
     def places(self) -> Places:

@@ -2,12 +2,14 @@
 
 import io
 import os
+import tempfile
 
 import pytest
 from written_images import encoded, tree, write
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=os.path.join(tempfile.gettempdir(), "hebm-tests-huggingface"))
 
 
 @pytest.fixture(scope="session")

@@ -309,6 +309,14 @@ def test_the_elbo_of_the_learned_prior_has_its_tilt_and_one_log_z(run, images):
     assert model.log_z(annealing) is not bound.log_z
 
 
+def test_a_known_log_z_makes_the_elbo_of_the_learned_prior_a_bound(run, images, monkeypatch):
+    model = open_run(run).model
+    monkeypatch.setattr(type(model.prior), "log_z", 0.25, raising=False)
+    bound = model.elbo(images, learned=Annealing())
+    assert (bound.log_z.value, bound.log_z.known) == (0.25, True)
+    assert bound.prior == "the learned prior, log Z = 0.25, exactly"
+
+
 def test_a_root_has_no_elbo_of_a_learned_prior(model, images):
     with pytest.raises(ConfigError, match="is a root"):
         Model(model.backbone, model.prior.root).elbo(images, learned=Annealing())

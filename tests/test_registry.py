@@ -390,13 +390,14 @@ def test_the_names_are_these():
     output = subprocess.run([sys.executable, "-c", script], check=True, env=os.environ, capture_output=True).stdout
     names = {group.removeprefix("hebm_"): " ".join(found) for group, found in json.loads(output).items()}
     assert names == {
-        "backbones": "dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage vdvae vdvae-tiny",
+        "backbones": "auto-encoder dvp hvae nvae nvae-tiny two-layer two-layer-joint two-layer-multi-stage vdvae "
+        "vdvae-tiny",
         "energies": "conv conv-residual conv-time feature-conv feature-mlp image-conv mlp mlp-concat mlp-time "
         "with-context",
         "priors": "adaptive-ce diffusion dvp feature-contrast gaussian image-contrast joint lebm multi-stage ncp score",
         "samplers": "langevin mala pcn pcn-mala ula",
-        "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset image-folder lsun mnist omniglot "
-        "omniglot-iwae svhn tensors",
+        "datasets": "arrays celeba cifar10 digits fashion-mnist from-dataset huggingface image-folder lsun mnist "
+        "omniglot omniglot-iwae svhn tensors",
         "extractors": "classifier efficientnet-lite0 inception vgg16",
         "metrics": "active-units class-shares fd fid gap-closed inception-score kid label-agreement likelihood "
         "nearest prdc two-sample",

@@ -300,7 +300,7 @@ def test_other_tensors_are_refused_when_a_run_is_resumed_or_opened(tmp_path, ima
         train(tmp_path / "mine", with_data(other))
     with pytest.raises(DataError, match="fingerprint"):
         hebm.open_run(tmp_path / "mine", data=other, allow_unfinished=True)
-    with pytest.raises(DataError, match="this run's images are Tensors, not Digits"):
+    with pytest.raises(ConfigError, match="data: this run was made with Tensors, not Digits"):
         hebm.open_run(tmp_path / "mine", data=hebm.Digits(), allow_unfinished=True)
     assert train(tmp_path / "mine", with_data(data)).reached.finished
 

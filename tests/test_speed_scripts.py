@@ -211,3 +211,9 @@ def test_image_folder_checks_stored_images_and_times_every_command(tmp_path, laz
     result, printed = figures("image_folder.py", tmp_path, *options, steps=())
     assert [row["name"] in printed for row in result["ratios"]] == [True, True]
     assert list(result["images_per_second"]) == ["decoded", "first", "later", "later pass"]
+
+
+def test_batch_sizes_times_the_default_among_others(tmp_path):
+    result, printed = figures("batch_sizes.py", tmp_path, "--models", "two-layer", "--rows", "8", "--images", "8")
+    assert [row["name"] for row in result["ratios"]] == [f"{n} / 512 images at a time" for n in (8, 512)]
+    assert f"512 images at a time by default, {result['sizes']['two-layer']['bytes']:,} bytes" in printed

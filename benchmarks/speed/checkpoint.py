@@ -145,6 +145,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(dir=given.folder))
     writer = CheckpointWriter(lambda checkpoint: save(folder / "checkpoints", checkpoint, 2, "speed"))
     try:
+        writer.reserve(state)  # as training does after its first step
+        writer.wait()
         first = turn(state, folder, writer, before)
         turns = [turn(state, folder, writer, before) for _ in range(given.repeats)]
     finally:
@@ -153,7 +155,7 @@ def main() -> None:
 
 
 def report(first: Saved, turns: list[Saved], size: int, out: Path | None) -> None:
-    """Print the first turn, which fills new memory, and the medians of the others; write them to a file."""
+    """Print the first turn, which fills reserved memory, and the medians of the others; write them to a file."""
     by_name = {name: [getattr(each, name) for each in turns] for name in Saved._fields}
     median = {name: statistics.median(values) for name, values in by_name.items()}
     model, reference = f"{size / 1e9:.2f} GB", by_name["torch_save"]

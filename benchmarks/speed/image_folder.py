@@ -25,7 +25,7 @@ from PIL import Image
 from hebm.config.settings import RunSettings
 from hebm.data.images import Images
 from hebm.data.stored_pixels import storing_pixels
-from hebm_plugins.datasets import image_folder
+from hebm_plugins.datasets import encoded_images
 from hebm_plugins.datasets.image_folder import ImageFolder
 
 BAR = 20_000
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the measurements to this file")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    image_folder.MEMORY = 0 if given.lazy else image_folder.MEMORY
+    encoded_images.MEMORY = 0 if given.lazy else encoded_images.MEMORY
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "photographs"
         root.mkdir()

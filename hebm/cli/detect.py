@@ -13,7 +13,7 @@ import click
 
 from hebm import messages
 from hebm.cli.interruption import going_on
-from hebm.cli.options import UserPath, force_option, run_argument, unfinished_option, warner
+from hebm.cli.options import UserPath, batch_size_option, force_option, run_argument, unfinished_option, warner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,9 +48,7 @@ BEYOND = 3
 @click.option(
     "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Number of posterior draws per score."
 )
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Number of images per batch."
-)
+@batch_size_option
 @click.option(
     "--corrupt",
     type=click.Choice(("stop", "skip")),
@@ -75,7 +73,7 @@ def command(
     percentiles: bool | None,
     seed: int,
     draws: int,
-    batch_size: int,
+    batch_size: int | None,
     corrupt: str,
     device: str,
     allow_unfinished: bool,
@@ -104,7 +102,8 @@ def command(
     if threshold is not None and percentiles is False:
         raise click.UsageError("--threshold needs percentiles; leave out --no-percentiles")
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(True))
-    scoring = Scoring(opened, opened.model.to(device), draws, batch_size)
+    model = opened.model.to(device)
+    scoring = Scoring(opened, model, draws, batch_size or model.default_batch_size)
     scoring.require_tilt()
     progress = Progress(task="detect")
     found = _images(scoring, images, corrupt == "skip", progress)

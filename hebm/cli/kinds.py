@@ -33,6 +33,7 @@ class Kind:
 
 KINDS = {
     "backbone": Kind("hebm_backbones", "backbone", "a VAE with one layer of latents", "[backbone]"),
+    "vae": Kind("hebm_backbones", "backbone", "a VAE of your own that is already trained", "[backbone]"),
     "energy": Kind("hebm_energies", "energy", "a net with one hidden layer over all latents", "[prior.energy]"),
     "prior": Kind("hebm_priors", "prior", "a Gaussian over u with a learned mean and scale", "[prior]"),
     "sampler": Kind("hebm_samplers", "sampler", "the unadjusted Langevin algorithm", "[prior.sampler]"),

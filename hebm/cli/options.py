@@ -93,6 +93,11 @@ allow_option = click.option(
     help="Continue even if configuration, data or versions changed since the run started.",
 )
 
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Number of images per batch.  [default: chosen by memory, at most 512 on a CPU and 2048 on a GPU]",
+)
 force_option = click.option(
     "--force", is_flag=True, help="Replace an existing output, or an unfinished one from other options."
 )

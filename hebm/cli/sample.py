@@ -14,6 +14,7 @@ from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import (
     PerLayer,
     UserPath,
+    batch_size_option,
     force_option,
     processes_option,
     run_argument,
@@ -22,10 +23,10 @@ from hebm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from torch import Tensor
 
     from hebm.adaptation import Adaptation
+    from hebm.evaluation.shares import Processes
     from hebm.outputs.draws import Draws
     from hebm.runs import Run
 
@@ -86,9 +87,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Factor that multiplies the drawn u, or one factor for each layer, top first, such as 1,0.8,0.8.",
 )
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=512, show_default=True, help="Number of images per batch."
-)
+@batch_size_option
 @click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda", "mps")),
@@ -113,7 +112,7 @@ def command(
     start_proposals: int | None,
     decode: str,
     temperature: float | tuple[float, ...],
-    batch_size: int,
+    batch_size: int | None,
     device: Literal["auto", "cpu", "cuda", "mps"],
     processes: int,
     allow_unfinished: bool,
@@ -134,22 +133,22 @@ def command(
     from hebm.runs import open_run
 
     accelerator = pipeline.make_accelerator(RunSettings(device=device))
-    draws = Draws(number, seed, labels, attributes, after, steps, start_proposals, decode, temperature, batch_size)
+    share = pipeline.make_processes(accelerator)
     opened = open_run(run, allow_unfinished=allow_unfinished, warn=warner(accelerator.is_main_process))
-    _draw(opened, draws, output, columns, force, accelerator)
+    model = opened.model.to(accelerator.device)
+    rows = share.agreed(batch_size or model.default_batch_size, accelerator.device)
+    how = (seed, labels, attributes, after, steps, start_proposals, decode, temperature)
+    _draw(opened, Draws(number, *how, batch_size=rows), output, columns, force, share)
 
 
-def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, accelerator: Accelerator) -> None:
-    from hebm.evaluation.shares import Processes
+def _draw(opened: Run, draws: Draws, output: Path, columns: int, force: bool, share: Processes) -> None:
     from hebm.outputs.draws import draw_into
     from hebm.outputs.identity import identified
     from hebm.outputs.image_outputs import image_writer
     from hebm.outputs.resumable import Resumable
     from hebm.progress import Progress
 
-    main, world = accelerator.is_main_process, accelerator.num_processes
-    images, model = opened.stored.images, opened.model.to(accelerator.device)
-    share = Processes(world, accelerator.process_index, accelerator.gather if world > 1 else None)
+    main, images, model = share.rank == 0, opened.stored.images, opened.model
     draws.check(model)
     writer = image_writer(output, draws.drawn(images), columns)
     means, progress = Means(), Progress(quiet=not main, task="sample")

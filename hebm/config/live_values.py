@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from hebm.config.recipes import fields_of, is_recipe, live_fields
+from hebm.errors import ConfigError
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 
@@ -32,6 +35,28 @@ def with_live(recipe: T, given: Any) -> T:
         after = with_live(before, getattr(given, field.name))
         changes |= {} if after is before else {field.name: after}
     return attrs.evolve(recipe, **changes) if changes else recipe  # type: ignore[misc]
+
+
+def given_live(experiment: E, given: Mapping[str, Any]) -> E:
+    """Return an experiment that was read from a file, with the live values of recipes given in Python.
+
+    Arguments:
+        experiment: the experiment.
+        given: a recipe by the name of its table, such as {"data": hebm.Tensors(train)}.
+
+    Raises `ConfigError` for a recipe of another class than the experiment's, or without live values, and errors of the
+    recipe if the values do not fit its keys.
+    """
+    changes = {}
+    for name, recipe in given.items():
+        own = getattr(experiment, name)
+        if not live_fields(type(own)) or type(recipe) is not type(own):
+            raise ConfigError(
+                f"{name}: this run was made with {type(own).__name__}, not {type(recipe).__name__}; "
+                + (f"pass the hebm.{type(own).__name__}(…) of the run" if live_fields(type(own)) else "leave it out")
+            )
+        changes[name] = with_live(own, recipe)
+    return attrs.evolve(experiment, **changes) if changes else experiment  # type: ignore[misc]
 
 
 def with_recipe(recipe: T, path: tuple[str, ...], given: Any) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 IMAGES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
@@ -11,6 +12,8 @@ IMAGES = (
 """Name endings of image files, in lower case. Files with other endings are images if they start like one."""
 HEAD = 16
 """Number of bytes that `starts_like_image` needs."""
+TABLES = (".parquet", ".arrow")
+"""Name endings of the tables in which the library `datasets` stores images."""
 _STARTS = re.compile(
     rb"""\x89PNG\r\n\x1a\n | \xff\xd8\xff | GIF8[79]a | RIFF....WEBP | II\*\x00 | MM\x00\*
     | BM....\x00\x00\x00\x00 | P[1-6]\s+[\#\d] | \x00\x00\x00\x0cjP[ ]{2}""",
@@ -26,6 +29,14 @@ def is_named_image(name: str) -> bool:
 def starts_like_image(head: bytes) -> bool:
     """Return whether a file is an image by its first bytes: PNG, JPEG, GIF, WebP, TIFF, BMP, PNM or JPEG 2000."""
     return _STARTS.match(head) is not None
+
+
+def advice_for_tables(root: Path) -> str:
+    """Return how to read a place that holds tables of the library `datasets` and no image files; "" for any other."""
+    files = root.rglob("*") if root.is_dir() else (root,)
+    if not any(file.suffix.lower() in TABLES for file in files):
+        return ""
+    return f"it holds a data set of the library datasets: use the data set huggingface with data.path = {str(root)!r}"
 
 
 def is_resource_fork(name: str) -> bool:

@@ -88,6 +88,11 @@ class DrawnImages:
         self._diagnostics: dict[int, Mapping[str, Tensor]] = {}
 
     @property
+    def rows(self) -> int:
+        """The number of images in a batch."""
+        return self.model.rows
+
+    @property
     def root(self) -> PriorLearner:
         """The root that the prior tilts: the backbone's own prior."""
         return root_of(self.model.prior)
@@ -158,7 +163,7 @@ class DrawnImages:
 
     def draws(self, kind: Kind, n: int) -> Tensor:
         """Return the first n images of a kind in [−1, 1], `(n, C, H, W)`, computed by this process; for pictures."""
-        size = self.settings.rows
+        size = self.rows
         parts = [self.decoded(kind, start, min(size, n - start)) for start in range(0, n, size)]
         return torch.cat(parts).clamp(-1, 1)
 
@@ -181,7 +186,7 @@ class DrawnImages:
             what: name of the images or scores being computed, for the listener.
             n: number of images of all processes.
         """
-        return counted(what, self.processes.batches(n, self.settings.rows), self.listener)
+        return counted(what, self.processes.batches(n, self.rows), self.listener)
 
     def _require_finite(self, kind: Kind, finite: Sequence[Tensor]) -> None:
         """Raise `NonFiniteError` on every process if an image of any process is not finite."""
@@ -195,7 +200,7 @@ class DrawnImages:
     def _join(self, kind: Kind, parts: list[Tensor], empty: Tensor) -> Tensor:
         if self.processes.gather is not None:
             parts, empty = [part.to(self.model.device) for part in parts], empty.to(self.model.device)
-        return self.processes.join(parts, empty, self.count(kind), self.settings.rows).cpu()
+        return self.processes.join(parts, empty, self.count(kind), self.rows).cpu()
 
     # ------------------------------------------------------------ scores per image
 
@@ -222,7 +227,7 @@ class DrawnImages:
                 noise = self.noise("per-image", start).derive(split)
                 parts.append(score(self.batch(images, start, rows), noise).double())
         empty = torch.empty(0, *shape, dtype=torch.float64, device=self.model.device)
-        return self.processes.join(parts, empty, len(images), self.settings.rows).cpu()
+        return self.processes.join(parts, empty, len(images), self.rows).cpu()
 
 
 def title_of(kind: Kind) -> str:

@@ -141,7 +141,7 @@ class Evaluation(DrawnImages):
 
     def _completed(self, kind: Kind, models: Sequence[Extractor]) -> dict[str, list[FeatureBatch]]:
         """Return this process's batches of features by extractor. Stored batches are read, the others computed."""
-        spans = self.processes.batches(self.count(kind), self.settings.rows)
+        spans = self.processes.batches(self.count(kind), self.rows)
         kept = {model.name: self._kept(kind, model) for model in models}
         found: dict[tuple[str, Span], FeatureBatch] = {}
         for name, batches in kept.items():
@@ -224,7 +224,7 @@ class Evaluation(DrawnImages):
             self._moments[key] = moments(self._features[key]["features"])
             store = self._kept_with_moments(kind, model)
             if store is not None and self.processes.rank == 0:
-                store.write_moments(self.count(kind), self.settings.rows, self._moments[key])
+                store.write_moments(self.count(kind), self.rows, self._moments[key])
         return self._moments[key]
 
     def _kept_moments(self, kind: Kind, model: Extractor) -> Moments | None:
@@ -232,7 +232,7 @@ class Evaluation(DrawnImages):
         kept = self._kept_with_moments(kind, model)
         if kept is None:
             return None
-        found = kept.read_moments(self.count(kind), self.settings.rows)
+        found = kept.read_moments(self.count(kind), self.rows)
         return (
             found if self.processes.total(int(found is not None), self.model.device) == self.processes.world else None
         )

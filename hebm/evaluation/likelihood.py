@@ -3,11 +3,12 @@
     ELBO  = E_q[log p(x|z)] − Σ_i KL(q_i ‖ p_i) + E_r[B(c) − log r(c|x)]
     IW_K  = log 1/K Σ_k w_k,   w = p(x|z) p(z|c) / q(z|c, x) · W(c) / r(c|x)      (arXiv 1509.00519)
 
-Under a learned prior p(u) = exp f(T(u)) N(u; 0, I) / Z without a context
+Under a learned prior p(u) = exp f(T(u)) N(u; 0, I) / Z, without a context or with the same Z in every context,
 
     log p(x) ≥ ELBO + E_q[f] − log Z,
 
-and the estimate of log Z (`hebm.evaluation.partition`) is too low on average, so the bound is too high on average.
+and the estimate of log Z (`hebm.evaluation.partition`) is too low on average, so the bound is too high on average. If
+log Z is known (`hebm.interfaces.Normalised`), it is a bound.
 
 The terms with c appear only if the backbone has a context. Both come from the root: E[B(c)] ≤ log p(c), E[W(c)] = p(c).
 A diffusion trained in continuous time has two models p(c). B bounds the continuous one, which is trained, and W belongs
@@ -27,11 +28,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from hebm.densities import LogDensity
 from hebm.errors import ConfigError
-from hebm.evaluation.partition import LogZ, tilted_density
+from hebm.evaluation.partition import LogZ, learned_tilt
 from hebm.interfaces import Backbone, Batch, DrawsContext, PriorLearner
-from hebm.latents import Posterior
+from hebm.latents import Latents, Posterior
 from hebm.noise import Noise
 from hebm.trained import TrainedModel
 from hebm.walking import root_of
@@ -40,6 +40,8 @@ Infer = Callable[[Batch, Noise], Posterior]
 """Maps a batch and noise to a draw from q(z, c|x)."""
 LogP = Callable[[Tensor, Noise], Tensor]
 """Maps contexts and noise to an estimate of log p(c), `(B,)`."""
+LogTilt = Callable[[Latents], Tensor]
+"""Maps B latents to the log tilt f of a learned prior, `(B,)`."""
 
 
 class ElboTerms(NamedTuple):
@@ -74,8 +76,8 @@ class Elbo:
         context: E_r[log r(c|x) − B(c)], `(N,)`; 0 without a context.
         tilt: E_q[f], `(N,)`; 0 for a bound under the backbone's own prior.
         prior: description of the prior.
-        log_z: the estimate that the bound under a learned prior subtracts. It is too low on average, so the bound is
-            too high on average, by about `−log_z.bias`.
+        log_z: the log Z that the bound under a learned prior subtracts. An estimate is too low on average, so the bound
+            is too high on average, by about `−log_z.bias`.
     """
 
     value: Tensor
@@ -108,8 +110,8 @@ def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int, log_z: 
 
     Raises `ConfigError` if latents are inferred by MCMC, which gives no bound.
     """
-    root, density = root_of(model.prior), None if log_z is None else tilted_density(model)
-    parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws, density)
+    root, tilt = root_of(model.prior), None if log_z is None else learned_tilt(model)
+    parts = elbo_terms(model.generator, bound_of(root), model.infer, batch, noise, draws, tilt)
     if parts is None:
         raise ConfigError("elbo: this model infers latents by MCMC, which gives no bound; use one with q(z|x)")
     value = parts.elbo if log_z is None else parts.elbo + parts.tilt - log_z.value
@@ -117,6 +119,8 @@ def elbo_of(model: TrainedModel, batch: Batch, noise: Noise, draws: int, log_z: 
 
 
 def _named(root: PriorLearner, prior: PriorLearner, log_z: LogZ | None) -> str:
+    if log_z is not None and log_z.known:
+        return f"the learned prior, {log_z}"
     if log_z is not None:
         return f"the learned prior, {log_z}, which is too low on average: the bound is too high on average"
     context = " given its context" if isinstance(root, DrawsContext) and root.context is not None else ""
@@ -143,7 +147,7 @@ def elbo_terms(
     batch: Batch,
     noise: Noise,
     draws: int = 1,
-    density: LogDensity | None = None,
+    tilt: LogTilt | None = None,
 ) -> ElboTerms | None:
     """Return the ELBO's parts, averaged over draws; None if the posterior has no KL.
 
@@ -154,9 +158,9 @@ def elbo_terms(
         batch: the images.
         noise: noise with one row per image.
         draws: number of draws from q for each image.
-        density: log density f(T(u)) − |u|²/2 of a learned prior; None for the backbone's own prior.
+        tilt: f of a learned prior; None for the backbone's own prior.
     """
-    found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k), density) for k in range(draws)]
+    found = [_elbo_draw(backbone, bound, infer, batch, noise.derive(k), tilt) for k in range(draws)]
     parts = [part for part in found if part is not None]
     if not parts:
         return None
@@ -164,14 +168,14 @@ def elbo_terms(
 
 
 def _elbo_draw(
-    backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, density: LogDensity | None
+    backbone: Backbone, bound: LogP, infer: Infer, batch: Batch, noise: Noise, tilt: LogTilt | None
 ) -> ElboTerms | None:
     posterior = infer(batch, noise)
     if posterior.kl is None:
         return None
     log_p_x = backbone.likelihood(posterior.latents).log_prob(batch.target)
-    tilt = torch.zeros_like(log_p_x) if density is None else density.remainder(posterior.latents.u)
-    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, bound, noise, log_p_x), tilt)
+    f = torch.zeros_like(log_p_x) if tilt is None else tilt(posterior.latents)
+    return ElboTerms(log_p_x, posterior.kl, _context_term(posterior, bound, noise, log_p_x), f)
 
 
 def importance_weighted(

@@ -17,6 +17,8 @@ with which many priors draw, are refused. A pilot run finds powers and step size
 and the step size follows the sampler's `target_acceptance`. The pilot run has separate noise and is not part of the
 estimate.
 
+A prior that is `Normalised` knows its log Z. Nothing is estimated then, and the bound that subtracts it is a bound.
+
 **Cost**: (repeats + 1) · P · K · (steps + 1) evaluations of r, nearly all with a gradient.
 
 References:
@@ -27,7 +29,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev, variance
 from typing import Any, NamedTuple
 
@@ -39,6 +41,8 @@ from hebm import defaults
 from hebm.config.recipes import option, recipe
 from hebm.densities import LogDensity, Tempered
 from hebm.errors import ConfigError, NonFiniteError
+from hebm.interfaces import Normalised
+from hebm.latents import Latents
 from hebm.noise import Noise
 from hebm.particles import Particles, effective_share
 from hebm.samplers import Adapts, Sampler
@@ -71,19 +75,24 @@ class Annealing:
 
 @attrs.frozen
 class LogZ:
-    """Estimates of log Z in nats, too low on average (see `hebm.evaluation.partition`).
+    """Log Z in nats: estimates, which are too low on average (see `hebm.evaluation.partition`), or the known value.
 
     Arguments:
-        estimates: log Ẑ of each run.
-        share: the lowest ESS / P of all runs and powers.
+        estimates: log Ẑ of each run, or the known value alone.
+        share: the lowest ESS / P of all runs and powers; NaN for a known value.
         acceptance: the lowest mean acceptance at a power; NaN if nothing was moved.
-        powers: λ_1 to λ_K = 1, which all runs share.
+        powers: λ_1 to λ_K = 1, which all runs share; () for a known value.
     """
 
     estimates: tuple[float, ...]
-    share: float
-    acceptance: float
-    powers: tuple[float, ...]
+    share: float = math.nan
+    acceptance: float = math.nan
+    powers: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """True if log Z is not an estimate."""
+        return not self.powers
 
     @property
     def value(self) -> float:
@@ -92,15 +101,17 @@ class LogZ:
 
     @property
     def error(self) -> float:
-        """The standard error of the mean."""
-        return stdev(self.estimates) / math.sqrt(len(self.estimates))
+        """The standard error of the mean; 0 for a known value."""
+        return 0.0 if self.known else stdev(self.estimates) / math.sqrt(len(self.estimates))
 
     @property
     def bias(self) -> float:
-        """The approximate bias E[log Ẑ] − log Z ≈ −Var[log Ẑ] / 2, which is negative."""
-        return -variance(self.estimates) / 2
+        """The approximate bias E[log Ẑ] − log Z ≈ −Var[log Ẑ] / 2, which is negative; 0 for a known value."""
+        return 0.0 if self.known else -variance(self.estimates) / 2
 
     def __str__(self) -> str:
+        if self.known:
+            return f"log Z = {self.value:.4g}, exactly"
         return f"log Z = {self.value:.4g} ± {self.error:.2g}"
 
 
@@ -112,7 +123,7 @@ def unmeasurable(model: TrainedModel) -> str:
     name = type(model.prior).__name__
     if model.prior.root is None:
         return f"{name} is a root: it has no learned tilt"
-    if model.generator.layout.context is not None:
+    if model.generator.layout.context is not None and not isinstance(model.prior, Normalised):
         return "the backbone has a context c, so the learned prior has another Z(c) for every image"
     density = model.prior.density(model.generator)
     if density is None:
@@ -130,12 +141,32 @@ def tilted_density(model: TrainedModel) -> LogDensity:
     return density
 
 
+def learned_tilt(model: TrainedModel) -> Callable[[Latents], Tensor]:
+    """Return r(u; c) of a model's prior, a function of B latents with values `(B,)`.
+
+    Raises `ConfigError` if log Z cannot be estimated (`unmeasurable`).
+    """
+    tilted_density(model)
+
+    def tilt(latents: Latents) -> Tensor:
+        density = model.prior.density(model.generator, latents.context)
+        if density is None:
+            raise ConfigError(f"log Z: {type(model.prior).__name__} has no density of u in a context")
+        return density.remainder(latents.u)
+
+    return tilt
+
+
 def log_z_of(model: TrainedModel, annealing: Annealing) -> LogZ:
-    """Estimate log Z of a model's prior. The result depends only on the weights and these settings.
+    """Estimate log Z of a model's prior, or return the known value of a prior that is `Normalised`.
+
+    The result depends only on the weights and these settings.
 
     Raises `ConfigError` if log Z cannot be estimated, and `NonFiniteError` for a tilt that is NaN or infinite.
     """
     density = tilted_density(model)
+    if isinstance(model.prior, Normalised):
+        return LogZ((float(model.prior.log_z),))
     noise = Noise(0, "log-z", device=model.device, dtype=model.dtype)
     with evaluating(model.backbone, model.prior):
         return log_z(density, model.generator.layout.dim, noise, annealing, model.rows)

@@ -17,7 +17,6 @@ from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.kinds import PRIOR
 from hebm.evaluation.metric import Key, Measurement, MetricRecipe, called
 from hebm.evaluation.metrics_file import Failure, Results
-from hebm.evaluation.settings import EvaluateSettings
 from hebm.memory import is_out_of_memory
 from hebm.training.run_state import Stopped
 
@@ -45,7 +44,7 @@ def evaluate(evaluation: Evaluation) -> Results:
         except Exception as error:
             if evaluation.processes.world > 1:
                 raise
-            failures.append(_failure(metric, error, evaluation.settings))
+            failures.append(_failure(metric, error, evaluation))
             _free(evaluation.model.device)
     for measurement in _drawing(evaluation):
         found.setdefault(measurement.key, measurement)
@@ -72,17 +71,17 @@ def _undefined(measurement: Measurement) -> Measurement:
 # ---------------------------------------------------------------- metrics that failed
 
 
-def _failure(metric: MetricRecipe, error: Exception, settings: EvaluateSettings) -> Failure:
-    return Failure(called(metric), _reason(error, settings), "".join(traceback.format_exception(error)))
+def _failure(metric: MetricRecipe, error: Exception, evaluation: Evaluation) -> Failure:
+    return Failure(called(metric), _reason(error, evaluation), "".join(traceback.format_exception(error)))
 
 
-def _reason(error: Exception, settings: EvaluateSettings) -> str:
+def _reason(error: Exception, evaluation: Evaluation) -> str:
     """Return why a metric failed, in a sentence."""
     said = str(error).strip() or "no message"
     if is_out_of_memory(error) and not isinstance(error, HebmError):
         return (
-            f"out of memory ({said.splitlines()[0]}); use a smaller evaluate.batch_size than {settings.batch_size}, or "
-            f"fewer evaluate.samples than {settings.samples}"
+            f"out of memory ({said.splitlines()[0]}); use a smaller evaluate.batch_size than {evaluation.rows}, or "
+            f"fewer evaluate.samples than {evaluation.settings.samples}"
         )
     return said if isinstance(error, HebmError) else f"{type(error).__name__}: {said.splitlines()[0]}"
 

@@ -153,7 +153,7 @@ def scan(
 
     Raises `NonFiniteError` if a score is not finite, unless `unlike`.
     """
-    rows = evaluation.settings.rows
+    rows = evaluation.rows
     parts = []
     with evaluating(evaluation.model.backbone, evaluation.model.prior):
         for start in range(0, len(images), rows):

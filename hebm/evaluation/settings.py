@@ -11,7 +11,7 @@ from hebm.draws import Request
 from hebm.errors import ConfigError
 from hebm.evaluation.extractors import ExtractorRecipe, default_extractor
 from hebm.evaluation.metric import MetricRecipe
-from hebm.noise import BLOCK, whole_blocks
+from hebm.noise import BLOCK
 
 
 @recipe
@@ -56,8 +56,11 @@ class EvaluateSettings:
         choices=("mean", "sample"),
         doc="how latents are decoded: to the mean E[x|z], or to a draw from p(x|z)",
     )
-    batch_size: int = option(
-        512, low=BLOCK, doc="images per batch, rounded down to a multiple of 64 (the block of the noise)"
+    batch_size: int | None = option(
+        None,
+        low=BLOCK,
+        doc="images per batch, rounded down to a multiple of 64 (the block of the noise); left out: chosen by the "
+        "memory that the gradients of an image need, at most 512 on a CPU and 2,048 on a GPU",
     )
     temperatures: tuple[float, ...] = option(
         (0.8, 0.9, 1.1, 1.25, 1.5),
@@ -97,11 +100,6 @@ class EvaluateSettings:
         """Return the extractor of this name: from these settings, or else the registered one with its defaults."""
         own = dict(zip(self.extractor_names, self.extractors, strict=True))
         return own[name] if name in own else _registered(name)
-
-    @property
-    def rows(self) -> int:
-        """Return the number of images in a batch, rounded down to whole blocks of noise."""
-        return whole_blocks(self.batch_size)
 
 
 def _registered(name: str) -> ExtractorRecipe:

@@ -73,6 +73,10 @@ class Processes:
             return count
         return int(self.gather(torch.tensor([count], device=device)).sum())
 
+    def agreed(self, number: int, device: torch.device) -> int:
+        """Return the first process's number on every process."""
+        return int(self.from_first(torch.tensor([number], device=device)))
+
     def from_first(self, tensor: Tensor) -> Tensor:
         """Return the first process's tensor `(N,)` on every process."""
         return tensor if self.gather is None else self.gather(tensor)[: len(tensor)]

@@ -49,7 +49,7 @@ class Draws:
     start_proposals: int | None = None
     decode: str = "mean"
     temperature: Temperature = 1.0
-    batch_size: int = attrs.field(default=512, converter=whole_blocks)
+    batch_size: int = attrs.field(converter=whole_blocks, kw_only=True)
 
     def settings(self) -> dict[str, Any]:
         """Return the options by name."""
@@ -107,8 +107,7 @@ def draw_into(
     """
     size, number = draws.batch_size, draws.number
     device = device_of(model)
-    done = torch.tensor([0 if output is None else output.done], device=device)
-    start = int(share.from_first(done))
+    start = share.agreed(0 if output is None else output.done, device)
     if start < number:
         start -= start % size
     if output is not None:

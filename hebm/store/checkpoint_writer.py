@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import attrs
+import torch
 from torch import Tensor
 
 from hebm.store.checkpoints import Checkpoint
@@ -19,6 +20,7 @@ class CheckpointWriter:
     over an error that nobody has seen.
 
     The memory of the copies is used again by the next one, because new memory takes two to four times as long to fill.
+    `reserve` provides the memory of the first copy.
 
     Arguments:
         write: saves a checkpoint durably.
@@ -29,6 +31,15 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[object] | None = None
         self._copies: dict[str, dict[str, Tensor]] = {}
+
+    def reserve(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Start to provide the memory of a later copy of these tensors, by file name, in the background."""
+        self.wait()
+        self._pending = self._thread.submit(self._reserve, tensors)
+
+    def _reserve(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for stem, live in tensors.items():
+            self._copies[stem] = reserved(live, self._copies.get(stem, {}))
 
     def start(self, checkpoint: Checkpoint) -> None:
         """Copy the tensors to the CPU and start to save the copy; wait first until the checkpoint before is saved."""
@@ -44,12 +55,12 @@ class CheckpointWriter:
         self._write(checkpoint)
 
     def check(self) -> None:
-        """Raise the error of the last `start`, if saving has failed by now. Does not wait."""
+        """Raise the error of the last `start` or `reserve`, if it has failed by now. Does not wait."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is on the disk. Raises the error with which saving it failed."""
+        """Wait until the last checkpoint is on the disk, or its memory is reserved. Raises the error if that failed."""
         if self._pending is None:
             return
         wait([self._pending])  # if a signal interrupts this, the checkpoint stays pending
@@ -87,9 +98,24 @@ def copied(tensors: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> dict[
 
 
 def _copy(tensor: Tensor, memory: Tensor | None) -> Tensor:
-    if memory is None or _form(memory) != _form(tensor):
-        return tensor.to("cpu", copy=True)
-    return memory.copy_(tensor)
+    return tensor.to("cpu", copy=True) if memory is None or not _fits(memory, tensor) else memory.copy_(tensor)
+
+
+def reserved(tensors: Mapping[str, Tensor], memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return memory for copies of the tensors: those in `memory` that fit, and new ones filled with 0.
+
+    The system provides memory when it is written to, not when it is allocated.
+    """
+    return {
+        name: memory[name]
+        if name in memory and _fits(memory[name], tensor)
+        else torch.empty_like(tensor.detach(), device="cpu").zero_()
+        for name, tensor in tensors.items()
+    }
+
+
+def _fits(memory: Tensor, tensor: Tensor) -> bool:
+    return _form(memory) == _form(tensor)
 
 
 def _form(tensor: Tensor) -> tuple[object, ...]:

@@ -12,12 +12,22 @@ from torch import Tensor
 
 from hebm.densities import Conditioned, LogDensity
 from hebm.fixed import Fixed
-from hebm.interfaces import MCMC, Backbone, Draw, PriorLearner, PriorRecipe, Request, root_of
+from hebm.interfaces import (
+    MCMC,
+    Backbone,
+    Draw,
+    Normalised,
+    PriorLearner,
+    PriorRecipe,
+    Request,
+    root_of,
+    tilt_of,
+)
 from hebm.noise import Noise
 from hebm.testing.long_chains import ROWS, STEPS, lively, long_draws, paced, start
 from hebm.testing.prior_subjects import built
-from hebm.testing.promises import expect
-from hebm.testing.stein import Subject, expect_follows
+from hebm.testing.promises import expect, failure
+from hebm.testing.stein import BOUND, Subject, expect_follows, standard_errors
 from hebm.testing.subjects import contexts, points
 
 SPREAD = 2.0
@@ -43,6 +53,30 @@ def _with_density(recipe: PriorRecipe, backbone: Backbone) -> tuple[PriorLearner
     found = lively(recipe, backbone)
     density = None if found is None else found[0].density(found[1], contexts(found[1].layout, ROWS, torch.float64))
     return None if found is None or density is None else (*found, density)
+
+
+def check_log_z(recipe: PriorRecipe, backbone: Backbone) -> None:
+    """Check that E[exp(f(T(u)) − log Z)] = 1 for u ~ N(0, I), where f is the tilt and log Z that of `Normalised`.
+
+    Passes for priors of which log Z is not known.
+    """
+    found = lively(recipe, backbone)
+    if found is None or not isinstance(found[0], Normalised):
+        return
+    prior, twin = found
+    known, rows, tilt = found[0].log_z, 8 * ROWS, tilt_of(prior)
+    if tilt is None:
+        raise failure("a prior with `log_z` has a tilt", "no method `tilt`", "add `tilt`, or remove `log_z`")
+    u, context = points(rows, twin.layout.dim, torch.float64, "log-z"), contexts(twin.layout, rows, torch.float64)
+    with torch.no_grad():
+        f = tilt.at(twin, twin.latents(u, context)).sum(1)
+    off = standard_errors((f - known).exp().unsqueeze(1) - 1)
+    expect(
+        off <= BOUND,
+        f"E[exp(f - log Z)] = 1 over draws of N(0, I), within {BOUND:g} standard errors",
+        f"a mean that is {off:.1f} standard errors of {rows} draws away from 1",
+        "return log E[exp f] from log_z, with the sum of all columns of tilt() as f",
+    )
 
 
 def check_draws(recipe: PriorRecipe, backbone: Backbone) -> None:

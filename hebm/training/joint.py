@@ -24,6 +24,7 @@ from hebm.training.phases import (
     SchemeRecipe,
     Supplies,
     require_density_of_latents,
+    require_trainable,
     start_stage,
 )
 
@@ -148,6 +149,7 @@ class JointMCMC(SchemeRecipe):
         """Return a phase for each stage of the prior, or one for the generator alone if the prior has none."""
         if backbone.layout.context is not None:
             raise ConfigError("train.type: scheme 'joint' does not infer a context; use 'two-phase' for this backbone")
+        require_trainable(backbone, "joint")
         require_density_of_latents(prior, backbone, "joint")
         self._check_posterior_sampler(backbone)
         stages: tuple[Stage | None, ...] = prior.stages() or (None,)

@@ -15,7 +15,7 @@ from hebm.training.phase_run import PhaseRun
 from hebm.training.reached import unfinished
 from hebm.training.run_state import RunState, Stopped
 from hebm.training.saved_state import saved_state
-from hebm.training.state import load_module, tensors_of
+from hebm.training.state import load_module, restored_requires_grad, tensors_of
 
 
 class Trainer:
@@ -45,12 +45,14 @@ class Trainer:
     def train(self) -> None:
         """Train from the newest good checkpoint, or from the start, to the end of the last phase.
 
+        Phases set `requires_grad` of the model's parameters; at the end it is as before.
+
         Raises:
             Stopped: if a signal to stop arrived; a checkpoint was saved before.
             NonFiniteError: after too many consecutive steps whose loss or gradient was not finite.
             CheckpointError: if checkpoints cannot be read or written.
         """
-        with self.run.writer.finishing(self.run.listener.said):
+        with self.run.writer.finishing(self.run.listener.said), restored_requires_grad(self.job.model):
             self._train()
 
     def _train(self) -> None:

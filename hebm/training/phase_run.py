@@ -229,6 +229,15 @@ class PhaseRun:
             self.save(finished=last and not self.phase.finishes, wait=bool(signal))
         if signal:
             raise Stopped(signal, total)
+        if not last and not due and self.place.step == self._since[1] + 1:
+            self._reserve()
+
+    def _reserve(self) -> None:
+        """Provide memory for the first copy, if a save in the background is due. The first step makes the moments."""
+        total, every = self.place.total, self.run.job.settings.checkpoint_every
+        due = total - total % every + every
+        if self.run.main and (self.phase.finishes or due < total + self.phase.steps - self.place.step):
+            self.run.writer.reserve(self._tensors())
 
     def _log(self, metrics: Mapping[str, Tensor], validated: Mapping[str, float]) -> float:
         """Append a line to metrics.jsonl, and return the loss averaged over processes."""

@@ -159,6 +159,15 @@ def require_density_of_latents(prior: PriorLearner, backbone: Backbone, scheme: 
         )
 
 
+def require_trainable(backbone: Backbone, scheme: str) -> None:
+    """Raise `ConfigError` for a backbone whose weights are final, for schemes that train it."""
+    if backbone.frozen:
+        raise ConfigError(
+            f"train.type: scheme {scheme!r} trains the backbone, but the weights of this {type(backbone).__name__} are "
+            'final; use train.type = "two-phase"'
+        )
+
+
 def start_stage(stage: Stage | None, backbone: Backbone, noise: Noise, cache: RowCache = RowCache()) -> None:
     """Call the `start` of a stage, if it has one. Phases call this when they start or resume."""
     if stage is not None and stage.start is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -120,6 +121,17 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
             f"{_some(misshaped)}. It was made by another configuration: compare the run's config.toml with this one"
         )
     module.load_state_dict(dict(tensors))
+
+
+@contextmanager
+def restored_requires_grad(module: nn.Module) -> Iterator[None]:
+    """Restore `requires_grad` of all parameters after the context."""
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
 
 
 def tensors_of(files: Tensors, name: str) -> Mapping[str, Tensor]:

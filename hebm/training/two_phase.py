@@ -185,7 +185,10 @@ class TwoPhase(SchemeRecipe):
     unit: str = option("nats", doc="unit of phase 1's loss, clip and skip_above", choices=(*UNITS,))
 
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
-        """Return the backbone's phase, then one phase for each stage of the prior."""
+        """Return the backbone's phase, then one phase for each stage of the prior.
+
+        A frozen backbone has no phase. Raises `ConfigError` if a stage of the prior learns with it.
+        """
         inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
         together = tuple(stage for stage in stages if stage.with_backbone)
@@ -194,7 +197,12 @@ class TwoPhase(SchemeRecipe):
             for stage in stages
             if not stage.with_backbone
         )
-        if self.backbone_from is not None:
+        if together and backbone.frozen:
+            raise ConfigError(
+                f"prior: stage {together[0].name!r} learns with the backbone, but the weights of this "
+                f"{type(backbone).__name__} are final; use another prior, or a backbone that hebm trains"
+            )
+        if backbone.frozen or self.backbone_from is not None:
             return later
         return BackbonePhase(inferring, prior, together, self.backbone, self.unit), *later
 

@@ -21,6 +21,7 @@ from hebm.training.phases import (
     SchemeRecipe,
     Supplies,
     require_density_of_latents,
+    require_trainable,
     start_stage,
 )
 from hebm.training.two_phase import require_inference
@@ -103,6 +104,7 @@ class Variational(SchemeRecipe):
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return a phase for each stage of the prior, or one for the backbone alone if the prior has none."""
         inferring = require_inference(backbone, "variational")
+        require_trainable(backbone, "variational")
         if backbone.layout.context is not None:
             raise ConfigError(
                 "train.type: scheme 'variational' does not learn the distribution of a context; "

@@ -68,6 +68,9 @@ def test_a_damaged_file_is_counted_and_a_folder_of_nothing_else_is_an_error(digi
     (tmp_path / "bad").mkdir()
     with pytest.raises(DataError, match="no image files; give a folder"):
         look(tmp_path / "bad")
+    (tmp_path / "bad" / "train.parquet").touch()
+    with pytest.raises(DataError, match=r"no image files; .* huggingface with data\.path = '.*bad'"):
+        look(tmp_path / "bad")
     (tmp_path / "bad" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises(DataError, match="none of 1 files can be read as an image"):
         look(tmp_path / "bad")

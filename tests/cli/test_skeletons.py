@@ -63,6 +63,7 @@ CHOSEN = {
     "extractor": lambda experiment: experiment.evaluate.extractors[0],
     "metric": lambda experiment: experiment.evaluate.metrics[0],
     "scheme": lambda experiment: experiment.train,
+    "vae": lambda experiment: experiment.backbone,
 }
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "format"])

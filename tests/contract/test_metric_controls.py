@@ -120,7 +120,7 @@ def needs_labels(evaluation):
 
 
 def means_of_batches(evaluation):
-    n, rows = evaluation.count(PRIOR), evaluation.settings.rows
+    n, rows = evaluation.count(PRIOR), evaluation.rows
     parts = [evaluation.decoded(PRIOR, start, rows) for start in range(0, n, rows)]
     return [
         Measurement("range", sum(float(part.max() - part.min()) for part in parts), "range of the pixels", kind=PRIOR)
@@ -128,12 +128,12 @@ def means_of_batches(evaluation):
 
 
 def of_the_first_batch(evaluation):
-    pixels = evaluation.decoded(PRIOR, 0, evaluation.settings.rows)
+    pixels = evaluation.decoded(PRIOR, 0, evaluation.rows)
     return [Measurement("mean", float(pixels.double().mean()), "mean of the pixels", kind=PRIOR)]
 
 
 def of_the_first_data(evaluation):
-    pixels = evaluation.pixels(DATA)[: evaluation.settings.rows]
+    pixels = evaluation.pixels(DATA)[: evaluation.rows]
     return [Measurement("mean", float(pixels.double().mean()), "mean of the pixels", kind=DATA)]
 
 

@@ -8,6 +8,7 @@ from sound_components import Place, Priors, Root, SoundPrior, SoundULA, expect_f
 from test_prior_contrast_controls import CHECKS as OF_CONTRASTS
 from test_prior_controls import BROKEN_PRIORS
 from test_prior_energy_controls import BROKEN_TRAINING
+from torch.nn import Linear
 from torch.nn.functional import softplus
 
 from hebm.densities import ConditionalPrior, TiltedPrior
@@ -283,7 +284,29 @@ class NegativeConditionals(SoundConditionals):
         return density
 
 
+class Shifted(SoundPrior):
+    """f = aᵀu, which makes the prior N(a, I), with log Z = |a|²/2."""
+
+    def __init__(self, backbone):
+        super().__init__(backbone)
+        self.energy = Linear(backbone.layout.dim, 1, bias=False)
+
+    @property
+    def log_z(self):
+        return float(self.energy.weight.detach().square().sum() / 2)
+
+    def tilt(self, latents):
+        return self.energy(latents.u)
+
+
+class StatesTheWrongLogZ(Shifted):
+    @property
+    def log_z(self):
+        return -super().log_z
+
+
 BROKEN_LAWS = [
+    (StatesTheWrongLogZ, "log-z"),
     (ReportsEnergy, "tilt-in-density"),
     (ReportsEnergy, "learning"),
     (ReportsEnergyAsDensity, "draws"),
@@ -316,7 +339,9 @@ def test_a_wrong_prior_is_caught_by_the_check_of_that_promise(kind, name):
     expect_failing(Priors(kind), name)
 
 
-@pytest.mark.parametrize("kind", [Contrasts, SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles])
+@pytest.mark.parametrize(
+    "kind", [Contrasts, Shifted, SoundGibbs, SoundConditionals, NarrowConditionals, SoundParticles]
+)
 def test_priors_that_draw_in_other_ways_pass(kind):
     check_all(own_cases(Priors(kind)))
 

@@ -21,7 +21,7 @@ from hebm.data.images import LazyImages
 from hebm.data.stored_pixels import storing_pixels
 from hebm.errors import DataError, DataWarning
 from hebm.store.row_files import InFiles
-from hebm_plugins.datasets import image_folder
+from hebm_plugins.datasets import encoded_images
 from hebm_plugins.datasets.image_folder import ImageFolder
 
 N = 20
@@ -93,7 +93,7 @@ def test_the_second_load_decodes_nothing_and_every_bit_is_the_same(root, cache, 
 
 
 def test_what_does_not_fit_in_memory_is_stored_when_it_is_read(root, cache, decodings, monkeypatch):
-    monkeypatch.setattr(image_folder, "MEMORY", 100)
+    monkeypatch.setattr(encoded_images, "MEMORY", 100)
     images = load(root, cache)
     assert isinstance(images, LazyImages)
     images.read(torch.tensor([3, 3, 5]))
@@ -107,7 +107,7 @@ def test_what_does_not_fit_in_memory_is_stored_when_it_is_read(root, cache, deco
 
 @pytest.mark.parametrize("memory", [100, 1 << 30], ids=["lazy", "in memory"])
 def test_a_damaged_image_is_decoded_again_with_a_note_and_never_used(root, cache, decodings, monkeypatch, memory):
-    monkeypatch.setattr(image_folder, "MEMORY", memory)
+    monkeypatch.setattr(encoded_images, "MEMORY", memory)
     pixels(load(root, cache))
     decodings.clear()
     flip(os.path.join(entry(cache), "pixels.bin"), 3 * 8 * 8 * 7 + 5)
@@ -169,7 +169,7 @@ def test_another_recipe_is_another_table(root, cache, options):
 def test_corrupt_files_are_named_and_only_they_are_tried_again(
     tmp_path, cache, write_files, encode, decodings, monkeypatch, memory
 ):
-    monkeypatch.setattr(image_folder, "MEMORY", memory)
+    monkeypatch.setattr(encoded_images, "MEMORY", memory)
     files = {**{f"{i}.png": encode(10 * i) for i in range(N)}, "broken.png": encode(5)[:50]}
     root = write_files(tmp_path / "set", files)
     with pytest.raises(DataError, match=r"set/broken\.png: cannot be read as an image"):
@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_is_a_note(root, cache, monkeypatch, memory):
             raise stored_pixels.CheckpointError("cannot write: No space left on device")
         whole(self, block, rows)
 
-    monkeypatch.setattr(image_folder, "MEMORY", memory)
+    monkeypatch.setattr(encoded_images, "MEMORY", memory)
     monkeypatch.setattr(InFiles, "write", write)
     with pytest.warns(DataWarning, match="decoded images are not stored: cannot write: No space left"):
         images = pixels(load(root, cache))
@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_is_a_note(root, cache, monkeypatch, memory):
 
 
 def test_a_table_that_is_removed_while_it_is_used_is_a_note(root, cache, monkeypatch):
-    monkeypatch.setattr(image_folder, "MEMORY", 100)
+    monkeypatch.setattr(encoded_images, "MEMORY", 100)
     images = load(root, cache)
     images.read(torch.tensor([1]))
     shutil.rmtree(cache.cache_folder)

@@ -8,7 +8,7 @@ from gaussian_ratios import Walk
 
 from hebm.densities import TiltedPrior
 from hebm.errors import ConfigError, NonFiniteError
-from hebm.evaluation.partition import _SMC, Annealing, log_z, log_z_of, unmeasurable
+from hebm.evaluation.partition import _SMC, Annealing, learned_tilt, log_z, log_z_of, unmeasurable
 from hebm.gaussian import GaussianPrior
 from hebm.interfaces import ImageSpec, Request
 from hebm.noise import Noise
@@ -165,6 +165,16 @@ def test_priors_with_a_density_over_u_start_at_log_z_0(prior):
 def test_a_prior_with_a_context_has_a_z_for_every_context():
     model = subjects(ImageSpec(1, 8, 8), None)["with a context"].evaluation().model
     assert "another Z(c) for every image" in unmeasurable(model)
+
+
+def test_a_known_log_z_is_not_estimated_and_needs_no_single_context(monkeypatch):
+    model = subjects(ImageSpec(1, 8, 8), None)["with a context"].evaluation().model
+    monkeypatch.setattr(type(model.prior), "log_z", 1.5, raising=False)
+    assert unmeasurable(model) == ""
+    found = log_z_of(model, Annealing())
+    assert (found.value, found.error, found.bias, str(found)) == (1.5, 0, 0, "log Z = 1.5, exactly")
+    latents = model.backbone.latents(torch.zeros(2, 7), torch.ones(2, 1, 2, 2))
+    torch.testing.assert_close(learned_tilt(model)(latents), model.prior.tilt(latents).sum(1))
 
 
 @pytest.mark.parametrize("target", [0.0, 0.9])

@@ -67,10 +67,6 @@ def test_extractors_that_are_named_are_kept_whatever_the_images():
         settings.extractors[0].check(images)
 
 
-def test_batches_are_whole_noise_blocks():
-    assert [EvaluateSettings(metrics=(), batch_size=n).rows for n in (64, 100, 500, 512)] == [64, 64, 448, 512]
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

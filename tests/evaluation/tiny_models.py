@@ -20,6 +20,7 @@ from hebm.evaluation.shares import Processes
 from hebm.interfaces import Backbone, Draw, Exact, InferringBackbone, PriorLearner, Request
 from hebm.latents import LatentLayout, Latents, Posterior
 from hebm.likelihoods import GaussianPixels
+from hebm.noise import whole_blocks
 from hebm.trained import TrainedModel
 from hebm.training.phases import SchemeRecipe
 
@@ -147,9 +148,12 @@ def tiny_evaluation(
     prior = prior or ShiftedPrior(backbone.layout, 1.0)
     settings = EvaluateSettings(**{"metrics": (), "samples": 300, **settings})
     images = {split: data.load(split) for split in ("train", "test")}
-    model = TrainedModel(
-        backbone, prior, scheme or InferScheme(), seed, request or settings.request, settings.rows, settings.decode
+    rows, scheme, request = (
+        whole_blocks(settings.batch_size or 512),
+        scheme or InferScheme(),
+        request or settings.request,
     )
+    model = TrainedModel(backbone, prior, scheme, seed, request, rows, settings.decode)
     processes = Processes(world, rank, gather)
     return Evaluation(model, Splits(data, images), settings, processes, str(tmp_path), store, sources, listener)
 

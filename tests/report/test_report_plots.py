@@ -169,7 +169,7 @@ def evaluation_of(backbone, prior, **options):
     data = Digits()
     images = {split: data.load(split) for split in ("train", "test")}
     settings = EvaluateSettings(metrics=(), samples=128, batch_size=64)
-    model = TrainedModel(backbone, prior, TwoPhase(), seed=5, rows=settings.rows, **options)
+    model = TrainedModel(backbone, prior, TwoPhase(), seed=5, rows=settings.batch_size, **options)
     return Evaluation(model, Splits(data, images), settings)
 
 

@@ -10,7 +10,7 @@ import torch
 from checkpoint_cases import RUN, make, refuse, same
 
 from hebm.errors import CheckpointError
-from hebm.store.checkpoint_writer import CheckpointWriter, copied
+from hebm.store.checkpoint_writer import CheckpointWriter, copied, reserved
 from hebm.store.checkpoints import Checkpoint, load_latest, save
 
 
@@ -101,6 +101,38 @@ def test_a_copy_keeps_values_types_and_strides(again):
     assert not copy["w"].requires_grad
     assert {tensor.data_ptr() for tensor in copy.values()} & {tensor.data_ptr() for tensor in TENSORS.values()} <= {0}
     assert not again or all(copy[name] is memory[name] for name in ("w", "n", "half"))
+
+
+def test_reserved_memory_is_what_a_copy_fills_and_what_fits_is_kept():
+    memory = reserved(TENSORS, {"half": torch.ones(3).bfloat16(), "n": torch.zeros(2)})
+    copy = copied(TENSORS, memory)
+    assert all(copy[name] is memory[name] for name in ("w", "again", "n", "half"))
+    assert all(torch.equal(copy[name], TENSORS[name]) for name in TENSORS)
+    again = reserved(TENSORS, memory)
+    assert all(again[name] is memory[name] for name in ("w", "n", "half"))
+
+
+def test_a_save_fills_the_memory_that_was_reserved(disk, writer):
+    writer.reserve(make(1).tensors)
+    writer.wait()
+    memory = {stem: {name: copy.data_ptr() for name, copy in part.items()} for stem, part in writer._copies.items()}
+    writer.start(make(1))
+    disk.release()
+    writer.wait()
+    assert memory == {
+        stem: {name: copy.data_ptr() for name, copy in part.items()} for stem, part in writer._copies.items()
+    }
+    assert same(newest(disk), make(1))
+
+
+def test_memory_that_cannot_be_reserved_is_an_error_of_the_next_call(writer, monkeypatch):
+    def fails(*_):
+        raise MemoryError("no memory for the copy")
+
+    monkeypatch.setattr("hebm.store.checkpoint_writer.reserved", fails)
+    writer.reserve(make(1).tensors)
+    with pytest.raises(MemoryError, match="no memory for the copy"):
+        writer.start(make(1))
 
 
 @pytest.mark.parametrize("other", [torch.zeros(3), torch.zeros(2, dtype=torch.int32), torch.zeros(4)[::2]])

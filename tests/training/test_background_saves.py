@@ -8,6 +8,7 @@ import torch
 from real_runs import Recording, newest, pairs, steps_saved, tiny, train
 
 from hebm.errors import CheckpointError
+from hebm.store.checkpoint_writer import CheckpointWriter
 from hebm.store.checkpoints import list_checkpoints, load
 from hebm.training import run_state
 from hebm.training.phase_run import PhaseRun
@@ -50,6 +51,23 @@ def test_training_goes_on_and_the_checkpoint_holds_the_weights_of_its_own_step(t
     assert steps_saved(tmp_path / "tiny") == [4, 6, 8, 12]
     first = load(list_checkpoints(tmp_path / "tiny" / "checkpoints")[0])
     assert [name for *_, name, a, b in pairs(first, newest(tmp_path / "stopped")) if not torch.equal(a, b)] == []
+
+
+@pytest.mark.parametrize(("every", "phases"), [(4, 2), (1, 0), (100, 0)])
+def test_a_phase_reserves_memory_for_all_its_tensors_if_it_saves_later_in_the_background(
+    tmp_path, monkeypatch, every, phases
+):
+    names = []
+
+    def reserve(self, tensors, whole=CheckpointWriter.reserve):
+        names.append({stem: set(part) for stem, part in tensors.items()})
+        whole(self, tensors)
+
+    monkeypatch.setattr(CheckpointWriter, "reserve", reserve)
+    assert train(tiny(run={"checkpoint_every": every}), tmp_path / "tiny")
+    assert len(names) == phases
+    saved = {stem: set(part) for stem, part in newest(tmp_path / "tiny").tensors.items()}
+    assert names[-1:] in ([], [saved])
 
 
 def test_an_error_ends_training_by_the_next_save_and_the_last_good_checkpoint_stays(tmp_path, slow_disk):

@@ -147,7 +147,7 @@ def _distances(
     found = {}
     for key, draw in drawn.items():
         images = finite(evaluation.model.images(draw))
-        parts = torch.split(to_pixels(images), evaluation.settings.rows)
+        parts = torch.split(to_pixels(images), evaluation.rows)
         features = torch.cat([extractor(part)["features"].cpu() for part in parts])
         found[key] = frechet_distance(moments(features), data)
     return found, f"Distances are to the {evaluation.count('data')} images that an evaluation compares with."

@@ -95,7 +95,7 @@ def infer_u(evaluation: Evaluation) -> InferredU:
 
     Raises `ConfigError` if the latents need more than 8 GiB.
     """
-    n, rows = len(evaluation.references), evaluation.settings.rows
+    n, rows = len(evaluation.references), evaluation.rows
     _require_memory(n, evaluation.model.backbone.layout.dim)
     parts = []
     for start in range(0, n, rows):

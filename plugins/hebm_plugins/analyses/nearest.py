@@ -64,7 +64,7 @@ class Nearest(AnalysisRecipe):
         """Return the shares of draws that are nearer than test images, histograms, and draws with their neighbours."""
         evaluation = evaluation.measured_on(self.samples)
         space = Space(None if self.space == "pixels" else evaluation.extractor())
-        rows, train = evaluation.settings.rows, evaluation.splits["train"]
+        rows, train = evaluation.rows, evaluation.splits["train"]
         test = EvenSubset(evaluation.splits["test"], self.samples)
         draws, held_out = evaluation.pixels(PRIOR), read(test, 0, len(test))
         points = {

@@ -66,7 +66,7 @@ class LabelAgreement(MetricRecipe):
 
     def _seen(self, evaluation: Evaluation, asked: Tensor) -> Tensor:
         """Draw a sample of each class in `asked` and return the class that the classifier sees in it, `(N,)`."""
-        extractor, rows = evaluation.extractor("classifier"), evaluation.settings.rows
+        extractor, rows = evaluation.extractor("classifier"), evaluation.rows
         parts = []
         for start, n in evaluation.processes.batches(len(asked), rows):
             labels = asked[start : start + n].to(evaluation.model.device)

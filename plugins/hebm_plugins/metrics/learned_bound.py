@@ -1,4 +1,4 @@
-"""The bound of a learned prior, ELBO + E_q[f] − log Ẑ, as measurements."""
+"""The bound of a learned prior, ELBO + E_q[f] − log Z, as measurements."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from hebm import registry
-from hebm.densities import LogDensity
+from hebm.evaluation.likelihood import LogTilt
 from hebm.evaluation.metric import SHARE, Measurement, Scalar
-from hebm.evaluation.partition import Annealing, LogZ, log_z_of, tilted_density, unmeasurable
+from hebm.evaluation.partition import Annealing, LogZ, learned_tilt, log_z_of, unmeasurable
 from hebm.evaluation.shares import Processes
 from hebm.trained import TrainedModel
 
@@ -42,19 +42,21 @@ class LearnedBound:
         return unmeasurable(self.model)
 
     @cached_property
-    def density(self) -> LogDensity | None:
-        """Return f(T(u)) − |u|²/2, or None if there is a `reason`."""
-        return None if self.reason else tilted_density(self.model)
+    def tilt(self) -> LogTilt | None:
+        """Return f(T(u)), or None if there is a `reason`."""
+        return None if self.reason else learned_tilt(self.model)
 
     @cached_property
     def log_z(self) -> LogZ:
-        """Return the estimate of log Z, the same on every process."""
+        """Return log Z, the same on every process."""
         found = log_z_of(self.model, self.annealing)
         estimates = torch.tensor(found.estimates, dtype=torch.float64, device=self.model.device)
         return attrs.evolve(found, estimates=tuple(self.processes.from_first(estimates).tolist()))
 
     def conditions(self) -> dict[str, Scalar]:
         """Return the conditions under which bounds of learned priors are comparable."""
+        if self.log_z.known:
+            return {"prior": "the learned prior", "log Z": "known"}
         how = self.annealing
         sampler = f"{registry.name_of(how.sampler)}, {how.sampler.steps} steps"
         return {
@@ -72,7 +74,7 @@ class LearnedBound:
         """
         nats, *in_bits = bounds
         z = self.log_z
-        note = "; ".join(filter(None, (nats.note, self._note())))
+        note = nats.note if z.known else "; ".join(filter(None, (nats.note, self._note())))
         nats = attrs.evolve(nats, error=_both(nats.error, z.error), note=note)
         in_bits = [attrs.evolve(bits, error=_both(bits.error, z.error / (dimension * math.log(2)))) for bits in in_bits]
         gain = attrs.evolve(
@@ -81,11 +83,13 @@ class LearnedBound:
             value=float(tilt.mean()) - z.value,
             title="ELBO gained by the learned prior",
             error=_both(_error(tilt), z.error),
-            note="as the bound itself too high on average",
+            note="" if z.known else "as the bound itself too high on average",
         )
         log_z = Measurement(
             "log-z", z.value, "log Z of the learned prior", z.error, "nats", conditions=self.conditions(), detail=True
         )
+        if z.known:
+            return [nats, *in_bits, gain, log_z]
         share = attrs.evolve(
             log_z, name="log-z.ess", title="lowest ESS / particles", value=z.share, error=None, unit=SHARE
         )

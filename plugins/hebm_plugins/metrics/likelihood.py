@@ -12,13 +12,13 @@ from torch import Tensor
 
 from hebm.config.recipes import option, recipe
 from hebm.data.images import Images
-from hebm.densities import LogDensity
 from hebm.errors import ConfigError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.evaluation.likelihood import (
     ElboTerms,
     Infer,
     LogP,
+    LogTilt,
     Weighted,
     bound_of,
     elbo_terms,
@@ -60,7 +60,7 @@ class Likelihood(MetricRecipe):
     """Lower bounds on log p(x) over the test split; see `hebm.evaluation.likelihood`.
 
         elbo            E_q[log p(x|z)] − KL(q ‖ p), averaged over `draws` posterior draws
-        elbo-learned    ELBO + E_q[f] − log Ẑ under a learned prior, on the same draws; `elbo-gain` is the difference
+        elbo-learned    ELBO + E_q[f] − log Z under a learned prior, on the same draws; `elbo-gain` is the difference
         elbo-chain      the ELBO with log p(c) of the chain that is sampled, if it differs from the trained model
         nll-iw          −log 1/K Σ_k w_k with K = `k` > 1 proper importance weights
         nll-published   −log 1/K Σ_k w_k with w_k = p(x|z_k) exp(−Σ KL_i) p̂(c_k)/r, only with `published = true`
@@ -69,9 +69,9 @@ class Likelihood(MetricRecipe):
     probability of discrete pixels, also in bits per dimension (`….bits`). The parts of the ELBO are details.
 
     `elbo-learned` is the bound of the density exp f(T(u)) N(u; 0, I) / Z, not of the distribution of short chains. log
-    Ẑ is too low on average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`). It needs a density,
-    which a chain of conditionals and a prior with a context do not have. Without q, as in inference by MCMC, there is
-    no bound.
+    Ẑ is too low on average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`), unless log Z is
+    known (`hebm.interfaces.Normalised`). It needs a density, which a chain of conditionals and a prior with a context
+    do not have. Without q, as in inference by MCMC, there is no bound.
     `nll-published` is DVP-VAE's released estimator (arXiv 2412.01373). It is too low, and not a bound.
 
     Example:
@@ -83,7 +83,7 @@ class Likelihood(MetricRecipe):
     draws: int = option(1, low=1, doc="posterior draws per image over which the ELBO is averaged")
     published: bool = option(False, doc="add DVP-VAE's published estimator with the same K, only for comparison")
     images: int | None = option(None, low=1, doc="largest number of test images, evenly spread; left out: all")
-    learned: bool = option(True, doc="add the bound of a learned prior; its log Z costs many evaluations of f")
+    learned: bool = option(True, doc="add the bound of a learned prior; an unknown log Z costs many evaluations of f")
     annealing: Annealing = option(factory=Annealing, doc="settings for estimating log Z of a learned prior")
     bits: bool = option(False, doc="require bits per dimension: an error if p(x|z) is not of discrete pixels")
 
@@ -167,12 +167,12 @@ class _Measuring:
 
     def _elbo_columns(self) -> Tensor | None:
         """Return log p(x|z), KL of each layer, context term and tilt of each image, `(N, L + 3)`."""
-        unbounded, density = False, self.learned.density if self.settings.learned else None
+        unbounded, tilt = False, self.learned.tilt if self.settings.learned else None
         infer = self.scale.noting(self.evaluation.model.backbone.likelihood, self._infer)
 
         def score(batch: Batch, noise: Noise) -> Tensor:
             nonlocal unbounded
-            parts = self._elbo_terms(bound_of(self.evaluation.root), infer, batch, noise, density)
+            parts = self._elbo_terms(bound_of(self.evaluation.root), infer, batch, noise, tilt)
             if parts is None:
                 unbounded = True
                 return batch.x.new_zeros(len(batch.x), self.layers + 3)
@@ -182,15 +182,15 @@ class _Measuring:
         return None if unbounded else columns
 
     def _elbo_terms(
-        self, bound: LogP, infer: Infer, batch: Batch, noise: Noise, density: LogDensity | None = None
+        self, bound: LogP, infer: Infer, batch: Batch, noise: Noise, tilt: LogTilt | None = None
     ) -> ElboTerms | None:
-        return elbo_terms(self.evaluation.model.backbone, bound, infer, batch, noise, self.settings.draws, density)
+        return elbo_terms(self.evaluation.model.backbone, bound, infer, batch, noise, self.settings.draws, tilt)
 
     def elbo_learned(self) -> list[Measurement]:
         """Measure the ELBO under a learned prior, on the draws of `elbo`; nothing for a root."""
         if not self.settings.learned or self.evaluation.model.prior.root is None:
             return []
-        if self.terms is None or self.learned.density is None:
+        if self.terms is None or self.learned.tilt is None:
             return [missing("elbo-learned", TITLE, self.learned.reason)]
         conditions = {"estimator": "elbo", "draws": self.settings.draws, **self.learned.conditions()}
         value = self.terms.elbo + self.terms.tilt - self.learned.log_z.value

@@ -54,7 +54,7 @@ class NearestImages(MetricRecipe):
         test = EvenSubset(evaluation.splits["test"], self.samples)
         points = {
             "draws": evaluation.features(kind)[: self.samples],
-            "test": space.points(read(test, 0, len(test)), evaluation.settings.rows),
+            "test": space.points(read(test, 0, len(test)), evaluation.rows),
         }
         found = nearest_of(evaluation, points, space, min(self.neighbours, len(evaluation.splits["train"])))
         if evaluation.processes.rank == 0:

@@ -133,7 +133,7 @@ def _latents(evaluation: Evaluation, kind: str) -> Tensor:
 
     Raises `NonFiniteError` if any is not finite.
     """
-    count, rows = evaluation.count(kind), evaluation.settings.rows
+    count, rows = evaluation.count(kind), evaluation.rows
     parts = [_u(evaluation, kind, *span).float() for span in evaluation.batches(f"latents of {kind}", count)]
     empty = torch.empty(0, evaluation.model.backbone.layout.dim, device=evaluation.model.device)
     return finite(evaluation.processes.join(parts, empty, count, rows).cpu(), f"latents of kind {kind!r}")

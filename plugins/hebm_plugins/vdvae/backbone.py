@@ -71,5 +71,6 @@ class VDVAEBackbone(InferringHierarchy[MapState, Mapping[int, Tensor]]):
 
     def generative(self) -> tuple[nn.Module, ...]:
         """List the modules of p(x, z): of every layer all but the posterior's net."""
-        blocks = [part for block in self.decoder.dec_blocks for part in (block.prior, block.z_proj, block.resnet)]
-        return *blocks, self.decoder.bias_xs, self.decoder.out_net
+        decoder = self.decoder
+        blocks = [part for block in decoder.dec_blocks for part in (block.prior, block.z_proj, block.resnet)]
+        return *blocks, decoder.bias_xs, decoder.out_net, nn.ParameterList([decoder.gain, decoder.bias])

@@ -11,7 +11,7 @@ from PIL import Image
 from hebm.data.batches import Batches
 from hebm.data.images import LazyImages
 from hebm.errors import ConfigError, DataError
-from hebm_plugins.datasets import image_folder
+from hebm_plugins.datasets import encoded_images
 from hebm_plugins.datasets.image_folder import ImageFolder
 
 
@@ -123,7 +123,7 @@ def test_names_that_are_not_utf8_have_a_fingerprint(tmp_path, write_files, encod
 def test_what_does_not_fit_in_memory_is_read_lazily(kind, tmp_path, make_tree, write_files, monkeypatch):
     root = str(write_files(tmp_path / kind, make_tree()))
     expected = pixels(ImageFolder(root=root).load("train"))
-    monkeypatch.setattr(image_folder, "MEMORY", 100)
+    monkeypatch.setattr(encoded_images, "MEMORY", 100)
     images = ImageFolder(root=root).load("train")
     assert isinstance(images, LazyImages)
     assert torch.equal(pixels(images), expected)
@@ -211,6 +211,9 @@ def test_an_empty_folder_and_an_unseen_archive_say_what_to_do(tmp_path, write_fi
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty: no image files .* change data\.root"):
         ImageFolder(root=str(tmp_path / "empty")).load("train")
+    write_files(tmp_path / "saved", {"train/data-00000-of-00001.arrow": b""})
+    with pytest.raises(DataError, match=r"huggingface with data\.path = '.*saved'"):
+        ImageFolder(root=str(tmp_path / "saved")).load("train")
     write_files(tmp_path / "one" / "images.zip", {"a.png": encode(1)})
     with pytest.raises(DataError, match=r"set data\.root = '.*images\.zip'"):
         ImageFolder(root=str(tmp_path / "one")).load("train")

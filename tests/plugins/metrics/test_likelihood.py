@@ -264,6 +264,25 @@ def test_the_bound_of_a_learned_prior_says_that_it_is_too_high_and_under_which_p
     assert "128 particles" in bound.conditions["log Z"]
 
 
+class KnownJoint(JointPrior):
+    """The prior N(0.2, I), which knows its log Z."""
+
+    log_z = 64 * SLOPE**2 / 2
+
+
+def test_a_learned_prior_of_known_log_z_has_a_bound_without_an_estimate(tmp_path):
+    made = KnownJoint(GaussianPrior(FactorBackbone().layout), Linear(), ULA(steps=1))
+    found, _ = learned(tmp_path, Likelihood(images=64), made)
+    elbo, bound, gain, log_z = (found.get(name) for name in ("elbo", "elbo-learned", "elbo-gain", "log-z"))
+    assert (log_z.value, log_z.error) == (KnownJoint.log_z, 0)
+    assert bound.value == pytest.approx(elbo.value + gain.value)
+    assert bound.conditions["log Z"] == "known"
+    assert "too high" not in bound.note + gain.note
+    assert found.get("log-z.ess") is None
+    estimated, _ = learned(tmp_path, Likelihood(annealing=FEW, images=64))
+    assert abs(estimated.get("elbo-learned").value - bound.value) < 5 * estimated.get("log-z").error
+
+
 def test_the_bound_of_the_root_does_not_depend_on_that_of_the_learned_prior(tmp_path):
     (both, _), (alone, _) = (learned(tmp_path, Likelihood(annealing=FEW, learned=flag)) for flag in (True, False))
     assert both.get("elbo") == alone.get("elbo")

@@ -21,7 +21,6 @@ from hebm.interfaces import (
     Progress,
     Request,
     RowCache,
-    Stage,
     Transition,
     seen_by,
 )
@@ -92,12 +91,7 @@ class ScorePrior(PriorLearner):
 
     # ------------------------------------------------------------ learning
 
-    def stages(self) -> tuple[Stage, ...]:
-        """List the root's stages, then one stage for the nets of all layers."""
-        own = Stage("prior", self.nets, self.objective, start=self._start, reads=self.reads, held_out=self._held_out)
-        return *self.root.stages(), own
-
-    def _start(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
+    def prepare(self, backbone: Backbone, noise: Noise, cache: RowCache) -> None:
         """Set the mean and standard deviation of the features from draws of the root."""
         with torch.no_grad():
             draw = self.root.sample(backbone, STATISTICS_FROM, noise)
@@ -118,7 +112,7 @@ class ScorePrior(PriorLearner):
         """
         return self._loss(view(self.nets, noise.derive("nets")), posterior, noise)
 
-    def _held_out(self, backbone: Backbone, posterior: Posterior, noise: Noise) -> HeldOutLoss:
+    def held_out(self, backbone: Backbone, posterior: Posterior, noise: Noise) -> HeldOutLoss:
         """Return the loss on held-out images, without dropout, at several noise levels per image."""
 
         def loss() -> Loss:

@@ -1,0 +1,120 @@
+"""Runs on a user's VAE: only the prior learns, and other processes open them through a registered backbone."""
+
+import attrs
+import pytest
+import torch
+from own_vaes import GridVAE, OwnGrid, UntrainedGrid, grids
+
+import hebm
+from hebm import CheckpointError, ConfigError, registry
+from hebm_plugins.auto_encoder.backbone import AutoEncoderBackbone
+
+DATA = hebm.Tensors(grids(60).pixels, range=(-1.0, 1.0), batch_size=20)
+PRIOR = hebm.Joint(energy=hebm.MLP(width=8), sampler=hebm.ULA(steps=2))
+STEPS = hebm.PhaseOptimization(steps=4)
+
+
+def experiment(vae, **keys):
+    backbone = hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(1, 2, 2), standardise="channel", **keys)
+    return hebm.Experiment(data=DATA, backbone=backbone, prior=PRIOR, train=hebm.TwoPhase(prior=STEPS))
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return GridVAE()
+
+
+@pytest.fixture(scope="module")
+def run(vae, tmp_path_factory):
+    return hebm.train(experiment(vae), tmp_path_factory.mktemp("runs") / "own", progress=False)
+
+
+@pytest.fixture
+def registered():
+    """Another process, where a plugin registers the component."""
+    registry.register("hebm_backbones", "grid-vae", OwnGrid)
+    yield
+    registry.unregister("hebm_backbones", "grid-vae")
+
+
+def test_only_the_prior_is_trained_and_the_modules_stay_as_they_were(vae, run):
+    assert {row["phase"] for row in run.history} == {"prior"}
+    assert {name: weight.item() for name, weight in vae.state_dict().items()} == {"factor": 3, "log_variance": -4}
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in vae.parameters())
+    assert vae.training
+    assert run.model.backbone.vae is vae
+
+
+def test_the_fitted_numbers_are_part_of_the_weights(run):
+    z = run.model.infer(grids(60).pixels).latents
+    assert run.model.backbone.scale.item() == pytest.approx(float(z.z[0].std()), rel=0.1)
+    assert float(z.u.std()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_another_process_says_which_component_makes_the_run_loadable(run):
+    found = hebm.open_run(run.path, data=DATA)
+    with pytest.raises(ConfigError, match=r"came from Python.*'grid-vae' would make.*--plugin grid-vae --kind vae"):
+        _ = found.model
+    with pytest.raises(ConfigError, match="'grid-vae' would make the run loadable"):
+        found.evaluate(progress=False)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_backbone_makes_it_loadable(run):
+    model = hebm.open_run(run.path).model
+    assert isinstance(model.backbone, AutoEncoderBackbone)
+    assert model.backbone.standardise == "channel"
+    assert torch.equal(model.sample(5), run.model.sample(5))
+
+
+def test_it_opens_with_the_modules_passed_again(vae, run):
+    backbone = hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(1, 2, 2))
+    assert torch.equal(hebm.open_run(run.path, backbone=backbone).model.sample(5), run.model.sample(5))
+    other = GridVAE()
+    with torch.no_grad():
+        other.factor.add_(1)
+    with pytest.raises(ConfigError, match="these are not the weights of this run"):
+        hebm.open_run(run.path, backbone=hebm.AutoEncoder(other.encode, other.decode, latent_shape=(1, 2, 2)))
+    with pytest.raises(ConfigError, match=r"backbone: this run was made with AutoEncoder, not HVAE"):
+        hebm.open_run(run.path, backbone=hebm.HVAE())
+
+
+def test_a_saved_model_loads_with_the_modules_passed_again(vae, run, tmp_path):
+    run.model.save(tmp_path / "own.hebm")
+    backbone = hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(1, 2, 2))
+    assert torch.equal(hebm.load(tmp_path / "own.hebm", backbone=backbone).sample(3), run.model.sample(3))
+    with pytest.raises(ConfigError, match="'grid-vae' would make"):
+        hebm.load(tmp_path / "own.hebm")
+
+
+def test_the_same_call_resumes_and_other_weights_are_refused(vae, run):
+    assert hebm.train(experiment(vae), run.path, progress=False).reached.finished
+    other = GridVAE()
+    with torch.no_grad():
+        other.factor.add_(1)
+    with pytest.raises(CheckpointError, match=r"backbone\.fingerprint"):
+        hebm.train(experiment(other), run.path, progress=False)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_configuration_of_a_run_trains_again_only_with_the_trained_weights(run, tmp_path):
+    again = hebm.Experiment.load(run.path / "config.toml", {"data": DATA})
+    assert hebm.train(again, tmp_path / "again", progress=False).reached.finished
+    registry.register("hebm_backbones", "grid-vae", UntrainedGrid)
+    with pytest.raises(ConfigError, match="the VAE's weights are not those of this run"):
+        hebm.train(again, tmp_path / "untrained", progress=False)
+
+
+def test_a_component_that_builds_something_else_is_named(run):
+    backbone = attrs.evolve(run.experiment.backbone, component="hvae", encode=None, decode=None)
+    with pytest.raises(ConfigError, match=r"'hvae' builds a HVAEBackbone; it must return hebm.AutoEncoder"):
+        backbone.build(hebm.ImageSpec(1, 32, 32))
+
+
+@pytest.mark.parametrize("scheme", [hebm.JointMCMC(), hebm.Variational()])
+def test_schemes_that_train_the_backbone_refuse_it(vae, scheme):
+    model = hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(1, 2, 2)).build(hebm.ImageSpec(1, 8, 8))
+    with pytest.raises(
+        ConfigError, match=r"trains the backbone, but the weights of this AutoEncoderBackbone are final"
+    ):
+        scheme.phases(model, PRIOR.build(model))

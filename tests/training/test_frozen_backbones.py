@@ -1,0 +1,39 @@
+"""Backbones whose weights are final."""
+
+import pytest
+import torch
+
+import hebm
+from hebm import ConfigError
+from hebm.testing.subjects import ReferenceBackbone
+from hebm.training.state import restored_requires_grad
+
+
+class FrozenBackbone(ReferenceBackbone):
+    frozen = True
+
+
+def test_two_phase_trains_only_the_prior():
+    for backbone, names in ((ReferenceBackbone(), ["backbone", "prior"]), (FrozenBackbone(), ["prior"])):
+        phases = hebm.TwoPhase().phases(backbone, hebm.Joint().build(backbone))
+        assert [phase.name for phase in phases] == names
+
+
+def test_a_stage_that_learns_with_the_backbone_is_refused():
+    class Together(hebm.PriorLearner):
+        root = None
+
+        def stages(self):
+            return (hebm.interfaces.Stage("context", self, self.objective, with_backbone=True),)
+
+    with pytest.raises(ConfigError, match=r"stage 'context' learns with the backbone, but the weights of this Frozen"):
+        hebm.TwoPhase().phases(FrozenBackbone(), Together())
+
+
+def test_requires_grad_is_restored():
+    module = torch.nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    with restored_requires_grad(module):
+        module.requires_grad_(False)
+        module.bias.requires_grad_(True)
+    assert (module.weight.requires_grad, module.bias.requires_grad) == (True, False)
