@@ -17,6 +17,7 @@ from hebm.report.against import held_against
 from hebm.report.measured_rows import read_rows
 from hebm.sweeps.planning import plan
 from hebm_plugins.priors.labels import couple
+from hebm_plugins.vdvae.presets import PRESETS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SWEEPS = sorted((BENCHMARKS / "sweeps").glob("*.toml"))
@@ -149,7 +150,8 @@ def test_every_variant_of_a_sweep_is_read_takes_the_shared_backbone_and_fits_it(
         if run.seed == 0:
             backbone = backbone_of(run.experiment.backbone, images_of(run.experiment.data))
             run.experiment.train.phases(backbone, run.experiment.prior.build(backbone))
-    assert [run.needs for run in runs].count(None) == len({run.seed for run in runs})
+    backbones = {(run.seed, type(run.experiment.backbone)) for run in runs}
+    assert [run.needs for run in runs].count(None) == len(backbones)
 
 
 @pytest.mark.parametrize("folder", sorted((BENCHMARKS / "sweeps").glob("*.measurements")), ids=lambda path: path.name)
@@ -466,3 +468,36 @@ def test_the_composition_stands_on_the_backbone_and_the_root_of_the_run_it_is_ta
     alone, on_top = dvp("mnist-small"), dvp("mnist-small-multi-stage")
     assert on_top.train.backbone_from == f"runs/{alone.name}"
     assert (on_top.backbone, on_top.prior.root) == (alone.backbone, alone.prior)
+
+
+@pytest.mark.parametrize(
+    ("file", "preset"),
+    [
+        ("cifar10", "cifar10"),
+        ("imagenet-32", "imagenet32"),
+        ("imagenet-64", "imagenet64"),
+        ("ffhq-256", "ffhq256"),
+        ("ffhq-1024", "ffhq1024"),
+    ],
+)
+def test_the_files_of_vdvae_have_the_published_settings(file, preset):
+    experiment, published = Experiment.load(file_of(f"vdvae/{file}")), PRESETS[preset]
+    phase = experiment.train.backbone
+    assert experiment.backbone == hebm.VDVAE(**published.backbone)
+    assert experiment.data.batch_size == published.batch_size
+    assert not experiment.data.flip
+    assert experiment.train.unit == "nats/dim"
+    found = (phase.learning_rate, phase.ema, phase.clip, phase.skip_above)
+    assert found == (published.learning_rate, published.ema, published.clip, published.skip)
+    assert (phase.optimizer, phase.betas, phase.weight_decay) == ("adamw", (0.9, 0.9), 0.01)
+    assert (phase.warmup, phase.warmup_from_zero, phase.ema_warmup, phase.schedule) == (100, True, False, "constant")
+    assert getattr(experiment.data, "size", 32) == published.side
+
+
+def test_the_backbones_of_the_sweep_on_vdvae_are_those_of_their_files():
+    runs = {run.variant: run for run in plan(Sweep.load(BENCHMARKS / "sweeps" / "vdvae-tiny-mnist.toml"))}
+    for variant, file in (("nvae-tiny", "nvae/nvae-tiny-mnist"), ("hvae", "hvae-mnist")):
+        ours, theirs = runs[variant].experiment, Experiment.load(file_of(file))
+        assert ours.backbone == theirs.backbone
+        assert ours.data == theirs.data
+        assert attrs.evolve(ours.train.backbone, steps=theirs.train.backbone.steps) == theirs.train.backbone

@@ -217,3 +217,13 @@ def test_batch_sizes_times_the_default_among_others(tmp_path):
     result, printed = figures("batch_sizes.py", tmp_path, "--models", "two-layer", "--rows", "8", "--images", "8")
     assert [row["name"] for row in result["ratios"]] == [f"{n} / 512 images at a time" for n in (8, 512)]
     assert f"512 images at a time by default, {result['sizes']['two-layer']['bytes']:,} bytes" in printed
+
+
+def test_backbone_times_prints_and_writes_a_row_for_each_backbone_that_a_sweep_trains(tmp_path):
+    sweep = SPEED.parent / "sweeps" / "hvae-mnist.toml"
+    result, printed = figures("backbone_times.py", tmp_path, sweep, steps=())
+    (row,) = result["backbones"]
+    assert row["variant"] == "gaussian"
+    assert row["variant"] in printed
+    assert row["step_ms"] > 0
+    assert row["steps"] == 2500
