@@ -12,9 +12,10 @@ import ast
 import importlib
 import sys
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
-from hebm.sources import find_module, parse
+from hebm.sources import find_module, is_read, parse
 
 _KEPT_DECORATORS = {"abstractmethod", "classmethod", "property", "staticmethod"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -73,8 +74,8 @@ class Outlines:
         """Return the object `name` of a module. Raises `Unreadable` if the source does not tell what it is."""
         try:
             return getattr(self.module(module), name)
-        except AttributeError as error:
-            raise Unreadable(f"{module} has no {name!r}") from error
+        except Exception as error:  # no such name, or whatever finding, reading or parsing the source raises
+            raise Unreadable(f"{module}:{name}: {error}") from error
 
 
 class _Attributes:
@@ -99,7 +100,7 @@ class _Source(dict[str, Any]):
     def __init__(self, module: str, outlines: Outlines) -> None:
         super().__init__(__name__=module, __builtins__=__builtins__)
         spec = find_module(module)
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py") or not is_read(Path(spec.origin)):
             raise Unreadable(f"{module} has no source")
         self._module, self._outlines, self._file = module, outlines, spec.origin
         self._package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]

@@ -50,7 +50,7 @@ def glance(module: str, name: str) -> Glance:
         return Glance(problem=f"module {module!r} not found")
     if spec.origin is None or not spec.origin.endswith(".py"):
         return Glance(file=spec.origin)
-    if not _is_read(Path(spec.origin)):
+    if not is_read(Path(spec.origin)):
         return Glance(spec.origin)
     try:
         tree = parse(spec.origin)
@@ -65,7 +65,7 @@ def glance(module: str, name: str) -> Glance:
     return _look(tree, spec.origin, name)
 
 
-def _is_read(source: Path) -> bool:
+def is_read(source: Path) -> bool:
     """Return whether a listing may read a source. Reading a pipe would never end, and a huge file takes long."""
     try:
         found = source.stat()

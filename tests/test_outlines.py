@@ -82,7 +82,7 @@ def outlines(tmp_path, monkeypatch):
     package = tmp_path / "outlined"
     package.mkdir()
     sources = {"__init__": "raise RuntimeError('imported')", "recipes": RECIPE, "values": VALUES}
-    sources["acts"] = "WIDTH = 3\nprint('acts')\n"
+    sources |= {"acts": "WIDTH = 3\nprint('acts')\n", "wrong": "WIDTH = = 3\n", "huge": f"WIDTH = 3{' ' * 2**20}\n"}
     for name, source in sources.items():
         (package / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -118,10 +118,15 @@ def test_a_name_that_is_bound_twice_is_not_read(outlines):
     assert isinstance(outlines.get("outlined.values", "TWICE"), Unread)
 
 
-@pytest.mark.parametrize(("module", "name"), [("acts", "WIDTH"), ("none", "WIDTH"), ("values", "NONE")])
-def test_a_module_that_acts_and_a_name_that_is_absent_are_unreadable(outlines, module, name):
+@pytest.mark.parametrize("module", ["acts", "wrong", "huge", "none"])
+def test_a_module_that_acts_or_cannot_be_parsed_is_unreadable(outlines, module):
     with pytest.raises(Unreadable):
-        outlines.get(f"outlined.{module}", name)
+        outlines.get(f"outlined.{module}", "WIDTH")
+
+
+def test_an_absent_name_is_unreadable(outlines):
+    with pytest.raises(Unreadable):
+        outlines.get("outlined.values", "NONE")
 
 
 @pytest.mark.parametrize(
