@@ -75,8 +75,8 @@ def trained_autoencoder(images: Tensor, steps: int) -> AutoencoderKL:
 def main(
     folder: str | Path = "runs/autoencoder-kl",
     path: str | None = None,
-    autoencoder_steps: int = 400,
-    prior_steps: int = 1500,
+    autoencoder_steps: int = 300,
+    prior_steps: int = 800,
 ) -> hebm.Run:
     """Train both, measure the run, write its report and a grid of samples."""
     digits = load_digits()
@@ -87,7 +87,7 @@ def main(
     experiment = hebm.Experiment(
         data=hebm.Tensors(images, labels=torch.tensor(digits.target), range=(-1, 1)),
         backbone=hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(4, 4, 4), standardise="channel"),
-        prior=hebm.Score(),
+        prior=hebm.Score(channels=16, blocks=1),
         train=hebm.TwoPhase(prior=hebm.PhaseOptimization(steps=prior_steps, learning_rate=2e-3, ema=0.99)),
         evaluate=hebm.EvaluateSettings(samples=2000),
     )

@@ -18,14 +18,14 @@ import hebm
 
 
 class DigitsVAE(nn.Module):
-    """p(x|z) = N(x; decode(z), 0.15² I) and q(z|x) for images `(B, 1, 8, 8)` in [0, 1] and z `(B, 16)`."""
+    """p(x|z) = N(x; decode(z), 0.15² I) and q(z|x) for images `(B, 1, 8, 8)` in [0, 1] and z `(B, 8)`."""
 
     def __init__(self) -> None:
         super().__init__()
         hidden = (nn.Linear(256, 256), nn.SiLU())
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.SiLU(), *hidden, nn.Linear(256, 32))
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.SiLU(), *hidden, nn.Linear(256, 16))
         to_image = (nn.Linear(256, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
-        self.decoder = nn.Sequential(nn.Linear(16, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(), *to_image)
+        self.decoder = nn.Sequential(nn.Linear(8, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(), *to_image)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x)."""
@@ -56,17 +56,17 @@ def train_vae(images: Tensor, steps: int) -> DigitsVAE:
 
 
 def experiment(vae: DigitsVAE, images: Tensor, labels: Tensor, steps: int) -> hebm.Experiment:
-    """Put the VAE under a score-based prior. Pixels are in [−1, 1], so a deviation of 0.15 in [0, 1] becomes 0.3."""
+    """Put the VAE under a diffusion of energies. A deviation of 0.15 in [0, 1] is 0.3 in [−1, 1]."""
     return hebm.Experiment(
         data=hebm.Tensors(images, labels=labels, range=(0, 1)),
-        backbone=hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(16,), range=(0, 1), pixel_std=0.3),
-        prior=hebm.Score(),
+        backbone=hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(8,), range=(0, 1), pixel_std=0.3),
+        prior=hebm.Diffusion(),
         train=hebm.TwoPhase(prior=hebm.PhaseOptimization(steps=steps, learning_rate=2e-3, ema=0.99)),
         evaluate=hebm.EvaluateSettings(samples=2000),
     )
 
 
-def main(folder: str | Path = "runs/own-vae", vae_steps: int = 2000, prior_steps: int = 1000) -> hebm.Run:
+def main(folder: str | Path = "runs/own-vae", vae_steps: int = 2000, prior_steps: int = 500) -> hebm.Run:
     """Train both, measure the run, write its report and a grid of samples."""
     digits = load_digits()
     images = torch.tensor(digits.images / 16, dtype=torch.float32).unsqueeze(1)

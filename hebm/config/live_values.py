@@ -50,10 +50,12 @@ def given_live(experiment: E, given: Mapping[str, Any]) -> E:
     changes = {}
     for name, recipe in given.items():
         own = getattr(experiment, name)
-        if not live_fields(type(own)) or type(recipe) is not type(own):
+        if not live_fields(type(own)):
+            raise ConfigError(f"{name}: the {type(own).__name__} of this run has no Python values; leave {name} out")
+        if type(recipe) is not type(own):
+            ours, theirs = type(own).__name__, type(recipe).__name__
             raise ConfigError(
-                f"{name}: this run was made with {type(own).__name__}, not {type(recipe).__name__}; "
-                + (f"pass the hebm.{type(own).__name__}(…) of the run" if live_fields(type(own)) else "leave it out")
+                f"{name}: this run was made with {ours}, not {theirs}; pass the hebm.{ours}(…) of the run"
             )
         changes[name] = with_live(own, recipe)
     return attrs.evolve(experiment, **changes) if changes else experiment  # type: ignore[misc]

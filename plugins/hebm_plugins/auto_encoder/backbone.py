@@ -68,7 +68,7 @@ class AutoEncoderBackbone(InferringBackbone):
         A run needs the file only then, since its checkpoints hold the weights.
 
         Arguments:
-            path: a `.safetensors` file, or the state_dict that `torch.save` wrote; None for the weights as they are.
+            path: a `.safetensors` file, or the state_dict that `torch.save` wrote; None keeps the present weights.
         """
         self.weights = path
         return self

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROWS = 64
-"""Images of the batch."""
+"""Number of images in the batch that is checked."""
 _SLACK = 0.25
 """How far decoded images may reach beyond their range, as a share of its width; they are clamped to it."""
 _CLOSE = 1e-3

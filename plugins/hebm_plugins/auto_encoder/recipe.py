@@ -6,7 +6,7 @@ from typing import Any
 
 from hebm import registry
 from hebm.config.recipes import live, option, recipe
-from hebm.errors import ConfigError, PluginError
+from hebm.errors import ConfigError
 from hebm.interfaces import BackboneRecipe, ImageSpec
 from hebm.latents import LatentLayout
 from hebm_plugins.auto_encoder.backbone import AutoEncoderBackbone
@@ -127,12 +127,15 @@ class AutoEncoder(BackboneRecipe):
                 "package; put the modules into it and install it. In Python, you can pass the modules again: "
                 "hebm.open_run(PATH, backbone=hebm.AutoEncoder(encode, decode, …))"
             )
+        component = registry.find("hebm_backbones", name)
         try:
-            built = registry.find("hebm_backbones", name)().build(images)
-        except (TypeError, PluginError) as error:
+            made = component()
+        except TypeError as error:
             raise ConfigError(
-                f"backbone.component: {name!r} cannot be built ({error}); give all keys of its recipe a default"
+                f"backbone.component: {name!r} cannot be built without keys ({error}); give each key of its recipe a "
+                "default"
             ) from error
+        built = made.build(images)
         if not isinstance(built, AutoEncoderBackbone):
             raise ConfigError(
                 f"backbone.component: {name!r} builds a {type(built).__name__}; it must return "

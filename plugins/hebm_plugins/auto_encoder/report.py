@@ -33,7 +33,7 @@ def report(found: Normal, mode: str, count: int, quality: float) -> list[str]:
         )
     if quality <= 0:
         notes.append(
-            "backbone: the VAE's reconstructions are no closer to the training images than their mean image "
+            "backbone: the mean of the training images is as close to them as the VAE's reconstructions "
             f"(1 - MSE / variance = {quality:.2f}); check its weights, and the range of its images"
         )
     return notes

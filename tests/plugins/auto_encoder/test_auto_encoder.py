@@ -103,7 +103,9 @@ def test_reconstructions_worse_than_the_mean_image_are_noted(capsys):
     torch.manual_seed(0)
     encode, decode = Encoder(), Decoder()
     hebm.AutoEncoder(encode, decode, latent_shape=(3,), range=(0, 1)).build(SPEC).fit_statistics(grids())
-    assert "no closer to the training images than their mean image" in " ".join(capsys.readouterr().err.split())
+    assert "the mean of the training images is as close to them as the VAE's reconstructions" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 # ---------------------------------------------------------------- p(x|z)

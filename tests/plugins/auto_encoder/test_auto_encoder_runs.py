@@ -6,7 +6,9 @@ import torch
 from own_vaes import GridVAE, OwnGrid, UntrainedGrid, grids
 
 import hebm
-from hebm import CheckpointError, ConfigError, registry
+from hebm import CheckpointError, ConfigError, option, recipe, registry
+from hebm.config.live_values import given_live
+from hebm.interfaces import BackboneRecipe
 from hebm_plugins.auto_encoder.backbone import AutoEncoderBackbone
 
 DATA = hebm.Tensors(grids(60).pixels, range=(-1.0, 1.0), batch_size=20)
@@ -109,6 +111,32 @@ def test_a_component_that_builds_something_else_is_named(run):
     backbone = attrs.evolve(run.experiment.backbone, component="hvae", encode=None, decode=None)
     with pytest.raises(ConfigError, match=r"'hvae' builds a HVAEBackbone; it must return hebm.AutoEncoder"):
         backbone.build(hebm.ImageSpec(1, 32, 32))
+
+
+@recipe
+class NeedsAKey(BackboneRecipe):
+    """A backbone with a key without a default."""
+
+    width: int = option(doc="a number")
+
+    def build(self, images):
+        raise NotImplementedError
+
+
+def test_a_component_with_a_required_key_is_named(run):
+    registry.register("hebm_backbones", "grid-vae", NeedsAKey)
+    try:
+        with pytest.raises(ConfigError, match=r"'grid-vae' cannot be built without keys .*give each key .* a default"):
+            _ = hebm.open_run(run.path).model
+    finally:
+        registry.unregister("hebm_backbones", "grid-vae")
+
+
+def test_a_backbone_is_refused_for_a_run_whose_backbone_has_no_python_values(vae):
+    tables = {"data": {"type": "digits"}, "backbone": {"type": "hvae"}, "prior": {"type": "joint"}}
+    backbone = hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(1, 2, 2))
+    with pytest.raises(ConfigError, match="backbone: the HVAE of this run has no Python values; leave backbone out"):
+        given_live(hebm.Experiment.from_table(tables), {"backbone": backbone})
 
 
 @pytest.mark.parametrize("scheme", [hebm.JointMCMC(), hebm.Variational()])
