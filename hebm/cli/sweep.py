@@ -50,11 +50,12 @@ def command(
 ) -> None:
     """Run the sweep FILE, which has variants of one run and several seeds, or resume it.
 
-    A sweep file has `base` (the file of a run, next to it), `seeds` and, for each variant, a table [variants.NAME] with
-    changes of keys. Each run is a `hebm run` in its own folder, RUNS/SWEEP-VARIANT-SEED. Variants use the backbone that
-    the base file's run trained with the same seed, unless they change it. Finished runs are not repeated, and a run
-    that fails does not stop the others. At the end, the command shows the table of `hebm compare`, and writes
-    RUNS/SWEEP.html and RUNS/SWEEP.measurements for --against. The exit status is 1 if a run failed.
+    A sweep file has `base` (the file of a run, next to it, or a configuration that comes with hebm, by name), `seeds`
+    and, for each variant, a table [variants.NAME] with changes of keys. Each run is a `hebm run` in its own folder,
+    RUNS/SWEEP-VARIANT-SEED. Variants use the backbone that the base file's run trained with the same seed, unless they
+    change it. Finished runs are not repeated, and a run that fails does not stop the others. At the end, the command
+    shows the table of `hebm compare`, and writes RUNS/SWEEP.html and RUNS/SWEEP.measurements for --against. The exit
+    status is 1 if a run failed.
 
     With --slurm, each run is a job. Jobs wait for the job that trains their backbone, and a last job writes the table
     to RUNS/SWEEP.slurm/table. A job near its time limit saves and returns to the queue. Started again, the command

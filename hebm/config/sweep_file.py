@@ -1,6 +1,6 @@
 """A sweep file: the file of a run, seeds, and variants, each with a name and changes of keys.
 
-base = "quickstart.toml"          # next to the sweep file
+base = "quickstart.toml"          # next to the sweep file, or "quickstart", a configuration that comes with hebm
 seeds = [0, 1, 2]
 
 [set]                             # changes of every run
@@ -28,6 +28,7 @@ import attrs
 from hebm.config.document import Document, read
 from hebm.config.overrides import Changes, Override, parse
 from hebm.config.overrides import Path as KeyPath
+from hebm.config.shipped import shipped
 from hebm.config.slurm import SlurmSettings
 from hebm.config.structure import INVALID, Reading
 from hebm.config.writing import in_toml
@@ -138,10 +139,21 @@ class _Reader:
         name, base = self._value(str, "name", path.stem), self._value(str, "base")
         seeds, shared = self._seeds(("seeds",), self.table.get("seeds")), self._overrides(("set",))
         variants = self._variants(() if seeds is INVALID else seeds)
-        if base is not INVALID and not (path.parent / base).is_file():
-            self.reading.problem(("base",), f"{path.parent / base} not found; the path is relative to this file")
+        file = path if base is INVALID else self._base(path.parent / base, base)
         self.reading.require_none(self.document)
-        return str(path), name, path.parent / base, variants, shared
+        return str(path), name, file, variants, shared
+
+    def _base(self, beside: Path, base: str) -> Path:
+        """Return the file of the base: `beside` if it exists, else the configuration of this name."""
+        found = beside if beside.is_file() else shipped().get(base)
+        if found is None:
+            near = did_you_mean(base, shipped())
+            self.reading.problem(
+                ("base",),
+                f"{beside} not found; the path is relative to this file, and no configuration of this name comes with "
+                f"hebm{near}",
+            )
+        return found or beside
 
     def slurm(self) -> SlurmSettings:
         """Return the settings in the table `slurm`; `values` raises its problems."""

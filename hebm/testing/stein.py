@@ -28,6 +28,8 @@ from hebm.testing.promises import expect
 BOUND = 5.0
 """Allowed deviation from 0 of a mean, in standard errors."""
 DIRECTIONS = 16
+STEP = 1e-4
+"""Step of finite differences in float64, in units of std."""
 SPAN = 0.1
 """Half of the interval over which a field is averaged, in units of std."""
 
@@ -119,10 +121,30 @@ def deviations(u: Tensor, subject: Subject) -> dict[str, float]:
 
 
 def _of_field(u: Tensor, subject: Subject, field: Score) -> Tensor:
-    """Return Σ_i s_i g_i + ∂_i g_i over the free coordinates, `(n, 1)`, with g_i the mean of std² · field_i along u_i.
+    """Return s·g + ∇·g over the free coordinates, `(n, 1)`, with g = std² · field.
 
-    The mean is over [−SPAN, SPAN] std around u_i, so ∂_i g_i is a difference of two values of the field, even where the
-    field jumps, as the gradient of a piecewise smooth net does. The mean in s_i g_i is estimated at one random point.
+    A finite difference misses the jumps of a field, such as the gradient of a piecewise smooth net. So what it finds
+    is confirmed with an average of the field, which takes about D times as long.
+    """
+    found = _by_difference(u, subject, field)
+    return found if standard_errors(found) <= BOUND else _by_average(u, subject, field)
+
+
+def _by_difference(u: Tensor, subject: Subject, field: Score) -> Tensor:
+    """Return s·g + ∇·g, with an unbiased estimate of ∇·g: a difference along one random sign per coordinate."""
+    free = subject.free
+    probe = torch.zeros_like(u).index_copy(1, free, Noise(0, "probe", dtype=u.dtype).normal(len(u), len(free)).sign())
+    ends = [field(u + sign * STEP * subject.std * probe) * subject.std for sign in (1, -1)]
+    divergence = (probe * (ends[0] - ends[1])).sum(1) / (2 * STEP)
+    product = (subject.score(u) * field(u) * subject.std**2)[:, free].sum(1)
+    return (product + divergence).unsqueeze(1)
+
+
+def _by_average(u: Tensor, subject: Subject, field: Score) -> Tensor:
+    """Return Σ_i s_i g_i + ∂_i g_i, with g_i the mean of std² · field_i over u_i ± SPAN std.
+
+    ∂_i g_i is a difference of two values of the field, whether or not it jumps between them. The mean in s_i g_i is
+    estimated at one random point.
     """
     score, inside = subject.score(u), 2 * Noise(0, "inside", dtype=u.dtype).uniform(*u.shape) - 1
     terms = []

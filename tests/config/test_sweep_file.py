@@ -3,6 +3,7 @@
 import pytest
 
 from hebm.config.experiment import Experiment
+from hebm.config.shipped import shipped
 from hebm.config.sweep_file import Sweep
 from hebm.errors import ConfigError
 
@@ -63,6 +64,13 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path, old, new, co
     assert old in SWEEP
     with pytest.raises(ConfigError, match=complaint):
         load(tmp_path, SWEEP.replace(old, new))
+
+
+def test_the_base_may_be_a_configuration_that_comes_with_hebm(tmp_path):
+    sweep = load(tmp_path, SWEEP.replace("base.toml", "quickstart"))
+    assert sweep.base == shipped()["quickstart"]
+    with pytest.raises(ConfigError, match=r"no configuration of this name comes with hebm; did you mean 'quickstart'"):
+        load(tmp_path, SWEEP.replace("base.toml", "quickstar"))
 
 
 def test_every_problem_is_said_at_once(tmp_path):

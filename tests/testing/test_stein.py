@@ -61,7 +61,7 @@ def ridge_draws(name="ridge"):
 @pytest.mark.parametrize("name", ["a", "b", "c"])
 def test_draws_follow_a_density_whose_gradient_jumps(name):
     assert max(deviations(ridge_draws(name), Subject.of(Ridge(), ALL)).values()) < BOUND
-    assert deviations(1.2 * ridge_draws(name), Subject.of(Ridge(), ALL))["the tilt's gradient"] > BOUND
+    assert max(deviations(1.2 * ridge_draws(name), Subject.of(Ridge(), ALL)).values()) > BOUND
 
 
 def conditional(given):
