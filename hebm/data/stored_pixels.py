@@ -29,6 +29,7 @@ from hebm.config.paths import expanded
 from hebm.config.settings import RunSettings
 from hebm.data.corrupt import decoded
 from hebm.data.decode import CorruptImage, ImageDecoder, Shape
+from hebm.data.file_facts import storing_facts
 from hebm.data.files import Files
 from hebm.data.images import shape_mismatch
 from hebm.errors import CheckpointError, DataWarning
@@ -47,10 +48,14 @@ _CACHE: ContextVar[RowCache] = ContextVar("cache of decoded images", default=Row
 
 @contextmanager
 def storing_pixels(run: RunSettings) -> Iterator[None]:
-    """Let data sets that are loaded in the context store decoded images, up to `cache_limit` in `cache_folder`."""
+    """Let data sets that are loaded in the context store decoded images, up to `cache_limit` in `cache_folder`.
+
+    They may also store facts about their files (`hebm.data.file_facts`).
+    """
     token = _CACHE.set(RowCache(Path(expanded(run.cache_folder)) / KIND, run.cache_limit))
     try:
-        yield
+        with storing_facts(run):
+            yield
     finally:
         _CACHE.reset(token)
 

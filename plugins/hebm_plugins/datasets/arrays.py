@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import json
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from hebm.config.recipes import option, recipe
 from hebm.data.array_files import mapped_array, names_in
 from hebm.data.dataset_recipe import ImageData
+from hebm.data.file_facts import FileFacts
 from hebm.errors import ConfigError, DataError
 from hebm_plugins.datasets.from_python import PassedImages
-from hebm_plugins.datasets.label_arrays import complaints_about, names_of, numbered, to_labels
-from hebm_plugins.datasets.pixel_arrays import ROUNDING, Range, tensor_of
-from hebm_plugins.datasets.splits import hold_out
+from hebm_plugins.datasets.label_arrays import complaints_about, names_of, to_labels
+from hebm_plugins.datasets.mapped_pixels import MappedPixels
+from hebm_plugins.datasets.pixel_arrays import ROUNDING, Range
+from hebm_plugins.datasets.splits import hold_out_numbers
 
-_CHUNK = 1 << 24
-"""Values that are hashed at a time."""
 _ATTRIBUTES = "attributes"
 _BOUNDS = {"uint8": (0, 255), "unit": (0, 1), "symmetric": (-1, 1)}
 
@@ -33,7 +35,10 @@ def _is_file(data: Arrays) -> bool:
 
 @recipe
 class Arrays(ImageData):
-    """Images from .npy or .npz files. Object arrays (pickles) are refused.
+    """Images from .npy or .npz files, which are mapped into memory. Object arrays (pickles) are refused.
+
+    A compressed .npz is read as a whole. Files of over 64 MiB are read once to check the range of their values and to
+    hash them, and the results are stored in `run.cache_folder` until the file changes.
 
     With `path`, one .npz: `train`, `test` and the labels are its keys; its key `attributes`, where there is one, names
     the columns of labels `(N, A)`. Without, each is a file: an .npy, or an .npz that holds one array.
@@ -68,21 +73,25 @@ class Arrays(ImageData):
             raise ConfigError("data.test_labels is set, but data.test is not: set both, or neither")
         own = split == "test" and self.test is not None
         name = self.test if own and self.test is not None else self.train
-        array, where = self._array(name, "test" if own else "train")
+        array, where, path, key = self._array(name, "test" if own else "train")
         if not array.size:
             raise DataError(f"{where}: shape {array.shape} holds no values; save at least one image")
-        pixels = tensor_of(_plain_numbers(_to_nchw(array, self.layout, where), where), where)
-        stated = _stated_range(pixels, self.range, where)
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{where}: holds {array.dtype}, expected numbers; save images as uint8 or float32")
+        pixels, facts = MappedPixels(array, _checked_layout(array, self.layout, where), path, key), FileFacts.of(path)
+        span = facts.get(f"span of {key}", lambda: tuple(map(repr, pixels.span())))
+        stated = _stated_range(pixels.dtype, (float(span[0]), float(span[1])), self.range, where)
         labels = self._labels(own)
         if labels is not None and len(labels) != len(pixels):
             raise DataError(f"{name}: {len(pixels)} images, but {len(labels)} labels; check data.{split}_labels")
         index = torch.arange(len(pixels))
         if self.test is None:
-            index = torch.tensor(sorted(hold_out(numbered(len(pixels)), self.holdout, split))).long()
-        return MappedImages(pixels, index, stated, None if labels is None else labels[index], self._names(), "")
+            index = hold_out_numbers(len(pixels), self.holdout, split)
+        own_labels = None if labels is None else labels[index]
+        return MappedImages(pixels, index, stated, own_labels, self._names(), facts)
 
-    def _array(self, name: str, option_name: str) -> tuple[np.ndarray, str]:
-        """Return an array and its name for messages."""
+    def _array(self, name: str, option_name: str) -> Opened:
+        """Return an array with its name for messages and its place."""
         if self.path is not None:
             return _opened(Path(self.path), name, option_name)
         return _opened(Path(name), None, option_name)
@@ -91,8 +100,8 @@ class Arrays(ImageData):
         name = self.test_labels if own_test else self.train_labels
         if name is None:
             return None
-        array, where = self._array(name, "test_labels" if own_test else "train_labels")
-        return to_labels(array, where)
+        opened = self._array(name, "test_labels" if own_test else "train_labels")
+        return to_labels(opened.array, opened.where)
 
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names of the classes and those of the attributes, from the training labels.
@@ -110,8 +119,17 @@ class Arrays(ImageData):
         return names_of(train, stated)
 
 
-def _opened(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, str]:
-    """Return an array and what messages call it.
+class Opened(NamedTuple):
+    """An array, what messages call it, its file, and its key in an .npz."""
+
+    array: np.ndarray
+    where: str
+    path: Path
+    key: str | None
+
+
+def _opened(path: Path, key: str | None, option_name: str) -> Opened:
+    """Open an array.
 
     Arguments:
         path: an .npy, or an .npz.
@@ -128,7 +146,7 @@ def _opened(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, 
         if key is not None:
             fix = "name this file in data.train instead of data.path"
             raise DataError(f"{path}: is an .npy, but data.path must be an .npz; {fix}")
-        return array, str(path)
+        return Opened(array, str(path), path, None)
     names = names_in(path)
     keys = ", ".join(names)
     if key is None and len(names) != 1:
@@ -138,14 +156,14 @@ def _opened(path: Path, key: str | None, option_name: str) -> tuple[np.ndarray, 
     if key is not None and key not in names:
         raise DataError(f"{path}: has no array {key!r}; set data.{option_name} to one of: {keys}")
     name = names[0] if key is None else key
-    return mapped_array(path, name), f"{path}[{name}]"
+    return Opened(mapped_array(path, name), f"{path}[{name}]", path, name)
 
 
 def _stored_names(path: Path, count: int) -> tuple[str, ...]:
     """Return the names under the key `attributes` of an .npz, or none."""
     if _ATTRIBUTES not in names_in(path):
         return ()
-    array, where = _opened(path, _ATTRIBUTES, "path")
+    array, where, *_ = _opened(path, _ATTRIBUTES, "path")
     if array.dtype.kind != "U" or array.shape != (count,):
         needed = f"an array of {count} strings, one name per column of the labels"
         raise DataError(f"{where}: must be {needed}; got {array.dtype} of shape {array.shape}")
@@ -153,27 +171,55 @@ def _stored_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 class MappedImages(PassedImages):
-    """Images in a file, which are read and scaled when they are asked for."""
+    """Images in a file, which are read and scaled when they are asked for.
 
+    Arguments:
+        pixels: all images of the file.
+        index, stated, labels, names: see `PassedImages`.
+        facts: what is known of the file.
+    """
+
+    pixels: MappedPixels
+
+    def __init__(
+        self,
+        pixels: MappedPixels,
+        index: Tensor,
+        stated: Range,
+        labels: Tensor | None,
+        names: tuple[tuple[str, ...], tuple[str, ...]],
+        facts: FileFacts,
+    ) -> None:
+        super().__init__(pixels, index, stated, labels, names, "")
+        self.facts = facts
+
+    @override
     def fingerprint(self) -> str:
         """Hash type, range and all values of the split, a few rows at a time."""
+        rows = hashlib.sha256(self.index.numpy().data).hexdigest()
+        what = json.dumps(["pixels", self.pixels.key, self.pixels.layout, str(self.pixels.dtype), self.stated, rows])
+        (found,) = self.facts.get(what, lambda: (self._hash(),))
+        return self.digest(bytes.fromhex(found), *self.attribute_digest())
+
+    def _hash(self) -> str:
         sha = hashlib.sha256(repr((str(self.pixels.dtype), self.stated)).encode())
-        for few in torch.split(self.index, max(1, _CHUNK // math.prod(self.shape))):
+        for few in torch.split(self.index, self.pixels.rows_at_once):
             sha.update(self.pixels[few].contiguous().view(torch.uint8).numpy().reshape(-1).data)
-        return self.digest(sha.digest(), *self.attribute_digest())
+        return sha.hexdigest()
 
 
-def _to_nchw(array: np.ndarray, layout: str, where: str) -> np.ndarray:
+def _checked_layout(array: np.ndarray, layout: str, where: str) -> str:
+    """Return the order of the axes. Raises `DataError` if the array does not have it, or neither 1 nor 3 channels."""
     if layout == "auto":
         layout = _guess_layout(array, where)
     if array.ndim != len(layout):
         fix = f"data.layout = {layout!r} needs {len(layout)}; choose nhw, nhwc or nchw"
         raise DataError(f"{where}: shape {array.shape} has {array.ndim} axes, {fix}")
-    images = array[:, None] if layout == "nhw" else array.transpose(0, 3, 1, 2) if layout == "nhwc" else array
-    if images.shape[1] not in (1, 3):
+    channels = array.shape[layout.index("c")] if "c" in layout else 1
+    if channels not in (1, 3):
         fix = "drop transparency, or set data.layout"
-        raise DataError(f"{where}: shape {array.shape} as {layout} has {images.shape[1]} channels, not 1 or 3; {fix}")
-    return images
+        raise DataError(f"{where}: shape {array.shape} as {layout} has {channels} channels, not 1 or 3; {fix}")
+    return layout
 
 
 def _guess_layout(array: np.ndarray, where: str) -> str:
@@ -189,26 +235,17 @@ def _guess_layout(array: np.ndarray, where: str) -> str:
     raise DataError(f"{where}: shape {array.shape} {why}; set data.layout to nhw, nhwc or nchw")
 
 
-def _plain_numbers(images: np.ndarray, where: str) -> np.ndarray:
-    """Return numbers of a type that torch has. Raises `DataError` for anything else."""
-    if images.dtype.kind not in "buif":
-        raise DataError(f"{where}: holds {images.dtype}, expected numbers; save images as uint8 or float32")
-    if images.dtype.kind == "u" and images.dtype.itemsize > 1:
-        return images.astype(np.int64)
-    return images
-
-
-def _stated_range(pixels: Tensor, value_range: str, where: str) -> Range:
+def _stated_range(dtype: torch.dtype, span: tuple[float, float], value_range: str, where: str) -> Range:
     """Return the values that are black and white; None for bytes. Raises `DataError` for values outside."""
-    low, high = (float(value) for value in torch.aminmax(pixels))
-    span = f"values run from {low:g} to {high:g}"
+    low, high = span
+    found = f"values run from {low:g} to {high:g}"
     if value_range == "auto":
-        value_range = _range_of_type(pixels.dtype, high, f"{where}: {span}")
+        value_range = _range_of_type(dtype, high, f"{where}: {found}")
     bounds = _BOUNDS[value_range]
-    rounding = ROUNDING * (bounds[1] - bounds[0]) if pixels.is_floating_point() else 0
+    rounding = ROUNDING * (bounds[1] - bounds[0]) if dtype.is_floating_point else 0
     if not (bounds[0] - rounding <= low and high <= bounds[1] + rounding):  # NaN fails every comparison
-        raise DataError(f"{where}: {span}, but data.range = {value_range!r} allows {list(bounds)}; set data.range")
-    return None if value_range == "uint8" and pixels.dtype == torch.uint8 else bounds
+        raise DataError(f"{where}: {found}, but data.range = {value_range!r} allows {list(bounds)}; set data.range")
+    return None if value_range == "uint8" and dtype == torch.uint8 else bounds
 
 
 def _range_of_type(dtype: torch.dtype, high: float, found: str) -> str:

@@ -14,9 +14,9 @@ from hebm.config.recipes import live_fields, option, recipe
 from hebm.data.dataset_recipe import ImageData
 from hebm.data.images import Images
 from hebm.errors import ConfigError, DataError
-from hebm_plugins.datasets.label_arrays import names_of, numbered
+from hebm_plugins.datasets.label_arrays import names_of
 from hebm_plugins.datasets.pixel_arrays import WIDEST, Range, check_range, scaled
-from hebm_plugins.datasets.splits import hold_out
+from hebm_plugins.datasets.splits import hold_out_numbers
 
 HELD_OUT = 0.1
 _IN_FILES = (
@@ -172,7 +172,7 @@ class FromPython(ImageData):
         images, labels = self.passed().images, self.passed().labels
         whole = split if "test" in images else "train"
         n = len(images[whole])
-        index = torch.arange(n) if "test" in images else _held_out(n, split)
+        index = torch.arange(n) if "test" in images else hold_out_numbers(n, HELD_OUT, split)
         mine = labels[whole][index] if whole in labels else None
         names = names_of(labels.get("train"), self.label_names)
         return PassedImages(images[whole], index, self.range, mine, names, f"{self.fingerprint} {self.range} {split}")
@@ -190,8 +190,3 @@ class FromPython(ImageData):
     def _without_images(self) -> str:
         first: Any = live_fields(type(self))[0].name
         return f"no images: pass them in Python, hebm.{type(self).__name__}({first}, …). {_IN_FILES}"
-
-
-def _held_out(n: int, split: str) -> Tensor:
-    """Return the positions of a split if a tenth of n images is held out. They depend on n alone."""
-    return torch.tensor(sorted(hold_out(numbered(n), HELD_OUT, split)))
