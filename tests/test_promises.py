@@ -19,7 +19,7 @@ from hebm.entry_points import GROUPS, INTERFACE_GROUP
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "plugins" / "PROMISES.md").read_text(encoding="utf-8")
 SKELETON = ROOT / "hebm" / "cli" / "skeleton"
-TEMPLATE = ROOT / "plugins" / "hebm-plugin-template"
+TEMPLATE, FLOWS = (ROOT / "plugins" / f"hebm-plugin-{name}" for name in ("template", "flows"))
 
 
 def section(title):
@@ -53,7 +53,7 @@ def imported(source):
 
 
 WORDS = {"name": "own", "package": "hebm_own", "class_name": "Own", "title": "own", "kind": "own", "does": "own"}
-EXAMPLES = [*SKELETON.glob("*.py.txt"), *TEMPLATE.rglob("*.py")]
+EXAMPLES = [*SKELETON.glob("*.py.txt"), *TEMPLATE.rglob("*.py"), *FLOWS.rglob("*.py")]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -25,10 +25,11 @@ from hebm.evaluation.kept_features import FeatureStore, KeptFeatures
 from hebm.evaluation.kinds import SAMPLES
 from hebm.evaluation.plan import EvaluationPlan
 from hebm.evaluation.settings import EvaluateSettings
+from hebm.noise import BLOCK, whole_blocks
 from hebm.trained import TrainedModel
 from hebm.training.listeners import Listener
 
-_FEWEST = 2
+_FEWEST, _ROWS = 2, 8 * BLOCK
 
 
 @attrs.frozen
@@ -98,6 +99,11 @@ class GivenImages(Evaluation):
         """The plan of this evaluation, for the checks of metrics."""
         shown = spec(self.splits["train"], self.splits.recipe)
         return EvaluationPlan(self.splits.images, shown, self.settings, given=self.given)
+
+    @property
+    def rows(self) -> int:
+        """The number of images in a batch; these need no gradients, so it does not depend on a model."""
+        return whole_blocks(self.settings.batch_size or _ROWS)
 
     @override
     def count(self, kind: Kind) -> int:

@@ -38,6 +38,8 @@ STYLE: Any = {
     "text.usetex": False,
 }
 _SIZE = (3.6, 2.5)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.75, 0.2, 0.42, 0.45
+"""Margins in inches, which fit tick labels and titles. Measuring them takes longer than drawing the plot."""
 
 
 @attrs.frozen
@@ -70,6 +72,7 @@ def heat(title: str, lines: Mapping[str, tuple[Sequence[int], Numbers]], xlabel:
     values = np.array([_floats(y) for _, y in lines.values()])
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure, axes = _axes(title, xlabel)
+        figure.set_layout_engine("constrained")  # for names of any length
         shown = axes.pcolormesh(steps, range(len(names)), values, shading="auto", rasterized=True)
         axes.set_yticks([0, len(names) - 1], [literal(names[0]), literal(names[-1])])
         axes.invert_yaxis()
@@ -138,7 +141,8 @@ def _svg(figure: Figure) -> str:
 
 
 def _axes(title: str, xlabel: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
+    figure, (width, height) = Figure(figsize=size), size
+    figure.subplots_adjust(_LEFT / width, _BOTTOM / height, 1 - _RIGHT / width, 1 - _TOP / height)
     axes = figure.add_subplot()
     axes.set_title(literal(title), loc="left")
     axes.set_xlabel(literal(xlabel))

@@ -59,3 +59,21 @@ def test_series_without_any_finite_value_are_no_failure():
 
 def test_equal_values_make_a_histogram():
     assert svg(histogram("f", {"prior": [1.0, 1.0], "posterior": [1.0]}, "f"))
+
+
+VALUES = [1.5e-9, -2.5e-4, 1234.5678, -1.25e9, 1e30]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_title_and_tick_labels_of_a_curve_fit_into_the_picture(monkeypatch, value):
+    drawn = []
+    monkeypatch.setattr("hebm.report.panels._svg", lambda figure: drawn.append(figure) or "")
+    several = [value * (1 + i / 7) for i in range(24)]
+    x = [10_000_000 * i // 23 for i in range(24)]
+    curves("gradient norm", {"a": (x, several), "b": (x, [10 * abs(y) ** 2 for y in several])})
+    curves("close to each other", {"a": (x, [value + abs(value) * 1e-6 * i for i in range(24)])})
+    band("log p(u) of a chain", Band(tuple(x), tuple(several), tuple(several), tuple(several)))
+    histogram("f", {"prior": several}, "f(u)")
+    for figure in drawn:
+        inside, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(inside.x0, inside.y0, width - inside.x1, height - inside.y1) >= 0

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from hebm.densities import LogDensity
 from hebm.noise import Noise
 from hebm.testing.promises import ConformanceError
 from hebm.testing.skewed import SkewedTarget, skewed_draws
@@ -40,6 +41,27 @@ def test_exact_draws_follow_their_density(name):
 def test_draws_of_another_density_do_not(wrong):
     with pytest.raises(ConformanceError, match="standard errors"):
         expect_follows("draws", wrong, Subject.of(GaussianTarget(MEAN, COV), ALL), "none")
+
+
+class Ridge(LogDensity):
+    """log p(u) = −2 Σ_d |u_d| − |u|²/2, whose gradient jumps at 0."""
+
+    def remainder(self, u):
+        return -2 * u.abs().sum(1)
+
+
+def ridge_draws(name="ridge"):
+    """|u_d| is N(−2, 1) given that it is positive."""
+    normal, noise = torch.distributions.Normal(-2.0, 1.0), Noise(0, name, dtype=torch.float64)
+    tail = 1 - normal.cdf(torch.zeros((), dtype=torch.float64))
+    sizes = normal.icdf(1 - tail * noise.uniform(ROWS, 3))
+    return sizes * noise.normal(ROWS, 3).sign()
+
+
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_draws_follow_a_density_whose_gradient_jumps(name):
+    assert max(deviations(ridge_draws(name), Subject.of(Ridge(), ALL)).values()) < BOUND
+    assert deviations(1.2 * ridge_draws(name), Subject.of(Ridge(), ALL))["the tilt's gradient"] > BOUND
 
 
 def conditional(given):

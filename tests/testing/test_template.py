@@ -1,51 +1,26 @@
 """The template is a distribution that anyone can build, install and use by name."""
 
-import importlib.util
-import os
-import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from installed import copied, installed, python
 
 from hebm.registry import INTERFACE
 
 TEMPLATE = Path(__file__).parents[2] / "plugins" / "hebm-plugin-template"
 
 
-def python(*arguments, cwd, site=None):
-    """Run this interpreter; `site` is a folder of installed distributions to put on its path."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if site is not None:
-        environment["PYTHONPATH"] = str(site)
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-
-
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The template as someone copied it."""
-    ignored = shutil.ignore_patterns("__pycache__", "dist", "build", "runs", ".*")
-    return shutil.copytree(TEMPLATE, tmp_path_factory.mktemp("template") / "copy", ignore=ignored)
+    return copied(TEMPLATE, tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(scope="module")
 def site(copy, tmp_path_factory):
     """A folder with the template's wheel installed; its sources are gone afterwards."""
-    folder = tmp_path_factory.mktemp("site")
-    offline = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
-    built = python("-m", "pip", "wheel", "--quiet", "--no-deps", *offline, "-w", folder / "wheels", copy, cwd=copy)
-    assert built.returncode == 0, built.stderr
-    (wheel,) = (folder / "wheels").glob("hebm_quadratic_tilt-*.whl")
-    installed = python(
-        "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel, cwd=copy
-    )
-    assert installed.returncode == 0, installed.stderr
-    shutil.rmtree(copy / "src")
-    return folder
+    return installed(copy, tmp_path_factory.mktemp("site"))
 
 
 def test_it_declares_this_interface():

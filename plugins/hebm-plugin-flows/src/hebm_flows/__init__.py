@@ -1,0 +1,1 @@
+"""A plugin for hebm: priors by normalising flows, `flow` and `layer-flow`."""
