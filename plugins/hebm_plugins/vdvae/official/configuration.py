@@ -72,7 +72,8 @@ def configuration_of(weights: Mapping[str, Any], wanted: Wanted) -> Configuratio
     sizes = sizes_of(tensors)
     if sizes.channels != 3:
         raise CheckpointError(f"the weights are for images of {sizes.channels} channels; VDVAE's have 3")
-    preset = wanted.preset if wanted.encoder or wanted.decoder else wanted.preset or preset_of(sizes.fingerprint)
+    own = wanted.encoder or wanted.decoder
+    preset = None if own else wanted.preset or preset_of(sizes.fingerprint)
     keys, side = _of_preset(preset) if preset else _of_strings(sizes, wanted)
     recipe = _recipe({**keys, **_inputs(wanted, preset)})
     images = ImageSpec(3, side, side)
