@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -11,11 +11,10 @@ from typing_extensions import override
 
 from hebm.data.images import Images
 from hebm.errors import ConfigError
-from hebm.interfaces import Batch, InferringBackbone, PullBack
-from hebm.latents import LatentLayout, Latents, Posterior
+from hebm.interfaces import InferringHierarchy, Layer, PullBack
+from hebm.latents import LatentLayout, Latents
 from hebm.likelihoods import PixelDistribution
 from hebm.messages import note
-from hebm.noise import Noise
 from hebm.normals import Normal
 from hebm_plugins.auto_encoder.checks import ROWS, checked
 from hebm_plugins.auto_encoder.moments import NONE, latent_moments, shape_of
@@ -24,7 +23,7 @@ from hebm_plugins.auto_encoder.report import report
 from hebm_plugins.auto_encoder.vae import VAE, evaluating, load_weights
 
 
-class AutoEncoderBackbone(InferringBackbone):
+class AutoEncoderBackbone(InferringHierarchy[None, Normal]):
     """p(x, z) = p(x|z) N(z; m, diag s²) with T(u) = m + s u, and q(z|x) = N(μ(x), diag σ(x)²), for a trained VAE.
 
     The VAE's modules are sub-modules: `to` moves them, and checkpoints hold their weights. They compute in eval mode;
@@ -89,16 +88,13 @@ class AutoEncoderBackbone(InferringBackbone):
         """N(m, diag s²), the distribution of z under the root; m and s broadcast to z."""
         return Normal(self.shift, self.scale)
 
-    def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
-        """Return T(u) = m + s u."""
-        (part,) = self.layout.split(u)
-        z = self.prior.at(part)
-        return Latents(u, (z,), (self.scale.expand_as(z),), context)
+    @override
+    def start(self, like: Tensor, context: Tensor | None) -> None:
+        return None
 
-    def invert(self, z: Sequence[Tensor], context: Tensor | None = None) -> Latents:
-        """Return T⁻¹(z) = (z − m) / s."""
-        u = self.layout.join([self.prior.standardised(z[0])])
-        return Latents(u, tuple(z), (self.scale.expand_as(z[0]),), context)
+    @override
+    def layer(self, index: int, state: None, above: Tensor | None, evidence: Normal | None) -> Layer[None]:
+        return Layer(self.prior, None, evidence)
 
     def latents_and_pullback(self, u: Tensor, context: Tensor | None = None) -> tuple[Latents, PullBack]:
         """Return T(u), and its vector-Jacobian product, see `hebm.interfaces.PullsBack`."""
@@ -125,13 +121,9 @@ class AutoEncoderBackbone(InferringBackbone):
         mean, log_variance = _pair(encoded, (len(x), *self.layout.shapes[0]))
         return Normal(mean, (0.5 * log_variance).exp())
 
-    def infer(self, batch: Batch, noise: Noise) -> Posterior:
-        """Draw z = μ(x) + σ(x) ξ, with log q and the analytic KL to N(m, diag s²), `(B, 1)`."""
-        q = self.posterior(batch.x)
-        z = q.at(noise.normal(*q.mean.shape))
-        log_q, kl = q.log_prob(z), q.kl(self.prior)
-        q_u = (q.in_units_of(self.prior),)
-        return Posterior(self.invert((z,)), log_q.unsqueeze(1), kl.unsqueeze(1), mean=(q.mean,), q_u=q_u)
+    @override
+    def encode(self, x: Tensor) -> Normal:
+        return self.posterior(x)
 
     def generative(self) -> tuple[nn.Module, ...]:
         """List no modules: all weights are final."""
