@@ -8,7 +8,7 @@ import pytest
 import torch
 from nvae_vectors import close
 from safetensors.torch import load_file
-from vdvae_vectors import MODELS, VECTORS, Case, close_map, read_json, recipe_of
+from vdvae_vectors import MODELS, VECTORS, Case, close_map, read_json, recipe_of, thinned
 
 from hebm.interfaces import ImageSpec
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
@@ -162,6 +162,11 @@ def test_single_precision_is_close(case, published):
     torch.testing.assert_close(
         -log_px / case.scalars["ndims"], published["f32.post.distortion"].float(), rtol=2e-5, atol=0
     )
+    decoder = single.backbone.decoder
+    last = single.backbone.last_feature(posterior.latents) * decoder.gain + decoder.bias
+    for name, found in {"post.px_z": last, **{f"post.z.{i}": z for i, z in enumerate(posterior.latents.z)}}.items():
+        expected = published[name].float()
+        torch.testing.assert_close(thinned(found, expected), expected, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("bits", [8, 5])
