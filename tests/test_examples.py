@@ -1,6 +1,8 @@
 """The files in `examples` run, here with few steps."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,15 @@ def test_an_autoencoder_of_diffusers(tmp_path):
     backbone.vae.net.save_pretrained(tmp_path / "saved")
     again = main_of("autoencoder_kl.py")(tmp_path / "again", str(tmp_path / "saved"), prior_steps=4)
     assert again.experiment.backbone.fingerprint == run.experiment.backbone.fingerprint
+
+
+def test_a_hierarchy_of_three_layers(tmp_path):
+    """In a process of its own, since the file registers its backbone."""
+    code = (
+        f"import hebm, runpy; main = runpy.run_path({str(FOLDER / 'three_layers.py')!r})['main']; "
+        "hebm.Run.evaluate = lambda run: run.reached.finished; main('three', steps=6)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True"
+    assert Image.open(tmp_path / "three" / "samples.png").width > 50
