@@ -19,6 +19,7 @@ from hebm.config.overrides import Changes, Override, assign, parse
 from hebm.config.paths import located
 from hebm.config.structure import structure_components
 from hebm.config.writing import in_toml, to_table
+from hebm.data.stored_pixels import storing_pixels
 from hebm.errors import ConfigError, PluginError
 from hebm.evaluation.evaluation import Evaluation
 from hebm.store.durable import TEMPORARY, discard, remove, remove_unfinished, reporting, sync_folder
@@ -101,8 +102,10 @@ def opened(
     with locked_runs.locked_when_finished(run, accelerator, allow, measured=False) as trained:
         conditions = {"seed": run.written.seed, "hebm": run.manifest.get("hebm"), "run_id": run.run_id}
         listener = listener or Listener()
+        evaluation = pipeline.make_evaluation(trained.assembly, accelerator, listener)
         try:
-            yield Opened(pipeline.make_evaluation(trained.assembly, accelerator, listener), run.folder, conditions)
+            with storing_pixels(trained.assembly.experiment.run):  # an analysis may load further data sets
+                yield Opened(evaluation, run.folder, conditions)
         finally:
             listener.ended()
 

@@ -39,11 +39,15 @@ def command(folder: Path, kind: str | None, days: float | None, remove: bool, as
         for entry in found:
             age = (time.time() - entry.changed) / _DAY
             click.echo(f"{_size(entry.size):>10}  {age:6.1f} days  {entry.kind}/{entry.path.name}")
-        click.echo(f"{_size(sum(entry.size for entry in found)):>10}  in {len(found)} entries of {folder}")
+        click.echo(f"{_size(sum(entry.size for entry in found)):>10}  in {_entries(len(found))} of {folder}")
     for entry in found if remove else ():
         entry.remove()
     if remove:
-        click.echo(f"removed {len(found)} entries", err=as_json)
+        click.echo(f"removed {_entries(len(found))}", err=as_json)
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _size(count: int) -> str:

@@ -35,7 +35,7 @@ def test_it_lists_and_removes_nothing_unless_told(cache):
 
 @pytest.mark.parametrize("chosen", [("--kind", "extractors"), ("--older-than", "30")])
 def test_it_removes_what_is_chosen(cache, chosen):
-    assert "removed 1 entries" in run(cache, *chosen, "--remove").output
+    assert "removed 1 entry" in run(cache, *chosen, "--remove").output
     assert [path.name for path in cache.rglob("*-1")] == ["draws-1"]
 
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 from click.testing import CliRunner
-from real_runs import tiny
+from real_runs import tiny, train
 
 from hebm import pipeline
 from hebm.cli.clean import command as clean
@@ -20,6 +20,7 @@ from hebm.data.decode import Decoder
 from hebm.data.images import LazyImages
 from hebm.data.stored_pixels import storing_pixels
 from hebm.errors import DataError, DataWarning
+from hebm.runs import open_run
 from hebm.store.row_files import InFiles
 from hebm_plugins.datasets import encoded_images
 from hebm_plugins.datasets.image_folder import ImageFolder
@@ -248,5 +249,14 @@ def test_hebm_clean_lists_and_removes_stored_images(root, cache):
     load(root, cache)
     listed = CliRunner().invoke(clean, [cache.cache_folder, "--kind", "images", "--remove"])
     assert f"images/{root.name}-" in listed.output
-    assert "removed 1 entries" in listed.output
+    assert "removed 1 entry" in listed.output
     assert torch.equal(pixels(load(root, cache)), without_cache(root))
+
+
+@pytest.mark.parametrize("root", ["set"], indirect=True)
+def test_an_analysis_stores_the_images_of_the_data_set_that_it_loads(root, tmp_path):
+    assert train(tiny(run={"cache_folder": str(tmp_path / "cache")}), tmp_path / "tiny")
+    outside = {"type": "image-folder", "root": str(root), "size": 8, "channels": 1, "holdout": 0.5}
+    changes = {f"ood.data.{key}": value for key, value in outside.items()}
+    open_run(tmp_path / "tiny").analyse("ood", {**changes, "ood.images": 4}, progress=False)
+    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
