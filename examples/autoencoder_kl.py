@@ -49,7 +49,8 @@ def new_autoencoder() -> AutoencoderKL:
         out_channels=1,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 16, 32),
+        block_out_channels=(8, 16, 16),
+        layers_per_block=1,
         latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
@@ -63,7 +64,7 @@ def trained_autoencoder(images: Tensor, steps: int) -> AutoencoderKL:
     net = new_autoencoder()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(steps):
-        x = images[torch.randint(len(images), (64,))]
+        x = images[torch.randint(len(images), (32,))]
         q = net.encode(x).latent_dist
         loss = F.mse_loss(net.decode(q.sample()).sample, x) + KL_WEIGHT * q.kl().mean()
         optimizer.zero_grad()
@@ -76,7 +77,7 @@ def main(
     folder: str | Path = "runs/autoencoder-kl",
     path: str | None = None,
     autoencoder_steps: int = 300,
-    prior_steps: int = 800,
+    prior_steps: int = 1000,
 ) -> hebm.Run:
     """Train both, measure the run, write its report and a grid of samples."""
     digits = load_digits()
@@ -87,7 +88,7 @@ def main(
     experiment = hebm.Experiment(
         data=hebm.Tensors(images, labels=torch.tensor(digits.target), range=(-1, 1)),
         backbone=hebm.AutoEncoder(vae.encode, vae.decode, latent_shape=(4, 4, 4), standardise="channel"),
-        prior=hebm.Score(channels=16, blocks=1),
+        prior=hebm.Score(net="mlp"),
         train=hebm.TwoPhase(prior=hebm.PhaseOptimization(steps=prior_steps, learning_rate=2e-3, ema=0.99)),
         evaluate=hebm.EvaluateSettings(samples=2000),
     )

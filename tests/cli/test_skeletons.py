@@ -123,7 +123,7 @@ def test_a_plugin_without_a_kind_is_a_prior(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--plugin", "own", "--kind", "metrics"], "did you mean 'metric'? (kinds: backbone, energy, prior,"),
+        (["--plugin", "own", "--kind", "metrics"], "did you mean 'metric'? (kinds: backbone, vae, energy, prior,"),
         (["--plugin", "own", "--kind", "data-set"], "did you mean 'dataset'?"),
         (["--kind", "metric"], "--kind metric needs --plugin NAME"),
         (["--plugin", "digits", "--kind", "dataset"], "already has a data set of this name"),
