@@ -35,7 +35,7 @@ STATISTICS_FROM = 512
 
 
 class FlowPrior(PriorLearner):
-    """p(u) = Π_i p(u_i | c_i(z_above)), each factor a factor.
+    """p(u) = Π_i p(u_i | c_i(z_above)), each factor a flow.
 
     Its tilt of the root is f_i = log p(u_i | c_i) − log N(u_i; 0, I), with log Z = 0.
 
@@ -93,7 +93,7 @@ class FlowPrior(PriorLearner):
         return at.moved(u).fixed_as(fixed)
 
     def _ancestral(self, fixed: Fixed | None) -> bool:
-        """Return whether draws factor by factor are exact: nothing is fixed but whole flows at the top."""
+        """Return whether draws factor by factor are exact: only whole layers at the top are fixed."""
         if fixed is None:
             return True
         whole = [bool(fixed.mask[factor.place].all()) for factor in self.factors]
