@@ -205,6 +205,16 @@ def test_sampling_slopes_fits_a_line_to_every_number(tmp_path):
 
 
 @pytest.mark.slow
+def test_large_arrays_watches_the_memory_of_loading_and_training(tmp_path):
+    options = ("--images", "500", "2000", "--batch", "10", "--folder", tmp_path)
+    result, printed = figures("large_arrays.py", tmp_path, *options)
+    assert [row["name"] in printed for row in result["ratios"]] == [True]
+    assert [list(parts) for parts in result["found"].values()] == [["first", "later", "training"]] * 2
+    assert all(taken["seconds"] > 0 for parts in result["found"].values() for taken in parts.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["plots.json"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["in memory", "lazy"])
 def test_image_folder_checks_stored_images_and_times_every_command(tmp_path, lazy):
     options = ("--images", "40", "--contents", "4", "--width", "90", "--size", "16", *lazy)

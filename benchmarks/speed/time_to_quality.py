@@ -38,6 +38,7 @@ START, END = "<!-- time to quality: start -->", "<!-- time to quality: end -->"
 
 
 _PLACES = [((6, 5), "left"), ((-6, 5), "right"), ((6, -11), "left"), ((-6, -11), "right")]
+_PLACES += [((0, 14), "center"), ((0, -20), "center")]
 """Offsets of a label from its point, and the side of the label that is aligned there."""
 
 
@@ -202,7 +203,7 @@ def plot(every: Sequence[Compared], path: Path) -> None:
     canvas.draw_without_rendering()  # fixes the layout, on which the places of labels depend
     for axes, compared in ((axes, compared) for pair, compared in zip(panels, every, strict=True) for axes in pair):
         _label(axes, [point.prior for point in compared.points])
-    canvas.savefig(path, dpi=110)
+    canvas.savefig(path, dpi=90)
 
 
 def _draw(axes: Axes, points: Sequence[Point], x: Sequence[float], extractor: str, control: Point) -> None:
