@@ -152,6 +152,17 @@ class PriorPhase(Phase):
         return attrs.evolve(drawn, latents=latents).detach()
 
 
+class NoTraining(Phase):
+    """The phase of a run that trains nothing: a root on a backbone that is trained already. It saves a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__("no training", 0, {})
+
+    def forward(self, batch: Batch, noise: Noise, progress: Progress) -> Loss:
+        """Return a loss of 0."""
+        return Loss(batch.x.new_zeros(()))
+
+
 @recipe
 class TwoPhase(SchemeRecipe):
     """Trains the backbone by its ELBO in phase 1, and the prior on the frozen backbone in phase 2.
@@ -187,7 +198,9 @@ class TwoPhase(SchemeRecipe):
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return the backbone's phase, then one phase for each stage of the prior.
 
-        A frozen backbone has no phase. Raises `ConfigError` if a stage of the prior learns with it.
+        A backbone that is frozen, or comes from another run, has no phase.
+
+        Raises `ConfigError` if the backbone is frozen and a stage of the prior learns with it.
         """
         inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()
@@ -203,7 +216,7 @@ class TwoPhase(SchemeRecipe):
                 f"{type(backbone).__name__} are final; use another prior, or a backbone that hebm trains"
             )
         if backbone.frozen or self.backbone_from is not None:
-            return later
+            return later or (NoTraining(),)
         return BackbonePhase(inferring, prior, together, self.backbone, self.unit), *later
 
     def prepare(self, backbone: Backbone, prior: PriorLearner, images: Images, noise: Noise) -> None:

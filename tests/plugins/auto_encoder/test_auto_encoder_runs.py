@@ -47,6 +47,14 @@ def test_only_the_prior_is_trained_and_the_modules_stay_as_they_were(vae, run):
     assert run.model.backbone.vae is vae
 
 
+def test_the_gaussian_prior_on_it_is_a_run_without_training(vae, tmp_path):
+    run = hebm.train(attrs.evolve(experiment(vae), prior=hebm.Gaussian()), tmp_path / "gaussian", progress=False)
+    assert run.reached.finished
+    assert run.history == []
+    assert run.model.backbone.scale.item() != 1
+    assert run.model.sample(3).shape == (3, 1, 8, 8)
+
+
 def test_the_fitted_numbers_are_part_of_the_weights(run):
     z = run.model.infer(grids(60).pixels).latents
     assert run.model.backbone.scale.item() == pytest.approx(float(z.z[0].std()), rel=0.1)
