@@ -22,13 +22,15 @@ def test_the_tests_of_hebm_install_what_it_needs():
 
 
 PLANNED = """
+from pathlib import Path
+
 from hebm.config.sweep_file import Sweep
 from hebm.report.measured_rows import read_rows
 from hebm.sweeps.planning import plan
 
 runs = plan(Sweep.load("benchmarks/flow-mnist.toml"))
 names = {f"flow-mnist-{run.variant}" for run in runs}
-assert {row.name for row in read_rows("benchmarks/flow-mnist.measurements")} <= names
+assert {row.name for row in read_rows(Path("benchmarks/flow-mnist.measurements"))} <= names
 print(*(run.name for run in runs if run.needs))
 """
 
