@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hebm.cli.importing import importing
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.options import config_argument, set_option
 from hebm.errors import DataWarning, HebmError
@@ -58,7 +59,8 @@ def _checked(config: Path, overrides: tuple[str, ...], echo: bool) -> Mapping[st
             click.echo(f"ready: start it with  hebm sweep {config}")
         notes = [f"{variant}: {note}" for variant, found in checks.items() for note in found.notes]
         return {"notes": notes, "variants": {variant: found.to_json() for variant, found in checks.items()}}
-    from hebm.config.experiment import Experiment
+    with importing():
+        from hebm.config.experiment import Experiment
 
     experiment = Experiment.load(config, overrides)  # slow imports follow once the file is valid
     from hebm.checking import check

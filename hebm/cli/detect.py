@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hebm import messages
+from hebm.cli.importing import importing
 from hebm.cli.interruption import going_on
 from hebm.cli.options import UserPath, batch_size_option, force_option, run_argument, unfinished_option, warner
 
@@ -95,7 +96,8 @@ def command(
 
     The exit status is 0, or 3 if an image is below --threshold; 1 and 2 are errors.
     """
-    from hebm.detecting import Scoring
+    with importing():
+        from hebm.detecting import Scoring
     from hebm.progress import Progress
     from hebm.runs import open_run
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hebm.cli.importing import importing
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import (
@@ -51,7 +52,8 @@ def command(
     _ = read_run(run, overrides).written  # raises errors before several processes start
     if launched(processes):
         return
-    from hebm.runs import open_run
+    with importing():
+        from hebm.runs import open_run
 
     main = os.environ.get("RANK", "0") == "0"
     with only_json(as_json):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hebm import messages
+from hebm.cli.importing import importing
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import UserPath, allow_option, config_argument, processes_option, set_option, warner
 
@@ -51,7 +52,8 @@ def command(
     metrics.json, sample grids and report.html. If CONFIG is the config.toml of a run, that run resumes. If a metric
     fails, the others are measured and the exit status is 1.
     """
-    from hebm.config.experiment import Experiment  # slow imports follow once the configuration is valid
+    with importing():
+        from hebm.config.experiment import Experiment  # slow imports follow once the configuration is valid
 
     _verify(config)
     experiment = Experiment.load(config, overrides)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from hebm.cli.importing import importing
 from hebm.cli.interruption import going_on
 from hebm.cli.launch import launched, one_voice
 from hebm.cli.options import (
@@ -127,7 +128,8 @@ def command(
     """
     if launched(processes):
         return
-    from hebm import pipeline
+    with importing():
+        from hebm import pipeline
     from hebm.config.settings import RunSettings
     from hebm.outputs.draws import Draws
     from hebm.runs import open_run

@@ -39,3 +39,22 @@ def test_a_description_imports_the_component_only_if_asked_to(tmp_path):
 def test_a_check_of_the_quickstart_imports_neither_plotting_nor_scikit_learn(tmp_path):
     found = imported("init q.toml --from quickstart", "check q.toml", cwd=tmp_path)
     assert found["check q.toml"] == [0, ["hebm_plugins", "numpy", "torch"]]
+
+
+COLLECTING = """
+import gc
+from hebm.cli.importing import importing
+
+with importing():
+    assert not gc.isenabled()
+    import torch
+frozen = gc.get_freeze_count()
+assert gc.isenabled() and frozen > 100_000
+with importing():
+    assert gc.isenabled()
+assert gc.get_freeze_count() == frozen
+"""
+
+
+def test_torch_is_imported_without_collections_and_exempt_from_later_ones():
+    subprocess.run([sys.executable, "-c", COLLECTING], check=True)
