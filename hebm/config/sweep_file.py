@@ -143,17 +143,17 @@ class _Reader:
         self.reading.require_none(self.document)
         return str(path), name, file, variants, shared
 
-    def _base(self, beside: Path, base: str) -> Path:
-        """Return the file of the base: `beside` if it exists, else the configuration of this name."""
-        found = beside if beside.is_file() else shipped().get(base)
+    def _base(self, local: Path, base: str) -> Path:
+        """Return the file of the base: `local` if it exists, else the configuration of this name."""
+        found = local if local.is_file() else shipped().get(base)
         if found is None:
             near = did_you_mean(base, shipped())
             self.reading.problem(
                 ("base",),
-                f"{beside} not found; the path is relative to this file, and no configuration of this name comes with "
+                f"{local} not found; the path is relative to this file, and no configuration of this name comes with "
                 f"hebm{near}",
             )
-        return found or beside
+        return found or local
 
     def slurm(self) -> SlurmSettings:
         """Return the settings in the table `slurm`; `values` raises its problems."""
