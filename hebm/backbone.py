@@ -122,8 +122,9 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         layout: the shapes of its latents.
-        frozen: whether its weights are final. The scheme `two-phase` then trains the prior alone, and schemes that
-            train the backbone raise an error.
+        frozen: whether its weights are final once `fit_statistics` has run, if it has this method; `finalize` is not
+            called. The scheme `two-phase` then trains the prior alone, and schemes that train the backbone raise an
+            error.
     """
 
     layout: LatentLayout

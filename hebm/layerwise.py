@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +20,7 @@ Temperature = float | Sequence[float]
 def require_temperature(temperature: Temperature, layers: int) -> None:
     """Raise `ConfigError` unless it is a number of at least 0, or one such number for each layer."""
     if not isinstance(temperature, Sequence):
-        require_at_least(0, temperature=temperature)
+        _require_finite(temperature)
         return
     if len(temperature) != layers:
         raise ConfigError(
@@ -27,7 +28,13 @@ def require_temperature(temperature: Temperature, layers: int) -> None:
             "top first"
         )
     for value in temperature:
-        require_at_least(0, temperature=value)
+        _require_finite(value)
+
+
+def _require_finite(temperature: float) -> None:
+    require_at_least(0, temperature=temperature)
+    if not math.isfinite(temperature):
+        raise ConfigError(f"temperature: expected a finite number, got {temperature}")
 
 
 def scaled(u: Tensor, temperature: Temperature, layout: LatentLayout) -> Tensor:

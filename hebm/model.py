@@ -76,6 +76,7 @@ class Model(nn.Module):
         self.kept: KeptAdaptations | None = None
         self._adaptations: Known[str, Adaptation] = Known()
         self._log_z: Known[Annealing, LogZ] = Known()
+        self._rows: dict[tuple[Any, ...], int] = {}
 
     # ------------------------------------------------------------ drawing
 
@@ -374,7 +375,14 @@ class Model(nn.Module):
         found = self._adaptations.of(self)
         rows = batch_size or BLOCK
         model = TrainedModel(self.backbone, self.prior, scheme, seed, request, rows, decode, found, self.kept)
-        return model if batch_size else attrs.evolve(model, rows=chosen_rows(model))
+        return model if batch_size else attrs.evolve(model, rows=self._chosen_rows(model))
+
+    def _chosen_rows(self, model: TrainedModel) -> int:
+        """Return the batch size that is chosen by memory. It is measured once for each device, type and transition."""
+        key = model.device, model.dtype, model.request.after
+        if key not in self._rows:
+            self._rows[key] = chosen_rows(model)
+        return self._rows[key]
 
     def _of_images(
         self, images: Any, model: TrainedModel, function: Callable[[Batch, Noise], T], kind: str, first: int = 0

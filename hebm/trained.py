@@ -29,6 +29,7 @@ from hebm.latents import Latents, Posterior
 from hebm.likelihoods import PixelDistribution
 from hebm.memory import explaining_memory
 from hebm.noise import BLOCK, Noise
+from hebm.placement import device_of, floating_type
 from hebm.tilts import Tilt
 from hebm.training.phases import SchemeRecipe
 from hebm.transitions import Transition, path_to, require_start, up_to
@@ -139,15 +140,13 @@ class TrainedModel:
 
     @property
     def device(self) -> torch.device:
-        """The device of the parameters; the CPU for a backbone without parameters."""
-        parameter = next(self.backbone.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        """The device of the backbone."""
+        return device_of(self.backbone)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating-point type of the parameters; float32 for a backbone without parameters."""
-        parameter = next(self.backbone.parameters(), None)
-        return torch.float32 if parameter is None else parameter.dtype
+        """The floating-point type of the backbone."""
+        return floating_type(self.backbone)
 
     def noise(self, kind: str, start: int = 0) -> Noise:
         """Return the noise of a kind of samples ("prior", "gaussian", …), from sample `start` on."""

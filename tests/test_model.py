@@ -83,6 +83,7 @@ def test_samples_may_share_the_upper_layers_of_given_latents(model):
     [
         ({"temperature": [1.0]}, "1 numbers for 2 latent layers"),
         ({"temperature": [1.0, -1.0]}, "at least 0, got -1.0"),
+        ({"temperature": float("inf")}, "expected a finite number, got inf"),
         ({"given_layers": 1}, "needs given"),
         ({"rows": 3, "given_layers": 1}, "its u has shape (3, "),
         ({"rows": 2, "given_layers": 3}, "more than the 2 latent layers"),

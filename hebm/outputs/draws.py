@@ -21,9 +21,9 @@ from hebm.layerwise import Temperature
 from hebm.model import Diagnose, Model
 from hebm.noise import whole_blocks
 from hebm.outputs.drawn import Drawn
-from hebm.outputs.identity import device_of
 from hebm.outputs.resumable import Resumable
 from hebm.pixel_levels import to_pixels
+from hebm.placement import device_of
 from hebm.training.listeners import Listener
 
 

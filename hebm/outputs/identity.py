@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hebm.model import Model
+from hebm.placement import device_of
 from hebm.store.tensor_files import digest
 
 _SHOWN = 16
@@ -31,8 +32,3 @@ def identified(model: Model, identity: Mapping[str, Any]) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
         "device": device_of(model).type,
     }
-
-
-def device_of(model: Model) -> torch.device:
-    """Return the device of a model's parameters, or the CPU for a model without parameters."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

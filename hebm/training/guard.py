@@ -24,9 +24,10 @@ class Guard:
 
     Arguments:
         limit: number of consecutive non-finite steps that ends the run.
-        skipped: total number of skipped steps.
+        skipped: total number of skipped steps, non-finite ones and those with gradients above `skip_above`.
         in_a_row: number of non-finite steps since the last finite one.
-        large_in_a_row: number of steps with gradients above `skip_above` since the last step that was taken.
+        large_in_a_row: number of steps with gradients above `skip_above` since the last step that was taken, or since
+            the run was resumed.
     """
 
     limit: int

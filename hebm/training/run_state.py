@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from hebm.noise import Noise
+from hebm.placement import floating_type
 from hebm.store.checkpoint_writer import CheckpointWriter
 from hebm.store.checkpoints import Checkpoint, save
 from hebm.store.metrics import MetricsLog
@@ -45,7 +46,7 @@ class RunState:
     def __init__(self, job: TrainingJob, accelerator: Accelerator, listener: Listener, stop: Callable[[], int]) -> None:
         self.job, self.accelerator, self.main = job, accelerator, accelerator.is_main_process
         self.listener: Listener = listener if self.main else Listener()
-        dtype = next(job.model.backbone.parameters()).dtype
+        dtype = floating_type(job.model.backbone)
         self.noise = Noise(job.seed, "train", device=accelerator.device, dtype=dtype)
         self.guard, self.log = Guard(job.settings.max_skipped), MetricsLog(job.folder.metrics_log)
         self.writer = CheckpointWriter(self._write)

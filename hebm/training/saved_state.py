@@ -24,8 +24,8 @@ class SavedState:
         finished: whether the phase is over, and `Phase.finish` was called or has nothing to do.
         plateau: the comparison of losses that ends a phase early.
         total_used: whether the loss has read the number of steps.
-        skipped: number of steps skipped because their loss or gradient was not finite.
-        in_a_row: number of skipped steps since the last finite one.
+        skipped: number of steps skipped because their loss or gradient was not finite, or their gradient too large.
+        in_a_row: number of non-finite steps since the last finite one.
         counts: running sums of the metrics that are counts, by name.
         seconds: training time so far.
         memory_format: the memory format in which the backbone is trained; None before the first phase that does.

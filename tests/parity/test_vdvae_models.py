@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from vdvae_vectors import MODELS, VECTORS, Case, close_map, read_json, recipe_of, thinned
 
 from hebm.interfaces import ImageSpec
+from hebm.layerwise import given_layers, scaled
+from hebm_plugins.pixels.bits import reduce_bits
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
 from hebm_plugins.vdvae.normalisation import PUBLISHED, Given
 from hebm_plugins.vdvae.presets import PRESETS
@@ -39,6 +41,8 @@ def test_the_state_dict_has_the_published_names_in_order(case):
 @torch.no_grad()
 def test_the_encoder_is_the_published_one(case, published):
     close_map(case.backbone.normalisation(case.images), published["in.encoder"])
+    bits = 5 if case.config["dataset"] == "ffhq_256" else 8
+    close_map(reduce_bits(case.images, bits, spread=SCORING.spread), published["in.target"])
     for side, found in case.backbone.encode(case.images).items():
         close_map(found, published[f"enc.act.{side}"])
 
@@ -137,9 +141,8 @@ def test_the_gradient_of_the_transform_is_the_published_one(case, published):
 
 @torch.no_grad()
 def test_one_temperature_per_layer_is_the_published_one(case, published):
-    parts = case.backbone.layout.split(case.noise("u"))
-    scaled = [t * part for t, part in zip(published["gen_list.temperatures"].tolist(), parts, strict=True)]
-    latents = case.backbone.latents(case.backbone.layout.join(scaled))
+    temperatures = published["gen_list.temperatures"].tolist()
+    latents = case.backbone.latents(scaled(case.noise("u"), temperatures, case.backbone.layout))
     decoder = case.backbone.decoder
     close_map(case.backbone.last_feature(latents) * decoder.gain + decoder.bias, published["gen_list.px_z"])
 
@@ -147,7 +150,7 @@ def test_one_temperature_per_layer_is_the_published_one(case, published):
 @torch.no_grad()
 def test_generation_from_given_upper_layers_is_the_published_one(case, published):
     partial, layout = case.scalars["partial"], case.backbone.layout
-    given = layout.fix(case.posterior().latents.u, range(partial["given_layers"]))
+    given = given_layers(layout, case.posterior().latents, partial["given_layers"], 2)
     latents = case.backbone.latents(given.apply(partial["t"] * case.noise("u")))
     decoder = case.backbone.decoder
     close_map(case.backbone.last_feature(latents) * decoder.gain + decoder.bias, published["partial.px_z"])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from real_runs import fork_server, hebm, install, log, newest, steps_saved, tiny, train, write_config
 
-from hebm import transitions
+from hebm import pipeline, transitions
+from hebm.config.experiment import Experiment
 from hebm.config.recipes import recipe
 from hebm.sampling import run
 from hebm.training.guard import Guard
@@ -44,17 +45,17 @@ def test_the_guard_asks_for_a_note_after_every_hundred_large_gradients_in_a_row(
 
 
 def test_steps_with_large_gradients_are_left_out_and_counted(tmp_path):
-    def weights(skip_above, folder):
-        table = tiny(name=folder, train={"type": "two-phase", "backbone": {"steps": 4, "skip_above": skip_above}})
-        assert train(table, tmp_path / folder)
-        skipped = [line["skipped"] for line in log(tmp_path / folder) if line["phase"] == "backbone"]
-        return skipped, newest(tmp_path / folder).tensors["backbone"]
-
-    none, taken = weights(1e9, "all")
-    every, left = weights(1e-9, "none")
-    assert none == [0, 0, 0, 0]
-    assert every == [1, 2, 3, 4]
-    assert any(not torch.equal(taken[name], left[name]) for name in taken)
+    backbone = {"steps": 4, "skip_above": 1e-9, "weight_decay": 0.1, "ema": 0.9}
+    table = tiny(train={"type": "two-phase", "backbone": backbone, "prior": {"steps": 1}})
+    assert train(table, tmp_path / "tiny", stop_after=4) is False
+    lines = log(tmp_path / "tiny")
+    assert [line["skipped"] for line in lines] == [1, 2, 3, 4]
+    assert len({line["learning_rate_backbone"] for line in lines}) == 4  # the schedule goes on
+    stopped = newest(tmp_path / "tiny").tensors
+    initial = pipeline.assemble(Experiment.from_table(table)).model.backbone.state_dict()
+    assert all(torch.equal(initial[name], value) for name, value in stopped["backbone"].items())
+    assert all(torch.equal(initial[name], stopped["backbone-ema"][f"module.{name}"]) for name in initial)
+    assert stopped["optimizer-backbone"] == {}
 
 
 def test_steps_that_are_not_finite_are_left_out_counted_and_training_goes_on(tmp_path, register):

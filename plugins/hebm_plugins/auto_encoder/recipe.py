@@ -106,7 +106,7 @@ class AutoEncoder(BackboneRecipe):
         Raises `ConfigError` if weights changed since the recipe was made, or no such component is registered.
         """
         passed = self.encode is not None
-        vae = VAE(self.encode, self.decode) if passed else self._from_component(images)
+        vae, weights = (VAE(self.encode, self.decode), None) if passed else self._from_component(images)
         if passed and vae.fingerprint != self.fingerprint:
             raise ConfigError(
                 "AutoEncoder: the VAE's weights have changed since hebm.AutoEncoder(…) was created; create it again"
@@ -114,10 +114,14 @@ class AutoEncoder(BackboneRecipe):
         layout = LatentLayout.markov((self.latent_shape,), images.shape)
         pixels = Pixels(self.likelihood, self.pixel_std, Range(*self.range), images.shape)
         expected = None if passed else self.fingerprint
-        return AutoEncoderBackbone(layout, vae, pixels, self.standardise, self.standardise_images, expected)
+        made = AutoEncoderBackbone(layout, vae, pixels, self.standardise, self.standardise_images, expected)
+        return made.with_weights(weights)
 
-    def _from_component(self, images: ImageSpec) -> VAE:
-        """Return the VAE that the registered component builds. Raises `ConfigError` if it cannot."""
+    def _from_component(self, images: ImageSpec) -> tuple[VAE, str | None]:
+        """Return the VAE that the registered component builds, and the file of its weights.
+
+        Raises `ConfigError` if it cannot.
+        """
         name = self.component or ""
         if name not in registry.names("hebm_backbones"):
             raise ConfigError(
@@ -141,4 +145,4 @@ class AutoEncoder(BackboneRecipe):
                 f"backbone.component: {name!r} builds a {type(built).__name__}; it must return "
                 "hebm.AutoEncoder(…).build(images)"
             )
-        return built.parts
+        return built.parts, built.weights

@@ -114,6 +114,9 @@ def _local(path: Path) -> Any:
         return datasets.load_dataset("parquet", data_files=glob.escape(str(path)))
     if any((path / name).is_file() for name in _SAVED):
         return datasets.load_from_disk(str(path))
+    found = sorted(str(file) for file in path.rglob("*.parquet"))
+    if not found:
+        raise FileNotFoundError(f"{path} has no .parquet files and was not made by save_to_disk")
     return datasets.load_dataset(str(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from hebm.data.images import Images
 
-_ROWS = 500
-"""Batch size for statistics."""
+_PIXELS = 2**22
+"""Number of values that are read at a time for statistics."""
 
 
 class Constants(NamedTuple):
@@ -63,7 +64,10 @@ class Given(Normalisation):
 
 
 class Measured(Normalisation):
-    """Standardise by mean and deviation of the training images, which are buffers; 0 and 1 until they are measured."""
+    """Standardise by mean and deviation of the training images, before binarisation. They are buffers.
+
+    Until they are measured, x itself is the encoder's input.
+    """
 
     mean: Tensor
     std: Tensor
@@ -81,9 +85,9 @@ class Measured(Normalisation):
     def fit(self, images: Images) -> None:
         """Set both buffers from all training images."""
         total = square = torch.zeros((), dtype=torch.float64)
-        count = 0
-        for start in range(0, len(images), _ROWS):
-            x = images.read(torch.arange(start, min(start + _ROWS, len(images)))).double()
+        count, rows = 0, max(1, _PIXELS // math.prod(images.shape))
+        for start in range(0, len(images), rows):
+            x = images.read(torch.arange(start, min(start + rows, len(images)))).double()
             total, square, count = total + x.sum(), square + x.square().sum(), count + x.numel()
         mean = total / count
         std = (square / count - mean.square()).clamp(min=1e-6).sqrt()

@@ -16,7 +16,7 @@ from hebm_plugins.vdvae.structure import Structure, default_strings, parse_block
 
 ENCODER = (
     'blocks of the encoder: "RxN" for N blocks at side R, "RdK" for one that then pools by K; "" for two at each side, '
-    "where the side is halved down to 4 to 7 pixels, and then is 1"
+    "which is halved while it is even and at least 8, and then is 1"
 )
 DECODER = (
     'blocks of the decoder, top first: "RxN", and "RmK" for one that adds the enlarged map of side K; "" for two at '
@@ -63,7 +63,8 @@ class VDVAE(BackboneRecipe):
     bits: int = option(8, doc="bits per colour at which the mixture of logistics scores pixels", low=1, high=8)
     normalisation: str = option(
         "data",
-        doc="mean and deviation that standardise the encoder's input: measured on the training images, or published",
+        doc="mean and deviation that standardise the encoder's input: measured on the training images (before "
+        "binarisation), or published",
         choices=("data", *PUBLISHED),
     )
     input_mean: float | None = option(

@@ -201,8 +201,8 @@ def _listed(sides: set[int]) -> str:
 def default_strings(side: int) -> tuple[str, str]:
     """Return layer strings of encoder and decoder for images of this side, such as 32, 16, 8, 4, 1.
 
-    The side is halved down to 4 to 7 pixels, and then is 1. The encoder has two blocks at each side; the decoder has
-    two at each side but 1 and the image's, which have one.
+    The side is halved while it is even and at least 8, and then is 1. The encoder has two blocks at each side; the
+    decoder has two at each side but 1 and the image's, which have one.
     """
     sides = [side]
     while sides[-1] % 2 == 0 and sides[-1] >= 8:

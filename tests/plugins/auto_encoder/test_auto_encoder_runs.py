@@ -115,6 +115,34 @@ def test_the_configuration_of_a_run_trains_again_only_with_the_trained_weights(r
         hebm.train(again, tmp_path / "untrained", progress=False)
 
 
+def test_a_component_that_names_the_file_of_its_weights_trains_again(vae, run, tmp_path, monkeypatch):
+    torch.save(vae.state_dict(), tmp_path / "vae.pt")
+    made = UntrainedGrid(weights=str(tmp_path / "vae.pt"))
+    monkeypatch.setattr(registry, "find", lambda group, name: lambda: made)
+    monkeypatch.setattr(registry, "names", lambda group: ["grid-vae"])
+    backbone = attrs.evolve(run.experiment.backbone, encode=None, decode=None).build(hebm.ImageSpec(1, 8, 8))
+    assert backbone.vae.factor.item() == 5
+    backbone.fit_statistics(grids(60))
+    assert backbone.vae.factor.item() == 3
+
+
+class Fixed(torch.nn.Module):
+    """A VAE without parameters."""
+
+    def encode(self, x):
+        mean = 3 * torch.nn.functional.adaptive_avg_pool2d(x, 2)
+        return mean, torch.full_like(mean, -4.0)
+
+    def decode(self, z):
+        return torch.nn.functional.interpolate(z / 3, (8, 8))
+
+
+def test_a_vae_without_parameters_is_trained_on_and_sampled(tmp_path):
+    run = hebm.train(experiment(Fixed()), tmp_path / "fixed", progress=False)
+    assert run.reached.finished
+    assert run.model.sample(2).isfinite().all()
+
+
 def test_a_component_that_builds_something_else_is_named(run):
     backbone = attrs.evolve(run.experiment.backbone, component="hvae", encode=None, decode=None)
     with pytest.raises(ConfigError, match=r"'hvae' builds a HVAEBackbone; it must return hebm.AutoEncoder"):

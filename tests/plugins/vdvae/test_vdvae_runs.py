@@ -32,10 +32,24 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def skipping(tmp_path_factory):
+    """An experiment whose threshold leaves out some of the steps, and its run."""
+    folder = tmp_path_factory.mktemp("skipping")
+    assert not train(experiment(train={"backbone": {"skip_above": 1e-9}}), folder / "never", stop_after=6)
+    norms = sorted(line["grad_norm_backbone"] for line in log(folder / "never"))
+    table = experiment(train={"backbone": {"skip_above": (norms[1] + norms[2]) / 2}})
+    assert train(table, folder / "tiny")
+    return table, folder / "tiny"
+
+
 @pytest.mark.parametrize("stop", [3, 7])
-def test_a_run_that_was_stopped_equals_one_that_was_not_bit_for_bit(tmp_path, whole, stop):
-    assert not train(experiment(), tmp_path / "tiny", stop_after=stop)
-    assert train(experiment(), tmp_path / "tiny")
+def test_a_run_that_was_stopped_equals_one_that_was_not_bit_for_bit(tmp_path, skipping, stop):
+    table, whole = skipping
+    skipped = [line["skipped"] for line in log(whole)]
+    assert 0 < skipped[5] < 6
+    assert not train(table, tmp_path / "tiny", stop_after=stop)
+    assert train(table, tmp_path / "tiny")
     assert differences(tmp_path / "tiny", whole) == []
 
 

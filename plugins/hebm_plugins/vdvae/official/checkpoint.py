@@ -50,7 +50,7 @@ class VDVAECheckpoint(CheckpointFormat):
         None, doc="deviation of the encoder's input, with input-mean", unit="levels 0 to 255", above=0
     )
     bits: int | None = option(
-        None, doc="bits per colour of the likelihood; by default 5 for ffhq256, else 8", low=1, high=8
+        None, doc="bits per colour of the likelihood; by default 5 for models of ffhq256, else 8", low=1, high=8
     )
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +70,7 @@ class VDVAECheckpoint(CheckpointFormat):
         weights = dict(checkpoint.weights)
         moments = {} if checkpoint.optimizer is None else moments_of(checkpoint.optimizer, weights)
         leftovers = {"keys": list(weights), "metadata": getattr(checkpoint.weights, "_metadata", None)}
-        named = _of_name(checkpoint.name, found.preset)
+        named = _of_name(checkpoint.name, found.shapes)
         notes = (*named, *found.notes, *assumed, *checkpoint.notes)
         return ConvertedCheckpoint(experiment, found.images, weights, moments, checkpoint.step, leftovers, notes)
 
@@ -79,13 +79,14 @@ class VDVAECheckpoint(CheckpointFormat):
         encoder, decoder = self.encoder, self.decoder
         if log is not None and self.preset is None:
             encoder, decoder = encoder or log.text("enc_blocks"), decoder or log.text("dec_blocks")
-        return Wanted(self.preset, encoder, decoder, self._inputs(log), self.bits)
+        logged = (log.text("dataset") or "").replace("_", "") if log else ""
+        images = logged if logged in PUBLISHED else None
+        return Wanted(self.preset, encoder, decoder, self._inputs(images), self.bits, images)
 
-    def _inputs(self, log: TrainingLog | None) -> dict[str, Any]:
+    def _inputs(self, logged: str | None) -> dict[str, Any]:
         if self.input_mean is not None:
             return {"input_mean": self.input_mean, "input_std": self.input_std}
-        logged = (log.text("dataset") or "").replace("_", "") if log else ""
-        name = self.normalisation or (logged if logged in PUBLISHED else None)
+        name = self.normalisation or logged
         return {"normalisation": name} if name else {}
 
     def write(self, converted: ConvertedCheckpoint) -> ForeignFile:
@@ -123,12 +124,12 @@ class VDVAECheckpoint(CheckpointFormat):
         return Experiment.from_table({"name": "example", **table}), ImageSpec(3, 8, 8)
 
 
-def _of_name(name: str, preset: str | None) -> list[str]:
+def _of_name(name: str, shapes: str | None) -> list[str]:
     """Return a note if the file's name is that of another published model than its shapes."""
     called = next((other for other in PRESETS if other in name.replace("_", "")), None)
-    if called in (None, preset) or preset is None:
+    if called in (None, shapes) or shapes is None:
         return []
-    return [f"{name} is called {called}, but its weights have the shapes of {preset}: they are imported as {preset}"]
+    return [f"{name} is called {called}, but its weights have the shapes of {shapes}: they are imported as {shapes}"]
 
 
 def _constants(backbone: VDVAE, weights: Mapping[str, Tensor]) -> dict[str, Any]:

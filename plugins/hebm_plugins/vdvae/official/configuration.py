@@ -36,6 +36,7 @@ class Wanted:
         encoder, decoder: layer strings.
         inputs: `normalisation`, or `input_mean` and `input_std`, as keys of the recipe.
         bits: bits per colour.
+        images: the data set that a log names.
     """
 
     preset: str | None
@@ -43,6 +44,12 @@ class Wanted:
     decoder: str | None
     inputs: Mapping[str, Any]
     bits: int | None
+    images: str | None = None
+
+    def fits(self, preset: str) -> bool:
+        """Return whether no layer string was given that differs from those of a published configuration."""
+        keys = PRESETS[preset].backbone
+        return all(given in (None, keys[key]) for key, given in (("encoder", self.encoder), ("decoder", self.decoder)))
 
 
 @attrs.frozen
@@ -52,13 +59,15 @@ class Configuration:
     Arguments:
         backbone: the recipe.
         images: the images.
-        preset: the published configuration of this shape, or None.
+        preset: the published configuration, or None.
+        shapes: the published configuration whose weights have these shapes, or None.
         notes: what was assumed, one line each.
     """
 
     backbone: VDVAE
     images: ImageSpec
     preset: str | None
+    shapes: str | None
     notes: tuple[str, ...]
 
 
@@ -72,15 +81,16 @@ def configuration_of(weights: Mapping[str, Any], wanted: Wanted) -> Configuratio
     sizes = sizes_of(tensors)
     if sizes.channels != 3:
         raise CheckpointError(f"the weights are for images of {sizes.channels} channels; VDVAE's have 3")
-    own = wanted.encoder or wanted.decoder
-    preset = None if own else wanted.preset or preset_of(sizes.fingerprint)
-    keys, side = _of_preset(preset) if preset else _of_strings(sizes, wanted)
-    recipe = _recipe({**keys, **_inputs(wanted, preset)})
+    shapes = preset_of(sizes.fingerprint)
+    preset = wanted.preset or (shapes if shapes and wanted.fits(shapes) else None)
+    keys, side = _of_preset(preset) if preset else _of_strings(sizes, wanted, shapes)
+    inputs = _inputs(wanted, preset)
+    recipe = _recipe({**keys, **inputs})
     images = ImageSpec(3, side, side)
     said = misfits(weights, outline(recipe, images).state_dict())
     if said:
         raise CheckpointError(_misfit(said, preset, sizes))
-    return Configuration(recipe, images, preset, _assumed(wanted, preset))
+    return Configuration(recipe, images, preset, shapes, _assumed(wanted, preset, inputs["bits"]))
 
 
 def preset_of(fingerprint: Fingerprint) -> str | None:
@@ -100,12 +110,17 @@ def _of_preset(name: str) -> tuple[dict[str, Any], int]:
     return dict(PRESETS[name].backbone), PRESETS[name].side
 
 
-def _of_strings(sizes: Sizes, wanted: Wanted) -> tuple[dict[str, Any], int]:
+def _of_strings(sizes: Sizes, wanted: Wanted, shapes: str | None) -> tuple[dict[str, Any], int]:
     if wanted.encoder and wanted.decoder and wanted.inputs:
         return keys_of(wanted.encoder, wanted.decoder, sizes)
     missing = [option for key, option in _NOT_SHOWN.items() if not getattr(wanted, key)]
+    published = (
+        f"the layer strings are not those of {shapes}, whose shapes the weights have"
+        if shapes
+        else f"the weights are not those of a published model ({', '.join(PRESETS)})"
+    )
     raise CheckpointError(
-        f"the weights are not those of a published model ({', '.join(PRESETS)}). They have "
+        f"{published}. They have "
         f"{_in_words(sizes.fingerprint)}. They do not show which blocks pool or mix in a map, nor the data set. Give "
         f"{'; '.join(missing)}; or add the log of the training, which has all of them"
     )
@@ -122,7 +137,7 @@ def _in_words(fingerprint: Fingerprint) -> str:
 def _inputs(wanted: Wanted, preset: str | None) -> dict[str, Any]:
     """Return the keys of the encoder's input and of the bits: given, or those of the preset."""
     name = wanted.inputs.get("normalisation", preset if not wanted.inputs else None)
-    bits = wanted.bits or LOW_BITS.get(str(name), 8)
+    bits = wanted.bits or LOW_BITS.get(preset or wanted.images or str(name), 8)
     return {"normalisation": "data", **({"normalisation": name} if name else {}), **wanted.inputs, "bits": bits}
 
 
@@ -161,15 +176,15 @@ def _misfit(said: str, preset: str | None, sizes: Sizes) -> str:
     )
 
 
-def _assumed(wanted: Wanted, preset: str | None) -> tuple[str, ...]:
+def _assumed(wanted: Wanted, preset: str | None, bits: int) -> tuple[str, ...]:
     """Return notes on what the weights do not show."""
     if preset is None:
-        said = [] if wanted.bits or "normalisation" in wanted.inputs else ["bits = 8 is assumed: --bits sets others"]
-        return tuple(said)
-    side, bits = PRESETS[preset].side, wanted.bits or LOW_BITS.get(preset, 8)
+        return () if wanted.bits else (f"bits = {bits} is assumed: --bits sets others",)
+    side = PRESETS[preset].side
     notes = [] if wanted.preset else [f"by the shapes of its weights, this is the published model {preset}"]
     if wanted.inputs:
-        return (*notes, f"images of {side}x{side} pixels are assumed; the weights do not show it")
+        said = f"images of {side}x{side} pixels and {bits} bits are assumed; the weights do not show them (--bits)"
+        return (*notes, said)
     assumed = f"images of {side}x{side} pixels, the input constants of {preset} and {bits} bits"
     return (
         *notes,

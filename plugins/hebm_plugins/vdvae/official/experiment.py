@@ -34,7 +34,9 @@ def experiment_of(checkpoint: Checkpoint, configuration: Configuration) -> tuple
 
     Raises `CheckpointError` for settings that hebm does not support.
     """
-    settings = {**_PUBLISHED, **_of_preset(configuration.preset), **_of_optimizer(checkpoint), **_of_log(checkpoint)}
+    preset = _of_preset(configuration.preset)
+    settings = {**_PUBLISHED, **preset, **_of_optimizer(checkpoint), **_of_log(checkpoint)}
+    settings["n_batch"] = preset.get("n_batch", settings["n_batch"])  # of all GPUs; the log's is that of one
     data = {**_data(configuration), "batch_size": int(settings["n_batch"])}
     table = {
         "name": "imported",
@@ -54,6 +56,8 @@ def _unknown(data: Mapping[str, Any], checkpoint: Checkpoint, configuration: Con
     """Yield notes on what is unknown of the data set and the training."""
     if "root" in data:
         yield f"data.root = {data['root']!r} is a guess: set it to the place of the images (--set data.root=PATH)"
+    if configuration.preset is None and checkpoint.log is not None:
+        yield f"data.batch_size = {data['batch_size']} is the log's n_batch, which counts the images on one GPU"
     if configuration.preset is None and checkpoint.log is None:
         but = "" if checkpoint.optimizer is None else " but those of the optimiser's file"
         yield f"the settings of the training are unknown; all{but} are set to usual ones of the published code"

@@ -17,6 +17,7 @@ from hebm_plugins.vdvae.official.moments import is_optimizer, step_of
 from hebm_plugins.vdvae.official.training_log import TrainingLog, read_log
 
 _STEP = re.compile(r"iter-(\d{1,9})(?!\d)")
+_AVERAGES = re.compile(r"(^|[^a-z])ema([^a-z]|$)")
 _KINDS = "iter-N-model-ema.th, iter-N-model.th, iter-N-opt.th and iter-N-log.jsonl"
 
 
@@ -69,7 +70,7 @@ def _only(files: Sequence[ForeignFile], what: str) -> ForeignFile | None:
 
 def _chosen(files: Sequence[ForeignFile]) -> tuple[ForeignFile, list[str]]:
     """Return the file with the averaged weights, or else the one with the last step's, and a note."""
-    averages = [file for file in files if "ema" in file.name.lower()]
+    averages = [file for file in files if _AVERAGES.search(file.name.lower())]
     last = [file for file in files if file not in averages]
     average, other = _only(averages, "averaged weights"), _only(last, "the weights of the last step")
     if average is not None:
@@ -77,8 +78,8 @@ def _chosen(files: Sequence[ForeignFile]) -> tuple[ForeignFile, list[str]]:
         return average, left_out
     if other is None:
         raise CheckpointError(f"there is no file of weights; the files of a checkpoint are {_KINDS}")
-    note = "by its name it holds the weights of the last step; the published numbers are those of the averaged weights"
-    return other, [f"{other.name}: {note} (EMA, in …-model-ema.th)"]
+    note = "its name does not say that it holds the averaged weights (EMA), which give the published numbers"
+    return other, [f"{other.name}: {note}; the published code names their file …-model-ema.th"]
 
 
 def _state(file: ForeignFile) -> Mapping[Any, Any]:

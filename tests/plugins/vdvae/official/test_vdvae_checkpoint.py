@@ -69,7 +69,7 @@ def test_the_weights_of_the_last_step_lose_their_prefix_and_are_written_without_
     converted = read(trained("model"))
     assert list(converted.backbone) == list(weights("tiny_ffhq256"))
     assert any("'module' of DataParallel or DDP" in note for note in converted.notes)
-    assert any("by its name it holds the weights of the last step" in note for note in converted.notes)
+    assert any("its name does not say that it holds the averaged weights" in note for note in converted.notes)
     written = form().write(converted)
     assert (written.name, list(written.content)) == ("iter-7-model-ema.th", list(weights("tiny_ffhq256")))
 
@@ -209,7 +209,7 @@ def test_an_imported_experiment_is_that_of_the_benchmark(preset, file):
     recipe, side = VDVAE(**PRESETS[preset].backbone), PRESETS[preset].side
     steps = expected.train.backbone.steps
     checkpoint = Checkpoint("model-ema.th", OrderedDict(), None, None, steps, ())
-    found, _ = experiment_of(checkpoint, Configuration(recipe, ImageSpec(3, side, side), preset, ()))
+    found, _ = experiment_of(checkpoint, Configuration(recipe, ImageSpec(3, side, side), preset, preset, ()))
     assert found.backbone == expected.backbone
     assert (found.train.backbone, found.train.unit) == (expected.train.backbone, expected.train.unit)
     assert (type(found.data), found.data.batch_size) == (type(expected.data), expected.data.batch_size)
@@ -223,6 +223,52 @@ def test_a_file_with_the_name_of_another_model_is_imported_by_its_shapes_with_a_
     data = converted.experiment.data
     assert (type(data).__name__, data.root, data.size, data.channels) == ("ImageFolder", "data/ffhq256", 256, 3)
     assert any("data.root = 'data/ffhq256' is a guess" in note for note in converted.notes)
+
+
+LOGGED = {"cifar10": "cifar10", "imagenet32": "imagenet32", "ffhq256": "ffhq_256", "ffhq1024": "ffhq_1024"}
+
+
+@pytest.mark.parametrize(("preset", "data_set"), LOGGED.items())
+def test_a_published_model_with_its_log_keeps_its_preset_the_total_batch_and_the_note_on_its_name(preset, data_set):
+    keys = PRESETS[preset].backbone
+    settings = {"enc_blocks": keys["encoder"], "dec_blocks": keys["decoder"], "dataset": data_set, "n_batch": 1}
+    files = (file(like(manifest(preset)), "imagenet64-iter-7-model-ema.th"), log(**settings))
+    converted = VDVAECheckpoint().read(files)
+    assert converted.experiment.backbone == VDVAE(**keys)
+    assert converted.experiment.data.batch_size == PRESETS[preset].batch_size
+    assert converted.notes[0].startswith(f"{files[0].name} is called imagenet64, but its weights have the shapes of")
+
+
+def test_the_batch_of_another_models_log_is_said_to_be_that_of_one_gpu():
+    converted = VDVAECheckpoint().read((trained("model-ema"), log()))
+    assert converted.experiment.data.batch_size == 4
+    assert any("is the log's n_batch, which counts the images on one GPU" in note for note in converted.notes)
+
+
+@pytest.mark.parametrize("given", [{"input_mean": 100.0, "input_std": 50.0}, {"normalisation": "cifar10"}])
+def test_a_fine_tuned_model_of_ffhq256_keeps_its_five_bits(given):
+    weights = file(like(manifest("ffhq256")))
+    for form in (VDVAECheckpoint(**given), VDVAECheckpoint(preset="ffhq256", **given)):
+        converted = form.read((weights,))
+        assert converted.experiment.backbone.bits == 5
+        assert any("256x256 pixels and 5 bits are assumed" in note for note in converted.notes)
+    assert VDVAECheckpoint(bits=8, **given).read((weights,)).experiment.backbone.bits == 8
+
+
+def test_own_constants_with_a_log_of_ffhq256_keep_its_five_bits():
+    converted = VDVAECheckpoint(input_mean=100.0, input_std=50.0).read((trained("model-ema"), log()))
+    assert converted.experiment.backbone.bits == 5
+
+
+def test_one_string_of_its_own_for_the_shapes_of_a_published_model_is_an_error_that_names_the_model():
+    with pytest.raises(CheckpointError, match="the layer strings are not those of cifar10, whose shapes the weights"):
+        VDVAECheckpoint(encoder="32x1").read((file(like(manifest("cifar10"))),))
+
+
+@pytest.mark.parametrize(("name", "averaged"), [("iter-7-model-ema.th", True), ("schema.th", False), ("ema.th", True)])
+def test_averaged_weights_are_known_by_a_word_of_the_name(name, averaged):
+    notes = read(file(weights("tiny_ffhq256"), name)).notes
+    assert averaged != any("does not say that it holds the averaged weights" in note for note in notes)
 
 
 def test_the_optimiser_tells_settings_of_another_model():
