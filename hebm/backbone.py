@@ -118,17 +118,10 @@ class Backbone(nn.Module, ABC):
     """A top-down generator p(x|z) p(z_L) Π p(z_i | z_above).
 
     A backbone with an inference model is an `InferringBackbone`. `FitsStatistics`, `Finalizes` and `ShowsFeatures` add
-    optional abilities.
-
-    Attributes:
-        layout: the shapes of its latents.
-        frozen: whether its weights are final once `fit_statistics` has run, if it has this method; `finalize` is not
-            called. The scheme `two-phase` then trains the prior alone, and schemes that train the backbone raise an
-            error.
+    optional abilities. `layout` has the shapes of its latents.
     """
 
     layout: LatentLayout
-    frozen: bool = False
 
     @abstractmethod
     def latents(self, u: Tensor, context: Tensor | None = None) -> Latents:
@@ -192,6 +185,18 @@ class FitsStatistics(Protocol):
 
     def fit_statistics(self, images: Images) -> None:
         """Set these buffers from the training images. Schemes call it once, before the first step."""
+
+
+@runtime_checkable
+class HasFinalWeights(Protocol):
+    """A backbone whose weights are final once `fit_statistics` has run, if it has this method.
+
+    The scheme `two-phase` trains the prior alone, and does not call `finalize`. Schemes that train the backbone raise
+    an error.
+    """
+
+    final_weights: bool
+    """True."""
 
 
 @runtime_checkable

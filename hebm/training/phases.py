@@ -11,7 +11,7 @@ from torch import nn
 
 from hebm.data.batches import Batches
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, FitsStatistics, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import Backbone, Batch, FitsStatistics, HasFinalWeights, Loss, PriorLearner, Progress, Stage
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.store.row_cache import RowCache
@@ -161,7 +161,7 @@ def require_density_of_latents(prior: PriorLearner, backbone: Backbone, scheme: 
 
 def require_trainable(backbone: Backbone, scheme: str) -> None:
     """Raise `ConfigError` for a backbone whose weights are final, for schemes that train it."""
-    if backbone.frozen:
+    if isinstance(backbone, HasFinalWeights):
         raise ConfigError(
             f"train.type: scheme {scheme!r} trains the backbone, but the weights of this {type(backbone).__name__} are "
             'final; use train.type = "two-phase"'

@@ -13,7 +13,17 @@ from torch import nn
 from hebm.config.recipes import is_recipe, option, recipe
 from hebm.config.writing import differences
 from hebm.errors import ConfigError
-from hebm.interfaces import Backbone, Batch, Finalizes, InferringBackbone, Loss, PriorLearner, Progress, Stage
+from hebm.interfaces import (
+    Backbone,
+    Batch,
+    Finalizes,
+    HasFinalWeights,
+    InferringBackbone,
+    Loss,
+    PriorLearner,
+    Progress,
+    Stage,
+)
 from hebm.latents import Posterior
 from hebm.noise import Noise
 from hebm.store.tensor_files import digest
@@ -210,12 +220,12 @@ class TwoPhase(SchemeRecipe):
             for stage in stages
             if not stage.with_backbone
         )
-        if together and backbone.frozen:
+        if together and isinstance(backbone, HasFinalWeights):
             raise ConfigError(
                 f"prior: stage {together[0].name!r} learns with the backbone, but the weights of this "
                 f"{type(backbone).__name__} are final; use another prior, or a backbone that hebm trains"
             )
-        if backbone.frozen or self.backbone_from is not None:
+        if isinstance(backbone, HasFinalWeights) or self.backbone_from is not None:
             return later or (NoTraining(),)
         return BackbonePhase(inferring, prior, together, self.backbone, self.unit), *later
 

@@ -32,7 +32,7 @@ def test_an_unknown_name_is_an_error_with_near_names_and_the_folders():
         named("quikstart", "quikstart: no such file")
     said = str(caught.value)
     assert said.startswith("quikstart: no such file; did you mean 'quickstart'? (available: cifar, ")
-    assert "sweeps/ (4)" in said
+    assert "sweeps/ (5)" in said
     assert "nvae/cifar10" not in said
 
 

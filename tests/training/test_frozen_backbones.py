@@ -10,7 +10,7 @@ from hebm.training.state import restored_requires_grad
 
 
 class FrozenBackbone(ReferenceBackbone):
-    frozen = True
+    final_weights = True
 
 
 def test_two_phase_trains_only_the_prior():

@@ -38,7 +38,7 @@ class AutoEncoderBackbone(InferringHierarchy[None, Normal]):
         expected: the fingerprint that the weights must have when training starts; None for any.
     """
 
-    frozen = True
+    final_weights = True
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ def load_weights(vae: VAE, path: str) -> None:
     """
     content = _safetensors(Path(path)) if path.endswith(".safetensors") else foreign.load(Path(path), ())
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} does not hold a state_dict; write it by torch.save(vae.state_dict(), {path!r})")
+        raise CheckpointError(f"{path} does not hold a state_dict; save the vae.state_dict() to it")
     try:
         vae.module.load_state_dict(unwrapped(content)[0])
     except RuntimeError as error:
