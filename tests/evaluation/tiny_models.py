@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from pathlib import Path
 
 import attrs
 import torch
@@ -25,6 +27,9 @@ from hebm.trained import TrainedModel
 from hebm.training.phases import SchemeRecipe
 
 SHAPE = (1, 8, 8)
+_EXTRACTORS = tempfile.TemporaryDirectory()
+EXTRACTORS = Path(_EXTRACTORS.name)
+"""A cache folder that all tests of a process share, so that they train one classifier."""
 
 
 class LinearGenerator(Backbone):

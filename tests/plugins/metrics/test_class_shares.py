@@ -1,7 +1,7 @@
 """Class shares: half the sum of differences, of draws that favour a class, of draws that do not."""
 
 import pytest
-from tiny_models import ShiftedPrior, numbers, plan_of, tiny_evaluation
+from tiny_models import EXTRACTORS, ShiftedPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.latents import LatentLayout
@@ -22,28 +22,28 @@ class Favours(ShiftedPrior):
         return at.moved(u)
 
 
-def measured(tmp_path, prior):
-    return numbers(ClassShares().compute(tiny_evaluation(tmp_path, prior=prior)))
+def measured(prior):
+    return numbers(ClassShares().compute(tiny_evaluation(EXTRACTORS, prior=prior)))
 
 
-def test_draws_like_the_datas_have_its_shares(tmp_path):
-    found = measured(tmp_path, ShiftedPrior(LAYOUT, 1.0))
+def test_draws_like_the_datas_have_its_shares():
+    found = measured(ShiftedPrior(LAYOUT, 1.0))
     assert found["class-shares.prior"] < 0.08
     assert found["class-shares.reconstruction"] < 0.08
     assert {"class-share.data.low", "class-share.data.high"} <= set(found)
     assert found["classifier-accuracy"] > 0.8
 
 
-def test_a_starved_class_is_found_out(tmp_path):
-    found = measured(tmp_path, Favours())
+def test_a_starved_class_is_found_out():
+    found = measured(Favours())
     low, high = found["class-share.prior.low"], found["class-share.prior.high"]
     assert low < 0.1 < 0.4 < found["class-share.data.low"]
     assert found["class-shares.prior"] == pytest.approx(found["class-share.data.low"] - low)
     assert high == pytest.approx(1 - low)
 
 
-def test_images_without_classes_are_refused_before_training(tmp_path):
-    plan = plan_of(tiny_evaluation(tmp_path))
+def test_images_without_classes_are_refused_before_training():
+    plan = plan_of(tiny_evaluation(EXTRACTORS))
     for split in plan.images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):

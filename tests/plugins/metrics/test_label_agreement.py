@@ -1,7 +1,7 @@
 """Label agreement: near 1 for a prior that uses labels, near chance for one that only claims to."""
 
 import pytest
-from tiny_models import ShiftedPrior, numbers, plan_of, tiny_evaluation
+from tiny_models import EXTRACTORS, ShiftedPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.latents import LatentLayout
@@ -29,12 +29,12 @@ class Asked(ShiftedPrior):
         return at.moved(u)
 
 
-def agreement(tmp_path, prior, samples=200):
-    return LabelAgreement(samples=samples).compute(tiny_evaluation(tmp_path, prior=prior))
+def agreement(prior, samples=200):
+    return LabelAgreement(samples=samples).compute(tiny_evaluation(EXTRACTORS, prior=prior))
 
 
-def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right(tmp_path):
-    measurements = agreement(tmp_path, Asked(uses_labels=True), 2000)
+def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right():
+    measurements = agreement(Asked(uses_labels=True), 2000)
     found = numbers(measurements)
     every = found["label-agreement.prior"]
     assert every > 0.8
@@ -44,18 +44,18 @@ def test_a_prior_that_uses_labels_agrees_as_often_as_the_classifier_is_right(tmp
     assert measurements[0].conditions["n"] == 2000
 
 
-def test_a_prior_that_does_not_agrees_by_chance(tmp_path):
-    assert 0.35 < numbers(agreement(tmp_path, Asked(uses_labels=False)))["label-agreement.prior"] < 0.65
+def test_a_prior_that_does_not_agrees_by_chance():
+    assert 0.35 < numbers(agreement(Asked(uses_labels=False)))["label-agreement.prior"] < 0.65
 
 
-def test_a_prior_without_labels_has_none(tmp_path):
-    (found,) = agreement(tmp_path, ShiftedPrior(LAYOUT, 1.0))
+def test_a_prior_without_labels_has_none():
+    (found,) = agreement(ShiftedPrior(LAYOUT, 1.0))
     assert not found.found
     assert "labels" in found.note
 
 
-def test_images_without_classes_are_refused_before_training(tmp_path):
-    plan = plan_of(tiny_evaluation(tmp_path))
+def test_images_without_classes_are_refused_before_training():
+    plan = plan_of(tiny_evaluation(EXTRACTORS))
     for split in plan.images.values():
         split.labels = None
     with pytest.raises(ConfigError, match="class labels"):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import RootPrior, numbers, plan_of, tiny_evaluation
+from tiny_models import EXTRACTORS, RootPrior, numbers, plan_of, tiny_evaluation
 
 from hebm.errors import ConfigError
 from hebm.latents import LatentLayout
@@ -87,8 +87,8 @@ def test_errors_are_the_deviations_over_draws_with_the_balls_given():
         assert torch.stack([each.mean() for each in values]).std() == pytest.approx(float(error), rel=0.2)
 
 
-def test_a_prior_that_moves_its_draws_to_the_data_is_better_than_the_gaussian(tmp_path):
-    measurements = PRDC().compute(tiny_evaluation(tmp_path))
+def test_a_prior_that_moves_its_draws_to_the_data_is_better_than_the_gaussian():
+    measurements = PRDC().compute(tiny_evaluation(EXTRACTORS))
     found = numbers(measurements)
     for measure in ("precision", "recall", "density", "coverage"):
         assert found[f"{measure}.prior"] > found[f"{measure}.gaussian"]
@@ -100,17 +100,17 @@ def test_a_prior_that_moves_its_draws_to_the_data_is_better_than_the_gaussian(tm
     }
 
 
-def test_as_many_draws_are_used_as_the_split_has_images(tmp_path):
+def test_as_many_draws_are_used_as_the_split_has_images():
     few, more = (
-        numbers(PRDC().compute(tiny_evaluation(tmp_path, RootPrior(LatentLayout(((3,), (6,)))), samples=n)))
+        numbers(PRDC().compute(tiny_evaluation(EXTRACTORS, RootPrior(LatentLayout(((3,), (6,)))), samples=n)))
         for n in (400, 500)
     )
     assert few == more
 
 
-def test_fewer_images_than_neighbours_are_refused_before_training(tmp_path):
-    PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=6)))
+def test_fewer_images_than_neighbours_are_refused_before_training():
+    PRDC().check(plan_of(tiny_evaluation(EXTRACTORS, samples=6)))
     with pytest.raises(ConfigError, match=r"k = 5 neighbours .* there are 5: use more images"):
-        PRDC().check(plan_of(tiny_evaluation(tmp_path, samples=5)))
+        PRDC().check(plan_of(tiny_evaluation(EXTRACTORS, samples=5)))
     with pytest.raises(ConfigError, match="k_precision = 400"):
-        PRDC(k_precision=400).check(plan_of(tiny_evaluation(tmp_path)))
+        PRDC(k_precision=400).check(plan_of(tiny_evaluation(EXTRACTORS)))
