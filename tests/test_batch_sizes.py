@@ -51,13 +51,24 @@ def test_several_particles_of_a_sample_need_as_many_times_the_memory():
 
 
 def test_a_model_computes_its_default_batch_size_at_a_time_and_the_same_samples_with_another(monkeypatch):
-    one = Model(*(getattr(model(), name) for name in ("backbone", "prior")))
-    assert one.default_batch_size == 512
+    parts = [getattr(model(), name) for name in ("backbone", "prior")]
+    assert Model(*parts).default_batch_size == 512
     monkeypatch.setattr("hebm.model.chosen_rows", lambda model: 64)
+    one = Model(*parts)
     assert one.default_batch_size == 64
     batches = list(one.sample_batches(130))
     assert [len(batch) for batch in batches] == [64, 64, 2]
     torch.testing.assert_close(torch.cat(batches), one.sample(130, batch_size=512), atol=1e-4, rtol=0)
+
+
+def test_it_is_measured_once_for_each_device_type_and_transition(monkeypatch):
+    one, measured = Model(*(getattr(model(), name) for name in ("backbone", "prior"))), []
+    monkeypatch.setattr("hebm.model.chosen_rows", lambda model: measured.append(model.request.after) or 64)
+    for after in (None, "root", None):
+        one.sample(2, after=after)
+    assert measured == [None, "root"]
+    one.double().sample(1)
+    assert len(measured) == 3
 
 
 def test_a_prior_without_a_tilt_has_a_batch_size():
