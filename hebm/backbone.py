@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import attrs
 from torch import Tensor, nn
@@ -195,8 +195,8 @@ class HasFinalWeights(Protocol):
     an error.
     """
 
-    final_weights: bool
-    """True."""
+    final_weights: Literal[True]
+    """The attribute alone marks such a backbone, so a backbone that is trained must not have it."""
 
 
 @runtime_checkable

@@ -198,10 +198,10 @@ class MarkovHierarchy(Hierarchy[Normal]):
     conditionals: nn.ModuleList
     """p(z_i | z_{i+1}) of every layer but the top, top first: modules from z_{i+1} to `Normal`."""
     top_std: float = 1.0
-    """s."""
+    """s, the standard deviation of every coordinate of the top layer."""
 
     def start(self, like: Tensor, context: Tensor | None) -> Normal:
-        """Return p(z_L)."""
+        """Return p(z_L), the state of the whole pass, since no layer but the top reads it."""
         return Normal(like.new_zeros(()), like.new_full((), self.top_std))
 
     def layer(self, index: int, state: Normal, above: Tensor | None, evidence: Any = None) -> Layer[Normal]:

@@ -31,7 +31,7 @@ _DAMAGE = (*_DAMAGE, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 """The errors that reading an arbitrary file as a checkpoint can raise."""
 
 TEXT = (".json", ".jsonl", ".txt", ".log", ".csv", ".toml", ".yaml", ".yml")
-"""Suffixes of text files."""
+"""Files with these suffixes are read as text, and not as checkpoints."""
 
 _REPEATED, _SPARE = 4, 1 << 24
 """Tensors may claim _REPEATED times the file's size plus _SPARE bytes, since some are in a file under two names."""

@@ -31,7 +31,7 @@ def cpu_time(work):
 
 
 def main():
-    """Print the table."""
+    """Print the CPU time of a training step for each kind of flow."""
     torch.set_num_threads(1)
     backbone = TwoLayer(z_dims=(16, 32)).build(ImageSpec(1, 28, 28))
     with torch.no_grad():

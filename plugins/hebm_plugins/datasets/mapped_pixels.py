@@ -38,7 +38,7 @@ class MappedPixels:
         self.shape: tuple[int, ...] = (len(array), *none.shape[1:])
 
     def __len__(self) -> int:
-        """Return N."""
+        """Return N, the number of images."""
         return len(self.array)
 
     def __getitem__(self, index: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from hebm.data.images import Images
 
@@ -32,12 +34,12 @@ PUBLISHED: Mapping[str, Constants] = {
 """The constants of the published code, by data set."""
 
 
-class Normalisation(nn.Module):
+class Normalisation(nn.Module, ABC):
     """(p − mean) / std, with p = 127.5 (x + 1)."""
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Map images in [−1, 1] to the encoder's input, of the same shape."""
-        raise NotImplementedError
 
     def fit(self, images: Images) -> None:
         """Measure what is not given. The default does nothing."""
@@ -54,12 +56,12 @@ class Given(Normalisation):
         super().__init__()
         self.constants = constants
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Map images in [−1, 1] to the encoder's input, of the same shape."""
         return (127.5 * (x + 1) - self.constants.mean) / self.constants.std
 
+    @override
     def extra_repr(self) -> str:
-        """Show the constants."""
         return f"mean={self.constants.mean}, std={self.constants.std}"
 
 
@@ -77,8 +79,8 @@ class Measured(Normalisation):
         self.register_buffer("mean", torch.tensor(127.5))
         self.register_buffer("std", torch.tensor(127.5))
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Map images in [−1, 1] to the encoder's input, of the same shape."""
         return (127.5 * (x + 1) - self.mean) / self.std
 
     @torch.no_grad()

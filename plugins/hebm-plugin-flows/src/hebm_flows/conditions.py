@@ -9,6 +9,7 @@ import torch
 from hebm.interfaces import Latents
 from hebm.perturbations import Dropout
 from torch import Tensor, nn
+from typing_extensions import override
 
 LEAST_STD = 1e-3
 """The smallest deviation that a feature is divided by: the top layer's feature may be constant."""
@@ -34,10 +35,10 @@ class Condition(nn.Module, ABC):
 
 
 class Nothing(Condition):
-    """No condition."""
+    """Leaves a flow without a condition: p(u_i | c_i) = p(u_i)."""
 
+    @override
     def forward(self, latents: Latents) -> None:
-        """Return None."""
         return None
 
 
@@ -55,8 +56,8 @@ class Above(Condition):
         self.above, self.width = above, width
         self.net = _perceptron(above.stop - above.start, width, dropout)
 
+    @override
     def forward(self, latents: Latents) -> Tensor:
-        """Return c `(B, width)`."""
         c: Tensor = self.net(latents.u[:, self.above])
         return c
 
@@ -105,8 +106,8 @@ class Feature(_OfFeature):
     def __init__(self, layer: int, shape: tuple[int, ...], width: int, dropout: float) -> None:
         super().__init__(layer, shape, width, _perceptron(math.prod(shape), width, dropout))
 
+    @override
     def forward(self, latents: Latents) -> Tensor:
-        """Return c `(B, width)`."""
         c: Tensor = self.net(self._standardised(latents).flatten(1))
         return c
 

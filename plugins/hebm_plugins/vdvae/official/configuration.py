@@ -17,8 +17,6 @@ from hebm_plugins.vdvae.official.strings import keys_of
 from hebm_plugins.vdvae.presets import PRESETS
 from hebm_plugins.vdvae.recipe import VDVAE
 
-LOW_BITS = {"ffhq256": 5}
-"""Bits per colour of the published data sets that do not have 8."""
 _NOT_SHOWN = {
     "encoder": "--encoder, the layer string of the encoder (32x11,32d2,16x6)",
     "decoder": "--decoder, that of the decoder (1x1,4m1,4x2)",
@@ -137,7 +135,8 @@ def _in_words(fingerprint: Fingerprint) -> str:
 def _inputs(wanted: Wanted, preset: str | None) -> dict[str, Any]:
     """Return the keys of the encoder's input and of the bits: given, or those of the preset."""
     name = wanted.inputs.get("normalisation", preset if not wanted.inputs else None)
-    bits = wanted.bits or LOW_BITS.get(preset or wanted.images or str(name), 8)
+    published = PRESETS.get(preset or wanted.images or str(name))
+    bits = wanted.bits or (published.backbone.get("bits", 8) if published else 8)
     return {"normalisation": "data", **({"normalisation": name} if name else {}), **wanted.inputs, "bits": bits}
 
 

@@ -77,7 +77,7 @@ def _chosen(files: Sequence[ForeignFile]) -> tuple[ForeignFile, list[str]]:
         left_out = [] if other is None else [f"{average.name} is used, the averaged weights (EMA); {other.name} is not"]
         return average, left_out
     if other is None:
-        raise CheckpointError(f"there is no file of weights; the files of a checkpoint are {_KINDS}")
+        raise CheckpointError(f"no file with weights was given; the files of a checkpoint are {_KINDS}")
     note = "its name does not say that it holds the averaged weights (EMA), which give the published numbers"
     return other, [f"{other.name}: {note}; the published code names their file …-model-ema.th"]
 

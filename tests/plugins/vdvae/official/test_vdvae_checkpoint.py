@@ -309,7 +309,7 @@ def test_a_log_that_does_not_fit_is_an_error(changes, said):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ((trained("opt"),), "there is no file of weights; the files of a checkpoint are iter-N-model-ema.th"),
+        ((trained("opt"),), "no file with weights was given; the files of a checkpoint are iter-N-model-ema.th"),
         ((trained("model"), renamed(trained("model"), "b.th")), "iter-7-model.th and b.th both hold the weights"),
         ((trained("model"), trained("opt"), trained("opt")), "both hold the optimiser's state"),
         ((trained("model"), log(), log()), "both hold a log"),
