@@ -208,9 +208,9 @@ class TwoPhase(SchemeRecipe):
     def phases(self, backbone: Backbone, prior: PriorLearner) -> tuple[Phase, ...]:
         """Return the backbone's phase, then one phase for each stage of the prior.
 
-        A backbone that is frozen, or comes from another run, has no phase.
+        A backbone whose weights are final, or come from another run, has no phase.
 
-        Raises `ConfigError` if the backbone is frozen and a stage of the prior learns with it.
+        Raises `ConfigError` if its weights are final and a stage of the prior learns with it.
         """
         inferring = require_inference(backbone, "two-phase")
         stages = prior.stages()

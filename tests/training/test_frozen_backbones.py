@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from real_runs import tiny, train
 
 import hebm
 from hebm import ConfigError
@@ -37,3 +38,14 @@ def test_requires_grad_is_restored():
         module.requires_grad_(False)
         module.bias.requires_grad_(True)
     assert (module.weight.requires_grad, module.bias.requires_grad) == (True, False)
+
+
+def test_the_gaussian_prior_on_the_backbone_of_another_run_is_a_finished_run(tmp_path):
+    assert train(tiny(), tmp_path / "tiny")
+    table = tiny(prior="gaussian", name="root", train={"backbone_from": str(tmp_path / "tiny")})
+    assert train(table, tmp_path / "root")
+    run, other = (hebm.open_run(tmp_path / name) for name in ("root", "tiny"))
+    assert run.reached.finished
+    assert run.history == []
+    images = run.model.sample(2)
+    assert torch.equal(run.model.reconstruct(images), other.model.reconstruct(images))
