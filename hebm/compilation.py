@@ -68,8 +68,8 @@ class Compiled(Sampler):
         self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """Return the sampler's state at u `(B, D)`. This is not compiled, since it runs once per chain."""
-        return self.sampler.init(density, u)
+        """Return the sampler's state at u `(B, D)`. This is compiled for small models only; it runs once per chain."""
+        return self._run(density, ("init",), _init, u, None) if _is_small(density) else self.sampler.init(density, u)
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
         """Make a single step.
@@ -106,8 +106,7 @@ def steps_together(density: LogDensity, count: int) -> int:
     A call of compiled code takes about as long as the products of a small net, and compiling takes time in proportion
     to the graph. So models of more than 50 modules have one step per graph.
     """
-    small = sum(1 for module in density.modules for _ in module.modules()) <= _SMALL
-    return max(k for k in range(1, _TOGETHER + 1) if count % k == 0) if small else 1
+    return max(k for k in range(1, _TOGETHER + 1) if count % k == 0) if _is_small(density) else 1
 
 
 def compiled(recipe: R) -> R:
@@ -131,6 +130,14 @@ def with_samplers(recipe: R, change: Callable[[Sampler], Sampler]) -> R:
 
     fields = {field.name: changed(getattr(recipe, field.name)) for field in fields_of(type(recipe))}
     return attrs.evolve(recipe, **fields)  # type: ignore[misc]
+
+
+def _is_small(density: LogDensity) -> bool:
+    return sum(1 for module in density.modules for _ in module.modules()) <= _SMALL
+
+
+def _init(sampler: Sampler, density: LogDensity, u: Tensor, noise: None) -> Any:
+    return sampler.init(density, u)
 
 
 def _step(sampler: Sampler, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:

@@ -29,8 +29,16 @@ class DataError(HebmError):
     """Images that cannot be read or do not have the expected shape, channels or range."""
 
 
-class DataWarning(UserWarning):
-    """Images that are ignored or may be misinterpreted. Commands print it as a note."""
+class HebmWarning(UserWarning):
+    """Any warning of hebm. Commands print it as a note."""
+
+
+class DataWarning(HebmWarning):
+    """Images that are ignored or may be misinterpreted."""
+
+
+class ConfigWarning(HebmWarning):
+    """Keys that apply to another component than the one they were written for, or to none."""
 
 
 class CheckpointError(HebmError):

@@ -12,7 +12,7 @@ import click
 from hebm.cli.importing import importing
 from hebm.cli.json_output import json_option, only_json, print_json
 from hebm.cli.options import config_argument, set_option
-from hebm.errors import DataWarning, HebmError
+from hebm.errors import HebmError, HebmWarning
 
 
 @click.command()
@@ -36,12 +36,12 @@ def command(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     found: dict[str, Any] = {"errors": [], "notes": []}
     failed: HebmError | None = None
     with warnings.catch_warnings(record=True) as warned, only_json(True):
-        warnings.simplefilter("always", DataWarning)
+        warnings.simplefilter("always", HebmWarning)
         try:
             found |= _checked(config, overrides, echo=False)
         except HebmError as error:
             failed, found["errors"] = error, str(error).splitlines()
-    said = dict.fromkeys(str(warning.message) for warning in warned if issubclass(warning.category, DataWarning))
+    said = dict.fromkeys(str(warning.message) for warning in warned if issubclass(warning.category, HebmWarning))
     print_json({"config": str(config), "ready": failed is None, **found, "notes": [*said, *found["notes"]]})
     if failed is not None:
         raise click.exceptions.Exit(failed.exit_status)

@@ -15,7 +15,7 @@ from hebm.blocking import from_environment, require_installed
 from hebm.cli.lazy_group import LazyGroup
 from hebm.cli.output import OPTIONS, logging_packages, with_output_options
 from hebm.distributions import hide_unreadable
-from hebm.errors import CheckpointError, ConfigError, DataWarning, HebmError, PluginError
+from hebm.errors import CheckpointError, ConfigError, HebmError, HebmWarning, PluginError
 from hebm.printable import print_escaped
 from hebm.registry import COMMANDS
 from hebm.store.durable import denied
@@ -47,7 +47,7 @@ class Commands(LazyGroup):
         return with_output_options(command)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; print warnings about data as notes, and errors that users can fix as messages.
+        """Run the command; print warnings of hebm as notes, and errors that users can fix as messages.
 
         This includes errors of the operating system about a file or folder. Errors set the exit status.
         """
@@ -87,8 +87,8 @@ def _as_note(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning about data as a note, once for all processes of a run; print others as Python does."""
-    if not issubclass(category, DataWarning):
+    """Print a warning of hebm as a note, once for all processes of a run; print others as Python does."""
+    if not issubclass(category, HebmWarning):
         messages.progress(warnings.formatwarning(message, category, filename, lineno).rstrip("\n"))
     elif os.environ.get("RANK", "0") == "0":
         messages.note(str(message))

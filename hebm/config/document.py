@@ -53,8 +53,8 @@ class Document:
     retyped: set[Path] = attrs.field(factory=set)
 
     def stale(self, path: Path) -> bool:
-        """Return whether a key belongs to the former `type` of its table, which an override changed."""
-        return path[:-1] in self.retyped and not any(path == override.path[: len(path)] for override in self.overrides)
+        """Return whether a key was written for the former `type` of its table, which an override changed."""
+        return path[:-1] in self.retyped and not any(_overlap(path, override.path) for override in self.overrides)
 
     def place(self, path: Path) -> str:
         """Return where a key is set: the override that sets it, or `file:line` of the key or of its table."""
@@ -84,6 +84,11 @@ class Document:
             return lines_of_keys(self.text)
         except RecursionError:  # tomli before 2.5 reads keys of thousands of parts
             raise ConfigError(f"{self.name}: is nested too deeply") from None
+
+
+def _overlap(a: Path, b: Path) -> bool:
+    """Return whether one of two keys is the other or lies in its table."""
+    return all(x == y for x, y in zip(a, b, strict=False))
 
 
 def read(path: str | FilePath, overrides: Sequence[Override] = ()) -> Document:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -19,7 +20,7 @@ from hebm.config.overrides import Path
 from hebm.config.recipes import default_of, fields_of, group_of, is_recipe, live_fields
 from hebm.config.renamed import Filled, Problem, explained
 from hebm.config.values import describe, fits, is_union, is_variadic, out_of_bounds, show
-from hebm.errors import ConfigError, HebmError
+from hebm.errors import ConfigError, ConfigWarning, HebmError
 from hebm.suggest import did_you_mean
 
 T = TypeVar("T")
@@ -29,10 +30,16 @@ INVALID: Any = object()
 
 
 def structure(cls: type[T], document: Document) -> T:
-    """Return the recipe that a document describes. Raises `ConfigError` with all problems and their places."""
-    reading = Reading(document.stale, document.written)
+    """Return the recipe that a document describes.
+
+    A `ConfigWarning` names the keys of a table whose `type` an override changed, if they have an effect or no meaning.
+
+    Raises `ConfigError` with all problems and their places.
+    """
+    reading = Reading(document)
     made = reading.fill(cls, document.table, ())
-    reading.require_none(document)
+    reading.require_none()
+    reading.warn()
     return typing.cast(T, made)
 
 
@@ -46,9 +53,9 @@ def structure_components(interface: Any, tables: Mapping[str, Any], document: Do
 
     Raises `ConfigError` with all problems and their places.
     """
-    reading = Reading(document.stale, document.written)
+    reading = Reading(document)
     made = {name: reading.value(interface, table, (name,)) for name, table in tables.items()}
-    reading.require_none(document)
+    reading.require_none()
     return made
 
 
@@ -56,28 +63,30 @@ class Reading:
     """The state of reading one table: problems and tables found so far.
 
     Arguments:
-        stale: returns whether to ignore an unknown key because an override changed the `type` that it belongs to.
-        text: returns the text of a key's value on the command line: `--set name=2024` gives the text 2024.
+        document: the file or command line of the table.
     """
 
-    def __init__(
-        self,
-        stale: Callable[[Path], bool] = lambda path: False,
-        text: Callable[[Path], str | None] = lambda path: None,
-    ) -> None:
-        self.stale, self.text = stale, text
+    def __init__(self, document: Document) -> None:
+        self.document = document
         self.problems: list[Problem] = []
         self.filled: list[Filled] = []
+        self.warnings: list[str] = []
 
     def problem(self, path: Path, text: str, kind: Literal["value", "unknown", "missing"] = "value") -> Any:
         """Record a problem and return INVALID."""
         self.problems.append(Problem(path, text, kind))
         return INVALID
 
-    def require_none(self, document: Document) -> None:
+    def warn(self) -> None:
+        """Give all recorded warnings."""
+        for text in self.warnings:
+            warnings.warn(text, ConfigWarning, stacklevel=3)
+
+    def require_none(self) -> None:
         """Raise `ConfigError` with all recorded problems and their places in the document, if there are any."""
         if not self.problems:
             return
+        document = self.document
         problems = explained(self.problems, self.filled, document.table)
         lines = [": ".join(filter(None, (document.place(p.path), dotted(p.path), p.text))) for p in problems]
         if len(lines) > 1:
@@ -95,7 +104,7 @@ class Reading:
         if typing.get_origin(annotation) is tuple and isinstance(raw, list):
             return self._tuple(annotation, raw, path)
         if annotation is str and not isinstance(raw, (str, dict, list)):
-            raw = raw if (written := self.text(path)) is None else written
+            raw = raw if (written := self.document.written(path)) is None else written
         return raw if fits(raw, annotation) else self._unexpected(annotation, raw, path)
 
     def _unexpected(self, annotation: Any, raw: Any, path: Path) -> Any:
@@ -107,10 +116,11 @@ class Reading:
         if len(plausible) == 1:
             return self.value(plausible[0], raw, path, default)
         for member in plausible:
-            attempt = Reading(self.stale, self.text)
+            attempt = Reading(self.document)
             made = attempt.value(member, raw, path, default)
             if not attempt.problems:
                 self.filled += attempt.filled
+                self.warnings += attempt.warnings
                 return made
         return self._unexpected(annotation, raw, path)
 
@@ -171,7 +181,7 @@ class Reading:
         self.filled.append(Filled(cls, path, base))
         fields = {field.name: field for field in fields_of(cls)}
         for key in table:
-            if key not in fields and not self.stale((*path, key)):
+            if key not in fields and not self.document.stale((*path, key)):
                 self.problem((*path, key), _unknown(cls, key, fields), "unknown")
         given = {key: self._field(fields[key], table[key], (*path, key), base) for key in table if key in fields}
         missing = [] if base is not None else [field for field in fields.values() if _required(field, table)]
@@ -181,14 +191,29 @@ class Reading:
             self.problem((*path, field.name), f"missing; expected {kind}" + (f": {doc}" if doc else ""), "missing")
         if missing or any(value is INVALID for value in given.values()):
             return INVALID
+        if path in self.document.retyped:
+            defaults = {key: _default(fields[key], base) for key in given}
+            effective = [key for key, value in given.items() if value != defaults[key]]
+            self._note_retyped(path, effective, [key for key in table if key not in fields])
         return self._attempt(path, lambda: cls(**given) if base is None else attrs.evolve(base, **given))
 
     def _field(self, field: attrs.Attribute[Any], raw: Any, path: Path, base: Any) -> Any:
-        value = self.value(
-            field.type, raw, path, lambda: default_of(field) if base is None else getattr(base, field.name)
-        )
+        value = self.value(field.type, raw, path, lambda: _default(field, base))
         complaint = None if value is INVALID else out_of_bounds(value, field.metadata)
         return self.problem(path, complaint) if complaint else value
+
+    def _note_retyped(self, path: Path, effective: list[str], unknown: list[str]) -> None:
+        """Record a warning about keys of the file in a table whose `type` an override changed."""
+        document = self.document
+        place = document.place((*path, "type"))
+        for keys, what in (
+            (effective, "keeps {}, written for the old one; set these, too, if they should differ"),
+            (unknown, "ignores {}, written for the old one"),
+        ):
+            stale = [(*path, key) for key in keys if document.stale((*path, key))]
+            if stale:
+                listed = ", ".join(f"{dotted(key)} ({document.place(key)})" for key in stale)
+                self.warnings.append(f"{place}: the new type {what.format(listed)}")
 
     def _attempt(self, path: Path, make: Callable[[], Any]) -> Any:
         """Call `make`; if a component's check or a look-up fails, record the problem and return INVALID."""
@@ -196,6 +221,10 @@ class Reading:
             return make()
         except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             return self.problem(path, str(error) or type(error).__name__)
+
+
+def _default(field: attrs.Attribute[Any], base: Any) -> Any:
+    return default_of(field) if base is None else getattr(base, field.name)
 
 
 def _unknown(cls: type, key: str, fields: Mapping[str, Any]) -> str:

@@ -128,7 +128,7 @@ class _Reader:
     """
 
     def __init__(self, document: Document) -> None:
-        self.document, self.table, self.reading = document, document.table, Reading()
+        self.document, self.table, self.reading = document, document.table, Reading(document)
 
     def values(self, path: Path) -> tuple[str, str, Path, tuple[Variant, ...], tuple[Override, ...]]:
         """Return the fields of `Sweep` before `changes`, in order. Raises `ConfigError` with all problems."""
@@ -140,7 +140,7 @@ class _Reader:
         seeds, shared = self._seeds(("seeds",), self.table.get("seeds")), self._overrides(("set",))
         variants = self._variants(() if seeds is INVALID else seeds)
         file = path if base is INVALID else self._base(path.parent / base, base)
-        self.reading.require_none(self.document)
+        self.reading.require_none()
         return str(path), name, file, variants, shared
 
     def _base(self, local: Path, base: str) -> Path:

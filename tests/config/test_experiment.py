@@ -1,11 +1,12 @@
 import re
+import warnings
 
 import attrs
 import pytest
 
 from hebm.config.experiment import Experiment
 from hebm.config.settings import RunSettings
-from hebm.errors import ConfigError
+from hebm.errors import ConfigError, ConfigWarning
 
 
 def complaints(path, overrides=()):
@@ -187,10 +188,38 @@ def test_an_override_reaches_into_a_bare_name(write, valid, toys):
     assert Experiment.load(write(text), ["prior.sampler.reach=2"]).prior.sampler == toys["jump"](reach=2)
 
 
-def test_an_overridden_type_drops_the_keys_of_the_file_that_it_has_not(write, valid, toys):
+def warned(path, overrides):
+    """The experiment, and the texts of its warnings without the folder."""
+    with pytest.warns(ConfigWarning) as said:
+        found = Experiment.load(path, overrides)
+    return found, [str(warning.message).replace(f"{path.parent}/", "") for warning in said]
+
+
+def test_an_overridden_type_keeps_shared_keys_and_drops_others_with_a_warning(write, valid, toys):
     text = valid.replace('root = "somewhere"', 'root = "somewhere"\nbatch_size = 8')
-    assert Experiment.load(write(text), ["data.type=dots"]).data == toys["dots"](batch_size=8)
-    assert Experiment.load(write(text), ["data.type=dots", "data.dots=5"]).data == toys["dots"](batch_size=8, dots=5)
+    found, notes = warned(write(text), ["data.type=dots", "data.dots=5"])
+    assert found.data == toys["dots"](batch_size=8, dots=5)
+    assert notes == [
+        "--set data.type=dots: the new type keeps data.batch_size (exp.toml:7), written for the old one; "
+        "set these, too, if they should differ",
+        "--set data.type=dots: the new type ignores data.root (exp.toml:6), written for the old one",
+    ]
+
+
+def test_keys_of_another_type_are_not_named_where_they_change_nothing(write, valid, toys):
+    text = valid.replace("[prior.sampler]\nsteps = 30", "[prior.sampler]\nsteps = 5\nstep_size = 0.3")
+    found, notes = warned(write(text), ["prior.sampler.type=jump", "prior.sampler.reach=2"])
+    assert found.prior.sampler == toys["jump"](steps=5, reach=2)
+    assert [note.split(", written")[0] for note in notes] == [
+        "--set prior.sampler.type=jump: the new type ignores prior.sampler.step_size (exp.toml:21)"
+    ]
+
+
+def test_a_replaced_table_keeps_nothing(write, valid, toys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Experiment.load(write(valid), ["prior.sampler.type=jump", "prior.sampler={type='jump'}"])
+    assert found.prior.sampler == toys["jump"]()
 
 
 def test_an_overridden_type_drops_no_key_that_the_command_line_gave(write, valid):

@@ -3,7 +3,8 @@
     y = W_3 s(w_2 ⋆ s(W_1 x + b_1) + b_2) + b_3,    s = SiLU,  ⋆ = depthwise
 
 The inner tensors are the largest of an NVAE, and a chain differentiates them at every step. Only the two arguments of
-SiLU are kept for the backward pass, and both passes overwrite tensors that are no longer needed.
+SiLU are kept for the backward pass, and both passes overwrite tensors that are no longer needed. Large batches are
+computed in parts, so that an inner tensor stays in the cache until the next operation reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from hebm_plugins.fast_convolutions import depthwise, pointwise
+from hebm_plugins.fast_convolutions import depthwise, pixels, pointwise
+
+PART = 8 * 2**20
+"""Largest size in bytes of an inner tensor, unless that of a single row is larger."""
 
 
 def frozen_bottleneck(x: Tensor, expand: nn.Conv2d, spatial: nn.Conv2d, project: nn.Conv2d, upsample: bool) -> Tensor:
@@ -37,24 +41,48 @@ class _FrozenBottleneck(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor, upsample: bool, *weights: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3 = weights
-        first = pointwise(x, w1, b1)
-        inner = F.silu(first)
-        if upsample:
-            inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
-        second = depthwise(inner, w2, b2)
-        context.save_for_backward(first, second, w1, w2, w3)
-        context.upsample = upsample
-        return pointwise(torch.ops.aten.silu.out(second, out=inner), w3, b3)
+        times = 2 if upsample else 1
+        row = len(w1) * x[0, 0].numel() * times**2 * x.element_size()
+        size = max(1, PART // row)
+        y = _maps_like(x, len(w3), times)
+        arguments = []
+        for rows in _slices(len(x), size):
+            first = torch.mkldnn_convolution(x[rows], w1, b1, (0, 0), (1, 1), (1, 1), 1)
+            inner = F.silu(first)
+            if upsample:
+                inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
+            second = depthwise(inner, w2, b2)
+            arguments += [first, second]
+            inner = torch.ops.aten.silu.out(second, out=inner)
+            torch.addmm(b3, pixels(inner), w3.flatten(1).t(), out=pixels(y[rows]))
+        context.save_for_backward(w1, w2, w3, *arguments)
+        context.size, context.times = size, times
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        first, second, w1, w2, w3 = context.saved_tensors
-        inner = _silu_backward(pointwise(grad, w3.transpose(0, 1)), second)
-        inner = depthwise(inner, w2.flip(2, 3))
-        if context.upsample:
-            inner = 4 * F.avg_pool2d(inner, 2)
-        return pointwise(_silu_backward(inner, first), w1.transpose(0, 1)), *[None] * 7
+        w1, w2, w3, *arguments = context.saved_tensors
+        w2, of_x = w2.flip(2, 3), _maps_like(grad, w1.shape[1], 1 / context.times)
+        parts = zip(_slices(len(grad), context.size), arguments[::2], arguments[1::2], strict=True)
+        for rows, first, second in parts:
+            inner = _silu_backward(pointwise(grad[rows], w3.transpose(0, 1)), second)
+            inner = depthwise(inner, w2)
+            if context.times > 1:
+                inner = 4 * F.avg_pool2d(inner, 2)
+            torch.mm(pixels(_silu_backward(inner, first)), w1.flatten(1), out=pixels(of_x[rows]))
+        return of_x, *[None] * 7
+
+
+def _slices(rows: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, rows, size)]
+
+
+def _maps_like(x: Tensor, channels: int, times: float) -> Tensor:
+    """Return new maps `(B, channels, times · H, times · W)` in channels-last format, for x `(B, C, H, W)`."""
+    rows, _, height, width = x.shape
+    size = (rows, channels, int(times * height), int(times * width))
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:

@@ -67,9 +67,11 @@ def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("part", [2**23, 2**14], ids=["whole", "in parts of 2 rows and 1"])
 @pytest.mark.parametrize("upsample", [False, True])
-def test_a_frozen_bottleneck_is_one_function_with_the_gradient_of_three_convolutions(upsample):
+def test_a_frozen_bottleneck_is_one_function_with_the_gradient_of_three_convolutions(upsample, part, monkeypatch):
     """In float32, where oneDNN has the convolutions; against float64, which uses the three convolutions."""
+    monkeypatch.setattr("hebm_plugins.nvae.frozen_bottleneck.PART", part if upsample else part // 4)
     op = InvertedBottleneck(4, 2 if upsample else 4, UP if upsample else 1, 3, 5, 0).eval()
     for norm in (op.norm, op.expand_norm, op.spatial_norm, op.project_norm):
         torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
@@ -79,6 +81,7 @@ def test_a_frozen_bottleneck_is_one_function_with_the_gradient_of_three_convolut
     wide = x.detach().double().requires_grad_()
     out, expected = folded(x), FoldedBottleneck(op).double()(wide)
     assert "FrozenBottleneck" in str(out.grad_fn)
+    assert len(out.grad_fn.saved_tensors) == 3 + 2 * (1 if part > 2**20 else 2)
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
     kept = out.detach().clone()
     (grad,) = torch.autograd.grad(out.sin().sum(), x)
