@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import nn
 
 from hebm.store.cached_tensors import read_cached, write_cached
+from hebm.store.lock import waiting_lock
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def training_alone(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of the weights at `path`, so that of several processes one trains them and the others wait.
+
+    Arguments:
+        path: the file of the weights, in a folder of the cache. The lock is a file in the cache itself.
+        busy: called once if another process holds the lock.
+
+    If the cache cannot be written, no lock is held, since nothing will be stored.
+    """
+    with ExitStack() as held:
+        try:
+            cache = path.parent.parent
+            cache.mkdir(parents=True, exist_ok=True)
+            held.enter_context(waiting_lock(cache / f"{path.stem}.lock", busy))
+        except OSError as error:
+            logger.debug("no lock for %s: %s", path, error)
+        yield
 
 
 def save_weights(path: Path, net: nn.Module, notes: Mapping[str, str]) -> None:

@@ -59,12 +59,15 @@ def try_lock(handle: int) -> None:
     _lock(handle)
 
 
-def wait_for_lock(handle: int) -> None:
-    """Lock an open file; wait while another process holds the lock."""
+def wait_for_lock(handle: int, busy: Callable[[], None] | None = None) -> None:
+    """Lock an open file; wait while another process holds the lock, after one call of `busy`."""
     while True:
         try:
             return try_lock(handle)
         except BlockingIOError:
+            if busy is not None:
+                busy()
+            busy = None
             time.sleep(0.02)
 
 

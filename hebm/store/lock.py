@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +31,14 @@ _OWN_FILE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, 
 
 
 @contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on a file, and wait while another process holds it. Creates the file. Raises `OSError`."""
+def waiting_lock(path: Path, busy: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock on a file, and wait while another process holds it, after one call of `busy`.
+
+    Creates the file. Raises `OSError`.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        wait_for_lock(handle)
+        wait_for_lock(handle, busy)
         yield
     finally:
         os.close(handle)

@@ -24,7 +24,7 @@ from hebm.config.recipes import recipe
 from hebm.data.images import Images
 from hebm.evaluation.extractors import Extractor, ExtractorContext, ExtractorRecipe, Note
 from hebm.evaluation.references import EvenSubset
-from hebm.evaluation.weights_cache import load_weights, save_weights
+from hebm.evaluation.weights_cache import load_weights, save_weights, training_alone
 from hebm.noise import Noise, derive_seed
 from hebm.pixel_levels import to_pixels
 from hebm.store.tensor_files import digest
@@ -170,18 +170,28 @@ def new_net(shape: tuple[int, int, int], classes: int) -> ClassifierNet:
 
 
 def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | None:
+    """Load the weights into `net`, or train and store them; return the test accuracy."""
     path = _weights(context)
     kept = load_weights(path, net)
-    if kept is not None:
-        return float(kept["accuracy"]) if kept["accuracy"] else None
+    if kept is None:
+        wait = functools.partial(
+            context.say, 'waits for another run, which trains the extractor "classifier" on these data'
+        )
+        with training_alone(path, wait):
+            kept = load_weights(path, net) or _trained(net, context, path)
+    return float(kept["accuracy"]) if kept["accuracy"] else None
+
+
+def _trained(net: ClassifierNet, context: ExtractorContext, path: Path) -> dict[str, str]:
     net.to(context.device)
     data = labelled_pixels(context.images["train"])
     context.say(f'trains the extractor "classifier" on {len(data.labels):,} images, once for these data')
     train(net, data, context.device)
     accuracy = test_accuracy(net, context)
     logger.info("trained the classifier extractor, test accuracy %s", accuracy)
-    save_weights(path, net, {"accuracy": "" if accuracy is None else repr(accuracy)})
-    return accuracy
+    notes = {"accuracy": "" if accuracy is None else repr(accuracy)}
+    save_weights(path, net, notes)
+    return notes
 
 
 def _weights(context: ExtractorContext) -> Path:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -72,6 +74,26 @@ def test_training_is_announced_once(tmp_path, monkeypatch):
         monkeypatch.setattr(listener, "said", said.append)
         tiny_evaluation(tmp_path, data=TinyData(), listener=listener).extractor()
         assert said == expected
+
+
+def test_of_several_processes_one_trains_and_the_others_wait_and_use_its_weights(tmp_path, monkeypatch):
+    """Threads, which a lock on a file keeps apart like processes."""
+    few_steps(monkeypatch)
+    trained, said, together = [], [], threading.Barrier(3)
+    monkeypatch.setattr(classifier, "train", lambda *args: (trained.append(args), time.sleep(0.3), train(*args)))
+
+    def describe(_):
+        listener = Listener()
+        listener.said = said.append
+        evaluation = tiny_evaluation(tmp_path, data=TinyData(), listener=listener)
+        together.wait()
+        return evaluation.extractor().describe()
+
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(describe, range(3))
+    assert others == [first, first]
+    assert len(trained) == 1
+    assert sum(line.startswith("waits for another run") for line in said) == 2
 
 
 def test_other_data_get_other_weights(tmp_path, monkeypatch):
