@@ -84,21 +84,21 @@ def test_other_batch_sizes_use_the_same_graph(backbone, prior):
 
 def test_many_models_in_one_process_are_compiled_each_on_its_own(backbone):
     twin, graphs = traced(ULA())
-    for seed in range(10):
+    for seed in range(9):
         prior = Joint(energy=MLP(width=4 + seed)).build(backbone)
         chain(twin, prior.density(backbone), 8, 1)
-    assert len(graphs) == 10
+    assert len(graphs) == 9  # one more than the variants of a function that torch compiles
 
 
 def test_a_long_list_of_tilts_of_the_same_modules_has_a_graph_for_each(backbone):
-    """Ten layers' tilts share one network; each is another function of it."""
+    """Nine layers' tilts share one network; each is another function of it."""
     twin, graphs = traced(ULA())
     net = seeded(lambda: MLP(width=4, zero_init=False).build(backbone.layout))
-    for layer in range(10):
+    for layer in range(9):
         tilt = Tilt(lambda latents, layer=layer: layer * net(latents).flatten(1), (net,), variant=layer)
         density = TiltedPrior(backbone, tilt)
         assert torch.allclose(chain(twin, density, 8, 1).u, chain(ULA(), density, 8, 1).u, atol=1e-5)
-    assert len(graphs) == 10
+    assert len(graphs) == 9
 
 
 @named

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from tiny_models import LinearBackbone, RootPrior, ShiftedPrior, TinyData, gathering, tiny_evaluation
+from tiny_models import EXTRACTORS, LinearBackbone, RootPrior, ShiftedPrior, TinyData, gathering, tiny_evaluation
 from torch.distributions import Independent, Normal
 
 from hebm.errors import ConfigError, DataError, NonFiniteError
@@ -26,13 +26,13 @@ def test_more_samples_begin_with_the_same_ones(tmp_path):
     assert torch.equal(many[:128], few)
 
 
-def test_processes_draw_bit_equal_images_and_features(tmp_path):
-    alone = tiny_evaluation(tmp_path, batch_size=64)
+def test_processes_draw_bit_equal_images_and_features():
+    alone = tiny_evaluation(EXTRACTORS, batch_size=64)
     expected = {kind: (alone.pixels(kind), alone.features(kind)) for kind in ("prior", "reconstruction")}
     found = {}
 
     def process(rank, gather):
-        shared = tiny_evaluation(tmp_path, batch_size=64, world=2, rank=rank, gather=gather)
+        shared = tiny_evaluation(EXTRACTORS, batch_size=64, world=2, rank=rank, gather=gather)
         found[rank] = {kind: (shared.pixels(kind), shared.features(kind)) for kind in expected}
 
     threads = [threading.Thread(target=process, args=pair) for pair in enumerate(gathering(2))]
@@ -61,8 +61,8 @@ def test_gaussian_is_the_root_that_the_prior_tilts(tmp_path):
     assert torch.equal(evaluation.pixels("gaussian"), alone.pixels("gaussian"))
 
 
-def test_an_evaluation_on_other_numbers_shares_extractors_and_nothing_measured(tmp_path):
-    evaluation = tiny_evaluation(tmp_path)
+def test_an_evaluation_on_other_numbers_shares_extractors_and_nothing_measured():
+    evaluation = tiny_evaluation(EXTRACTORS)
     features = evaluation.features("gaussian")
     few = evaluation.measured_on(128)
     assert few.extractors is evaluation.extractors
@@ -71,8 +71,8 @@ def test_an_evaluation_on_other_numbers_shares_extractors_and_nothing_measured(t
     assert evaluation.measured_on(300) is evaluation
 
 
-def test_global_generator_and_modes_are_left_alone(tmp_path):
-    evaluation = tiny_evaluation(tmp_path)
+def test_global_generator_and_modes_are_left_alone():
+    evaluation = tiny_evaluation(EXTRACTORS)
     evaluation.model.backbone.drop.eval()
     before = torch.get_rng_state()
     modes = [module.training for module in evaluation.model.backbone.modules()]
@@ -82,9 +82,9 @@ def test_global_generator_and_modes_are_left_alone(tmp_path):
     assert [module.training for module in evaluation.model.backbone.modules()] == modes
 
 
-def test_nonfinite_images_are_counted_and_refused(tmp_path):
+def test_nonfinite_images_are_counted_and_refused():
     prior = ShiftedPrior(LinearBackbone().layout, 1.0, broken=[3, 70, 299])
-    evaluation = tiny_evaluation(tmp_path, prior=prior, batch_size=64)
+    evaluation = tiny_evaluation(EXTRACTORS, prior=prior, batch_size=64)
     with pytest.raises(NonFiniteError, match="3 of 300 images of kind 'prior'"):
         evaluation.distance("prior")
     assert evaluation.distance("gaussian") > 0
