@@ -1,7 +1,9 @@
-"""Turn "out of memory" into an error that says what was computed and which keys reduce memory."""
+"""Memory: errors that explain "out of memory", the limits and the peak of the process, and reuse of freed memory."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
 import os
 import sys
@@ -22,6 +24,11 @@ _ALLOCATORS = (
     "can't allocate memory",
     "Storage size calculation overflow",
 )
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 256 * 2**20), (-3, 32 * 2**20)
+"""Parameters of glibc's `mallopt` with their values in bytes."""
+_OWN_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 
 class OutOfMemory(ConfigError):
@@ -56,6 +63,21 @@ def explaining_memory(doing: str, fix: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"out of memory while {doing} ({first_line(error)}); {fix}") from error
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Make glibc keep up to 256 MiB of freed memory for the tensors of the next step.
+
+    By default glibc returns most of what a step freed to the system, and the next step faults it in again. Other C
+    libraries, and a glibc with settings in the environment, are left as they are.
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in _OWN_SETTINGS):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            mallopt(parameter, value)
 
 
 def machine_memory() -> int | None:

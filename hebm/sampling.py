@@ -16,6 +16,7 @@ from torch import Tensor
 from hebm.densities import Conditioned, LogDensity, frozen
 from hebm.draws import Observer
 from hebm.fixed import Fixed
+from hebm.memory import keep_freed_memory
 from hebm.noise import Noise
 from hebm.samplers import Info, Sampler, StepNoise
 
@@ -71,6 +72,7 @@ def run(
 
     Raises `ConfigError` if the sampler cannot move on this density.
     """
+    keep_freed_memory()
     if fixed is not None:
         density, u = Conditioned(density, fixed), fixed.free(u)
     sampler.check(density)

@@ -1,5 +1,10 @@
 """Out of memory is an error of the configuration, which names what was done and what needs less."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from real_runs import tiny, write_config
@@ -71,3 +76,31 @@ def test_counting_weights_changes_no_random_number(tmp_path):
     second = building.build(small, IMAGES).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+FAULTS = """
+import resource, torch
+from hebm.memory import keep_freed_memory
+{call}
+def step():
+    [torch.ones(2**20) for _ in range(40)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_the_tensors_of_a_step_reuse_the_memory_of_the_step_before():
+    """40 tensors of 4 MiB have 40,960 pages of 4 KiB, ten steps ten times as many."""
+
+    def faults(call, **environment):
+        command, env = [sys.executable, "-c", FAULTS.format(call=call)], os.environ | environment
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    assert faults("keep_freed_memory()") < 20_000 < faults("")
+    assert faults("keep_freed_memory()", MALLOC_TRIM_THRESHOLD_="131072") > 400_000

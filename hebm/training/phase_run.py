@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hebm.errors import NonFiniteError
 from hebm.interfaces import Batch, Loss
+from hebm.memory import keep_freed_memory
 from hebm.model import Model
 from hebm.store.checkpoints import Checkpoint
 from hebm.training.guard import (
@@ -47,6 +48,7 @@ class PhaseRun:
     def __init__(self, run: RunState, place: Place, checkpoint: Checkpoint | None) -> None:
         self.run, self.place, self.phase = run, place, run.job.phases[place.phase]
         _require_gradients(run.job.model, self.phase)
+        keep_freed_memory()
         if BACKBONE in self.phase.groups:
             run.memory_format = choose(run, self.phase.steps)
             to_format(run.job.model.backbone, run.memory_format)
