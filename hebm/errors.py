@@ -38,7 +38,7 @@ class DataWarning(HebmWarning):
 
 
 class ConfigWarning(HebmWarning):
-    """Keys that apply to another component than the one they were written for, or to none."""
+    """Keys that apply to another component than the one they were written for."""
 
 
 class CheckpointError(HebmError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -32,7 +32,7 @@ INVALID: Any = object()
 def structure(cls: type[T], document: Document) -> T:
     """Return the recipe that a document describes.
 
-    A `ConfigWarning` names the keys of a table whose `type` an override changed, if they have an effect or no meaning.
+    Where an override changed the `type` of a table, a `ConfigWarning` names the keys of the old type that remain.
 
     Raises `ConfigError` with all problems and their places.
     """
@@ -192,9 +192,7 @@ class Reading:
         if missing or any(value is INVALID for value in given.values()):
             return INVALID
         if path in self.document.retyped:
-            defaults = {key: _default(fields[key], base) for key in given}
-            effective = [key for key, value in given.items() if value != defaults[key]]
-            self._note_retyped(path, effective, [key for key in table if key not in fields])
+            self._note_kept(path, (key for key, value in given.items() if value != _default(fields[key], base)))
         return self._attempt(path, lambda: cls(**given) if base is None else attrs.evolve(base, **given))
 
     def _field(self, field: attrs.Attribute[Any], raw: Any, path: Path, base: Any) -> Any:
@@ -202,18 +200,16 @@ class Reading:
         complaint = None if value is INVALID else out_of_bounds(value, field.metadata)
         return self.problem(path, complaint) if complaint else value
 
-    def _note_retyped(self, path: Path, effective: list[str], unknown: list[str]) -> None:
-        """Record a warning about keys of the file in a table whose `type` an override changed."""
+    def _note_kept(self, path: Path, keys: Iterable[str]) -> None:
+        """Record a warning about those of a table's keys that were written for another `type`."""
         document = self.document
-        place = document.place((*path, "type"))
-        for keys, what in (
-            (effective, "keeps {}, written for the old one; set these, too, if they should differ"),
-            (unknown, "ignores {}, written for the old one"),
-        ):
-            stale = [(*path, key) for key in keys if document.stale((*path, key))]
-            if stale:
-                listed = ", ".join(f"{dotted(key)} ({document.place(key)})" for key in stale)
-                self.warnings.append(f"{place}: the new type {what.format(listed)}")
+        kept = [(*path, key) for key in keys if document.stale((*path, key))]
+        if kept:
+            listed = ", ".join(f"{dotted(key)} ({document.place(key)})" for key in kept)
+            self.warnings.append(
+                f"{document.place((*path, 'type'))}: the new type keeps {listed}, written for the old one; "
+                "set these, too, if they should differ"
+            )
 
     def _attempt(self, path: Path, make: Callable[[], Any]) -> Any:
         """Call `make`; if a component's check or a look-up fails, record the problem and return INVALID."""
