@@ -143,6 +143,7 @@ def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
 
 
 @pytest.mark.usefixtures("shapes_alone")
+@pytest.mark.filterwarnings("error::hebm.errors.ConfigWarning")
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
 def test_every_variant_of_a_sweep_is_read_takes_the_shared_backbone_and_fits_it(path):
     runs = plan(Sweep.load(path))
