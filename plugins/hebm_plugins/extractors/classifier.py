@@ -174,9 +174,7 @@ def _load_or_train(net: ClassifierNet, context: ExtractorContext) -> float | Non
     path = _weights(context)
     kept = load_weights(path, net)
     if kept is None:
-        wait = functools.partial(
-            context.say, 'waits for another run, which trains the extractor "classifier" on these data'
-        )
+        wait = 'waits for another run, which trains the extractor "classifier" on these data'
         with training_alone(path, lambda: context.say(wait)):
             kept = load_weights(path, net) or _trained(net, context, path)
     return float(kept["accuracy"]) if kept["accuracy"] else None
