@@ -15,7 +15,7 @@ from hebm.analysis.analysis_recipe import AnalysisRecipe
 from hebm.analysis.section import Section
 from hebm.config.document import Document
 from hebm.config.live_values import with_recipe
-from hebm.config.overrides import Changes, Override, assign, parse
+from hebm.config.overrides import Changes, Override, parse
 from hebm.config.paths import located
 from hebm.config.structure import structure_components
 from hebm.config.writing import in_toml, to_table
@@ -71,8 +71,7 @@ def choose(names: Sequence[str], changes: Changes) -> dict[str, AnalysisRecipe]:
     for override in document.overrides:
         if override.path[0] not in names:
             raise ConfigError(f"{override.source}: analysis {override.path[0]!r} is not selected; add it to the names")
-        if assign(document.table, override):
-            document.retyped.add(override.path[:-1])
+        document.apply(override)
     tables = {name: {**document.table.get(name, {}), "type": name} for name in names}
     made = structure_components(AnalysisRecipe, tables, document)
     for override in overrides:

@@ -43,14 +43,20 @@ class Document:
         text: the file's content.
         overrides: changes of its keys, in order.
         table: the parsed content with the overrides applied.
-        retyped: the tables whose `type` an override changed.
+        retyped: the former `type` of each table whose `type` an override changed; "" if it had none.
     """
 
     name: str
     text: str
     overrides: tuple[Override, ...] = ()
     table: dict[str, Any] = attrs.field(factory=dict)
-    retyped: set[Path] = attrs.field(factory=set)
+    retyped: dict[Path, str] = attrs.field(factory=dict)
+
+    def apply(self, override: Override) -> None:
+        """Set or remove one key of the table, as `assign` does."""
+        former = assign(self.table, override)
+        if former is not None:
+            self.retyped.setdefault(override.path[:-1], former)
 
     def stale(self, path: Path) -> bool:
         """Return whether a key was written for the former `type` of its table, which an override changed."""
@@ -105,8 +111,7 @@ def read_text(text: str, name: str, overrides: Sequence[Override] = ()) -> Docum
     document = Document(name, text, tuple(overrides))
     document.table = _parsed(document)
     for override in document.overrides:
-        if assign(document.table, override):
-            document.retyped.add(override.path[:-1])
+        document.apply(override)
     return document
 
 

@@ -139,11 +139,12 @@ def _value(value: str, source: str) -> Any:
     return table["value"]
 
 
-def assign(table: dict[str, Any], override: Override) -> bool:
+def assign(table: dict[str, Any], override: Override) -> str | None:
     """Set or remove one key of `table`, creating tables on the way; a bare name becomes a table with that `type`.
 
-    Returns whether the key is a `type` and its value changes. Raises `ConfigError` if the path goes through a value
-    that is not a table.
+    If the key is a `type` whose value changes, returns the former value, or "" if there was none.
+
+    Raises `ConfigError` if the path goes through a value that is not a table.
     """
     *parents, last = override.path
     for depth, key in enumerate(parents, 1):
@@ -155,7 +156,7 @@ def assign(table: dict[str, Any], override: Override) -> bool:
         table = inner
     if override.value is None:
         table.pop(last, None)
-        return False
-    retyped = last == "type" and table.get("type") != override.value
+        return None
+    former = str(table.get("type", "")) if last == "type" else override.value
     table[last] = override.value
-    return retyped
+    return former if former != override.value else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -192,7 +192,8 @@ class Reading:
         if missing or any(value is INVALID for value in given.values()):
             return INVALID
         if path in self.document.retyped:
-            self._note_kept(path, (key for key, value in given.items() if value != _default(fields[key], base)))
+            defaults = {key: _default(fields[key], base) for key in given}
+            self._note_kept(cls, path, {key: defaults[key] for key in given if given[key] != defaults[key]})
         return self._attempt(path, lambda: cls(**given) if base is None else attrs.evolve(base, **given))
 
     def _field(self, field: attrs.Attribute[Any], raw: Any, path: Path, base: Any) -> Any:
@@ -200,10 +201,22 @@ class Reading:
         complaint = None if value is INVALID else out_of_bounds(value, field.metadata)
         return self.problem(path, complaint) if complaint else value
 
-    def _note_kept(self, path: Path, keys: Iterable[str]) -> None:
-        """Record a warning about those of a table's keys that were written for another `type`."""
-        document = self.document
-        kept = [(*path, key) for key in keys if document.stale((*path, key))]
+    def _note_kept(self, cls: type, path: Path, defaults: Mapping[str, Any]) -> None:
+        """Record a warning about a table's keys that were written for another `type`, with another default.
+
+        Arguments:
+            cls: the class of the new type.
+            path: the table.
+            defaults: the keys whose values differ from the new type's defaults, and these.
+        """
+        document, group, former = self.document, group_of(cls), self.document.retyped[path]
+        old = registry.find(group, former) if group and former in registry.names(group) else None
+        same = {field.name: default_of(field) for field in (fields_of(old) if old else ())}
+        kept = [
+            (*path, key)
+            for key, default in defaults.items()
+            if document.stale((*path, key)) and not (key in same and same[key] == default)
+        ]
         if kept:
             listed = ", ".join(f"{dotted(key)} ({document.place(key)})" for key in kept)
             self.warnings.append(

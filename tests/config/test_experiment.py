@@ -196,21 +196,28 @@ def warned(path, overrides):
 
 
 def test_an_overridden_type_drops_keys_that_it_has_not_and_names_those_that_it_keeps(write, valid, toys):
-    text = valid.replace('root = "somewhere"', 'root = "somewhere"\nbatch_size = 8')
-    found, notes = warned(write(text), ["data.type=dots", "data.dots=5"])
-    assert found.data == toys["dots"](batch_size=8, dots=5)
+    text = valid.replace("[prior.sampler]\nsteps = 30", '[prior.sampler]\ntype = "walk"\nsteps = 30\nstep_size = 0.3')
+    found, notes = warned(write(text), ["prior.sampler.type=jump", "prior.sampler.reach=2"])
+    assert found.prior.sampler == toys["jump"](steps=30, reach=2)
     assert notes == [
-        "--set data.type=dots: the new type keeps data.batch_size (exp.toml:7), written for the old one; "
+        "--set prior.sampler.type=jump: the new type keeps prior.sampler.steps (exp.toml:21), written for the old one; "
         "set these, too, if they should differ"
     ]
 
 
-def test_kept_keys_that_change_nothing_are_not_named(write, valid, toys):
-    text = valid.replace("[prior.sampler]\nsteps = 30", "[prior.sampler]\nsteps = 5\nstep_size = 0.3")
+@pytest.mark.parametrize(
+    ("old", "override"),
+    [
+        ("[prior.sampler]\nsteps = 5", "prior.sampler.type=jump"),  # the new type's default
+        ('[data]\ntype = "pictures"\nbatch_size = 8', "data.type=dots"),  # both types have the same default
+    ],
+)
+def test_kept_keys_that_mean_the_same_are_not_named(write, valid, old, override):
+    table = old.split("\n")[0]
+    text = valid.replace(f'{table}\ntype = "pictures"' if "data" in table else f"{table}\nsteps = 30", old)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = Experiment.load(write(text), ["prior.sampler.type=jump", "prior.sampler.reach=2"])
-    assert found.prior.sampler == toys["jump"](steps=5, reach=2)
+        Experiment.load(write(text), [override])
 
 
 def test_a_replaced_table_keeps_nothing(write, valid, toys):
