@@ -41,6 +41,7 @@ class Compiled(Sampler):
         self.sampler, self.backend = sampler, backend
         self.draws, self.needs_factor = sampler.draws, sampler.needs_factor  # type: ignore[misc]
         self._compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._evaluates = False
 
     def __repr__(self) -> str:
         """Return the repr of the sampler, marked as compiled."""
@@ -68,8 +69,16 @@ class Compiled(Sampler):
         self.sampler.check(density)
 
     def init(self, density: LogDensity, u: Tensor) -> Any:
-        """Return the sampler's state at u `(B, D)`. This is compiled for small models only; it runs once per chain."""
-        return self._run(density, ("init",), _init, u, None) if _is_small(density) else self.sampler.init(density, u)
+        """Return the sampler's state at u `(B, D)`.
+
+        It runs once per chain, so it is compiled only for small models, from the second chain on, and only if the state
+        has more than u.
+        """
+        if self._evaluates and _is_small(density):
+            return self._run(density, ("init",), _init, u, None)
+        state = self.sampler.init(density, u)
+        self._evaluates = len(state) > 1
+        return state
 
     def step(self, density: LogDensity, state: Any, noise: StepNoise) -> tuple[Any, Info]:
         """Make a single step.

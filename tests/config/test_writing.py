@@ -70,7 +70,7 @@ def recipes(draw, cls, depth=2):
         assume(False)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(st.data())
 def test_any_experiment_read_back_is_equal_or_refused_when_written(toys, tmp_path_factory, data):
     experiment = data.draw(recipes(Experiment, 3))
