@@ -69,8 +69,8 @@ def explaining_memory(doing: str, fix: str) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Make glibc keep up to 256 MiB of freed memory for the tensors of the next step.
 
-    By default glibc returns most of what a step freed to the system, and the next step faults it in again. Other C
-    libraries, and a glibc with settings in the environment, are left as they are.
+    By default glibc returns most of what a step freed to the system, and the next step faults it in again. Nothing
+    changes with other C libraries, or where the environment sets glibc's allocator.
     """
     if sys.platform != "linux" or any(name in os.environ for name in _OWN_SETTINGS):
         return

@@ -78,7 +78,7 @@ class Reading:
         return INVALID
 
     def warn(self) -> None:
-        """Give all recorded warnings."""
+        """Issue each recorded text as a `ConfigWarning` at the caller of `structure`."""
         for text in self.warnings:
             warnings.warn(text, ConfigWarning, stacklevel=3)
 
@@ -209,9 +209,8 @@ class Reading:
             path: the table.
             defaults: the keys whose values differ from the new type's defaults, and these.
         """
-        document, group, former = self.document, group_of(cls), self.document.retyped[path]
-        old = registry.find(group, former) if group and former in registry.names(group) else None
-        same = {field.name: default_of(field) for field in (fields_of(old) if old else ())}
+        document = self.document
+        same = _defaults_of(group_of(cls), document.retyped[path])
         kept = [
             (*path, key)
             for key, default in defaults.items()
@@ -230,6 +229,15 @@ class Reading:
             return make()
         except (HebmError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             return self.problem(path, str(error) or type(error).__name__)
+
+
+def _defaults_of(group: str | None, name: str) -> dict[str, Any]:
+    """Return the defaults of a registered component; none if no such component can be loaded."""
+    try:
+        fields = fields_of(registry.find(group, name)) if group and name else ()
+    except HebmError:
+        return {}
+    return {field.name: default_of(field) for field in fields}
 
 
 def _default(field: attrs.Attribute[Any], base: Any) -> Any:

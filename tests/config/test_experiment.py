@@ -220,6 +220,13 @@ def test_kept_keys_that_mean_the_same_are_not_named(write, valid, old, override)
         Experiment.load(write(text), [override])
 
 
+def test_an_override_replaces_a_type_that_cannot_be_loaded(write, valid, toys):
+    text = valid.replace("[prior.sampler]\nsteps = 30", '[prior.sampler]\ntype = "gone"\nsteps = 30')
+    found, notes = warned(write(text), ["prior.sampler.type=jump"])
+    assert found.prior.sampler == toys["jump"](steps=30)
+    assert "keeps prior.sampler.steps (exp.toml:21)" in notes[0]
+
+
 def test_a_replaced_table_keeps_nothing(write, valid, toys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -71,8 +71,8 @@ class Likelihood(MetricRecipe):
     `elbo-learned` is the bound of the density exp f(T(u)) N(u; 0, I) / Z, not of the distribution of short chains. log
     Ẑ is too low on average, so `elbo-learned` is too high on average (`hebm.evaluation.partition`), unless log Z is
     known (`hebm.interfaces.Normalised`). It needs a density, which a chain of conditionals and a prior with a context
-    do not have. A model without q, which infers by MCMC, has
-    none of these bounds.
+    do not have. A model without q, which infers by MCMC, has none of these bounds.
+
     `nll-published` is DVP-VAE's released estimator (arXiv 2412.01373). It is too low, and not a bound.
 
     Example:

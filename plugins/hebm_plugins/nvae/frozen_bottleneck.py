@@ -42,7 +42,7 @@ class _FrozenBottleneck(torch.autograd.Function):
     def forward(context: Any, x: Tensor, upsample: bool, *weights: Tensor) -> Tensor:
         w1, b1, w2, b2, w3, b3 = weights
         times = 2 if upsample else 1
-        row = len(w1) * x[0, 0].numel() * times**2 * x.element_size()
+        row = len(w1) * x.shape[2:].numel() * times**2 * x.element_size()
         size = max(1, PART // row)
         y = _maps_like(x, len(w3), times)
         arguments = []
