@@ -2,9 +2,9 @@
 
     y = W_3 s(w_2 ⋆ s(W_1 x + b_1) + b_2) + b_3,    s = SiLU,  ⋆ = depthwise
 
-The inner tensors are the largest of an NVAE, and a chain differentiates them at every step. Only the two arguments of
-SiLU are kept for the backward pass, and both passes overwrite tensors that are no longer needed. Large batches are
-computed in parts, so that an inner tensor stays in the cache until the next operation reads it.
+The inner tensors are the largest of an NVAE, and a chain differentiates them at every step. Only the two slopes s'(·)
+are kept for the backward pass, and both passes overwrite tensors that are no longer needed. Large batches are computed
+in parts, so that an inner tensor stays in the cache until the next operation reads it.
 """
 
 from __future__ import annotations
@@ -45,32 +45,31 @@ class _FrozenBottleneck(torch.autograd.Function):
         row = len(w1) * x.shape[2:].numel() * times**2 * x.element_size()
         size = max(1, PART // row)
         y = _maps_like(x, len(w3), times)
-        arguments = []
+        slopes: list[Tensor] | None = [] if context.needs_input_grad[0] else None
         for rows in _slices(len(x), size):
-            first = torch.mkldnn_convolution(x[rows], w1, b1, (0, 0), (1, 1), (1, 1), 1)
-            inner = F.silu(first)
+            inner = torch.mkldnn_convolution(x[rows], w1, b1, (0, 0), (1, 1), (1, 1), 1)
+            _silu_(inner, slopes)
             if upsample:
                 inner = F.interpolate(inner, scale_factor=2.0, mode="nearest")
-            second = depthwise(inner, w2, b2)
-            arguments += [first, second]
-            inner = torch.ops.aten.silu.out(second, out=inner)
+            inner = depthwise(inner, w2, b2)
+            _silu_(inner, slopes)
             torch.addmm(b3, pixels(inner), w3.flatten(1).t(), out=pixels(y[rows]))
-        context.save_for_backward(w1, w2, w3, *arguments)
+        context.save_for_backward(w1, w2, w3, *slopes or ())
         context.size, context.times = size, times
         return y
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        w1, w2, w3, *arguments = context.saved_tensors
+        w1, w2, w3, *slopes = context.saved_tensors
         w2, of_x = w2.flip(2, 3), _maps_like(grad, w1.shape[1], 1 / context.times)
-        parts = zip(_slices(len(grad), context.size), arguments[::2], arguments[1::2], strict=True)
+        parts = zip(_slices(len(grad), context.size), slopes[::2], slopes[1::2], strict=True)
         for rows, first, second in parts:
-            inner = _silu_backward(pointwise(grad[rows], w3.transpose(0, 1)), second)
+            inner = pointwise(grad[rows], w3.transpose(0, 1)).mul_(second)
             inner = depthwise(inner, w2)
             if context.times > 1:
                 inner = 4 * F.avg_pool2d(inner, 2)
-            torch.mm(pixels(_silu_backward(inner, first)), w1.flatten(1), out=pixels(of_x[rows]))
+            torch.mm(pixels(inner.mul_(first)), w1.flatten(1), out=pixels(of_x[rows]))
         return of_x, *[None] * 7
 
 
@@ -85,7 +84,11 @@ def _maps_like(x: Tensor, channels: int, times: float) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Return grad · s'(x), in the memory of `grad`."""
-    y: Tensor = torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=grad)
-    return y
+def _silu_(x: Tensor, slopes: list[Tensor] | None) -> None:
+    """Replace x by y = s(x) = x σ(x), and append s'(x) = σ(x) + y (1 − σ(x)) to `slopes`, unless it is None."""
+    if slopes is None:
+        F.silu(x, inplace=True)
+        return
+    sigmoid = x.sigmoid()
+    x *= sigmoid
+    slopes.append(torch.lerp(x, x.new_ones(()), sigmoid, out=sigmoid))
