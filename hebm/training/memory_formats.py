@@ -37,6 +37,8 @@ FEWEST_STEPS = 500
 _GAIN = 1.03
 """The smallest speed-up for which channels-last is chosen."""
 _REPEATS = 4
+_WIDEST_REGISTER = 16
+"""Number of float32 values in a register of AVX-512."""
 
 
 @attrs.frozen
@@ -71,7 +73,7 @@ def choose(run: RunState, steps: int) -> Format:
 
     Arguments:
         run: the state of the run; `run.memory_format` is the choice of an earlier phase, or None.
-        steps: number of steps of the phase.
+        steps: number of steps that the phase still has to do.
     """
     setting, backbone = run.job.settings.memory_format, run.job.model.backbone
     if setting != "auto":
@@ -79,6 +81,8 @@ def choose(run: RunState, steps: int) -> Format:
     if run.memory_format is not None:
         return run.memory_format
     if steps < FEWEST_STEPS or not isinstance(backbone, InferringBackbone) or not _has_maps(backbone):
+        return "contiguous"
+    if run.accelerator.device.type == "cpu" and any(map(_is_unsafe_on_cpus, backbone.modules())):
         return "contiguous"
     found = _known_or_measured(run, backbone)
     if found.faster == "channels-last":
@@ -89,6 +93,18 @@ def choose(run: RunState, steps: int) -> Format:
 def _has_maps(backbone: nn.Module) -> bool:
     """Return whether the backbone has convolutions, whose kernels have four axes."""
     return any(parameter.ndim == 4 for parameter in backbone.parameters())
+
+
+def _is_unsafe_on_cpus(module: nn.Module) -> bool:
+    """Return whether oneDNN may write outside its memory when it trains a module in channels-last format.
+
+    It does for torch's own strided 1×1 convolutions with fewer input channels than a register holds
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    if not isinstance(module, nn.Conv2d) or type(module)._conv_forward is not nn.Conv2d._conv_forward:
+        return False
+    few = module.in_channels // module.groups < _WIDEST_REGISTER
+    return few and module.kernel_size == (1, 1) and module.stride != (1, 1)
 
 
 def _known_or_measured(run: RunState, backbone: InferringBackbone) -> Seconds:

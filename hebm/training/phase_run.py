@@ -50,7 +50,7 @@ class PhaseRun:
         _require_gradients(run.job.model, self.phase)
         keep_freed_memory()
         if BACKBONE in self.phase.groups:
-            run.memory_format = choose(run, self.phase.steps)
+            run.memory_format = choose(run, self.phase.steps - place.step)
             to_format(run.job.model.backbone, run.memory_format)
         supplies = Supplies(run.job.batches, attrs.evolve(run.job.cache, say=run.listener.said))
         self.phase.start(run.noise.derive("begin", self.phase.key), supplies)  # first, since averages copy its result

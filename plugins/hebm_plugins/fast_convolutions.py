@@ -1,7 +1,9 @@
 """`Conv2d` and `ConvTranspose2d`, with faster forms of some convolutions.
 
 - A kernel as large as the map, and a transposed convolution of a 1×1 map, are one matrix product each.
-- On CPUs, a 1×1 convolution of a tensor in channels-last format is one matrix product over channels.
+- On CPUs, a 1×1 convolution of a tensor in channels-last format is one matrix product over channels. With a stride, it
+  first selects the pixels that it reads. This also avoids an error of oneDNN, which writes outside its memory when it
+  computes the gradient of such a kernel with few input channels (https://github.com/uxlfoundation/oneDNN/issues/6035).
 - On CPUs, the gradients of a depthwise convolution y[c] = w[c] ⋆ x[c] are depthwise convolutions themselves, which
   oneDNN computes several times as fast as its own backward pass: ∂x[c] = flip(w[c]) ⋆ ∂y[c] and, with the rows of a
   batch as further channels, ∂w[c] = Σ_b x[b, c] ⋆ ∂y[b, c], where ∂y is the kernel.
@@ -24,8 +26,12 @@ class Conv2d(nn.Conv2d):
     """`torch.nn.Conv2d`, faster for 1×1, depthwise and map-sized kernels."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self._pointwise and is_channels_last(input) and input.device.type == "cpu":
-            return pointwise(input, weight, bias)
+        if self._pointwise and input.device.type == "cpu":
+            if self.stride != (1, 1):
+                input = input[:, :, :: self.stride[0], :: self.stride[1]]
+            if input.stride(1) == 1 and not input.is_contiguous():
+                return pointwise(input, weight, bias)
+            return F.conv2d(input, weight, bias)
         if self._dense and tuple(input.shape[2:]) == self.kernel_size:
             return F.linear(_rows(input, weight), _rows(weight, weight), bias)[:, :, None, None]
         if is_depthwise(self) and by_onednn(input, weight):
@@ -40,7 +46,7 @@ class Conv2d(nn.Conv2d):
 
     @property
     def _pointwise(self) -> bool:
-        return self._dense and self.kernel_size == self.stride == (1, 1)
+        return self._dense and self.kernel_size == (1, 1)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

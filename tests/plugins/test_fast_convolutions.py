@@ -45,6 +45,8 @@ def results(conv, x):
         (6, 6, DEPTHWISE),
         (6, 6, {"kernel_size": (3, 5), "padding": (1, 2), "groups": 6}),
         (6, 4, {"kernel_size": 1}),
+        (6, 4, {"kernel_size": 1, "stride": 2}),
+        (6, 4, {"kernel_size": 1, "stride": (2, 3)}),
         (6, 4, {"kernel_size": (8, 7)}),
         (6, 4, {"kernel_size": (8, 7), "stride": 2}),
         (6, 4, {"kernel_size": (8, 7), "padding": 1}),
@@ -53,9 +55,9 @@ def results(conv, x):
 )
 def test_values_and_gradients_are_those_of_torch(inputs, outputs, settings, bias, memory_format):
     fast, plain = pair(inputs, outputs, bias=bias, **settings)
-    x = random(3, inputs, 8, 7).to(memory_format=memory_format)
-    fast, plain = fast.to(memory_format=memory_format), plain.to(memory_format=memory_format)
-    for ours, theirs in zip(results(fast, x), results(plain, x), strict=True):
+    x = random(3, inputs, 8, 7)
+    found = results(fast.to(memory_format=memory_format), x.to(memory_format=memory_format))
+    for ours, theirs in zip(found, results(plain, x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -6,10 +6,12 @@ import json
 import pytest
 import torch
 from real_runs import Recording, differences, newest, tiny, train
+from torch import nn
 
 from hebm.training import memory_formats
 from hebm.training.memory_formats import Seconds
 from hebm.training.saved_state import saved_state
+from hebm_plugins.hvae.recipe import HVAE
 
 CONVOLUTIONAL = {"backbone": {"type": "hvae", "channels": 4, "units": 8}, "train": {"prior": {"steps": 0}}}
 
@@ -129,3 +131,17 @@ def test_only_phases_that_train_the_backbone_choose(tmp_path):
     prior_only = table("channels-last", train={"backbone_from": str(tmp_path / "first"), "prior": {"steps": 2}})
     assert train(prior_only, tmp_path / "second")
     assert chosen(tmp_path / "second") is None
+
+
+@pytest.mark.parametrize(("stride", "format"), [(2, "contiguous"), (1, "channels-last")])
+def test_a_net_that_onednn_may_compute_wrongly_stays_contiguous(tmp_path, measured, monkeypatch, stride, format):
+    build = HVAE.build
+
+    def with_a_convolution(self, images):
+        backbone = build(self, images)
+        backbone.unused = nn.Conv2d(4, 8, 1, stride)
+        return backbone
+
+    monkeypatch.setattr(HVAE, "build", with_a_convolution)
+    assert train(table(cache=tmp_path / "cache"), tmp_path / "run")
+    assert chosen(tmp_path / "run") == format
