@@ -79,7 +79,7 @@ def content(output):
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["images", "x.npz"])
+@pytest.mark.parametrize("name", ["images", pytest.param("x.npz", marks=pytest.mark.slow)])
 def test_an_interrupted_command_keeps_what_it_drew_and_goes_on(run, tmp_path, name, monkeypatch):
     output, options = tmp_path / name, ("-n", 4000, "--batch-size", 64, "--steps", 30)
     monkeypatch.chdir(tmp_path)

@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from fast_cases import in_this_process
 from PIL import Image
 from real_runs import tiny
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
@@ -55,8 +56,8 @@ GREY = [Image.fromarray(pixels[0].numpy()) for pixels in BYTES]
 
 @parametrize(
     [
-        *cases(FromDataset(Items(PICTURES))),
-        *cases(FromDataset(TensorDataset(BYTES, CLASSES), Subset(TensorDataset(BYTES, CLASSES), range(9)))),
+        *in_this_process(FromDataset(Items(PICTURES))),
+        *in_this_process(FromDataset(TensorDataset(BYTES, CLASSES), Subset(TensorDataset(BYTES, CLASSES), range(9)))),
         *cases(FromDataset(TensorDataset(BYTES[:, 0].float() / 255, BITS), range=(0, 1), channels=3, limit=20)),
     ]
 )

@@ -4,6 +4,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from fast_cases import in_this_process
 from real_runs import Recording, hebm, tiny
 
 from hebm import locked_runs, pipeline
@@ -28,11 +29,6 @@ X = BYTES.float() / 127.5 - 1
 def everything(data, split="train"):
     images = data.load(split)
     return images.read(torch.arange(len(images)))
-
-
-def in_this_process(data):
-    """Return the checks of a data set, without the slow one that starts another process."""
-    return [case for case in cases(data) if "other-process" not in str(case)]
 
 
 @parametrize(
@@ -264,7 +260,10 @@ def test_a_run_resumes_with_the_same_tensors_and_refuses_others(run):
         trained(Tensors(255 - BYTES, labels=CLASSES, batch_size=128), run)
 
 
-@pytest.mark.parametrize("command", ["run", "check", "evaluate", "analyse"])
+SLOW_COMMANDS = (pytest.param(command, marks=pytest.mark.slow) for command in ("check", "analyse"))
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", *SLOW_COMMANDS])
 def test_a_command_that_needs_the_images_says_how_to_pass_them(command, run):
     process = hebm(command, run / "config.toml" if command in ("run", "check") else run)
     assert process.status == 1

@@ -42,7 +42,7 @@ def test_layers_stand_top_first_at_their_scales():
 @pytest.mark.parametrize("images", [GREY, COLOUR])
 def test_the_analytic_kl_is_the_mean_of_the_sampled_one(images, pseudo_input, aggregate):
     backbone = perturbed(built(images, pseudo_input=pseudo_input, aggregate=aggregate), 0.05)
-    one, rows = batch(images, 1), 4000
+    one, rows = batch(images, 1), 1500
     many = attrs.evolve(one, x=one.x.expand(rows, -1, -1, -1), target=one.target.expand(rows, -1, -1, -1))
     posterior = backbone.infer(many, Noise(0, "infer", dtype=torch.float64))
     log_sigma = torch.stack([s.log().flatten(1).sum(1) for s in posterior.latents.sigma], dim=1)

@@ -46,7 +46,7 @@ def test_two_processes_train_as_one_does(tmp_path, whole):
         assert one == pytest.approx(two, rel=1e-6, abs=1e-6)
 
 
-@pytest.mark.parametrize("stop", [3, 8, 10, 14])
+@pytest.mark.parametrize("stop", [3, 10, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (8, 14))])
 def test_a_run_that_was_stopped_equals_one_that_was_not_bit_for_bit(tmp_path, whole, stop):
     assert not train(experiment(), tmp_path / "tiny", stop_after=stop)
     assert train(experiment(), tmp_path / "tiny")
