@@ -254,7 +254,8 @@ def check_draw(recipe: BackboneRecipe, images: ImageSpec) -> None:
     expect_finite("draw(noise)", x, fix)
     expect_equal("the same noise gives the same images", again, x, fix)
     expect(not torch.equal(other, x), "different noise gives different images", "equal images", fix)
-    expect(not torch.equal(x[0], x[1]), "different rows give different images", "equal images", fix)
+    apart = float((x[0] - x[1]).abs().max())  # some processors compute equal rows with different rounding
+    expect(apart > 1e-6, "different rows give different images", f"images that differ by {apart:g} at most", fix)
     largest = float(x.abs().max())
     expect(largest <= 1 + 1e-6, "draws in [-1, 1]", f"|x| up to {largest:g}", fix)
 
