@@ -22,6 +22,7 @@ from hebm_plugins.vdvae.presets import PRESETS
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SWEEPS = sorted((BENCHMARKS / "sweeps").glob("*.toml"))
 FILES = sorted(set(BENCHMARKS.rglob("*.toml")) - set(SWEEPS))
+LARGE_VARIANTS = sorted(BENCHMARKS.glob("multi-stage/celeba-hq-256-nvae-*.toml"))
 SIDES = {
     hebm.Digits: (1, 8),
     hebm.MNIST: (1, 28),
@@ -116,6 +117,11 @@ def header(path):
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
+def marked_files():
+    """All files; those that differ from another in a few keys of a large prior are slow."""
+    return [pytest.param(path, marks=pytest.mark.slow if path in LARGE_VARIANTS else ()) for path in FILES]
+
+
 @functools.cache
 def backbone_of(recipe, images):
     """Built once for all files that share it: the deep ones take seconds even without data."""
@@ -133,7 +139,7 @@ def shapes_alone(monkeypatch):
 
 
 @pytest.mark.usefixtures("shapes_alone")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS)))
+@pytest.mark.parametrize("path", marked_files(), ids=lambda path: str(path.relative_to(BENCHMARKS)))
 def test_every_file_is_read_and_its_prior_fits_its_backbone(path):
     experiment = Experiment.load(path)
     backbone = backbone_of(experiment.backbone, images_of(experiment.data))

@@ -25,6 +25,13 @@ LONGER = {
     "joint": {"train": {"steps": 17}},
     "variational": {"train": {"steps": 17}},
 }
+LOGGED = [("two-phase", 1), ("joint", 7), ("variational", 1)]
+"""Schemes with the number of steps between two lines of the log; the other pairs are slow tests."""
+ONCE_EACH = [
+    pytest.param(scheme, log_every, marks=() if (scheme, log_every) in LOGGED else pytest.mark.slow)
+    for scheme in LONGER
+    for log_every in (1, 7)
+]
 
 
 def of(scheme="two-phase", **changes):
@@ -40,8 +47,7 @@ def extended(table, longer, folder, stop_after=None):
     return folder / "extended", folder / "whole", said
 
 
-@pytest.mark.parametrize("scheme", LONGER)
-@pytest.mark.parametrize("log_every", [1, 7])
+@pytest.mark.parametrize(("scheme", "log_every"), ONCE_EACH)
 def test_a_finished_run_goes_on_and_is_the_longer_run(tmp_path, scheme, log_every):
     table = of(scheme, run={"log_every": log_every})
     one, whole, said = extended(table, merged(dict(table), LONGER[scheme]), tmp_path)

@@ -86,7 +86,9 @@ def test_the_prior_learns_on_the_finalized_average(whole):
     assert all(torch.equal(average[name], tensor) for name, tensor in newest(whole).tensors["backbone"].items())
 
 
-@pytest.mark.parametrize("stops", [(3,), (6,), (6, 1)], ids=lambda stops: "+".join(map(str, stops)))
+@pytest.mark.parametrize(
+    "stops", [(3,), pytest.param((6,), marks=pytest.mark.slow), (6, 1)], ids=lambda stops: "+".join(map(str, stops))
+)
 def test_a_stop_anywhere_changes_nothing_and_finalizes_nothing_twice(tmp_path, finalizing, whole, stops):
     before = len(finalizing.noises)
     for stop in stops:

@@ -30,7 +30,12 @@ PRIORS = {
 }
 STOPS = {"two-phase": (5, 8, 10), "joint": (3, 6, 9)}
 """Within stage 1, at its end, within stage 2; of ncp within the backbone's phase or the prior's."""
-CASES = [(name, stop) for name, (scheme, *_) in PRIORS.items() for stop in STOPS[scheme]]
+SEVERAL_STOPS = {"pool", "joint-posterior"}
+CASES = [
+    pytest.param(name, stop, marks=() if place == 0 or name in SEVERAL_STOPS else pytest.mark.slow)
+    for name, (scheme, *_) in PRIORS.items()
+    for place, stop in enumerate(STOPS[scheme])
+]
 
 
 def experiment(name, **run):
