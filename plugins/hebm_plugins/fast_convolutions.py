@@ -27,11 +27,11 @@ class Conv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self._pointwise and input.device.type == "cpu":
+            seen = input[:, :, :: self.stride[0], :: self.stride[1]]
+            if seen.stride(1) == 1 and not seen.is_contiguous():
+                return pointwise(seen, weight, bias)
             if self.stride != (1, 1):
-                input = input[:, :, :: self.stride[0], :: self.stride[1]]
-            if input.stride(1) == 1 and not input.is_contiguous():
-                return pointwise(input, weight, bias)
-            return F.conv2d(input, weight, bias)
+                return F.conv2d(seen, weight, bias)
         if self._dense and tuple(input.shape[2:]) == self.kernel_size:
             return F.linear(_rows(input, weight), _rows(weight, weight), bias)[:, :, None, None]
         if is_depthwise(self) and by_onednn(input, weight):

@@ -105,8 +105,9 @@ def test_the_fast_gradient_is_used_for_float32_and_odd_kernels_of_stride_one_onl
     assert not used(dtype=torch.float64)
 
 
-def test_a_pointwise_convolution_keeps_channels_last():
-    fast, _ = pair(6, 4, kernel_size=1)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_pointwise_convolution_keeps_channels_last(stride):
+    fast, _ = pair(6, 4, kernel_size=1, stride=stride)
     assert is_channels_last(fast(random(2, 6, 8, 8).to(memory_format=torch.channels_last)))
     assert memory_format_of(fast(random(2, 6, 8, 8))) is torch.contiguous_format
 
