@@ -31,10 +31,11 @@ PRIORS = {
 STOPS = {"two-phase": (5, 8, 10), "joint": (3, 6, 9)}
 """Within stage 1, at its end, within stage 2; of ncp within the backbone's phase or the prior's."""
 SEVERAL_STOPS = {"pool", "joint-posterior"}
+"""Priors that are stopped everywhere; the others in stage 2 or the prior's phase alone, unless slow tests are run."""
 CASES = [
-    pytest.param(name, stop, marks=() if place == 0 or name in SEVERAL_STOPS else pytest.mark.slow)
+    pytest.param(name, stop, marks=() if stop == STOPS[scheme][-1] or name in SEVERAL_STOPS else pytest.mark.slow)
     for name, (scheme, *_) in PRIORS.items()
-    for place, stop in enumerate(STOPS[scheme])
+    for stop in STOPS[scheme]
 ]
 
 
