@@ -14,6 +14,7 @@ from hebm.building import seeded
 from hebm.interfaces import ImageSpec
 from hebm.latents import Latents
 from hebm.noise import Noise
+from hebm_plugins.fast_elu import ELU
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.nvae.cells import Doubling
 from hebm_plugins.nvae.ops import InvertedBottleneck, nearest
@@ -93,13 +94,15 @@ class PublishedDoubling(Doubling):
 
 
 def as_published(backbone: B) -> B:
-    """Return a copy with torch's own convolutions; an NVAE also computes in the order of the published code."""
+    """Return a copy with torch's own convolutions and ELU; an NVAE also computes in the order of the published code."""
     twin = copy.deepcopy(backbone)
     for module in twin.modules():
         if isinstance(module, InvertedBottleneck):
             module.__class__ = PublishedBottleneck
         elif isinstance(module, Doubling):
             module.__class__ = PublishedDoubling
+        elif isinstance(module, ELU):
+            module.__class__ = nn.ELU
         elif isinstance(module, nn.Conv2d):
             module._conv_forward = MethodType(nn.Conv2d._conv_forward, module)
         elif isinstance(module, nn.ConvTranspose2d):

@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.convolutions import WNConv2d
-from hebm_plugins.nvae.ops import UP, SqueezeExcite, make_op
-
-RESIDUAL_SCALE = 0.1
+from hebm_plugins.nvae.ops import RESIDUAL_SCALE, UP, SqueezeExcite, make_op
 
 
 class Ops(NamedTuple):

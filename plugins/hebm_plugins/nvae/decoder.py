@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
 from hebm_plugins.fast_convolutions import memory_format_of
+from hebm_plugins.fast_elu import ELU
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
@@ -31,6 +31,30 @@ class Raw(NamedTuple):
         return cls(mean, log_std)
 
 
+class Joins(Protocol):
+    """Joins a feature and z to the next feature."""
+
+    def join(self, feature: Tensor, z: Tensor) -> Tensor:
+        """Map a feature `(B, C, r, r)` and z `(B, L, r, r)` to `(B, C, r, r)`."""
+
+
+class Combine(WNConv2d):
+    """A 1×1 convolution of a feature and z, their channels concatenated.
+
+    Arguments:
+        channels: C of the feature, and of the result.
+        latent: channels L of z.
+    """
+
+    def __init__(self, channels: int, latent: int) -> None:
+        super().__init__(channels + latent, channels, 1)
+
+    def join(self, feature: Tensor, z: Tensor) -> Tensor:
+        """Map a feature `(B, C, r, r)` and z `(B, L, r, r)` to `(B, C, r, r)`."""
+        y: Tensor = self(torch.cat([feature, z.to(feature.dtype)], dim=1))
+        return y
+
+
 class PriorGroup(nn.Module):
     """One group: its cells, p(z_i | z_above), the combination of z with the feature, and the step to the next scale.
 
@@ -45,8 +69,9 @@ class PriorGroup(nn.Module):
         latent, count = structure.latent_channels, structure.decoder_cells if index else 0
         ops, se = structure.ops.decoder, structure.squeeze_excite
         self.cells = ModuleList(Cell(ops, channels, 1, se) for _ in range(count))
+        self.activation = ELU()
         self.normal = WNConv2d(channels, 2 * latent, 1) if index else None
-        self.combine = WNConv2d(channels + latent, channels, 1)
+        self.combine: Joins = Combine(channels, latent)
         self.up = Cell(ops, channels, UP, se) if structure.ends_scale(index) else None
 
     def enter(self, feature: Tensor) -> Tensor:
@@ -59,12 +84,12 @@ class PriorGroup(nn.Module):
         """Return p(z_i | z_above), also before the clamp. The first group has N(0, 1.01²), from raw zeros."""
         if self.normal is None:
             return None, clamped_normal(feature.new_zeros(()), feature.new_zeros(()))
-        raw = Raw.of(self.normal(F.elu(feature)))
+        raw = Raw.of(self.normal(self.activation(feature)))
         return raw, clamped_normal(*raw)
 
     def absorb(self, feature: Tensor, z: Tensor) -> Tensor:
         """Return the feature for the next group, or for the image."""
-        feature = self.combine(torch.cat([feature, z.to(feature.dtype)], dim=1))
+        feature = self.combine.join(feature, z)
         return feature if self.up is None else self.up(feature)
 
 
@@ -88,6 +113,7 @@ class Decoder(nn.Module):
             for block in range(structure.blocks, 0, -1)
             for cell in range(structure.post_cells)
         )
+        self.activation = ELU()
         self.head = WNConv2d(channels, outputs, 3)
 
     def first(self, rows: int) -> Tensor:
@@ -109,5 +135,5 @@ class Decoder(nn.Module):
         feature = self.last_feature(feature, z)
         for cell in self.post:
             feature = cell(feature)
-        image: Tensor = self.head(F.elu(feature))
+        image: Tensor = self.head(self.activation(feature))
         return image

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hebm.normals import Normal
 from hebm_plugins.clamped import clamped_normal
+from hebm_plugins.fast_elu import ELU
 from hebm_plugins.module_lists import ModuleList
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
@@ -93,6 +93,7 @@ class Encoder(nn.Module):
             for cell in range(structure.pre_cells)
         )
         self.steps = ModuleList(BottomUp(structure, i) for i in reversed(range(count)))
+        self.activation = ELU()
         self.top = WNConv2d(base * structure.shrink(0), base * structure.shrink(0), 1)
         self.groups = ModuleList(PosteriorGroup(structure, i) for i in range(count))
 
@@ -105,7 +106,7 @@ class Encoder(nn.Module):
         for step in self.steps:
             read, feature = step(feature)
             kept.append(read)
-        kept[-1] = F.elu(self.top(F.elu(kept[-1])))
+        kept[-1] = self.activation(self.top(self.activation(kept[-1])))
         return kept[::-1]
 
     def posterior(self, index: int, evidence: Tensor, feature: Tensor, prior: Raw | None) -> Normal:

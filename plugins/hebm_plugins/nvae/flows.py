@@ -6,8 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hebm_plugins.fast_elu import ELU
 from hebm_plugins.nvae.convolutions import MaskedWNConv2d
 
 EXPANSION = 6
@@ -55,13 +55,14 @@ class FlowHalf(nn.Module):
         self.spread = MaskedWNConv2d(channels, wide, 3, first, bias=False)
         self.depthwise = MaskedWNConv2d(wide, wide, 5, middle, groups=wide, bias=False)
         self.mean = MaskedWNConv2d(wide, channels, 1, last)
+        self.activation = ELU()
         with torch.no_grad():
             self.mean.log_weight_norm.sub_(math.log(10))
 
     def forward(self, z: Tensor) -> Tensor:
         """Transform z `(B, L, r, r)` with log |det| = 0."""
-        hidden = F.elu(self.depthwise(F.elu(self.spread(z))))
-        moved: Tensor = z - self.mean(F.elu(hidden))
+        hidden = self.activation(self.depthwise(self.activation(self.spread(z))))
+        moved: Tensor = z - self.mean(self.activation(hidden))
         return moved
 
 

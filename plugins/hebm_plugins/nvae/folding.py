@@ -12,44 +12,48 @@ path needs its input.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hebm_plugins.fast_convolutions import Conv2d, by_onednn, is_channels_last, is_depthwise
+from hebm_plugins.fast_convolutions import Conv2d, memory_format_of
 from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.cells import Cell
 from hebm_plugins.nvae.convolutions import WNConv2d, kernel_of
-from hebm_plugins.nvae.frozen_bottleneck import frozen_bottleneck
-from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck, nearest
+from hebm_plugins.nvae.decoder import Combine
+from hebm_plugins.nvae.frozen_cell import FrozenCell
+from hebm_plugins.nvae.ops import ConvOp, InvertedBottleneck
 
 if TYPE_CHECKING:
     from hebm_plugins.nvae.backbone import NVAEBackbone
 
+M = TypeVar("M", bound=nn.Module)
 
-class FoldedBottleneck(nn.Module):
-    """Three convolutions with biases. Up-sampling comes after the first one, which then costs a quarter.
+
+class FoldedCombine(nn.Module):
+    """W_f feature + b + W_z z: a `Combine` that does not copy feature and z into one tensor.
 
     Arguments:
-        op: the op to fold.
+        combine: the layer to fold.
+        constant: the feature `(C, r, r)`, if it is always the same; W_f feature + b is then computed here, once.
     """
 
-    def __init__(self, op: InvertedBottleneck) -> None:
-        super().__init__()
-        self.upsample = op.upsample
-        self.expand = into_previous(after_affine(op.norm, op.expand), op.expand_norm)
-        self.spatial = into_previous(op.spatial, op.spatial_norm)
-        self.project = into_previous(op.project, op.project_norm)
+    constant: Tensor | None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
-        if is_channels_last(x) and is_depthwise(self.spatial) and by_onednn(x, self.spatial.weight):
-            return frozen_bottleneck(x, self.expand, self.spatial, self.project, self.upsample)
-        x = F.silu(self.expand(x))
-        x = F.silu(self.spatial(nearest(x) if self.upsample else x))
-        y: Tensor = self.project(x)
+    def __init__(self, combine: Combine, constant: Tensor | None = None) -> None:
+        super().__init__()
+        kernel, channels = combine.kernel(), combine.out_channels
+        self.of_feature = plain(combine, kernel[:, :channels], combine.bias)
+        self.of_z = plain(combine, kernel[:, channels:], None)
+        self.register_buffer("constant", None if constant is None else self.of_feature(constant[None]), False)
+
+    def join(self, feature: Tensor, z: Tensor) -> Tensor:
+        """Map a feature `(B, C, r, r)` and z `(B, L, r, r)` to `(B, C, r, r)`."""
+        of_feature = self.of_feature(feature) if self.constant is None else self.constant
+        like = memory_format_of(feature)
+        y: Tensor = of_feature + self.of_z(z.to(feature.dtype).contiguous(memory_format=like))
         return y
 
 
@@ -64,13 +68,12 @@ def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
     return height, width
 
 
-def plain(conv: nn.Conv2d, kernel: Tensor | None = None, bias: Tensor | None = None) -> nn.Conv2d:
-    """Return an ordinary convolution of the same geometry, with this kernel and bias, or its own effective ones."""
-    kernel, bias = kernel_of(conv) if kernel is None else kernel, conv.bias if bias is None else bias
+def plain(conv: nn.Conv2d, kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Return an ordinary convolution with this kernel and bias, and the stride, padding and groups of `conv`."""
     made = Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        _pair(conv.kernel_size),
+        conv.groups * kernel.shape[1],
+        len(kernel),
+        _pair(tuple(kernel.shape[2:])),
         _pair(conv.stride),
         conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
         _pair(conv.dilation),
@@ -98,31 +101,44 @@ def after_affine(norm: BatchNorm, conv: nn.Conv2d) -> nn.Conv2d:
     return plain(conv, kernel * scale[None, :, None, None], bias if conv.bias is None else bias + conv.bias)
 
 
-def _fold_cell(cell: Cell) -> None:
-    """Fold bottlenecks to three convolutions, and the later norms of `ConvOp`s into the convolution before."""
-    for i, op in enumerate(cell.ops):
-        before = cell.ops[i - 1] if i else None
-        if isinstance(op, InvertedBottleneck):
-            cell.ops[i] = FoldedBottleneck(op)
-        elif isinstance(before, ConvOp) and isinstance(op, ConvOp) and isinstance(op.norm, BatchNorm):
+@torch.no_grad()
+def fold(module: M) -> M:
+    """Fold the cells, the combinations with z and weight norm within a module, in place, and return it."""
+    for name, child in module.named_children():
+        if isinstance(child, Combine):
+            setattr(module, name, FoldedCombine(child))
+        elif isinstance(child, WNConv2d):
+            setattr(module, name, plain(child, child.kernel(), child.bias))
+        elif isinstance(child, Cell):
+            cell = _folded_cell(child)
+            setattr(module, name, cell)
+            fold(cell)
+        else:
+            fold(child)
+    return module
+
+
+def _folded_cell(cell: Cell) -> nn.Module:
+    """Return a cell whose bottleneck is folded, or the later norms of its `ConvOp`s into the convolution before."""
+    first, *later = cell.ops
+    if isinstance(first, InvertedBottleneck) and not later:
+        expand = into_previous(after_affine(first.norm, first.expand), first.expand_norm)
+        spatial = into_previous(first.spatial, first.spatial_norm)
+        project = into_previous(first.project, first.project_norm)
+        return FrozenCell(expand, spatial, project, first.upsample, cell.skip, cell.se)
+    for before, op in pairwise(cell.ops):
+        if isinstance(before, ConvOp) and isinstance(op, ConvOp) and isinstance(op.norm, BatchNorm):
             before.conv = into_previous(before.conv, op.norm)
             op.norm = nn.Identity()
+    return cell
 
 
-def _fold_weight_norm(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, WNConv2d):
-            setattr(module, name, plain(child))
-        else:
-            _fold_weight_norm(child)
-
-
-@torch.no_grad()
 def folded(backbone: NVAEBackbone) -> NVAEBackbone:
     """Return a frozen copy with folded parameters, equal to the original in eval mode. Do not train or save it."""
     twin = copy.deepcopy(backbone).eval().requires_grad_(False)
-    for module in list(twin.modules()):
-        if isinstance(module, Cell):
-            _fold_cell(module)
-    _fold_weight_norm(twin)
+    first = twin.decoder.groups[0]
+    if isinstance(first.combine, Combine):
+        with torch.no_grad():
+            first.combine = FoldedCombine(first.combine, twin.decoder.feature)
+    fold(twin)
     return twin.to(memory_format=torch.channels_last)

@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from hebm.errors import ConfigError
 from hebm_plugins.fast_convolutions import Conv2d
+from hebm_plugins.fast_elu import ELU
 from hebm_plugins.nvae.batch_norm import BatchNorm
 from hebm_plugins.nvae.convolutions import WNConv2d
 
 UP = -1
 """The stride of an op that doubles the resolution."""
+RESIDUAL_SCALE = 0.1
+"""The weight of a cell's branch."""
 
 
 class ConvOp(nn.Module):
@@ -114,5 +117,5 @@ def make_op(name: str, inputs: int, outputs: int, stride: int) -> ConvOp | Inver
         expansion, size, groups = map(int, bottleneck.groups())
         return InvertedBottleneck(inputs, outputs, stride, expansion, size, groups)
     elu = "elu" in name
-    activation: nn.Module = nn.ELU() if elu else nn.SiLU()
+    activation: nn.Module = ELU() if elu else nn.SiLU()
     return ConvOp(inputs, outputs, stride, activation, name != "res_elu", 2 if name.endswith("5") else 1)

@@ -1,5 +1,7 @@
 """The NVAE recipe and what it builds: every architecture, folding, reduced images, and errors that name the fix."""
 
+import copy
+
 import pytest
 import torch
 
@@ -11,10 +13,10 @@ from hebm.noise import Noise
 from hebm.sampling import run
 from hebm.testing.subjects import perturbed
 from hebm.tilts import Tilt, seen_by
-from hebm_plugins.nvae.cells import ARCHITECTURES
+from hebm_plugins.nvae.cells import ARCHITECTURES, Cell
 from hebm_plugins.nvae.convolutions import WNConv2d
-from hebm_plugins.nvae.folding import FoldedBottleneck
-from hebm_plugins.nvae.ops import UP, InvertedBottleneck
+from hebm_plugins.nvae.folding import fold
+from hebm_plugins.nvae.ops import UP
 from hebm_plugins.nvae.recipe import NVAE, NVAETiny
 from hebm_plugins.pixels.clamped_normal import ClampedNormalPixels
 from hebm_plugins.pixels.logistic_mixture import LogisticMixturePixels
@@ -68,25 +70,29 @@ def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same
 
 
 @pytest.mark.parametrize("part", [2**23, 2**14], ids=["whole", "in parts of 2 rows and 1"])
-@pytest.mark.parametrize("upsample", [False, True])
-def test_a_frozen_bottleneck_is_one_function_with_the_gradient_of_three_convolutions(upsample, part, monkeypatch):
-    """In float32, where oneDNN has the convolutions; against float64, which uses the three convolutions."""
-    monkeypatch.setattr("hebm_plugins.nvae.frozen_bottleneck.PART", part if upsample else part // 4)
-    op = InvertedBottleneck(4, 2 if upsample else 4, UP if upsample else 1, 3, 5, 0).eval()
-    for norm in (op.norm, op.expand_norm, op.spatial_norm, op.project_norm):
-        torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
-        torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
-    folded = FoldedBottleneck(op).requires_grad_(False).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("squeeze_excite", [False, True])
+@pytest.mark.parametrize("stride", [1, UP])
+@pytest.mark.parametrize("wide_registers", [False, True])
+def test_a_frozen_cell_is_one_function_with_the_gradient_of_its_parts(
+    stride, squeeze_excite, part, wide_registers, monkeypatch
+):
+    """In float32, where oneDNN has the convolutions; against float64, which uses the modules."""
+    monkeypatch.setattr("hebm_plugins.nvae.frozen_cell.PART", part if stride == UP else part // 4)
+    monkeypatch.setattr("hebm_plugins.nvae.frozen_cell._WIDE_REGISTERS", wide_registers)
+    cell = perturbed(Cell(("mconv_e3k5g0",), 4, stride, squeeze_excite), 0.3).eval()
+    folded = fold(torch.nn.Sequential(copy.deepcopy(cell))).requires_grad_(False).to(memory_format=torch.channels_last)
     x = Noise(0, "x").normal(3, 4, 6, 5).to(memory_format=torch.channels_last).requires_grad_()
     wide = x.detach().double().requires_grad_()
-    out, expected = folded(x), FoldedBottleneck(op).double()(wide)
-    assert "FrozenBottleneck" in str(out.grad_fn)
-    assert len(out.grad_fn.saved_tensors) == 3 + 2 * (1 if part > 2**20 else 2)
+    out, expected = folded(x), cell.double()(wide)
+    assert "FrozenCell" in str(out.grad_fn)
+    assert len(out.grad_fn.saved_tensors) == (2 + 3 * squeeze_excite) * (1 if part > 2**20 else 2)
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
-    kept = out.detach().clone()
+    before = out.detach().clone()
     (grad,) = torch.autograd.grad(out.sin().sum(), x)
     torch.testing.assert_close(grad.double(), torch.autograd.grad(expected.sin().sum(), wide)[0], rtol=1e-4, atol=1e-5)
-    assert torch.equal(out, kept)
+    assert torch.equal(out, before)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), out)
 
 
 @pytest.mark.parametrize("architecture", ["res_mbconv", "res_elu"])
