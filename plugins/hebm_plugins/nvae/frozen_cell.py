@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from hebm_plugins.fast_convolutions import by_onednn, depthwise, is_channels_last, is_depthwise, pointwise
+from hebm_plugins.fast_convolutions import by_onednn, is_channels_last, is_depthwise, pointwise
 from hebm_plugins.nvae.ops import RESIDUAL_SCALE, SqueezeExcite, nearest
 
 PART = 4 * 2**20
@@ -17,6 +18,8 @@ PART = 4 * 2**20
 
 _WIDE_REGISTERS = torch.backends.cpu.get_cpu_capability() == "AVX512"
 _ONE = torch.ones(())
+
+_Map = Callable[[Tensor], Tensor]
 
 
 class FrozenCell(nn.Module):
@@ -33,16 +36,12 @@ class FrozenCell(nn.Module):
 
     Arguments:
         expand: a 1×1 convolution, W_1 and b_1.
-        spatial: a convolution by groups that keeps the size, or halves it: w_2 and b_2.
+        spatial: a convolution by groups, w_2 and b_2.
         project: a 1×1 convolution, W_3 and b_3.
         upsample: whether to double the resolution (nearest) before `spatial`.
         skip: the skip path.
         se: squeeze-and-excitation, or the identity.
     """
-
-    from_expand: Tensor
-    from_spatial: Tensor
-    from_project: Tensor
 
     def __init__(
         self, expand: nn.Conv2d, spatial: nn.Conv2d, project: nn.Conv2d, upsample: bool, skip: nn.Module, se: nn.Module
@@ -50,66 +49,126 @@ class FrozenCell(nn.Module):
         super().__init__()
         self.expand, self.spatial, self.project = expand, spatial, project
         self.upsample, self.skip, self.se = upsample, skip, se
-        # the kernels of the backward pass
-        self.register_buffer("from_expand", expand.weight.detach().transpose(0, 1).contiguous(), persistent=False)
-        self.register_buffer("from_spatial", spatial.weight.detach().flip(2, 3), persistent=False)
-        self.register_buffer("from_project", project.weight.detach().transpose(0, 1).contiguous(), persistent=False)
+        self._arranged = _Arranged()
+
+    @property
+    def convolutions(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+        """The three convolutions, in their order."""
+        return self.expand, self.spatial, self.project
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
         skip = self.skip(x)
         if is_channels_last(x) and is_depthwise(self.spatial) and by_onednn(x, self.spatial.weight):
-            out: Tensor = _FrozenCell.apply(x, None if skip is x else skip, self)
+            maps = self._arranged.maps(self, x.shape[2:])
+            out: Tensor = _FrozenCell.apply(x, None if skip is x else skip, maps, self._parts(x), self.upsample)
             return out
         inner = F.silu(self.expand(x))
         inner = F.silu(self.spatial(nearest(inner) if self.upsample else inner))
         return torch.add(skip, self.se(self.project(inner)), alpha=RESIDUAL_SCALE)
 
-    def weights(self) -> list[tuple[Tensor, Tensor | None]]:
-        """Return the kernel and bias of each convolution."""
-        return [(conv.weight, conv.bias) for conv in (self.expand, self.spatial, self.project)]
-
-    def parts(self, rows: int, height: int, width: int) -> list[slice]:
-        """Divide `rows` evenly, so that an inner tensor of a part of maps of this size has at most `PART` bytes."""
-        row = 4 * self.expand.out_channels * height * width * (4 if self.upsample else 1)
+    def _parts(self, x: Tensor) -> list[slice]:
+        """Divide the rows of x evenly, so that an inner tensor of a part has at most `PART` bytes."""
+        rows, _, height, width = x.shape
+        row = self.expand.out_channels * height * width * (4 if self.upsample else 1) * x.element_size()
         count = -(-rows // max(1, PART // row))
         size = -(-rows // count)
         return [slice(first, first + size) for first in range(0, rows, size)]
 
 
+class _Maps(NamedTuple):
+    """The linear maps of a cell, those of its backward pass, and c."""
+
+    expand: _Map
+    spatial: _Map
+    project: _Map
+    from_project: _Map
+    from_spatial: _Map
+    from_expand: _Map
+    gate: _Gate | None
+
+
+class _Arranged:
+    """The maps of a cell. oneDNN rearranges a kernel at every call, so this does it once for all calls.
+
+    Copies and pickles are empty, since a rearranged kernel can be neither copied nor stored.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[Any, ...] = ()
+        self._maps: _Maps | None = None
+
+    def __reduce__(self) -> tuple[type[_Arranged], tuple[()]]:
+        return _Arranged, ()
+
+    def maps(self, cell: FrozenCell, size: torch.Size) -> _Maps:
+        """Return the maps for inputs of this height and width; they are made again if the weights have changed."""
+        values = [value for conv in cell.convolutions for value in (conv.weight, conv.bias) if value is not None]
+        of = (size, *((value.data_ptr(), value._version) for value in values))
+        if self._maps is None or of != self._of:
+            self._of, self._maps = of, _arranged(cell, *size)
+        return self._maps
+
+
+def _arranged(cell: FrozenCell, height: int, width: int) -> _Maps:
+    small, large = (height, width), (2 * height, 2 * width) if cell.upsample else (height, width)
+    (w1, b1), (w2, b2), (w3, b3) = ((conv.weight.detach(), conv.bias) for conv in cell.convolutions)
+    return _Maps(
+        _convolution(w1, b1, small),
+        _convolution(w2, b2, large, len(w2)),
+        _convolution(w3, b3, large),
+        _convolution(w3.transpose(0, 1), None, large),
+        _convolution(w2.flip(2, 3), None, large, len(w2)),
+        _convolution(w1.transpose(0, 1), None, small),
+        _Gate.of(cell.se),
+    )
+
+
+def _convolution(kernel: Tensor, bias: Tensor | None, size: tuple[int, int], groups: int = 1) -> _Map:
+    """Return the convolution with a frozen kernel that keeps the size of its inputs; their usual size is given."""
+    if groups == 1 and not _WIDE_REGISTERS:  # MKL is faster there
+        return lambda x: pointwise(x, kernel, bias)
+    height, width = kernel.shape[2:]
+    geometry = ((height // 2, width // 2), (1, 1), (1, 1), groups)
+    arranged = torch.ops.mkldnn._reorder_convolution_weight(kernel, *geometry, [8, groups * kernel.shape[1], *size])
+    convolve = torch.ops.mkldnn._convolution_pointwise.default
+    return lambda x: convolve(x, arranged, bias, *geometry, "none", [], "")
+
+
 class _FrozenCell(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, x: Tensor, skip: Tensor | None, cell: FrozenCell) -> Tensor:
+    def forward(
+        context: Any, x: Tensor, skip: Tensor | None, maps: _Maps, parts: list[slice], upsample: bool
+    ) -> Tensor:
         kept: list[Tensor] | None = [] if any(context.needs_input_grad) else None
-        onto, parts = x if skip is None else skip, cell.parts(*x.shape[:1], *x.shape[2:])
-        (w1, b1), (w2, b2), (w3, b3) = cell.weights()
-        gate, out = _Gate.of(cell.se), torch.empty_like(onto)
+        onto = x if skip is None else skip
+        out = torch.empty_like(onto)
         for rows in parts:
-            inner = _silu_(_product(x[rows], w1, b1), kept)
-            inner = _silu_(depthwise(nearest(inner) if cell.upsample else inner, w2, b2), kept)
-            y = _product(inner, w3, b3)
-            scale = _ONE if gate is None else gate.at(y, kept)
+            inner = _silu_(maps.expand(x[rows]), kept)
+            inner = _silu_(maps.spatial(nearest(inner) if upsample else inner), kept)
+            y = maps.project(inner)
+            scale = _ONE if maps.gate is None else maps.gate.at(y, kept)
             torch.addcmul(onto[rows], y, scale, value=RESIDUAL_SCALE, out=out[rows])
         context.save_for_backward(*kept or ())
-        context.cell, context.parts, context.shape, context.has_skip = cell, parts, x.shape, skip is not None
+        context.maps, context.parts, context.upsample = maps, parts, upsample
+        context.shape, context.has_skip = x.shape, skip is not None
         return out
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous(memory_format=torch.channels_last)
-        cell, kept, parts = context.cell, context.saved_tensors, context.parts
-        w1, w2, w3 = cell.from_expand, cell.from_spatial, cell.from_project
-        gate, each = _Gate.of(cell.se), len(kept) // len(parts)
+        kept, maps, parts = context.saved_tensors, context.maps, context.parts
+        each = len(kept) // len(parts)
         of_x = torch.empty(context.shape, memory_format=torch.channels_last)
         for i, rows in enumerate(parts):
             first, second, *of_gate = kept[i * each : (i + 1) * each]
-            of_y = RESIDUAL_SCALE * grad[rows] if gate is None else gate.gradient(grad[rows], *of_gate)
-            inner = depthwise(_product(of_y, w3).mul_(second), w2)
-            inner = 4 * F.avg_pool2d(inner, 2) if cell.upsample else inner
-            found = _product(inner.mul_(first), w1)
+            of_y = RESIDUAL_SCALE * grad[rows] if maps.gate is None else maps.gate.gradient(grad[rows], *of_gate)
+            inner = maps.from_spatial(maps.from_project(of_y).mul_(second))
+            inner = 4 * F.avg_pool2d(inner, 2) if context.upsample else inner
+            found = maps.from_expand(inner.mul_(first))
             torch.add(found, 0 if context.has_skip else grad[rows], out=of_x[rows])
-        return of_x, grad if context.has_skip else None, None
+        return of_x, grad if context.has_skip else None, None, None, None
 
 
 class _Gate(NamedTuple):
@@ -137,16 +196,10 @@ class _Gate(NamedTuple):
 
     def gradient(self, grad: Tensor, y: Tensor, hidden: Tensor, scale: Tensor) -> Tensor:
         """Return 0.1 ∂(c ⊙ y)/∂y applied to `grad`, all `(B, O, H', W')`."""
-        of_scale = (grad * y).sum((2, 3)) * (RESIDUAL_SCALE * scale * (1 - scale))
-        of_mean = (of_scale @ self.excite * (hidden > 0)) @ (self.squeeze / y.shape[2:].numel())
+        of_scale = torch.ops.aten.sigmoid_backward((grad * y).sum((2, 3)), scale) @ self.excite
+        of_mean = torch.ops.aten.threshold_backward(of_scale, hidden, 0) @ self.squeeze
+        of_mean *= RESIDUAL_SCALE / y.shape[2:].numel()
         return torch.addcmul(of_mean[:, :, None, None], grad, scale[:, :, None, None], value=RESIDUAL_SCALE)
-
-
-def _product(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve x `(B, I, H, W)` with a kernel `(O, I, 1, 1)`: by oneDNN where it uses the registers of AVX-512."""
-    if _WIDE_REGISTERS:
-        return torch.mkldnn_convolution(x, kernel, bias, (0, 0), (1, 1), (1, 1), 1)
-    return pointwise(x, kernel, bias)
 
 
 def _silu_(x: Tensor, kept: list[Tensor] | None) -> Tensor:

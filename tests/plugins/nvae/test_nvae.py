@@ -1,6 +1,7 @@
 """The NVAE recipe and what it builds: every architecture, folding, reduced images, and errors that name the fix."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -93,6 +94,10 @@ def test_a_frozen_cell_is_one_function_with_the_gradient_of_its_parts(
     assert torch.equal(out, before)
     with torch.no_grad():
         torch.testing.assert_close(folded(x), out)
+        torch.testing.assert_close(pickle.loads(pickle.dumps(copy.deepcopy(folded)))(x), out)
+        folded[0].project.weight.zero_()
+        folded[0].project.bias.zero_()
+        torch.testing.assert_close(folded(x), cell.float().skip(x))
 
 
 @pytest.mark.parametrize("architecture", ["res_mbconv", "res_elu"])
