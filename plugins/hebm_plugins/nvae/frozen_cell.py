@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from hebm_plugins.fast_convolutions import by_onednn, is_channels_last, is_depthwise, pointwise
+from hebm_plugins.fast_convolutions import by_onednn, is_channels_last, is_depthwise
 from hebm_plugins.nvae.ops import RESIDUAL_SCALE, SqueezeExcite, nearest
 
 PART = 4 * 2**20
 """Largest size in bytes of an inner tensor, unless that of a single row is larger."""
 
-_WIDE_REGISTERS = torch.backends.cpu.get_cpu_capability() == "AVX512"
 _ONE = torch.ones(())
 
 _Map = Callable[[Tensor], Tensor]
@@ -104,7 +103,7 @@ class _Arranged:
     def maps(self, cell: FrozenCell, size: torch.Size) -> _Maps:
         """Return the maps for inputs of this height and width; they are made again if the weights have changed."""
         values = [value for conv in cell.convolutions for value in (conv.weight, conv.bias) if value is not None]
-        of = (size, *((value.data_ptr(), value._version) for value in values))
+        of = (size, *((v.data_ptr(), 0 if v.is_inference() else v._version) for v in values))
         if self._maps is None or of != self._of:
             self._of, self._maps = of, _arranged(cell, *size)
         return self._maps
@@ -126,8 +125,6 @@ def _arranged(cell: FrozenCell, height: int, width: int) -> _Maps:
 
 def _convolution(kernel: Tensor, bias: Tensor | None, size: tuple[int, int], groups: int = 1) -> _Map:
     """Return the convolution with a frozen kernel that keeps the size of its inputs; their usual size is given."""
-    if groups == 1 and not _WIDE_REGISTERS:  # MKL is faster there
-        return lambda x: pointwise(x, kernel, bias)
     height, width = kernel.shape[2:]
     geometry = ((height // 2, width // 2), (1, 1), (1, 1), groups)
     arranged = torch.ops.mkldnn._reorder_convolution_weight(kernel, *geometry, [8, groups * kernel.shape[1], *size])

@@ -73,13 +73,9 @@ def test_a_folded_copy_has_no_weight_norm_left_and_its_gradient_in_u_is_the_same
 @pytest.mark.parametrize("part", [2**23, 2**14], ids=["whole", "in parts of 2 rows and 1"])
 @pytest.mark.parametrize("squeeze_excite", [False, True])
 @pytest.mark.parametrize("stride", [1, UP])
-@pytest.mark.parametrize("wide_registers", [False, True])
-def test_a_frozen_cell_is_one_function_with_the_gradient_of_its_parts(
-    stride, squeeze_excite, part, wide_registers, monkeypatch
-):
+def test_a_frozen_cell_is_one_function_with_the_gradient_of_its_parts(stride, squeeze_excite, part, monkeypatch):
     """In float32, where oneDNN has the convolutions; against float64, which uses the modules."""
     monkeypatch.setattr("hebm_plugins.nvae.frozen_cell.PART", part if stride == UP else part // 4)
-    monkeypatch.setattr("hebm_plugins.nvae.frozen_cell._WIDE_REGISTERS", wide_registers)
     cell = perturbed(Cell(("mconv_e3k5g0",), 4, stride, squeeze_excite), 0.3).eval()
     folded = fold(torch.nn.Sequential(copy.deepcopy(cell))).requires_grad_(False).to(memory_format=torch.channels_last)
     x = Noise(0, "x").normal(3, 4, 6, 5).to(memory_format=torch.channels_last).requires_grad_()
@@ -110,6 +106,18 @@ def test_a_chain_runs_on_bf16_weights(architecture):
         assert found.grad.dtype == torch.bfloat16
         assert found.grad.isfinite().all()
         assert model.likelihood(model.latents(u)).mean.isfinite().all()
+
+
+def test_a_folded_copy_that_was_first_used_in_inference_mode_is_differentiated_outside():
+    backbone = built().float()
+    u = Noise(1, "u").normal(3, backbone.layout.dim)
+    tilt = Tilt(lambda latents: torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1))
+    twin = backbone.folded()
+    with torch.inference_mode():
+        folded_inside = backbone.folded().latents(u).flat_z
+        torch.testing.assert_close(twin.latents(u).flat_z, folded_inside)
+    one, other = (TiltedPrior(model, tilt).value_and_grad(u) for model in (backbone, twin))
+    torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_folding_leaves_the_original_alone():
