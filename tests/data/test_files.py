@@ -27,15 +27,15 @@ def test_every_kind_of_place_gives_the_same_files(kind, tmp_path, make_tree, wri
     assert files.describe("a.png") == f"{tmp_path / kind}/a.png"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_files_travel_to_another_process(kind, tmp_path, make_tree, write_files):
+def test_files_of_every_kind_travel_to_another_process(tmp_path, make_tree, write_files):
     images = make_tree(n=2)
-    files = open_files(write_files(tmp_path / kind, images))
-    name = files.names[0]
-    assert files.read(name) == images[name]
-    code = "import pickle, sys; f = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(f.read(f.names[0]))"
-    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(files), stdout=subprocess.PIPE, check=True)
-    assert done.stdout == images[name]
+    sets = [open_files(write_files(tmp_path / kind, images)) for kind in KINDS]
+    expected = [{files.names[0]: files.read(files.names[0])} for files in sets]
+    code = "import pickle, sys; sets = pickle.load(sys.stdin.buffer); " + (
+        "sys.stdout.buffer.write(pickle.dumps([{f.names[0]: f.read(f.names[0])} for f in sets]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(sets), stdout=subprocess.PIPE, check=True)
+    assert pickle.loads(done.stdout) == expected == [{files.names[0]: images[files.names[0]]} for files in sets]
 
 
 @pytest.mark.parametrize("kind", ["all.tar.gz", "all.tar.xz"])

@@ -199,6 +199,15 @@ def interrupt():
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler, since a shell starts a command in the background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_while_waiting_does_not_forget_the_checkpoint(disk, writer):
     writer.start(make(1))
     with later(interrupt), pytest.raises(KeyboardInterrupt):
