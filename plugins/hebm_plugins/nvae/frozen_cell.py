@@ -16,7 +16,7 @@ from hebm_plugins.nvae.ops import RESIDUAL_SCALE, SqueezeExcite, nearest
 PART = 4 * 2**20
 """Largest size in bytes of an inner tensor, unless that of a single row is larger."""
 
-_ONE = torch.ones(())
+_ONE = torch.ones((), dtype=torch.float32)
 
 _Map = Callable[[Tensor], Tensor]
 
@@ -70,8 +70,8 @@ class FrozenCell(nn.Module):
         """Divide the rows of x evenly, so that an inner tensor of a part has at most `PART` bytes."""
         rows, _, height, width = x.shape
         row = self.expand.out_channels * height * width * (4 if self.upsample else 1) * x.element_size()
-        count = -(-rows // max(1, PART // row))
-        size = -(-rows // count)
+        count = max(1, -(-rows // max(1, PART // row)))
+        size = max(1, -(-rows // count))
         return [slice(first, first + size) for first in range(0, rows, size)]
 
 
@@ -156,8 +156,8 @@ class _FrozenCell(torch.autograd.Function):
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous(memory_format=torch.channels_last)
         kept, maps, parts = context.saved_tensors, context.maps, context.parts
-        each = len(kept) // len(parts)
-        of_x = torch.empty(context.shape, memory_format=torch.channels_last)
+        each = len(kept) // max(1, len(parts))
+        of_x = torch.empty(context.shape, dtype=grad.dtype, memory_format=torch.channels_last)
         for i, rows in enumerate(parts):
             first, second, *of_gate = kept[i * each : (i + 1) * each]
             of_y = RESIDUAL_SCALE * grad[rows] if maps.gate is None else maps.gate.gradient(grad[rows], *of_gate)

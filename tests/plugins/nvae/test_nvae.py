@@ -120,6 +120,19 @@ def test_a_folded_copy_that_was_first_used_in_inference_mode_is_differentiated_o
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_a_folded_copy_takes_no_rows_and_any_default_type():
+    twin = built().float().folded()
+    tilt = Tilt(lambda latents: torch.stack([z.flatten(1).sin().sum(1) for z in latents.z], dim=1))
+    empty, u = torch.zeros(0, twin.layout.dim), Noise(1, "u").normal(3, twin.layout.dim)
+    assert TiltedPrior(twin, tilt).value_and_grad(empty).grad.shape == empty.shape
+    expected = TiltedPrior(twin, tilt).value_and_grad(u).grad
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(TiltedPrior(twin, tilt).value_and_grad(u).grad, expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_folding_leaves_the_original_alone():
     backbone = built()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
