@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import tomli_w
@@ -212,7 +213,8 @@ class Running:
         return path.read_text() if path.exists() else ""
 
     def send(self, number):
-        os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # it may have ended by itself just now
+            os.kill(self.pid, number)
 
     def end(self, seconds=60):
         """Its exit status (−n if signal n ended it)."""
