@@ -169,7 +169,7 @@ class _FrozenCell(torch.autograd.Function):
 
 
 class _Gate(NamedTuple):
-    """c(y) and its gradient."""
+    """The weights of squeeze-and-excitation; computes c and its gradient."""
 
     squeeze: Tensor
     of_squeeze: Tensor
