@@ -12,8 +12,8 @@ from typing_extensions import override
 class ELU(nn.ELU):
     """y = x for x > 0, else e^x − 1.
 
-    torch computes e^x − 1 for each number by itself, without vector instructions. On CPUs, in float32 and float64, this
-    class takes 1 from e^x. The difference is rounding: at most one unit in the last place of 1.
+    On CPUs, `torch.expm1` takes about ten times as long as `torch.exp`. In float32 and float64 this class therefore takes
+    1 from e^x. The difference is rounding: at most one unit in the last place of 1.
     """
 
     def __init__(self) -> None:
