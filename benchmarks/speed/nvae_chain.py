@@ -23,7 +23,7 @@ from hebm.tilts import Tilt
 from hebm_plugins.nvae.backbone import NVAEBackbone
 from hebm_plugins.samplers.ula import ULA
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-6
 """Allowed relative difference of gradients in float32."""
 
 

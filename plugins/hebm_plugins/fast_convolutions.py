@@ -91,11 +91,6 @@ def pointwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x.permute(0, 2, 3, 1), kernel.flatten(1), bias).permute(0, 3, 1, 2)
 
 
-def pixels(x: Tensor) -> Tensor:
-    """Return channels-last x `(B, C, H, W)` as `(B · H · W, C)`, in the same memory."""
-    return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
-
-
 def _rows(x: Tensor, kernel: Tensor) -> Tensor:
     """Return x `(N, C, H, W)` as `(N, C · H · W)`, its columns in the order in which the kernel is stored."""
     return (x.permute(0, 2, 3, 1) if is_channels_last(kernel) else x).flatten(1)

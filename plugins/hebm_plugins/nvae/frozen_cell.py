@@ -1,4 +1,4 @@
-"""A decoder cell with frozen weights, as one function on a CPU that allocates as little as possible."""
+"""A cell with frozen weights, as one function on a CPU that allocates as little as possible."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class FrozenCell(nn.Module):
         """Map x `(B, I, H, W)` to `(B, O, H', W')`."""
         skip = self.skip(x)
         if is_channels_last(x) and is_depthwise(self.spatial) and by_onednn(x, self.spatial.weight):
-            maps = self._arranged.maps(self, x.shape[2:])
-            out: Tensor = _FrozenCell.apply(x, None if skip is x else skip, maps, self._parts(x), self.upsample)
+            maps, gate = self._arranged.maps(self, x.shape[2:]), _Gate.of(self.se)
+            out: Tensor = _FrozenCell.apply(x, None if skip is x else skip, maps, gate, self._parts(x), self.upsample)
             return out
         inner = F.silu(self.expand(x))
         inner = F.silu(self.spatial(nearest(inner) if self.upsample else inner))
@@ -76,7 +76,7 @@ class FrozenCell(nn.Module):
 
 
 class _Maps(NamedTuple):
-    """The linear maps of a cell, those of its backward pass, and c."""
+    """The linear maps of a cell, and those of its backward pass."""
 
     expand: _Map
     spatial: _Map
@@ -84,7 +84,6 @@ class _Maps(NamedTuple):
     from_project: _Map
     from_spatial: _Map
     from_expand: _Map
-    gate: _Gate | None
 
 
 class _Arranged:
@@ -95,6 +94,7 @@ class _Arranged:
 
     def __init__(self) -> None:
         self._of: tuple[Any, ...] = ()
+        self._values: list[Tensor] = []  # kept, so that no other weights can take their place in memory
         self._maps: _Maps | None = None
 
     def __reduce__(self) -> tuple[type[_Arranged], tuple[()]]:
@@ -102,10 +102,10 @@ class _Arranged:
 
     def maps(self, cell: FrozenCell, size: torch.Size) -> _Maps:
         """Return the maps for inputs of this height and width; they are made again if the weights have changed."""
-        values = [value for conv in cell.convolutions for value in (conv.weight, conv.bias) if value is not None]
+        values = [v.detach() for conv in cell.convolutions for v in (conv.weight, conv.bias) if v is not None]
         of = (size, *((v.data_ptr(), 0 if v.is_inference() else v._version) for v in values))
         if self._maps is None or of != self._of:
-            self._of, self._maps = of, _arranged(cell, *size)
+            self._of, self._values, self._maps = of, values, _arranged(cell, *size)
         return self._maps
 
 
@@ -119,7 +119,6 @@ def _arranged(cell: FrozenCell, height: int, width: int) -> _Maps:
         _convolution(w3.transpose(0, 1), None, large),
         _convolution(w2.flip(2, 3), None, large, len(w2)),
         _convolution(w1.transpose(0, 1), None, small),
-        _Gate.of(cell.se),
     )
 
 
@@ -135,7 +134,13 @@ def _convolution(kernel: Tensor, bias: Tensor | None, size: tuple[int, int], gro
 class _FrozenCell(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, x: Tensor, skip: Tensor | None, maps: _Maps, parts: list[slice], upsample: bool
+        context: Any,
+        x: Tensor,
+        skip: Tensor | None,
+        maps: _Maps,
+        gate: _Gate | None,
+        parts: list[slice],
+        upsample: bool,
     ) -> Tensor:
         kept: list[Tensor] | None = [] if any(context.needs_input_grad) else None
         onto = x if skip is None else skip
@@ -144,10 +149,10 @@ class _FrozenCell(torch.autograd.Function):
             inner = _silu_(maps.expand(x[rows]), kept)
             inner = _silu_(maps.spatial(nearest(inner) if upsample else inner), kept)
             y = maps.project(inner)
-            scale = _ONE if maps.gate is None else maps.gate.at(y, kept)
+            scale = _ONE if gate is None else gate.at(y, kept)
             torch.addcmul(onto[rows], y, scale, value=RESIDUAL_SCALE, out=out[rows])
         context.save_for_backward(*kept or ())
-        context.maps, context.parts, context.upsample = maps, parts, upsample
+        context.maps, context.gate, context.parts, context.upsample = maps, gate, parts, upsample
         context.shape, context.has_skip = x.shape, skip is not None
         return out
 
@@ -155,17 +160,17 @@ class _FrozenCell(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous(memory_format=torch.channels_last)
-        kept, maps, parts = context.saved_tensors, context.maps, context.parts
+        kept, maps, gate, parts = context.saved_tensors, context.maps, context.gate, context.parts
         each = len(kept) // max(1, len(parts))
         of_x = torch.empty(context.shape, dtype=grad.dtype, memory_format=torch.channels_last)
         for i, rows in enumerate(parts):
             first, second, *of_gate = kept[i * each : (i + 1) * each]
-            of_y = RESIDUAL_SCALE * grad[rows] if maps.gate is None else maps.gate.gradient(grad[rows], *of_gate)
+            of_y = RESIDUAL_SCALE * grad[rows] if gate is None else gate.gradient(grad[rows], *of_gate)
             inner = maps.from_spatial(maps.from_project(of_y).mul_(second))
-            inner = 4 * F.avg_pool2d(inner, 2) if context.upsample else inner
+            inner = F.avg_pool2d(inner, 2, divisor_override=1) if context.upsample else inner
             found = maps.from_expand(inner.mul_(first))
             torch.add(found, 0 if context.has_skip else grad[rows], out=of_x[rows])
-        return of_x, grad if context.has_skip else None, None, None, None
+        return of_x, grad if context.has_skip else None, *[None] * 4
 
 
 class _Gate(NamedTuple):
