@@ -272,13 +272,17 @@ def wait_for(condition, seconds, process=None):
         time.sleep(0.005)
 
 
+def lines_logged(folder):
+    path = Path(folder) / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def wait_for_lines(folder, count, process):
     """Wait until metrics.jsonl has this number of lines; a process that ends earlier has failed."""
-    path = Path(folder) / "metrics.jsonl"
 
     def reached():
         assert process.status is None, f"ended with {process.status}: {process.stdout}{process.stderr}"
-        return path.exists() and path.read_bytes().count(b"\n") >= count
+        return lines_logged(folder) >= count
 
     wait_for(reached, 60, process)
 
