@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hebm.data.files import DAMAGE, Files, Folder
-from hebm.data.image_names import HEAD, is_named_image, normal_name
+from hebm.data.image_names import HEAD, advice_for_other_data, is_named_image, normal_name
 from hebm.data.unpacked import Unpacked
 from hebm.errors import DataError
 
@@ -42,7 +42,9 @@ def open_files(path: Path, key: str = "data.root") -> Files:
         tried = "" if path.is_absolute() else f" (tried {path.absolute()})"
         raise DataError(f"{path}: no such folder or archive{tried}; set {key} to a folder, .zip or .tar(.gz) of images")
     if not path.is_file() or not is_archive(path):
-        raise DataError(f"{path}: {key} must be a folder or an archive ({', '.join(ARCHIVES)})")
+        advice = advice_for_other_data(path)
+        hint = f"; {advice}" if advice else ""
+        raise DataError(f"{path}: {key} must be a folder or an archive ({', '.join(ARCHIVES)}){hint}")
     return Zip(path, key) if path.name.lower().endswith(".zip") else Tar(path, key)
 
 

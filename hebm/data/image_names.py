@@ -14,6 +14,8 @@ HEAD = 16
 """Number of bytes that `starts_like_image` needs."""
 TABLES = (".parquet", ".arrow")
 """Name endings of the tables in which the library `datasets` stores images."""
+ARRAYS = (".npy", ".npz")
+"""Name endings of files of NumPy arrays."""
 _STARTS = re.compile(
     rb"""\x89PNG\r\n\x1a\n | \xff\xd8\xff | GIF8[79]a | RIFF....WEBP | II\*\x00 | MM\x00\*
     | BM....\x00\x00\x00\x00 | P[1-6]\s+[\#\d] | \x00\x00\x00\x0cjP[ ]{2}""",
@@ -31,12 +33,15 @@ def starts_like_image(head: bytes) -> bool:
     return _STARTS.match(head) is not None
 
 
-def advice_for_tables(root: Path) -> str:
-    """Return how to read a place that holds tables of the library `datasets` and no image files; "" for any other."""
-    files = root.rglob("*") if root.is_dir() else (root,)
-    if not any(file.suffix.lower() in TABLES for file in files):
-        return ""
-    return f"it holds a data set of the library datasets: use the data set huggingface with data.path = {str(root)!r}"
+def advice_for_other_data(root: Path) -> str:
+    """Return which data set reads a place that holds tables or arrays and no image files; "" for any other place."""
+    for file in root.rglob("*") if root.is_dir() else (root,):
+        if file.suffix.lower() in TABLES:
+            use = f"use the data set huggingface with data.path = {str(root)!r}"
+            return f"it holds a data set of the library datasets: {use}"
+        if file.suffix.lower() in ARRAYS:
+            return f"it holds NumPy arrays: use the data set arrays with data.train = {str(file)!r}"
+    return ""
 
 
 def is_resource_fork(name: str) -> bool:

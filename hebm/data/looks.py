@@ -13,7 +13,7 @@ from hebm.data.archives import is_archive, open_files
 from hebm.data.corrupt import decoded
 from hebm.data.decode import CorruptImage, Decoder
 from hebm.data.files import Files
-from hebm.data.image_names import advice_for_tables
+from hebm.data.image_names import advice_for_other_data
 from hebm.errors import DataError
 
 MOST = 300
@@ -93,7 +93,7 @@ def look(root: Path) -> Looks:
             shares.append(_black_or_white(pixels))
     if not sizes:
         kind = f"none of {unreadable} files can be read as an image" if unreadable else "no image files"
-        raise DataError(f"{root}: {kind}; {advice_for_tables(root) or 'give a folder, .zip or .tar of images'}")
+        raise DataError(f"{root}: {kind}; {advice_for_other_data(root) or 'give a folder, .zip or .tar of images'}")
     return Looks(total, tuple(sizes), coloured, sum(shares) / len(shares), unreadable)
 
 

@@ -4,12 +4,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hebm.data import archives, unpacked
 from hebm.data.archives import open_files
+from hebm.data.image_names import advice_for_other_data
 from hebm.errors import DataError
 
 STARTS = {"a.jfif": "JPEG", "b": "PNG", "c.img": "GIF", "d.data": "WEBP", "e.tile": "TIFF", "f.x": "BMP", "g.y": "PPM"}
@@ -123,6 +125,24 @@ def test_what_is_no_place_of_images_is_refused_with_what_is(tmp_path):
     (tmp_path / "a.rar").write_bytes(b"x")
     with pytest.raises(DataError, match=r"must be a folder or an archive \(\.zip"):
         open_files(tmp_path / "a.rar")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.npy", "it holds NumPy arrays: use the data set arrays with data.train = 'a.npy'"),
+        ("a.NPZ", "it holds NumPy arrays: use the data set arrays with data.train = 'a.NPZ'"),
+        ("a.parquet", "it holds a data set of the library datasets: use the data set huggingface with data.path = "),
+    ],
+)
+def test_a_place_of_arrays_or_tables_is_refused_with_the_data_set_that_reads_it(name, advice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"must be a folder or an archive \(.*\); {advice}"):
+        open_files(Path(name))
+    assert advice_for_other_data(tmp_path).startswith(advice.partition("data.")[0])
+    (tmp_path / name).rename(tmp_path / "a.txt")
+    assert advice_for_other_data(tmp_path) == ""
 
 
 @pytest.mark.parametrize("kind", ["folder", "all.zip", "all.tar", "all.tar.gz"])

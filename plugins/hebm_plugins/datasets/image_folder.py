@@ -18,7 +18,7 @@ from typing_extensions import override
 from hebm.config.recipes import option, recipe
 from hebm.data.archives import is_archive, open_files
 from hebm.data.files import Files, said_of_left_out
-from hebm.data.image_names import advice_for_tables
+from hebm.data.image_names import advice_for_other_data
 from hebm.errors import DataError, DataWarning
 from hebm_plugins.datasets.csv_labels import Labels, Part, labels_of
 from hebm_plugins.datasets.encoded_images import EncodedImages
@@ -130,5 +130,5 @@ def _nothing(root: Path, split: str, holdout: float) -> str:
         return f"{root}: no image files, but the archive {inner[0]}: set data.root = {str(root / inner[0])!r}"
     if split == "test" and holdout == 0:
         return f"{root}: no test images, and data.holdout is 0; raise it, or add a test folder"
-    fix = advice_for_tables(root) or "put .png or .jpg files there, or change data.root"
+    fix = advice_for_other_data(root) or "put .png or .jpg files there, or change data.root"
     return f"{root}: no image files for split {split!r}; {fix}"
