@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from hebm.config.recipes import fields_of
 from hebm.config.settings import RunSettings
 from hebm.cuda_graphs import Graphed
 from hebm.interfaces import BackboneRecipe, ImageSpec
-from hebm.memory import OutOfMemory, explaining_memory, machine_memory
+from hebm.memory import OutOfMemory, available_memory, explaining_memory, is_out_of_memory
 from hebm.model import PARTS, Model
 from hebm.model_images import Recipes
 from hebm.noise import derive_seed
@@ -50,27 +51,25 @@ def build(experiment: Experiment, images: ImageSpec) -> Model:
 
 
 def _require_memory(experiment: Experiment, images: ImageSpec, fix: str) -> None:
-    """Raise `OutOfMemory` if the weights alone take more memory than this machine has, without allocating them.
+    """Raise `OutOfMemory` if the weights alone take more memory than is available, without allocating them.
 
     A system that overcommits memory would kill the process without a message.
     """
-    limit = machine_memory()
-    needed = None if limit is None else _bytes_of_weights(experiment, images)
-    if limit is not None and needed is not None and needed > limit:
-        need = (
-            f"the weights of backbone and prior take {needed / 2**30:,.1f} GiB, this machine has {limit / 2**30:,.1f}"
-        )
-        raise OutOfMemory(f"{need}; {fix}")
+    limit = available_memory()
+    if limit is not None and (needed := _bytes_of_weights(experiment, images)) > limit:
+        need = f"{needed / 2**30:,.1f} GiB" if needed < math.inf else "more bytes than can be counted"
+        has = f"this machine has {limit / 2**30:,.1f} GiB available"
+        raise OutOfMemory(f"the weights of backbone and prior take {need}, {has}; {fix}")
 
 
-def _bytes_of_weights(experiment: Experiment, images: ImageSpec) -> int | None:
-    """Return the bytes of all parameters; None for a component that cannot be built on the meta device."""
+def _bytes_of_weights(experiment: Experiment, images: ImageSpec) -> float:
+    """Return the bytes of all parameters; infinity if they overflow; 0 if meta tensors cannot count them."""
     try:
         with torch.random.fork_rng(), torch.device("meta"):
             backbone = experiment.backbone.build(images)
             prior = experiment.prior.build(backbone)
-    except (NotImplementedError, RuntimeError):  # raised by torch if a constructor computes with values
-        return None
+    except (NotImplementedError, RuntimeError) as error:
+        return math.inf if is_out_of_memory(error) else 0  # torch also refuses constructors that compute with values
     width = DTYPES[experiment.run.dtype].itemsize
     return sum(parameter.numel() * width for part in (backbone, prior) for parameter in part.parameters())
 

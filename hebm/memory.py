@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ _ALLOCATORS = (
 )
 
 
+_MEMINFO = Path("/proc/meminfo")
+"""The memory of the machine, on Linux."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 256 * 2**20), (-3, 32 * 2**20)
 """Parameters of glibc's `mallopt` with their values in bytes."""
 _OWN_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
@@ -84,6 +87,25 @@ def machine_memory() -> int | None:
     """Return the memory limit of this process in bytes; None if the system does not report it."""
     found = [limit for limit in (_physical(), _of_the_process(), _of_the_container()) if limit is not None]
     return min(found, default=None)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process can still allocate, as far as the system reports it; None if it does not.
+
+    Linux reports the memory and swap space that other processes leave; other systems report only the limit.
+    """
+    found = [limit for limit in (machine_memory(), _left_by_others()) if limit is not None]
+    return min(found, default=None)
+
+
+def _left_by_others() -> int | None:
+    """Return the bytes that Linux can give to processes before it kills one."""
+    try:
+        text = _MEMINFO.read_text() if _MEMINFO.is_file() else ""
+    except OSError:  # no permission to read it
+        return None
+    found = dict(re.findall(r"^(MemAvailable|SwapFree): +(\d+) kB$", text, re.MULTILINE))
+    return sum(map(int, found.values())) * 1024 if "MemAvailable" in found else None
 
 
 def _physical() -> int | None:

@@ -13,7 +13,7 @@ from hebm import building, memory
 from hebm.config.experiment import Experiment
 from hebm.errors import DataError
 from hebm.interfaces import ImageSpec
-from hebm.memory import OutOfMemory, explaining_memory, is_out_of_memory, machine_memory
+from hebm.memory import OutOfMemory, available_memory, explaining_memory, is_out_of_memory, machine_memory
 
 ERRORS = [
     MemoryError(),
@@ -50,22 +50,34 @@ def test_weights_that_cannot_fit_are_refused_before_anything_is_allocated(tmp_pa
     wide = experiment(tmp_path, **{"prior.energy.width": 10**6, "prior.energy.depth": 2})
     with pytest.raises(OutOfMemory, match=r"take 7,4\d\d\.\d GiB, this machine has .*prior\.energy\.width = 1000000"):
         building.build(wide, IMAGES)
+    huge = experiment(tmp_path, **{"prior.energy.width": 2**31 - 1, "prior.energy.depth": 2})
+    with pytest.raises(OutOfMemory, match=r"take more bytes than can be counted, this machine has \d.* GiB available"):
+        building.build(huge, IMAGES)
 
 
 def test_the_limit_of_the_machine_decides(tmp_path, monkeypatch):
     small = experiment(tmp_path)
     building.build(small, IMAGES)
-    monkeypatch.setattr(building, "machine_memory", lambda: 1000)
-    with pytest.raises(OutOfMemory, match=r"this machine has 0\.0; make them smaller; the largest numbers are "):
+    monkeypatch.setattr(building, "available_memory", lambda: 1000)
+    with pytest.raises(
+        OutOfMemory, match=r"this machine has 0\.0 GiB available; make them smaller; the largest numbers are "
+    ):
         building.build(small, IMAGES)
-    monkeypatch.setattr(building, "machine_memory", lambda: None)  # a system that does not say
+    monkeypatch.setattr(building, "available_memory", lambda: None)  # a system that does not say
     building.build(small, IMAGES)
 
 
 def test_the_smallest_limit_counts(monkeypatch):
     assert machine_memory() > 1e8
     monkeypatch.setattr(memory, "_of_the_process", lambda: 10**6)
-    assert machine_memory() == 10**6
+    assert machine_memory() == available_memory() == 10**6
+
+
+def test_memory_that_others_use_is_not_available(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_MEMINFO", file := tmp_path / "meminfo")
+    assert available_memory() == machine_memory()  # a system without this file
+    file.write_text("MemTotal:  9000 kB\nMemAvailable:    2000 kB\nSwapTotal: 5000 kB\nSwapFree:   48 kB\n")
+    assert available_memory() == 2048 * 1024
 
 
 def test_counting_weights_changes_no_random_number(tmp_path):

@@ -18,7 +18,7 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 
 from hebm.errors import DataError
-from hebm.memory import machine_memory
+from hebm.memory import available_memory
 
 _FIX = "save plain numbers with numpy.save or numpy.savez (arrays of Python objects are refused)"
 _DAMAGE = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
@@ -75,10 +75,13 @@ def _entry(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
                 pass
             return _mapped(path, header, _data_offset(path, info) + header.size, held)
         header.require(held)
-        limit = machine_memory()
+        limit = available_memory()
         if limit is not None and header.nbytes > limit:
-            claimed = f"{header.nbytes / 2**30:,.1f} GiB when it is unpacked, this machine has {limit / 2**30:,.1f}"
-            raise ValueError(f"{name} takes {claimed}: save it uncompressed, by numpy.savez")
+            claimed, has = (
+                f"{header.nbytes / 2**30:,.1f} GiB when it is unpacked",
+                f"{limit / 2**30:,.1f} GiB available",
+            )
+            raise ValueError(f"{name} takes {claimed}, this machine has {has}: save it uncompressed, by numpy.savez")
         return header.array(file.read(header.nbytes))
 
 

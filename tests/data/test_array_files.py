@@ -50,8 +50,11 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path):
 
 
 def test_an_array_that_does_not_fit_unpacked_says_how_to_save_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(array_files, "machine_memory", lambda: 100)
-    with pytest.raises(DataError, match=r"when it is unpacked, .*: save it uncompressed, by numpy\.savez"):
+    monkeypatch.setattr(array_files, "available_memory", lambda: 100)
+    with pytest.raises(
+        DataError,
+        match=r"when it is unpacked, this machine has 0\.0 GiB available: save it uncompressed, by numpy\.savez",
+    ):
         mapped_array(*saved(tmp_path, "compressed", VALUES))
     assert len(mapped_array(*saved(tmp_path, "npz", VALUES))) == 7
 
