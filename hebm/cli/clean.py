@@ -19,7 +19,7 @@ _DAY = 86400
 @click.argument("folder", default=CACHE_FOLDER, type=UserPath())
 @click.option("--kind", help="Only entries of this kind, such as draws or extractors.")
 @click.option("--older-than", "days", type=click.FloatRange(min=0), help="Only entries that were not written for DAYS.")
-@click.option("--remove", is_flag=True, help="Delete the listed entries.")
+@click.option("--remove", is_flag=True, help="Delete the listed entries that no run uses.")
 @json_option
 def command(folder: Path, kind: str | None, days: float | None, remove: bool, as_json: bool) -> None:
     """List the entries of the cache FOLDER, and delete them with --remove.
@@ -40,10 +40,12 @@ def command(folder: Path, kind: str | None, days: float | None, remove: bool, as
             age = (time.time() - entry.changed) / _DAY
             click.echo(f"{_size(entry.size):>10}  {age:6.1f} days  {entry.kind}/{entry.path.name}")
         click.echo(f"{_size(sum(entry.size for entry in found)):>10}  in {_entries(len(found))} of {folder}")
-    for entry in found if remove else ():
-        entry.remove()
     if remove:
-        click.echo(f"removed {_entries(len(found))}", err=as_json)
+        unused = [entry for entry in found if not entry.in_use]
+        for entry in unused:
+            entry.remove()
+        kept = f", kept {_entries(len(found) - len(unused))} that runs use" if len(unused) < len(found) else ""
+        click.echo(f"removed {_entries(len(unused))}{kept}", err=as_json)
 
 
 def _entries(count: int) -> str:

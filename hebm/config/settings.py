@@ -49,8 +49,8 @@ class RunSettings:
     )
     cache_limit: float = option(
         20.0,
-        doc="disk space in cache_folder for stored draws, again for decoded images, and again for features, of which "
-        "the oldest are deleted",
+        doc="disk space in cache_folder for stored draws, again for decoded images, and again for features; what no "
+        "run uses makes room, the oldest first",
         above=0,
         unit="GiB",
     )

@@ -186,7 +186,7 @@ def stored_pixels(files: Files, names: Sequence[str], decoder: ImageDecoder) -> 
     except CheckpointError as error:
         warnings.warn(not_stored(error), DataWarning, stacklevel=2)
         return None
-    fix = "make room by hebm clean --kind images --remove, raise run.cache_limit, or change run.cache_folder"
+    fix = "raise run.cache_limit, or change run.cache_folder"
     warnings.warn(f"{files.path}: decoded images are not stored: they {place}; {fix}", DataWarning, stacklevel=2)
     return None
 

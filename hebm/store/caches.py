@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
 from hebm.errors import CheckpointError
 from hebm.store.durable import reporting
-from hebm.store.file_locks import free
+from hebm.store.in_use import is_in_use
 
 
 @attrs.frozen
@@ -25,20 +28,26 @@ class Entry:
         kind: the name of its parent folder, such as "draws".
         path: the path of the folder or file.
         size: bytes on disk.
+        reserved: bytes on disk when sparse files are full.
         changed: time of the last change, in seconds since 1970.
     """
 
     kind: str
     path: Path
     size: int
+    reserved: int
     changed: float
 
-    def remove(self) -> None:
-        """Delete the entry. Raises `CheckpointError` if a process is writing to it, or if it cannot be deleted."""
+    @property
+    def in_use(self) -> bool:
+        """Whether a process uses the entry or is writing to it. Raises `CheckpointError` if it cannot be read."""
         with reporting(f"open {self.path}"):
-            written = not all(free(lock) for lock in self.path.glob("lock"))
-        if written:
-            raise CheckpointError(f"{self.path} is being written to by a run; remove it when that has ended")
+            return is_in_use(self.path)
+
+    def remove(self) -> None:
+        """Delete the entry. Raises `CheckpointError` if it is in use, or if it cannot be deleted."""
+        if self.in_use:
+            raise CheckpointError(f"{self.path} is in use by a run; remove it when that has ended")
         with reporting(f"remove {self.path}"):
             if self.path.is_dir():
                 shutil.rmtree(self.path)
@@ -53,14 +62,33 @@ def entries(cache: Path) -> list[Entry]:
     """
     with reporting(f"read {cache}"):
         kinds = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else []
-        found = [_entry(kind.name, path) for kind in kinds for path in kind.iterdir()]
+    found = [entry for kind in kinds for entry in entries_of(kind)]
+    return sorted(found, key=lambda entry: (entry.changed, entry.path))
+
+
+def entries_of(kind: Path) -> list[Entry]:
+    """Return the entries of the folder of a kind, ordered by last change; an empty list if the folder is missing.
+
+    Raises `CheckpointError` if it cannot be read.
+    """
+    with reporting(f"read {kind}"):
+        found = [_entry(kind.name, path) for path in kind.iterdir()] if kind.is_dir() else []
     return sorted(found, key=lambda entry: (entry.changed, entry.path))
 
 
 def _entry(kind: str, path: Path) -> Entry:
-    files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    size = sum(_taken(file) for file in files)
-    return Entry(kind, path, size, max((file.st_mtime for file in files), default=path.stat().st_mtime))
+    files = [*_files(path)]
+    changed = max((file.st_mtime for file in files), default=path.stat().st_mtime)
+    return Entry(kind, path, sum(map(_taken, files)), sum(file.st_size for file in files), changed)
+
+
+def _files(path: Path) -> Iterator[os.stat_result]:
+    """Yield the properties of each file at or below a path."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with suppress(FileNotFoundError):  # a process has just deleted it
+            about = file.stat()
+            if stat.S_ISREG(about.st_mode):
+                yield about
 
 
 def _taken(file: os.stat_result) -> int:

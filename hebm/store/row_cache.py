@@ -6,7 +6,8 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import attrs
 from torch import Tensor
 
 from hebm.errors import ConfigError
+from hebm.store.caches import entries_of
 from hebm.store.durable import reporting
+from hebm.store.lock import waiting_lock
 from hebm.store.row_files import ABOUT, InFiles, about
 from hebm.store.rows import InMemory, KeptRows, Make, Table
 
@@ -77,7 +80,7 @@ class RowCache:
 
     Arguments:
         folder: the folder, which runs share; None stores rows in memory.
-        limit: maximum size of the folder in GiB.
+        limit: maximum size of the folder in GiB; tables that no process uses make room for new ones.
         identity: everything that all rows depend on, as JSON values.
         say: called with a message about rows that will be stored.
         trial: checks the free space, stores rows in memory, and times them.
@@ -94,7 +97,7 @@ class RowCache:
         return attrs.evolve(self, identity={**self.identity, **identity})
 
     def open(self, what: str, table: Table, makes: Mapping[str, Make], fewer: str) -> tuple[KeptRows, ...]:
-        """Open tables of the same layout.
+        """Open tables of the same layout. If they do not fit, delete others that no process uses, the oldest first.
 
         Arguments:
             what: the name of the content, which starts the names of the folders.
@@ -103,23 +106,24 @@ class RowCache:
             fewer: the configuration key that reduces the stored data, for errors.
 
         Raises:
-            ConfigError: if the tables need more space than the limit, or than is free on the disk.
+            ConfigError: if the tables need more space than the limit, or than the disk has, leaves beside those in use.
             CheckpointError: if the folder cannot be written.
         """
         if self.folder is None:
             return tuple(KeptRows(table, InMemory(table), make) for make in makes.values())
         with reporting(f"keep {what} under {self.folder}"):
             found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
-            if missing := sum(not (path / ABOUT).exists() for path, _ in found.values()):
-                self._check_space(what, table, missing, fewer)
             if self.trial is not None:
+                self._make_space(what, table, [path for path, _ in found.values()], fewer)
                 return attrs.evolve(self, folder=None).open(what, table, self.trial.timing(table, makes), fewer)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
+            with self._locked():
+                self._make_space(what, table, [path for path, _ in found.values()], fewer)
+                self.folder.mkdir(exist_ok=True)
+                places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
 
     def place(self, path: Path, text: bytes, table: Table) -> InFiles | str:
-        """Open one table of the folder, or return why it does not fit, as the end of a sentence.
+        """Open one table of the folder as `open` does, or return why it does not fit, as the end of a sentence.
 
         Arguments:
             path: its folder.
@@ -128,44 +132,63 @@ class RowCache:
 
         Raises `CheckpointError` if the folder cannot be written.
         """
-        with reporting(f"write {path}"):
-            if not (path / ABOUT).exists() and (lacking := self._lacking(table.bytes)):
+        with reporting(f"write {path}"), self._locked():
+            if not (path / ABOUT).exists() and (lacking := self._lacking(table.bytes, [path])):
                 return lacking
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             return InFiles(path, text, table)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock for opening and deleting tables."""
+        folder = Path(self.folder or "")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(folder.with_name(f"{folder.name}.lock")):
+            yield
 
     def _path(self, what: str, text: bytes) -> tuple[Path, bytes]:
         """Return the folder of rows with this identity text, and the text."""
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
-    def _check_space(self, what: str, table: Table, missing: int, fewer: str) -> None:
-        """Report what will be stored. Raises `ConfigError` if new tables need more space than is left."""
-        folder, need = Path(self.folder or ""), missing * table.bytes
+    def _make_space(self, what: str, table: Table, paths: Sequence[Path], fewer: str) -> None:
+        """Make space for new tables, and report what will be stored. Raises `ConfigError` if they do not fit."""
+        missing = sum(not (path / ABOUT).exists() for path in paths)
+        if not missing:
+            return
+        need = missing * table.bytes
         rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
-        if lacking := self._lacking(need, f" (one row: {row})"):
+        if lacking := self._lacking(need, paths, f" (one row: {row})"):
             raise ConfigError(
-                f"run.cache_folder: {rows} {what} {lacking}; delete {folder}, raise run.cache_limit, choose another "
+                f"run.cache_folder: {rows} {what} {lacking}; raise run.cache_limit, choose another "
                 f"run.cache_folder, or lower {fewer}"
             )
-        self.say(f"stores {rows} {what} ({need / MIB:.3g} MiB) in {folder}, as training uses them")
+        self.say(f"stores {rows} {what} ({need / MIB:.3g} MiB) in {self.folder}, as training uses them")
 
-    def _lacking(self, size: int, details: str = "") -> str:
-        """Return "need 3 GiB, but …" if this number of bytes is more than is left; otherwise ""."""
+    def _lacking(self, need: int, ours: Sequence[Path], details: str = "") -> str:
+        """Delete tables until this number of bytes fits; return "need 3 GiB, but …" if it cannot fit, otherwise "".
+
+        Tables in use and `ours` are not deleted. A trial deletes nothing.
+        """
         folder = Path(self.folder or "")
-        sizes = size, _size(folder), shutil.disk_usage(_existing(folder)).free
-        need, kept, free = (each / GIB for each in sizes)
-        if need + kept <= self.limit and need <= free:
-            return ""
-        limited = f"run.cache_limit is {self.limit:.3g} GiB, with {kept:.3g} GiB stored already"
-        return f"need {need:.3g} GiB{details}, but {limited if need <= free else f'the disk has {free:.3g} GiB left'}"
+        tables = entries_of(folder)
+        unused = [entry for entry in tables if entry.path not in ours and not entry.in_use]
+        kept, free = sum(entry.reserved for entry in tables), shutil.disk_usage(_existing(folder)).free
+        in_use, most = kept - sum(entry.reserved for entry in unused), free + sum(entry.size for entry in unused)
+        if need + in_use > self.limit * GIB:
+            least = f"run.cache_limit is {self.limit:.3g} GiB, of which {in_use / GIB:.3g} GiB are in use"
+            return f"need {need / GIB:.3g} GiB{details}, but {least}"
+        if need > most:
+            return f"need {need / GIB:.3g} GiB{details}, but the disk has {most / GIB:.3g} GiB left"
+        for entry in () if self.trial is not None else unused:
+            if need + kept <= self.limit * GIB and need <= free:
+                break
+            entry.remove()
+            self.say(f"deleted {entry.path}, which no run uses, to make room")
+            kept, free = kept - entry.reserved, free + entry.size
+        return ""
 
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or its closest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
-def _size(folder: Path) -> int:
-    """Return the total size of all files below a folder, ignoring holes in sparse files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -4,10 +4,11 @@
                <name>.bin   the rows of one tensor
                blocks       the first 128 bits of the SHA-256 of each block that is kept
                lock         held by the process that computes a block
+               used-by-…    one for each process that uses the rows, which holds it
 
 A block is valid only if its hash matches its bytes, which every process checks when it first uses the block. So a block
 that a killed process left unfinished, or that was damaged later, is computed again. The folder can be deleted while no
-run uses it.
+process uses it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,16 +27,17 @@ from torch import Tensor
 from typing_extensions import override
 
 from hebm.store.durable import replace_file, reporting
+from hebm.store.in_use import WRITING, InUse
 from hebm.store.lock import waiting_lock
 from hebm.store.rows import Column, Place, Table
 
 _SUM = 16
 _FORMAT = 2
-ABOUT, _BLOCKS, _LOCK = "about.json", "blocks", "lock"
+ABOUT, _BLOCKS = "about.json", "blocks"
 
 
 class InFiles(Place):
-    """The files of one table. Raises `OSError` if they cannot be created.
+    """The files of one table, and a mark that this process uses them. Raises `OSError` if they cannot be created.
 
     Rows are written through files, which report a full disk; writing to the mapping would kill the process.
     """
@@ -42,8 +45,10 @@ class InFiles(Place):
     def __init__(self, folder: Path, about: bytes, table: Table) -> None:
         self.folder, self.table = folder, table
         folder.mkdir(exist_ok=True)
-        with waiting_lock(folder / _LOCK):
+        self._in_use = InUse(folder)
+        with waiting_lock(folder / WRITING):
             self._create(about)
+        os.utime(folder / ABOUT)  # the time of the last use
         self._map()
 
     def _map(self) -> None:
@@ -113,7 +118,7 @@ class InFiles(Place):
 
     def writing(self) -> AbstractContextManager[None]:
         """Hold the lock; wait while another process computes a block."""
-        return waiting_lock(self.folder / _LOCK)
+        return waiting_lock(self.folder / WRITING)
 
 
 def about(identity: Mapping[str, Any], table: Table) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from hebm.cli.clean import command
+from hebm.store.in_use import InUse
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_it_lists_and_removes_nothing_unless_told(cache):
 def test_it_removes_what_is_chosen(cache, chosen):
     assert "removed 1 entry" in run(cache, *chosen, "--remove").output
     assert [path.name for path in cache.rglob("*-1")] == ["draws-1"]
+
+
+def test_what_a_run_uses_is_kept(cache):
+    folder = cache / "draws" / "draws-2"
+    folder.mkdir()
+    used = InUse(folder)
+    assert "removed 2 entries, kept 1 entry that runs use" in run(cache, "--remove").output
+    del used
+    assert run(cache, "--remove").output.endswith("removed 1 entry\n")
+    assert not folder.exists()
 
 
 def test_json_has_every_entry(cache):

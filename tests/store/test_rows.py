@@ -163,17 +163,57 @@ def test_more_than_the_limit_is_an_error_that_states_the_need_and_leaves_nothing
     with pytest.raises(ConfigError) as error:
         cache.open("posterior draws", large(1024), {"a": Maker(), "b": Maker()}, "train.posterior_draws")
     assert "2 × 1,024 posterior draws need 2 GiB (one row: u 1,048,576 bytes)" in str(error.value)
-    assert "run.cache_limit is 0.5 GiB, with 0 GiB stored already" in str(error.value)
+    assert "run.cache_limit is 0.5 GiB, of which 0 GiB are in use" in str(error.value)
     assert "or lower train.posterior_draws" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_others_keep_counts_and_what_is_there_already_does_not_count_twice(tmp_path):
+def test_what_others_use_counts_and_what_is_there_already_does_not_count_twice(tmp_path):
     cache = RowCache(tmp_path, limit=0.2)
-    for _ in range(2):
-        opened(cache, table=large(128))
-    with pytest.raises(ConfigError, match=r"with 0\.125 GiB stored already"):
+    opened(cache, table=large(128))
+    used = opened(cache, table=large(128))
+    with pytest.raises(ConfigError, match=r"run\.cache_limit is 0\.2 GiB, of which 0\.125 GiB are in use; raise"):
         opened(cache.bound({"seed": 2}), table=large(128))
+    assert len(list(tmp_path.iterdir())) == 1
+    del used
+
+
+def aged(folder, seconds):
+    """Set the time of the last use."""
+    for file in folder.iterdir():
+        os.utime(file, (0, seconds))
+
+
+def test_what_no_process_uses_makes_room_the_oldest_first(tmp_path):
+    said, folders = [], []
+    cache = RowCache(tmp_path, limit=0.4, say=said.append)
+    for seed in range(3):
+        opened(cache.bound({"seed": seed}), table=large(128))
+        folders += set(tmp_path.iterdir()) - set(folders)
+        aged(folders[seed], seed)
+    opened(cache.bound({"seed": 0}), table=large(128))
+    used = opened(cache.bound({"seed": 1}), table=large(128))
+    aged(folders[1], 0)
+    opened(cache.bound({"seed": 3}), table=large(128))
+    assert [folder.exists() for folder in folders] == [True, True, False]
+    assert said[-2] == f"deleted {folders[2]}, which no run uses, to make room"
+    del used
+
+
+def test_a_part_that_is_there_is_not_deleted_for_another_of_the_same_rows(tmp_path):
+    cache = RowCache(tmp_path, limit=0.2)
+    opened(cache, a=Maker(), table=large(128))
+    with pytest.raises(ConfigError, match="are in use"):
+        cache.open("draws", large(128), {"a": Maker(), "b": Maker()}, "a key")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_cleared_of_what_no_process_uses(tmp_path, monkeypatch):
+    opened(RowCache(tmp_path)).take(torch.arange(10))
+    free = 2**27 - 100  # what the new rows need, but for 100 bytes
+    monkeypatch.setattr(row_cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, free))
+    opened(RowCache(tmp_path), table=large(128))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_disk_without_room_is_an_error_before_anything_is_computed(tmp_path, monkeypatch):
