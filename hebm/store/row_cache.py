@@ -106,7 +106,7 @@ class RowCache:
             fewer: the configuration key that reduces the stored data, for errors.
 
         Raises:
-            ConfigError: if the tables need more space than the limit, or than the disk has, leaves beside those in use.
+            ConfigError: if the limit or the disk has no space for them, even without the tables that no process uses.
             CheckpointError: if the folder cannot be written.
         """
         if self.folder is None:
@@ -114,10 +114,10 @@ class RowCache:
         with reporting(f"keep {what} under {self.folder}"):
             found = {name: self._path(what, about({**self.identity, "part": name}, table)) for name in makes}
             if self.trial is not None:
-                self._make_space(what, table, [path for path, _ in found.values()], fewer)
+                self._reserve(what, table, [path for path, _ in found.values()], fewer)
                 return attrs.evolve(self, folder=None).open(what, table, self.trial.timing(table, makes), fewer)
             with self._locked():
-                self._make_space(what, table, [path for path, _ in found.values()], fewer)
+                self._reserve(what, table, [path for path, _ in found.values()], fewer)
                 self.folder.mkdir(exist_ok=True)
                 places = {name: InFiles(path, text, table) for name, (path, text) in found.items()}
         return tuple(KeptRows(table, places[name], make) for name, make in makes.items())
@@ -133,7 +133,7 @@ class RowCache:
         Raises `CheckpointError` if the folder cannot be written.
         """
         with reporting(f"write {path}"), self._locked():
-            if not (path / ABOUT).exists() and (lacking := self._lacking(table.bytes, [path])):
+            if not (path / ABOUT).exists() and (lacking := self._make_room(table.bytes, [path])):
                 return lacking
             path.parent.mkdir(exist_ok=True)
             return InFiles(path, text, table)
@@ -150,22 +150,22 @@ class RowCache:
         """Return the folder of rows with this identity text, and the text."""
         return Path(self.folder or "") / f"{what.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:20]}", text
 
-    def _make_space(self, what: str, table: Table, paths: Sequence[Path], fewer: str) -> None:
-        """Make space for new tables, and report what will be stored. Raises `ConfigError` if they do not fit."""
+    def _reserve(self, what: str, table: Table, paths: Sequence[Path], fewer: str) -> None:
+        """Make room for new tables, and report what will be stored. Raises `ConfigError` if they do not fit."""
         missing = sum(not (path / ABOUT).exists() for path in paths)
         if not missing:
             return
         need = missing * table.bytes
         rows = f"{missing} × {table.rows:,}" if missing > 1 else f"{table.rows:,}"
         row = ", ".join(f"{name} {column.bytes:,} bytes" for name, column in table.columns.items())
-        if lacking := self._lacking(need, paths, f" (one row: {row})"):
+        if lacking := self._make_room(need, paths, f" (one row: {row})"):
             raise ConfigError(
                 f"run.cache_folder: {rows} {what} {lacking}; raise run.cache_limit, choose another "
                 f"run.cache_folder, or lower {fewer}"
             )
         self.say(f"stores {rows} {what} ({need / MIB:.3g} MiB) in {self.folder}, as training uses them")
 
-    def _lacking(self, need: int, ours: Sequence[Path], details: str = "") -> str:
+    def _make_room(self, need: int, ours: Sequence[Path], details: str = "") -> str:
         """Delete tables until this number of bytes fits; return "need 3 GiB, but …" if it cannot fit, otherwise "".
 
         Tables in use and `ours` are not deleted. A trial deletes nothing.
