@@ -202,6 +202,7 @@ def test_formulas_and_examples_of_docstrings_become_literal_blocks():
 @pytest.mark.parametrize("notebook", sorted((DOCS / "notebooks").glob("*.md")), ids=lambda path: path.stem)
 def test_every_cell_of_a_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # for the cache
     cells = re.findall(r"```\{code-cell\} python\n(.*?)\n```", notebook.read_text(encoding="utf-8"), re.DOTALL)
     assert len(cells) > 5
     names = {"command": lambda line: subprocess.run([*HEBM, *shlex.split(line)], check=True)}

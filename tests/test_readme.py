@@ -117,6 +117,7 @@ def test_components_and_commands_of_the_text_exist():
 
 @pytest.mark.slow
 def test_guide_to_python_runs_word_for_word(short, monkeypatch):
+    monkeypatch.setenv("HOME", str(short))  # for the cache
     (short / "benchmarks").mkdir()
     (short / "benchmarks" / "quickstart.toml").write_text((ROOT / "benchmarks" / "quickstart.toml").read_text())
     generator = torch.Generator().manual_seed(0)
