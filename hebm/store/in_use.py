@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from hebm.store.file_locks import free, try_lock
+from hebm.store.file_locks import free, wait_for_lock
 
 WRITING = "lock"
 """The name of the file that a process holds while it writes to a folder."""
@@ -31,7 +31,7 @@ class InUse:
             if not _is_held(path):
                 path.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
-        try_lock(handle)
+        wait_for_lock(handle)  # another process may just be trying it
         weakref.finalize(self, _end, handle, Path(name), os.getpid())
 
 
