@@ -77,11 +77,9 @@ def _entry(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
         header.require(held)
         limit = available_memory()
         if limit is not None and header.nbytes > limit:
-            claimed, has = (
-                f"{header.nbytes / 2**30:,.1f} GiB when it is unpacked",
-                f"{limit / 2**30:,.1f} GiB available",
-            )
-            raise ValueError(f"{name} takes {claimed}, this machine has {has}: save it uncompressed, by numpy.savez")
+            taken, left = (f"{size / 2**30:,.1f} GiB" for size in (header.nbytes, limit))
+            has = f"takes {taken} when it is unpacked, this machine has {left} available"
+            raise ValueError(f"{name} {has}: save it uncompressed, by numpy.savez")
         return header.array(file.read(header.nbytes))
 
 

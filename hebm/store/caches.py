@@ -48,7 +48,7 @@ class Entry:
         """Delete the entry. Raises `CheckpointError` if it is in use, or if it cannot be deleted."""
         if self.in_use:
             raise CheckpointError(f"{self.path} is in use by a run; remove it when that has ended")
-        with reporting(f"remove {self.path}"):
+        with reporting(f"remove {self.path}"), suppress(FileNotFoundError):  # another process may delete it, too
             if self.path.is_dir():
                 shutil.rmtree(self.path)
             else:
